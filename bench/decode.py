@@ -1,0 +1,90 @@
+"""How fast `ladder.decode` answers beside padded `model.generate`: the same model, prompts and process.
+
+    python -m bench.decode MODEL [--prompts 64] [--max-new-tokens 192] [--generate 16 32] [--slots 64 128]
+
+Greedy, bfloat16, on CUDA where there is one. A token counts when it belongs to an answer, its stop token included;
+what a padded batch computes after an answer's end does not. CPU seconds tell more than seconds on a shared machine.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ladder.decode import Completion, Sampling, decode, generate_padded
+
+TASKS = (
+    "In one word, what is the opposite of {}?",
+    "Write one short sentence about {} in which every word is lower case.",
+    "List five facts about {} as bullet points, each at most ten words long.",
+    "Explain {} to a child of six years. Use at least three paragraphs, and end with a question.",
+    "Write an email of about 150 words to a friend in which you praise {}. Sign it with a first name only.",
+)
+TOPICS = ("rain", "the bicycle", "bread", "a library", "the moon", "chess", "a lighthouse", "honey", "glass", "sleep")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--max-new-tokens", type=int, default=192)
+    parser.add_argument("--generate", type=int, nargs="*", default=[16, 32], help="batch sizes of model.generate")
+    parser.add_argument("--slots", type=int, nargs="*", default=[64, 128], help="batch sizes of ladder.decode")
+    parser.add_argument("--temperature", type=float, default=0.0)
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model: Any = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.bfloat16)
+    model.to(device).eval()
+    tokenizer: Any = AutoTokenizer.from_pretrained(options.model)
+    texts = [TASKS[n % len(TASKS)].format(TOPICS[n // len(TASKS) % len(TOPICS)]) for n in range(options.prompts)]
+    prompts = [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=False
+        )
+        for text in texts
+    ]
+    stop = [tokenizer.eos_token_id]
+    sampling = Sampling(temperature=options.temperature, max_new_tokens=options.max_new_tokens)
+
+    def padded(batch: int) -> list[Completion]:
+        with tqdm(total=len(prompts), desc=f"generate {batch}", unit="prompt") as bar, torch.inference_mode():
+            return generate_padded(model, prompts, sampling, stop, batch, bar)
+
+    def slots(batch: int) -> list[Completion]:
+        return decode(model, prompts, sampling, stop=stop, batch=batch, progress=f"decode {batch}")
+
+    decode(model, prompts[:8], Sampling(max_new_tokens=16), stop=stop)  # what is loaded once is not timed
+    runs = [("generate", padded, batch) for batch in options.generate]
+    runs += [("decode", slots, batch) for batch in options.slots]
+    measured = [(name, batch, *measure(run, batch)) for name, run, batch in runs]
+    mean = sum(map(len, prompts)) / len(prompts)
+    print(f"{len(prompts)} prompts of {mean:.0f} tokens, at most {options.max_new_tokens} new, {device}")
+    print("| engine | batch | tokens | ended | seconds | tokens/s | ratio | CPU s | tokens/CPU s | ratio |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+    _, _, tokens, _, wall, cpu = measured[0]
+    first_wall, first_cpu = tokens / wall, tokens / cpu
+    for name, batch, tokens, ended, wall, cpu in measured:
+        rates = [f"{tokens / wall:.1f}", f"{tokens / wall / first_wall:.2f}", f"{cpu:.1f}", f"{tokens / cpu:.1f}"]
+        cells = [name, str(batch), str(tokens), f"{ended:.0%}", f"{wall:.1f}", *rates]
+        print(f"| {' | '.join(cells)} | {tokens / cpu / first_cpu:.2f} |")
+
+
+def measure(run: Callable[[int], list[Completion]], batch: int) -> tuple[int, float, float, float]:
+    """Tokens, the share of ended answers, seconds, CPU seconds."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    answers = run(batch)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    ended = [answer.finished for answer in answers]
+    return sum(len(answer.tokens) for answer in answers) + sum(ended), sum(ended) / len(ended), wall, cpu
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The ladder's small library: nothing in it knows a stage's name."""

@@ -1,0 +1,76 @@
+"""python -m ladder check | prune | table | recipe FILE"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from ladder.run import PARAMS, Refused, read_params, read_yaml
+
+USAGE = """usage: python -m ladder COMMAND
+  check        look at params.yaml and the graph before anything runs
+  prune        drop records and outputs of rungs that params.yaml no longer names
+  table        print the table of rungs
+  recipe FILE  write the values of a recipe into params.yaml"""
+
+
+def recipe(path: Path) -> list[str]:
+    """Put a recipe's values into params.yaml, comments kept; returns the keys that changed."""
+    yaml = YAML()
+    yaml.width = 120
+    params = yaml.load(PARAMS.read_text(encoding="utf-8"))
+    changed = _lay(params, read_yaml(path), "", path)
+    with PARAMS.open("w", encoding="utf-8") as stream:
+        yaml.dump(params, stream)
+    read_params()
+    return changed
+
+
+def _lay(params: Any, values: Any, prefix: str, path: Path) -> list[str]:
+    changed = []
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if name not in params:
+            raise Refused(f"{path}: {key} is not in {PARAMS}")
+        if isinstance(value, dict) and isinstance(params[name], dict):
+            changed += _lay(params[name], value, f"{key}.", path)
+        elif params[name] != value:
+            params[name] = value
+            changed.append(f"{key}: {value}")
+    return changed
+
+
+def table() -> str:
+    """report/table.md, where the ladder has climbed."""
+    path = Path("report/table.md")
+    if not path.is_file():
+        raise Refused(f"{path}: not there yet; `make ladder` makes it")
+    return path.read_text(encoding="utf-8").rstrip()
+
+
+def main(arguments: list[str]) -> None:
+    """Run one command. A Refused is one line on stderr and exit code 1."""
+    try:
+        match arguments:
+            case ["check"]:
+                from ladder.graph import check
+
+                if faults := check():
+                    sys.exit("\n".join(faults))
+            case ["prune"]:
+                from ladder.graph import prune
+
+                print("\n".join(f"removed {name}" for name in prune()) or "nothing to remove")
+            case ["table"]:
+                print(table())
+            case ["recipe", path]:
+                print("\n".join(recipe(Path(path))) or f"{PARAMS} has these values already")
+            case _:
+                sys.exit(USAGE)
+    except Refused as refusal:
+        sys.exit(f"ladder: {refusal}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

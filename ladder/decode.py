@@ -1,0 +1,402 @@
+"""Generation inside the process, for one CPU or one CUDA GPU: slots that refill.
+
+`model.generate` pads: its batch runs until the longest answer ends. Here a batch is a set of slots. A slot whose
+answer ended takes the next prompt (continuous batching; Yu et al., "Orca", OSDI 2022), and when no prompt is left
+the last rows close up, so that the end of the work does not run a full batch. The model's own modules run as they
+are: only its cache and its attention function are exchanged, through transformers' extension points.
+"""
+
+import sys
+import time
+from collections import deque
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+from transformers import AttentionInterface, Cache, DynamicCache, GenerationConfig, PreTrainedConfig, PreTrainedModel
+
+from ladder.run import Refused
+
+ATTENTION = "ladder_slots"
+# Families whose only state is a causal key/value cache and whose positions are rotary; the test runs each of them.
+FAMILIES = {"granite", "llama", "mistral", "olmo2", "qwen2", "qwen3", "smollm3"}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen: greedily at temperature 0, else drawn from the softmax, cut to its `top_p` nucleus
+    (Holtzman et al. 2020, arXiv:1904.09751). A draw depends on the seed, the prompt's index and the position alone.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_new_tokens: int = 256
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Completion:
+    """The tokens after a prompt, without the stop token; `finished` tells whether a stop token ended them."""
+
+    tokens: list[int]
+    finished: bool
+
+
+def decode(
+    model: Any,
+    prompts: list[list[int]],
+    sampling: Sampling,
+    *,
+    stop: Collection[int],
+    batch: int | None = None,
+    progress: str = "",
+) -> list[Completion]:
+    """Complete every prompt (token ids); the completions come in the prompts' order.
+
+    `model` is a causal language model of transformers, or a PeftModel around one, which then answers with its active
+    adapter. A completion ends at a token of `stop`, at `max_new_tokens`, or at the model's last position. `batch` is
+    the number of slots (None: by model and memory), `progress` the name of a bar on stderr. A family that the slots
+    do not fit goes through padded `model.generate`, and a line says so.
+
+    Errors: Refused for a prompt that is empty or longer than the model's positions, and for prompt-learning adapters.
+    """
+    if hasattr(model, "get_base_model"):  # a PeftModel: the adapter's layers live inside its base model
+        if model.active_peft_config.is_prompt_learning:
+            raise Refused("decode: prompt-learning adapters are not supported, expected an adapter on layers (LoRA)")
+        model = model.get_base_model()
+    positions = model.config.max_position_embeddings
+    for index, prompt in enumerate(prompts):
+        if not 1 <= len(prompt) <= positions:
+            raise Refused(f"prompt {index}: {len(prompt)} tokens, expected 1 to {positions} (the model's positions)")
+    if not prompts:
+        return []
+    with tqdm(total=len(prompts), desc=progress, unit="prompt", file=sys.stderr, disable=not progress) as bar:
+        if not fits_slots(model.config):
+            print(f"decode: slots do not fit {model.config.model_type}, using padded model.generate", flush=True)
+            return generate_padded(model, prompts, sampling, stop, batch or 16, bar)
+        with torch.inference_mode(), slot_attention(model):
+            return Decoder(model, prompts, sampling, stop, batch).run(bar)
+
+
+def fits_slots(config: PreTrainedConfig) -> bool:
+    """Whether every layer attends to its whole past, with rotary angles that do not depend on the batch."""
+    full = all(kind == "full_attention" for kind in getattr(config, "layer_types", None) or [])
+    rope_type = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
+    by_batch = rope_type in ("dynamic", "longrope")
+    return config.model_type in FAMILIES and full and not getattr(config, "sliding_window", None) and not by_batch
+
+
+class SlotCache(Cache):
+    """Keys and values by layer and slot, each [slots, kv_heads, capacity, head_dim]; one decoding step writes one
+    token per row, at the row's own position, and attends to the first `length` positions.
+    """
+
+    def __init__(self, config: PreTrainedConfig, slots: int, capacity: int, like: Tensor) -> None:
+        super().__init__(layers=[])
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        shape = (slots, config.num_key_value_heads, capacity, head_dim)
+        # Zeros, not empty: a masked position still enters the sum, as 0 times its value.
+        self.tensors = [like.new_zeros(shape) for _ in range(2 * config.num_hidden_layers)]
+        self.slot = torch.arange(slots, device=like.device)
+        self.position = torch.zeros(slots, dtype=torch.long, device=like.device)
+        self.length = capacity
+
+    @property
+    def capacity(self) -> int:
+        return self.tensors[0].shape[2]
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        rows = len(key_states)
+        keys, values = self.tensors[2 * layer_idx : 2 * layer_idx + 2]
+        where = self.slot[:rows], slice(None), self.position[:rows]
+        keys[where], values[where] = key_states[:, :, 0], value_states[:, :, 0]
+        return keys[:rows, :, : self.length], values[:rows, :, : self.length]
+
+    def resize(self, capacity: int) -> None:
+        """Change how many positions a slot holds; what is cut off must belong to no live row."""
+        self.tensors = [F.pad(cached, (0, 0, 0, capacity - cached.shape[2])) for cached in self.tensors]
+        self.length = capacity
+
+
+def attend(
+    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """Attention of [rows, heads, n, head_dim] → [rows, n, heads, head_dim]; transformers' AttentionInterface.
+
+    Without a mask it is causal: prompts are padded on the right, where no real token sees the padding. With the
+    additive mask [rows, 1, 1, length] it is one decoding step: the query heads that share a key/value head become
+    the rows of one small product, so that keys and values are read once and never repeated.
+    """
+    scale = kwargs["scaling"]
+    if attention_mask is None:
+        out = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=True)
+        return out.transpose(1, 2), None
+    rows, heads, _, head_dim = query.shape
+    grouped = query.reshape(rows, key.shape[1], -1, head_dim)
+    if query.is_cuda:
+        out = F.scaled_dot_product_attention(grouped, key, value, attention_mask, scale=scale)
+    else:  # two plain products are 3 to 5 times faster here than the CPU's flash kernel with its few query rows
+        scores = torch.add(attention_mask, grouped @ key.transpose(-1, -2), alpha=scale)
+        out = scores.softmax(-1).to(value.dtype) @ value
+    return out.reshape(rows, 1, heads, head_dim), None
+
+
+AttentionInterface.register(ATTENTION, attend)  # with no mask function, transformers passes our own mask as it is
+
+
+@contextmanager
+def slot_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Run the model in evaluation mode with `attend`, and put both back."""
+    attention, training = model.config._attn_implementation, model.training
+    model.set_attn_implementation(ATTENTION)
+    model.eval()
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(attention)
+        model.train(training)
+
+
+Bits = TypeVar("Bits", int, Tensor)
+
+
+def scramble(bits: Bits) -> Bits:
+    """A hash of 32-bit integers (lowbias32 of Wellons' hash-prospector), alike for an int and an int64 tensor."""
+    bits = ((bits >> 16) ^ bits) * 0x7FEB352D & 0xFFFFFFFF
+    bits = ((bits >> 15) ^ bits) * 0x846CA68B & 0xFFFFFFFF
+    return (bits >> 16) ^ bits
+
+
+def choose(logits: Tensor, noise: Tensor, sampling: Sampling) -> Tensor:
+    """Next tokens [rows] from logits [rows, vocabulary] and 32 random bits per row.
+
+    Sampling inverts the cumulative distribution in integers of 2^-40, whose sums do not depend on their order: a
+    float cumsum on CUDA is not reproducible.
+    """
+    logits = logits.float()
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    one = 2**40
+    weights = (torch.softmax(logits / sampling.temperature, -1) * one).long()
+    if sampling.top_p < 1:
+        # A token lighter than an even share of the tail is in no nucleus. Counting the others waits for the GPU.
+        light = one * (1 - sampling.top_p) / logits.shape[-1]
+        count = logits.shape[-1] if logits.is_cuda else int((weights >= light).sum(-1).max())
+        ranked = weights.topk(count).values
+        outside = ranked.cumsum(-1) - ranked >= one * sampling.top_p
+        weights = weights.where(weights >= ranked.masked_fill(outside, one).amin(-1, keepdim=True), 0)
+    sums = weights.cumsum(-1)
+    target = (sums[:, -1] * (noise.double() / 2**32)).long()
+    return torch.searchsorted(sums, target[:, None], right=True)[:, 0]
+
+
+def until_stop(tokens: list[int], stop: Collection[int]) -> Completion:
+    end = next((place for place, token in enumerate(tokens) if token in stop), None)
+    return Completion(tokens[:end], end is not None)
+
+
+class Decoder:
+    """One run of `decode`: which prompt is in which slot, and the device's state of each slot."""
+
+    def __init__(
+        self, model: Any, prompts: list[list[int]], sampling: Sampling, stop: Collection[int], batch: int | None
+    ) -> None:
+        self.model, self.prompts, self.sampling, self.stop = model, prompts, sampling, frozenset(stop)
+        self.device, self.cuda = model.device, model.device.type == "cuda"
+        # Looking at the tokens waits for the GPU: there a row may run up to 7 steps past its end, unseen.
+        self.burst, self.bucket, self.prefill_tokens = (8, 256, 16384) if self.cuda else (1, 64, 2048)
+        self.prefill_steps = 4.0 if self.cuda else 0.5  # a prefill's cost beside its tokens, in decoding steps
+        self.idle = 0  # row steps spent on empty slots since the last prefill
+        positions = model.config.max_position_embeddings
+        # The last token of an answer is never fed back, so it needs no position.
+        self.limits = [min(sampling.max_new_tokens, positions + 1 - len(prompt)) for prompt in prompts]
+        longest = max(len(p) + limit for p, limit in zip(prompts, self.limits, strict=True)) + self.burst
+        self.slots = min(len(prompts), batch or self.slots_that_fit(longest))
+        self.rows = self.slots
+        like = torch.empty(0, dtype=model.dtype, device=self.device)
+        self.cache = SlotCache(model.config, self.slots, self.round_up(longest) if self.cuda else self.bucket, like)
+        self.columns = torch.arange(self.round_up(longest), device=self.device)
+        self.token = torch.zeros(self.slots, dtype=torch.long, device=self.device)
+        self.key = torch.zeros_like(self.token)
+        self.answers: list[list[int]] = [[] for _ in prompts]
+        self.occupant: list[int | None] = [None] * self.slots
+        self.queue = deque(sorted(range(len(prompts)), key=lambda index: -len(prompts[index])))
+        self.graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}  # by rows and length; one pool of memory
+        self.pool = torch.cuda.graph_pool_handle() if self.cuda else None
+
+    def round_up(self, length: int) -> int:
+        """The next multiple of the bucket."""
+        return -(-length // self.bucket) * self.bucket
+
+    def slots_that_fit(self, length: int) -> int:
+        """As many slots of `length` positions as memory holds, within what still makes a step more efficient."""
+        config = self.model.config
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        token_bytes = 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim * self.model.dtype.itemsize
+        if not self.cuda:
+            return max(1, min(128, 4 * 2**30 // (token_bytes * length)))
+        free = torch.cuda.mem_get_info(self.device)[0]
+        free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        choice_bytes = 48 * config.vocab_size  # logits, floats, weights, their ranks and sums
+        return max(1, min(2048, int(0.8 * free) // (token_bytes * length + choice_bytes)))
+
+    def run(self, bar: Any) -> list[Completion]:
+        started, made = time.perf_counter(), 0
+        while self.queue or any(index is not None for index in self.occupant):
+            self.refill()
+            self.close_up()
+            ended = 0
+            for tokens in self.steps():
+                for slot, token in enumerate(tokens):
+                    index = self.occupant[slot]
+                    if index is None:
+                        continue
+                    self.answers[index].append(token)
+                    made += 1
+                    if token in self.stop or len(self.answers[index]) == self.limits[index]:
+                        self.occupant[slot] = None
+                        ended += 1
+            bar.set_postfix_str(f"{made / (time.perf_counter() - started):.0f} tokens/s", refresh=False)
+            bar.update(ended)
+        return [until_stop(answer, self.stop) for answer in self.answers]
+
+    def refill(self) -> None:
+        """Give the next prompts to free slots, once idle rows have cost what a prefill costs."""
+        free = [slot for slot, index in enumerate(self.occupant) if index is None]
+        self.idle += self.burst * len(free)
+        if not self.queue or (self.idle < self.prefill_steps * self.slots and len(free) < self.slots):
+            return
+        self.idle = 0
+        while free and self.queue:
+            count = max(1, self.prefill_tokens // len(self.prompts[self.queue[0]]))  # the queue's head is the longest
+            chunk, free = free[:count], free[count:]
+            self.prefill([(slot, self.queue.popleft()) for slot in chunk[: len(self.queue)]])
+
+    def prefill(self, chunk: list[tuple[int, int]]) -> None:
+        """Read prompts into slots, all but each one's last token: the next step feeds that one like any other, so
+        that choosing a token happens in one place and no prompt needs logits.
+        """
+        prompts = [self.prompts[index] for _, index in chunk]
+        width = max(len(prompt) for prompt in prompts) - 1
+        slots = torch.tensor([slot for slot, _ in chunk], device=self.device)
+        if width:
+            if self.cache.capacity < width:
+                self.cache.resize(self.round_up(width))
+            ids = [prompt[:-1] + [0] * (width + 1 - len(prompt)) for prompt in prompts]
+            read: Any = DynamicCache()
+            self.model.base_model(torch.tensor(ids, device=self.device), past_key_values=read, use_cache=True)
+            states = (state for layer in read.layers for state in (layer.keys, layer.values))
+            for cached, state in zip(self.cache.tensors, states, strict=True):
+                cached[slots, :, :width] = state
+        for slot, index in chunk:
+            self.occupant[slot] = index
+        seed = scramble(self.sampling.seed & 0xFFFFFFFF)
+        start = [[p[-1], len(p) - 1, scramble(seed ^ index)] for p, (_, index) in zip(prompts, chunk, strict=True)]
+        self.token[slots], self.cache.position[slots], self.key[slots] = torch.tensor(start, device=self.device).T
+
+    def close_up(self) -> None:
+        """With no prompt left, move the last live rows into free slots before them and run fewer rows."""
+        live = [slot for slot, index in enumerate(self.occupant) if index is not None]
+        if self.queue or not live:
+            return
+        if self.cuda:  # a graph is captured per number of rows: only halves
+            rows = self.rows
+            while (rows + 1) // 2 >= len(live) and rows > 1:
+                rows = (rows + 1) // 2
+        else:
+            rows = min(self.rows, -(-len(live) // 4) * 4)
+        sources = [slot for slot in live if slot >= rows]
+        holes = [slot for slot in range(rows) if self.occupant[slot] is None][: len(sources)]
+        self.rows = rows
+        if sources:
+            for state in (*self.cache.tensors, self.cache.position, self.token, self.key):
+                state[holes] = state[sources]
+            for hole, source in zip(holes, sources, strict=True):
+                self.occupant[hole], self.occupant[source] = self.occupant[source], None
+
+    def steps(self) -> list[list[int]]:
+        """Run a burst of decoding steps: the new token of each row, per step."""
+        last = max(len(self.prompts[i]) + len(self.answers[i]) for i in self.occupant if i is not None)
+        length = self.round_up(last - 1 + self.burst)
+        if self.cuda:
+            self.cache.length = length
+        elif not 0 <= self.cache.capacity - length <= self.bucket:  # not a slice: products want them contiguous
+            self.cache.resize(length)
+        tokens = []
+        for _ in range(self.burst):
+            if self.cuda:
+                self.replay()
+            else:
+                self.step()
+            tokens.append(self.token[: self.rows].clone())
+        return torch.stack(tokens).tolist()
+
+    def step(self) -> None:
+        """Feed each row its last token and choose its next, all on the device."""
+        position, token = self.cache.position[: self.rows], self.token[: self.rows]
+        position.clamp_(max=self.cache.capacity - 1)  # ended rows run on, inside their own slot
+        seen = self.columns[: self.cache.length] <= position[:, None]
+        mask = torch.where(seen, 0.0, -torch.inf)[:, None, None]
+        logits = self.model(
+            input_ids=token[:, None],
+            position_ids=position[:, None],
+            attention_mask=mask.to(self.model.dtype) if self.cuda else mask,
+            past_key_values=self.cache,
+            use_cache=True,
+        ).logits[:, -1]
+        token.copy_(choose(logits, scramble(scramble(position) ^ self.key[: self.rows]), self.sampling))
+        position.add_(1)
+
+    def replay(self) -> None:
+        """One step as a CUDA graph, captured when its number of rows and length first occur."""
+        shape = self.rows, self.cache.length
+        if shape not in self.graphs:
+            state = self.token.clone(), self.cache.position.clone()
+            side = torch.cuda.Stream(self.device)
+            side.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(side):  # what is lazily made must be there before the capture
+                self.step()
+            torch.cuda.current_stream(self.device).wait_stream(side)
+            self.token.copy_(state[0])
+            self.cache.position.copy_(state[1])
+            self.graphs[shape] = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graphs[shape], pool=self.pool):
+                self.step()
+        self.graphs[shape].replay()
+
+
+def generate_padded(
+    model: Any, prompts: list[list[int]], sampling: Sampling, stop: Collection[int], batch: int, bar: Any
+) -> list[Completion]:
+    """`model.generate` over batches of similar prompt length, padded on the left; draws depend on the batch."""
+    torch.manual_seed(sampling.seed)
+    pad = min(stop, default=0)
+    config = GenerationConfig(
+        max_new_tokens=sampling.max_new_tokens, eos_token_id=sorted(stop) or None, pad_token_id=pad, do_sample=False
+    )
+    if sampling.temperature > 0:
+        config.update(do_sample=True, temperature=sampling.temperature, top_p=sampling.top_p, top_k=0)
+    answers: dict[int, Completion] = {}
+    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    for start in range(0, len(order), batch):
+        chosen = order[start : start + batch]
+        width = len(prompts[chosen[0]])
+        padding = [width - len(prompts[index]) for index in chosen]
+        ids = [[pad] * n + prompts[index] for n, index in zip(padding, chosen, strict=True)]
+        mask = [[0] * n + [1] * (width - n) for n in padding]
+        out = model.generate(
+            torch.tensor(ids, device=model.device),
+            attention_mask=torch.tensor(mask, device=model.device),
+            generation_config=config,
+        )
+        for index, tokens in zip(chosen, out[:, width:].tolist(), strict=True):
+            answers[index] = until_stop(tokens, stop)
+            bar.update()
+    return [answers[index] for index in range(len(prompts))]

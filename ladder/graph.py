@@ -1,0 +1,127 @@
+"""The pipeline looked at before anything runs: what DVC would do silently wrong, said in a sentence."""
+
+import ast
+import importlib
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from ruamel.yaml import YAML
+
+from ladder.run import PARAMS, Refused, fit, read_params, read_yaml
+
+LOCK = Path("dvc.lock")
+
+
+def check() -> list[str]:
+    """Every fault of params.yaml and the graph, a sentence each; empty when the ladder may climb."""
+    return [*_section_faults(), *(_graph_faults())]
+
+
+def _section_faults() -> Iterable[str]:
+    """Sections that do not fit the stage that reads them. What DVC has recorded as run is not looked at again."""
+    recorded = _recorded_params()
+    pipeline = read_yaml(Path("dvc.yaml"))["stages"]
+    for stage, section in read_params().items():
+        named = {"foreach", "matrix"} & set(pipeline.get(stage, {}))
+        if named and not isinstance(section, dict):
+            yield f"{PARAMS}: {stage}: expected named entries, {{}} for none, got {section!r}"
+            continue
+        entries = {f"{stage}.{name}": entry for name, entry in section.items()} if named else {stage: section}
+        for key, entry in entries.items():
+            if key not in recorded or recorded[key] != entry:
+                try:
+                    fit(importlib.import_module(f"stages.{stage}").Params, entry, f"{PARAMS}: {key}")
+                except Refused as refusal:
+                    yield str(refusal)
+
+
+def _recorded_params() -> dict[str, Any]:
+    """What dvc.lock says each stage was last run with: by the key that dvc.yaml names."""
+    recorded: dict[str, Any] = {}
+    for entry in _lock().values():
+        recorded |= entry.get("params", {}).get(str(PARAMS), {})
+    return recorded
+
+
+def _lock() -> dict[str, Any]:
+    return (read_yaml(LOCK) or {}).get("stages", {}) if LOCK.exists() else {}
+
+
+def _graph_faults() -> Iterable[str]:
+    """Parents that no stage makes, rungs that are their own ancestors, records that no stage owns."""
+    try:
+        with Repo() as repo:
+            stages = list(repo.index.stages)
+            repo.index.check_graph()
+    except DvcException as error:
+        yield f"dvc.yaml: {' '.join(str(error).split())}"
+        return
+    made = [Path(out.def_path) for stage in stages for out in stage.outs]
+    rungs = sorted(str(path.relative_to("models")) for path in made if path.parts[0] == "models")
+    for stage in stages:
+        for dependency in stage.deps:
+            path = Path(dependency.def_path or "")
+            if not _exists(path, made):
+                what = f"rungs are {', '.join(rungs)}" if path.parts[:1] == ("models",) else "see dvc.yaml"
+                yield f"{PARAMS}: {stage.addressing} needs {path}, which no stage makes; {what}"
+    for name in stale(stage.addressing for stage in stages):
+        yield f"{LOCK}: {name} is no longer in {PARAMS} but its outputs are; `python -m ladder prune` removes both"
+
+
+def _exists(path: Path, made: list[Path]) -> bool:
+    """A path that a stage makes, or a folder of such, or a file of the repository's own. What lies in a place
+    where only stages write does not count: it may be the output of a rung that was taken out."""
+    if any(out == path or path in out.parents for out in made):
+        return True
+    return path.exists() and not {path.parts[0]} & {"models"} and not any(out.parent == path.parent for out in made)
+
+
+def stale(names: Iterable[str]) -> list[str]:
+    """Entries of dvc.lock whose stage is gone."""
+    return sorted(set(_lock()) - set(names))
+
+
+def prune() -> list[str]:
+    """Remove the entries of dvc.lock that no stage owns, and their outputs that no other stage makes."""
+    with Repo() as repo:
+        stages = list(repo.index.stages)
+    owned = {out.def_path for stage in stages for out in stage.outs}
+    yaml = YAML()
+    document = yaml.load(LOCK.read_text(encoding="utf-8"))
+    gone = stale(stage.addressing for stage in stages)
+    for name in gone:
+        for out in document["stages"].pop(name).get("outs", []):
+            path = Path(out["path"])
+            if path.is_dir() and out["path"] not in owned:
+                shutil.rmtree(path)
+            elif out["path"] not in owned:
+                path.unlink(missing_ok=True)
+    with LOCK.open("w", encoding="utf-8") as stream:
+        yaml.dump(document, stream)
+    return gone
+
+
+def imported(module: Path) -> set[Path]:
+    """The files of this repository that a module imports, directly or through others, itself included."""
+    found: set[Path] = set()
+    waiting = [module]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            waiting += [file for name in _names(node) if (file := Path(*name.split(".")).with_suffix(".py")).is_file()]
+    return found
+
+
+def _names(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module:
+        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return []

@@ -1,0 +1,77 @@
+"""Rows on disk: JSON Lines in, JSON Lines out. What is written is whole or not there."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ladder.run import Refused
+
+Row = dict[str, Any]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read JSON Lines (UTF-8, one object a line). Errors: Refused with file and line."""
+    rows = []
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        raise Refused(f"{path}: no such file") from None
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            rows.append(_row(line, f"{path}:{number}"))
+    if not rows:
+        raise Refused(f"{path}: no rows")
+    return rows
+
+
+def _row(line: bytes, where: str) -> Row:
+    try:
+        row = json.loads(line.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise Refused(f"{where}: not UTF-8 at byte {error.start} of the line") from None
+    except ValueError as error:
+        raise Refused(f"{where}: not JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise Refused(f"{where}: expected a JSON object, got {type(row).__name__}")
+    return row
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError("a key stands twice")
+    return row
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write JSON Lines: keys in the order given, so that the same rows give the same bytes."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one JSON document, indented for reading and diffing. A NaN is an error, never a number."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file beside its name and rename it: a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(temporary, path)
+
+
+def column(rows: Iterable[Row], name: str, kind: type, path: Path) -> list[Any]:
+    """The values of one column. Errors: Refused naming the first row that lacks it or has another type."""
+    values = []
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row.get(name), kind):
+            raise Refused(f"{path}: row {number}: expected {name!r} of type {kind.__name__}, got {row.get(name)!r}")
+        values.append(row[name])
+    return values

@@ -1,0 +1,95 @@
+"""How a stage starts: its section of params.yaml and its paths become the arguments of its `main`."""
+
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+PARAMS = Path("params.yaml")
+
+
+class Refused(Exception):
+    """A user's mistake, told in one sentence that names the file, line or key and what was expected."""
+
+
+class Section(BaseModel):
+    """A stage's section of params.yaml, or one named entry of it. Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read one YAML 1.2 document, as DVC does: `1e-05` is a number (PyYAML would return a string)."""
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Refused(f"{path}: no such file; run from the root of the repository") from None
+    except UnicodeDecodeError as error:
+        raise Refused(f"{path}: not UTF-8 at byte {error.start}") from None
+    except YAMLError as error:
+        raise Refused(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+
+
+def read_params(path: Path = PARAMS) -> dict[str, Any]:
+    """All of params.yaml; every top-level key must be a stage's name (a module in stages/)."""
+    params = read_yaml(path)
+    if not isinstance(params, dict):
+        raise Refused(f"{path}: expected one section per stage, got {type(params).__name__}")
+    stages = {module.stem for module in Path("stages").glob("*.py")} - {"__init__"}
+    for name in params:
+        if name not in stages:
+            raise Refused(f"{path}: no stage is named {name!r}; sections are {', '.join(sorted(stages))}")
+    return params
+
+
+def fit(kind: type[S], section: Any, where: str) -> S:
+    """Build `kind` from a section as read. Errors: Refused, naming every key that does not fit."""
+    if not isinstance(section, dict):
+        raise Refused(f"{where}: expected keys {', '.join(kind.model_fields)}, got {section!r}")
+    try:
+        return kind.model_validate(section)
+    except ValidationError as error:
+        raise Refused("; ".join(_sentence(where, kind, item) for item in error.errors())) from None
+
+
+def _sentence(where: str, kind: type[Section], item: Any) -> str:
+    key = ".".join([where, *map(str, item["loc"])])
+    if item["type"] == "extra_forbidden":
+        hint = f"; keys here: {', '.join(kind.model_fields)}" if len(item["loc"]) == 1 else ""
+        return f"{key}: no such key{hint}"
+    if item["type"] == "missing":
+        return f"{key}: missing"
+    return f"{key}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
+
+
+def run(main: Callable[..., None], *, named: bool = False) -> None:
+    """Call a stage's `main(params, *paths)` from the command line.
+
+    The section's type is main's annotation of `params`, its name is the module's. A `named` stage has one
+    entry per rung in its section, and the entry's name is the first argument.
+    A Refused is printed as one line and ends with exit code 1; anything else is a bug and keeps its traceback.
+    """
+    stage = Path(inspect.getfile(main)).stem
+    first, *paths = inspect.signature(main).parameters.values()
+    words = (["NAME"] if named else []) + [path.name.upper() for path in paths]
+    if len(sys.argv) != len(words) + 1:
+        sys.exit(f"usage: python -m stages.{stage} {' '.join(words)}")
+    arguments = sys.argv[1:]
+    try:
+        section, where = read_params().get(stage), f"{PARAMS}: {stage}"
+        if named:
+            name = arguments.pop(0)
+            if not isinstance(section, dict) or name not in section:
+                raise Refused(f"{where}: no entry is named {name!r}")
+            section, where = section[name], f"{where}.{name}"
+        main(fit(first.annotation, section, where), *map(Path, arguments))
+    except Refused as refusal:
+        sys.exit(f"{stage}: {refusal}")

@@ -1,0 +1,1 @@
+"""One module per stage, each run as `python -m stages.<name> paths...`."""

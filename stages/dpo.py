@@ -1,0 +1,94 @@
+"""Direct preference optimization: raise the chosen answer against the rejected one, measured from the reference.
+
+L = -log sigma(beta * ((log pi(y_w|x) - log pi_ref(y_w|x)) - (log pi(y_l|x) - log pi_ref(y_l|x))))
+(Rafailov et al. 2023, eq. 7)
+
+python -m stages.dpo chat models/sft/chat models/base data/reference/chat.jsonl models/dpo/chat metrics/dpo/chat.json \
+    plots/dpo/chat.tsv
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from datasets import Dataset
+from pydantic import AfterValidator, BeforeValidator
+from transformers import PreTrainedTokenizerBase
+from trl import DPOConfig, DPOTrainer
+
+from ladder.models import check_parent, rung_name
+from ladder.pairs import all_pair_tokens
+from ladder.rows import Row, read_rows
+from ladder.run import Refused, Section, run
+from ladder.training import adapter_check, build, climb, fit_and_save, passes, trainer_arguments
+
+
+class Params(Section):
+    parent: str
+    """The rung it starts from, and its reference: `sft/chat`."""
+    data: str
+    """The pairs with the reference's log-probabilities: `reference/chat`."""
+    lora: Annotated[Any, BeforeValidator(adapter_check)]
+    """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights."""
+    trainer: Annotated[dict[str, Any], AfterValidator(passes(DPOConfig))]
+    """TRL's DPOConfig: beta, loss_type and the rest. Pairs longer than its max_length are left out, never cut."""
+
+
+class ReferenceTrainer(DPOTrainer):
+    """TRL's trainer on rows that are tokens already and carry the reference's log-probabilities."""
+
+    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
+        return dataset
+
+    def _precompute_ref_logps(self, dataset: Dataset, *_: Any) -> Dataset:
+        return dataset
+
+
+def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> list[Row]:
+    """Pairs as tokens with ref_chosen_logps and ref_rejected_logps (nats, summed over the answer)."""
+    pairs = [
+        {**pair, "ref_chosen_logps": row["ref_chosen_logps"], "ref_rejected_logps": row["ref_rejected_logps"]}
+        for pair, row in zip(all_pair_tokens(tokenizer, rows, data), rows, strict=True)
+    ]
+    kept = [pair for pair in pairs if max_length is None or longest(pair) <= max_length]
+    if not kept:
+        raise Refused(f"{data}: none of {len(rows)} pairs fits trainer.max_length {max_length}")
+    return kept
+
+
+def longest(pair: Row) -> int:
+    """Tokens of the longer of the pair's two conversations."""
+    return len(pair["prompt_ids"]) + max(len(pair["chosen_ids"]), len(pair["rejected_ids"]))
+
+
+def main(params: Params, parent: Path, base: Path, data: Path, output: Path, metrics: Path, curve: Path) -> None:
+    rows = read_rows(data)
+    with trainer_arguments(params.trainer) as arguments:
+        config = build(DPOConfig, arguments, precompute_ref_log_probs=True)
+        climbed = climb(parent, base, params.lora, seed=config.seed)
+        check_parent(str(data), climbed.parent, rows[0].get("reference", "none"))
+        learned = examples(rows, data, climbed.start.tokenizer, config.max_length)
+        trainer = ReferenceTrainer(
+            climbed.start.model,
+            args=config,
+            train_dataset=Dataset.from_list(learned),
+            processing_class=climbed.start.tokenizer,
+        )
+        if params.lora is not None:
+            climbed.start.model.delete_adapter("ref")  # TRL's copy for a reference that our rows bring along
+        fit_and_save(
+            trainer,
+            climbed,
+            rung=rung_name(output),
+            method="dpo",
+            settings=params.model_dump(),
+            parents={climbed.parent.rung: climbed.parent},
+            output=output,
+            metrics=metrics,
+            curve=curve,
+            measured={"pairs": len(learned), "too_long": len(rows) - len(learned)},
+            endings={"loss": "loss", "accuracy": "rewards/accuracies", "margin": "rewards/margins"},
+        )
+
+
+if __name__ == "__main__":
+    run(main, named=True)

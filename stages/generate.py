@@ -1,0 +1,25 @@
+"""Sample answers to our prompts and let the checks judge them: the raw material of fine-tuning.
+
+python -m stages.generate data/prompts.jsonl models/base models/base data/generate.jsonl metrics/generate.json
+"""
+
+from pathlib import Path
+
+from ladder.rows import write_json, write_rows
+from ladder.run import run
+from ladder.samples import Samples, rates, sample
+
+
+class Params(Samples):
+    """Which rung answers which prompts, and how."""
+
+
+def main(params: Params, prompts: Path, model: Path, base: Path, output: Path, metrics: Path) -> None:
+    rows = sample(params, prompts, model, base, progress="generate")
+    write_rows(output, rows)
+    edited = sum(row["edited"] for row in rows)
+    write_json(metrics, {**rates(rows), "samples": len(rows) - edited, "edited": edited})
+
+
+if __name__ == "__main__":
+    run(main)

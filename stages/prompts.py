@@ -1,0 +1,140 @@
+"""Prompts whose answers code can verify: everyday tasks with one to three constraints of ladder.checks.
+
+python -m stages.prompts data/seeds data/prompts.jsonl
+
+Each prompt has a random generator of its own, seeded by its split and number, and draws from the seed lists by
+position: an edited seed line changes the prompts that use it, and another split's size changes no other split.
+"""
+
+import random
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from ladder.checks import KINDS, parameters
+from ladder.rows import Row, write_rows
+from ladder.run import Refused, Section, run
+from ladder.seeds import Seeds, read_seeds, slots
+
+
+class Count(Section):
+    heldout: int = Field(gt=0)
+    """Prompts that no training data is made of."""
+    sft: int = Field(gt=0)
+    """Prompts whose verified answers are trained on."""
+    preferences: int = Field(gt=0)
+    """Prompts for pairs and rewards."""
+
+
+class Params(Section):
+    count: Count
+    """Number of prompts in each split. A task with its topics occurs in one split only."""
+    seed: int
+    """Another seed draws other prompts from the same lines."""
+    constraints_max: int = Field(default=3, ge=1, le=3)
+    """A prompt carries between one constraint and this many."""
+
+
+# At most one kind of each group stands in a prompt: two would contradict each other, or the edits of one would
+# undo the other's.
+EXCLUSIVE = (
+    {"words_at_least", "words_at_most", "sentences_at_least", "sentences_at_most"},
+    {"lowercase", "uppercase", "capitals_at_least", "capitals_at_most", "starts_with", "sections"},
+    {"bullets", "numbered_list", "paragraphs", "paragraph_opens_with", "sections", "starts_with"},
+    {"bullets", "numbered_list", "paragraphs", "paragraph_opens_with", "sections", "sentences_at_most"},
+    {"paragraphs", "paragraph_opens_with", "title"},
+    {"paragraphs", "paragraph_opens_with", "postscript"},
+    {"quoted", "title", "starts_with"},
+    {"postscript", "ends_with"},
+    {"includes_words", "repeats_word"},
+    {"letter_at_least", "letter_at_most"},
+)
+
+# These stand alone, or beside the kinds named and no others.
+ONLY_WITH: dict[str, set[str]] = {
+    "one_of": set(),
+    "json_only": {"words_at_least", "words_at_most", "includes_words", "repeats_word", "avoids_words"},
+    "in_language": {"bullets", "numbered_list", "highlights", "no_commas", "quoted", "sentences_at_most"},
+    "two_answers": {"title", "no_commas", "lowercase", "uppercase", "includes_words", "avoids_words", "highlights"},
+    "repeats_request": {"bullets", "numbered_list", "highlights", "includes_words", "ends_with", "postscript"},
+}
+
+
+def agree(one: str, other: str) -> bool:
+    """Whether a prompt may carry both kinds."""
+    if any({one, other} <= group for group in EXCLUSIVE):
+        return False
+    return other in ONLY_WITH.get(one, {other}) and one in ONLY_WITH.get(other, {one})
+
+
+def draw_kinds(chance: random.Random, most: int) -> list[str]:
+    wanted, kinds = chance.randint(1, most), list[str]()
+    for kind in chance.sample(list(KINDS), len(KINDS)):
+        if len(kinds) < wanted and all(agree(kind, other) for other in kinds):
+            kinds.append(kind)
+    return kinds
+
+
+def draw_task(chance: random.Random, lines: list[str], topics: dict[str, list[str]]) -> str:
+    """A line with its slots filled; {food2} differs from {food}."""
+    line = chance.choice(lines)
+    filling: dict[str, str] = {}
+    for slot in sorted(slots(line)):
+        listed = topics[slot.removesuffix("2")]
+        filling[slot] = chance.choice([topic for topic in listed if topic not in filling.values()])
+    return line.format(**filling)
+
+
+def draw_check(chance: random.Random, kind: str, task: str, seeds: Seeds) -> tuple[Row, str]:
+    """A check and the sentence that asks for it."""
+    check: Row = {"kind": kind}
+    for name in parameters(kind):
+        check[name] = task if name == "request" else chance.choice(seeds.values[kind][name])
+    if kind == "paragraph_opens_with":
+        check["paragraph"] = min(check["paragraph"], check["n"])
+    shown = {name: _shown(value) for name, value in check.items()}
+    return check, chance.choice(seeds.wordings[kind]).format(**shown)
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(f'"{item}"' for item in value) if isinstance(value, list) else str(value)
+
+
+def draw_prompt(chance: random.Random, seeds: Seeds, most: int) -> tuple[str, str, list[Row]]:
+    """The bare task, the whole prompt and its checks."""
+    kinds = draw_kinds(chance, most)
+    task = draw_task(chance, seeds.questions if "one_of" in kinds else seeds.tasks, seeds.topics)
+    drawn = [draw_check(chance, kind, task, seeds) for kind in kinds]
+    asked = [sentence for _, sentence in drawn]
+    layouts = [f"{task}\n\n{' '.join(asked)}"]
+    if "repeats_request" not in kinds:
+        layouts += [f"{task} {' '.join(asked)}", f"{task}\n{' '.join(asked)}", f"{' '.join(asked)}\n\n{task}"]
+    return task, chance.choice(layouts), [check for check, _ in drawn]
+
+
+def main(params: Params, seeds: Path, prompts: Path) -> None:
+    lines = read_seeds(seeds)
+    owner: dict[str, str] = {}
+    seen: set[str] = set()
+    rows: list[Row] = []
+    for split, count in params.count.model_dump().items():
+        for number in range(count):
+            for attempt in range(100):
+                chance = random.Random(f"{params.seed} {split} {number} {attempt}")
+                task, prompt, checks = draw_prompt(chance, lines, params.constraints_max)
+                if prompt not in seen and owner.get(task, split) == split:
+                    break
+            else:
+                raise Refused(
+                    f"{seeds}: too few lines for {count} distinct {split} prompts; write more or lower the count"
+                )
+            seen.add(prompt)
+            owner[task] = split
+            message = {"role": "user", "content": prompt}
+            rows.append({"id": f"{split}-{number:05d}", "split": split, "prompt": [message], "checks": checks})
+    write_rows(prompts, rows)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,38 @@
+"""Log-probabilities of a file of pairs under the reference model, once: no sweep of beta or lr computes them again.
+
+python -m stages.reference chat data/preferences/chat.jsonl models/sft/chat models/base data/reference/chat.jsonl
+"""
+
+from pathlib import Path
+
+from ladder.likelihood import completion_logps
+from ladder.models import load
+from ladder.pairs import all_pair_tokens
+from ladder.rows import read_rows, write_rows
+from ladder.run import Section, run
+
+
+class Params(Section):
+    model: str
+    """The reference: the rung that preference tuning starts from."""
+    data: str
+    """The pairs: `preferences/chat`."""
+
+
+def main(params: Params, data: Path, model: Path, base: Path, output: Path) -> None:
+    rows, reference = read_rows(data), load(model, base)
+    pairs = all_pair_tokens(reference.tokenizer, rows, data)
+    prompts = [pair["prompt_ids"] for pair in pairs]
+    completions = [pair["chosen_ids"] for pair in pairs] + [pair["rejected_ids"] for pair in pairs]
+    logps = completion_logps(reference, prompts * 2, completions, progress=f"reference {output.stem}")
+    write_rows(
+        output,
+        (
+            {**row, "ref_chosen_logps": chosen, "ref_rejected_logps": rejected, "reference": reference.rung.identity}
+            for row, chosen, rejected in zip(rows, logps, logps[len(rows) :], strict=False)
+        ),
+    )
+
+
+if __name__ == "__main__":
+    run(main, named=True)

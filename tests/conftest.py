@@ -1,0 +1,94 @@
+"""Pico models and rows, made here: no test needs a hub."""
+
+import os
+
+os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
+
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from ladder.models import save_rung
+from ladder.rows import Row
+from ladder.run import fit, read_params
+from stages import punkt, task
+
+ROOT = Path(__file__).parents[1]
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def pico_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer with ChatML's special tokens; 259 tokens."""
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE({token: number for number, token in enumerate(special + alphabet)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>", "<|im_end|>"],
+    )
+    tokenizer.chat_template = CHATML
+    return tokenizer
+
+
+def pico_model(tokenizer: PreTrainedTokenizerFast, *, seed: int = 0, layers: int = 2) -> LlamaForCausalLM:
+    """A random Llama of two layers with grouped-query attention."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=True,
+        initializer_range=0.2,
+    )
+    return LlamaForCausalLM(config)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """models/base of a pico ladder."""
+    tokenizer = pico_tokenizer()
+    directory = tmp_path_factory.mktemp("models") / "base"
+    save_rung(directory, pico_model(tokenizer).to(torch.bfloat16), tokenizer, rung="base", method="base")
+    return directory
+
+
+def user(text: str) -> list[Row]:
+    return [{"role": "user", "content": text}]
+
+
+def assistant(text: str) -> list[Row]:
+    return [{"role": "assistant", "content": text}]
+
+
+@pytest.fixture
+def rows() -> list[Row]:
+    """Twelve rows of prompt and completion."""
+    return [{"prompt": user(f"Say {n}."), "completion": assistant(f"It is {n}{n}.")} for n in range(12)]
+
+
+@pytest.fixture(scope="session")
+def ifeval_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """IFEval's rows and NLTK's sentence model, made by their own stages as params.yaml says."""
+    params, folder = read_params(ROOT / "params.yaml"), tmp_path_factory.mktemp("data")
+    task.main(fit(task.Params, params["task"]["ifeval"], "task.ifeval"), folder / "ifeval.jsonl")
+    punkt.main(fit(punkt.Params, params["punkt"], "punkt"), folder / "punkt")
+    return folder / "ifeval.jsonl", folder / "punkt"

@@ -1,0 +1,98 @@
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from conftest import user
+from ladder.decode import Sampling
+from ladder.generation import Answer, Endpoint, ask
+from ladder.run import Refused
+
+GOOD = {"choices": [{"message": {"content": " Yes. "}, "finish_reason": "stop"}], "usage": {"completion_tokens": 3}}
+
+
+class Server(ThreadingHTTPServer):
+    """A small server that answers what the test lays out for it: (status, body) in turn, the last one for ever."""
+
+    def __init__(self, replies):
+        self.replies, self.asked, self.lock = replies, [], threading.Lock()
+        super().__init__(("127.0.0.1", 0), Handler)
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.asked.append(asked)
+            status, body = self.server.replies.pop(0) if len(self.server.replies) > 1 else self.server.replies[0]
+        text = body if isinstance(body, bytes) else json.dumps(body(asked) if callable(body) else body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def serve():
+    servers = []
+
+    def start(*replies):
+        server = Server(list(replies))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return server, Endpoint(
+            base_url=f"http://127.0.0.1:{server.server_port}/v1", model="m", retries=1, concurrency=4
+        )
+
+    yield start
+    for server in servers:
+        server.shutdown()
+
+
+def echo(asked):
+    return {**GOOD, "choices": [{"message": {"content": asked["messages"][0]["content"]}, "finish_reason": "length"}]}
+
+
+def test_answers_stand_in_the_order_asked(serve):
+    server, endpoint = serve((200, echo))
+    answers = ask(endpoint, [user(str(n)) for n in range(20)], Sampling(0.7, 0.9, 50, 100), progress="")
+    assert [answer.text for answer in answers] == [str(n) for n in range(20)]
+    assert answers[0] == Answer("0", 3, False)
+    first = next(asked for asked in server.asked if asked["messages"] == user("3"))
+    wanted = {"model": "m", "temperature": 0.7, "top_p": 0.9, "max_tokens": 50, "seed": 103, "messages": user("3")}
+    assert first == wanted
+
+
+def test_an_overloaded_server_is_asked_again(serve):
+    server, endpoint = serve((500, {}), (200, GOOD))
+    assert ask(endpoint, [user("Hi")], Sampling(), progress="") == [Answer("Yes.", 3, True)]
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ((401, {"error": {"message": "no such key"}}), "answered 401: .*no such key"),
+        ((200, {**GOOD, "choices": []}), "answered without a text"),
+        (
+            (200, {**GOOD, "choices": [{"message": {"content": None}, "finish_reason": "stop"}]}),
+            "answered without a text",
+        ),
+        ((200, b"<html>"), "answered with something that is not JSON"),
+    ],
+)
+def test_a_reply_that_is_no_answer_is_refused(serve, reply, said):
+    _, endpoint = serve(reply)
+    with pytest.raises(Refused, match=said):
+        ask(endpoint, [user("Hi")], Sampling(), progress="")
+
+
+def test_a_server_that_is_not_there_is_named():
+    endpoint = Endpoint(base_url="http://127.0.0.1:9/v1", model="m", retries=0)
+    with pytest.raises(Refused, match="endpoint http://127.0.0.1:9/v1 cannot be reached"):
+        ask(endpoint, [user("Hi")], Sampling(), progress="")

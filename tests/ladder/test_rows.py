@@ -1,0 +1,48 @@
+import pytest
+
+from ladder.rows import column, read_rows, write_json, write_rows
+from ladder.run import Refused
+
+
+def test_rows_survive_a_round_trip(tmp_path):
+    rows = [{"id": "00123", "text": "é\u2028\n", "n": 1}, {"id": "2", "text": "", "n": None}]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    assert read_rows(tmp_path / "rows.jsonl") == rows
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b'{"a": 1', "rows.jsonl:2: not JSON"),
+        (b"\xff", "rows.jsonl:2: not UTF-8 at byte 0 of the line"),
+        (b'{"a": 1, "a": 2}', "rows.jsonl:2: not JSON: a key stands twice"),
+        (b'{"a": NaN}', "rows.jsonl:2: not JSON: NaN is not a JSON value"),
+        (b"[1]", "rows.jsonl:2: expected a JSON object, got list"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, line, said):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"a": 1}\n' + line + b"\n")
+    with pytest.raises(Refused) as refusal:
+        read_rows(path)
+    assert said in str(refusal.value)
+
+
+def test_missing_and_empty_files_are_named(tmp_path):
+    with pytest.raises(Refused, match="no.jsonl: no such file"):
+        read_rows(tmp_path / "no.jsonl")
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(Refused, match="empty.jsonl: no rows"):
+        read_rows(tmp_path / "empty.jsonl")
+
+
+def test_nan_is_never_written_and_the_old_file_stays(tmp_path):
+    write_json(tmp_path / "m.json", {"loss": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "m.json", {"loss": float("nan")})
+    assert (tmp_path / "m.json").read_text() == '{\n  "loss": 1\n}\n'
+
+
+def test_a_column_of_the_wrong_type_is_named(tmp_path):
+    with pytest.raises(Refused, match="row 2: expected 'prompt' of type str, got 3"):
+        column([{"prompt": "a"}, {"prompt": 3}], "prompt", str, tmp_path)

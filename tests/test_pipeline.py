@@ -1,0 +1,89 @@
+"""dvc.yaml read as data: every stage declares what it imports, reads and writes, and has its four parts."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from ladder.graph import imported
+from ladder.run import fit, read_params, read_yaml
+
+ROOT = Path(__file__).parents[1]
+STANZAS = read_yaml(ROOT / "dvc.yaml")["stages"]
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def body(stage):
+    return STANZAS[stage].get("do", STANZAS[stage])
+
+
+def paths(entries):
+    return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries or []]
+
+
+def test_a_stage_has_its_module_its_section_its_stanza_and_its_test():
+    modules = {path.stem for path in Path("stages").glob("*.py")} - {"__init__"}
+    tests = {path.stem.removeprefix("test_") for path in Path("tests/stages").glob("test_*.py")}
+    assert set(STANZAS) == modules == set(read_params()) == tests
+
+
+@pytest.mark.parametrize("stage", STANZAS)
+def test_declared_code_is_imported_code(stage):
+    declared = {path for path in paths(body(stage)["deps"]) if path.endswith(".py")}
+    assert declared == {str(path) for path in imported(Path(f"stages/{stage}.py"))}
+
+
+@pytest.mark.parametrize("stage", STANZAS)
+def test_the_command_names_every_input_and_then_every_output(stage):
+    words = body(stage)["cmd"].split()
+    module, *arguments = words[2:]
+    assert (words[:2], module) == (["python", "-m"], f"stages.{stage}")
+    if {"foreach", "matrix"} & set(STANZAS[stage]):
+        assert arguments.pop(0) in ("${key}", "${item.benchmark}")
+    inputs = [path for path in paths(body(stage)["deps"]) if not path.endswith(".py")]
+    outputs = paths([*body(stage)["outs"], *body(stage).get("metrics", []), *body(stage).get("plots", [])])
+    if stage == "report":  # it writes a folder that holds other files of the report than DVC's own
+        outputs = ["report"]
+    assert set(arguments) == {*inputs, *outputs}
+    last_input = max((arguments.index(path) for path in inputs), default=-1)
+    assert all(arguments.index(path) > last_input for path in outputs)
+
+
+@pytest.mark.parametrize("stage", STANZAS)
+def test_a_stage_says_what_it_does(stage):
+    assert body(stage)["desc"]
+
+
+@pytest.mark.parametrize("stage", STANZAS)
+def test_a_section_fits_the_type_that_reads_it(stage):
+    section = read_params()[stage]
+    kind = importlib.import_module(f"stages.{stage}").Params
+    named = {"foreach", "matrix"} & set(STANZAS[stage])
+    for name, entry in section.items() if named else [(stage, section)]:
+        fit(kind, entry, name)
+
+
+def test_a_stage_tracks_its_own_section_alone():
+    for stage in STANZAS:
+        named = {"foreach", "matrix"} & set(STANZAS[stage])
+        key = "${item.benchmark}" if "matrix" in STANZAS[stage] else "${key}"
+        assert body(stage)["params"] == [f"{stage}.{key}" if named else stage]
+
+
+def test_the_recipes_fit_params(tmp_path, monkeypatch):
+    from ladder.__main__ import recipe
+
+    for path in Path("recipes").glob("*.yaml"):
+        (tmp_path / "params.yaml").write_text(Path("params.yaml").read_text())
+        monkeypatch.setattr("ladder.__main__.PARAMS", tmp_path / "params.yaml")
+        assert recipe(path.resolve())
+        changed = read_yaml(tmp_path / "params.yaml")
+        for stage, section in changed.items():
+            kind = importlib.import_module(f"stages.{stage}").Params
+            named = {"foreach", "matrix"} & set(STANZAS[stage])
+            for name, entry in section.items() if named else [(stage, section)]:
+                fit(kind, entry, name)

@@ -1,0 +1,204 @@
+"""The whole ladder on a pico model: climbs, does nothing again, and reruns exactly what a change touches."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from conftest import pico_model, pico_tokenizer
+from ladder.models import read_rung
+from ladder.rows import write_rows
+from stages import punkt
+
+ROOT = Path(__file__).parents[1]
+BELOW_DPO = {
+    "dpo@chat", "teacher@small", "distill@small", "merge@soup", "respond@ifeval-dpo/chat",
+    "respond@ifeval-distill/small", "benchmark@ifeval-dpo/chat", "benchmark@ifeval-distill/small", "report",
+}  # fmt: skip
+ABOVE_DPO = {
+    "base", "task@ifeval", "punkt", "prompts", "generate", "filter", "sft@chat", "preferences@chat", "reference@chat",
+    "respond@ifeval-base", "benchmark@ifeval-base",
+}  # fmt: skip
+
+
+class Ladder:
+    """A copy of this repository with a small base, small data, and a cache of its own."""
+
+    def __init__(self, root):
+        self.root = root
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self.env = {**os.environ, "PYTHONPATH": str(root), "PATH": path}
+
+    def call(self, *command, code=0):
+        done = subprocess.run(command, cwd=self.root, env=self.env, capture_output=True, text=True)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def repro(self):
+        """Climb; returns the stages that ran."""
+        return re.findall(r"Running stage '(.+?)':", self.call("dvc", "repro"))
+
+    def change(self, edit):
+        yaml = YAML()
+        params = yaml.load((self.root / "params.yaml").read_text())
+        edit(params)
+        with (self.root / "params.yaml").open("w") as stream:
+            yaml.dump(params, stream)
+
+    def outputs(self):
+        lock = YAML(typ="safe").load((self.root / "dvc.lock").read_text())["stages"]
+        return {out["path"]: out["md5"] for entry in lock.values() for out in entry.get("outs", [])}
+
+    def cached_bytes(self):
+        return sum(path.stat().st_size for path in (self.root / ".dvc/cache/files").rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module")
+def ladder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("ladder")
+    for name in ("stages", "ladder", "data/seeds", "data/templates"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
+        shutil.copy(ROOT / name, root / name)
+    tokenizer = pico_tokenizer()
+    model = pico_model(tokenizer)
+    model.save_pretrained(root / "source/model")
+    tokenizer.save_pretrained(root / "source/model")
+    ask = {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    write_rows(root / "source/quiz.jsonl", [{"key": n, "prompt": f"Quiz {n}?", **ask} for n in range(4)])
+    with zipfile.ZipFile(root / "source/punkt_tab.zip", "w") as packed:  # no row of the quiz counts sentences
+        for name in punkt.FILES:
+            packed.writestr(f"punkt_tab/english/{name}", "")
+    made = Ladder(root)
+    made.call("git", "init", "-q")
+    made.call("dvc", "init", "-q")
+    made.call(sys.executable, "-m", "ladder", "recipe", str(ROOT / "tests/pico.yaml"))
+
+    def small(params):
+        params["base"].update(source="source/model", sha256=None, dtype="float32")
+        params["task"]["ifeval"].update(source="source/quiz.jsonl", sha256=None)
+        params["punkt"].update(source="source/punkt_tab.zip", sha256=None)
+
+    made.change(small)
+    made.call("git", "add", "-A")
+    made.call("git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "pico")
+    return made
+
+
+@pytest.fixture(scope="module")
+def climbed(ladder):
+    assert ladder.call(sys.executable, "-m", "ladder", "check") == ""
+    assert set(ladder.repro()) == ABOVE_DPO | BELOW_DPO
+    return ladder
+
+
+def test_the_ladder_climbs_and_then_has_nothing_to_do(climbed):
+    assert climbed.repro() == []
+    assert "dpo/chat" in climbed.call(sys.executable, "-m", "ladder", "table")
+    parents = read_rung(climbed.root / "models/distill/small").parents
+    assert parents["dpo/chat"] == read_rung(climbed.root / "models/dpo/chat").identity
+
+
+def test_a_comment_changes_nothing(climbed):
+    path = climbed.root / "params.yaml"
+    path.write_text("# a comment\n" + path.read_text())
+    assert climbed.repro() == []
+
+
+def test_pushed_and_pulled_outputs_need_no_stage(climbed, tmp_path):
+    climbed.call("dvc", "remote", "add", "-f", "-d", "local", str(tmp_path / "remote"))
+    climbed.call("dvc", "push", "-q")
+    before = climbed.outputs()
+    for name in ("models", ".dvc/cache"):
+        subprocess.run(["chmod", "-R", "u+w", climbed.root / name], check=True)
+        shutil.rmtree(climbed.root / name)
+    for path in (climbed.root / "data").iterdir():
+        if path.name not in ("seeds", "templates"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    climbed.call("dvc", "pull", "-q")
+    assert climbed.repro() == [] and climbed.outputs() == before
+
+
+def test_a_sweep_point_adds_its_adapter_alone_to_the_cache(climbed):
+    before = climbed.cached_bytes()
+    climbed.call("dvc", "exp", "run", "--temp", "-S", "sft.chat.lora.r=3", "sft@chat")
+    rung = json.loads((climbed.root / "models/sft/chat/rung.json").read_text())
+    adapter = rung["files"]["adapter_model.safetensors"]["bytes"] * 3 // 2
+    base = read_rung(climbed.root / "models/base").files["model.safetensors"].bytes
+    added = climbed.cached_bytes() - before
+    assert 0 < added < adapter + 20_000 < base
+
+
+def test_a_param_of_dpo_touches_what_is_below_it_and_not_the_reference(climbed):
+    climbed.change(lambda params: params["dpo"]["chat"]["trainer"].update(beta=0.3))
+    assert set(climbed.repro()) == BELOW_DPO
+
+
+def test_one_row_of_data_touches_all_below_it_and_gives_the_same_bytes_when_taken_back(climbed):
+    before = climbed.outputs()
+    path = climbed.root / "data/seeds/constraints.yaml"
+    text = path.read_text()
+    line = next(line for line in text.splitlines() if line.startswith("  - ") and used(line, climbed.root))
+    path.write_text(text.replace(line, line + " Thank you."))
+    ran = set(climbed.repro())
+    everything = ABOVE_DPO | BELOW_DPO
+    assert ran == everything - {"base", "task@ifeval", "punkt", "respond@ifeval-base", "benchmark@ifeval-base"}
+    path.write_text(text)
+    assert climbed.repro() == []  # restored from the run cache
+    assert climbed.outputs() == before
+
+
+def used(line, root):
+    """A wording that some prompt of the sft split uses: its words up to the first slot stand in prompts.jsonl."""
+    words = line.removeprefix("  - ").strip("\"'").split("{")[0]
+    prompts = (root / "data/prompts.jsonl").read_text().splitlines()
+    return len(words) > 20 and any(words in prompt and '"split": "sft"' in prompt for prompt in prompts)
+
+
+FAULTS = [
+    (
+        "dpo.chat.parent",
+        "sft/chta",
+        "dpo@chat needs models/sft/chta, which no stage makes; rungs are base, distill/small",
+    ),
+    ("report.rungs", ["base", "sft/old"], "respond@ifeval-sft/old needs models/sft/old, which no stage makes"),
+    ("sft.chat.parent", "sft/chat", "sft@chat"),
+    ("sft.chat.parent", "dpo/chat", "cycle"),
+    ("dpo.chat.trainer.betta", 1, "dpo.chat.trainer: DPOConfig has no argument 'betta'"),
+    ("dpo.chat.trainer.beta", "x", "dpo.chat.trainer: beta: Input should be a valid number"),
+    ("sft.chat.lora.rank", 3, "sft.chat.lora: LoraConfig has no argument 'rank'"),
+    ("merge", {}, "merge@soup is no longer in params.yaml but its outputs are; `python -m ladder prune` removes both"),
+    ("mreg", {}, "no stage is named 'mreg'"),
+]
+
+
+def put(params, key, value):
+    *path, last = key.split(".")
+    for name in path:
+        params = params[name]
+    params[last] = value
+
+
+@pytest.mark.parametrize(("key", "value", "said"), FAULTS)
+def test_a_fault_is_found_before_anything_runs(climbed, key, value, said):
+    path = climbed.root / "params.yaml"
+    before = path.read_text()
+    climbed.change(lambda params: put(params, key, value))
+    found = climbed.call(sys.executable, "-m", "ladder", "check", code=1)
+    path.write_text(before)
+    assert said in found and "Traceback" not in found
+
+
+def test_prune_drops_a_rung_that_params_no_longer_name(climbed):
+    climbed.change(lambda params: params.update(merge={}))
+    assert climbed.call(sys.executable, "-m", "ladder", "prune") == "removed merge@soup\n"
+    assert not (climbed.root / "models/merge/soup").exists()
+    assert climbed.call(sys.executable, "-m", "ladder", "check") == ""
+    assert climbed.repro() == ["report"]  # it reads the folder of metrics, which lost a file
