@@ -16,7 +16,8 @@ import torch
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ladder.decode import Completion, Sampling, decode, generate_padded
+from ladder.decode import Completion, decode, generate_padded
+from ladder.sampling import Sampling
 
 TASKS = (
     "In one word, what is the opposite of {}?",
@@ -64,17 +65,19 @@ def main() -> None:
     decode(model, prompts[:8], Sampling(max_new_tokens=16), stop=stop)  # what is loaded once is not timed
     runs = [("generate", padded, batch) for batch in options.generate]
     runs += [("decode", slots, batch) for batch in options.slots]
-    measured = [(name, batch, *measure(run, batch)) for name, run, batch in runs]
     mean = sum(map(len, prompts)) / len(prompts)
     print(f"{len(prompts)} prompts of {mean:.0f} tokens, at most {options.max_new_tokens} new, {device}")
     print("| engine | batch | tokens | ended | seconds | tokens/s | ratio | CPU s | tokens/CPU s | ratio |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
-    _, _, tokens, _, wall, cpu = measured[0]
-    first_wall, first_cpu = tokens / wall, tokens / cpu
-    for name, batch, tokens, ended, wall, cpu in measured:
-        rates = [f"{tokens / wall:.1f}", f"{tokens / wall / first_wall:.2f}", f"{cpu:.1f}", f"{tokens / cpu:.1f}"]
-        cells = [name, str(batch), str(tokens), f"{ended:.0%}", f"{wall:.1f}", *rates]
-        print(f"| {' | '.join(cells)} | {tokens / cpu / first_cpu:.2f} |")
+    first: tuple[float, float] | None = None
+    for name, run, batch in runs:
+        tokens, ended, wall, cpu = measure(run, batch)
+        first = first or (tokens / wall, tokens / cpu)
+        rates = (
+            f"{seconds:.1f} | {tokens / seconds:.1f} | {tokens / seconds / base:.2f}"
+            for seconds, base in zip((wall, cpu), first, strict=True)
+        )
+        print(f"| {name} | {batch} | {tokens} | {ended:.0%} | {' | '.join(rates)} |", flush=True)
 
 
 def measure(run: Callable[[int], list[Completion]], batch: int) -> tuple[int, float, float, float]:

@@ -25,6 +25,7 @@ from ladder.sentences import (
     shared_phrase,
     tidy,
     units,
+    without_echo,
 )
 
 _OPENERS = re.compile(r"(?:an?|the|this|that|these|it|they|we|he|she|you|there|in|on|at|to|my|your|our|its)\b", re.I)
@@ -179,10 +180,10 @@ def placeholders(text: str, n: int) -> str:
 
 def postscript(text: str, marker: str) -> str:
     """The last sentence becomes the postscript; a text of one or two sentences keeps it as well."""
-    last = sentences(text)[-1]
-    shorter = keep_sentences(text, lambda sentence: sentence != last)
-    body = shorter if len(sentences(text)) > 2 and shorter else text
-    return f"{body}\n\n{marker if marker.endswith('.') else marker + '.'} {LIST_MARKER.sub('', last)}"
+    last = units(text)[-1]
+    shorter = keep_sentences(text, lambda sentence: sentence.replace("**", "") != last)
+    body = shorter if len(units(text)) > 2 and shorter else text
+    return f"{body}\n\n{marker if marker.endswith('.') else marker + '.'} {last}"
 
 
 def starts_with(text: str, phrase: str) -> str:
@@ -233,9 +234,14 @@ _SPARE_WORDS = (0, 8, 16, 28)
 
 
 def repair(text: str, prompt: str, checks: list[dict[str, Any]]) -> str | None:
-    """The tidied text, edited to meet every check, or None where edits cannot do it. Refuses what `meets` does."""
-    start = text.strip() if verdicts.json_only(text) else tidy(text)
-    if not re.search(r"\w", start):
+    """The tidied text, edited to meet every check; None where edits cannot do it, or where little more than an
+    echo of the prompt is there to edit. Refuses what `meets` does."""
+    start = text.strip()
+    if not verdicts.json_only(start):
+        # An answer chosen from a list is an echo of the prompt by right.
+        chosen = any(check["kind"] == "one_of" for check in checks)
+        start = tidy(start if chosen else without_echo(start, prompt))
+    if not re.search(r"\w", start) or count_words(start) < 0.3 * count_words(text):
         return None
     if all(meets(start, checks)):
         return start

@@ -55,6 +55,24 @@ def length(rows: list[Row], *, least: int, most: int) -> Reasons:
     return [None if least <= count <= most else f"{count} words" for count in counts]
 
 
+def repetition(rows: list[Row], *, ngram: int, most: float) -> Reasons:
+    """At most a share `most` of the answer's words stands in runs of `ngram` words that it has already said
+    (Rae et al. 2021, "Gopher", table A1: duplicate n-grams)."""
+    shares = [_repeated(WORD.findall(reply(row).lower()), ngram) for row in rows]
+    return [None if share <= most else f"{share:.0%} repeated" for share in shares]
+
+
+def _repeated(words: list[str], ngram: int) -> float:
+    seen: set[tuple[str, ...]] = set()
+    repeated: set[int] = set()
+    for start in range(len(words) - ngram + 1):
+        run = tuple(words[start : start + ngram])
+        if run in seen:
+            repeated.update(range(start, start + ngram))
+        seen.add(run)
+    return len(repeated) / max(1, len(words))
+
+
 def exact(rows: list[Row]) -> Reasons:
     """The same question with the same answer, but for case and blanks, stands once: the first time."""
     seen: set[bytes] = set()

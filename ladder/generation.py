@@ -8,9 +8,10 @@ import openai
 from tqdm import tqdm
 
 from ladder.chat import Messages, prompt_tokens
-from ladder.decode import Sampling, decode
+from ladder.decode import decode
 from ladder.models import Model
 from ladder.run import Refused, Section
+from ladder.sampling import Sampling
 
 
 @dataclass(frozen=True)

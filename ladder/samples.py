@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from ladder.checks import meets
-from ladder.decode import Sampling
 from ladder.edits import repair
 from ladder.generation import Answer, Endpoint, answer, ask
 from ladder.models import load
 from ladder.rows import Row, read_rows
 from ladder.run import Refused, Section
+from ladder.sampling import Sampling
 
 
 class Samples(Section):

@@ -121,7 +121,7 @@ def listed(text: str, markers: list[str]) -> str:
     for number, marker in zip(items, markers, strict=False):
         lines[number] = marker + LIST_MARKER.sub("", lines[number])
     surplus = items[len(markers) :]
-    return "\n".join(line for number, line in enumerate(lines) if number not in surplus)
+    return "\n".join(line for number, line in enumerate(lines) if number not in surplus).strip()
 
 
 def change_key_words(text: str, n: int, change: Callable[[str], str]) -> str:
@@ -138,6 +138,17 @@ def change_key_words(text: str, n: int, change: Callable[[str], str]) -> str:
     return text
 
 
+def without_echo(text: str, prompt: str) -> str:
+    """The text without sentences of which more than 80% of the word trigrams are the prompt's."""
+
+    def trigrams(part: str) -> set[tuple[str, ...]]:
+        words = re.findall(r"\w+", part.lower())
+        return {tuple(words[start : start + 3]) for start in range(len(words) - 2)}
+
+    asked = trigrams(prompt)
+    return keep_sentences(text, lambda part: len(trigrams(part) & asked) <= 0.8 * len(trigrams(part)))
+
+
 def tidy(text: str) -> str:
     """Cut what a weak model's sampling leaves: sentences of three words or more said before, and an unfinished end."""
     seen: set[str] = set()
@@ -151,7 +162,7 @@ def tidy(text: str) -> str:
     text = keep_sentences(text, first_time)
     head, _, last = text.rpartition("\n")
     parts = sentences(last)
-    listed = LIST_MARKER.match(last) and not SENTENCE_END.fullmatch(head.rsplit("\n", 1)[-1])
+    listed = LIST_MARKER.match(last) and not SENTENCE_END.fullmatch(head.rstrip().rsplit("\n", 1)[-1])
     if not parts or listed or SENTENCE_END.fullmatch(last.split()[-1]) or count_words(parts[-1]) < 4:
         return text
     cut = last.removesuffix(parts[-1]).rstrip() if len(parts) > 1 else ""

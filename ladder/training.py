@@ -146,6 +146,7 @@ def trainer_arguments(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
             "report_to": "none",
             "save_strategy": "no",
             "logging_nan_inf_filter": False,
+            "use_cpu": not torch.cuda.is_available(),
             "dataloader_pin_memory": torch.cuda.is_available(),
             "remove_unused_columns": False,
         }

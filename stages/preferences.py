@@ -36,7 +36,10 @@ def _pairs(group: list[Row]) -> list[Row]:
     good = [row for row in group if succeeded(row)]
     bad = [row for row in group if not succeeded(row)]
     candidates = sorted(
-        ((abs(words(first) - words(second)), i, j) for i, first in enumerate(good) for j, second in enumerate(bad))
+        (abs(words(first) - words(second)), i, j)
+        for i, first in enumerate(good)
+        for j, second in enumerate(bad)
+        if first["completion"] != second["completion"]
     )
     used_good, used_bad, made = set(), set(), []
     for _, i, j in candidates:

@@ -5,11 +5,11 @@ python -m stages.respond ifeval data/task/ifeval.jsonl models/sft/chat models/ba
 
 from pathlib import Path
 
-from ladder.decode import Sampling
 from ladder.generation import answer
 from ladder.models import load
 from ladder.rows import column, read_rows, write_rows
 from ladder.run import Section, run
+from ladder.sampling import Sampling
 from ladder.subset import choose
 
 

@@ -196,6 +196,7 @@ def test_sentences_and_tidy():
     assert (
         tidy("* red apples from here\n* green pears from there") == "* red apples from here\n* green pears from there"
     )
+    assert tidy("1. A full item here.\n\n2. The end of this one is") == "1. A full item here."
     assert tidy("Dear Ann,\n\nCome soon.\n\nYours,\nSam") == "Dear Ann,\n\nCome soon.\n\nYours,\nSam"
 
 
@@ -246,6 +247,15 @@ def test_repair_keeps_a_list_and_a_signature_in_place():
     letter = "Dear Ann,\n\nCome soon.\n\nYours,\nSam"
     wanted = letter.replace("soon.", "soon. For more about this ask [name].")
     assert repair(letter, "", [{"kind": "placeholders", "n": 1}]) == wanted
+
+
+def test_repair_drops_echoes_of_the_prompt_and_returns_no_mere_echo():
+    prompt = "What does the river do in winter? Begin and close your reply with a double quote character."
+    answer = "Begin and close your reply with a double quote character. It freezes at the edges."
+    assert repair(answer, prompt, [{"kind": "quoted"}]) == '"It freezes at the edges."'
+    assert repair(prompt, prompt, [{"kind": "quoted"}]) is None
+    options = [{"kind": "one_of", "options": ["The answer is not known yet."]}]
+    assert repair("The answer is not known yet.", f"Choose: {options}", options) == "The answer is not known yet."
 
 
 def test_repair_leaves_room_for_what_later_edits_add():

@@ -8,8 +8,10 @@ import torch
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, TopPLogitsWarper
 
-from ladder.decode import FAMILIES, Completion, Sampling, choose, decode, scramble
+from ladder.decode import Completion, decode
 from ladder.run import Refused
+from ladder.sampling import Sampling, choose, scramble
+from ladder.slots import FAMILIES
 
 VOCABULARY = 96
 STOP = [5, 17, 40]

@@ -30,6 +30,11 @@ def test_a_verdict_is_of_the_text_as_it_is():
     assert filters.verified(rows) == [None, "misses lowercase, words_at_most"]
 
 
+def test_repetition_is_the_share_of_words_said_before():
+    rows = [row("Hi", "a b c d e f"), row("Hi", "a b c a b c"), row("Hi", "go go go go"), row("Hi", "")]
+    assert filters.repetition(rows, ngram=3, most=0.4) == [None, "50% repeated", "75% repeated", None]
+
+
 def test_the_best_of_a_prompt_is_sampled_rather_than_edited_then_longer():
     rows = [
         row("Hi", "a long edited answer", edited=True),

@@ -5,9 +5,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from conftest import user
-from ladder.decode import Sampling
 from ladder.generation import Answer, Endpoint, ask
 from ladder.run import Refused
+from ladder.sampling import Sampling
 
 GOOD = {"choices": [{"message": {"content": " Yes. "}, "finish_reason": "stop"}], "usage": {"completion_tokens": 3}}
 

@@ -54,7 +54,7 @@ def test_an_empty_result_is_refused_and_nothing_is_written(tmp_path):
 @pytest.mark.parametrize(
     ("step", "said"),
     [
-        ({"lenght": {}}, "filter.steps: expected one of best, decontaminate, exact, finished, length, verified"),
+        ({"lenght": {}}, "filter.steps: expected one of best, decontaminate, exact, finished, length, repetition"),
         ({"length": {"least": 1}}, "filter.steps: length takes least, most, got {'least': 1}"),
         ({"exact": None, "finished": None}, "filter.steps: expected one of"),
     ],

@@ -1,0 +1,52 @@
+"""How the next token is chosen: the same draw for the same seed, prompt and position, in any batch."""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen: greedily at temperature 0, else drawn from the softmax, cut to its `top_p` nucleus
+    (Holtzman et al. 2020, arXiv:1904.09751). A draw depends on the seed, the prompt's index and the position alone.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_new_tokens: int = 256
+    seed: int = 0
+
+
+Bits = TypeVar("Bits", int, Tensor)
+
+
+def scramble(bits: Bits) -> Bits:
+    """A hash of 32-bit integers (lowbias32 of Wellons' hash-prospector), alike for an int and an int64 tensor."""
+    bits = ((bits >> 16) ^ bits) * 0x7FEB352D & 0xFFFFFFFF
+    bits = ((bits >> 15) ^ bits) * 0x846CA68B & 0xFFFFFFFF
+    return (bits >> 16) ^ bits
+
+
+def choose(logits: Tensor, noise: Tensor, sampling: Sampling) -> Tensor:
+    """Next tokens [rows] from logits [rows, vocabulary] and 32 random bits per row.
+
+    Sampling inverts the cumulative distribution in 32-bit integers of 2^-30, whose sums do not depend on their order
+    (a float cumsum on CUDA is not reproducible) and are the fastest on a CPU. A token less likely than that is lost.
+    """
+    logits = logits.float()
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    one = 2**30
+    weights = torch.softmax(logits / sampling.temperature, -1).mul_(one).int()
+    if sampling.top_p < 1:
+        # A token lighter than an even share of the tail is in no nucleus. Counting the others waits for the GPU.
+        light = one * (1 - sampling.top_p) / logits.shape[-1]
+        count = logits.shape[-1] if logits.is_cuda else int((weights >= light).sum(-1).max())
+        ranked = weights.topk(count).values
+        outside = ranked.cumsum(-1, dtype=torch.int32) - ranked >= one * sampling.top_p
+        weights = weights.where(weights >= ranked.masked_fill(outside, one).amin(-1, keepdim=True), 0)
+    sums = weights.cumsum(-1, dtype=torch.int32)
+    target = (sums[:, -1] * (noise.double() / 2**32)).int()
+    return torch.searchsorted(sums, target[:, None], right=True)[:, 0]
