@@ -1,4 +1,4 @@
-"""python -m ladder check | prune | table | recipe FILE"""
+"""python -m ladder check | prune | table | picture | recipe FILE"""
 
 import sys
 from pathlib import Path
@@ -12,6 +12,7 @@ USAGE = """usage: python -m ladder COMMAND
   check        look at params.yaml and the graph before anything runs
   prune        drop records and outputs of rungs that params.yaml no longer names
   table        print the table of rungs
+  picture      print the graph and the stages for the README
   recipe FILE  write the values of a recipe into params.yaml"""
 
 
@@ -64,6 +65,10 @@ def main(arguments: list[str]) -> None:
                 print("\n".join(f"removed {name}" for name in prune()) or "nothing to remove")
             case ["table"]:
                 print(table())
+            case ["picture"]:
+                from ladder.graph import picture
+
+                print(picture())
             case ["recipe", path]:
                 print("\n".join(recipe(Path(path))) or f"{PARAMS} has these values already")
             case _:

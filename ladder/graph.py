@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import networkx
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from ruamel.yaml import YAML
@@ -57,6 +58,7 @@ def _graph_faults() -> Iterable[str]:
         with Repo() as repo:
             stages = list(repo.index.stages)
             repo.index.check_graph()
+            ignored = repo.scm.is_ignored
     except DvcException as error:
         yield f"dvc.yaml: {' '.join(str(error).split())}"
         return
@@ -65,19 +67,13 @@ def _graph_faults() -> Iterable[str]:
     for stage in stages:
         for dependency in stage.deps:
             path = Path(dependency.def_path or "")
-            if not _exists(path, made):
+            made_here = any(out == path or path in out.parents for out in made)
+            # What git ignores is a stage's: such a file may be left of a rung that was taken out.
+            if not made_here and (not path.exists() or ignored(str(path.resolve()))):
                 what = f"rungs are {', '.join(rungs)}" if path.parts[:1] == ("models",) else "see dvc.yaml"
                 yield f"{PARAMS}: {stage.addressing} needs {path}, which no stage makes; {what}"
     for name in stale(stage.addressing for stage in stages):
         yield f"{LOCK}: {name} is no longer in {PARAMS} but its outputs are; `python -m ladder prune` removes both"
-
-
-def _exists(path: Path, made: list[Path]) -> bool:
-    """A path that a stage makes, or a folder of such, or a file of the repository's own. What lies in a place
-    where only stages write does not count: it may be the output of a rung that was taken out."""
-    if any(out == path or path in out.parents for out in made):
-        return True
-    return path.exists() and not {path.parts[0]} & {"models"} and not any(out.parent == path.parent for out in made)
 
 
 def stale(names: Iterable[str]) -> list[str]:
@@ -103,6 +99,22 @@ def prune() -> list[str]:
     with LOCK.open("w", encoding="utf-8") as stream:
         yaml.dump(document, stream)
     return gone
+
+
+def picture() -> str:
+    """The ladder as a Mermaid flowchart: DVC's graph with the entries of a stage drawn as one, and no arrow that a
+    longer way says already; then every stage's `desc` in a table."""
+    graph = networkx.DiGraph()
+    with Repo() as repo:
+        for user, maker in repo.index.graph.edges:
+            first, second = (stage.addressing.split("@")[0] for stage in (maker, user))
+            if first != second:
+                graph.add_edge(first, second)
+    arrows = sorted(networkx.transitive_reduction(graph).edges)
+    drawn = ["```mermaid", "flowchart TD", *(f"    {first} --> {second}" for first, second in arrows), "```"]
+    stanzas = read_yaml(Path("dvc.yaml"))["stages"]
+    rows = [f"| `{name}` | {stanza.get('do', stanza)['desc']} |" for name, stanza in stanzas.items()]
+    return "\n".join([*drawn, "", "| stage | what it makes |", "|---|---|", *rows])
 
 
 def imported(module: Path) -> set[Path]:

@@ -5,6 +5,7 @@ line, its last line, its asterisks). An instruction is followed or not; a prompt
 instructions are. Both accuracies, by prompt and by instruction, are published as percentages.
 """
 
+import logging
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,6 +72,8 @@ def _checkers(punkt: Path) -> ModuleType:
     nltk.data.path[:] = [str(punkt), *(path for path in nltk.data.path if path != str(punkt))]
     from lm_eval.tasks.ifeval import utils
 
+    # It would print in full every answer whose language it cannot tell.
+    logging.getLogger("lm_eval.tasks.ifeval.instructions").setLevel(logging.CRITICAL)
     return utils
 
 

@@ -118,6 +118,7 @@ def main(
         student = Model(drop_layers(whole.model, params.drop_layers).requires_grad_(True), whole.tokenizer, whole.rung)
         trainer = DistillationTrainer(student.model, config, train_dataset=examples(logits), data_collator=collate)
         trainer.alpha, trainer.temperature = params.alpha, params.temperature
+        trainer.model_accepts_loss_kwargs = False  # the loss is a mean: over accumulated batches it is averaged
         fit_and_save(
             trainer,
             Climb(student, whole.rung, None),

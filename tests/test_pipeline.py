@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ladder.graph import imported
+from ladder.graph import imported, picture
 from ladder.run import fit, read_params, read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -87,3 +87,7 @@ def test_the_recipes_fit_params(tmp_path, monkeypatch):
             named = {"foreach", "matrix"} & set(STANZAS[stage])
             for name, entry in section.items() if named else [(stage, section)]:
                 fit(kind, entry, name)
+
+
+def test_the_readme_shows_the_graph_as_it_is():
+    assert picture() in Path("README.md").read_text()
