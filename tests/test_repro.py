@@ -26,6 +26,8 @@ ABOVE_DPO = {
     "base", "task@ifeval", "punkt", "prompts", "generate", "filter", "sft@chat", "preferences@chat", "reference@chat",
     "respond@ifeval-base", "benchmark@ifeval-base",
 }  # fmt: skip
+# Two answers of a pico model may come out as before: then their scores are not computed again.
+MAYBE = {"benchmark@ifeval-dpo/chat", "benchmark@ifeval-distill/small"}
 
 
 class Ladder:
@@ -138,7 +140,8 @@ def test_a_sweep_point_adds_its_adapter_alone_to_the_cache(climbed):
 
 def test_a_param_of_dpo_touches_what_is_below_it_and_not_the_reference(climbed):
     climbed.change(lambda params: params["dpo"]["chat"]["trainer"].update(beta=0.3))
-    assert set(climbed.repro()) == BELOW_DPO
+    ran = set(climbed.repro())
+    assert ran | MAYBE == BELOW_DPO
 
 
 def test_one_row_of_data_touches_all_below_it_and_gives_the_same_bytes_when_taken_back(climbed):
@@ -149,7 +152,8 @@ def test_one_row_of_data_touches_all_below_it_and_gives_the_same_bytes_when_take
     path.write_text(text.replace(line, line + " Thank you."))
     ran = set(climbed.repro())
     everything = ABOVE_DPO | BELOW_DPO
-    assert ran == everything - {"base", "task@ifeval", "punkt", "respond@ifeval-base", "benchmark@ifeval-base"}
+    untouched = {"base", "task@ifeval", "punkt", "respond@ifeval-base", "benchmark@ifeval-base"}
+    assert ran | MAYBE == everything - untouched
     path.write_text(text)
     assert climbed.repro() == []  # restored from the run cache
     assert climbed.outputs() == before
