@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import networkx
-from dvc.exceptions import DvcException
+from dvc.exceptions import CyclicGraphError, DvcException
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
@@ -59,10 +59,15 @@ def _graph_faults() -> Iterable[str]:
             stages = list(repo.index.stages)
             repo.index.check_graph()
             ignored = repo.scm.is_ignored
+    except CyclicGraphError as error:
+        names = str(error).rsplit(": ", 1)[-1].rstrip(".")
+        yield f"{PARAMS}: a rung is its own ancestor: look at the parents of {names}"
+        return
     except DvcException as error:
         yield f"dvc.yaml: {' '.join(str(error).split())}"
         return
-    made = [Path(out.def_path) for stage in stages for out in stage.outs]
+    # A `.dvc` file names its output from its own folder, a stage from the root.
+    made = [Path(out.fs_path).relative_to(Path.cwd()) for stage in stages for out in stage.outs]
     rungs = sorted(str(path.relative_to("models")) for path in made if path.parts[0] == "models")
     for stage in stages:
         for dependency in stage.deps:
