@@ -114,20 +114,6 @@ def test_a_comment_changes_nothing(climbed):
     assert climbed.repro() == []
 
 
-def test_pushed_and_pulled_outputs_need_no_stage(climbed, tmp_path):
-    climbed.call("dvc", "remote", "add", "-f", "-d", "local", str(tmp_path / "remote"))
-    climbed.call("dvc", "push", "-q")
-    before = climbed.outputs()
-    for name in ("models", ".dvc/cache"):
-        subprocess.run(["chmod", "-R", "u+w", climbed.root / name], check=True)
-        shutil.rmtree(climbed.root / name)
-    for path in (climbed.root / "data").iterdir():
-        if path.name not in ("seeds", "templates"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    climbed.call("dvc", "pull", "-q")
-    assert climbed.repro() == [] and climbed.outputs() == before
-
-
 def test_a_sweep_point_adds_its_adapter_alone_to_the_cache(climbed):
     before = climbed.cached_bytes()
     climbed.call("dvc", "exp", "run", "--temp", "-S", "sft.chat.lora.r=3", "sft@chat")
@@ -203,6 +189,20 @@ def test_a_fault_is_found_before_anything_runs(climbed, key, value, said):
     found = climbed.call(sys.executable, "-m", "ladder", "check", code=1)
     path.write_text(before)
     assert said in found and "Traceback" not in found
+
+
+def test_pushed_and_pulled_outputs_need_no_stage(climbed, tmp_path):
+    climbed.call("dvc", "remote", "add", "-f", "-d", "local", str(tmp_path / "remote"))
+    climbed.call("dvc", "push", "-q")
+    before = climbed.outputs()
+    for name in ("models", ".dvc/cache"):
+        subprocess.run(["chmod", "-R", "u+w", climbed.root / name], check=True)
+        shutil.rmtree(climbed.root / name)
+    for path in (climbed.root / "data").iterdir():
+        if path.name not in ("seeds", "templates"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    climbed.call("dvc", "pull", "-q")
+    assert climbed.repro() == [] and climbed.outputs() == before
 
 
 def test_prune_drops_a_rung_that_params_no_longer_name(climbed):
