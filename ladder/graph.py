@@ -66,8 +66,7 @@ def _graph_faults() -> Iterable[str]:
     except DvcException as error:
         yield f"dvc.yaml: {' '.join(str(error).split())}"
         return
-    # A `.dvc` file names its output from its own folder, a stage from the root.
-    made = [Path(out.fs_path).relative_to(Path.cwd()) for stage in stages for out in stage.outs]
+    made = _outputs(stages)
     rungs = sorted(str(path.relative_to("models")) for path in made if path.parts[0] == "models")
     for stage in stages:
         for dependency in stage.deps:
@@ -81,6 +80,11 @@ def _graph_faults() -> Iterable[str]:
         yield f"{LOCK}: {name} is no longer in {PARAMS} but its outputs are; `python -m ladder prune` removes both"
 
 
+def _outputs(stages: list[Any]) -> list[Path]:
+    """What the stages and `.dvc` files make, from the root: a `.dvc` file names its output from its own folder."""
+    return [Path(out.fs_path).relative_to(Path.cwd()) for stage in stages for out in stage.outs]
+
+
 def stale(names: Iterable[str]) -> list[str]:
     """Entries of dvc.lock whose stage is gone."""
     return sorted(set(_lock()) - set(names))
@@ -90,16 +94,18 @@ def prune() -> list[str]:
     """Remove the entries of dvc.lock that no stage owns, and their outputs that no other stage makes."""
     with Repo() as repo:
         stages = list(repo.index.stages)
-    owned = {out.def_path for stage in stages for out in stage.outs}
+    owned = set(_outputs(stages))
     yaml = YAML()
     document = yaml.load(LOCK.read_text(encoding="utf-8"))
     gone = stale(stage.addressing for stage in stages)
     for name in gone:
         for out in document["stages"].pop(name).get("outs", []):
             path = Path(out["path"])
-            if path.is_dir() and out["path"] not in owned:
+            if path in owned:
+                continue
+            if path.is_dir():
                 shutil.rmtree(path)
-            elif out["path"] not in owned:
+            else:
                 path.unlink(missing_ok=True)
     with LOCK.open("w", encoding="utf-8") as stream:
         yaml.dump(document, stream)
