@@ -1,14 +1,19 @@
-# make ladder: set up, climb, print the table.  make test: set up what is missing, run all tests.
+# make ladder: set up, climb, print the table.  make guide: climb every method too.  make test: set up, run all tests.
 PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: ladder setup test lint
+.PHONY: ladder guide setup test lint
 
 ladder: setup
 	@python -m ladder check
-	dvc repro
+	dvc repro report
 	@python -m ladder table
+
+guide: setup
+	@python -m ladder check
+	dvc repro
+	@cat report/guide.md
 
 setup: $(BIN)/.installed
 

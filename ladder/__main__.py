@@ -1,4 +1,4 @@
-"""python -m ladder check | prune | table | picture | recipe FILE"""
+"""python -m ladder check | prune | declare | table | picture | recipe FILE"""
 
 import sys
 from pathlib import Path
@@ -11,13 +11,15 @@ from ladder.run import PARAMS, Refused, read_params, read_yaml
 USAGE = """usage: python -m ladder COMMAND
   check        look at params.yaml and the graph before anything runs
   prune        drop records and outputs of rungs that params.yaml no longer names
+  declare      write into dvc.yaml the files that each stage imports
   table        print the table of rungs
   picture      print the graph and the stages for the README
   recipe FILE  write the values of a recipe into params.yaml"""
 
 
 def recipe(path: Path) -> list[str]:
-    """Put a recipe's values into params.yaml, comments kept; returns the keys that changed."""
+    """Put a recipe's values into params.yaml, comments kept; returns the keys that changed. It may add an entry to a
+    stage that has named ones: `ppo.maths`."""
     yaml = YAML()
     yaml.width = 120
     params = yaml.load(PARAMS.read_text(encoding="utf-8"))
@@ -32,14 +34,19 @@ def _lay(params: Any, values: Any, prefix: str, path: Path) -> list[str]:
     changed = []
     for name, value in values.items():
         key = f"{prefix}{name}"
-        if name not in params:
+        if name not in params and not _takes_entries(params, prefix):
             raise Refused(f"{path}: {key} is not in {PARAMS}")
-        if isinstance(value, dict) and isinstance(params[name], dict):
+        if isinstance(value, dict) and isinstance(params.get(name), dict):
             changed += _lay(params[name], value, f"{key}.", path)
-        elif params[name] != value:
+        elif params.get(name) != value:
             params[name] = value
             changed.append(f"{key}: {value}")
     return changed
+
+
+def _takes_entries(section: Any, prefix: str) -> bool:
+    """Whether this is a stage's section of named entries, or the section of one that has none yet."""
+    return prefix.count(".") == 1 and all(isinstance(entry, dict) for entry in section.values())
 
 
 def table() -> str:
@@ -63,6 +70,12 @@ def main(arguments: list[str]) -> None:
                 from ladder.graph import prune
 
                 print("\n".join(f"removed {name}" for name in prune()) or "nothing to remove")
+            case ["declare"]:
+                from ladder.graph import declare
+
+                print(
+                    "\n".join(f"{stage}: deps written" for stage in declare()) or "dvc.yaml declares what is imported"
+                )
             case ["table"]:
                 print(table())
             case ["picture"]:

@@ -1,4 +1,5 @@
-"""Verifiable constraints on an answer, of the sorts IFEval checks (Zhou et al. 2023, arXiv:2311.07911).
+"""What code can verify of an answer: constraints of the sorts IFEval checks (Zhou et al. 2023, arXiv:2311.07911), and
+whether it gives the known result or has the asked form.
 
 One plain function per kind: its name is the kind and its keywords are the parameters, so a check is
 `{"kind": "words_at_most", "n": 40}`. Where lm-eval's IFEval has the same sort, the verdict agrees with its
@@ -11,6 +12,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import langdetect
@@ -22,6 +24,9 @@ from ladder.sentences import count_words, sentences
 langdetect.DetectorFactory.seed = 0
 
 LANGUAGES = {"Dutch": "nl", "French": "fr", "German": "de", "Italian": "it", "Spanish": "es"}
+
+_MARK = "####"
+_NUMBER = re.compile(r"\s*([-+−]?)\s*\$?\s*([-+−]?)((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)")
 
 
 def capitals(text: str) -> list[str]:
@@ -196,6 +201,7 @@ def in_language(text: str, language: str) -> bool:
     return detected(text) == LANGUAGES[language]
 
 
+# The constraints that a prompt may carry, in any number. seeds/constraints.yaml words each.
 KINDS: dict[str, Callable[..., bool]] = {
     name: function for name, function in list(globals().items())
     if inspect.isfunction(function) and next(iter(inspect.signature(function).parameters)) == "text"
@@ -203,11 +209,46 @@ KINDS: dict[str, Callable[..., bool]] = {
 }  # fmt: skip
 
 
+def result(text: str) -> Decimal | None:
+    """The number after the last "####", as GSM8K's answers end (Cobbe et al. 2021, arXiv:2110.14168).
+
+    "#### $1,200.50" is 1200.5. None where no "####" stands, where no number follows the last one, or where its line
+    holds more digits after the number ("3/4", "12 or 13", "4 * 3 = 12"): one answer, not a choice of several.
+    """
+    _, mark, rest = text.rpartition(_MARK)
+    line = rest.strip().partition("\n")[0]
+    found = _NUMBER.match(line) if mark else None
+    if not found or any(character.isdigit() for character in line[found.end() :]):
+        return None
+    number = Decimal(found[3].replace(",", ""))
+    return -number if found[1] + found[2] in ("-", "−") else number
+
+
+def answer(text: str, value: str) -> bool:
+    """The answer ends in "#### " and the value, compared as numbers: 12, 12.0 and $12 are one."""
+    known = result(f"{_MARK} {value}")
+    if known is None:
+        raise Refused(f"answer: value must be a number, not {value!r}")
+    return result(text) == known
+
+
+def matches(text: str, pattern: str) -> bool:
+    """The regular expression is found in the answer, in the syntax of Python's re: \\A and \\Z are its two ends."""
+    try:
+        return re.search(pattern, text) is not None
+    except re.error as error:
+        raise Refused(f"matches: {pattern!r} is not a regular expression: {error}") from None
+
+
+# Beside the constraints, what only the writer of a row can ask for. No edit makes a wrong result right.
+VERDICTS: dict[str, Callable[..., bool]] = {**KINDS, "answer": answer, "matches": matches}
+
+
 def parameters(kind: str) -> dict[str, Any]:
     """Names of the kind's parameters and their types: int, str or list[str]. Refuses an unknown kind."""
-    if kind not in KINDS:
-        raise Refused(f"unknown kind of check {kind!r}: expected one of {', '.join(KINDS)}")
-    return {name: part.annotation for name, part in inspect.signature(KINDS[kind]).parameters.items()
+    if kind not in VERDICTS:
+        raise Refused(f"unknown kind of check {kind!r}: expected one of {', '.join(VERDICTS)}")
+    return {name: part.annotation for name, part in inspect.signature(VERDICTS[kind]).parameters.items()
             if name != "text"}  # fmt: skip
 
 
@@ -234,5 +275,5 @@ def arguments(check: dict[str, Any]) -> dict[str, Any]:
 def meets(text: str, checks: list[dict[str, Any]]) -> list[bool]:
     """A verdict for each check `{"kind": …, **parameters}`. Refuses an unknown kind or a wrong parameter."""
     given = [arguments(check) for check in checks]
-    return [bool(text.strip()) and KINDS[check["kind"]](text, **keywords)
+    return [bool(text.strip()) and VERDICTS[check["kind"]](text, **keywords)
             for check, keywords in zip(checks, given, strict=True)]  # fmt: skip

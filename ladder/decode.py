@@ -78,6 +78,8 @@ class Decoder:
         self, model: Any, prompts: list[list[int]], sampling: Sampling, stop: Collection[int], batch: int | None
     ) -> None:
         self.model, self.prompts, self.sampling, self.stop = model, prompts, sampling, frozenset(stop)
+        # In training, accelerate's wrapper would cast what this computes: the cache holds the model's own dtype.
+        self.forward = getattr(model, "_original_forward", model)
         self.device, self.cuda = model.device, model.device.type == "cuda"
         # Looking at the tokens waits for the GPU: there a row may run up to 7 steps past its end, unseen.
         self.burst, self.bucket, self.prefill_tokens = (8, 256, 16384) if self.cuda else (1, 64, 2048)
@@ -213,7 +215,7 @@ class Decoder:
         position.clamp_(max=self.cache.capacity - 1)  # ended rows run on, inside their own slot
         seen = self.columns[: self.cache.length] <= position[:, None]
         mask = torch.where(seen, 0.0, -torch.inf)[:, None, None]
-        logits = self.model(
+        logits = self.forward(
             input_ids=token[:, None],
             position_ids=position[:, None],
             attention_mask=mask.to(self.model.dtype) if self.cuda else mask,

@@ -58,7 +58,7 @@ async def _ask_all(
     endpoint: Endpoint, conversations: list[Messages], sampling: Sampling, progress: str
 ) -> list[Answer]:
     slots = asyncio.Semaphore(endpoint.concurrency)
-    bar = tqdm(total=len(conversations), desc=progress, unit="answer")
+    bar = tqdm(total=len(conversations), desc=progress, unit="answer", disable=not progress)
     client = openai.AsyncOpenAI(
         base_url=endpoint.base_url,
         api_key=os.environ.get("OPENAI_API_KEY", "none"),

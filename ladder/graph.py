@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ from dvc.exceptions import CyclicGraphError, DvcException
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
+from ladder.rows import write_text
 from ladder.run import PARAMS, Refused, fit, read_params, read_yaml
 
 LOCK = Path("dvc.lock")
@@ -27,7 +29,7 @@ def _section_faults() -> Iterable[str]:
     recorded = _recorded_params()
     pipeline = read_yaml(Path("dvc.yaml"))["stages"]
     for stage, section in read_params().items():
-        named = {"foreach", "matrix"} & set(pipeline.get(stage, {}))
+        named = has_entries(stage, pipeline.get(stage, {}))
         if named and not isinstance(section, dict):
             yield f"{PARAMS}: {stage}: expected named entries, {{}} for none, got {section!r}"
             continue
@@ -38,6 +40,11 @@ def _section_faults() -> Iterable[str]:
                     fit(importlib.import_module(f"stages.{stage}").Params, entry, f"{PARAMS}: {key}")
                 except Refused as refusal:
                     yield str(refusal)
+
+
+def has_entries(stage: str, stanza: dict[str, Any]) -> bool:
+    """Whether a stage's section holds named entries: then its stanza tracks one of them, `sft.${key}`."""
+    return stage not in stanza.get("do", stanza).get("params", [stage])
 
 
 def _recorded_params() -> dict[str, Any]:
@@ -60,8 +67,8 @@ def _graph_faults() -> Iterable[str]:
             repo.index.check_graph()
             ignored = repo.scm.is_ignored
     except CyclicGraphError as error:
-        names = str(error).rsplit(": ", 1)[-1].rstrip(".")
-        yield f"{PARAMS}: a rung is its own ancestor: look at the parents of {names}"
+        names = sorted(str(error).rsplit(": ", 1)[-1].rstrip(".").split(", "))
+        yield f"{PARAMS}: a rung is its own ancestor: look at the parents of {', '.join(names)}"
         return
     except DvcException as error:
         yield f"dvc.yaml: {' '.join(str(error).split())}"
@@ -113,11 +120,13 @@ def prune() -> list[str]:
 
 
 def picture() -> str:
-    """The ladder as a Mermaid flowchart: DVC's graph with the entries of a stage drawn as one, and no arrow that a
-    longer way says already; then every stage's `desc` in a table."""
+    """The ladder up to its table as a Mermaid flowchart: DVC's graph with the entries of a stage drawn as one, and no
+    arrow that a longer way says already; then every stage's `desc` in a table, the guide's methods too."""
     graph = networkx.DiGraph()
     with Repo() as repo:
-        for user, maker in repo.index.graph.edges:
+        table = next(stage for stage in repo.index.stages if stage.addressing == "report")
+        climbed = {table, *networkx.descendants(repo.index.graph, table)}
+        for user, maker in repo.index.graph.subgraph(climbed).edges:
             first, second = (stage.addressing.split("@")[0] for stage in (maker, user))
             if first != second:
                 graph.add_edge(first, second)
@@ -140,6 +149,28 @@ def imported(module: Path) -> set[Path]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             waiting += [file for name in _names(node) if (file := Path(*name.split(".")).with_suffix(".py")).is_file()]
     return found
+
+
+def declare() -> list[str]:
+    """Write into dvc.yaml the files of ours that each stage imports, in place of those it lists; returns the stages
+    that changed. A new stage lists its own module among its deps, and this adds the rest."""
+    path = Path("dvc.yaml")
+    lines: list[str] = []
+    listed: dict[str, set[Path]] = {}
+    stage = ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if head := re.fullmatch(r"  (\w+):", line):
+            stage = head[1]
+        code = re.fullmatch(r"(\s+- )((?:stages|ladder)/\w+\.py)", line)
+        if not code:
+            lines.append(line)
+            continue
+        if stage not in listed:
+            module = Path("stages", f"{stage}.py")
+            lines += [f"{code[1]}{file}" for file in [module, *sorted(imported(module) - {module})]]
+        listed.setdefault(stage, set()).add(Path(code[2]))
+    write_text(path, "\n".join(lines) + "\n")
+    return [stage for stage, files in listed.items() if files != imported(Path("stages", f"{stage}.py"))]
 
 
 def _names(node: ast.AST) -> list[str]:

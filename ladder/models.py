@@ -15,14 +15,24 @@ from typing import Any, Literal
 import torch
 from peft import PeftModel
 from pydantic import BaseModel, ConfigDict, ValidationError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.utils.logging import disable_progress_bar
 
+from ladder.adapters import factor_dora
+from ladder.heads import Score, scoring
 from ladder.rows import write_json
 from ladder.run import Refused
 
 disable_progress_bar()  # of loading weights: shorter than it takes to read
 
+_HEADS = {"language_model": "a language model", "reward": "a reward model, which scores answers and writes none"}
 SHARD = "2GB"  # DVC hashes one file on one core, so one large file would hash slowly
 
 
@@ -44,6 +54,8 @@ class Rung(BaseModel):
     method: str
     """The stage that made it."""
     kind: Literal["complete", "adapter"]
+    head: Literal["language_model", "reward"]
+    """What it ends in: logits of the next token, or one number for a whole conversation."""
     parents: dict[str, str]
     """Name and identity of every rung it was made from, the teacher of a distillation included."""
     base: str | None
@@ -111,15 +123,15 @@ def load(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloat16, tr
     """Load a rung, complete or adapter, onto the device.
 
     An adapter is put on the complete model in `base`. With `trainable` its weights take gradients (in float32).
-    Errors: Refused when the adapter was trained on another base, tokenizer or chat template than the one given.
+    Errors: Refused for a reward model, and for an adapter of another base, tokenizer or chat template than those given.
     """
-    rung = read_rung(directory)
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    _check_tokenizer(directory, rung, tokenizer)
+    rung, tokenizer = _described(directory, "language_model")
     if rung.kind == "complete":
         return Model(_complete(directory, dtype), tokenizer, rung)
     check_stands_on(directory, rung, base)
-    return Model(PeftModel.from_pretrained(_complete(base, dtype), directory, is_trainable=trainable), tokenizer, rung)
+    model = PeftModel.from_pretrained(_complete(base, dtype), directory, is_trainable=trainable)
+    factor_dora(model, new=False)
+    return Model(model, tokenizer, rung)
 
 
 def load_complete(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloat16) -> Model:
@@ -128,6 +140,30 @@ def load_complete(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfl
     if isinstance(loaded.model, PeftModel):
         return Model(loaded.model.merge_and_unload(), loaded.tokenizer, loaded.rung)
     return loaded
+
+
+def load_reward(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloat16) -> Model:
+    """Load a reward model, complete or adapter; ladder.rewarding.rewards reads its numbers.
+
+    Errors: Refused for a language model, and as `load` does.
+    """
+    rung, tokenizer = _described(directory, "reward")
+    if rung.kind == "complete":
+        model: Any = AutoModelForSequenceClassification.from_pretrained(directory, dtype=dtype)
+        model.score = Score(model.score.weight)
+        return Model(model.to(device()).eval(), tokenizer, rung)
+    check_stands_on(directory, rung, base)
+    whole = scoring(_complete(base, dtype), tokenizer)
+    return Model(PeftModel.from_pretrained(whole, directory).eval(), tokenizer, rung)
+
+
+def _described(directory: Path, head: str) -> tuple[Rung, PreTrainedTokenizerBase]:
+    rung = read_rung(directory)
+    if rung.head != head:
+        raise Refused(f"{directory}: {_HEADS[rung.head]}, expected {_HEADS[head]}")
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    _check_tokenizer(directory, rung, tokenizer)
+    return rung, tokenizer
 
 
 def _complete(directory: Path, dtype: torch.dtype) -> Any:
@@ -217,11 +253,12 @@ def save_rung(
         rung=rung,
         method=method,
         kind="complete" if base is None else "adapter",
+        head="reward" if isinstance(_bare(model), GenericForSequenceClassification) else "language_model",
         parents={name: parent.identity for name, parent in (parents or {}).items()},
         base=base.identity if base else None,
         tokenizer=tokenizer_hash(tokenizer),
         chat_template=template_hash(tokenizer),
-        parameters=sum(weight.numel() for weight in model.parameters()),
+        parameters=_bare(model).num_parameters(),  # which counts a 4-bit weight as one
         trainable_parameters=trainable_parameters,
         settings=settings or {},
         files={path.name: _file(path) for path in sorted(temporary.iterdir())},
@@ -231,6 +268,10 @@ def save_rung(
     directory.parent.mkdir(parents=True, exist_ok=True)
     temporary.rename(directory)
     return made
+
+
+def _bare(model: PreTrainedModel | PeftModel) -> Any:
+    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def _file(path: Path) -> File:

@@ -1,11 +1,12 @@
-"""Preference pairs as tokens, the same for the reference's log-probabilities and for the training."""
+"""Preference pairs as tokens, the same for the reference's log-probabilities, for every training and for scoring."""
 
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from ladder.chat import check_messages, completion_tokens
-from ladder.rows import Row
+from ladder.models import Rung, check_parent
+from ladder.rows import Row, column
 from ladder.run import Refused
 
 
@@ -13,19 +14,60 @@ def pair_tokens(tokenizer: PreTrainedTokenizerBase, row: Row, where: str) -> Row
     """A pair as TRL's DPO reads it: prompt_ids, chosen_ids, rejected_ids, each [length].
 
     A rejected answer that was cut at its limit gets no stop token: the policy never wrote one.
-    Errors: Refused naming the row when it is not `prompt, chosen, rejected`, or when both answers are the same.
+    Errors: Refused naming the row when it is not `prompt, chosen, rejected`, when an answer is more than one
+    message or has no token at all, or when both answers are the same.
     """
-    for name in ("prompt", "chosen", "rejected"):
-        check_messages(row.get(name), f"{where}: {name}")
-    if row["chosen"] == row["rejected"]:
-        raise Refused(f"{where}: chosen and rejected are the same answer")
-    prompt, chosen = completion_tokens(tokenizer, row["prompt"], row["chosen"][-1]["content"])
-    _, rejected = completion_tokens(tokenizer, row["prompt"], row["rejected"][-1]["content"])
+    check_messages(row.get("prompt"), f"{where}: prompt")
+    prompt, chosen = completion_tokens(tokenizer, row["prompt"], _answer(row, "chosen", where))
+    _, rejected = completion_tokens(tokenizer, row["prompt"], _answer(row, "rejected", where))
     if not row.get("rejected_finished", True):
         rejected = rejected[:-1]
+    if row["chosen"] == row["rejected"] or chosen == rejected:
+        raise Refused(f"{where}: chosen and rejected are the same answer")
+    if not rejected:
+        raise Refused(f"{where}: rejected is empty and was cut before its stop token: there is nothing to compare")
     return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
+
+
+def _answer(row: Row, name: str, where: str) -> str:
+    messages = check_messages(row.get(name), f"{where}: {name}")
+    if len(messages) != 1 or messages[0]["role"] != "assistant":
+        roles = ", ".join(message["role"] for message in messages)
+        raise Refused(
+            f"{where}: {name}: expected one message of the assistant, got {roles}; earlier turns go in prompt"
+        )
+    return str(messages[0]["content"])
 
 
 def all_pair_tokens(tokenizer: PreTrainedTokenizerBase, rows: list[Row], data: Path) -> list[Row]:
     """`pair_tokens` of every row of a file."""
     return [pair_tokens(tokenizer, row, f"{data}: row {number}") for number, row in enumerate(rows, start=1)]
+
+
+def referenced_pair_tokens(tokenizer: PreTrainedTokenizerBase, rows: list[Row], data: Path) -> list[Row]:
+    """`all_pair_tokens` with ref_chosen_logps and ref_rejected_logps (nats, summed over the answer)."""
+    chosen = column(rows, "ref_chosen_logps", float, data)
+    rejected = column(rows, "ref_rejected_logps", float, data)
+    return [
+        {**pair, "ref_chosen_logps": first, "ref_rejected_logps": second}
+        for pair, first, second in zip(all_pair_tokens(tokenizer, rows, data), chosen, rejected, strict=True)
+    ]
+
+
+def check_reference(rows: list[Row], data: Path, parent: Rung) -> None:
+    """Refuse pairs whose reference is not the rung that the training starts from."""
+    for number, row in enumerate(rows, start=1):
+        if row.get("reference") != parent.identity:
+            check_parent(f"{data}: row {number}", parent, str(row.get("reference")))
+
+
+def fitting(pairs: list[Row], data: Path, max_length: int | None) -> list[Row]:
+    """The pairs whose two conversations are at most max_length tokens. Errors: Refused when none is."""
+    kept = [pair for pair in pairs if max_length is None or _longest(pair) <= max_length]
+    if not kept:
+        raise Refused(f"{data}: none of {len(pairs)} pairs fits max_length {max_length}")
+    return kept
+
+
+def _longest(pair: Row) -> int:
+    return len(pair["prompt_ids"]) + max(len(pair["chosen_ids"]), len(pair["rejected_ids"]))

@@ -49,6 +49,19 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON value")
 
 
+def read_json(path: Path) -> Row:
+    """Read one JSON object. Errors: Refused naming the file."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Refused(f"{path}: no such file") from None
+    except ValueError as error:
+        raise Refused(f"{path}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise Refused(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write JSON Lines: keys in the order given, so that the same rows give the same bytes."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))

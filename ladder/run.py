@@ -1,6 +1,7 @@
 """How a stage starts: its section of params.yaml and its paths become the arguments of its `main`."""
 
 import inspect
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+
+from ladder.launch import die_with_parent, launched, launcher, lease, rank
 
 PARAMS = Path("params.yaml")
 
@@ -70,11 +73,12 @@ def _sentence(where: str, kind: type[Section], item: Any) -> str:
     return f"{key}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
 
 
-def run(main: Callable[..., None], *, named: bool = False) -> None:
+def run(main: Callable[..., None], *, named: bool = False, launch: bool = False) -> None:
     """Call a stage's `main(params, *paths)` from the command line.
 
     The section's type is main's annotation of `params`, its name is the module's. A `named` stage has one
-    entry per rung in its section, and the entry's name is the first argument.
+    entry per rung in its section, and the entry's name is the first argument. One that can `launch` is started
+    again under LADDER_LAUNCH where that is set (see ladder/launch.py).
     A Refused is printed as one line and ends with exit code 1; anything else is a bug and keeps its traceback.
     """
     stage = Path(inspect.getfile(main)).stem
@@ -83,6 +87,7 @@ def run(main: Callable[..., None], *, named: bool = False) -> None:
     if len(sys.argv) != len(words) + 1:
         sys.exit(f"usage: python -m stages.{stage} {' '.join(words)}")
     arguments = sys.argv[1:]
+    die_with_parent()
     try:
         section, where = read_params().get(stage), f"{PARAMS}: {stage}"
         if named:
@@ -90,6 +95,21 @@ def run(main: Callable[..., None], *, named: bool = False) -> None:
             if not isinstance(section, dict) or name not in section:
                 raise Refused(f"{where}: no entry is named {name!r}")
             section, where = section[name], f"{where}.{name}"
-        main(fit(first.annotation, section, where), *map(Path, arguments))
+        params = fit(first.annotation, section, where)
+        command = _launcher() if launch else []
+        lease(every=bool(command))
+        if command:
+            sys.exit(launched(command, stage, sys.argv[1:]))
+        main(params, *map(Path, arguments))
     except Refused as refusal:
-        sys.exit(f"{stage}: {refusal}")
+        sys.exit(f"{stage}: {f'rank {rank()}: ' if rank() else ''}{refusal}")
+
+
+def _launcher() -> list[str]:
+    try:
+        command = launcher()
+    except ValueError as error:
+        raise Refused(f"LADDER_LAUNCH: not a command line: {error}") from None
+    if command and shutil.which(command[0]) is None:
+        raise Refused(f"LADDER_LAUNCH: no program {command[0]!r} on PATH")
+    return command

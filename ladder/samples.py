@@ -2,53 +2,81 @@
 
 from pathlib import Path
 
+from pydantic import Field
+
+from ladder.chat import Messages, check_messages
 from ladder.checks import meets
 from ladder.edits import repair
 from ladder.generation import Answer, Endpoint, answer, ask
 from ladder.models import load
-from ladder.rows import Row, read_rows
+from ladder.rows import Row, column, read_rows
 from ladder.run import Refused, Section
 from ladder.sampling import Sampling
 
 
-class Samples(Section):
+class Draws(Section):
+    split: str | None
+    """Which of its prompts, by their column `split`; null for all."""
+    samples: int = Field(ge=1)
+    """Answers to each prompt."""
+    temperature: float = Field(ge=0)
+    """0 takes the likeliest token; every sample of a prompt is then the same."""
+    top_p: float = Field(gt=0, le=1)
+    """The nucleus: 1 keeps the whole distribution."""
+    max_new_tokens: int = Field(ge=1)
+    """An answer that has not ended by then is cut, and counts as unfinished."""
+    seed: int
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.temperature, self.top_p, self.max_new_tokens, self.seed)
+
+
+class Samples(Draws):
+    prompts: str
+    """The file of prompts under data/: `prompts`, `problems/train`."""
     model: str
     """The rung that answers: `base`, `sft/chat`."""
     endpoint: Endpoint | None
     """An OpenAI-compatible server that answers in its place."""
-    split: str
-    """Which prompts: `sft`, `preferences` or `heldout`."""
-    samples: int
-    """Answers to each prompt."""
-    temperature: float
-    """0 takes the likeliest token; every sample of a prompt is then the same."""
-    top_p: float
-    """The nucleus: 1 keeps the whole distribution."""
-    max_new_tokens: int
-    """An answer that has not ended by then is cut, and counts as unfinished."""
-    seed: int
     edits: bool
     """Also keep what a failed answer becomes when edited to meet its checks: marked `edited`, and checked again."""
 
 
+def asked(params: Draws, prompts: Path) -> list[Row]:
+    """The prompts of the split. Errors: Refused naming the file, and the row that is no prompt with checks."""
+    rows = read_rows(prompts)
+    chosen = [row for row in rows if params.split in (None, row.get("split"))]
+    if not chosen:
+        splits = sorted({str(row.get("split")) for row in rows})
+        raise Refused(f"{prompts}: no prompt of split {params.split!r}; its splits are {', '.join(splits)}")
+    column(chosen, "id", str, prompts)
+    column(chosen, "checks", list, prompts)
+    for number, row in enumerate(chosen, start=1):
+        check_messages(row.get("prompt"), f"{prompts}: prompt {number}")
+    return chosen
+
+
+def repeated(prompts: list[Row], samples: int) -> list[Messages]:
+    """Conversations [prompts x samples]: all samples of the first prompt, then of the second."""
+    return [row["prompt"] for row in prompts for _ in range(samples)]
+
+
 def sample(params: Samples, prompts: Path, model: Path, base: Path, *, progress: str) -> list[Row]:
     """Answer every prompt of the split and judge the answers: rows of prompt and completion, with `passed`."""
-    chosen = [row for row in read_rows(prompts) if row["split"] == params.split]
-    if not chosen:
-        raise Refused(f"{prompts}: no prompt of split {params.split!r}")
-    conversations = [row["prompt"] for row in chosen for _ in range(params.samples)]
-    sampling = Sampling(params.temperature, params.top_p, params.max_new_tokens, params.seed)
+    chosen = asked(params, prompts)
+    conversations = repeated(chosen, params.samples)
     if params.endpoint:
-        answers = ask(params.endpoint, conversations, sampling, progress=progress)
+        answers = ask(params.endpoint, conversations, params.sampling, progress=progress)
     else:
-        answers = answer(load(model, base), conversations, sampling, progress=progress)
+        answers = answer(load(model, base), conversations, params.sampling, progress=progress)
     return judged(chosen, answers, params.samples, edits=params.edits)
 
 
 def judged(prompts: list[Row], answers: list[Answer], samples: int, *, edits: bool) -> list[Row]:
     """One row a sample, with the verdict of each check; after a failed one what it becomes when edited.
 
-    `answers` [prompts x samples]: all samples of the first prompt, then of the second.
+    `answers` stand as the conversations of `repeated` do.
     """
     rows = []
     for number, said in enumerate(answers):

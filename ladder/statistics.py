@@ -40,14 +40,21 @@ def interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of `ratio` (Efron and Tibshirani 1993, section 13.3).
 
-    When every prompt passed in full or none passed anything, all resamples are alike and the bootstrap would
-    claim certainty; Wilson's interval for N prompts stands in there.
+    For shares, 0 <= passed <= asked. When every prompt passed in full or none passed anything, all resamples are
+    alike and the bootstrap would claim certainty; Wilson's interval for N prompts stands in there.
     """
     passed_KN, asked_KN = _shaped(passed, asked)
     for share in (0.0, 1.0):
         if (passed_KN == share * asked_KN).all():
             return wilson(round(share * passed_KN.shape[1]), passed_KN.shape[1], level=level)
     return _percentiles(passed_KN, asked_KN, level, resamples, seed)
+
+
+def bootstrap(
+    values: Array, weights: Array | None = None, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
+    """The same for values that are no shares, such as nats or tokens: no stand-in where all are alike."""
+    return _percentiles(*_shaped(values, weights), level, resamples, seed)
 
 
 def wilson(passed: int, asked: int, *, level: float = 0.95) -> tuple[float, float]:

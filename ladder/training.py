@@ -1,147 +1,44 @@
-"""What every training stage shares: arguments passed through to their owners, the adapter, curves, the ledger."""
+"""What every training stage shares: a trainer's arguments that are ours to set, the training, the rung, its ledger.
 
-import dataclasses
-import math
+A training that was killed goes on where it was (ladder/work.py). Under a launcher (ladder/launch.py) every process
+runs the stage, rank zero alone writes, and a batch stays the batch of params.yaml: the ranks share its accumulation.
+"""
+
+import copy
+import os
+import resource
 import tempfile
-import time
-import typing
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from statistics import fmean
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from pydantic import TypeAdapter, ValidationError
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, set_seed
+from accelerate.utils import DistributedType, broadcast_object_list
+from peft import PeftModel
+from transformers import PrinterCallback, ProgressCallback, Trainer
 
-from ladder.models import Model, Rung, ledger, load, load_complete, read_rung, save_rung
-from ladder.rows import write_text
+from ladder.climbing import Climb
+from ladder.curves import Bar, Curve
+from ladder.launch import cache, rank, world_size
+from ladder.models import Rung, ledger, save_rung
 from ladder.run import Refused
-
-C = TypeVar("C")
-Adapter = dict[str, Any] | Literal["continue"] | None
-
-
-def passes(owner: type) -> Callable[[Any], dict[str, Any]]:
-    """A pydantic validator: the keys and types of `owner`, a dataclass that another library defines and documents."""
-
-    def check(values: Any) -> dict[str, Any]:
-        if not isinstance(values, dict):
-            raise ValueError(f"expected arguments of {owner.__name__}")
-        fields = {field.name for field in dataclasses.fields(owner)}
-        types = typing.get_type_hints(owner)
-        for name, value in values.items():
-            if name not in fields:
-                raise ValueError(f"{owner.__name__} has no argument {name!r}")
-            try:
-                TypeAdapter(types[name]).validate_python(value)
-            except ValidationError as error:
-                raise ValueError(f"{name}: {error.errors()[0]['msg']}, got {value!r}") from None
-        return values
-
-    return check
-
-
-def adapter_check(value: Any) -> Adapter:
-    """A pydantic validator of `lora`: LoraConfig's arguments, `continue` (the parent's adapter), null (all weights)."""
-    if value is None or value == "continue":
-        return value
-    return passes(LoraConfig)(value)
-
-
-def build(owner: type[C], arguments: dict[str, Any], **fixed: Any) -> C:
-    """Build another library's configuration; what it refuses is told as the user's mistake."""
-    try:
-        return owner(**{**arguments, **fixed})
-    except (ValueError, TypeError) as error:
-        raise Refused(f"{owner.__name__}: {error}") from None
-
-
-@dataclasses.dataclass(frozen=True)
-class Climb:
-    """A rung in training: the model, and what it stands on."""
-
-    start: Model
-    parent: Rung
-    base: Rung | None
-    """The complete model that the result's adapter stands on; None when the result will be complete."""
-
-    @property
-    def trainable_parameters(self) -> int:
-        """How many weights take gradients."""
-        return sum(weight.numel() for weight in self.start.model.parameters() if weight.requires_grad)
-
-
-def climb(parent: Path, base: Path, lora: Adapter, *, seed: int) -> Climb:
-    """Load the parent and make trainable what `lora` says.
-
-    A dict puts a new adapter on the parent, `continue` goes on with the parent's own, None trains all weights
-    (in float32; under bf16 autocast). An adapter in this house stands on `base` alone: one that is put on any
-    other parent is added to the weights when it is saved, and the rung is complete.
-    """
-    rung, ground = read_rung(parent), read_rung(base)
-    set_seed(seed)
-    if lora == "continue":
-        if rung.kind != "adapter":
-            raise Refused(f"lora: continue, but the parent {rung.rung} is complete; give lora: {{r: 16}} or null")
-        return Climb(load(parent, base, trainable=True), rung, ground)
-    if lora is None:
-        whole = load_complete(parent, base, dtype=torch.float32)
-        whole.model.requires_grad_(True)
-        return Climb(whole, rung, None)
-    whole = load_complete(parent, base)
-    config = build(LoraConfig, {"target_modules": "all-linear", **lora}, task_type="CAUSAL_LM")
-    adapted = Model(get_peft_model(whole.model, config), whole.tokenizer, rung)
-    return Climb(adapted, rung, ground if rung.identity == ground.identity else None)
-
-
-class Bar(ProgressCallback):
-    """Transformers' progress bar with the loss beside the rate and the time left, instead of a line a step."""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
-        if state.is_world_process_zero and self.training_bar is not None and "loss" in (logs or {}):
-            self.training_bar.set_postfix(loss=f"{float(logs['loss']):.4f}", refresh=False)
-
-
-class Curve(TrainerCallback):
-    """Write what the trainer logs to a TSV that `dvc plots` draws, and stop when it is no longer a number."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.points: list[dict[str, float]] = []
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
-        if "loss" not in logs:
-            return
-        for name in ("loss", "grad_norm"):
-            if not math.isfinite(logs.get(name, 0.0)):
-                raise Refused(f"step {state.global_step}: {name} is {logs[name]}; lower trainer.learning_rate")
-        if state.is_world_process_zero:
-            self.points.append({"step": state.global_step, **{key: float(logs[key]) for key in sorted(logs)}})
-            self._write()
-
-    def ending(self, name: str) -> float:
-        """Mean of what was logged under `name` over the last quarter of the steps."""
-        values = [point[name] for point in self.points if name in point]
-        return round(fmean(values[-max(1, len(values) // 4) :]), 4)
-
-    def _write(self) -> None:
-        columns = list(self.points[0])
-        lines = ["\t".join(columns)]
-        lines += ["\t".join(f"{point.get(name, math.nan):.6g}" for name in columns) for point in self.points]
-        write_text(self.path, "\n".join(lines) + "\n")
+from ladder.work import Keeper, check_space, drop, fingerprint, held, newest, save_seconds
 
 
 @contextmanager
 def trainer_arguments(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """TrainingArguments that are ours to set, around those of params.yaml; no file outlives the training."""
+    """TrainingArguments that are ours to set, around those of params.yaml; no file outlives the training.
+
+    On several processes each takes its share of the accumulated batches, so that a step learns from the same rows as
+    on one. Errors: Refused when the processes cannot share them.
+    """
+    check_launch()
     with tempfile.TemporaryDirectory(prefix="ladder-") as folder:
         yield {
             "logging_steps": 1,
             "gradient_checkpointing": False,
-            **arguments,
+            **shared(arguments, world_size()),
             "output_dir": folder,
             "report_to": "none",
             "save_strategy": "no",
@@ -150,6 +47,46 @@ def trainer_arguments(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
             "dataloader_pin_memory": torch.cuda.is_available(),
             "remove_unused_columns": False,
         }
+
+
+def check_launch() -> None:
+    """Refuse several visible GPUs without a launcher, and DeepSpeed; with one, take the GPU of this rank."""
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        raise Refused(
+            "LADDER_LAUNCH: DeepSpeed reads weights in parts, and a rung is read whole; use launch/fsdp2.yaml"
+        )
+    if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
+        raise Refused(
+            f"{torch.cuda.device_count()} GPUs are visible and nothing says how to use them: set LADDER_GPUS=0,1,... "
+            'to give each stage one, or LADDER_LAUNCH="accelerate launch --config_file launch/ddp.yaml" to use all'
+        )
+    if torch.cuda.is_available() and "LOCAL_RANK" in os.environ:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+
+
+def shared(arguments: dict[str, Any], processes: int) -> dict[str, Any]:
+    """Trainer's arguments for each of so many processes: accumulation (and steps_per_generation) divided by them."""
+    names = ("gradient_accumulation_steps", "steps_per_generation")
+    counts = {"gradient_accumulation_steps": 1, **{name: arguments[name] for name in names if arguments.get(name)}}
+    if processes == 1:
+        return arguments
+    for name, count in counts.items():
+        if count % processes:
+            rows = arguments.get("per_device_train_batch_size", 8) * counts["gradient_accumulation_steps"]
+            raise Refused(
+                f"trainer.{name}: {count} is not shared evenly by {processes} processes{_hint(rows, processes)}"
+            )
+    return {**arguments, **{name: count // processes for name, count in counts.items()}}
+
+
+def _hint(rows: int, processes: int) -> str:
+    if rows % processes:
+        return f", nor is the batch of {rows} rows"
+    most = rows // processes
+    return (
+        f"; per_device_train_batch_size: {most} with gradient_accumulation_steps: {processes} "
+        f"is the same batch of {rows} rows"
+    )
 
 
 def fit_and_save(
@@ -165,35 +102,147 @@ def fit_and_save(
     curve: Path,
     measured: dict[str, float],
     endings: dict[str, str],
+    resume_every: int = 1,
 ) -> None:
     """Train, save the rung, and write its ledger: what it cost and how it ended.
 
-    `endings` names, for each metric, what the trainer logs of it.
+    `endings` names, for each metric, what the trainer logs of it. A killed training is resumed from its last
+    checkpoint; a trainer that keeps rollouts over several steps can only be resumed at a multiple of `resume_every`.
+    What decides the result must be in `settings`, `parents` or the trainer's train_dataset.
     """
+    check_rows(trainer)
     watch = Curve(curve)
+    trainable = climbed.trainable_parameters
+    sharded = trainer.accelerator.distributed_type == DistributedType.FSDP
+    skeleton = hollow(trainer.model) if sharded else None
+    recipe = {
+        "rung": rung,
+        "method": method,
+        "settings": settings,
+        "parents": {name: parent.identity for name, parent in parents.items()},
+        "base": climbed.base and climbed.base.identity,
+    }
+    folder = cache() / f"{rung.replace('/', '-')}-{fingerprint(trainer.train_dataset, **recipe)}"
+    with held(folder) if rank() == 0 else nullcontext():
+        _train(trainer, watch, folder, output, resume_every)
+        model = trained(trainer, skeleton)
+        if rank() == 0:
+            if isinstance(model, PeftModel) and climbed.base is None:
+                model = model.merge_and_unload()
+            if climbed.base is None:
+                model = model.to(torch.bfloat16)
+            made = save_rung(
+                output,
+                model,
+                climbed.start.tokenizer,
+                rung=rung,
+                method=method,
+                parents=parents,
+                base=climbed.base,
+                trainable_parameters=trainable,
+                settings=settings,
+            )
+            ends = {metric: watch.ending(name) for metric, name in endings.items()}
+            ledger(metrics, made, watch.seconds, {**ends, **measured, **watch.rate(), "memory_gb": memory_gb()})
+            drop(folder)
+        trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
+
+
+def _train(trainer: Trainer, watch: Curve, folder: Path, output: Path, resume_every: int) -> None:
+    trainer.args.output_dir = str(folder)
     trainer.add_callback(watch)
+    trainer.add_callback(Keeper(trainer, folder, every=resume_every, seconds=save_seconds()))
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Bar)
-    trainable = climbed.trainable_parameters
-    started = time.monotonic()
-    trainer.train()
-    seconds = time.monotonic() - started
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if isinstance(model, PeftModel) and climbed.base is None:
-        model = model.merge_and_unload()
-    if climbed.base is None:
-        model = model.to(torch.bfloat16)
-    made = save_rung(
-        output,
-        model,
-        climbed.start.tokenizer,
-        rung=rung,
-        method=method,
-        parents=parents,
-        base=climbed.base,
-        trainable_parameters=trainable,
-        settings=settings,
-    )
-    ends = {metric: watch.ending(name) for metric, name in endings.items()}
-    ledger(metrics, made, seconds, {**ends, **measured})
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    if rank() == 0:
+        checkpoint, rung = sizes(trainer.model)
+        check_space(folder, 2 * checkpoint, "the training's last two checkpoints")
+        check_space(output, rung, "the rung")
+    found = [str(newest(folder) or "") if rank() == 0 else ""]
+    broadcast_object_list(found)
+    try:
+        trainer.train(resume_from_checkpoint=found[0] or None)
+    except torch.OutOfMemoryError:
+        raise Refused(f"step {trainer.state.global_step + 1}: {out_of_memory(trainer)}") from None
+
+
+def check_rows(trainer: Trainer) -> None:
+    """Refuse a dataset that does not fill one step."""
+    arguments: Any = trainer.args
+    dataset: Any = trainer.train_dataset
+    rows, processes = len(dataset), arguments.world_size
+    batch, steps = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps * processes
+    needed, told = batch * steps, f"{batch} rows, {steps} times accumulated"
+    if hasattr(arguments, "num_generations"):
+        needed = arguments.generation_batch_size // arguments.num_generations
+        told = f"{arguments.generation_batch_size} completions, {arguments.num_generations} a prompt"
+    if rows < needed:
+        raise Refused(f"{rows} rows to train on, and one step takes {needed} ({told}); lower trainer's batch")
+
+
+def sizes(model: Any) -> tuple[int, int]:
+    """Bytes of a checkpoint (weights that are saved, and AdamW's two moments in float32) and of the rung in bf16."""
+    weights = list(model.parameters())
+    learned = [weight for weight in weights if weight.requires_grad]
+    saved = learned if isinstance(model, PeftModel) else weights
+    checkpoint = sum(weight.nbytes for weight in saved) + 8 * sum(weight.numel() for weight in learned)
+    return checkpoint, 2 * sum(weight.numel() for weight in saved)
+
+
+def hollow(model: Any) -> Any:
+    """A copy of a model without its weights, to be filled when what several processes hold is gathered."""
+    empty: dict[int, Any] = {
+        id(weight): torch.nn.Parameter(torch.empty_like(weight, device="meta"), requires_grad=weight.requires_grad)
+        for weight in model.parameters()
+    }
+    return copy.deepcopy(model, empty)
+
+
+def trained(trainer: Trainer, skeleton: Any) -> Any:
+    """The model with its trained weights: as it is, or its `skeleton` filled on rank zero from all ranks' shards."""
+    if skeleton is None:
+        return trainer.accelerator.unwrap_model(trainer.model)
+    state = trainer.accelerator.get_state_dict(trainer.model)  # every rank takes part in it
+    return fill(skeleton, state) if rank() == 0 else skeleton
+
+
+def fill(skeleton: Any, state: dict[str, torch.Tensor]) -> Any:
+    """Put gathered weights into a hollow model. Errors: RuntimeError naming a weight that was not gathered."""
+    skeleton.load_state_dict(state, strict=False, assign=True)
+    bare: Any = skeleton.get_base_model() if isinstance(skeleton, PeftModel) else skeleton
+    bare.tie_weights()
+    for name, weight in skeleton.named_parameters():
+        if weight.is_meta:
+            raise RuntimeError(f"{name}: not in the gathered state")
+    return skeleton
+
+
+def out_of_memory(trainer: Trainer) -> str:
+    """What to change in params.yaml when the GPU's memory is full."""
+    arguments: Any = trainer.args
+    batch, steps = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps * arguments.world_size
+    told = "out of GPU memory"
+    if torch.cuda.is_available():
+        total = torch.cuda.mem_get_info()[1]
+        told += f" ({torch.cuda.max_memory_allocated() / 1e9:.1f} GB of {total / 1e9:.1f} were in use)"
+    part = next((divisor for divisor in range(2, batch + 1) if batch % divisor == 0), None)
+    if part:
+        less = "half" if part == 2 else f"1/{part} of"
+        return (
+            f"{told}: lower trainer.per_device_train_batch_size from {batch} to {batch // part} and raise "
+            f"gradient_accumulation_steps from {steps} to {steps * part}: the same batch in {less} the memory"
+        )
+    if not arguments.gradient_checkpointing:
+        return f"{told} with one row at a time: set trainer.gradient_checkpointing: true (slower, far less memory)"
+    return f"{told} with one row at a time: lower trainer.max_length, or train fewer weights (lora: {{r: 16}})"
+
+
+def memory_gb() -> float:
+    """The most memory in use, in GB: of this rank's GPU while it trained, else of the process."""
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 1e9, 2)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2)  # Linux counts in KiB

@@ -1,7 +1,8 @@
 """Score a rung's answers to IFEval: four accuracies, how sure they are, and every prompt's verdict.
 
-    python -m stages.benchmark ifeval data/task/ifeval.jsonl data/task/punkt \
-        data/respond/ifeval/sft/chat.jsonl data/benchmark/ifeval/sft/chat.jsonl metrics/ifeval/sft/chat.json
+    python -m stages.benchmark ifeval data/task/ifeval.jsonl data/punkt \
+        data/respond/ifeval/sft/chat.jsonl metrics/sft/chat.json \
+        data/benchmark/ifeval/sft/chat.jsonl metrics/ifeval/sft/chat.json
 """
 
 from collections import Counter
@@ -11,8 +12,10 @@ from pathlib import Path
 from pydantic import Field
 
 from ladder import ifeval, statistics
-from ladder.rows import Row, column, read_rows, write_json, write_rows
+from ladder.rows import Row, column, read_json, read_rows, write_json, write_rows
 from ladder.run import Refused, Section, run
+
+KEPT = ("method", "parent", "parameters", "trainable_parameters", "seconds")
 
 
 class Params(Section):
@@ -51,9 +54,11 @@ def summary(params: Params, scores: list[Row]) -> tuple[dict[str, float], dict[s
     return accuracy, interval
 
 
-def main(params: Params, task: Path, punkt: Path, responses: Path, scores_out: Path, metrics_out: Path) -> None:
-    """Check the answers belong to the task, score them, write each prompt's result and the summary."""
-    rows, answers = read_rows(task), read_rows(responses)
+def main(
+    params: Params, task: Path, punkt: Path, responses: Path, ledger: Path, scores_out: Path, metrics_out: Path
+) -> None:
+    """Check the answers belong to the task, score them, write each prompt's result, the summary and who answered."""
+    rows, answers, rung = read_rows(task), read_rows(responses), read_json(ledger)
     check(rows, answers, task, responses)
     scores = ifeval.score(rows, answers, punkt)
     accuracy, interval = summary(params, scores)
@@ -69,6 +74,7 @@ def main(params: Params, task: Path, punkt: Path, responses: Path, scores_out: P
         "tokens": round(sum(answer["tokens"] for answer in answers) / len(answers), 1),
         "lm_eval": version("lm_eval"),
         **params.model_dump(),
+        "rung": {name: rung[name] for name in KEPT if name in rung},
     }
     write_json(metrics_out, {**accuracy, "interval": interval, "made_by": made_by})
 

@@ -12,14 +12,15 @@ from typing import Annotated, Any
 
 from datasets import Dataset
 from pydantic import AfterValidator, BeforeValidator
-from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 
-from ladder.models import check_parent, rung_name
-from ladder.pairs import all_pair_tokens
-from ladder.rows import Row, read_rows
-from ladder.run import Refused, Section, run
-from ladder.training import adapter_check, build, climb, fit_and_save, passes, trainer_arguments
+from ladder.arguments import adapter_check, build, passes
+from ladder.climbing import climb
+from ladder.models import rung_name
+from ladder.pairs import check_reference, fitting, referenced_pair_tokens
+from ladder.rows import read_rows
+from ladder.run import Section, run
+from ladder.training import fit_and_save, trainer_arguments
 
 
 class Params(Section):
@@ -43,30 +44,13 @@ class ReferenceTrainer(DPOTrainer):
         return dataset
 
 
-def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> list[Row]:
-    """Pairs as tokens with ref_chosen_logps and ref_rejected_logps (nats, summed over the answer)."""
-    pairs = [
-        {**pair, "ref_chosen_logps": row["ref_chosen_logps"], "ref_rejected_logps": row["ref_rejected_logps"]}
-        for pair, row in zip(all_pair_tokens(tokenizer, rows, data), rows, strict=True)
-    ]
-    kept = [pair for pair in pairs if max_length is None or longest(pair) <= max_length]
-    if not kept:
-        raise Refused(f"{data}: none of {len(rows)} pairs fits trainer.max_length {max_length}")
-    return kept
-
-
-def longest(pair: Row) -> int:
-    """Tokens of the longer of the pair's two conversations."""
-    return len(pair["prompt_ids"]) + max(len(pair["chosen_ids"]), len(pair["rejected_ids"]))
-
-
 def main(params: Params, parent: Path, base: Path, data: Path, output: Path, metrics: Path, curve: Path) -> None:
     rows = read_rows(data)
     with trainer_arguments(params.trainer) as arguments:
         config = build(DPOConfig, arguments, precompute_ref_log_probs=True)
         climbed = climb(parent, base, params.lora, seed=config.seed)
-        check_parent(str(data), climbed.parent, rows[0].get("reference", "none"))
-        learned = examples(rows, data, climbed.start.tokenizer, config.max_length)
+        check_reference(rows, data, climbed.parent)
+        learned = fitting(referenced_pair_tokens(climbed.start.tokenizer, rows, data), data, config.max_length)
         trainer = ReferenceTrainer(
             climbed.start.model,
             args=config,
@@ -91,4 +75,4 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
 
 
 if __name__ == "__main__":
-    run(main, named=True)
+    run(main, named=True, launch=True)

@@ -1,6 +1,7 @@
 """Keep the rows worth learning; every rejected row stands in a ledger with its reason.
 
-python -m stages.filter data/generate.jsonl data/task data/filter.jsonl data/filter.rejected.jsonl metrics/filter.json
+python -m stages.filter chat data/generate/chat.jsonl data/task data/filter/chat.jsonl \
+    data/filter/chat.rejected.jsonl metrics/filter/chat.json
 """
 
 import inspect
@@ -32,6 +33,8 @@ def _parameters(function: Any) -> set[str]:
 
 
 class Params(Section):
+    data: str
+    """The file of rows under data/: `generate/chat`."""
     steps: Annotated[list[dict[str, Any]], AfterValidator(named)]
     """Filters in order, each `name: {parameters}`; ladder/filters.py says what each keeps."""
 
@@ -79,4 +82,4 @@ def main(params: Params, data: Path, tasks: Path, output: Path, ledger: Path, me
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, named=True)

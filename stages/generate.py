@@ -1,6 +1,7 @@
 """Sample answers to our prompts and let the checks judge them: the raw material of fine-tuning.
 
-python -m stages.generate data/prompts.jsonl models/base models/base data/generate.jsonl metrics/generate.json
+python -m stages.generate chat data/prompts.jsonl models/base models/base data/generate/chat.jsonl \
+    metrics/generate/chat.json
 """
 
 from pathlib import Path
@@ -15,11 +16,11 @@ class Params(Samples):
 
 
 def main(params: Params, prompts: Path, model: Path, base: Path, output: Path, metrics: Path) -> None:
-    rows = sample(params, prompts, model, base, progress="generate")
+    rows = sample(params, prompts, model, base, progress=f"generate {output.stem}")
     write_rows(output, rows)
     edited = sum(row["edited"] for row in rows)
     write_json(metrics, {**rates(rows), "samples": len(rows) - edited, "edited": edited})
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, named=True)

@@ -1,85 +1,149 @@
 """Merge two rungs' weights with mergekit.
 
+linear: sum_i w_i theta_i / sum_i w_i (Wortsman et al. 2022) · slerp: along the arc between two · task_arithmetic:
+theta_0 + lambda sum_i w_i (theta_i - theta_0), a negative weight unlearns (Ilharco et al. 2023) · ties: the same over
+what of each difference is large and has the majority's sign (Yadav et al. 2023) · dare_linear, dare_ties: over random
+parts of each difference (Yu et al. 2024) · passthrough: layers stacked · and mergekit's others.
+
 python -m stages.merge soup models/sft/chat models/dpo/chat models/base models/merge/soup metrics/merge/soup.json
 """
 
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from mergekit.config import MergeConfiguration
-from mergekit.merge import MergeOptions, run_merge
-from pydantic import AfterValidator, ValidationError
-from transformers import AutoModelForCausalLM
+import torch
+from mergekit.common import dtype_from_name
+from mergekit.graph import Executor
+from peft import LoraConfig, PeftModel
+from pydantic import AfterValidator
+from safetensors import safe_open
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoTokenizer, GenerationConfig, set_seed
 
-from ladder.models import Model, check_same_tokenizer, ledger, load_complete, read_rung, rung_name, save_rung
+from ladder.merging import merge_config
+from ladder.models import SHARD, device, ledger, load_complete, read_rung, rung_name, save_rung
+from ladder.preflight import Plan, merge_tasks, plan
 from ladder.run import Refused, Section, run
 
-
-def merge_config(config: dict[str, Any]) -> dict[str, Any]:
-    """A pydantic validator: mergekit's own schema, and no key beside it (mergekit itself ignores unknown keys)."""
-    unknown = sorted(set(config) - set(MergeConfiguration.model_fields))
-    if unknown:
-        raise ValueError(f"mergekit has no key {', '.join(unknown)}")
-    try:
-        MergeConfiguration.model_validate(config)
-    except ValidationError as error:
-        raise ValueError("; ".join(item["msg"] for item in error.errors())) from None
-    return config
+# What a LoRA adapter may set and still be one that peft adds to another without loss.
+ADDABLE = {"r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules", "lora_dropout", "use_rslora"}
+SURROUNDINGS = {"task_type", "base_model_name_or_path", "inference_mode", "peft_version", "auto_mapping", "revision"}
 
 
 class Params(Section):
-    parents: Annotated[list[str], AfterValidator(lambda names: names)]
+    parents: tuple[str, str]
     """The two rungs, as the config names them."""
+    keep: Literal["complete", "adapter"] = "complete"
+    """What the result is: a complete model, or, of two adapters' weighted sum, an adapter (its rank is their sum)."""
     seed: int
     """Of DARE's random masks."""
     config: Annotated[dict[str, Any], AfterValidator(merge_config)]
-    """mergekit's configuration: merge_method, models with parameters, dtype; its models are rungs' names."""
+    """mergekit's configuration: merge_method, models with parameters, dtype; its models are rungs' names.
+
+    An adapter is added to the base's weights first, in `dtype` (float32 without one). Differences between rungs are
+    small beside a bfloat16's steps: `dtype: float32` with `out_dtype: bfloat16` rounds once, at the end.
+    """
 
 
-def with_paths(config: Any, paths: dict[str, str]) -> Any:
-    """The configuration with every rung's name replaced by the directory of its complete model."""
-    if isinstance(config, dict):
-        return {key: with_paths(value, paths) for key, value in config.items()}
-    if isinstance(config, list):
-        return [with_paths(value, paths) for value in config]
-    return paths.get(config, config) if isinstance(config, str) else config
+def adapter_weights(planned: Plan, parents: list[Path]) -> list[float]:
+    """The weight of each parent's adapter, where the merge is a weighted sum of adapters on one base.
+
+    With sum_i c_i = 1 over all models, the base among them with a difference of zero,
+    sum_i c_i (theta + B_i A_i) = theta + sum_i c_i B_i A_i. Errors: Refused where that is not so.
+    """
+    method, rungs = planned.config["merge_method"], [read_rung(parent) for parent in parents]
+    if method not in ("linear", "task_arithmetic") or "slices" in planned.config:
+        raise Refused(
+            f"keep: adapter: {method} of these is no sum of adapters; use linear or task_arithmetic on models"
+        )
+    for parent, rung in zip(parents, rungs, strict=True):
+        if rung.kind != "adapter":
+            raise Refused(f"keep: adapter: {rung.rung} is a complete model; use keep: complete")
+        config, plain = vars(LoraConfig.from_pretrained(str(parent))), vars(LoraConfig())
+        other = [key for key in sorted(config) if key not in ADDABLE | SURROUNDINGS and config[key] != plain.get(key)]
+        if other:
+            raise Refused(f"keep: adapter: {rung.rung} has {other[0]}: {config[other[0]]!r}; use keep: complete")
+    shares = [planned.shares(number) for number in range(len(planned.tasks))]
+    if any(each != shares[0] for each in shares):
+        raise Refused("keep: adapter: the weights differ from tensor to tensor; use keep: complete")
+    if abs(sum(shares[0].values()) - 1) > 1e-6:
+        raise Refused("keep: adapter: the weights' sum is not 1, which scales the base as well; use keep: complete")
+    return [shares[0].get(rung.rung, 0.0) for rung in rungs]
 
 
-def named_models(config: dict[str, Any]) -> set[str]:
-    """Every model that a configuration names."""
-    listed = [entry["model"] for entry in config.get("models") or []]
-    sliced = [source["model"] for part in config.get("slices") or [] for source in part["sources"]]
-    return {*listed, *sliced, *([config["base_model"]] if config.get("base_model") else [])}
+def sum_of_adapters(weights: list[float], parents: list[Path], base: Path) -> PeftModel:
+    """The base with one adapter, sum_i c_i B_i A_i: each A_i scaled by its c_i, all stacked (peft's `cat`)."""
+    ground: Any = load_complete(base, base, dtype=torch.float32).model  # of whose dtype peft makes the new adapter
+    names = [f"parent{number}" for number in range(len(parents))]
+    for name, parent in zip(names, parents, strict=True):
+        if name == names[0]:
+            model: Any = PeftModel.from_pretrained(ground, str(parent), adapter_name=name)
+        else:
+            model.load_adapter(str(parent), adapter_name=name)
+    model.peft_config[names[0]].use_rslora = False  # peft copies it to the sum, whose scaling must be 1
+    model.add_weighted_adapter(names, weights, "default", combination_type="cat")
+    model.set_adapter("default")
+    for name in names:
+        model.delete_adapter(name)
+    return model
+
+
+def merged_weights(planned: Plan, base: Path, folder: Path, seed: int) -> Any:
+    """The merged model, by mergekit. Complete rungs are read where they are; of an adapter a complete copy is made."""
+    paths = {}
+    dtype = dtype_from_name(planned.config.get("dtype")) or torch.float32
+    for number, (name, source) in enumerate(planned.sources.items()):
+        paths[name] = source.directory.resolve()
+        if source.rung.kind == "adapter":
+            paths[name] = folder / str(number)
+            load_complete(source.directory, base, dtype=dtype).model.save_pretrained(paths[name], max_shard_size=SHARD)
+    tasks, _ = merge_tasks(planned.config, paths, planned.output)
+    set_seed(seed)
+    state = {}
+    for task, tensor in Executor(tasks, math_device=device()).run(quiet=True):
+        state[task.output_weight.name] = tensor.to(planned.output.dtype, copy=True)  # stacked layers may share one
+    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(planned.output)]
+    model = kind.from_pretrained(None, config=planned.output, state_dict=state, dtype=planned.output.dtype)
+    if (base / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(base)
+    for name, weight in model.named_parameters():
+        if not torch.isfinite(weight).all():  # which mergekit carries from any parent to the result
+            raise Refused(f"the merge's {name} holds NaN or infinity; {not_finite(planned, paths)}")
+    return model
+
+
+def not_finite(planned: Plan, paths: dict[str, Path]) -> str:
+    """Where the first NaN or infinity among the merged models stands."""
+    for name in planned.sources:
+        for path in sorted(paths[name].glob("*.safetensors")):
+            with safe_open(path, "pt") as tensors:
+                for tensor in tensors.keys():  # noqa: SIM118
+                    if not torch.isfinite(tensors.get_tensor(tensor)).all():
+                        return f"it is in {name}'s {tensor}: make that rung again"
+    return f"all models are finite: a weight is too large for {planned.output.dtype}"
 
 
 def main(params: Params, first: Path, second: Path, base: Path, output: Path, metrics: Path) -> None:
-    rungs = [read_rung(first), read_rung(second)]
-    check_same_tokenizer(*rungs)
-    unknown = named_models(params.config) - {rung.rung for rung in rungs} - {read_rung(base).rung}
-    if unknown:
-        raise Refused(f"merge config names {sorted(unknown)}; its parents are {params.parents}, its base is base")
+    parents = [first, second]
+    planned = plan(params.config, parents, base)
+    weights = adapter_weights(planned, parents) if params.keep == "adapter" else None
+    if remark := planned.remark():
+        print(f"merge: {remark}", flush=True)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ladder-") as folder:
-        paths = {}
-        for directory in (base, first, second):
-            whole = load_complete(directory, base)
-            paths[whole.rung.rung] = str(Path(folder) / whole.rung.rung.replace("/", "-"))
-            whole.model.save_pretrained(paths[whole.rung.rung])
-            whole.tokenizer.save_pretrained(paths[whole.rung.rung])
-        merged = Path(folder) / "merged"
-        # mergekit's model card asks the hub, and fails without one after the weights are written
-        options = MergeOptions(random_seed=params.seed, write_model_card=False, copy_tokenizer=False, quiet=True)
-        run_merge(MergeConfiguration.model_validate(with_paths(params.config, paths)), str(merged), options)
-        result = Model(AutoModelForCausalLM.from_pretrained(merged, dtype="auto"), whole.tokenizer, whole.rung)
+        if weights is not None:
+            model = sum_of_adapters(weights, parents, base)
+        else:
+            model = merged_weights(planned, base, Path(folder), params.seed)
         made = save_rung(
             output,
-            result.model,
-            result.tokenizer,
+            model,
+            AutoTokenizer.from_pretrained(first),
             rung=rung_name(output),
             method="merge",
-            parents={rung.rung: rung for rung in rungs},
+            parents={name: source.rung for name, source in planned.sources.items()},
+            base=read_rung(base) if params.keep == "adapter" else None,
             settings=params.model_dump(),
         )
     ledger(metrics, made, time.monotonic() - started, {})

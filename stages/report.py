@@ -1,9 +1,8 @@
 """One table of the ladder: every rung's score, how sure it is, and whether it beats its parent; and all answers.
 
-python -m stages.report data/benchmark metrics report
+python -m stages.report data/benchmark/ifeval metrics/ifeval report
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from pydantic import Field
 
 from ladder import ifeval, statistics
 from ladder.answers import Answer, Change, Question, Standing, answers_page
-from ladder.rows import Row, read_rows, write_json, write_text
+from ladder.rows import Row, read_json, read_rows, write_json, write_text
 from ladder.run import Refused, Section, run
 
 HEADER = ["rung", "method", "parent", "trainable", "strict", "loose", "seconds", "against parent"]
@@ -53,30 +52,17 @@ def read(params: Params, scores: Path, metrics: Path) -> dict[str, Entry]:
     """Every rung's files. Errors: Refused when one is missing or rungs were asked different prompts."""
     entries = {}
     for rung in params.rungs:
-        summary = read_object(
-            metrics / params.benchmark / f"{rung}.json", ("mean_strict", "mean_loose", "interval", "made_by")
-        )
-        ledger = read_object(metrics / f"{rung}.json", ("method", "parameters"))
-        path = scores / params.benchmark / f"{rung}.jsonl"
+        summary = read_json(metrics / f"{rung}.json")
+        for key in ("mean_strict", "mean_loose", "interval", "made_by"):
+            if key not in summary:
+                raise Refused(f"{metrics / rung}.json: expected the key {key!r}")
+        path = scores / f"{rung}.jsonl"
+        ledger = summary["made_by"]["rung"]
         entries[rung] = Entry(rung, ledger, summary, sorted(read_rows(path), key=lambda row: row["key"]))
         keys = [[row["key"] for row in entries[name].scores] for name in (params.rungs[0], rung)]
         if keys[0] != keys[1]:
             raise Refused(f"{path}: its prompts are not those of {params.rungs[0]}; run respond and benchmark for both")
     return entries
-
-
-def read_object(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
-    """A metrics file. Errors: Refused when it is missing or lacks a key."""
-    if not path.is_file():
-        raise Refused(f"{path}: no such file; report.rungs names this rung, so its metrics are expected")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise Refused(f"{path}: not JSON: {error}") from None
-    for key in keys:
-        if key not in value:
-            raise Refused(f"{path}: expected the key {key!r}")
-    return value
 
 
 def compare(entry: Entry, entries: dict[str, Entry]) -> statistics.Comparison | None:

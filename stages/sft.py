@@ -1,5 +1,7 @@
 """Supervised fine-tuning: teach the parent to answer as the rows do, loss on the assistant's turns alone.
 
+L = -sum over the assistant's tokens y_t of log pi(y_t | what stands before it in its own row) / their number
+
 python -m stages.sft chat models/base models/base data/filter.jsonl models/sft/chat data/sft/chat.masks.txt \
     metrics/sft/chat.json plots/sft/chat.tsv
 """
@@ -8,15 +10,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from datasets import Dataset
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 from transformers import PreTrainedTokenizerBase
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig, SFTTrainer, pack_dataset
 
+from ladder.adapters import adapters_unrounded, lora_plus_optimizer
+from ladder.arguments import adapter_check, build, passes
+from ladder.attention import attend_packed, isolation_gate
 from ladder.chat import conversation, encode, mask_gate, mask_sample
+from ladder.climbing import climb, quantization_check
 from ladder.models import rung_name
 from ladder.rows import Row, read_rows, write_text
 from ladder.run import Refused, Section, run
-from ladder.training import adapter_check, build, climb, fit_and_save, passes, trainer_arguments
+from ladder.training import fit_and_save, trainer_arguments
 
 
 class Params(Section):
@@ -25,9 +31,17 @@ class Params(Section):
     data: str
     """The stage whose rows it learns: `filter`."""
     lora: Annotated[Any, BeforeValidator(adapter_check)]
-    """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights."""
+    """peft's LoraConfig (use_dora, use_rslora), `continue` for the parent's adapter, or null to train all weights."""
+    quantization: Annotated[Any, BeforeValidator(quantization_check)] = None
+    """transformers' BitsAndBytesConfig for the base under the adapter (QLoRA), or null to keep its weights."""
+    lora_plus: Annotated[float, Field(ge=1)] | None = None
+    """LoRA+: the learning rate of B over that of A, or null for one rate (Hayou et al. 2024 advise about 16)."""
     trainer: Annotated[dict[str, Any], AfterValidator(passes(SFTConfig))]
-    """TRL's SFTConfig. Rows longer than its max_length are left out, never cut: a cut answer has no end."""
+    """TRL's SFTConfig. Rows longer than its max_length are left out, never cut: a cut answer has no end.
+
+    `packing` fills rows of max_length with whole conversations that do not see each other. `neftune_noise_alpha`
+    counts tokens by the row, so that packed rows get less noise than lone ones.
+    """
 
 
 def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> list[Row]:
@@ -41,6 +55,18 @@ def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, ma
         {"input_ids": ids, "labels": [token if learned else -100 for token, learned in zip(ids, mask, strict=True)]}
         for ids, mask in kept
     ]
+
+
+def dataset(learned: list[Row], config: SFTConfig) -> Dataset:
+    """The rows for the trainer; packed, each also has the seq_lengths of the conversations in it. Errors: Refused."""
+    rows = Dataset.from_list(learned)
+    if not config.packing:
+        return rows
+    if config.packing_strategy == "wrapped":
+        raise Refused("trainer.packing_strategy: wrapped cuts conversations in two; use bfd")
+    if config.max_length is None:
+        raise Refused("trainer.packing: packed rows are as long as trainer.max_length; give it a number")
+    return pack_dataset(rows, config.max_length, config.packing_strategy)
 
 
 def samples(learned: list[Row], tokenizer: PreTrainedTokenizerBase, count: int = 5) -> str:
@@ -58,15 +84,21 @@ def main(
     rows = read_rows(data)
     with trainer_arguments(params.trainer) as arguments:
         config = build(SFTConfig, arguments, dataset_kwargs={"skip_prepare_dataset": True})
-        climbed = climb(parent, base, params.lora, seed=config.seed)
+        climbed = climb(parent, base, params.lora, seed=config.seed, quantization=params.quantization)
         learned = examples(rows, data, climbed.start.tokenizer, config.max_length)
         write_text(masks, samples(learned, climbed.start.tokenizer))
-        trainer = SFTTrainer(
-            climbed.start.model,
-            args=config,
-            train_dataset=Dataset.from_list(learned),
-            processing_class=climbed.start.tokenizer,
-        )
+        model: Any = climbed.start.model
+        if config.packing:
+            attend_packed(model.get_base_model() if params.lora is not None else model)
+        with adapters_unrounded(model):
+            trainer = SFTTrainer(
+                model, args=config, train_dataset=dataset(learned, config), processing_class=climbed.start.tokenizer
+            )
+        if config.packing:
+            with trainer.accelerator.autocast():
+                isolation_gate(model, trainer.data_collator, [learned[0], learned[-1]])
+        if params.lora_plus is not None:
+            trainer.optimizer = lora_plus_optimizer(trainer, params.lora_plus)
         fit_and_save(
             trainer,
             climbed,
@@ -83,4 +115,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run(main, named=True)
+    run(main, named=True, launch=True)

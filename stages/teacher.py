@@ -1,20 +1,30 @@
-"""The teacher's logits on every answer, once: no sweep of a student's alpha, temperature or size computes them again.
+"""What the teacher says of every answer's tokens, once: no sweep of a student's alpha or size computes it again.
 
-python -m stages.teacher small data/filter.jsonl models/dpo/chat models/base data/teacher/small.safetensors
+Stored in about a hundred bytes a token: the likeliest tokens exactly and draws from the others, which is unbiased.
+metrics: bytes_per_token; gradient_error, the root mean square of the error |w - p| of the loss's gradient at a token;
+gradient_bias, the length of that error's mean over all tokens, beside gradient_bias_by_chance, what an unbiased
+target's would be; without draws kl_dense_decoded, mean KL in nats to the head with the rest spread evenly.
+
+python -m stages.teacher small data/filter.jsonl models/dpo/chat models/base data/teacher/small.safetensors \
+    metrics/teacher/small.json
 """
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
+from pydantic import Field
+from torch import Tensor
 from tqdm import tqdm
 
-from ladder.chat import conversation, encode, mask_gate
-from ladder.distillation import TeacherLogits, save_teacher
+from ladder.distillation import divergence
+from ladder.examples import Example, collate, examples, learned_logits, of_split
 from ladder.likelihood import batches
 from ladder.models import Model, device, load_complete
-from ladder.rows import read_rows
-from ladder.run import Refused, Section, run
+from ladder.rows import read_rows, write_json
+from ladder.run import Section, run
+from ladder.targets import Kept, Taught, dense, keep, save_taught, target
 
 
 class Params(Section):
@@ -22,55 +32,91 @@ class Params(Section):
     """The rung that teaches: the best one so far."""
     data: str
     """The rows it teaches on: `filter`."""
-    top_k: int
-    """Logits kept at each token: 6 bytes each."""
+    split: str | None
+    """Which of them; null takes all."""
+    temperature: Annotated[float, Field(gt=0)]
+    """Softens the distribution; the student is softened alike."""
+    top_k: Annotated[int, Field(ge=0)]
+    """Likeliest tokens kept with their probabilities: 4 bytes each."""
+    samples: Annotated[int, Field(ge=0)]
+    """Draws from the others: 2 bytes each. 0 keeps only their mass, a biased target."""
     max_length: int
     """Rows of more tokens are left out."""
+    seed: int
 
 
 @torch.inference_mode()
-def top_logits(
-    teacher: Model, rows: list[list[int]], masks: list[list[int]], top_k: int
-) -> list[torch.return_types.topk]:
-    """The k largest log-probabilities at each learned token of each row: values and indices [learned, k]."""
-    found: dict[int, torch.return_types.topk] = {}
-    bar = tqdm(total=len(rows), desc="teacher", unit="row")
-    for group in batches([len(row) for row in rows], 4096):
-        ids = pad_sequence([torch.tensor(rows[index]) for index in group], batch_first=True).to(device())
-        hidden = teacher.model.model(input_ids=ids, use_cache=False).last_hidden_state
-        for place, index in enumerate(group):
-            learned = torch.tensor(masks[index]).bool().nonzero().flatten().to(device())
-            logps = teacher.model.lm_head(hidden[place, learned - 1]).float().log_softmax(-1)
-            found[index] = logps.topk(top_k, dim=-1)
-        bar.update(len(group))
-    bar.close()
-    return [found[index] for index in range(len(rows))]
+def distributions(teacher: Model, rows: list[Example], temperature: float) -> Iterator[tuple[int, Tensor]]:
+    """Of each row, its index and the teacher's log-probabilities [learned, vocabulary]; longest rows first."""
+    with tqdm(total=len(rows), desc="teacher", unit="row") as bar:
+        for group in batches([len(row["input_ids"]) for row in rows], 4096):
+            batch = {name: part.to(device()) for name, part in collate([rows[index] for index in group]).items()}
+            logits, _ = learned_logits(teacher.model, batch)
+            counts = [int((rows[index]["labels"] != -100).sum()) for index in group]
+            for index, part in zip(group, logits.split(counts), strict=True):
+                yield index, (part.float() / temperature).log_softmax(-1)
+            bar.update(len(group))
 
 
-def main(params: Params, data: Path, model: Path, base: Path, output: Path) -> None:
+class Errors:
+    """How far what is kept lies from the dense distributions. The gradient of the loss by a student's logits is its
+    own distribution minus the target, so the gradient's error is the target's, whatever the student."""
+
+    def __init__(self, vocabulary: int) -> None:
+        self.tokens, self.squares, self.divergence = 0, 0.0, 0.0
+        self.sum = torch.zeros(vocabulary, dtype=torch.float64)
+
+    def add(self, logps: Tensor, kept: Kept) -> None:
+        decoded = dense(target(kept), logps.shape[-1])
+        error = decoded.double() - logps.double().exp()
+        self.tokens += len(logps)
+        self.squares += error.square().sum().item()
+        self.sum += error.sum(0).cpu()
+        if not kept.draws.shape[-1]:
+            self.divergence += divergence(logps, decoded.clamp_min(1e-30).log()).sum().item()
+
+    def measured(self, *, sampled: bool) -> dict[str, float]:
+        error = (self.squares / self.tokens) ** 0.5
+        found = {
+            "gradient_error": round(error, 5),
+            "gradient_bias": round(self.sum.norm().item() / self.tokens, 5),
+            "gradient_bias_by_chance": round(error / self.tokens**0.5, 5),
+        }
+        return found if sampled else {"kl_dense_decoded": round(self.divergence / self.tokens, 5), **found}
+
+
+def main(params: Params, data: Path, model: Path, base: Path, output: Path, metrics: Path) -> None:
     teacher = load_complete(model, base)
-    encoded = [
-        encode(teacher.tokenizer, conversation(row, f"{data}: row {number}"))
-        for number, row in enumerate(read_rows(data), start=1)
-    ]
-    kept = [(ids, mask) for ids, mask in encoded if len(ids) <= params.max_length]
-    if not kept:
-        raise Refused(f"{data}: none of {len(encoded)} rows fits teacher max_length {params.max_length}")
-    ids, masks = [ids for ids, _ in kept], [mask for _, mask in kept]
-    mask_gate(ids, masks, teacher.stop)
-    tops = top_logits(teacher, ids, masks, params.top_k)
-    save_teacher(
-        output,
-        TeacherLogits(
-            ids=torch.tensor([token for row in ids for token in row]),
-            mask=torch.tensor([bit for row in masks for bit in row]),
-            offsets=torch.tensor([0, *(len(row) for row in ids)]).cumsum(0),
-            indices=torch.cat([top.indices for top in tops]).cpu(),
-            values=torch.cat([top.values for top in tops]).cpu(),
-            teacher=teacher.rung.identity,
-            tokenizer=teacher.rung.tokenizer,
-        ),
+    rows = of_split(read_rows(data), params.split, data)
+    learned = examples(rows, data, teacher.tokenizer, params.max_length)
+    vocabulary = teacher.model.config.vocab_size
+    errors, found = Errors(vocabulary), {}
+    counts = [int((row["labels"] != -100).sum()) for row in learned]
+    starts = torch.rand(sum(counts), dtype=torch.float64, generator=torch.Generator().manual_seed(params.seed))
+    starts_of = starts.split(counts)
+    for index, logps in distributions(teacher, learned, params.temperature):
+        kept = keep(logps, starts_of[index].to(logps.device), top_k=params.top_k, samples=params.samples)
+        errors.add(logps, kept)
+        found[index] = kept
+    taught = Taught(
+        [row["input_ids"] for row in learned],
+        [row["labels"] != -100 for row in learned],
+        joined([found[index] for index in range(len(learned))]),
+        params.temperature,
+        teacher.rung.identity,
     )
+    save_taught(output, taught, vocabulary=vocabulary)
+    size = output.stat().st_size / errors.tokens
+    measured = {"bytes_per_token": round(size, 1), **errors.measured(sampled=params.samples > 0)}
+    write_json(
+        metrics, {**measured, "tokens": errors.tokens, "rows": len(learned), "too_long": len(rows) - len(learned)}
+    )
+
+
+def joined(parts: list[Kept]) -> Kept:
+    """The rows' targets, one after another, on the CPU."""
+    names = ("head", "head_logps", "draws", "rest_logp", "entropy")
+    return Kept(*(torch.cat([getattr(part, name) for part in parts]).cpu() for name in names))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Pico models and rows, made here: no test needs a hub."""
 
 import os
+import tempfile
 
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
+os.environ.setdefault("LADDER_WORK", tempfile.mkdtemp(prefix="ladder-"))
 
 from pathlib import Path
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ladder.graph import imported, picture
+from ladder.graph import declare, has_entries, imported, picture
 from ladder.run import fit, read_params, read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -42,8 +42,8 @@ def test_the_command_names_every_input_and_then_every_output(stage):
     words = body(stage)["cmd"].split()
     module, *arguments = words[2:]
     assert (words[:2], module) == (["python", "-m"], f"stages.{stage}")
-    if {"foreach", "matrix"} & set(STANZAS[stage]):
-        assert arguments.pop(0) in ("${key}", "${item.benchmark}")
+    if has_entries(stage, STANZAS[stage]):
+        assert arguments.pop(0) in ("${key}", "${item.benchmark}", "${item.task}")
     inputs = [path for path in paths(body(stage)["deps"]) if not path.endswith(".py")]
     outputs = paths([*body(stage)["outs"], *body(stage).get("metrics", []), *body(stage).get("plots", [])])
     if stage == "report":  # it writes a folder that holds other files of the report than DVC's own
@@ -62,16 +62,17 @@ def test_a_stage_says_what_it_does(stage):
 def test_a_section_fits_the_type_that_reads_it(stage):
     section = read_params()[stage]
     kind = importlib.import_module(f"stages.{stage}").Params
-    named = {"foreach", "matrix"} & set(STANZAS[stage])
-    for name, entry in section.items() if named else [(stage, section)]:
+    for name, entry in section.items() if has_entries(stage, STANZAS[stage]) else [(stage, section)]:
         fit(kind, entry, name)
 
 
 def test_a_stage_tracks_its_own_section_alone():
-    for stage in STANZAS:
-        named = {"foreach", "matrix"} & set(STANZAS[stage])
-        key = "${item.benchmark}" if "matrix" in STANZAS[stage] else "${key}"
-        assert body(stage)["params"] == [f"{stage}.{key}" if named else stage]
+    for stage, stanza in STANZAS.items():
+        key = next(
+            (f"item.{name}" for name, over in stanza.get("matrix", {}).items() if over == f"${{{stage}}}"), "key"
+        )
+        assert body(stage)["params"] in ([stage], [f"{stage}.${{{key}}}"])
+        assert has_entries(stage, stanza) == ("foreach" in stanza or key != "key")
 
 
 def test_the_recipes_fit_params(tmp_path, monkeypatch):
@@ -84,10 +85,20 @@ def test_the_recipes_fit_params(tmp_path, monkeypatch):
         changed = read_yaml(tmp_path / "params.yaml")
         for stage, section in changed.items():
             kind = importlib.import_module(f"stages.{stage}").Params
-            named = {"foreach", "matrix"} & set(STANZAS[stage])
-            for name, entry in section.items() if named else [(stage, section)]:
+            for name, entry in section.items() if has_entries(stage, STANZAS[stage]) else [(stage, section)]:
                 fit(kind, entry, name)
 
 
 def test_the_readme_shows_the_graph_as_it_is():
     assert picture() in Path("README.md").read_text()
+
+
+def test_declare_writes_what_a_stage_imports_and_nothing_else(tmp_path, monkeypatch):
+    for name in ("stages", "ladder"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    whole = (ROOT / "dvc.yaml").read_text()
+    (tmp_path / "dvc.yaml").write_text(whole.replace("    - ladder/statistics.py\n", "    - ladder/gguf.py\n"))
+    monkeypatch.chdir(tmp_path)
+    assert set(declare()) >= {"accuracy", "benchmark"}
+    assert (tmp_path / "dvc.yaml").read_text() == whole
+    assert declare() == []

@@ -1,8 +1,25 @@
 import pytest
 
-from conftest import assistant, pico_tokenizer, user
-from ladder.chat import completion_tokens, conversation, encode, mask_gate, mask_sample, prompt_tokens
+from conftest import ROOT, assistant, pico_tokenizer, user
+from ladder.chat import completion_tokens, conversation, encode, mask_gate, mask_sample, prompt_tokens, render
 from ladder.run import Refused
+from stages.base import repair
+
+TEMPLATES = sorted((ROOT / "data/templates").glob("*.jinja"))
+SYSTEM = [{"role": "system", "content": "Be brief."}]
+CONVERSATIONS = [
+    [*user("Hi"), *assistant("Yes.")],
+    [*SYSTEM, *user("Hi"), *assistant("Yes.")],
+    [
+        *user("Hi"),
+        *assistant("Yes."),
+        *user("And?"),
+        *assistant("  No:\n\n    x  \n"),
+        *user("So?"),
+        *assistant("Zoë!"),
+    ],
+    [*SYSTEM, *user(" two\n\nlines "), *assistant("{{ x }} {% y %}"), *user("<b>"), *assistant("")],
+]
 
 
 @pytest.fixture
@@ -22,6 +39,23 @@ def test_training_and_generation_read_the_same_prompt(tokenizer):
     prompt, answer = completion_tokens(tokenizer, user("Hi"), "Yes.")
     assert prompt == prompt_tokens(tokenizer, user("Hi"))
     assert tokenizer.decode(answer) == "Yes.<|im_end|>"
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("messages", CONVERSATIONS)
+def test_a_conversation_is_the_same_bytes_in_training_and_in_inference(tokenizer, template, messages):
+    tokenizer.chat_template = template.read_text()
+    repair(tokenizer, template.name)
+    ids, mask = encode(tokenizer, messages)
+    assert render(tokenizer, messages, answer=False).startswith(tokenizer.decode(ids))
+    answers = []
+    for turn, message in enumerate(messages):
+        if message["role"] == "assistant":
+            prompt = prompt_tokens(tokenizer, messages[:turn])
+            assert (ids[: len(prompt)], mask[len(prompt) - 1 : len(prompt) + 1]) == (prompt, [0, 1])
+            answers.append(message["content"] + tokenizer.eos_token)
+    learned = [token for token, trained in zip(ids, mask, strict=True) if trained]
+    assert tokenizer.decode(learned) == "".join(answers)
 
 
 def test_a_template_that_renders_prompts_in_another_way_is_refused(tokenizer):

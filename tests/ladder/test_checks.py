@@ -2,11 +2,12 @@
 
 import functools
 import json
+from decimal import Decimal
 
 import nltk
 import pytest
 
-from ladder.checks import KINDS, fits, meets, parameters
+from ladder.checks import KINDS, VERDICTS, fits, meets, parameters, result
 from ladder.edits import EDITS, repair
 from ladder.run import Refused
 from ladder.sentences import sentences, tidy
@@ -149,16 +150,73 @@ def test_one_of_agrees_with_lm_eval(checkers):
 def test_every_kind_is_tested_and_every_edit_is_a_kind():
     tested = {check["kind"] for check, _, _ in SAME}
     others = {"sentences_at_most", "sentences_at_least", "numbered_list", "starts_with", "one_of"}
-    assert tested | others == set(KINDS)
+    assert tested | others == set(KINDS) == set(VERDICTS) - {"answer", "matches"}
     names = [edit.__name__ for edit in EDITS]
     assert len(names) == len(set(names))
     assert set(KINDS) - set(names) == {"words_at_least", "letter_at_least", "in_language"}
 
 
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("4 * 3 = 12.\n#### 12", "12"),
+        ("####12", "12"),
+        ("#### 12.", "12"),
+        ("#### 12.0", "12"),
+        ("#### .5", "0.5"),
+        ("#### 1,200", "1200"),
+        ("#### $1,234,567.50 in all", "1234567.5"),
+        ("#### -3", "-3"),
+        ("#### −3", "-3"),
+        ("#### -$3", "-3"),
+        ("#### $-3", "-3"),
+        ("#### +3", "3"),
+        ("####\n\n12\nThat took 3 steps.", "12"),
+        ("#### 12 apples\nNo, wait.\n#### 13", "13"),
+        ("##### 12", "12"),
+        ("#### 007", "7"),
+        ("12", None),
+        ("The answer is 12. ### 12", None),
+        ("#### twelve", None),
+        ("#### x = 12", None),
+        ("#### 12\n####", None),
+        ("#### 12\n#### so many", None),
+        ("#### 3/4", None),
+        ("#### 12 or 13", None),
+        ("#### 12, 13", None),
+        ("#### 1,2", None),
+        ("#### 12 = 4 * 3", None),
+        ("#### 1e3", None),
+        ("#### 12.3.4", None),
+        ("#### ٣", None),
+    ],
+)
+def test_the_last_number_after_the_mark_is_the_result(text, number):
+    assert result(text) == (None if number is None else Decimal(number))
+    if number is not None:
+        assert meets(text, [{"kind": "answer", "value": number}]) == [True]
+    assert meets(text, [{"kind": "answer", "value": "99"}]) == [False]
+
+
+def test_a_known_result_may_be_written_as_an_answer_may():
+    assert meets("#### 1200", [{"kind": "answer", "value": "$1,200.00"}]) == [True]
+
+
+def test_no_edit_makes_a_wrong_result_right():
+    checks = [{"kind": "answer", "value": "12"}, {"kind": "no_commas"}]
+    assert repair("So, 4 * 3 = 12.\n#### 12", "", checks) == "So 4 * 3 = 12.\n#### 12"
+    assert repair("So, 4 * 3 = 13.\n#### 13", "", checks) is None
+
+
+def test_a_form_is_matched():
+    line = {"kind": "matches", "pattern": r"\n#### -?[0-9]+\Z"}
+    assert [meets(text, [line])[0] for text in ("Six.\n#### 6", "#### 6", "Six.\n#### 6!")] == [True, False, False]
+
+
 @pytest.mark.parametrize("text", ["", " \n\t"])
 def test_an_empty_answer_fails_everything(text):
     values = {int: 0, str: "***", list[str]: ["x"]}
-    for kind in KINDS:
+    for kind in VERDICTS:
         check = {"kind": kind} | {name: values[wanted] for name, wanted in parameters(kind).items()}
         assert meets(text, [check]) == [False]
 
@@ -174,6 +232,10 @@ def test_an_empty_answer_fails_everything(text):
         ({"kind": "avoids_words", "words": "very"}, "words must be a list of texts"),
         ({"kind": "in_language", "language": "es"}, "language must be one of"),
         ({"kind": "paragraphs", "n": 2, "separator": "---"}, "separator must be"),
+        ({"kind": "answer", "value": 12}, "answer: value must be text, not 12"),
+        ({"kind": "answer", "value": "twelve"}, "answer: value must be a number, not 'twelve'"),
+        ({"kind": "answer", "value": "1/2"}, "answer: value must be a number"),
+        ({"kind": "matches", "pattern": "(a"}, r"matches: '\(a' is not a regular expression: missing \)"),
     ],
 )
 def test_a_wrong_check_is_refused(check, named):

@@ -6,7 +6,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from conftest import pico_model, pico_tokenizer
-from ladder.models import check_parent, check_same_tokenizer, load, load_complete, read_rung, save_rung
+from ladder.models import check_parent, check_same_tokenizer, load, load_complete, load_reward, read_rung, save_rung
 from ladder.run import Refused
 
 
@@ -83,6 +83,12 @@ def test_identity_follows_every_byte(adapter):
     assert read_rung(adapter).identity != before.identity
     with pytest.raises(Refused, match="pairs: made with another model than sft/chat as it is now"):
         check_parent("pairs", read_rung(adapter), before.identity)
+
+
+def test_a_rung_says_what_it_ends_in(adapter, base):
+    assert read_rung(base).head == read_rung(adapter).head == "language_model"
+    with pytest.raises(Refused, match="base: a language model, expected a reward model"):
+        load_reward(base, base)
 
 
 def test_other_tokens_or_templates_are_refused(base, tmp_path):

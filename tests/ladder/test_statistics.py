@@ -122,3 +122,10 @@ def test_equal_models_are_seldom_called_different() -> None:
 def test_shapes_must_match() -> None:
     with pytest.raises(ValueError, match="one shape"):
         statistics.paired(np.zeros(3), np.zeros(4))
+
+
+def test_values_that_are_no_shares_get_the_plain_bootstrap() -> None:
+    assert statistics.bootstrap(PASSED, ASKED) == statistics.interval(PASSED, ASKED)
+    assert statistics.bootstrap(np.zeros(48)) == (0.0, 0.0)
+    low, high = statistics.bootstrap(10 * PASSED, ASKED)
+    assert (low, high) == pytest.approx([10 * bound for bound in statistics.interval(PASSED, ASKED)], abs=1e-12)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from ladder.rows import Row, read_rows, write_rows
+from ladder.rows import Row, read_rows, write_json, write_rows
 from ladder.run import Refused
 from stages.benchmark import Params, main
 
@@ -31,7 +31,8 @@ def score(folder: Path, answers: list[Row]) -> tuple[list[Row], Row]:
     (folder / "punkt" / "tokenizers" / "punkt_tab" / "english").mkdir(parents=True)
     write_rows(folder / "task.jsonl", TASK)
     write_rows(folder / "answers.jsonl", answers)
-    inputs = (folder / "task.jsonl", folder / "punkt", folder / "answers.jsonl")
+    write_json(folder / "ledger.json", {"method": "sft", "parent": "base", "loss": 1.5, "parameters": 9})
+    inputs = (folder / "task.jsonl", folder / "punkt", folder / "answers.jsonl", folder / "ledger.json")
     main(Params(resamples=1_000), *inputs, folder / "out" / "scores.jsonl", folder / "out" / "metrics.json")
     return read_rows(folder / "out" / "scores.jsonl"), json.loads((folder / "out" / "metrics.json").read_text())
 
@@ -48,7 +49,8 @@ def test_scores_and_metrics_by_hand(tmp_path: Path) -> None:
         "mean_loose": 58.33, "prompt_loose": 50.0, "instruction_loose": 66.67,
     }  # fmt: skip
     assert metrics["made_by"] == {
-        "rows": 2, "of": 3, "finished": 50.0, "tokens": 10.0, "lm_eval": "0.4.13", "resamples": 1000, "seed": 0
+        "rows": 2, "of": 3, "finished": 50.0, "tokens": 10.0, "lm_eval": "0.4.13", "resamples": 1000, "seed": 0,
+        "rung": {"method": "sft", "parent": "base", "parameters": 9},
     }  # fmt: skip
     # Two prompts: resamples are (7, 7), (7, 8), (8, 8), and 0 of 2 is Wilson's [0, 65.76].
     interval = metrics["interval"]

@@ -1,99 +1,96 @@
-import pytest
-import torch
-import torch.nn.functional as F
+import json
 
-from conftest import pico_model, pico_tokenizer
-from ladder.distillation import distillation_loss, load_teacher
+import pytest
+
+from conftest import assistant, pico_model, pico_tokenizer, user
 from ladder.models import load, read_rung, save_rung
 from ladder.rows import write_rows
 from ladder.run import Refused
-from stages import distill, teacher
+from stages import distill, divergence, student, teacher
 
-TRAINER = {"max_steps": 4, "per_device_train_batch_size": 6, "learning_rate": 0.01, "bf16": False}
-
-
-def test_the_loss_is_hintons(tmp_path):
-    torch.manual_seed(0)
-    student, taught = torch.randn(5, 7, dtype=torch.float64), torch.randn(5, 7, dtype=torch.float64)
-    labels, temperature, alpha = torch.tensor([1, 2, 3, 4, 5]), 3.0, 0.25
-    values, indices = taught.log_softmax(-1).topk(7, dim=-1)
-    loss, ce, kl = distillation_loss(student, labels, indices, values, alpha=alpha, temperature=temperature)
-    p, q = (taught / temperature).softmax(-1), (student / temperature).softmax(-1)
-    expected = (p * (p.log() - q.log())).sum(-1).mean()
-    torch.testing.assert_close(kl, expected)
-    torch.testing.assert_close(ce, F.cross_entropy(student, labels))
-    torch.testing.assert_close(loss, alpha * ce + (1 - alpha) * 9 * expected)
-
-
-def test_the_gradient_is_that_of_finite_differences():
-    torch.manual_seed(0)
-    student = torch.randn(2, 6, dtype=torch.float64, requires_grad=True)
-    values, indices = torch.randn(2, 6, dtype=torch.float64).log_softmax(-1).topk(3, dim=-1)
-
-    def loss(logits):
-        return distillation_loss(logits, torch.tensor([0, 4]), indices, values, alpha=0.5, temperature=2.0)[0]
-
-    assert torch.autograd.gradcheck(loss, (student,))
+TRAINER = {"max_steps": 6, "per_device_train_batch_size": 6, "learning_rate": 3e-3, "bf16": False}
 
 
 @pytest.fixture
-def taught(tmp_path, base, rows):
+def small(tmp_path, base):
+    """models/student/small: the pico base without its second layer."""
+    output = tmp_path / "models" / "student" / "small"
+    student.main(student.Params(parent="base", drop_layers=[1]), base, base, output, tmp_path / "student.json")
+    return output
+
+
+def taught(tmp_path, base, rows, **changed):
     write_rows(tmp_path / "rows.jsonl", rows)
-    params = teacher.Params(model="base", data="filter", top_k=8, max_length=64)
-    teacher.main(params, tmp_path / "rows.jsonl", base, base, tmp_path / "small.safetensors")
-    return tmp_path / "small.safetensors"
+    settings = {"temperature": 2.0, "top_k": 8, "samples": 40, "max_length": 64, "seed": 0, "split": None, **changed}
+    params, output = teacher.Params(model="base", data="filter", **settings), tmp_path / "small.safetensors"
+    teacher.main(params, tmp_path / "rows.jsonl", base, base, output, tmp_path / "teacher.json")
+    return output
 
 
-def test_the_teachers_logits_are_those_of_a_plain_forward_pass(taught, base):
-    logits = load_teacher(taught)
-    loaded = load(base, base)
-    row = logits.ids[: logits.offsets[1]]
-    learned = logits.mask[: logits.offsets[1]].nonzero().flatten()
-    assert loaded.tokenizer.decode(row[learned]) == "It is 00.<|im_end|>"
-    with torch.no_grad():
-        logps = loaded.model(row[None]).logits[0, learned - 1].float().log_softmax(-1)
-    torch.testing.assert_close(logits.values[: len(learned)], logps.topk(8, -1).values, atol=0.03, rtol=0.02)
-    assert (logits.teacher, logits.values.shape[1]) == (loaded.rung.identity, 8)
-
-
-def climb(tmp_path, parent, base, teacher_directory, data, dropped):
+def train(tmp_path, parent, base, teacher_directory, data, name="small", alpha=0.5, **changed):
     params = distill.Params(
-        parent="base",
-        teacher="base",
-        data="teacher/small",
-        drop_layers=dropped,
-        alpha=0.5,
-        temperature=2,
-        trainer=TRAINER,
+        parent="student/small", teacher="base", data="teacher/small", alpha=alpha, trainer={**TRAINER, **changed}
     )
-    outputs = [tmp_path / "models/distill/small", tmp_path / "small.json", tmp_path / "small.tsv"]
+    outputs = [tmp_path / "models/distill" / name, tmp_path / f"{name}.json", tmp_path / f"{name}.tsv"]
     distill.main(params, parent, base, teacher_directory, data, *outputs)
     return outputs
 
 
-def test_a_student_with_a_layer_less_comes_nearer_to_its_teacher(tmp_path, base, taught):
-    output, _, curve = climb(tmp_path, base, base, base, taught, [1])
-    rung, loaded = read_rung(output), load(output, base)
-    assert (rung.kind, rung.method, loaded.model.config.num_hidden_layers) == ("complete", "distill", 1)
-    header, *points = (line.split("\t") for line in curve.read_text().splitlines())
-    divergence = [float(point[header.index("kl")]) for point in points]
-    assert divergence[-1] < divergence[0]
-    assert loaded.model.generate(torch.tensor([[5, 6]]), max_new_tokens=3, do_sample=False).shape == (1, 5)
+def curve(path, column):
+    header, *points = (line.split("\t") for line in path.read_text().splitlines())
+    return [float(point[header.index(column)]) for point in points]
 
 
-def test_a_layer_that_is_not_there_is_named(tmp_path, base, taught):
-    with pytest.raises(Refused, match=r"drop_layers: \[2\] are not layers of a model of 2 \(0 to 1\)"):
-        climb(tmp_path, base, base, base, taught, [2])
+def heldout(tmp_path, base, rung):
+    """Mean KL in nats a token from the teacher, on rows that no student saw."""
+    rows = [{"prompt": user(f"Say {n}."), "completion": assistant(f"It is {n}{n}.")} for n in range(20, 26)]
+    write_rows(tmp_path / "heldout.jsonl", rows)
+    params = divergence.Params(data="heldout", split=None, teacher="base")
+    outputs = [tmp_path / "heldout.kl.jsonl", tmp_path / "heldout.json"]
+    divergence.main(params, tmp_path / "heldout.jsonl", base, rung, base, *outputs)
+    return json.loads(outputs[1].read_text())["kl"]
 
 
-def test_logits_of_another_teacher_are_refused(tmp_path, base, taught):
+@pytest.mark.parametrize("samples", [0, 40])
+def test_a_distilled_student_is_nearer_to_its_teacher_than_a_fine_tuned_one(tmp_path, base, rows, small, samples):
+    data = taught(tmp_path, base, rows, samples=samples)
+    output, _, points = train(tmp_path, small, base, base, data, alpha=0.0)
+    fine_tuned = train(tmp_path, small, base, base, data, name="words", alpha=1.0)[0]
+    rung = read_rung(output)
+    assert (rung.kind, rung.method, rung.trainable_parameters) == ("complete", "distill", rung.parameters)
+    assert rung.parents == {"student/small": read_rung(small).identity, "base": read_rung(base).identity}
+    divergences = curve(points, "kl")
+    assert divergences[-1] < divergences[0]
+    assert heldout(tmp_path, base, output) < heldout(tmp_path, base, small)
+    assert heldout(tmp_path, base, output) < heldout(tmp_path, base, fine_tuned)
+
+
+def test_accumulated_batches_are_one_larger_batch(tmp_path, base, rows, small):
+    rows = [{**row, "completion": assistant("x" * (1 + 3 * n))} for n, row in enumerate(rows)]  # of unlike lengths
+    data = taught(tmp_path, base, rows)
+    _, _, whole = train(tmp_path, small, base, base, data, name="whole")
+    parts = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3}
+    _, _, accumulated = train(tmp_path, small, base, base, data, name="parts", **parts)
+    for column in ("loss", "grad_norm", "kl", "cross_entropy"):
+        assert curve(accumulated, column) == pytest.approx(curve(whole, column), rel=1e-3)
+
+
+def test_the_loss_is_made_of_its_parts(tmp_path, base, rows, small):
+    _, _, points = train(tmp_path, small, base, base, taught(tmp_path, base, rows), alpha=0.3)
+    parts = zip(curve(points, "loss"), curve(points, "cross_entropy"), curve(points, "kl"), strict=True)
+    for loss, cross_entropy, kl in parts:
+        assert loss == pytest.approx(0.3 * cross_entropy + 0.7 * 2.0**2 * kl, rel=1e-3)
+
+
+def test_the_same_inputs_give_the_same_bytes(tmp_path, base, rows, small):
+    data = taught(tmp_path, base, rows)
+    first = read_rung(train(tmp_path, small, base, base, data)[0]).identity
+    assert read_rung(train(tmp_path, small, base, base, data)[0]).identity == first
+    assert load(tmp_path / "models/distill/small", base).model.config.num_hidden_layers == 1
+
+
+def test_targets_of_another_teacher_are_refused(tmp_path, base, rows, small):
     tokenizer = pico_tokenizer()
     save_rung(tmp_path / "other", pico_model(tokenizer, seed=3), tokenizer, rung="other", method="sft")
     with pytest.raises(Refused, match="small.safetensors: made with another model than other as it is now"):
-        climb(tmp_path, base, base, tmp_path / "other", taught, [1])
-
-
-def test_a_cut_file_of_logits_is_named(tmp_path, taught):
-    taught.write_bytes(taught.read_bytes()[:-10])
-    with pytest.raises(Refused, match="small.safetensors: not a file of teacher logits"):
-        load_teacher(taught)
+        train(tmp_path, small, base, tmp_path / "other", taught(tmp_path, base, rows))

@@ -57,11 +57,66 @@ def test_the_loss_is_rafailovs_equation_7(tmp_path, base, referenced):
     assert first_loss(tmp_path, base, moved) == pytest.approx(math.log(1 + math.exp(-0.5 * 3)), abs=2e-3)
 
 
+def softplus(x):
+    return math.log(1 + math.exp(x))
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+# Each of TRL's losses worked by hand at the log ratios 2 (chosen, 3 tokens) and -1 (rejected, 8 tokens), beta 0.5.
+SMOOTHED = {"label_smoothing": 0.1}
+SIGMOID, FLIPPED = softplus(-1.5), softplus(1.5)
+BY_HAND = {
+    "sigmoid": (SIGMOID, {}),
+    "hinge": (0.0, {}),
+    "ipo": ((2 / 3 + 1 / 8 - 1) ** 2, {}),
+    "exo_pair": (
+        sigmoid(1.5) * math.log(sigmoid(1.5) / 0.9) + sigmoid(-1.5) * math.log(sigmoid(-1.5) / 0.1),
+        SMOOTHED,
+    ),
+    "nca_pair": (softplus(-1) + 0.5 * softplus(1) + 0.5 * softplus(-0.5), {}),
+    "robust": ((0.9 * SIGMOID - 0.1 * FLIPPED) / 0.8, SMOOTHED),
+    "bco_pair": (softplus(-1) + softplus(-0.5), {}),
+    "sppo_hard": ((2 - 1) ** 2 + (-1 + 1) ** 2, {}),
+    "aot": (0.9 * SIGMOID + 0.1 * FLIPPED, SMOOTHED),
+    "aot_unpaired": (0.9 * SIGMOID + 0.1 * FLIPPED, SMOOTHED),
+    "apo_zero": (1 - sigmoid(1) + sigmoid(-0.5), {}),
+    "apo_down": (sigmoid(1) + 1 - sigmoid(1.5), {}),
+    "discopop": (
+        SIGMOID * (1 - sigmoid(1.5 / 0.5)) + math.exp(-1.5) * sigmoid(1.5 / 0.5),
+        {"discopop_tau": 0.5},
+    ),
+    "sigmoid_norm": (softplus(-0.5 * (2 / 3 + 1 / 8)), {}),
+}
+
+
+@pytest.mark.parametrize("loss_type", BY_HAND)
+def test_every_loss_of_trl_reads_our_reference(tmp_path, base, referenced, loss_type):
+    moved = [
+        {**row, "ref_chosen_logps": row["ref_chosen_logps"] - 2, "ref_rejected_logps": row["ref_rejected_logps"] + 1}
+        for row in referenced
+    ]
+    expected, settings = BY_HAND[loss_type]
+    assert first_loss(tmp_path, base, moved, loss_type=[loss_type], **settings) == pytest.approx(expected, abs=3e-3)
+
+
+def test_hinge_inside_its_margin(tmp_path, base, referenced):
+    moved = [{**row, "ref_chosen_logps": row["ref_chosen_logps"] - 1} for row in referenced]
+    assert first_loss(tmp_path, base, moved, loss_type=["hinge"]) == pytest.approx(1 - 0.5 * 1, abs=2e-3)
+
+
+def test_the_sft_loss_is_the_chosen_tokens_mean_log_probability(tmp_path, base, referenced):
+    expected = -sum(row["ref_chosen_logps"] for row in referenced) / (4 * 3)
+    assert first_loss(tmp_path, base, referenced, loss_type=["sft"]) == pytest.approx(expected, abs=5e-3)
+
+
 def test_a_reference_of_another_model_is_refused(tmp_path, base, referenced):
-    with pytest.raises(Refused, match="rows.jsonl: made with another model than base as it is now"):
+    with pytest.raises(Refused, match="rows.jsonl: row 1: made with another model than base as it is now"):
         first_loss(tmp_path, base, [{**row, "reference": "0" * 64} for row in referenced])
 
 
 def test_pairs_that_do_not_fit_are_refused(tmp_path, base, referenced):
-    with pytest.raises(Refused, match="none of 4 pairs fits trainer.max_length 5"):
+    with pytest.raises(Refused, match="none of 4 pairs fits max_length 5"):
         first_loss(tmp_path, base, referenced, max_length=5)

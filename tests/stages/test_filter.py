@@ -26,7 +26,7 @@ def run(tmp_path, answers, steps=STEPS):
     (tmp_path / "task").mkdir(exist_ok=True)
     write_rows(tmp_path / "task" / "quiz.jsonl", [{"prompt": "red green blue"}])
     outputs = [tmp_path / name for name in ("filter.jsonl", "rejected.jsonl", "filter.json")]
-    main(Params(steps=steps), tmp_path / "generate.jsonl", tmp_path / "task", *outputs)
+    main(Params(data="generate/chat", steps=steps), tmp_path / "generate.jsonl", tmp_path / "task", *outputs)
     return read_rows(outputs[0]), read_rows(outputs[1]), json.loads(outputs[2].read_text())
 
 
@@ -61,5 +61,5 @@ def test_an_empty_result_is_refused_and_nothing_is_written(tmp_path):
 )
 def test_a_misspelt_filter_is_named(step, said):
     with pytest.raises(Refused) as refusal:
-        fit(Params, {"steps": [step]}, "filter")
+        fit(Params, {"data": "generate/chat", "steps": [step]}, "filter")
     assert said in str(refusal.value)

@@ -5,6 +5,7 @@ import pytest
 from conftest import user
 from ladder.rows import read_rows, write_rows
 from ladder.run import Refused
+from ladder.samples import Draws, asked
 from stages.generate import Params, main
 
 
@@ -16,7 +17,7 @@ def generate(tmp_path, base, split="sft"):
     ]
     write_rows(tmp_path / "prompts.jsonl", prompts)
     settings = {"samples": 2, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 5, "seed": 0, "edits": False}
-    params = Params(model="base", endpoint=None, split=split, **settings)
+    params = Params(prompts="prompts", model="base", endpoint=None, split=split, **settings)
     main(params, tmp_path / "prompts.jsonl", base, base, tmp_path / "rows.jsonl", tmp_path / "generate.json")
     return read_rows(tmp_path / "rows.jsonl")
 
@@ -36,6 +37,25 @@ def test_every_prompt_of_the_split_is_answered_and_judged(tmp_path, base):
     }
 
 
+def test_no_split_asks_every_prompt(tmp_path, base):
+    assert [row["id"] for row in generate(tmp_path, base, None)] == ["b", "b", "a", "a", "c", "c"]
+
+
 def test_a_split_without_prompts_is_named(tmp_path, base):
-    with pytest.raises(Refused, match="prompts.jsonl: no prompt of split 'stf'"):
+    with pytest.raises(Refused, match="prompts.jsonl: no prompt of split 'stf'; its splits are heldout, sft"):
         generate(tmp_path, base, "stf")
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        ({"id": "a", "prompt": user("Hi")}, "row 1: expected 'checks' of type list, got None"),
+        ({"prompt": user("Hi"), "checks": []}, "row 1: expected 'id' of type str"),
+        ({"id": "a", "prompt": "Hi", "checks": []}, "prompt 1: expected"),
+    ],
+)
+def test_rows_that_are_no_prompts_are_named(tmp_path, row, named):
+    write_rows(tmp_path / "prompts.jsonl", [row])
+    draws = Draws(split=None, samples=1, temperature=1.0, top_p=1.0, max_new_tokens=5, seed=0)
+    with pytest.raises(Refused, match=f"prompts.jsonl: {named}"):
+        asked(draws, tmp_path / "prompts.jsonl")

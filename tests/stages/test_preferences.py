@@ -54,7 +54,7 @@ def sampled(tmp_path, base, checks):
     prompts = [{"id": str(n), "split": "preferences", "prompt": user(f"Say {n}."), "checks": checks} for n in range(3)]
     write_rows(tmp_path / "prompts.jsonl", [*prompts, {**prompts[0], "split": "sft"}])
     settings = {"samples": 2, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 6, "seed": 0, "pairs_per_prompt": 1}
-    params = Params(model="base", endpoint=None, split="preferences", edits=True, **settings)
+    params = Params(prompts="prompts", model="base", endpoint=None, split="preferences", edits=True, **settings)
     outputs = [tmp_path / "pairs.jsonl", tmp_path / "pairs.json"]
     main(params, tmp_path / "prompts.jsonl", base, base, *outputs)
     return read_rows(outputs[0]), json.loads(outputs[1].read_text())

@@ -24,10 +24,9 @@ def write_rung(folder: Path, rung: str, solved: list[bool], ledger: Row, respons
     interval = {
         f"mean_{kind}_{end}": score + by for kind in ("strict", "loose") for end, by in (("low", -5), ("high", 5))
     }
-    made_by = {"rows": len(solved), "of": 541, "finished": score}
+    made_by = {"rows": len(solved), "of": 541, "finished": score, "rung": ledger}
     summary = {"mean_strict": score, "mean_loose": score, "interval": interval, "made_by": made_by}
     write_json(folder / "metrics" / "ifeval" / f"{rung}.json", summary)
-    write_json(folder / "metrics" / f"{rung}.json", ledger)
 
 
 @pytest.fixture
@@ -42,7 +41,12 @@ def ladder(tmp_path: Path) -> Path:
 
 
 def report(folder: Path, *rungs: str) -> Path:
-    main(Params(benchmark="ifeval", rungs=list(rungs)), folder / "data", folder / "metrics", folder / "report")
+    main(
+        Params(benchmark="ifeval", rungs=list(rungs)),
+        folder / "data/ifeval",
+        folder / "metrics/ifeval",
+        folder / "report",
+    )
     return folder / "report"
 
 
@@ -129,10 +133,10 @@ def test_a_rung_that_got_worse_is_marked_lost(ladder: Path) -> None:
 
 
 def test_refuses_a_rung_without_its_files(ladder: Path) -> None:
-    with pytest.raises(Refused, match="metrics/ifeval/dpo/chat.json: no such file; report.rungs names this rung"):
+    with pytest.raises(Refused, match="metrics/ifeval/dpo/chat.json: no such file"):
         report(ladder, "base", "dpo/chat")
-    (ladder / "metrics" / "sft" / "chat.json").write_text("{")
-    with pytest.raises(Refused, match="metrics/sft/chat.json: not JSON"):
+    (ladder / "metrics" / "ifeval" / "sft" / "chat.json").write_text("{")
+    with pytest.raises(Refused, match="metrics/ifeval/sft/chat.json: not JSON"):
         report(ladder, "sft/chat")
 
 

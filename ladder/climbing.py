@@ -1,0 +1,121 @@
+"""From a parent to a model in training: which weights take gradients, and what the result will stand on."""
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, set_seed
+
+from ladder.adapters import factor_dora
+from ladder.arguments import Adapter, build
+from ladder.models import Model, Rung, check_stands_on, load, load_complete, read_rung
+from ladder.run import Refused
+
+Quantization = dict[str, Any] | None
+STARTS = (True, False, "gaussian", "orthogonal")
+"""peft's init_lora_weights that leave the base's weights as they are."""
+
+
+@dataclass(frozen=True)
+class Climb:
+    """A rung in training: the model, and what it stands on."""
+
+    start: Model
+    parent: Rung
+    base: Rung | None
+    """The complete model that the result's adapter stands on; None when the result will be complete."""
+
+    @property
+    def trainable_parameters(self) -> int:
+        """How many weights take gradients."""
+        return sum(weight.numel() for weight in self.start.model.parameters() if weight.requires_grad)
+
+
+def quantization_check(value: Any) -> Quantization:
+    """A pydantic validator of `quantization`: BitsAndBytesConfig's arguments, or null for weights as they are."""
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise ValueError("expected arguments of BitsAndBytesConfig, or null")
+    known = set(inspect.signature(BitsAndBytesConfig).parameters) - {"kwargs"}
+    for name in value:
+        if name not in known:
+            raise ValueError(f"BitsAndBytesConfig has no argument {name!r}")
+    try:
+        config = BitsAndBytesConfig(**value)
+    except (TypeError, AttributeError) as error:  # it looks dtypes up as attributes of torch
+        raise ValueError(f"BitsAndBytesConfig: {error}") from None
+    if not config.is_quantizable():
+        raise ValueError("expected load_in_4bit: true or load_in_8bit: true")
+    return value
+
+
+def climb(parent: Path, base: Path, lora: Adapter, *, seed: int, quantization: Quantization = None) -> Climb:
+    """Load the parent and make trainable what `lora` says.
+
+    A dict puts a new adapter on the parent, `continue` goes on with the parent's own, None trains all weights
+    (in float32; under bf16 autocast). An adapter in this house stands on `base` alone: one that is put on any
+    other parent is added to the weights when it is saved, and the rung is complete.
+
+    With `quantization` the base under the adapter is quantized while it trains (QLoRA, Dettmers et al. 2023). The
+    rung is an adapter on `base` as any other, and runs on its unquantized weights: what it met in training differs
+    from them by the rounding. peft's prepare_model_for_kbit_training is left out: all that it would add to what
+    peft and TRL do is a float32 copy of embeddings, head and norms, 2 GB more at 8B, and no better under autocast.
+    """
+    rung, ground = read_rung(parent), read_rung(base)
+    set_seed(seed)
+    if lora == "continue" and rung.kind != "adapter":
+        raise Refused(f"lora: continue, but the parent {rung.rung} is complete; give lora: {{r: 16}} or null")
+    if quantization is not None:
+        return Climb(_on_quantized(parent, base, lora, quantization), rung, ground)
+    if lora == "continue":
+        going_on = load(parent, base, trainable=True)
+        factor_dora(going_on.model, new=False)
+        return Climb(going_on, rung, ground)
+    whole = load_complete(parent, base, dtype=torch.float32 if lora is None else torch.bfloat16)
+    if lora is None:
+        whole.model.requires_grad_(True)
+        return Climb(whole, rung, None)
+    stands = ground if rung.identity == ground.identity else None
+    return Climb(Model(_adapted(whole.model, lora, stands), whole.tokenizer, rung), rung, stands)
+
+
+def _adapted(model: Any, lora: dict[str, Any], stands: Rung | None) -> PeftModel:
+    config = build(LoraConfig, {"target_modules": "all-linear", **lora}, task_type="CAUSAL_LM")
+    if stands is not None and config.init_lora_weights not in STARTS:
+        raise Refused(
+            f"lora.init_lora_weights: {config.init_lora_weights!r} changes the weights that the adapter stands on, "
+            f"and it would run on {stands.rung} as it is; use one of {', '.join(map(str, STARTS))}"
+        )
+    adapted = get_peft_model(model, config)
+    factor_dora(adapted, new=True)
+    return adapted
+
+
+def _on_quantized(parent: Path, base: Path, lora: Adapter, quantization: dict[str, Any]) -> Model:
+    rung, ground = read_rung(parent), read_rung(base)
+    if lora is None:
+        raise Refused("quantization: quantized weights take no gradient; give lora: {r: 16}, or quantization: null")
+    if lora != "continue" and rung.identity != ground.identity:
+        raise Refused(
+            f"quantization: a new adapter on quantized weights must stand on {ground.rung}, and the parent is "
+            f"{rung.rung}; give lora: continue, parent: {ground.rung}, or quantization: null"
+        )
+    if lora == "continue":
+        check_stands_on(parent, rung, base)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        base,
+        dtype=torch.bfloat16,
+        attn_implementation="sdpa" if torch.cuda.is_available() else "eager",
+        quantization_config=build(BitsAndBytesConfig, quantization),
+        device_map={"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"},
+    )
+    tokenizer = AutoTokenizer.from_pretrained(parent)
+    if lora != "continue":
+        return Model(_adapted(model, lora, ground), tokenizer, rung)
+    going_on = PeftModel.from_pretrained(model, parent, is_trainable=True)
+    factor_dora(going_on, new=False)
+    return Model(going_on, tokenizer, rung)

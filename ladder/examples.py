@@ -1,0 +1,72 @@
+"""Rows as the tokens that a model learns from: input_ids and labels, -100 where nothing is learned."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
+
+from ladder.chat import conversation, encode, mask_gate
+from ladder.rows import Row
+from ladder.run import Refused
+
+Example = dict[str, Tensor]
+
+
+def of_split(rows: list[Row], split: str | None, data: Path) -> list[Row]:
+    """The rows of one split; None takes all. Errors: Refused when there are none."""
+    chosen = [row for row in rows if split in (None, row.get("split"))]
+    if not chosen:
+        splits = sorted({str(row.get("split")) for row in rows})
+        raise Refused(f"{data}: no row of split {split!r}; its splits are {', '.join(splits)}")
+    return chosen
+
+
+def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Example]:
+    """input_ids and labels, int64 [length], of the rows of at most `max_length` tokens; through the mask gate."""
+    encoded = [encode(tokenizer, conversation(row, f"{data}: row {number}")) for number, row in enumerate(rows, 1)]
+    kept = [(ids, mask) for ids, mask in encoded if len(ids) <= max_length]
+    if not kept:
+        raise Refused(f"{data}: none of {len(rows)} rows fits max_length {max_length}")
+    mask_gate([ids for ids, _ in kept], [mask for _, mask in kept], tokenizer.eos_token_id)
+    return [example(ids, mask) for ids, mask in kept]
+
+
+def example(ids: list[int], mask: list[int]) -> Example:
+    """A conversation's tokens and labels."""
+    tokens = torch.tensor(ids)
+    return {"input_ids": tokens, "labels": tokens.where(torch.tensor(mask).bool(), -100)}
+
+
+def collate(rows: list[Example]) -> Example:
+    """Pad on the right: input_ids with 0, labels with -100; both [rows, longest].
+
+    Causal attention alone keeps the pads away from every token that counts, so no attention mask is needed.
+    """
+    return {
+        "input_ids": pad_sequence([row["input_ids"] for row in rows], batch_first=True),
+        "labels": pad_sequence([row["labels"] for row in rows], batch_first=True, padding_value=-100),
+    }
+
+
+def where_learned(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Where a learned token is predicted, which is the position before it.
+
+    labels [rows, length]. Returns (columns, mask): the columns in which any row predicts one, int64 [columns], and
+    which rows do there, bool [rows, columns].
+    """
+    predicts = labels[:, 1:] != -100
+    columns = predicts.any(0).nonzero().flatten()
+    return columns, predicts[:, columns]
+
+
+def learned_logits(model: Any, batch: Example, **arguments: Any) -> tuple[Tensor, Any]:
+    """(logits [learned, vocabulary], the model's output): logits where tokens are learned, row after row.
+
+    The model is called as it was given, wrapped for several processes or not, so that gradients are synchronised.
+    """
+    columns, mask = where_learned(batch["labels"])
+    output = model(input_ids=batch["input_ids"], logits_to_keep=columns, use_cache=False, **arguments)
+    return output.logits[mask], output

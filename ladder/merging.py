@@ -1,0 +1,113 @@
+"""A merge's configuration: mergekit's own schema, with what mergekit would ignore refused."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mergekit import merge_methods
+from mergekit.common import dtype_from_name
+from mergekit.config import MergeConfiguration
+from mergekit.merge_methods.base import BasePolicy, ParameterScope
+from mergekit.merge_methods.generalized_task_arithmetic import GeneralizedTaskArithmeticMerge
+from pydantic import ValidationError
+
+OURS = ("tokenizer", "tokenizer_source", "chat_template")
+
+
+def merge_config(config: dict[str, Any]) -> dict[str, Any]:
+    """A pydantic validator: mergekit's own schema and its method's own parameters, and no key beside them.
+
+    mergekit itself ignores a key that it does not know, and a parameter where its method does not look for it.
+    """
+    try:
+        merge = MergeConfiguration.model_validate(config, extra="forbid")
+        dtype_from_name(merge.dtype), dtype_from_name(merge.out_dtype)
+    except ValidationError as error:
+        raise ValueError("; ".join(_sentences(error, config))) from None
+    except RuntimeError as error:
+        raise ValueError(str(error)) from None
+    if merge.modules:
+        raise ValueError("modules: a language model has one; use models or slices")
+    for key in OURS:
+        if config.get(key) is not None:
+            raise ValueError(f"{key}: a merge keeps its parents' tokenizer and template, which must be the same")
+    for name in named_models(config):
+        if not isinstance(name, str):
+            raise ValueError(f"expected a rung's name as a model, got {name!r}")
+    _check_parameters(merge)
+    return config
+
+
+def _sentences(error: ValidationError, config: Any) -> list[str]:
+    """One sentence a key. Where a value may be one of several types, pydantic gives an error for each of them."""
+    found: dict[str, list[Any]] = {}
+    for item in error.errors():
+        keys, value = [], config
+        for part in item["loc"]:  # which also names the types that were tried
+            if isinstance(value, dict) and part in value or isinstance(value, list) and isinstance(part, int):
+                keys.append(str(part))
+                value = value[part]  # type: ignore[index]
+        if item["type"] == "missing":
+            keys.append(str(item["loc"][-1]))
+        found.setdefault(".".join(keys), []).append(item)
+    unknown = [key for key, items in found.items() if items[0]["type"] == "extra_forbidden"]
+    if unknown:
+        return [f"mergekit has no key {', '.join(unknown)}"]
+    kinds = "expected a number, a list of numbers over the layers, or {filter, value}"
+    return [f"{key}: {items[0]['msg'] if len(items) == 1 else kinds}" for key, items in found.items()]
+
+
+def _check_parameters(merge: MergeConfiguration) -> None:
+    methods = {method.spec.name: method for method in merge_methods.registered_methods()}
+    if merge.merge_method not in methods:
+        raise ValueError(f"merge_method: mergekit has no {merge.merge_method!r}; it has {', '.join(sorted(methods))}")
+    method = methods[merge.merge_method]
+    known = {parameter.name: parameter.scope for parameter in method.spec.parameters}
+    for where, parameters, model, base in _parameters(merge):
+        for name in parameters:
+            key = f"{where}.{name}"
+            if name not in known:
+                raise ValueError(f"{key}: {merge.merge_method} has no such parameter; it has {', '.join(known)}")
+            if model and known[name] == ParameterScope.SHARED:
+                raise ValueError(f"{key}: {merge.merge_method} has one {name} for all models: put it outside of them")
+            if model and model == base and known[name] == ParameterScope.NON_BASE:
+                raise ValueError(f"{key}: {merge.merge_method} reads no {name} of the base model")
+            prunes = not isinstance(method, GeneralizedTaskArithmeticMerge) or method.sparsification_method
+            if name in ("density", "rescale") and not prunes:
+                raise ValueError(f"{key}: {merge.merge_method} prunes nothing, so {name} has no effect")
+    bases = [part.base_model or merge.base_model for part in merge.slices] if merge.slices else [merge.base_model]
+    if method.spec.contract.base == BasePolicy.REQUIRED and None in bases:
+        raise ValueError(f"base_model: missing; {merge.merge_method} measures the other models from it")
+
+
+def _parameters(merge: MergeConfiguration) -> Iterator[tuple[str, dict[str, Any], Any, Any]]:
+    """Every place where parameters stand: its key, they, the model they belong to (None: all), the base there."""
+    yield "parameters", merge.parameters or {}, None, merge.base_model
+    for n, entry in enumerate(merge.models or []):
+        yield f"models.{n}.parameters", entry.parameters or {}, entry.model, merge.base_model
+    for n, part in enumerate(merge.slices or []):
+        base = part.base_model or merge.base_model
+        yield f"slices.{n}.parameters", part.parameters or {}, None, base
+        for m, source in enumerate(part.sources):
+            yield f"slices.{n}.sources.{m}.parameters", source.parameters or {}, source.model, base
+
+
+def named_models(config: Any) -> Iterator[Any]:
+    """Every model that a configuration names, in its order."""
+    for key, value in config.items() if isinstance(config, dict) else enumerate(config):
+        if key in ("model", "base_model") and value is not None:
+            yield value
+        elif isinstance(value, dict | list):
+            yield from named_models(value)
+
+
+def with_paths(config: Any, paths: dict[str, Path]) -> Any:
+    """The configuration with every rung's name replaced by a directory."""
+    if isinstance(config, list):
+        return [with_paths(value, paths) for value in config]
+    if not isinstance(config, dict):
+        return config
+    names = {key for key in ("model", "base_model") if config.get(key) is not None}
+    # as a mapping, since mergekit takes a + or @ in a string for its own syntax
+    found = {key: {"model": {"path": str(paths[config[key]])}} for key in names}
+    return {key: found.get(key) or with_paths(value, paths) for key, value in config.items()}

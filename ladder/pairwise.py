@@ -1,0 +1,69 @@
+"""Training on pairs without a reference: both answers' mean log-probabilities, and a loss that compares them."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from statistics import fmean
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from transformers import Trainer, TrainingArguments
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+from trl.trainer.utils import add_fused_lm_head
+
+from ladder.models import Model
+from ladder.rows import Row
+from ladder.run import Refused
+
+PairLoss = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+"""Mean log-probabilities (nats per token) of chosen and rejected [pairs] to loss, reward of chosen, of rejected."""
+
+
+class PairTrainer(Trainer):
+    """transformers' trainer with a PairLoss, on DPO's rows and logging under DPO's names.
+
+    TRL's fused head gives the log-probabilities, so that the logits are never held whole.
+    """
+
+    def __init__(self, start: Model, config: TrainingArguments, pairs: list[Row], loss: PairLoss) -> None:
+        model: Any = start.model.get_base_model() if isinstance(start.model, PeftModel) else start.model
+        if isinstance(model.get_output_embeddings(), BaseTunerLayer):
+            raise Refused("lora.target_modules: the output layer lm_head takes no adapter here; leave it out")
+        add_fused_lm_head(model)
+        super().__init__(
+            start.model,
+            config,
+            train_dataset=Dataset.from_list(pairs),
+            data_collator=DataCollatorForPreference(pad_token_id=start.tokenizer.pad_token_id),
+        )
+        self.model_accepts_loss_kwargs = False  # the loss is a mean: over accumulated batches it is averaged
+        self.pair_loss = loss
+        self.logged: dict[str, list[float]] = defaultdict(list)
+        self._total_train_tokens = 0  # named as TRL's trainers name it, so that a resumed training counts on
+
+    def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *_: Any, **__: Any) -> torch.Tensor:
+        ids, answers = inputs["input_ids"], inputs["completion_mask"]
+        labels = ids.masked_fill(answers == 0, -100)
+        outputs = model(input_ids=ids, attention_mask=inputs["attention_mask"], labels=labels, fused_lm_head=True)
+        chosen, rejected = (outputs.log_probs.sum(dim=1) / answers.sum(dim=1)).chunk(2)
+        loss, chosen_rewards, rejected_rewards = self.pair_loss(chosen, rejected)
+        self._note("rewards/chosen", chosen_rewards)
+        self._note("rewards/rejected", rejected_rewards)
+        self._note("rewards/accuracies", (chosen_rewards > rejected_rewards).float())
+        self._note("rewards/margins", chosen_rewards - rejected_rewards)
+        self._note("logps/chosen", chosen)
+        self._note("logps/rejected", rejected)
+        self._total_train_tokens += int(self.accelerator.gather(inputs["attention_mask"].sum()).sum().item())
+        return loss.mean()
+
+    def _note(self, name: str, values: torch.Tensor) -> None:
+        self.logged[name].append(self.accelerator.gather(values.detach()).mean().item())
+
+    def log(self, logs: dict[str, float], *rest: Any) -> None:
+        if "loss" in logs:
+            means = {name: fmean(values) for name, values in self.logged.items()}
+            logs = {**logs, **means, "num_tokens": self._total_train_tokens}
+            self.logged.clear()
+        super().log(logs, *rest)

@@ -1,0 +1,186 @@
+"""Rollouts for TRL's online trainers: prompts as every stage renders them, answers from our slots, our rewards.
+
+TRL's GRPOTrainer and RLOOTrainer get a step's prompts and answers from `_tokenize_prompts` and
+`_generate_single_turn`; `Rollouts`, before one of them among a class's bases, exchanges these two. With use_vllm
+TRL generates, as it does. What is trained on is the answer's tokens up to its stop token, that included, and for an
+answer that was cut all of its tokens.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from datasets import Dataset
+from transformers import PreTrainedModel, TrainerCallback
+from transformers.integrations import is_deepspeed_zero3_enabled
+from trl import GRPOConfig, RLOOConfig
+
+from ladder.arguments import build
+from ladder.chat import Messages, check_messages, prompt_tokens
+from ladder.climbing import Climb
+from ladder.decode import decode
+from ladder.models import Model
+from ladder.rewards import Spec, check_rows, total, weights
+from ladder.rows import Row, read_rows
+from ladder.run import Refused
+from ladder.sampling import Sampling, scramble
+
+C = TypeVar("C", GRPOConfig, RLOOConfig)
+Reward = str | PreTrainedModel | Callable[..., list[float | None]]  # TRL's; ours are functions
+
+SAMPLE_STEPS, SAMPLE_GROUPS = 10, 2  # every 10 steps the first two groups are kept for reading
+# The policy is the model's softmax at `temperature`: its gradient and importance ratio are wrong for other samples.
+WHOLE = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0, "generation_kwargs": None}
+
+
+def configured(owner: type[C], arguments: dict[str, Any], specs: list[Spec]) -> C:
+    """TRL's configuration, with the rewards' weights.
+
+    Errors: Refused for what TRL refuses, for weights in two places, and for what would sample from another
+    distribution than the one that is trained, or by another engine than our slots and vLLM.
+    """
+    if "reward_weights" in arguments:
+        raise Refused("trainer.reward_weights: a reward's weight stands beside it, in `rewards`")
+    config = build(owner, arguments, reward_weights=weights(specs))
+    for name, plain in WHOLE.items():
+        if getattr(config, name) != plain:
+            raise Refused(
+                f"trainer.{name}: expected {plain}: samples cut by {getattr(config, name)!r} are not the policy's own, "
+                "and its gradient and importance ratio would be wrong"
+            )
+    if config.temperature <= 0:
+        raise Refused(f"trainer.temperature: expected more than 0, got {config.temperature}: answers must differ")
+    if config.use_transformers_continuous_batching or config.cache_implementation:
+        raise Refused("trainer: answers come from ladder/decode.py or, with use_vllm, from vLLM; no other engine")
+    return config
+
+
+def prompts(data: Path, split: str | None, specs: list[Spec]) -> Dataset:
+    """The split's prompts for TRL: `prompt`, and the whole `row` as JSON (in a table, its checks would lose shape).
+
+    Errors: Refused when there is none, or a row lacks what the rewards read.
+    """
+    rows = [row for row in read_rows(data) if split is None or row.get("split") == split]
+    if not rows:
+        raise Refused(f"{data}: no prompt of split {split!r}")
+    check_rows(specs, rows, str(data))
+    for number, row in enumerate(rows, start=1):
+        check_messages(row.get("prompt"), f"{data}: row {number}: prompt")
+    return Dataset.from_list([{"prompt": row["prompt"], "row": json.dumps(row)} for row in rows])
+
+
+def reward_functions(specs: list[Spec], policy: Model, reward_model: Model | None) -> list[Reward]:
+    """One function of TRL's signature a reward, under the reward's name. The curve's `missing` is its share of None."""
+    return [_reward_function(spec, policy.stop, reward_model) for spec in specs]
+
+
+def _reward_function(spec: Spec, stop: int, reward_model: Model | None) -> Callable[..., list[float | None]]:
+    name = next(iter(spec))
+
+    def reward(
+        completions: list[Messages], completion_ids: list[list[int]], row: list[str], log_metric: Any, **_: Any
+    ) -> list[float | None]:
+        texts = [completion[0]["content"].strip() for completion in completions]
+        finished = [ids[-1] == stop for ids in completion_ids]
+        values = total([spec], [json.loads(text) for text in row], texts, finished, reward_model)[name]
+        log_metric(f"rewards/{name}/missing", values.count(None) / len(values))
+        return values
+
+    reward.__name__ = name
+    return reward
+
+
+def resume_every(config: GRPOConfig | RLOOConfig) -> int:
+    """Optimizer steps between two at whose end no rollout waits to be trained on."""
+    steps: Any = config.steps_per_generation  # a number, once TRL's config is built
+    generation = steps * config.num_iterations
+    accumulation = config.gradient_accumulation_steps
+    return math.lcm(generation, accumulation) // accumulation
+
+
+def generation_seed(seed: int, *counts: int) -> int:
+    """A seed for one generation, by its step, its number within the step, and the process."""
+    seed = scramble((seed + 0x9E3779B9) & 0xFFFFFFFF)  # else seed 1 at step 0 is seed 0 at step 1
+    for count in counts:
+        seed = scramble(seed ^ count)
+    return seed
+
+
+class WithoutReference(TrainerCallback):
+    """Drop TRL's frozen copy of the adapter when the training ends: it is no part of the rung."""
+
+    def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **rest: Any) -> None:
+        if "ref" in getattr(model, "peft_config", {}):
+            model.delete_adapter("ref")
+
+
+class Rollouts:
+    """Before TRL's GRPOTrainer or RLOOTrainer among a class's bases: its answers come from ladder/decode.py."""
+
+    args: Any
+    state: Any
+    accelerator: Any
+    generation: tuple[int, int] = (-1, 0)
+    """The step of the last generation, and its number within that step."""
+
+    def _tokenize_prompts(self, prompts: list[Messages]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        return [prompt_tokens(self.processing_class, prompt) for prompt in prompts], None, {}  # type: ignore[attr-defined]
+
+    def answers(self, prompt_ids: list[list[int]]) -> list[list[int]]:
+        """An answer's tokens to each prompt, both [prompts][length]; new draws at every call, the same on a resume."""
+        seed = generation_seed(self.args.seed, *self.generation, self.accelerator.process_index)
+        sampling = Sampling(self.args.temperature, 1.0, self.args.max_completion_length, seed)
+        model: Any = self.accelerator.unwrap_model(self.model_wrapped)  # type: ignore[attr-defined]
+        stop = self.processing_class.eos_token_id  # type: ignore[attr-defined]
+        completions = decode(model, prompt_ids, sampling, stop=[stop])
+        return [item.tokens + [stop] * item.finished for item in completions]
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        step, number = self.generation
+        self.generation = (self.state.global_step, number + 1 if step == self.state.global_step else 0)
+        scored = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
+        if self.state.global_step % SAMPLE_STEPS == 0 and self.generation[1] == 0:
+            self.samples.extend(self._sampled(scored["completion_mask"].sum(1).tolist()))
+        return scored
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+        policy = model or self.model  # type: ignore[attr-defined]
+        if "ref" in getattr(policy, "peft_config", {}):
+            # Of a checkpoint with two adapters transformers reads those in folders, not the trained one beside them.
+            policy.load_adapter(resume_from_checkpoint, "default", is_trainable=True)
+
+    @property
+    def samples(self) -> list[Row]:
+        """Rollouts kept for reading; `tokens` are those trained on. A resume restores them with the trainer's state."""
+        rows: list[Row] = self.state.stateful_callbacks.setdefault("rollouts", [])
+        return rows
+
+    def _sampled(self, tokens: list[int]) -> Iterator[Row]:
+        logs: Any = self._logs  # type: ignore[attr-defined]
+        for index in range(min(SAMPLE_GROUPS * self.args.num_generations, len(tokens))):
+            yield {
+                "step": self.state.global_step,
+                "prompt": logs["prompt"][index],
+                "completion": logs["completion"][index],
+                "tokens": tokens[index],
+                "rewards": {name: written(values[index]) for name, values in logs["rewards"].items()},
+                "advantage": written(logs["advantages"][index]),
+            }
+
+
+def written(value: float) -> float | None:
+    """A value of float32 as it is written down; None where a reward had none."""
+    return None if math.isnan(value) else round(value, 6)
+
+
+def start(trainer: Any, climbed: Climb) -> None:
+    """What TRL's trainer needs before it trains: weights our slots can read, and the parent as the reference."""
+    if not trainer.use_vllm and (trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled()):
+        raise Refused("weights cut across GPUs cannot answer by ladder/decode.py: launch with DDP, or use_vllm: true")
+    if trainer.ref_model is not None and climbed.parent.kind == "adapter":
+        # TRL reads the reference from where the model came from: for an adapter's parent, the base without it.
+        trainer.ref_model.load_state_dict(climbed.start.model.state_dict())
+    trainer.add_callback(WithoutReference)

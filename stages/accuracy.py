@@ -1,0 +1,92 @@
+"""Held-out preference accuracy of a rung: of how many pairs does it prefer the chosen answer, and by how much.
+
+Relative: log pi(y_w|x) / pi_ref(y_w|x) against log pi(y_l|x) / pi_ref(y_l|x), DPO's implicit reward without its beta
+(Rafailov et al. 2023, eq. 5). Normalised: the mean log-probability of an answer's tokens, which needs no reference
+(SimPO's reward, Meng et al. 2024, eq. 4).
+
+python -m stages.accuracy data/reference/heldout.jsonl models/dpo/chat models/base \
+    data/accuracy/dpo/chat.jsonl metrics/accuracy/dpo/chat.json
+"""
+
+import hashlib
+from operator import itemgetter
+from pathlib import Path
+
+from ladder.comparisons import MEASURES, Measure, scores
+from ladder.likelihood import completion_logps
+from ladder.models import Model, load
+from ladder.pairs import referenced_pair_tokens
+from ladder.rows import Row, column, read_rows, write_json, write_rows
+from ladder.run import Section, run
+
+
+class Params(Section):
+    data: str
+    """The pairs with the reference's log-probabilities: `reference/heldout`."""
+
+
+def margins(model: Model, rows: list[Row], data: Path) -> list[Row]:
+    """Each pair's log-probabilities (nats, summed), token counts and margins, in the order of the file.
+
+    A pair whose reference is this very model has no relative margin: it is 0 by definition.
+    """
+    column(rows, "id", str, data)
+    pairs = referenced_pair_tokens(model.tokenizer, rows, data)
+    prompts = [pair["prompt_ids"] for pair in pairs]
+    completions = [pair["chosen_ids"] for pair in pairs] + [pair["rejected_ids"] for pair in pairs]
+    logps = completion_logps(model, prompts * 2, completions, progress=f"accuracy {model.rung.rung}")
+    scored = []
+    for number, (row, pair) in enumerate(zip(rows, pairs, strict=True)):
+        chosen, rejected = logps[number], logps[number + len(rows)]
+        chosen_tokens, rejected_tokens = len(pair["chosen_ids"]), len(pair["rejected_ids"])
+        score = {
+            "id": row["id"],
+            "chosen_logp": chosen,
+            "rejected_logp": rejected,
+            "chosen_tokens": chosen_tokens,
+            "rejected_tokens": rejected_tokens,
+            "normalised_margin": chosen / chosen_tokens - rejected / rejected_tokens,
+        }
+        if row.get("reference") != model.rung.identity:
+            score["relative_margin"] = (chosen - pair["ref_chosen_logps"]) - (rejected - pair["ref_rejected_logps"])
+        scored.append(score)
+    return scored
+
+
+def summary(scored: list[Row], output: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """Accuracies in percent and mean margins, and their 95% intervals as `<name>_low` and `<name>_high`.
+
+    The relative margin is in nats, the normalised one in nats per token; a tie counts half. Pairs of one id are of
+    one prompt, and prompts are what is resampled.
+    """
+    means, intervals = {}, {}
+    for kind, accuracy in MEASURES["accuracy"].items():
+        if not all(f"{kind}_margin" in score for score in scored):
+            continue
+        margin = Measure("margin", "nats", "higher", itemgetter(f"{kind}_margin"), lambda _: 1.0, False)
+        for name, measure in (("accuracy", accuracy), ("margin", margin)):
+            found = scores(scored, measure, output)
+            means[f"{kind}_{name}"] = round(found.mean, 4)
+            intervals[f"{kind}_{name}_low"], intervals[f"{kind}_{name}_high"] = (
+                round(bound, 4) for bound in found.interval
+            )
+    return means, intervals
+
+
+def main(params: Params, data: Path, model: Path, base: Path, output: Path, metrics: Path) -> None:
+    rows, loaded = read_rows(data), load(model, base)
+    scored = margins(loaded, rows, data)
+    write_rows(output, scored)
+    means, interval = summary(scored, output)
+    made_by = {
+        **params.model_dump(),
+        "pairs": len(rows),
+        "pairs_sha256": hashlib.sha256(data.read_bytes()).hexdigest(),
+        "rung": loaded.rung.rung,
+        "identity": loaded.rung.identity,
+    }
+    write_json(metrics, {**means, "interval": interval, "made_by": made_by})
+
+
+if __name__ == "__main__":
+    run(main)

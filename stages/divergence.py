@@ -1,0 +1,84 @@
+"""How far a rung is from its teacher on given answers: KL(teacher || rung), dense and exact, and its cross-entropy.
+
+On the teacher's own answers to held-out prompts the two tell how well a student was taught. The rows keep their sums,
+so that two rungs can be compared row by row. metrics: nats a token, with the 95% bootstrap interval over rows.
+
+python -m stages.divergence data/generate/heldout.jsonl models/sft/maths models/distill/small models/base \
+    data/divergence/distill/small.jsonl metrics/divergence/distill/small.json
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from ladder.distillation import divergence
+from ladder.examples import Example, collate, examples, learned_logits, of_split
+from ladder.likelihood import batches
+from ladder.models import Model, check_same_tokenizer, device, load_complete
+from ladder.rows import Row, read_rows, write_json, write_rows
+from ladder.run import Section, run
+from ladder.statistics import bootstrap, ratio
+
+
+class Params(Section):
+    data: str
+    """Rows with answers: `generate/heldout`."""
+    split: str | None
+    """Which of them; null takes all."""
+    teacher: str
+    """The rung it is measured from."""
+
+
+@torch.inference_mode()
+def sums(teacher: Model, rung: Model, rows: list[Example]) -> list[dict[str, float]]:
+    """Of each row: its learned tokens, and sums over them of the KL and of both cross-entropies, in nats."""
+    found: dict[int, dict[str, float]] = {}
+    with tqdm(total=len(rows), desc=f"divergence of {rung.rung.rung}", unit="row") as bar:
+        for group in batches([len(row["input_ids"]) for row in rows], 4096):
+            batch = {name: part.to(device()) for name, part in collate([rows[index] for index in group]).items()}
+            counts = [int((rows[index]["labels"] != -100).sum()) for index in group]
+            taught, _ = learned_logits(teacher.model, batch)
+            said, _ = learned_logits(rung.model, batch)
+            labels = batch["labels"][:, 1:]
+            split = (part.split(counts) for part in (taught, said, labels[labels != -100]))
+            for index, p, q, tokens in zip(group, *split, strict=True):
+                p, q = p.float().log_softmax(-1), q.float().log_softmax(-1)
+                found[index] = {
+                    "tokens": len(tokens),
+                    "kl": divergence(p, q).sum().item(),
+                    "cross_entropy": F.nll_loss(q, tokens, reduction="sum").item(),
+                    "teacher_cross_entropy": F.nll_loss(p, tokens, reduction="sum").item(),
+                }
+            bar.update(len(group))
+    return [found[index] for index in range(len(rows))]
+
+
+def per_token(rows: list[Row]) -> dict[str, float]:
+    """Means over all tokens, and the intervals of the rung's over rows."""
+    names = ("tokens", "kl", "cross_entropy", "teacher_cross_entropy")
+    tokens, kl, ours, theirs = (np.array([row[name] for row in rows], dtype=float) for name in names)
+    means = {}
+    for name, nats in (("kl", kl), ("cross_entropy", ours)):
+        means[name] = ratio(nats, tokens)
+        means[f"{name}_low"], means[f"{name}_high"] = bootstrap(nats, tokens)
+    means["teacher_cross_entropy"] = ratio(theirs, tokens)
+    return {**{name: round(mean, 5) for name, mean in means.items()}, "tokens": int(tokens.sum())}
+
+
+def main(params: Params, data: Path, teacher: Path, rung: Path, base: Path, output: Path, metrics: Path) -> None:
+    above, below = load_complete(teacher, base), load_complete(rung, base)
+    check_same_tokenizer(above.rung, below.rung)
+    rows = of_split(read_rows(data), params.split, data)
+    found = sums(above, below, examples(rows, data, above.tokenizer, sys.maxsize))
+    write_rows(
+        output, ({"id": row.get("id", str(n)), **of} for n, (row, of) in enumerate(zip(rows, found, strict=True)))
+    )
+    write_json(metrics, {**per_token(found), "rows": len(rows)})
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,195 @@
+"""Feature distillation: the student's layers learn to hold what the teacher's hold, not only to say the same.
+
+L = cross_entropy * CE + kl * T^2 * KL(teacher_T || student_T) + hidden * L_hidn + attention * L_attn
+(Jiao et al. 2020, eq. 7, 8, 10, 11), at the positions that predict an answer's token, mean over the mapped layers:
+L_hidn = |H_student W - H_teacher|^2 / |H_teacher|^2, with a learned W that starts as the identity where the widths
+agree and is thrown away at the end; by the teacher's square, so that one weight fits layers of every size.
+L_attn = mean over heads of |A_student - A_teacher|^2, of the maps after the softmax: a sum over the tokens seen, not
+their mean, so that one weight fits contexts of every length (it lies between 0 and 2).
+
+python -m stages.features small models/student/small models/base models/sft/maths data/filter.jsonl \
+    models/features/small metrics/features/small.json plots/features/small.tsv
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import AfterValidator, Field
+from torch import Tensor
+from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
+
+from ladder.arguments import build, passes
+from ladder.climbing import climb
+from ladder.distillation import Sums, TokenTrainer, check_whole, divergence, in_chunks
+from ladder.examples import Example, collate, examples, learned_logits, of_split, where_learned
+from ladder.layers import layer_map
+from ladder.models import check_same_tokenizer, load_complete, read_rung, rung_name
+from ladder.rows import read_rows
+from ladder.run import Refused, Section, run
+from ladder.training import fit_and_save, trainer_arguments
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+class Params(Section):
+    parent: str
+    """The student, all of whose weights are trained: `student/small`."""
+    teacher: str
+    """The rung it learns from, run beside it."""
+    data: str
+    """Rows with answers: `filter`."""
+    split: str | None
+    """Which of them; null takes all."""
+    layers: dict[int, int] | None
+    """{student's layer: teacher's layer}, from 0; null maps the layers the student kept, or else spaces evenly."""
+    cross_entropy: Weight
+    kl: Weight
+    hidden: Weight
+    """Of the hidden states after each mapped layer (after the last one's norm). The projections count among the
+    trainable parameters, and the rung does not keep them."""
+    attention: Weight
+    """Of the attention maps of each mapped layer; above 0 they are computed eagerly, which takes memory."""
+    temperature: Annotated[float, Field(gt=0)]
+    """Softens both distributions in the KL."""
+    max_length: int
+    """Rows of more tokens are left out."""
+    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments))]
+    """transformers' TrainingArguments."""
+
+
+class Projections(TrainerCallback):
+    """A learned map from each mapped hidden state of the student to the teacher's width, for as long as it trains.
+
+    It runs inside the student's forward pass, so that its gradients are synchronised like all others.
+    """
+
+    def __init__(self, student: PreTrainedModel, layers: list[int], width: int) -> None:
+        self.student, self.layers = student, layers
+        own = student.config.hidden_size
+        projections = [torch.nn.Linear(own, width, bias=False) for _ in layers]
+        if own == width:
+            for projection in projections:
+                torch.nn.init.eye_(projection.weight)
+        student.projections = torch.nn.ModuleList(projections).to(student.device)
+        self.hook = student.register_forward_hook(self.project)
+
+    def project(self, student: Any, _: Any, output: Any) -> None:
+        states = list(output.hidden_states)
+        for layer, projection in zip(self.layers, student.projections, strict=True):
+            states[layer + 1] = projection(states[layer + 1])
+        output.hidden_states = tuple(states)
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        self.hook.remove()
+        del self.student.projections
+
+
+class FeatureTrainer(TokenTrainer):
+    """The loss above, with the teacher run beside the student."""
+
+    params: Params
+    teacher: Any
+    layers: dict[int, int]
+
+    def sums(self, model: Any, batch: Example) -> Sums:
+        wanted = {"output_hidden_states": True, "output_attentions": self.params.attention > 0}
+        logits, student = learned_logits(model, batch, **wanted)
+        with torch.no_grad():
+            taught, teacher = learned_logits(self.teacher, batch, **wanted)
+        labels = batch["labels"][:, 1:]
+        cross_entropy, kl = in_chunks(self.of_logits, logits, taught, labels[labels != -100])
+        parts = {"cross_entropy": cross_entropy, "kl": kl}
+        columns, mask = where_learned(batch["labels"])
+        if self.params.hidden > 0:
+            parts["hidden"] = torch.stack(
+                [
+                    hidden_distance(
+                        student.hidden_states[own + 1][:, columns][mask],
+                        teacher.hidden_states[other + 1][:, columns][mask],
+                    )
+                    for own, other in self.layers.items()
+                ]
+            ).mean()
+        if self.params.attention > 0:
+            parts["attention"] = torch.stack(
+                [
+                    attention_distance(
+                        student.attentions[own][:, :, columns].transpose(1, 2)[mask],
+                        teacher.attentions[other][:, :, columns].transpose(1, 2)[mask],
+                    )
+                    for own, other in self.layers.items()
+                ]
+            ).mean()
+        scale = {name: getattr(self.params, name) for name in parts}
+        scale["kl"] *= self.params.temperature**2
+        return {"loss": torch.stack([scale[name] * part for name, part in parts.items()]).sum(), **parts}
+
+    def of_logits(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        """[2]: cross-entropy and KL, summed over a chunk's tokens."""
+        soft = (teacher / self.params.temperature).log_softmax(-1), (student / self.params.temperature).log_softmax(-1)
+        return torch.stack([F.cross_entropy(student, labels, reduction="sum"), divergence(*soft).sum()])
+
+
+def hidden_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared distance of hidden states [tokens, width] as a share of the teacher's square, summed over tokens."""
+    student, teacher = student.float(), teacher.float()
+    return ((student - teacher).square().sum(-1) / teacher.square().sum(-1)).sum()
+
+
+def attention_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared distance of attention maps [tokens, heads, keys], mean over heads, summed over tokens."""
+    return (student.float() - teacher.float()).square().sum(-1).mean(-1).sum()
+
+
+def check_shapes(student: Any, teacher: Any, params: Params) -> None:
+    """Refuse what has no layer to learn from: attention maps of another number of heads."""
+    ours, theirs = student.num_attention_heads, teacher.num_attention_heads
+    if params.attention > 0 and ours != theirs:
+        raise Refused(f"attention: {params.parent} has {ours} heads and {params.teacher} has {theirs}; set it to 0")
+
+
+def main(
+    params: Params, parent: Path, base: Path, teacher: Path, data: Path, output: Path, metrics: Path, curve: Path
+) -> None:
+    rows = of_split(read_rows(data), params.split, data)
+    check_same_tokenizer(read_rung(parent), read_rung(teacher))
+    with trainer_arguments(params.trainer) as arguments:
+        config = build(TrainingArguments, arguments)
+        climbed, taught_by = climb(parent, base, None, seed=config.seed), load_complete(teacher, base)
+        student, above = climbed.start.model, taught_by.model.eval().requires_grad_(False).to(config.device)
+        check_shapes(student.config, above.config, params)
+        layers = layer_map(student.config, above.config, params.layers)
+        learned = examples(rows, data, climbed.start.tokenizer, params.max_length)
+        if params.attention > 0:
+            student.set_attn_implementation("eager")
+            above.set_attn_implementation("eager")
+        trainer = FeatureTrainer(
+            student,
+            args=config,
+            train_dataset=learned,
+            data_collator=collate,
+        )
+        trainer.params, trainer.teacher, trainer.layers = params, above, layers
+        if params.hidden > 0:
+            check_whole(trainer, "hidden")
+            trainer.add_callback(Projections(student, list(layers), above.config.hidden_size))
+        parts = ["cross_entropy", "kl", *(name for name in ("hidden", "attention") if getattr(params, name) > 0)]
+        fit_and_save(
+            trainer,
+            climbed,
+            rung=rung_name(output),
+            method="features",
+            settings={**params.model_dump(), "layers": {str(own): other for own, other in layers.items()}},
+            parents={climbed.parent.rung: climbed.parent, taught_by.rung.rung: taught_by.rung},
+            output=output,
+            metrics=metrics,
+            curve=curve,
+            measured={"rows": len(learned), "too_long": len(rows) - len(learned)},
+            endings={"loss": "loss", **{name: name for name in parts}},
+        )
+
+
+if __name__ == "__main__":
+    run(main, named=True, launch=True)

@@ -1,0 +1,167 @@
+"""Generalized knowledge distillation: the teacher corrects, token by token, what the student itself would say.
+
+L = D_JSD(beta)(teacher_T || student_T), mean over tokens of the rows' answers, or, in a share lmbda of the steps, of
+answers that the student has just given (Agarwal et al. 2024, arXiv:2306.13649, algorithm 1). lmbda 0 is online
+distillation on the rows, 1 is on-policy. The gradient does not pass through the student's sampling.
+
+python -m stages.gkd small models/student/small models/base models/sft/maths data/problems/maths.jsonl \
+    models/gkd/small metrics/gkd/small.json plots/gkd/small.tsv
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import AfterValidator, BeforeValidator, Field
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, TrainingArguments
+
+from ladder.arguments import adapter_check, build, passes
+from ladder.chat import conversation, encode, prompt_tokens
+from ladder.climbing import climb
+from ladder.decode import decode
+from ladder.distillation import Sums, TokenTrainer, check_whole, generalized_jsd, in_chunks
+from ladder.examples import Example, collate, example, learned_logits, of_split
+from ladder.models import check_same_tokenizer, load_complete, read_rung, rung_name
+from ladder.rows import Row, read_rows
+from ladder.run import Refused, Section, run
+from ladder.sampling import Sampling, scramble
+from ladder.training import fit_and_save, trainer_arguments
+
+
+class Params(Section):
+    parent: str
+    """The student: `student/small`."""
+    teacher: str
+    """The rung it learns from, run beside it."""
+    data: str
+    """Rows of prompt and completion; with lmbda 1 prompts are enough: `problems/maths`."""
+    split: str | None
+    """Which of them; null takes all."""
+    lora: Annotated[Any, BeforeValidator(adapter_check)]
+    """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights."""
+    lmbda: Annotated[float, Field(ge=0, le=1)]
+    """Share of the steps whose answers are the student's own."""
+    beta: Annotated[float, Field(ge=0, le=1)]
+    """0 is the forward KL (cover all that the teacher says), 1 the reverse (say only what the teacher would)."""
+    temperature: Annotated[float, Field(gt=0)]
+    """Softens both distributions in the loss."""
+    sampling_temperature: Annotated[float, Field(ge=0)]
+    """Of the student's own answers."""
+    max_new_tokens: int
+    """Of the student's own answers; one that has not ended by then is learned without an end."""
+    max_length: int
+    """Rows of more tokens are left out."""
+    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments))]
+    """transformers' TrainingArguments."""
+
+
+class GKDTrainer(TokenTrainer):
+    """The loss above; before a step on the student's own answers it gives them, to all the step's prompts at once."""
+
+    params: Params
+    teacher: Any
+    stop: int
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[Any, Any]:
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        # Drawn from the step's number, so that every process draws alike and a resumed run goes on alike.
+        seed = scramble(scramble(self.args.seed) ^ self.state.global_step)
+        if batches and seed < self.params.lmbda * 2**32:
+            batches = self.answered(batches, scramble(seed ^ (self.args.process_index + 1)))
+        return batches, self._get_num_items_in_batch(batches, device)
+
+    def answered(self, batches: list[Example], seed: int) -> list[Example]:
+        """The batches with the student's own answers in place of the rows'."""
+        lengths = [length for batch in batches for length in batch["prompt_length"].tolist()]
+        rows = [row for batch in batches for row in batch["input_ids"].tolist()]
+        prompts = [row[:length] for row, length in zip(rows, lengths, strict=True)]
+        sampling = Sampling(self.params.sampling_temperature, 1.0, self.params.max_new_tokens, seed)
+        student = self.accelerator.unwrap_model(self.model)
+        answers = decode(student, prompts, sampling, stop=[self.stop])
+        own = []
+        for prompt, answer in zip(prompts, answers, strict=True):
+            said = answer.tokens + [self.stop] * answer.finished
+            own.append(example(prompt + said, [0] * len(prompt) + [1] * len(said)))
+        device, sizes = batches[0]["input_ids"].device, [len(batch["input_ids"]) for batch in batches]
+        starts = [sum(sizes[:number]) for number in range(len(sizes))]
+        return [
+            {name: part.to(device) for name, part in collate(own[start : start + size]).items()}
+            for start, size in zip(starts, sizes, strict=True)
+        ]
+
+    def sums(self, model: Any, batch: Example) -> Sums:
+        student, _ = learned_logits(model, batch)
+        with torch.no_grad():
+            teacher, _ = learned_logits(self.teacher, batch)
+        own = (batch["labels"] != -100).sum() * ("prompt_length" not in batch)
+        return {"loss": in_chunks(self.jsd, student, teacher)[0], "on_policy": own}
+
+    def jsd(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """[1]: the divergence summed over a chunk's tokens."""
+        beta, temperature = self.params.beta, self.params.temperature
+        return generalized_jsd(student, teacher, beta=beta, temperature=temperature).sum()[None]
+
+
+def gkd_examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, params: Params) -> list[Example]:
+    """input_ids, labels [length] and prompt_length of each row that fits; labels are all -100 where only a prompt is.
+
+    Errors: Refused for a row without an answer where lmbda is below 1, and when no row fits.
+    """
+    learned = []
+    for number, row in enumerate(rows, 1):
+        where = f"{data}: row {number}"
+        bare = "messages" not in row and "completion" not in row
+        if bare and params.lmbda < 1:
+            raise Refused(f"{where}: no completion, and with lmbda {params.lmbda} answers of the rows are learned too")
+        messages = conversation({**row, "completion": []} if bare else row, where)
+        prompt = prompt_tokens(tokenizer, messages if bare else messages[:-1])
+        ids, mask = (prompt, [0] * len(prompt)) if bare else encode(tokenizer, messages)
+        if len(ids) <= params.max_length:
+            learned.append({**example(ids, mask), "prompt_length": torch.tensor(len(prompt))})
+    if not learned:
+        raise Refused(f"{data}: none of {len(rows)} rows fits max_length {params.max_length}")
+    return learned
+
+
+def collate_gkd(rows: list[Example]) -> Example:
+    """A padded batch with prompt_length [rows]."""
+    return {**collate(rows), "prompt_length": torch.stack([row["prompt_length"] for row in rows])}
+
+
+def main(
+    params: Params, parent: Path, base: Path, teacher: Path, data: Path, output: Path, metrics: Path, curve: Path
+) -> None:
+    rows = of_split(read_rows(data), params.split, data)
+    check_same_tokenizer(read_rung(parent), read_rung(teacher))
+    with trainer_arguments(params.trainer) as arguments:
+        config = build(TrainingArguments, arguments)
+        climbed, taught_by = climb(parent, base, params.lora, seed=config.seed), load_complete(teacher, base)
+        learned = gkd_examples(rows, data, climbed.start.tokenizer, params)
+        trainer = GKDTrainer(
+            climbed.start.model,
+            args=config,
+            train_dataset=learned,
+            data_collator=collate_gkd,
+        )
+        trainer.params, trainer.stop = params, climbed.start.stop
+        if params.lmbda > 0:
+            check_whole(trainer, "lmbda")
+        trainer.teacher = taught_by.model.eval().requires_grad_(False).to(config.device)
+        fit_and_save(
+            trainer,
+            climbed,
+            rung=rung_name(output),
+            method="gkd",
+            settings=params.model_dump(),
+            parents={climbed.parent.rung: climbed.parent, taught_by.rung.rung: taught_by.rung},
+            output=output,
+            metrics=metrics,
+            curve=curve,
+            measured={"rows": len(learned), "too_long": len(rows) - len(learned)},
+            endings={"loss": "loss", "on_policy": "on_policy"},
+        )
+
+
+if __name__ == "__main__":
+    run(main, named=True, launch=True)

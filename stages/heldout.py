@@ -1,0 +1,59 @@
+"""A rung's answers to prompts it was not trained on, judged by their checks: has it learned the skill?
+
+The pass rate counts answers that meet all checks, whether they ended by themselves or not; the finish rate tells that.
+
+python -m stages.heldout problems/heldout data/problems/heldout.jsonl models/sft/maths models/base \
+    data/heldout/problems/heldout/sft/maths.jsonl metrics/heldout/problems/heldout/sft/maths.json
+"""
+
+import hashlib
+from pathlib import Path
+
+from ladder.comparisons import MEASURES, scores
+from ladder.generation import answer
+from ladder.models import load
+from ladder.rows import Row, write_json, write_rows
+from ladder.run import Refused, run
+from ladder.samples import Draws, asked, judged, repeated
+
+METRICS = {"pass_rate": "pass", "reward": "reward", "finish_rate": "finish", "tokens": "tokens"}
+
+
+class Params(Draws):
+    """How the prompts are answered: alike by every rung, so that rungs compare prompt by prompt. The entry's name is
+    that of the prompts: `problems/heldout` reads data/problems/heldout.jsonl."""
+
+
+def summary(rows: list[Row], output: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """Shares in percent and tokens, and their 95% intervals as `<name>_low` and `<name>_high`."""
+    means, intervals = {}, {}
+    for name, measure in METRICS.items():
+        found = scores(rows, MEASURES["heldout"][measure], output)
+        means[name] = round(found.mean, 2)
+        intervals[f"{name}_low"], intervals[f"{name}_high"] = (round(bound, 2) for bound in found.interval)
+    return means, intervals
+
+
+def main(params: Params, prompts: Path, model: Path, base: Path, output: Path, metrics: Path) -> None:
+    chosen = asked(params, prompts)
+    for number, row in enumerate(chosen, start=1):
+        if not row["checks"]:
+            raise Refused(f"{prompts}: prompt {number}: no check to judge its answers by")
+    loaded = load(model, base)
+    conversations = repeated(chosen, params.samples)
+    answers = answer(loaded, conversations, params.sampling, progress=f"heldout {loaded.rung.rung}")
+    rows = judged(chosen, answers, params.samples, edits=False)
+    write_rows(output, rows)
+    means, interval = summary(rows, output)
+    made_by = {
+        **params.model_dump(),
+        "asked": len(chosen),
+        "prompts_sha256": hashlib.sha256(prompts.read_bytes()).hexdigest(),
+        "rung": loaded.rung.rung,
+        "identity": loaded.rung.identity,
+    }
+    write_json(metrics, {**means, "interval": interval, "made_by": made_by})
+
+
+if __name__ == "__main__":
+    run(main, named=True)

@@ -1,0 +1,134 @@
+"""Kahneman-Tversky optimization: each answer by itself is good or bad, measured from the reference and its drift.
+
+L = E[lambda_y - v(x, y)],  r = log pi(y|x) - log pi_ref(y|x),  z0 = KL(pi || pi_ref),
+v = lambda_D * sigma(beta * (r - z0)) for a chosen answer, lambda_U * sigma(beta * (z0 - r)) for a rejected one
+(Ethayarajh et al. 2024, eq. 8; z0 from answers to other prompts, no gradient)
+
+python -m stages.kto chat models/sft/chat models/base data/reference/chat.jsonl models/kto/chat metrics/kto/chat.json \
+    plots/kto/chat.tsv
+"""
+
+import random
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from datasets import Dataset
+from pydantic import AfterValidator, BeforeValidator
+from trl import KTOConfig, KTOTrainer
+
+from ladder.arguments import adapter_check, build, passes
+from ladder.climbing import climb
+from ladder.likelihood import completion_logps
+from ladder.models import Model, device, rung_name
+from ladder.pairs import check_reference, fitting, referenced_pair_tokens
+from ladder.rows import Row, read_rows
+from ladder.run import Refused, Section, run
+from ladder.training import fit_and_save, trainer_arguments
+
+
+class Params(Section):
+    parent: str
+    """The rung it starts from, and its reference: `sft/chat`."""
+    data: str
+    """The pairs with the reference's log-probabilities: `reference/chat`. Both answers of a pair are rows here."""
+    lora: Annotated[Any, BeforeValidator(adapter_check)]
+    """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights."""
+    trainer: Annotated[dict[str, Any], AfterValidator(passes(KTOConfig))]
+    """TRL's KTOConfig: beta, loss_type and the rest. Pairs longer than its max_length are left out, never cut."""
+
+
+class ReferenceTrainer(KTOTrainer):
+    """TRL's trainer on rows that are tokens already and carry the reference's log-probabilities."""
+
+    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
+        return dataset
+
+    def _precompute_ref_logps(self, dataset: Dataset, *_: Any) -> Dataset:
+        return dataset
+
+
+def unpaired(pairs: list[Row], seed: int) -> list[Row]:
+    """Rows of prompt_ids, completion_ids, label and ref_logps; good and bad alternate, so that each batch has both.
+
+    TRL reads KTO's rows in the order given, so the order is drawn here. The bad answer after a good one is of
+    another pair.
+    """
+    order = random.Random(seed).sample(pairs, len(pairs))
+    half = len(order) // 2
+    return [
+        {
+            "prompt_ids": pair["prompt_ids"],
+            "completion_ids": pair[f"{answer}_ids"],
+            "label": answer == "chosen",
+            "ref_logps": pair[f"ref_{answer}_logps"],
+        }
+        for good, bad in zip(order, order[half:] + order[:half], strict=True)
+        for answer, pair in (("chosen", good), ("rejected", bad))
+    ]
+
+
+def mismatched(rows: list[Row], max_length: int | None) -> list[list[int]]:
+    """For each row the nearest earlier answer to another prompt, the first rows' from the end, cut to max_length.
+
+    TRL would take the row before, which may answer the same prompt; z0 is over unrelated answers.
+    """
+    found = []
+    for place, row in enumerate(rows):
+        others = (rows[place - back] for back in range(1, len(rows)))
+        other = next((other for other in others if other["prompt_ids"] != row["prompt_ids"]), None)
+        if other is None:
+            raise Refused("kto needs pairs of two prompts at least: z0 is measured on answers to another prompt")
+        found.append(other["completion_ids"][: max_length and max_length - len(row["prompt_ids"])])
+    return found
+
+
+def with_mismatched(rows: list[Row], start: Model, config: KTOConfig) -> list[Row]:
+    """Rows with KL_completion_ids and their log-probabilities under the model as it is before training."""
+    answers = mismatched(rows, config.max_length)
+    start.model.eval()
+    with torch.autocast(device().type, torch.bfloat16, enabled=bool(config.bf16)):
+        logps = completion_logps(start, [row["prompt_ids"] for row in rows], answers, progress="kto reference")
+    return [
+        {**row, "KL_completion_ids": answer, "ref_KL_logps": logp}
+        for row, answer, logp in zip(rows, answers, logps, strict=True)
+    ]
+
+
+def main(params: Params, parent: Path, base: Path, data: Path, output: Path, metrics: Path, curve: Path) -> None:
+    rows = read_rows(data)
+    with trainer_arguments(params.trainer) as arguments:
+        config = build(KTOConfig, arguments, precompute_ref_log_probs=True)
+        if config.loss_type == "kto" and config.per_device_train_batch_size < 2:
+            raise Refused("trainer.per_device_train_batch_size: expected 2 or more, z0 is a mean over the batch")
+        climbed = climb(parent, base, params.lora, seed=config.seed)
+        check_reference(rows, data, climbed.parent)
+        pairs = fitting(referenced_pair_tokens(climbed.start.tokenizer, rows, data), data, config.max_length)
+        learned = unpaired(pairs, config.seed)
+        if config.loss_type == "kto":
+            learned = with_mismatched(learned, climbed.start, config)
+        trainer = ReferenceTrainer(
+            climbed.start.model,
+            args=config,
+            train_dataset=Dataset.from_list(learned),
+            processing_class=climbed.start.tokenizer,
+        )
+        if params.lora is not None:
+            climbed.start.model.delete_adapter("ref")  # TRL's copy for a reference that our rows bring along
+        fit_and_save(
+            trainer,
+            climbed,
+            rung=rung_name(output),
+            method="kto",
+            settings=params.model_dump(),
+            parents={climbed.parent.rung: climbed.parent},
+            output=output,
+            metrics=metrics,
+            curve=curve,
+            measured={"pairs": len(pairs), "too_long": len(rows) - len(pairs)},
+            endings={"loss": "loss", "margin": "rewards/margins", "kl": "kl"},
+        )
+
+
+if __name__ == "__main__":
+    run(main, named=True, launch=True)

@@ -1,0 +1,83 @@
+"""Odds ratio preference optimization: learn the chosen answer and raise its odds against the rejected one's, in one.
+
+L = -log P(y_w|x) - beta * log sigma(log(odds(y_w|x) / odds(y_l|x))),  odds = P / (1 - P),
+where log P(y|x) is the mean log-probability of the answer's tokens
+(Hong et al. 2024, eq. 3, 4, 6 and 7; no reference model, and no SFT before it)
+
+python -m stages.orpo chat models/base models/base data/preferences/chat.jsonl models/orpo/chat \
+    metrics/orpo/chat.json plots/orpo/chat.tsv
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import AfterValidator, BeforeValidator, Field
+from torch.nn.functional import logsigmoid
+from transformers import TrainingArguments
+
+from ladder.arguments import adapter_check, build, passes
+from ladder.climbing import climb
+from ladder.models import rung_name
+from ladder.pairs import all_pair_tokens, fitting
+from ladder.pairwise import PairTrainer
+from ladder.rows import read_rows
+from ladder.run import Section, run
+from ladder.training import fit_and_save, trainer_arguments
+
+
+class Params(Section):
+    parent: str
+    """The rung it starts from: `base`, `sft/chat`."""
+    data: str
+    """The pairs: `preferences/chat`."""
+    lora: Annotated[Any, BeforeValidator(adapter_check)]
+    """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights."""
+    beta: Annotated[float, Field(gt=0)]
+    """Weight of the odds ratio against the likelihood: the paper's lambda, 0.1 there; TRL's beta."""
+    max_length: int | None
+    """Pairs with more tokens than this are left out, never cut."""
+    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments))]
+    """transformers' TrainingArguments."""
+
+
+def log_odds(logps: torch.Tensor) -> torch.Tensor:
+    """log(P / (1 - P)) from log P, any shape (Hong et al. 2024, eq. 4)."""
+    # An answer that is certain has log P = 0 in float32 and infinite odds: it stays at the nearest number below.
+    logps = logps.clamp(max=-torch.finfo(logps.dtype).eps)
+    return logps - torch.log(-torch.expm1(logps))
+
+
+def orpo_loss(
+    chosen: torch.Tensor, rejected: torch.Tensor, *, beta: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Hong et al. 2024, eq. 6, and both answers' log odds as rewards, from mean log-probabilities; all [pairs]."""
+    chosen_odds, rejected_odds = log_odds(chosen), log_odds(rejected)
+    return -chosen - beta * logsigmoid(chosen_odds - rejected_odds), chosen_odds, rejected_odds
+
+
+def main(params: Params, parent: Path, base: Path, data: Path, output: Path, metrics: Path, curve: Path) -> None:
+    rows = read_rows(data)
+    with trainer_arguments({"bf16": True, **params.trainer}) as arguments:
+        config = build(TrainingArguments, arguments)
+        climbed = climb(parent, base, params.lora, seed=config.seed)
+        learned = fitting(all_pair_tokens(climbed.start.tokenizer, rows, data), data, params.max_length)
+        trainer = PairTrainer(climbed.start, config, learned, partial(orpo_loss, beta=params.beta))
+        fit_and_save(
+            trainer,
+            climbed,
+            rung=rung_name(output),
+            method="orpo",
+            settings=params.model_dump(),
+            parents={climbed.parent.rung: climbed.parent},
+            output=output,
+            metrics=metrics,
+            curve=curve,
+            measured={"pairs": len(learned), "too_long": len(rows) - len(learned)},
+            endings={"loss": "loss", "accuracy": "rewards/accuracies", "margin": "rewards/margins"},
+        )
+
+
+if __name__ == "__main__":
+    run(main, named=True, launch=True)

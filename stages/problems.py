@@ -1,0 +1,119 @@
+"""Problems of our own, each with a worked solution and its known result: skills to learn, and to measure apart.
+
+`arithmetic` are word problems from a grammar of situations, `words` are puzzles of reordering words. A problem is for
+training or held out for good: the hash of its situation and numbers, or of its words, decides, whatever the seed.
+
+python -m stages.problems train data/seeds data/problems/train.jsonl
+"""
+
+import hashlib
+import itertools
+import random
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field
+
+from ladder import wordplay
+from ladder.arithmetic import Grammar, Numbers, instances, read_grammar, told
+from ladder.rows import Row, write_rows
+from ladder.run import Refused, Section, run
+from ladder.wordplay import Puzzle, puzzles
+
+T = TypeVar("T")
+HELD_OUT = 5  # one problem in so many is never trained on
+
+
+class Params(Section):
+    split: Literal["train", "heldout"]
+    """Which of the two disjoint parts of all problems."""
+    count: int = Field(ge=1)
+    """Number of problems, all different, as even over the situations as their numbers allow."""
+    seed: int
+    """Another seed draws other problems of the part, in other words."""
+    family: Literal["arithmetic", "words"]
+    sizes: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    """How hard: situations with so many operations, puzzles of so many words."""
+
+
+def key(name: str, numbers: Numbers) -> str:
+    """A problem's name: `change-4-3-20`."""
+    return "-".join([name, *map(str, numbers.values())])
+
+
+def part(problem: str) -> str:
+    """The split that a problem belongs to, by the hash of its name."""
+    held_out = int(hashlib.sha256(problem.encode()).hexdigest(), 16) % HELD_OUT == 0
+    return "heldout" if held_out else "train"
+
+
+def in_turn(piles: list[list[T]]) -> list[T]:
+    """One of each pile in turn, until all are used."""
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*piles))
+    return [item for item in turns if item is not None]
+
+
+def arithmetic(params: Params, grammar: Grammar) -> list[Row]:
+    """All problems of the part: one of each situation in turn, a situation's own in an order drawn by the seed."""
+    piles = []
+    for name, situation in grammar.situations.items():
+        if len(situation.steps) in params.sizes:
+            pile = [(name, numbers) for numbers in instances(situation) if part(key(name, numbers)) == params.split]
+            random.Random(f"{params.seed} {name}").shuffle(pile)
+            piles.append(pile)
+    return [problem_row(params, grammar, *problem) for problem in in_turn(piles)[: params.count]]
+
+
+def problem_row(params: Params, grammar: Grammar, name: str, numbers: Numbers) -> Row:
+    """A problem in words, with its solution and its check."""
+    problem = key(name, numbers)
+    chance = random.Random(f"{params.seed} {problem}")
+    question, solution, answer = told(grammar, grammar.situations[name], numbers, chance)
+    return row(params, problem, question, solution, {"kind": "answer", "value": str(answer)})
+
+
+def words(params: Params, grammar: Grammar) -> list[Row]:
+    """Puzzles of the part, one of each size in turn, over the single words of the grammar."""
+    vocabulary = sorted({word for slot in grammar.words.values() for word in slot if word.isalpha() and word.islower()})
+    piles = [
+        [puzzle for puzzle in puzzles(vocabulary, size, params.seed, 10 * params.count) if mine(params, puzzle)]
+        for size in params.sizes
+    ]
+    return [puzzle_row(params, puzzle) for puzzle in in_turn(piles)[: params.count]]
+
+
+def mine(params: Params, puzzle: Puzzle) -> bool:
+    """The puzzle is of the part. It goes with its words, so that no order of held-out words is trained on."""
+    return part("-".join(sorted(puzzle.words))) == params.split
+
+
+def puzzle_row(params: Params, puzzle: Puzzle) -> Row:
+    """A puzzle in words, with its solution and its check."""
+    question, solution, pattern = wordplay.told(puzzle, random.Random(f"{params.seed} {puzzle.name}"))
+    return row(params, puzzle.name, question, solution, {"kind": "matches", "pattern": pattern})
+
+
+def row(params: Params, name: str, question: str, solution: str, check: Row) -> Row:
+    """A row of prompt, completion and check."""
+    return {
+        "id": name,
+        "split": params.split,
+        "prompt": [{"role": "user", "content": question}],
+        "completion": [{"role": "assistant", "content": solution}],
+        "checks": [check],
+    }
+
+
+def main(params: Params, seeds: Path, output: Path) -> None:
+    grammar = read_grammar(seeds / "problems.yaml")
+    rows = (arithmetic if params.family == "arithmetic" else words)(params, grammar)
+    if len(rows) < params.count:
+        raise Refused(
+            f"{seeds / 'problems.yaml'}: only {len(rows)} {params.split} problems of {params.family} with sizes "
+            f"{params.sizes} for a count of {params.count}; add to the grammar, widen the sizes or lower the count"
+        )
+    write_rows(output, rows)
+
+
+if __name__ == "__main__":
+    run(main, named=True)

@@ -1,0 +1,147 @@
+"""Reward model: one number for an answer, learned from pairs, and held out against pairs it has not seen.
+
+L = -log sigma(r(x, y_w) - r(x, y_l))      (Bradley and Terry 1952; Ouyang et al. 2022, eq. 1)
+
+python -m stages.reward chat models/sft/chat models/base data/preferences/chat.jsonl data/preferences/heldout.jsonl \
+    models/reward/chat metrics/reward/chat.json plots/reward/chat.tsv
+"""
+
+import copy
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from pydantic import AfterValidator, BeforeValidator
+from transformers import PreTrainedTokenizerBase, set_seed
+from trl import RewardConfig, RewardTrainer
+
+from ladder.arguments import Adapter, adapter_check, build, passes
+from ladder.calibration import accuracy, brier, expected_calibration_error
+from ladder.climbing import Climb
+from ladder.heads import reading_pad, scoring
+from ladder.launch import rank
+from ladder.models import Model, load_complete, load_reward, read_rung, rung_name
+from ladder.pairs import all_pair_tokens, fitting
+from ladder.rewarding import rewards
+from ladder.rows import Row, read_rows, write_json
+from ladder.run import Refused, Section, run
+from ladder.statistics import wilson
+from ladder.training import fit_and_save, trainer_arguments
+
+
+class Params(Section):
+    parent: str
+    """The rung whose weights it starts from, with a new head of zeros: `sft/chat`."""
+    data: str
+    """The pairs it learns: `preferences/chat`."""
+    heldout: str
+    """Pairs of other prompts, on which it is measured: `preferences/heldout`."""
+    lora: Annotated[Any, BeforeValidator(adapter_check)]
+    """peft's LoraConfig (the head is trained beside it), or null to train all weights."""
+    trainer: Annotated[dict[str, Any], AfterValidator(passes(RewardConfig))]
+    """TRL's RewardConfig: center_rewards_coefficient and the rest. Pairs longer than its max_length are left out."""
+
+
+def start(parent: Path, base: Path, lora: Adapter, *, seed: int) -> Climb:
+    """The parent with a scalar head; its adapter, if it has one, is added to the weights first."""
+    if lora == "continue":
+        raise Refused("reward: lora: continue has no head to go on with; give lora: {r: 16} or null")
+    rung, ground = read_rung(parent), read_rung(base)
+    set_seed(seed)
+    whole = load_complete(parent, base, dtype=torch.float32 if lora is None else torch.bfloat16)
+    model = scoring(whole.model, whole.tokenizer)
+    if lora is None:
+        return Climb(Model(model.requires_grad_(True), whole.tokenizer, rung), rung, None)
+    config = build(LoraConfig, {"target_modules": "all-linear", **lora}, task_type="SEQ_CLS")
+    adapted = Model(get_peft_model(model, config), whole.tokenizer, rung)
+    return Climb(adapted, rung, ground if rung.identity == ground.identity else None)
+
+
+def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> list[Row]:
+    """Pairs as whole conversations in tokens: chosen_ids and rejected_ids, each [length]."""
+    return [
+        {name: pair["prompt_ids"] + pair[name] for name in ("chosen_ids", "rejected_ids")}
+        for pair in fitting(all_pair_tokens(tokenizer, rows, data), data, max_length)
+    ]
+
+
+def reading_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """A copy that pads with what the head does not read: the trainer sets the model's pad to its tokenizer's."""
+    padding = copy.deepcopy(tokenizer)
+    padding.pad_token = str(tokenizer.convert_ids_to_tokens(reading_pad(tokenizer)))
+    return padding
+
+
+def check_unseen(seen: list[Row], rows: list[Row], heldout: Path, data: Path) -> None:
+    """Refuse to measure on a prompt that was trained on."""
+    prompts = {json.dumps(row["prompt"]) for row in seen}
+    for number, row in enumerate(rows, start=1):
+        if json.dumps(row["prompt"]) in prompts:
+            raise Refused(
+                f"{heldout}: row {number} has a prompt of {data}, which is trained on; hold out other prompts"
+            )
+
+
+def quality(model: Model, pairs: list[Row]) -> dict[str, float]:
+    """How well it tells the chosen answer from the rejected one, beside what their lengths alone would tell.
+
+    Accuracies in percent, with Wilson's 95% interval; the margin is mean r_w - r_l.
+    """
+    chosen, rejected = [pair["chosen_ids"] for pair in pairs], [pair["rejected_ids"] for pair in pairs]
+    scores = np.array(rewards(model, chosen + rejected))
+    margins = scores[: len(pairs)] - scores[len(pairs) :]
+    longer = np.array([len(good) - len(bad) for good, bad in zip(chosen, rejected, strict=True)], dtype=float)
+    low, high = wilson(round(accuracy(margins) * len(pairs)), len(pairs))
+    return {
+        "heldout_accuracy": round(100 * accuracy(margins), 2),
+        "heldout_low": round(100 * low, 2),
+        "heldout_high": round(100 * high, 2),
+        "longer_wins_accuracy": round(100 * accuracy(longer), 2),
+        "heldout_margin": round(float(margins.mean()), 4),
+        "calibration_error": round(expected_calibration_error(margins), 4),
+        "brier": round(brier(margins), 4),
+        "heldout_pairs": len(pairs),
+    }
+
+
+def main(
+    params: Params, parent: Path, base: Path, data: Path, heldout: Path, output: Path, metrics: Path, curve: Path
+) -> None:
+    rows, unseen = read_rows(data), read_rows(heldout)
+    with trainer_arguments(params.trainer) as arguments:
+        config = build(RewardConfig, arguments)
+        climbed = start(parent, base, params.lora, seed=config.seed)
+        tokenizer = climbed.start.tokenizer
+        learned = examples(rows, data, tokenizer, config.max_length)
+        tested = examples(unseen, heldout, tokenizer, None)
+        check_unseen(rows, unseen, heldout, data)
+        trainer = RewardTrainer(
+            climbed.start.model,
+            args=config,
+            train_dataset=Dataset.from_list(learned),
+            processing_class=reading_tokenizer(tokenizer),
+        )
+        fit_and_save(
+            trainer,
+            climbed,
+            rung=rung_name(output),
+            method="reward",
+            settings=params.model_dump(),
+            parents={climbed.parent.rung: climbed.parent},
+            output=output,
+            metrics=metrics,
+            curve=curve,
+            measured={"pairs": len(learned), "too_long": len(rows) - len(learned)},
+            endings={"loss": "loss", "accuracy": "accuracy", "margin": "margin"},
+        )
+        if rank() == 0:  # measured as it was saved
+            measured = quality(load_reward(output, base), tested)
+            write_json(metrics, {**measured, **json.loads(metrics.read_text())})
+
+
+if __name__ == "__main__":
+    run(main, named=True, launch=True)

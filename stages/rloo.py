@@ -1,0 +1,107 @@
+"""REINFORCE leave-one-out: raise the answers that are better than the mean of their prompt's others.
+
+A_i = r_i - mean(r_j, j != i) for G answers to one prompt, where r has the penalty -beta log(pi / pi_ref) of the whole
+answer in it, and with rho = pi(y) / pi_old(y) of the whole answer:
+
+L = -min(rho A_i, clip(rho, 1 - epsilon, 1 + epsilon) A_i), whose gradient is that of REINFORCE while pi is pi_old
+(Ahmadian et al. 2024, after Kool et al. 2019)
+
+python -m stages.rloo maths models/sft/maths models/base data/problems/train.jsonl models/base models/rloo/maths \
+    data/rloo/maths.samples.jsonl metrics/rloo/maths.json plots/rloo/maths.tsv
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator
+from trl import RLOOConfig, RLOOTrainer
+
+from ladder.arguments import adapter_check, passes
+from ladder.climbing import climb
+from ladder.models import check_same_tokenizer, load_reward, rung_name
+from ladder.rewards import named, needs_model
+from ladder.rollouts import Rollouts, configured, prompts, resume_every, reward_functions, start
+from ladder.rows import write_rows
+from ladder.run import Section, run
+from ladder.training import fit_and_save, trainer_arguments
+
+
+class Params(Section):
+    parent: str
+    """The rung it starts from, and its reference where beta is above 0: `sft/maths`."""
+    data: str
+    """Prompts with what the rewards read: `problems/train`."""
+    split: str | None
+    """Which of the prompts: `sft`, or null for all."""
+    lora: Annotated[Any, BeforeValidator(adapter_check)]
+    """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights."""
+    rewards: Annotated[list[dict[str, Any]], BeforeValidator(named)]
+    """What an answer is worth: functions of ladder/rewards.py, each with its weight in the sum."""
+    reward_model: str
+    """The rung that the reward `model` asks; `base` where no reward does."""
+    trainer: Annotated[dict[str, Any], AfterValidator(passes(RLOOConfig))]
+    """TRL's RLOOConfig: num_generations, beta, normalize_advantages, use_vllm and the rest."""
+
+
+class SlotTrainer(Rollouts, RLOOTrainer):
+    """TRL's trainer on answers of our slots; with use_vllm on vLLM's."""
+
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *rest: Any) -> Any:
+        if self.use_vllm:
+            return super()._generate_single_turn(prompt_ids, *rest)
+        return self.answers(prompt_ids)
+
+
+def main(
+    params: Params,
+    parent: Path,
+    base: Path,
+    data: Path,
+    reward_model: Path,
+    output: Path,
+    samples: Path,
+    metrics: Path,
+    curve: Path,
+) -> None:
+    with trainer_arguments(params.trainer) as arguments:
+        config = configured(RLOOConfig, arguments, params.rewards)
+        dataset = prompts(data, params.split, params.rewards)
+        climbed = climb(parent, base, params.lora, seed=config.seed)
+        parents = {climbed.parent.rung: climbed.parent}
+        judging = load_reward(reward_model, base) if needs_model(params.rewards) else None
+        if judging is not None:
+            check_same_tokenizer(climbed.parent, judging.rung)
+            parents[judging.rung.rung] = judging.rung
+        trainer = SlotTrainer(
+            climbed.start.model,
+            reward_funcs=reward_functions(params.rewards, climbed.start, judging),
+            args=config,
+            train_dataset=dataset,
+            processing_class=climbed.start.tokenizer,
+        )
+        start(trainer, climbed)
+        fit_and_save(
+            trainer,
+            climbed,
+            rung=rung_name(output),
+            method="rloo",
+            settings=params.model_dump(),
+            parents=parents,
+            output=output,
+            metrics=metrics,
+            curve=curve,
+            measured={"prompts": len(dataset)},
+            endings={
+                "reward": "reward",
+                "entropy": "entropy",
+                "cut": "completions/clipped_ratio",
+                **({"kl": "kl"} if config.beta else {}),
+            },
+            resume_every=resume_every(config),
+        )
+        if trainer.is_world_process_zero():
+            write_rows(samples, trainer.samples)
+
+
+if __name__ == "__main__":
+    run(main, named=True, launch=True)

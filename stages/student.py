@@ -1,0 +1,40 @@
+"""A smaller student: a copy of a rung without some of its layers, where every kind of distillation begins.
+
+python -m stages.student small models/base models/base models/student/small metrics/student/small.json
+"""
+
+import time
+from pathlib import Path
+
+from ladder.layers import drop_layers
+from ladder.models import ledger, load_complete, rung_name, save_rung
+from ladder.run import Section, run
+
+
+class Params(Section):
+    parent: str
+    """The rung it is cut from: `base`, `sft/maths`."""
+    drop_layers: list[int]
+    """Layers that the student leaves out, counted from 0."""
+
+
+def main(params: Params, parent: Path, base: Path, output: Path, metrics: Path) -> None:
+    started = time.monotonic()
+    whole = load_complete(parent, base)
+    layers = whole.model.config.num_hidden_layers
+    student = drop_layers(whole.model, params.drop_layers)
+    made = save_rung(
+        output,
+        student,
+        whole.tokenizer,
+        rung=rung_name(output),
+        method="student",
+        parents={whole.rung.rung: whole.rung},
+        settings=params.model_dump(),
+    )
+    measured = {"layers": student.config.num_hidden_layers, "layers_of_parent": layers}
+    ledger(metrics, made, time.monotonic() - started, measured)
+
+
+if __name__ == "__main__":
+    run(main, named=True)

@@ -1,0 +1,193 @@
+"""Every probe is bounded by itself: counted forks, capped allocations, an end. A box that fails does no harm."""
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from ladder import sandbox
+from ladder.run import Refused
+from ladder.sandbox import run_many, run_python
+
+
+@pytest.fixture(scope="module", autouse=True)
+def boxed():
+    try:
+        sandbox.isolation()
+    except Refused as refused:
+        pytest.skip(str(refused))
+
+
+def output(program, **limits):
+    outcome = run_python(program, **limits)
+    assert outcome.kind == "passed", outcome
+    return outcome.output.strip()
+
+
+def test_a_program_passes_only_at_its_end():
+    assert run_python("print('ü')\nassert 1 + 1 == 2") == sandbox.Outcome(True, "passed", "ü\n")
+    failed = run_python("print(3)\nassert 1 + 1 == 3")
+    assert (failed.kind, "AssertionError" in failed.output) == ("failed", True)
+    assert run_python("def f(:").kind == "failed"
+    for early in ("import sys; sys.exit(0)", "import os; os._exit(0)", "raise SystemExit"):
+        assert run_python(f"{early}\nassert False").kind == "failed"
+    assert run_python("#" * 10**6).kind == "refused"
+
+
+def test_programs_side_by_side_keep_their_order():
+    outcomes = run_many([f"print({n})\nassert {n} % 2 == 0" for n in range(4)], workers=2)
+    assert [outcome.ok for outcome in outcomes] == [True, False, True, False]
+    assert outcomes[2].output == "2\n"
+
+
+def test_time_ends_it():
+    assert run_python("while True: pass", seconds=1).kind == "timeout"
+    assert run_python("import time; time.sleep(20)", seconds=1).kind == "timeout"
+    deaf = "import signal, time\nfor n in (1, 2, 15): signal.signal(n, signal.SIG_IGN)\ntime.sleep(20)"
+    assert run_python(deaf, seconds=1).kind == "timeout"
+
+
+def test_a_forked_child_does_not_outlive_it():
+    name = f"outlived{os.getpid() % 10**6}"
+    child = f"""
+import ctypes, os, time
+if os.fork() == 0:
+    os.setsid()
+    ctypes.CDLL(None).prctl(15, b"{name}")
+    time.sleep(15)
+    os._exit(0)
+time.sleep(0.2)
+"""
+    assert run_python(child, seconds=10).kind == "passed"
+    assert name not in {path.read_text().strip() for path in Path("/proc").glob("[0-9]*/comm")}
+
+
+def test_memory_ends_it():
+    assert "MemoryError" in run_python("x = bytearray(600 * 2**20)", memory_mb=256).output
+    assert output("print(len(bytearray(100 * 2**20)))", memory_mb=512) == str(100 * 2**20)
+
+
+def test_processes_are_counted():
+    forks = """
+import os, time
+made = 0
+try:
+    while made < 200:
+        if os.fork() == 0:
+            time.sleep(3)
+            os._exit(0)
+        made += 1
+except OSError:
+    pass
+print(made)
+"""
+    assert 1 <= int(output(forks)) <= sandbox.PROCESSES
+
+
+def test_endless_output_and_large_files_are_cut():
+    said = run_python("for _ in range(2000): print('x' * 2**16)")
+    assert (said.kind, len(said.output)) == ("failed", sandbox.OUTPUT_CHARACTERS)
+    large = "with open('f', 'wb') as file:\n    for _ in range(64): file.write(b'x' * 2**20)"
+    assert "File too large" in run_python(large).output
+    many = f"for n in range(8):\n    with open(f'f{{n}}', 'wb') as file: file.write(b'x' * {sandbox.FILE_BYTES - 1})"
+    assert "No space left" in run_python(many).output
+
+
+def test_no_network():
+    server = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=server.accept, daemon=True).start()
+    port = server.getsockname()[1]
+    probe = (
+        f"import socket\ntry: socket.create_connection(('127.0.0.1', {port}), 2)\nexcept OSError as e: print(e.errno)"
+    )
+    assert output(probe) in ("101", "111")  # unreachable, or refused by a loopback that is the box's own
+    outside = "import socket\ntry: socket.create_connection(('1.1.1.1', 53), 2)\nexcept OSError as e: print(e.errno)"
+    assert output(outside) == "101"
+    server.close()
+
+
+def test_no_secrets_of_the_environment(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    assert set(output("import os; print(*sorted(os.environ))").split()) <= {"LC_CTYPE", "PATH", "PWD"}
+
+
+def test_nothing_of_the_machine_is_read(tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    probe = """
+import os
+for path in ({secret!r}, "/etc/passwd", "/proc/1/environ", "/proc/self/mounts", "/sys/kernel", "/var/tmp", "/home"):
+    try:
+        os.stat(path)
+        print("there:", path)
+    except OSError:
+        pass
+"""
+    assert output(probe.format(secret=str(tmp_path / "secret"))) == ""
+
+
+def test_only_the_scratch_directory_is_written():
+    probe = """
+import os
+for folder in ("/", "/usr", "/usr/bin", "/lib", "/dev", os.path.dirname(os.__file__), os.getcwd()):
+    try:
+        with open(f"{folder}/written", "w") as file:
+            file.write("x")
+        print(folder)
+    except OSError:
+        pass
+"""
+    assert output(probe) == "/tmp"
+    assert output("import os; print(os.listdir('/tmp'))") == "[]"
+
+
+def test_no_privilege_is_had_or_gained():
+    # mount(2) of / anew with writing; unshare(2) of a user namespace, where it would be root; mknod; chroot; setuid
+    probe = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+MS_REMOUNT, CLONE_NEWUSER, CLONE_NEWNS = 32, 0x10000000, 0x20000
+print(os.getuid() == 0, end=" ")
+print(libc.mount(b"none", b"/", b"none", MS_REMOUNT, None), end=" ")
+print(libc.unshare(CLONE_NEWUSER), libc.unshare(CLONE_NEWNS), end=" ")
+for attempt in (lambda: os.chroot("/tmp"), lambda: os.setuid(0), lambda: os.mknod("/tmp/d", 0o60644, os.makedev(8, 0))):
+    try:
+        attempt()
+        print("done", end=" ")
+    except OSError:
+        print(-1, end=" ")
+"""
+    assert output(probe) == "False -1 -1 -1 -1 -1 -1"
+
+
+def test_the_parent_gets_no_signal():
+    probe = f"""
+import os, signal
+for process in ({os.getpid()}, {os.getppid()}, 1):
+    try:
+        os.kill(process, 0)
+        print("reached", process)
+    except OSError:
+        pass
+"""
+    assert output(probe) == ""
+
+
+def test_without_a_box_nothing_runs_unless_told(monkeypatch):
+    for kind in ("bubblewrap", "namespaces"):
+        monkeypatch.setitem(sandbox.TOOLS, kind, ("no-such-tool",))
+    monkeypatch.delenv("LADDER_UNSANDBOXED", raising=False)
+    try:
+        sandbox.isolation.cache_clear()
+        with pytest.raises(Refused, match=r"no sandbox .* install bubblewrap"):
+            run_python("print(1)")
+        monkeypatch.setenv("LADDER_UNSANDBOXED", "1")
+        with pytest.raises(Refused, match="LADDER_UNSANDBOXED=yes"):
+            run_python("print(1)")
+        monkeypatch.setenv("LADDER_UNSANDBOXED", "yes")
+        assert sandbox.isolation() == "none"
+        assert run_python("print(1)").ok
+        assert run_python("import time; time.sleep(20)", seconds=1).kind == "timeout"
+    finally:
+        sandbox.isolation.cache_clear()

@@ -1,0 +1,81 @@
+import json
+
+import pytest
+
+from conftest import assistant, user
+from ladder.models import load
+from ladder.rows import read_rows, write_rows
+from ladder.run import Refused
+from stages import accuracy, reference
+
+PAIRS = [
+    {"id": str(n), "prompt": user(f"Say {n}."), "chosen": assistant(f"{n}!"), "rejected": assistant(f"{n} or so")}
+    for n in range(4)
+]
+
+
+@pytest.fixture
+def referenced(tmp_path, base):
+    write_rows(tmp_path / "pairs.jsonl", PAIRS)
+    params = reference.Params(model="base", data="preferences/chat")
+    reference.main(params, tmp_path / "pairs.jsonl", base, base, tmp_path / "reference.jsonl")
+    return read_rows(tmp_path / "reference.jsonl")
+
+
+def score(tmp_path, base, rows):
+    write_rows(tmp_path / "heldout.jsonl", rows)
+    outputs = [tmp_path / "scores.jsonl", tmp_path / "metrics.json"]
+    accuracy.main(accuracy.Params(data="reference/heldout"), tmp_path / "heldout.jsonl", base, base, *outputs)
+    return read_rows(outputs[0]), json.loads(outputs[1].read_text())
+
+
+def test_the_reference_has_no_relative_margin(tmp_path, base, referenced):
+    scores, metrics = score(tmp_path, base, referenced)
+    assert not any("relative_margin" in row for row in scores)
+    assert metrics.keys() == {"normalised_accuracy", "normalised_margin", "interval", "made_by"}
+    tokenizer = load(base, base).tokenizer
+    for row, pair, found in zip(referenced, PAIRS, scores, strict=True):
+        chosen, rejected = (len(tokenizer(pair[name][0]["content"]).input_ids) + 1 for name in ("chosen", "rejected"))
+        assert (found["chosen_tokens"], found["rejected_tokens"]) == (chosen, rejected)
+        assert found["chosen_logp"] == pytest.approx(row["ref_chosen_logps"], abs=1e-4)
+        margin = row["ref_chosen_logps"] / chosen - row["ref_rejected_logps"] / rejected
+        assert found["normalised_margin"] == pytest.approx(margin, abs=1e-4)
+
+
+def test_relative_accuracy_counts_the_pairs_that_moved_the_right_way(tmp_path, base, referenced):
+    # another reference, which liked the chosen answers less by 2, 2, 2 and more by 1
+    moved = [
+        {**row, "reference": "0" * 64, "ref_chosen_logps": row["ref_chosen_logps"] - shift}
+        for row, shift in zip(referenced, (2, 2, 2, -1), strict=True)
+    ]
+    scores, metrics = score(tmp_path, base, moved)
+    assert [row["relative_margin"] for row in scores] == pytest.approx([2, 2, 2, -1], abs=1e-4)
+    assert metrics["relative_accuracy"] == 75
+    assert metrics["relative_margin"] == pytest.approx(5 / 4, abs=1e-3)
+    interval = metrics["interval"]
+    assert 0 <= interval["relative_accuracy_low"] < 75 < interval["relative_accuracy_high"] <= 100
+    assert (metrics["made_by"]["pairs"], metrics["made_by"]["rung"]) == (4, "base")
+
+
+def test_ties_count_half_and_pairs_of_one_prompt_are_resampled_together(tmp_path):
+    scored = [{"id": name, "normalised_margin": margin} for name, margin in zip("aaab", (1, 2, 0, -1), strict=True)]
+    means, interval = accuracy.summary(scored, tmp_path)
+    assert means == {"normalised_accuracy": 62.5, "normalised_margin": 0.5}
+    # a quarter of all draws of two prompts is a alone (2.5 of 3, margin 1), a quarter b alone
+    assert (interval["normalised_accuracy_low"], interval["normalised_accuracy_high"]) == (0, 83.3333)
+    assert (interval["normalised_margin_low"], interval["normalised_margin_high"]) == (-1, 1)
+
+
+def test_what_it_cannot_score_is_refused(tmp_path, base, referenced):
+    with pytest.raises(Refused, match="heldout.jsonl: row 1: expected 'ref_chosen_logps'"):
+        score(tmp_path, base, PAIRS)
+    with pytest.raises(Refused, match="heldout.jsonl: row 2: expected 'id'"):
+        score(tmp_path, base, [referenced[0], {**referenced[1], "id": None}])
+
+
+def test_one_pair_is_scored(tmp_path, base, referenced):
+    scores, metrics = score(tmp_path, base, referenced[:1])
+    assert metrics["normalised_margin"] == pytest.approx(scores[0]["normalised_margin"], abs=1e-4)
+    # Wilson 1927 for 0 or 1 of 1: z^2 / (1 + z^2) wide
+    width = metrics["interval"]["normalised_accuracy_high"] - metrics["interval"]["normalised_accuracy_low"]
+    assert width == pytest.approx(100 * 1.959964**2 / (1 + 1.959964**2), abs=1e-3)

@@ -1,0 +1,201 @@
+import hashlib
+import json
+import math
+import string
+
+import pytest
+import torch
+from datasets import Dataset
+from trl import GRPOConfig
+
+from conftest import pico_model, pico_tokenizer, user
+from ladder import rewards
+from ladder.models import load, read_rung
+from ladder.rows import read_rows, write_rows
+from ladder.run import Refused
+from stages import grpo
+
+CHECKS = [{"kind": "letter_at_least", "letter": letter, "n": 1} for letter in string.ascii_lowercase]
+TRAINER = {
+    "max_steps": 1,
+    "per_device_train_batch_size": 16,
+    "num_generations": 8,
+    "max_completion_length": 16,
+    "learning_rate": 1e-2,
+    "lr_scheduler_type": "constant",
+    "bf16": False,
+}
+
+
+def alphabet(count=8):
+    """The reward is the share of the alphabet that the answer has in it."""
+    return [{"id": str(n), "split": "train", "prompt": user(f"Say {n}."), "checks": CHECKS} for n in range(count)]
+
+
+def climbed(tmp_path, parent, base, *, stage=grpo, lora=None, rows=None, reward=None, reward_model="base", **trainer):
+    write_rows(tmp_path / "prompts.jsonl", rows or alphabet())
+    params = stage.Params(
+        parent="base",
+        data="prompts",
+        split=None,
+        lora=lora,
+        rewards=[reward or {"checks": {"weight": 1.0}}],
+        reward_model=reward_model,
+        trainer={**TRAINER, **trainer},
+    )
+    name = stage.__name__.rsplit(".", 1)[1]
+    outputs = [tmp_path / f"models/{name}/a", tmp_path / "a.jsonl", tmp_path / "a.json", tmp_path / "a.tsv"]
+    stage.main(params, parent, base, tmp_path / "prompts.jsonl", base, *outputs)
+    header, *points = (line.split("\t") for line in outputs[3].read_text().splitlines())
+    curve = [dict(zip(header, map(float, point), strict=True)) for point in points]
+    return outputs[0], read_rows(outputs[1]), curve
+
+
+def gain(curve, answers):
+    """How much more reward the last four steps have than the first four, in standard errors."""
+
+    def mean_and_error(points):
+        mean = sum(point["reward"] for point in points) / len(points)
+        return mean, sum(point["reward_std"] ** 2 for point in points) / len(points) ** 2 / answers
+
+    (first, before), (last, after) = mean_and_error(curve[:4]), mean_and_error(curve[-4:])
+    return (last - first) / math.sqrt(before + after)
+
+
+def test_it_learns(tmp_path, base):
+    directory, samples, curve = climbed(tmp_path, base, base, per_device_train_batch_size=32, max_steps=20)
+    assert gain(curve, 32) > 5
+    assert curve[-1]["reward"] > 2 * curve[0]["reward"]
+    rung = read_rung(directory)
+    assert (rung.method, rung.kind, rung.parents) == ("grpo", "complete", {"base": read_rung(base).identity})
+    assert {row["step"] for row in samples} == {0, 10}
+    assert json.loads((tmp_path / "a.json").read_text())["reward"] > 2 * curve[0]["reward"]
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "scale", "normal"),
+    [
+        ("dapo", "group", "tokens"),
+        ("dr_grpo", "none", "constant"),
+        ("bnpo", "batch", "tokens"),
+        ("grpo", "group", None),
+    ],
+)
+def test_the_first_loss_is_the_advantages(tmp_path, base, loss_type, scale, normal):
+    # while pi is pi_old the loss of a token is -A; what is left is how advantages are scaled and tokens averaged
+    _, samples, curve = climbed(
+        tmp_path, base, base, loss_type=loss_type, scale_rewards=scale, max_completion_length=160
+    )
+    reward = torch.tensor([row["rewards"]["checks"] for row in samples]).view(2, 8)
+    tokens = torch.tensor([row["tokens"] for row in samples]).view(2, 8)
+    assert len(tokens.unique()) > 1
+    spread = {"group": reward.std(1, keepdim=True) + 1e-4, "batch": reward.std() + 1e-4, "none": torch.tensor(1.0)}
+    advantage = (reward - reward.mean(1, keepdim=True)) / spread[scale]
+    total = -(advantage * tokens).sum()
+    expected = {"tokens": total / tokens.sum(), "constant": total / (16 * 160), None: torch.tensor(0.0)}[normal]
+    assert curve[0]["loss"] == pytest.approx(expected.item(), abs=2e-5)
+    assert normal is None or abs(curve[0]["loss"]) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "expected"),
+    [
+        # tokens' losses 1.5 | -1.2, -0.5, -0.5 (see below): the mean of the answers' means, of all tokens, over 2 x 10
+        ("grpo", (1.5 - (1.2 + 0.5 + 0.5) / 3) / 2),
+        ("dapo", (1.5 - 2.2) / 4),
+        ("dr_grpo", (1.5 - 2.2) / 20),
+    ],
+)
+def test_the_loss_is_clipped_as_equation_3_says(tmp_path, loss_type, expected):
+    tokenizer = pico_tokenizer()
+    model = pico_model(tokenizer).eval()
+    config = GRPOConfig(
+        output_dir=str(tmp_path),
+        report_to="none",
+        bf16=False,
+        use_cpu=True,
+        loss_type=loss_type,
+        max_completion_length=10,
+        epsilon=0.2,
+    )
+    prompt = Dataset.from_list([{"prompt": user("Say."), "row": "{}"}])
+    trainer = grpo.SlotTrainer(model, [lambda **_: []], config, prompt, processing_class=tokenizer)
+    ids = torch.tensor([[7, 8, 9], [7, 8, 9]])
+    said, mask = torch.tensor([[40, 0, 0], [50, 60, 70]]), torch.tensor([[1, 0, 0], [1, 1, 1]])
+    with torch.no_grad():
+        logits = model(torch.cat([ids, said], 1), attention_mask=torch.cat([torch.ones_like(ids), mask], 1)).logits
+        logps = logits[:, 2:-1].log_softmax(-1).gather(-1, said[..., None])[..., 0]
+        # A = -1: rho 1.5 costs its 1.5 unclipped. A = +1: rho 1.5 is clipped to 1.2, and rho 0.5 is not clipped
+        rho = torch.tensor([[1.5, 1, 1], [1.5, 0.5, 0.5]])
+        inputs = {
+            "prompt_ids": ids,
+            "prompt_mask": torch.ones_like(ids),
+            "completion_ids": said,
+            "completion_mask": mask,
+            "advantages": torch.tensor([-1.0, 1.0]),
+            "old_per_token_logps": logps - rho.log(),
+            "num_items_in_batch": mask.sum(),
+        }
+        assert trainer.compute_loss(model, inputs).item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_reference_is_the_parent(tmp_path, base):
+    parent, _, first = climbed(tmp_path / "1", base, base, lora={"r": 4}, max_steps=3)
+    assert "kl" not in first[0]
+    for name, lora, kind in (("on", "continue", "adapter"), ("new", {"r": 2}, "complete"), ("all", None, "complete")):
+        directory, _, curve = climbed(tmp_path / name, parent, base, lora=lora, beta=0.1, max_steps=2)
+        assert abs(curve[0]["kl"]) < 1e-5 < curve[-1]["kl"]
+        rung = read_rung(directory)
+        assert (rung.kind, rung.parents) == (kind, {"grpo/a": read_rung(parent).identity})
+        load(directory, base)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_training_goes_on_to_the_same_rung(tmp_path, base, monkeypatch, capsys):
+    # 4 prompts in groups of 8, 16 answers at once, two passes over them: an epoch has 4 steps, a generation 2
+    recipe = {"num_iterations": 2, "max_steps": 8, "beta": 0.1, "logging_steps": 1}
+    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
+    monkeypatch.setenv("LADDER_SAVE_SECONDS", "0")
+    whole = climbed(tmp_path / "whole", base, base, lora={"r": 2}, rows=alphabet(4), **recipe)
+    calls = []
+
+    def dies(given, **parameters):
+        calls.append(given)
+        if len(calls) == 4:  # in the second epoch, after 6 steps
+            raise Killed
+        return rewards.checks(given, **parameters)
+
+    with monkeypatch.context() as context, pytest.raises(Killed):
+        context.setitem(rewards.KINDS, "checks", dies)
+        climbed(tmp_path / "killed", base, base, lora={"r": 2}, rows=alphabet(4), **recipe)
+    assert not (tmp_path / "killed/models").exists()
+    capsys.readouterr()
+    resumed = climbed(tmp_path / "killed", base, base, lora={"r": 2}, rows=alphabet(4), **recipe)
+    assert "resuming at step 6 of 8" in capsys.readouterr().out
+    weights = [
+        hashlib.sha256((made[0] / "adapter_model.safetensors").read_bytes()).digest() for made in (whole, resumed)
+    ]
+    assert weights[0] == weights[1]
+    assert read_rung(whole[0]).identity == read_rung(resumed[0]).identity
+    assert whole[1] == resumed[1]
+    timed = ("seconds", "step_time", "tokens_per_second")
+    curves = [
+        str([{k: v for k, v in point.items() if k not in timed} for point in made[2]]) for made in (whole, resumed)
+    ]
+    assert curves[0] == curves[1]
+
+
+def test_mistakes_are_told(tmp_path, base):
+    with pytest.raises(Refused, match="base: a language model, expected a reward model"):
+        climbed(tmp_path, base, base, reward={"model": {"weight": 1.0}})
+    with pytest.raises(Refused, match="trainer.top_p: expected 1.0"):
+        climbed(tmp_path, base, base, top_p=0.9)
+    with pytest.raises(Refused, match="prompts.jsonl: row 1: the reward `checks` needs a row's checks"):
+        climbed(tmp_path, base, base, rows=[{"prompt": user("Say.")}])
+    with pytest.raises(Refused, match="1 rows to train on, and one step takes 2"):
+        climbed(tmp_path, base, base, rows=alphabet(1))
+    with pytest.raises(Refused, match="GRPOConfig: .*divisible by num_generations"):
+        climbed(tmp_path, base, base, num_generations=5)

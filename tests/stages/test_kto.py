@@ -1,0 +1,121 @@
+import csv
+import json
+import math
+
+import pytest
+
+from conftest import assistant, user
+from ladder.models import read_rung
+from ladder.rows import read_rows, write_rows
+from ladder.run import Refused
+from stages import kto, reference
+
+TRAINER = {
+    "beta": 0.5,
+    "max_steps": 1,
+    "per_device_train_batch_size": 8,
+    "learning_rate": 1e-2,
+    "bf16": False,
+    "max_length": 64,
+}
+PAIRS = [
+    {"id": str(n), "prompt": user(f"Say {n}."), "chosen": assistant(f"{n}!"), "rejected": assistant(f"{n} or so")}
+    for n in range(4)
+]
+
+
+@pytest.fixture
+def referenced(tmp_path, base):
+    write_rows(tmp_path / "pairs.jsonl", PAIRS)
+    params = reference.Params(model="base", data="preferences/chat")
+    reference.main(params, tmp_path / "pairs.jsonl", base, base, tmp_path / "reference.jsonl")
+    return read_rows(tmp_path / "reference.jsonl")
+
+
+def climb(tmp_path, base, rows, *, lora=None, **changed):
+    write_rows(tmp_path / "rows.jsonl", rows)
+    params = kto.Params(parent="base", data="reference/chat", lora=lora, trainer={**TRAINER, **changed})
+    outputs = [tmp_path / "models/kto/chat", tmp_path / "chat.json", tmp_path / "chat.tsv"]
+    kto.main(params, base, base, tmp_path / "rows.jsonl", *outputs)
+    return list(csv.DictReader(outputs[2].open(), delimiter="\t"))
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def test_the_loss_is_ethayarajhs_equation_8(tmp_path, base, referenced):
+    # a reference that finds each chosen answer e^-2 and each rejected one e^1 times as likely; z0 is 0 at the start
+    moved = [
+        {**row, "ref_chosen_logps": row["ref_chosen_logps"] - 2, "ref_rejected_logps": row["ref_rejected_logps"] + 1}
+        for row in referenced
+    ]
+    (point,) = climb(tmp_path, base, moved, lora={"r": 2}, desirable_weight=1.5)
+    expected = (1.5 * (1 - sigmoid(0.5 * 2)) + (1 - sigmoid(0.5 * 1))) / 2
+    assert float(point["loss"]) == pytest.approx(expected, abs=2e-3)
+    assert float(point["kl"]) == pytest.approx(0, abs=2e-2)
+    assert float(point["rewards/margins"]) == pytest.approx(0.5 * 3, abs=5e-3)
+
+
+def test_it_learns_and_says_how_far_it_drifted(tmp_path, base, referenced):
+    points = climb(
+        tmp_path, base, referenced, lora={"r": 4}, max_steps=8, lr_scheduler_type="constant", learning_rate=3e-2
+    )
+    assert float(points[0]["loss"]) == pytest.approx(0.5, abs=2e-3)
+    assert float(points[-1]["loss"]) < 0.49
+    rung, metrics = read_rung(tmp_path / "models/kto/chat"), json.loads((tmp_path / "chat.json").read_text())
+    assert (rung.method, rung.kind, rung.parents) == ("kto", "adapter", {"base": read_rung(base).identity})
+    assert sorted(path.name for path in (tmp_path / "models/kto/chat").glob("*.safetensors")) == [
+        "adapter_model.safetensors"
+    ]
+    assert {"loss", "margin", "kl", "pairs", "too_long"} <= metrics.keys()
+
+
+def test_all_weights_and_a_loss_without_z0(tmp_path, base, referenced):
+    (point,) = climb(tmp_path, base, referenced, loss_type="apo_zero_unpaired")
+    assert float(point["loss"]) == pytest.approx(0.5, abs=5e-3)
+    assert read_rung(tmp_path / "models/kto/chat").kind == "complete"
+
+
+def tokenised(number, prompt):
+    return {
+        "prompt_ids": prompt,
+        "chosen_ids": [number, 1],
+        "rejected_ids": [number, 2],
+        "ref_chosen_logps": -1.0 * number,
+        "ref_rejected_logps": -2.0 * number,
+    }
+
+
+def test_each_answer_is_one_row_and_good_and_bad_alternate():
+    rows = kto.unpaired([tokenised(n, [n]) for n in range(5)], seed=3)
+    assert [row["label"] for row in rows] == [True, False] * 5
+    expected = {(n, good): (-1.0 if good else -2.0) * n for n in range(5) for good in (True, False)}
+    assert {(row["completion_ids"][0], row["label"]): row["ref_logps"] for row in rows} == expected
+    assert all(good["prompt_ids"] != bad["prompt_ids"] for good, bad in zip(rows[::2], rows[1::2], strict=True))
+
+
+def test_the_answer_that_z0_is_measured_on_is_anothers():
+    rows = [
+        {"prompt_ids": prompt, "completion_ids": answer}
+        for prompt, answer in (([7], [1]), ([7], [2]), ([8], [3, 3]), ([8, 8], [4]))
+    ]
+    assert kto.mismatched(rows, None) == [[4], [4], [2], [3, 3]]
+    assert kto.mismatched(rows, 3) == [[4], [4], [2], [3]]
+    with pytest.raises(Refused, match="pairs of two prompts at least"):
+        kto.mismatched(rows[:2], None)
+
+
+@pytest.mark.parametrize(
+    ("row", "changed", "sentence"),
+    [
+        ({"reference": "0" * 64}, {}, "rows.jsonl: row 2: made with another model than base as it is now"),
+        ({"ref_chosen_logps": None}, {}, "rows.jsonl: row 2: expected 'ref_chosen_logps' of type float, got None"),
+        ({}, {"per_device_train_batch_size": 1}, "per_device_train_batch_size: expected 2 or more"),
+        ({}, {"max_length": 5}, "none of 4 pairs fits max_length 5"),
+    ],
+)
+def test_what_it_cannot_learn_from_is_refused(tmp_path, base, referenced, row, changed, sentence):
+    rows = [referenced[0], {**referenced[1], **row}, *referenced[2:]]
+    with pytest.raises(Refused, match=sentence):
+        climb(tmp_path, base, rows, **changed)
