@@ -72,9 +72,7 @@ def climb(parent: Path, base: Path, lora: Adapter, *, seed: int, quantization: Q
     if quantization is not None:
         return Climb(_on_quantized(parent, base, lora, quantization), rung, ground)
     if lora == "continue":
-        going_on = load(parent, base, trainable=True)
-        factor_dora(going_on.model, new=False)
-        return Climb(going_on, rung, ground)
+        return Climb(load(parent, base, trainable=True), rung, ground)
     whole = load_complete(parent, base, dtype=torch.float32 if lora is None else torch.bfloat16)
     if lora is None:
         whole.model.requires_grad_(True)

@@ -193,7 +193,6 @@ class Keeper(TrainerCallback):
         self.every = every
         self.seconds = seconds
         self.saved = time.monotonic()
-        self.resumed = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **rest: Any) -> None:
         self.saved = time.monotonic()
