@@ -1,5 +1,6 @@
-"""python -m ladder check | prune | declare | table | picture | recipe FILE"""
+"""python -m ladder check | prune | declare | table | picture | recipe FILE | score … | bench …"""
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ USAGE = """usage: python -m ladder COMMAND
   declare      write into dvc.yaml the files that each stage imports
   table        print the table of rungs
   picture      print the graph and the stages for the README
-  recipe FILE  write the values of a recipe into params.yaml"""
+  recipe FILE  write the values of a recipe into params.yaml
+  score        score answers to a benchmark that were made elsewhere
+  bench        let a model answer a benchmark, and score it"""
 
 
 def recipe(path: Path) -> list[str]:
@@ -84,6 +87,15 @@ def main(arguments: list[str]) -> None:
                 print(picture())
             case ["recipe", path]:
                 print("\n".join(recipe(Path(path))) or f"{PARAMS} has these values already")
+            case ["score", *options]:
+                from ladder.scoring import score
+
+                score(options)
+            case ["bench", *options]:
+                logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # of a missing 4-bit kernel, at every import
+                from ladder.bench import bench
+
+                bench(options)
             case _:
                 sys.exit(USAGE)
     except Refused as refusal:

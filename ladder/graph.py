@@ -21,7 +21,7 @@ LOCK = Path("dvc.lock")
 
 def check() -> list[str]:
     """Every fault of params.yaml and the graph, a sentence each; empty when the ladder may climb."""
-    return [*_section_faults(), *(_graph_faults())]
+    return [*_section_faults(), *entry_faults(), *_graph_faults()]
 
 
 def _section_faults() -> Iterable[str]:
@@ -40,6 +40,18 @@ def _section_faults() -> Iterable[str]:
                     fit(importlib.import_module(f"stages.{stage}").Params, entry, f"{PARAMS}: {key}")
                 except Refused as refusal:
                     yield str(refusal)
+
+
+def entry_faults() -> Iterable[str]:
+    """Names in a list that a stage runs over, such as report.benchmarks, for which its section has no entry."""
+    params = read_params()
+    for stage, stanza in read_yaml(Path("dvc.yaml"))["stages"].items():
+        for name, over in stanza.get("matrix", {}).items():
+            *path, last = over.strip("${}").split(".")
+            if path and f"{stage}.${{item.{name}}}" in stanza["params"]:
+                for entry in params.get(path[0], {}).get(last) or []:
+                    if entry not in (params.get(stage) or {}):
+                        yield f"{PARAMS}: {path[0]}.{last} names {entry!r}, of which {stage} has no entry"
 
 
 def has_entries(stage: str, stanza: dict[str, Any]) -> bool:
@@ -138,7 +150,8 @@ def picture() -> str:
 
 
 def imported(module: Path) -> set[Path]:
-    """The files of this repository that a module imports, directly or through others, itself included."""
+    """The files of this repository that a module imports, directly or through others, itself included; where one is
+    imported by a name that is told at run time, all that it could be."""
     found: set[Path] = set()
     waiting = [module]
     while waiting:
@@ -148,7 +161,14 @@ def imported(module: Path) -> set[Path]:
         found.add(path)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             waiting += [file for name in _names(node) if (file := Path(*name.split(".")).with_suffix(".py")).is_file()]
+            waiting += _told(node)
     return found
+
+
+def listed(module: Path) -> list[Path]:
+    """Of what a stage imports, the files that its deps list by name, its own first. Of benchmarks/ an entry lists its
+    own alone, `benchmarks/${item.benchmark}.py`: an edit of one reruns no other's cells."""
+    return [module, *sorted(file for file in imported(module) - {module} if file.parts[0] != "benchmarks")]
 
 
 def declare() -> list[str]:
@@ -156,7 +176,7 @@ def declare() -> list[str]:
     that changed. A new stage lists its own module among its deps, and this adds the rest."""
     path = Path("dvc.yaml")
     lines: list[str] = []
-    listed: dict[str, set[Path]] = {}
+    written: dict[str, set[Path]] = {}
     stage = ""
     for line in path.read_text(encoding="utf-8").splitlines():
         if head := re.fullmatch(r"  (\w+):", line):
@@ -165,12 +185,12 @@ def declare() -> list[str]:
         if not code:
             lines.append(line)
             continue
-        if stage not in listed:
+        if stage not in written:
             module = Path("stages", f"{stage}.py")
-            lines += [f"{code[1]}{file}" for file in [module, *sorted(imported(module) - {module})]]
-        listed.setdefault(stage, set()).add(Path(code[2]))
+            lines += [f"{code[1]}{file}" for file in listed(module)]
+        written.setdefault(stage, set()).add(Path(code[2]))
     write_text(path, "\n".join(lines) + "\n")
-    return [stage for stage, files in listed.items() if files != imported(Path("stages", f"{stage}.py"))]
+    return [stage for stage, files in written.items() if files != set(listed(Path("stages", f"{stage}.py")))]
 
 
 def _names(node: ast.AST) -> list[str]:
@@ -178,4 +198,14 @@ def _names(node: ast.AST) -> list[str]:
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom) and node.module:
         return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return []
+
+
+def _told(node: ast.AST) -> list[Path]:
+    """All modules of a folder, for `import_module(f"folder.{name}")`."""
+    match node:
+        case ast.Call(
+            func=ast.Attribute(attr="import_module"), args=[ast.JoinedStr(values=[ast.Constant(str(prefix)), *_])]
+        ):
+            return sorted(Path(prefix.removesuffix(".")).glob("[!_]*.py"))
     return []

@@ -10,7 +10,7 @@ from html import escape
 from string import Template
 
 
-def page(*, title: str, note: str, standings: str, options: str, columns: str, questions: str) -> str:
+def page(*, title: str, note: str, standings: str, benchmarks: str, options: str, columns: str, questions: str) -> str:
     """The document. title and note are plain text; the rest is HTML, escaped by the caller."""
     policy = (
         f"default-src 'none'; style-src {_hash(STYLE)}; script-src {_hash(SCRIPT)}; base-uri 'none'; form-action 'none'"
@@ -22,6 +22,7 @@ def page(*, title: str, note: str, standings: str, options: str, columns: str, q
         style=STYLE,
         script=SCRIPT,
         standings=standings,
+        benchmarks=benchmarks,
         options=options,
         columns=columns,
         questions=questions,
@@ -80,6 +81,7 @@ pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; font: inherit; 
 section { display: flex; flex-direction: column; min-width: 0; padding: .7rem .8rem; border: 1px solid var(--line);
   border-radius: .5rem; background: var(--code); }
 section pre { max-height: 22rem; margin: .5rem 0; overflow-y: auto; scrollbar-width: thin; font-size: .92rem; }
+section pre + pre { border-top: 1px dashed var(--line); padding-top: .5rem; }
 section p { color: var(--quiet); font-style: italic; }
 h3 { display: flex; flex-wrap: wrap; gap: .4rem; align-items: center; margin: 0 0 .4rem; font-size: .95rem; }
 ul { display: flex; flex-wrap: wrap; gap: .1rem .9rem; margin: 0; padding: 0; list-style: none; font-size: .8rem; }
@@ -110,7 +112,8 @@ const has = (article, name, rung) => {
   return rung === "" ? numbers.length > 0 : numbers.includes(rung);
 };
 const shown = (article) => {
-  const { show, rung } = form.elements;
+  const { benchmark, show, rung } = form.elements;
+  if (article.dataset.benchmark !== benchmark.value) return false;
   const text = form.elements.text.value.trim().toLowerCase();
   if (text && !article.textContent.toLowerCase().includes(text)) return false;
   if (show.value === "none") return article.dataset.solved === "0";
@@ -118,13 +121,19 @@ const shown = (article) => {
   return show.value === "all" || has(article, show.value, rung.value);
 };
 const filter = () => {
+  const { benchmark } = form.elements;
   let count = 0;
+  let all = 0;
   for (const article of articles) {
     article.hidden = !shown(article);
     count += !article.hidden;
+    all += article.dataset.benchmark === benchmark.value;
+  }
+  for (const row of document.querySelectorAll("tbody tr")) {
+    row.hidden = row.dataset.benchmark !== benchmark.value;
   }
   form.elements.rung.disabled = ["all", "none", "every"].includes(form.elements.show.value);
-  document.querySelector("output").textContent = `${count} of ${articles.length} prompts`;
+  document.querySelector("output").textContent = `${count} of ${all} questions`;
 };
 const columns = (event) => {
   const number = event.target.dataset.column;
@@ -136,6 +145,7 @@ const columns = (event) => {
 form.addEventListener("input", columns);
 form.addEventListener("submit", (event) => event.preventDefault());
 form.hidden = false;
+form.elements.benchmark.closest("label").hidden = form.elements.benchmark.options.length < 2;
 filter();
 """
 
@@ -153,7 +163,7 @@ PAGE = Template("""<!DOCTYPE html>
 <main>
 <h1>$title</h1>
 <div class="scroll"><table>
-<thead><tr><th>Rung</th><th class="parent">Parent</th><th>Strict</th><th class="whisker">0 to 100</th>
+<thead><tr><th>Rung</th><th class="parent">Parent</th><th>Score</th><th class="whisker">from 0</th>
 <th>Against its parent</th></tr></thead>
 <tbody>
 $standings
@@ -161,8 +171,9 @@ $standings
 </table></div>
 <details><summary>How to read these numbers</summary><p>$note</p></details>
 <form hidden>
+<label>Benchmark <select name="benchmark">$benchmarks</select></label>
 <label>Show <select name="show">
-<option value="all">all prompts</option>
+<option value="all">all questions</option>
 <option value="changed">changed against parent</option>
 <option value="gained">gained against parent</option>
 <option value="lost">lost against parent</option>
@@ -174,8 +185,8 @@ $standings
 <fieldset aria-label="Rungs shown">$columns</fieldset>
 <output></output>
 </form>
-<p class="legend">✓ followed · ≈ followed only loosely (without first line, last line or asterisks) · ✗ not followed.
-Solved: every instruction followed.</p>
+<p class="legend">✓ passed · ≈ passed only loosely (without first line, last line or asterisks) · ✗ failed.
+Solved: it has all of the score. Gained and lost: solved now, or no longer; a higher or lower grade.</p>
 $questions
 </main>
 <script>$script</script>

@@ -3,7 +3,8 @@ directory that goes with it, no privileges, and limits on time, memory, processe
 
 Made by bubblewrap for a user, and straight from Linux's namespaces for root. The program itself never runs as root: it
 has a user number of its own, no capability, and cannot gain any (inside a chroot a nested user namespace is refused).
-The kernel is shared: for code that is hostile by intent take a virtual machine.
+Memory is bounded by process (16 of them a program), so a whole box is the first that the kernel ends when memory runs
+out. The kernel is shared: for code that is hostile by intent take a virtual machine.
 """
 
 import functools
@@ -11,10 +12,12 @@ import itertools
 import math
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,15 +28,18 @@ from ladder.run import Refused
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TOOLS = {
-    "bubblewrap": ("bwrap", "prlimit", "timeout"),
-    "namespaces": ("chroot", "mount", "prlimit", "setpriv", "timeout", "unshare"),
-    "none": ("prlimit", "timeout"),
+    "bubblewrap": ("bwrap", "choom", "prlimit", "timeout"),
+    "namespaces": ("choom", "chroot", "mount", "prlimit", "setpriv", "timeout", "unshare"),
+    "none": ("choom", "prlimit", "timeout"),
 }
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0"}  # a set's order is the same in every run
 PYTHON, PREFIX = os.path.realpath(sys.executable), os.path.realpath(sys.base_prefix)
 SYSTEM = ["/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", PREFIX]
 PROCESSES, OPEN_FILES = 16, 64
+WALL = 4  # seconds for a second of CPU time
 FILE_BYTES = 16 * 2**20  # of any one file, the program's output among them
-SCRATCH = "64m"
+SCRATCH_BYTES = 64 * 2**20
+DEVICES = [Path("/dev/null"), Path("/dev/zero"), Path("/dev/urandom")]
 PROGRAM_CHARACTERS = 2**18
 OUTPUT_CHARACTERS = 4000
 KILLED, CPU_TIME = {137, -9}, {152, -24}  # exit codes of SIGKILL and SIGXCPU, through a shell and without
@@ -42,31 +48,30 @@ KILLED, CPU_TIME = {137, -9}, {152, -24}  # exit codes of SIGKILL and SIGXCPU, t
 # no pass. (A program can still cheat tests that run inside it, by objects that equal everything for one.)
 DRIVER = """\
 import os, sys
-mark, program = sys.stdin.readline(), sys.stdin.read()
+mark, program, name = sys.stdin.readline(), sys.stdin.read(), sys.argv[1]
 print(mark, end="", flush=True)
-exec(compile(program, "program.py", "exec"), {"__name__": "__main__"})
+module = sys.modules[name] = type(sys)(name)
+sys.argv[:] = ["program.py"]
+exec(compile(program, "program.py", "exec"), vars(module))
 sys.stdout.flush()
 os.write(1, mark.encode())
 """
 
 # Runs as root in namespaces of its own. /sys, which the program does without, is where the box's root is mounted.
-# The shell stays: it is the first process of the namespace, and with it all others die.
+# The shell stays: it is the first process of the namespace, and with it all others die. One call makes all the mounts,
+# since starting a program costs more than what it does here.
 BOX = """\
 set -e
-user=$1 seconds=$2 scratch=$3; shift 3
+user=$1 seconds=$2; shift 2
 mount -t tmpfs -o size=1m,mode=755,nosuid,nodev box /sys
 cd /sys
-while [ "$1" != -- ]; do
-    if [ -d "$1" ]; then mkdir -p ".$1"; elif [ -e "$1" ]; then mkdir -p ".${1%/*}"; touch ".$1"; fi
-    if [ -e "$1" ]; then mount --bind -o ro,nosuid,nodev "$1" ".$1"; fi
-    shift
-done
-shift
-mkdir dev tmp
-for device in null zero urandom; do touch dev/$device; mount --bind /dev/$device dev/$device; done
-mount -t tmpfs -o size="$scratch",mode=1777,nosuid,nodev scratch tmp
+mkdir -p {folders}
+for file in {files}; do : > "$file"; done
+for link in {links}; do cp -P "/$link" "$link"; done
+printf %s {table} > tmp/table
+mount --all --fstab tmp/table
 mount -o remount,ro .
-chroot . env -i -C /tmp PATH=/usr/bin:/bin timeout -s KILL "$seconds" setpriv --reuid="$user" --regid="$user" \\
+chroot . env -i -C /tmp {environment} timeout -s KILL "$seconds" setpriv --reuid="$user" --regid="$user" \\
     --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all "$@"
 """
 
@@ -77,42 +82,63 @@ _slots = itertools.count()
 @dataclass(frozen=True)
 class Outcome:
     """How a program ended: `passed` ran to its end, `failed` raised or left early, `timeout` was stopped, `refused`
-    never ran; and the end of what it printed."""
+    was too long to be run; and the end of what it printed."""
 
     ok: bool
     kind: Kind
     output: str
 
 
-def run_python(program: str, *, seconds: float = 10.0, memory_mb: int = 1024) -> Outcome:
+def run_python(program: str, *, seconds: float = 10.0, memory_mb: int = 1024, name: str = "__main__") -> Outcome:
     """Run a Python program (standard library only) in the box.
 
-    `seconds` bounds its wall and CPU time, `memory_mb` the address space of each of its processes.
-    Errors: Refused where no box can be made, unless LADDER_UNSANDBOXED is `yes`.
+    `seconds` bounds the CPU time of each of its processes, and four times that its wall time: a verdict must not hang
+    on how busy the machine is. `memory_mb` bounds the address space of each process. `name` is its `__name__`, by
+    which it can tell whether it is run as a script.
+    Errors: Refused where no box can be made, unless LADDER_UNSANDBOXED is `yes`; and where one cannot be started.
     """
-    kind = isolation()
+    isolation()
     if len(program) > PROGRAM_CHARACTERS:
         return Outcome(False, "refused", f"a program of {len(program)} characters; at most {PROGRAM_CHARACTERS}")
+    # A box that is killed before any limit of its own: memory ran out on the machine (the kernel ends boxes first), or
+    # the program killed itself. Only the second happens again.
+    started, early, outcome = _attempt(program, seconds, memory_mb, name)
+    if early or not started:
+        started, early, outcome = _attempt(program, seconds, memory_mb, name)
+    if not started:
+        raise Refused(f"the sandbox did not start a program, twice: {outcome.output or 'it was killed'}")
+    return outcome
+
+
+def _attempt(program: str, seconds: float, memory_mb: int, name: str) -> tuple[bool, bool, Outcome]:
+    """(whether it began, whether it was killed before its time, how it ended)."""
     mark = secrets.token_hex(16)
     text = f"{mark}\n{program}".encode("utf-8", "surrogatepass")
-    command = _command(kind, seconds, memory_mb)
+    command = _command(isolation(), seconds, memory_mb, name)
     with tempfile.TemporaryFile() as output:
-        code = _run(command, text, output, seconds + 10)  # the box keeps the time itself; this is the outer limit
+        begun = time.monotonic()
+        code = _run(command, text, output, WALL * seconds + 10)  # the box keeps the time; this is the outer limit
+        early = code in KILLED and time.monotonic() - begun < seconds
         size = output.seek(0, os.SEEK_END)
         output.seek(0)
         started = output.readline(len(mark) + 1).decode("utf-8", "replace") == f"{mark}\n"
         output.seek(max(output.tell(), size - 4 * OUTPUT_CHARACTERS))
         said = output.read().decode("utf-8", "replace")
-    return _outcome(code, said, f"{mark}\n", started)
+    return started, early, _outcome(code, said, f"{mark}\n")
 
 
 def run_many(
-    programs: Iterable[str], *, seconds: float = 10.0, memory_mb: int = 1024, workers: int | None = None
+    programs: Iterable[str],
+    *,
+    seconds: float = 10.0,
+    memory_mb: int = 1024,
+    name: str = "__main__",
+    workers: int | None = None,
 ) -> list[Outcome]:
     """Run programs side by side (`workers`; by default one a core), each in a box of its own, in their order."""
 
     def one(program: str) -> Outcome:
-        return run_python(program, seconds=seconds, memory_mb=memory_mb)
+        return run_python(program, seconds=seconds, memory_mb=memory_mb, name=name)
 
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         return list(pool.map(one, programs))
@@ -140,7 +166,7 @@ def _boxes(kind: str) -> bool:
     if not all(shutil.which(tool, path=PATH) for tool in TOOLS[kind]):
         return False
     with tempfile.TemporaryFile() as output:
-        code = _run(_command(kind, 10, 512), b"mark\n", output, 20)
+        code = _run(_command(kind, 10, 512, "__main__"), b"mark\n", output, 20)
         output.seek(0)
         return code == 0 and output.read() == b"mark\nmark\n"
 
@@ -156,41 +182,72 @@ def _run(command: list[str], text: bytes, output: IO[bytes], seconds: float) -> 
     return done.returncode
 
 
-def _command(kind: str, seconds: float, memory_mb: int) -> list[str]:
+def _command(kind: str, seconds: float, memory_mb: int, name: str) -> list[str]:
+    first = ["choom", "-n", "1000", "--"]
     limits = ["prlimit", f"--as={memory_mb * 2**20}", f"--fsize={FILE_BYTES}", f"--nofile={OPEN_FILES}", "--core=0"]
     limits += [f"--cpu={math.ceil(seconds)}:{math.ceil(seconds) + 1}"]
-    python = [PYTHON, "-I", "-X", "utf8", "-c", DRIVER]
-    timed = ["timeout", "-s", "KILL", str(seconds)]
+    # -S: site-packages would make a program pass on one machine and fail on another.
+    python = [PYTHON, "-s", "-P", "-S", "-X", "utf8", "-c", DRIVER, name]
+    timed = ["timeout", "-s", "KILL", str(WALL * seconds)]
     if kind == "none":
-        return [*timed, *limits, "env", "-i", *python]
+        return [*first, *timed, *limits, "env", "-i", *_assignments(), *python]
     if kind == "bubblewrap":
-        return [*_bubblewrap(), *timed, *limits, f"--nproc={PROCESSES}", *python]
+        return [*first, *_bubblewrap(), *timed, *limits, f"--nproc={PROCESSES}", *python]
     # A user number of its own (of numbers that no system gives away), so that the process limit counts its box alone.
     user = 61184 + (os.getpid() + next(_slots)) % 4096
     unshare = ["unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child"]
-    box = ["sh", "-c", BOX, "box", str(user), str(seconds), SCRATCH, *SYSTEM, "--", *python]
-    return [*limits, f"--nproc={PROCESSES}", *unshare, *box]
+    box = ["sh", "-c", _box(), "box", str(user), str(WALL * seconds), *python]
+    return [*first, *limits, f"--nproc={PROCESSES}", *unshare, *box]
+
+
+def _assignments() -> list[str]:
+    return [f"{name}={value}" for name, value in ENVIRONMENT.items()]
+
+
+def _places() -> list[Path]:
+    """What of the system the box shows, each once."""
+    places = [Path(place) for place in SYSTEM if Path(place).exists()]
+    return [place for place in places if not any(other in place.parents for other in places)]
+
+
+@functools.cache
+def _box() -> str:
+    links = [place for place in _places() if place.is_symlink()]
+    bound = [place for place in _places() if place not in links]
+    files = [*DEVICES, *(place for place in bound if not place.is_dir())]
+    folders = [Path("/tmp"), *(place.parent for place in files), *(place for place in bound if place.is_dir())]
+    table = [f"{_field(place)} {_field(Path('/sys') / _inside(place))} none bind" for place in DEVICES]
+    table += [f"{_field(place)} {_field(Path('/sys') / _inside(place))} none bind,ro,nosuid,nodev" for place in bound]
+    table += [f"scratch /sys/tmp tmpfs size={SCRATCH_BYTES},mode=1777,nosuid,nodev"]
+    return BOX.format(
+        folders=shlex.join(map(_inside, folders)),
+        files=shlex.join(map(_inside, files)),
+        links=shlex.join(map(_inside, links)),
+        table=shlex.quote("".join(f"{line}\n" for line in table)),
+        environment=shlex.join(_assignments()),
+    )
+
+
+def _inside(place: Path) -> str:
+    return str(place.relative_to("/"))
+
+
+def _field(place: Path) -> str:
+    """A path as fstab(5) has it."""
+    return "".join(f"\\{ord(letter):03o}" if letter in " \t\n\\" else letter for letter in str(place))
 
 
 def _bubblewrap() -> list[str]:
-    binds = [part for place in SYSTEM if Path(place).exists() for part in ("--ro-bind", place, place)]
     alone = ["--unshare-all", "--unshare-user", "--disable-userns", "--uid", "65534", "--gid", "65534"]
-    ends = [
-        "--cap-drop",
-        "ALL",
-        "--new-session",
-        "--die-with-parent",
-        "--clearenv",
-        "--setenv",
-        "PATH",
-        "/usr/bin:/bin",
-    ]
-    return ["bwrap", *alone, *ends, *binds, "--dev", "/dev", "--tmpfs", "/tmp", "--chdir", "/tmp", "--remount-ro", "/"]
+    ends = ["--cap-drop", "ALL", "--new-session", "--die-with-parent", "--clearenv"]
+    variables = [part for name, value in ENVIRONMENT.items() for part in ("--setenv", name, value)]
+    binds = [part for place in map(str, _places()) for part in ("--ro-bind", place, place)]
+    binds += [part for device in map(str, DEVICES) for part in ("--dev-bind", device, device)]
+    scratch = ["--size", str(SCRATCH_BYTES), "--tmpfs", "/tmp", "--chdir", "/tmp", "--remount-ro", "/"]
+    return ["bwrap", *alone, *ends, *variables, *binds, *scratch]
 
 
-def _outcome(code: int, said: str, mark: str, started: bool) -> Outcome:
-    if not started:
-        return Outcome(False, "refused", said[-OUTPUT_CHARACTERS:])
+def _outcome(code: int, said: str, mark: str) -> Outcome:
     if code in KILLED | CPU_TIME:
         return Outcome(False, "timeout", said[-OUTPUT_CHARACTERS:])
     passed = code == 0 and said.endswith(mark)

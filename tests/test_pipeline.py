@@ -1,11 +1,13 @@
 """dvc.yaml read as data: every stage declares what it imports, reads and writes, and has its four parts."""
 
 import importlib
+import re
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 
-from ladder.graph import declare, has_entries, imported, picture
+from ladder.graph import declare, entry_faults, has_entries, imported, listed, picture
 from ladder.run import fit, read_params, read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -33,8 +35,14 @@ def test_a_stage_has_its_module_its_section_its_stanza_and_its_test():
 
 @pytest.mark.parametrize("stage", STANZAS)
 def test_declared_code_is_imported_code(stage):
-    declared = {path for path in paths(body(stage)["deps"]) if path.endswith(".py")}
-    assert declared == {str(path) for path in imported(Path(f"stages/{stage}.py"))}
+    module, declared = Path(f"stages/{stage}.py"), {path for path in paths(body(stage)["deps"]) if path.endswith(".py")}
+    own = {path for path in declared if path.startswith("benchmarks/")}
+    assert declared - own == {str(path) for path in listed(module)}
+    # Where any benchmark may be imported, an entry declares its own alone, so that an edit of one reruns no other's.
+    any_of_them = {path for path in imported(module) if path.parts[0] == "benchmarks"}
+    assert any_of_them in (set(), set(Path("benchmarks").glob("[!_]*.py")))
+    entry = "${item}" if "foreach" in STANZAS[stage] else "${item.benchmark}"
+    assert own == ({f"benchmarks/{entry}.py"} if any_of_them else set())
 
 
 @pytest.mark.parametrize("stage", STANZAS)
@@ -66,13 +74,32 @@ def test_a_section_fits_the_type_that_reads_it(stage):
         fit(kind, entry, name)
 
 
-def test_a_stage_tracks_its_own_section_alone():
-    for stage, stanza in STANZAS.items():
-        key = next(
-            (f"item.{name}" for name, over in stanza.get("matrix", {}).items() if over == f"${{{stage}}}"), "key"
-        )
-        assert body(stage)["params"] in ([stage], [f"{stage}.${{{key}}}"])
-        assert has_entries(stage, stanza) == ("foreach" in stanza or key != "key")
+def test_a_stage_tracks_its_own_section_or_an_entry_of_it_alone():
+    for stage in STANZAS:
+        (tracked,) = body(stage)["params"]
+        entry = re.fullmatch(rf"{stage}\.\$\{{(key|item\.\w+)\}}", tracked)
+        assert tracked == stage or entry
+        assert has_entries(stage, STANZAS[stage]) == bool(entry)
+
+
+def test_what_the_table_names_has_an_entry_in_each_section(tmp_path, monkeypatch):
+    for name in ("stages", "ladder", "benchmarks", "dvc.yaml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    text = Path("params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("  benchmarks: [", "  benchmarks: [nothing, "))
+    monkeypatch.chdir(tmp_path)
+    for stage in ("respond", "benchmark"):
+        assert f"params.yaml: report.benchmarks names 'nothing', of which {stage} has no entry" in list(entry_faults())
+
+
+def test_an_edit_of_a_benchmark_is_seen_by_its_own_cells_alone():
+    def users(path):
+        with Repo() as repo:
+            return {stage.addressing for stage in repo.index.stages if path in {dep.def_path for dep in stage.deps}}
+
+    cells = {f"benchmark@ifeval-{rung}" for rung in read_params()["report"]["rungs"]}
+    assert users("benchmarks/ifeval.py") == cells | {"questions@ifeval"}
+    assert "respond@ifeval-base" in users("data/questions/ifeval.jsonl")
 
 
 def test_the_recipes_fit_params(tmp_path, monkeypatch):
@@ -94,7 +121,7 @@ def test_the_readme_shows_the_graph_as_it_is():
 
 
 def test_declare_writes_what_a_stage_imports_and_nothing_else(tmp_path, monkeypatch):
-    for name in ("stages", "ladder"):
+    for name in ("stages", "ladder", "benchmarks"):
         (tmp_path / name).symlink_to(ROOT / name)
     whole = (ROOT / "dvc.yaml").read_text()
     (tmp_path / "dvc.yaml").write_text(whole.replace("    - ladder/statistics.py\n", "    - ladder/gguf.py\n"))

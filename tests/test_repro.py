@@ -24,7 +24,7 @@ BELOW_DPO = {
 }  # fmt: skip
 ABOVE_DPO = {
     "base", "task@ifeval", "punkt", "prompts", "generate@chat", "filter@chat", "student@small", "sft@chat",
-    "preferences@chat", "reference@chat", "respond@ifeval-base", "benchmark@ifeval-base",
+    "preferences@chat", "reference@chat", "questions@ifeval", "respond@ifeval-base", "benchmark@ifeval-base",
 }  # fmt: skip
 METHODS = {
     "sft", "dpo", "simpo", "orpo", "kto", "reward", "grpo", "rloo", "ppo", "distill", "features", "gkd", "merge",
@@ -81,7 +81,7 @@ class Ladder:
 @pytest.fixture(scope="module")
 def ladder(tmp_path_factory):
     root = tmp_path_factory.mktemp("ladder")
-    for name in ("stages", "ladder", "data/seeds", "data/templates"):
+    for name in ("stages", "ladder", "benchmarks", "data/seeds", "data/templates"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, root / name)
@@ -102,7 +102,8 @@ def ladder(tmp_path_factory):
 
     def small(params):
         params["base"].update(source="source/model", sha256=None, dtype="float32")
-        params["task"]["ifeval"].update(source="source/quiz.jsonl", sha256=None)
+        params["task"] = {"ifeval": {"source": "source/quiz.jsonl"}}
+        params["report"]["benchmarks"] = ["ifeval"]
         params["punkt"].update(source="source/punkt_tab.zip", sha256=None)
         for name in ("rank4", "rank64", "dora", "qlora", "full"):
             del params["sft"][name]
@@ -153,13 +154,22 @@ def test_a_param_of_dpo_touches_what_is_below_it_and_not_the_reference(climbed):
     assert {*climbed.repro("report"), "report"} == BELOW_DPO
 
 
+def test_an_edit_of_a_benchmark_scores_anew_and_generates_nothing(climbed):
+    cells = {f"benchmark@ifeval-{rung}" for rung in ("base", "dpo/chat", "distill/small")}
+    for name, ran in (("ifbench", set()), ("ifeval", cells | {"questions@ifeval"})):
+        path = climbed.root / f"benchmarks/{name}.py"
+        path.write_text(path.read_text() + "\n# read again\n")
+        assert set(climbed.repro("report")) == ran
+
+
 def test_one_row_of_data_touches_all_below_it_and_gives_the_same_bytes_when_taken_back(climbed):
     before = climbed.outputs()
     path = climbed.root / "data/seeds/constraints.yaml"
     text = path.read_text()
     line = next(line for line in text.splitlines() if line.startswith("    - ") and used(line, climbed.root))
     path.write_text(text.replace(line, line + " Thank you."))
-    untouched = {"base", "task@ifeval", "punkt", "student@small", "respond@ifeval-base", "benchmark@ifeval-base"}
+    untouched = {"base", "task@ifeval", "punkt", "student@small", "questions@ifeval"}
+    untouched |= {"respond@ifeval-base", "benchmark@ifeval-base"}
     assert set(climbed.repro("report")) == (ABOVE_DPO | BELOW_DPO) - untouched
     path.write_text(text)
     # Models and data come back from the run cache; the report reads the folder of metrics, timings and all.

@@ -129,3 +129,99 @@ def test_values_that_are_no_shares_get_the_plain_bootstrap() -> None:
     assert statistics.bootstrap(np.zeros(48)) == (0.0, 0.0)
     low, high = statistics.bootstrap(10 * PASSED, ASKED)
     assert (low, high) == pytest.approx([10 * bound for bound in statistics.interval(PASSED, ASKED)], abs=1e-12)
+
+
+def test_holm_is_statsmodels() -> None:
+    multitest = pytest.importorskip("statsmodels.stats.multitest", reason="needs statsmodels (extra dev)")
+    generator = np.random.default_rng(5)
+    for size in (1, 2, 7, 40):
+        for power in (1, 6):  # powers of uniform p: most of them small
+            p = (generator.random(size) ** power).tolist()
+            assert statistics.holm(p) == pytest.approx(multitest.multipletests(p, method="holm")[1].tolist(), abs=1e-15)
+    ties = [0.01, 0.01, 0.5, 1.0, 0.0]
+    assert statistics.holm(ties) == pytest.approx(multitest.multipletests(ties, method="holm")[1].tolist(), abs=1e-15)
+
+
+def test_holm_by_hand() -> None:
+    # Holm 1979: 4 * 0.01, 3 * 0.02, then 2 * 0.025 = 0.05 is raised to the one before, 0.06.
+    assert statistics.holm([0.025, 0.01, 0.4, 0.02]) == pytest.approx([0.06, 0.04, 0.4, 0.06])
+    assert statistics.holm([0.8, 0.6]) == [1.0, 1.0]
+    assert statistics.holm([]) == []
+    with pytest.raises(ValueError, match="probabilities"):
+        statistics.holm([0.1, float("nan")])
+
+
+def test_the_paired_interval_covers_what_it_says() -> None:
+    # 100 prompts, 700 times, of a population in which both pass 50%, only the first 8%, only the second 12%: +4%.
+    # Of 95% intervals 665 are expected to hold it; three standard deviations of the simulation are 17.
+    generator = np.random.default_rng(1)
+    held = 0
+    for draw in generator.random((700, 100)):
+        first, second = draw < 0.58, (draw < 0.5) | ((draw > 0.58) & (draw < 0.7))
+        found = statistics.paired(first.astype(float), second.astype(float), resamples=1_000)
+        held += found["low"] <= 0.04 <= found["high"]
+    assert 648 <= held <= 682
+
+
+def test_the_paired_interval_of_weighted_means_covers_what_it_says() -> None:
+    # As a judge grades them: 80 questions of one or two graded turns, unlike in the two models; the truth is -0.5.
+    generator = np.random.default_rng(2)
+    held = 0
+    for _ in range(600):
+        turns = generator.integers(1, 3, (2, 80)).astype(float)
+        ability = generator.normal(6, 2, 80)
+        grades = ability + generator.normal(0, 1, (2, 80)) + np.array([[0.5], [0.0]])
+        found = statistics.paired(turns[0] * grades[0], turns[1] * grades[1], turns[0], turns[1], resamples=1_000)
+        held += found["low"] <= -0.5 <= found["high"]
+    assert 554 <= held <= 586  # 570 expected, three standard deviations are 16
+
+
+def test_models_asked_otherwise_are_scipys_difference_of_ratios() -> None:
+    other = GENERATOR.integers(1, 4, 541).astype(float)
+    second = np.floor(np.random.default_rng(9).random(541) * (other + 1))
+    found = statistics.paired(PASSED, second, ASKED, other, resamples=2_000)
+    expected = stats.bootstrap(
+        (PASSED, ASKED, second, other),
+        lambda a, b, c, d, axis: c.sum(axis=axis) / d.sum(axis=axis) - a.sum(axis=axis) / b.sum(axis=axis),
+        paired=True,
+        method="percentile",
+        n_resamples=2_000,
+        rng=np.random.default_rng(0),
+    )
+    assert (found["low"], found["high"]) == pytest.approx(tuple(expected.confidence_interval), abs=1e-12)
+    assert found["difference"] == pytest.approx(second.sum() / other.sum() - PASSED.sum() / ASKED.sum())
+
+
+def test_swapping_what_was_asked_is_the_enumeration_of_all_swaps() -> None:
+    first, first_asked = np.array([0.0, 1, 0, 2, 1, 0, 1, 3]), np.array([2.0, 1, 1, 2, 1, 3, 2, 3])
+    second, second_asked = np.array([2.0, 1, 1, 1, 2, 1, 2, 1]), np.array([2.0, 2, 1, 1, 2, 1, 2, 2])
+
+    def difference(swap: tuple[bool, ...]) -> float:
+        passed, asked = np.where(swap, second, first), np.where(swap, second_asked, first_asked)
+        other, other_asked = np.where(swap, first, second), np.where(swap, first_asked, second_asked)
+        return abs(other.sum() / other_asked.sum() - passed.sum() / asked.sum())
+
+    observed = difference((False,) * 8)
+    exact = np.mean([difference(swap) >= observed - 1e-12 for swap in itertools.product((False, True), repeat=8)])
+    found = statistics.paired(first, second, first_asked, second_asked, resamples=40_000)["p"]
+    assert 0.05 < exact < 0.95
+    assert found == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 40_000))
+
+
+def test_prompts_that_a_ratio_does_not_ask_are_no_evidence() -> None:
+    asked = np.array([1.0] * 20 + [0.0] * 300)
+    assert statistics.interval(asked, asked) == statistics.wilson(20, 20)
+    assert statistics.interval(0 * asked, asked) == statistics.wilson(0, 20)
+    with pytest.raises(ValueError, match="no prompt was asked"):
+        statistics.ratio(np.zeros(3), np.zeros(3))
+
+
+def test_a_resample_that_asks_nothing_is_left_out() -> None:
+    # Three of 12 prompts are asked; of all resamples (9/12)^12 = 3% have none of them.
+    asked = np.array([1.0] * 3 + [0.0] * 9)
+    passed = np.array([1.0, 0, 0] + [0.0] * 9)
+    index = np.random.default_rng(0).integers(0, 12, (10_000, 12))
+    some = asked[index].sum(axis=1) > 0
+    assert 200 < (~some).sum() < 430
+    means = passed[index].sum(axis=1)[some] / asked[index].sum(axis=1)[some]
+    assert statistics.interval(passed, asked) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=1e-12)

@@ -10,137 +10,212 @@ from ladder.run import Refused
 from stages.report import Params, main
 
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)>\"' &amp;"
+SOLVED = {"name": "solved", "measures": ["solved"], "unit": "%", "better": "higher"}
+GRADE = {"name": "grade", "measures": ["grade"], "unit": "of 10", "better": "higher"}
 
 
-def write_rung(folder: Path, rung: str, solved: list[bool], ledger: Row, response: str = "text") -> None:
-    """A rung as the stages before leave it; prompts with one instruction each, so that all scores are one."""
+def write_rung(
+    folder: Path, rung: str, worth: list[float | None], ledger: Row, response: str = "text", name: str = "ifeval",
+    headline: Row = SOLVED, **columns: object,
+) -> None:  # fmt: skip
+    """A rung as stage `benchmark` leaves it: what each answer was worth, None where that is not known."""
     rows = [
-        {"key": key, "instruction_id_list": ["punctuation:no_comma"], "strict": [passed], "loose": [passed],
-         "prompt": f"prompt {key}", "response": response, "tokens": 1234, "finished": passed}
-        for key, passed in enumerate(solved)
+        {"key": str(key), "group": "all", "measures": {headline["name"]: [value or 0, value is not None]},
+         "prompt": f"prompt {key}", "follow_ups": [], "responses": [[response]], "tokens": [1234],
+         "finished": [bool(value)], **columns}
+        for key, value in enumerate(worth)
     ]  # fmt: skip
-    write_rows(folder / "data" / "ifeval" / f"{rung}.jsonl", rows)
-    score = round(100 * sum(solved) / len(solved), 2)
-    interval = {
-        f"mean_{kind}_{end}": score + by for kind in ("strict", "loose") for end, by in (("low", -5), ("high", 5))
-    }
-    made_by = {"rows": len(solved), "of": 541, "finished": score, "rung": ledger}
-    summary = {"mean_strict": score, "mean_loose": score, "interval": interval, "made_by": made_by}
-    write_json(folder / "metrics" / "ifeval" / f"{rung}.json", summary)
+    write_rows(folder / "scored" / name / f"{rung}.jsonl", rows)
+    known = [value for value in worth if value is not None]
+    score = round((100 if headline is SOLVED else 1) * sum(known) / len(known), 2)
+    interval = {f"{headline['name']}_low": score - 5, f"{headline['name']}_high": score + 5}
+    made_by = {"rows": len(worth), "of": 541, "headline": headline, "rung": ledger}
+    write_json(
+        folder / "scored" / name / f"{rung}.json", {headline["name"]: score, "interval": interval, "made_by": made_by}
+    )
+
+
+TRAINED = {"parameters": 100_000_000, "trainable_parameters": 2_500_000, "seconds": 61.5}
+NONE, SOME = [0.0] * 40, [1.0] * 12 + [0.0] * 28
 
 
 @pytest.fixture
 def ladder(tmp_path: Path) -> Path:
-    none, some = [False] * 40, [True] * 12 + [False] * 28
-    trained = {"parameters": 100_000_000, "trainable_parameters": 2_500_000, "seconds": 61.5}
-    write_rung(tmp_path, "base", none, {"method": "base", "parent": "", "parameters": 1_000_000})
-    write_rung(tmp_path, "sft/chat", some, {"method": "sft", "parent": "base", **trained}, HOSTILE)
-    write_rung(tmp_path, "merge/soup", some, {"method": "merge", "parent": "sft/chat + base", "parameters": 1_000_000})
-    write_rung(tmp_path, "alone", some, {"method": "sft", "parent": "elsewhere", **trained})
+    write_rung(tmp_path, "base", NONE, {"method": "base", "parent": "", "parameters": 1_000_000})
+    write_rung(tmp_path, "sft/chat", SOME, {"method": "sft", "parent": "base", **TRAINED}, HOSTILE)
+    write_rung(tmp_path, "merge/soup", SOME, {"method": "merge", "parent": "sft/chat + base", "parameters": 1_000_000})
+    write_rung(tmp_path, "alone", SOME, {"method": "sft", "parent": "elsewhere", **TRAINED})
     return tmp_path
 
 
-def report(folder: Path, *rungs: str) -> Path:
-    main(
-        Params(benchmark="ifeval", rungs=list(rungs)),
-        folder / "data/ifeval",
-        folder / "metrics/ifeval",
-        folder / "report",
-    )
+def report(folder: Path, *rungs: str, benchmarks: tuple[str, ...] = ("ifeval",)) -> Path:
+    main(Params(benchmarks=list(benchmarks), rungs=list(rungs)), folder / "scored", folder / "report")
     return folder / "report"
 
 
 def test_the_table(ladder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = report(ladder, "base", "sft/chat", "merge/soup", "alone")
     table = (output / "table.md").read_text(encoding="utf-8").splitlines()
-    assert table[0] == "# The ladder on ifeval: 40 of 541 prompts"
-    assert table[4] == "| base | base |  |  | 0.0 [-5.0, 5.0] | 0.0 [-5.0, 5.0] |  |  |"
-    shown = "+30.0 [17.5, 45.0] better"
-    assert table[5] == (
-        f"| sft/chat | sft | base | 2.5 M (2.5%) | 30.0 [25.0, 35.0] | 30.0 [25.0, 35.0] | 62 | {shown} |"
+    assert table[0] == "# The ladder on ifeval"
+    assert table[2] == "| rung | method | parent | trainable | ifeval | seconds |"
+    assert table[4] == "| base | base |  |  | 0.0 [-5.0, 5.0] |  |"
+    assert table[5] == "| sft/chat | sft | base | 2.5 M (2.5%) | 30.0 [25.0, 35.0] | 62 |"
+    assert table[9] == "ifeval: 40 of 541 questions, solved."
+    # McNemar's exact p of 12 gains and no loss is 2 / 2^12, of two comparisons Holm doubles the smaller one.
+    p = 2 / 2**12
+    shown = f"| sft/chat | base | ifeval | +30.0 [17.5, 45.0] | {p:.2g} | {2 * p:.2g} | 12 | 0 | 40 | better |"
+    assert table[13] == shown
+    # Against the first of two parents; the rung whose parent is not in the table is compared with nothing.
+    assert (
+        table[14] == "| merge/soup | sft/chat | ifeval | +0.0 [0.0, 0.0] | 1 | 1 | 0 | 0 | 40 | not distinguishable |"
     )
-    assert table[6].endswith("| +0.0 [0.0, 0.0] not distinguishable |")  # against the first of two parents
-    assert table[7].endswith("| 62 |  |")  # its parent is not in the table
-    against = json.loads((output / "table.json").read_text())[1]["against_parent"]
+    assert table[15] == ""
+    numbers = json.loads((output / "table.json").read_text())[1]["benchmarks"]["ifeval"]
+    assert (numbers["score"], numbers["interval"], numbers["made_by"]["of"]) == (30.0, [25.0, 35.0], 541)
+    against = numbers["against_parent"]
     assert (against["difference"], against["gained"], against["lost"]) == (30.0, 12, 0)
     # Resampled, the number of gains is binomial(40, 0.3): its quantiles are 7 and 18 of 40.
     assert [stats.binom.ppf(tail, 40, 0.3) / 40 for tail in (0.025, 0.975)] == [0.175, 0.45]
     assert (against["low"], against["high"]) == (17.5, 45.0)
     assert (output / "rungs.tsv").read_text().splitlines()[:3] == [
-        "rung\tscore\tlow\thigh",
-        "base\t0.00\t-5.00\t5.00",
-        "sft/chat\t30.00\t25.00\t35.00",
+        "cell\tbenchmark\trung\tscore\tlow\thigh",
+        "ifeval-base\tifeval\tbase\t0.00\t-5.00\t5.00",
+        "ifeval-sft/chat\tifeval\tsft/chat\t30.00\t25.00\t35.00",
     ]
     printed = capsys.readouterr().out.splitlines()
-    assert printed[2].index("strict") == printed[3].index("0.0 [") == printed[4].index("30.0 [")
-    assert printed[2].index("against") == printed[4].index(shown)
+    assert printed[2].index("ifeval") == printed[3].index("0.0 [") == printed[4].index("30.0 [")
+
+
+def test_benchmarks_stand_side_by_side_and_are_corrected_together(ladder: Path) -> None:
+    base, sft = {"method": "base", "parent": "", "parameters": 1}, {"method": "sft", "parent": "base", **TRAINED}
+    write_rung(ladder, "base", [4.0] * 30 + [None], base, name="mtbench", headline=GRADE)
+    # Answer 0 got no grade here, answer 30 none there: 29 are compared, each a grade of 2 lower.
+    write_rung(ladder, "sft/chat", [None] + [2.0] * 30, sft, name="mtbench", headline=GRADE)
+    output = report(ladder, "base", "sft/chat", benchmarks=("ifeval", "mtbench"))
+    table = (output / "table.md").read_text(encoding="utf-8").splitlines()
+    assert table[0] == "# The ladder on ifeval, mtbench"
+    assert table[2] == "| rung | method | parent | trainable | ifeval | mtbench (of 10) | seconds |"
+    assert table[5].endswith("| 30.0 [25.0, 35.0] | 2.00 [-3.00, 7.00] | 62 |")
+    assert table[7] == "ifeval: 40 of 541 questions, solved. mtbench: 31 of 541 questions, grade."
+    # A permutation test of 10,000 draws can say no less than 1 / 10,001.
+    assert table[12] == "| sft/chat | base | mtbench | -2.00 [-2.00, -2.00] | 0.0001 | 0.0002 | 0 | 29 | 29 | worse |"
+    lines = json.loads((output / "table.json").read_text())
+    assert list(lines[1]["benchmarks"]) == ["ifeval", "mtbench"]
+
+
+def test_a_difference_that_many_comparisons_may_bring_is_not_distinguishable(ladder: Path) -> None:
+    # 7 gains and 0 losses: p = 2 / 2^7 = 0.0156; of four comparisons Holm makes it 0.0625.
+    base = {"method": "base", "parent": "", "parameters": 1}
+    for number in range(4):
+        gains = [1.0] * (7 if number == 0 else 0) + [0.0] * (33 if number == 0 else 40)
+        write_rung(ladder, "base", NONE, base, name=f"b{number}")
+        write_rung(ladder, "sft/chat", gains, {"method": "sft", "parent": "base", **TRAINED}, name=f"b{number}")
+    for names, verdict in ((("b0",), "better"), (("b0", "b1", "b2", "b3"), "not distinguishable")):
+        output = report(ladder, "base", "sft/chat", benchmarks=names)
+        against = json.loads((output / "table.json").read_text())[1]["benchmarks"]["b0"]["against_parent"]
+        assert (against["p"], against["verdict"]) == (round(2 / 2**7, 5), verdict)
+        assert against["holm"] == round(len(names) * 2 / 2**7, 5)
 
 
 class Page(HTMLParser):
-    """What a browser would see: elements with their attributes, and the text of each <pre>."""
+    """What a browser would see: elements with their attributes, and the text of each <pre> and <li>."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.inside = False
+        self.texts: dict[str, list[str]] = {"pre": [], "li": []}
+        self.inside = ""
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
-        self.inside = tag == "pre"
-        if self.inside:
-            self.texts.append("")
+        if tag in self.texts:
+            self.inside = tag
+            self.texts[tag].append("")
 
     def handle_endtag(self, tag: str) -> None:
-        self.inside = False
+        if tag == self.inside:
+            self.inside = ""
 
     def handle_data(self, data: str) -> None:
         if self.inside:
-            self.texts[-1] += data
+            self.texts[self.inside][-1] += data
 
     def named(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
 
 
+def page(output: Path) -> Page:
+    return Page((output / "answers.html").read_text(encoding="utf-8"))
+
+
 def test_a_hostile_answer_stays_text(ladder: Path) -> None:
-    page = Page((report(ladder, "base", "sft/chat") / "answers.html").read_text(encoding="utf-8"))
-    assert len(page.named("script")) == 1
-    assert page.named("img") == []
-    assert page.texts.count("\n" + HOSTILE) == 40  # the parser of <pre> drops the first newline
-    assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
-    policy = page.named("meta")[1]["content"]
+    shown = page(report(ladder, "base", "sft/chat"))
+    assert len(shown.named("script")) == 1
+    assert shown.named("img") == []
+    assert shown.texts["pre"].count("\n" + HOSTILE) == 40  # the parser of <pre> drops the first newline
+    assert not any(name.startswith("on") for _, attributes in shown.elements for name in attributes)
+    policy = shown.named("meta")[1]["content"]
     assert policy is not None
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
     assert "unsafe" not in policy
-    assert not any("src" in attributes or "href" in attributes for _, attributes in page.elements)
+    assert not any("src" in attributes or "href" in attributes for _, attributes in shown.elements)
 
 
 def test_answers_are_marked_against_the_parent(ladder: Path) -> None:
-    page = Page((report(ladder, "base", "sft/chat", "merge/soup") / "answers.html").read_text(encoding="utf-8"))
-    articles = page.named("article")
+    articles = page(report(ladder, "base", "sft/chat", "merge/soup")).named("article")
     assert [article["data-gained"] for article in articles] == ["1"] * 12 + [""] * 28
     assert [article["data-changed"] for article in articles] == ["1"] * 12 + [""] * 28
     assert [article["data-solved"] for article in articles] == ["2"] * 12 + ["0"] * 28
 
 
 def test_a_rung_that_got_worse_is_marked_lost(ladder: Path) -> None:
-    write_rung(ladder, "down", [False] * 40, {"method": "dpo", "parent": "sft/chat", "parameters": 1})
+    write_rung(ladder, "down", NONE, {"method": "dpo", "parent": "sft/chat", "parameters": 1})
     output = report(ladder, "sft/chat", "down")
-    assert json.loads((output / "table.json").read_text())[1]["against_parent"]["verdict"] == "worse"
-    articles = Page((output / "answers.html").read_text(encoding="utf-8")).named("article")
-    assert [article["data-lost"] for article in articles] == ["1"] * 12 + [""] * 28
+    against = json.loads((output / "table.json").read_text())[1]["benchmarks"]["ifeval"]["against_parent"]
+    assert against["verdict"] == "worse"
+    assert [article["data-lost"] for article in page(output).named("article")] == ["1"] * 12 + [""] * 28
+
+
+def test_every_benchmark_has_its_part_of_the_page(ladder: Path) -> None:
+    base = {"method": "base", "parent": "", "parameters": 1}
+    turns = {"follow_ups": ["And then?"], "responses": [["first", "second"], ["other", "sample"]]}
+    write_rung(ladder, "base", [4.0, None], base, name="mtbench", headline=GRADE, **turns)
+    write_rung(ladder, "sft/chat", [7.0, 2.0], {"method": "sft", "parent": "base", **TRAINED}, name="mtbench",
+               headline=GRADE, verdicts=[["safe", True], ["json", "loosely"], ["says", "7 <b>"]])  # fmt: skip
+    shown = page(report(ladder, "base", "sft/chat", benchmarks=("mtbench", "ifeval")))
+    assert [row["data-benchmark"] for row in shown.named("tr")[1:]] == ["mtbench"] * 2 + ["ifeval"] * 2
+    assert [one["data-benchmark"] for one in shown.named("article")] == ["mtbench"] * 2 + ["ifeval"] * 40
+    assert shown.texts["pre"][:4] == ["\nprompt 0", "\nAnd then?", "\nfirst", "\nsecond"]
+    assert shown.texts["li"][:5] == [
+        "grade: 4",
+        "passed safe",
+        "loosely passed json",
+        "says: 7 <b>",
+        "grade: not counted",
+    ]
+    assert [one["data-gained"] for one in shown.named("article")[:2]] == ["1", ""]  # a higher grade; one not known
+    assert "first of 2 samples" in (ladder / "report/answers.html").read_text()
 
 
 def test_refuses_a_rung_without_its_files(ladder: Path) -> None:
-    with pytest.raises(Refused, match="metrics/ifeval/dpo/chat.json: no such file"):
+    with pytest.raises(Refused, match="scored/ifeval/dpo/chat.json: no such file"):
         report(ladder, "base", "dpo/chat")
-    (ladder / "metrics" / "ifeval" / "sft" / "chat.json").write_text("{")
-    with pytest.raises(Refused, match="metrics/ifeval/sft/chat.json: not JSON"):
+    (ladder / "scored" / "ifeval" / "sft" / "chat.json").write_text("{")
+    with pytest.raises(Refused, match="scored/ifeval/sft/chat.json: not JSON"):
         report(ladder, "sft/chat")
 
 
 def test_refuses_rungs_that_answered_different_prompts(ladder: Path) -> None:
-    write_rung(ladder, "short", [True] * 39, {"method": "sft", "parent": "base", "parameters": 1})
+    write_rung(ladder, "short", [1.0] * 39, {"method": "sft", "parent": "base", "parameters": 1})
     with pytest.raises(Refused, match="short.jsonl: its prompts are not those of base"):
         report(ladder, "base", "short")
+
+
+def test_refuses_a_comparison_of_nothing(ladder: Path) -> None:
+    base = {"method": "base", "parent": "", "parameters": 1}
+    write_rung(ladder, "base", [4.0, None], base, name="mtbench", headline=GRADE)
+    write_rung(ladder, "sft/chat", [None, 2.0], {"method": "sft", "parent": "base", **TRAINED}, name="mtbench",
+               headline=GRADE)  # fmt: skip
+    with pytest.raises(Refused, match="mtbench sft/chat: grade: none of the 2 common prompts has it in both"):
+        report(ladder, "base", "sft/chat", benchmarks=("mtbench",))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ladder.rows import read_rows
+from ladder.rows import Row, read_rows
 from ladder.run import Refused
 from stages import task
 
@@ -41,11 +41,57 @@ def test_csv(tmp_path: Path):
         ("rows.jsonl", b'{"key": "\xff"}\n', "jsonl", "rows.jsonl: not UTF-8 at byte 9"),
         ("rows.jsonl.gz", gzip.compress(LINES.encode())[:-9], "jsonl", "rows.jsonl.gz: not a whole gzip file"),
         ("rows.csv", b"a,b\n1,2\n3\n", "csv", "rows.csv:3: expected 2 values"),
+        ("rows.json", b'{"key": 1}', "json", "rows.json: expected a JSON array of objects, got dict"),
+        ("rows.json", b"[1]", "json", "rows.json:1: expected a JSON object, got int"),
+        ("rows.json", b'[{"key": 1}', "json", "rows.json: not JSON"),
     ],
 )
 def test_what_is_not_rows_is_refused(tmp_path: Path, name: str, content: bytes, format: str, sentence: str):
     with pytest.raises(Refused, match=sentence):
         made(tmp_path, name, content, format=format)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_json_and_text(tmp_path: Path):
+    made(tmp_path, "rows.json", '[{"key": 1}, {"key": 2, "prompt": "é\\u00e9"}]'.encode(), format="json")
+    assert read_rows(tmp_path / "out" / "task.jsonl") == [{"key": 1}, {"key": 2, "prompt": "éé"}]
+    made(tmp_path, "prompt.txt", b'Rate "{answer}"\r\nnow\n', format="text")
+    assert read_rows(tmp_path / "out" / "task.jsonl") == [{"text": 'Rate "{answer}"\r\nnow\n'}]
+
+
+def joined(tmp_path: Path, **join: dict[str, str]) -> list[Row]:
+    """Rows 1, 2 and "3" with files joined to them."""
+    (tmp_path / "rows.jsonl").write_text('{"id": 1}\n{"id": 2}\n{"id": "3"}\n')
+    (tmp_path / "others.jsonl").write_text('{"of": "3", "n": 0}\n{"of": "1", "n": 1}\n{"of": 3, "n": 2}\n')
+    files = {name: {"source": str(tmp_path / "others.jsonl"), **file} for name, file in join.items()}
+    params = task.Params.model_validate({"source": str(tmp_path / "rows.jsonl"), "join": files})
+    task.main(params, tmp_path / "out" / "task.jsonl")
+    return read_rows(tmp_path / "out" / "task.jsonl")
+
+
+def test_a_further_file_is_joined_by_key_or_whole(tmp_path: Path):
+    first, second, third = ({"of": "3", "n": 0}, {"of": "1", "n": 1}, {"of": 3, "n": 2})
+    assert joined(tmp_path, references={"key": "id", "their_key": "of"}, everything={}) == [
+        {"id": 1, "references": [second], "everything": [first, second, third]},
+        {"id": 2, "references": [], "everything": [first, second, third]},
+        {"id": "3", "references": [first, third], "everything": [first, second, third]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "join", "sentence"),
+    [
+        ("id", {}, "rows.jsonl: row 1 has a column 'id' of its own"),
+        ("new", {"key": "id"}, "others.jsonl: row 1: expected a key in column 'id', got None"),
+        ("new", {"key": "of"}, "rows.jsonl: row 1: expected a key in column 'of', got None"),
+        ("new", {"key": "id", "their_key": "n"}, "others.jsonl: key '0' belongs to no row of .*rows.jsonl"),
+        ("new", {"sha256": "0" * 64}, "others.jsonl: expected sha256 0000"),
+        ("new", {"format": "json"}, "others.jsonl: not JSON"),
+    ],
+)
+def test_what_cannot_be_joined_is_refused(tmp_path: Path, name: str, join: dict[str, str], sentence: str):
+    with pytest.raises(Refused, match=sentence):
+        joined(tmp_path, **{name: join})
     assert list((tmp_path / "out").iterdir()) == []
 
 

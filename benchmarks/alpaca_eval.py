@@ -1,0 +1,172 @@
+"""AlpacaEval 2 (Li et al. 2023; Dubois et al. 2024, arXiv 2404.04475): is an answer preferred to GPT-4's?
+
+805 instructions; a judge sees the model's answer and gpt-4-1106-preview's, in the order that the published annotator
+draws for the instruction, and names the better. The win rate is the mean preference for the model: with a judge in
+this process its probability, as published ("weighted_alpaca_eval_gpt4_turbo"); with an endpoint 1 or 0, of which
+the published one is the expectation. Equal answers are a tie and are not judged, as published. The length-controlled
+win rate is of `ladder.length_control`, which says what of the published one cannot be had without the hub; it is
+left out where the answers do not tell it, as with a model that always loses or always says less.
+
+Three things are not as published, on purpose: answers stand between fence lines (`ladder.fences`; the hash in the
+metric file is of the prompt with them), answers are put into the prompt after it is cut into messages, so that none
+can write a message of its own, and a verdict that could not be had is left out and counted.
+Published numbers are GPT-4's preferences: those of another judge are not comparable with them.
+
+The data are CC-BY-NC-4.0: loaded at run time, never kept here.
+Rows: alpaca_eval_gpt4_baseline.json, joined with `judge_prompt` (the text of alpaca_eval_clf.txt). Where all rows
+have a column `instruction_difficulty`, as the authors publish it on the hub, the length control uses it.
+"""
+
+import random
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from ladder.benchmarking import Answers, Question, Tools
+from ladder.chat import Messages
+from ladder.comparisons import Measure
+from ladder.fences import fenced
+from ladder.length_control import length_controlled
+from ladder.rows import Row
+from ladder.run import Refused
+from ladder.statistics import Array
+from ladder.templates import fill, with_fences
+from ladder.verdicts import Scale
+
+FIRST, SECOND = "m", "M"
+"""What the published prompt calls the answer that is shown first, and the other."""
+PREFERENCE = Scale((FIRST, SECOND), lead="", tail="", worth=(1.0, 0.0))
+"""The reply is one letter; its worth is the preference for the answer shown first."""
+MESSAGE = re.compile(r"<\|im_start\|>(\w+)\n(.*?)<\|im_end\|>", re.DOTALL)
+
+
+def _judged(row: Row) -> float:
+    return float(row["preference"] is not None)
+
+
+MEASURES = {
+    "win_rate": Measure(
+        "preferred to the baseline", "%", "higher", lambda row: row["preference"] or 0.0, _judged, True
+    ),
+    "length_controlled": Measure(
+        "preferred to the baseline at equal length", "%", "higher",
+        lambda row: row["length_controlled"], lambda row: float(row["length_controlled"] is not None), False,
+    ),
+    "length": Measure("length of an answer", "characters", "lower", lambda row: row["length"], lambda row: 1.0, False),
+    "unparseable": Measure(
+        "verdicts that could not be had", "%", "lower",
+        lambda row: row["unparseable"], lambda row: row["judged"], True,
+    ),
+}  # fmt: skip
+HEADLINE = ("win_rate",)
+
+
+def questions(rows: list[Row]) -> list[Question]:
+    """A question's key is its place in the file, the published "index". Errors: Refused naming an odd row."""
+    for number, row in enumerate(rows, start=1):
+        for name in ("instruction", "output", "dataset"):
+            if not isinstance(row.get(name), str):
+                raise Refused(f"alpaca_eval: row {number}: expected a text in column {name!r}, got {row.get(name)!r}")
+    return [Question(str(index), (row["instruction"],), row["dataset"], row) for index, row in enumerate(rows)]
+
+
+def templates(questions: list[Question]) -> tuple[str, ...]:
+    """The prompt, fences in their places: the text that the metric file's hash is of."""
+    return (with_fences(_template(questions[0])),)
+
+
+def score(questions: list[Question], answers: list[Answers], tools: Tools) -> list[Row]:
+    """One row a question; several samples are judged each, and averaged.
+
+    {"key", "group", "preference": 0 to 1, or None where no verdict was had, "length", "baseline_length",
+    "length_controlled": the row's part of that rate in percent, or None, "difficulty", "judged", "unparseable",
+    "verdicts"}
+    """
+    if tools.judge is None:
+        raise Refused("alpaca_eval: needs a judge")
+    by_key = {question.key: question for question in questions}
+    pairs = [(by_key[answer.key], sample[0]) for answer in answers for sample in answer.samples]
+    requests = [request(question, said) for question, said in pairs if said != question.row["output"]]
+    worths = iter(tools.judge.rate(requests, PREFERENCE, progress="alpaca_eval"))
+    preferences = iter([_preference(question, said, worths) for question, said in pairs])
+    rows = [
+        _row(by_key[answer.key], [sample[0] for sample in answer.samples], [next(preferences) for _ in answer.samples])
+        for answer in answers
+    ]
+    _control(rows)
+    return rows
+
+
+def request(question: Question, said: str) -> Messages:
+    """What the judge is asked: the published prompt with both answers fenced."""
+    shown = [question.row["output"], said]
+    if model_first(question.turns[0]):
+        shown.reverse()
+    values = {"instruction": question.turns[0], "output_1": fenced(shown[0]), "output_2": fenced(shown[1])}
+    messages = [{"role": role, "content": content.strip()} for role, content in MESSAGE.findall(_template(question))]
+    return [*messages[:-1], {**messages[-1], "content": fill(messages[-1]["content"], values)}]
+
+
+def model_first(instruction: str) -> bool:
+    """Whether the published annotator (seed 0) shows the model's answer before the baseline's."""
+    return random.Random(f"is_switched_outputs{instruction}0").choices([False, True])[0]
+
+
+def _template(question: Question) -> str:
+    joined = question.row.get("judge_prompt", [])
+    if len(joined) != 1 or not MESSAGE.search(joined[0].get("text", "")):
+        raise Refused(
+            f"alpaca_eval: question {question.key}: expected a prompt of <|im_start|>role … <|im_end|> in column "
+            f"'judge_prompt'; the task's entry in params.yaml joins it"
+        )
+    return str(joined[0]["text"])
+
+
+def _preference(question: Question, said: str, worths: Iterator[float | None]) -> float | None:
+    """For the model, 0 to 1: the next of the judge's, unless the answers are equal."""
+    if said == question.row["output"]:
+        return 0.5
+    worth = next(worths)
+    return worth if worth is None or model_first(question.turns[0]) else 1.0 - worth
+
+
+def _row(question: Question, said: list[str], preferences: list[float | None]) -> Row:
+    had = [preference for preference in preferences if preference is not None]
+    judged = sum(text != question.row["output"] for text in said)
+    preference = sum(had) / len(had) if had else None
+    return {
+        "key": question.key,
+        "group": question.group,
+        "preference": preference,
+        "length": sum(map(len, said)) / len(said),
+        "baseline_length": len(question.row["output"]),
+        "length_controlled": None,
+        "difficulty": question.row.get("instruction_difficulty"),
+        "judged": judged,
+        "unparseable": preferences.count(None),
+        "verdicts": [["preference", "unparseable" if preference is None else round(preference, 3)]],
+    }
+
+
+def _control(rows: list[Row]) -> None:
+    """Add each row's part of the length-controlled win rate. Errors: Refused where some difficulties are missing."""
+    known = [row for row in rows if row["preference"] is not None]
+    with_difficulty = [row for row in known if row["difficulty"] is not None]
+    if with_difficulty and len(with_difficulty) < len(known):
+        raise Refused(f"alpaca_eval: {len(with_difficulty)} of {len(known)} rows have an instruction_difficulty")
+    if not known:
+        return
+
+    def numbers(name: str) -> Array:
+        return np.array([row[name] for row in known], dtype=float)
+
+    controlled = length_controlled(
+        numbers("preference"),
+        numbers("length"),
+        numbers("baseline_length"),
+        numbers("difficulty") if with_difficulty else None,
+    )
+    if controlled is not None:
+        for row, contribution in zip(known, controlled.contributions, strict=True):
+            row["length_controlled"] = 100 * float(contribution)

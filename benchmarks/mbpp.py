@@ -1,0 +1,47 @@
+"""MBPP, sanitized (Austin et al. 2021, arXiv 2108.07732; CC-BY-4.0): 427 small Python tasks, each with its tests.
+
+Scored is whether an answer passes all of its task's assertions in the sandbox, as pass@k. The request is the paper's,
+which shows the tests: without them the function's name could not be known. The paper's three worked examples are left
+out: they show a base model the form of an answer, and a chat model has one of its own.
+
+Both published forms of a row are read: sanitized (prompt, test_imports) and full (text, test_setup_code). Their scores
+are not comparable: of the 974 full tasks the sanitized ones had their wording and tests corrected by hand.
+"""
+
+from collections.abc import Sequence
+
+from ladder import passing
+from ladder.benchmarking import Answers, Question, Tools
+from ladder.rows import Row
+from ladder.run import Refused
+
+MEASURES = passing.pass_measures("passed", (1, 10, 100))
+HEADLINE = ("pass@1",)
+REQUEST = (
+    "You are an expert Python programmer, and here is your task: {task} Your code should pass these tests:\n\n{tests}"
+)
+
+
+def questions(rows: Sequence[Row]) -> list[Question]:
+    """rows: task_id, test_list, and either prompt, test_imports or text, test_setup_code; or OLMES's requests, which
+    hold them under `doc`."""
+    return [_question(row.get("doc", row)) for row in rows]
+
+
+def _question(row: Row) -> Question:
+    task = row.get("prompt", row.get("text"))
+    if not isinstance(task, str):
+        raise Refused(f"mbpp: task {row.get('task_id')}: expected `prompt` (sanitized) or `text` (full)")
+    request = REQUEST.format(task=task.strip(), tests="\n".join(row["test_list"]))
+    return Question(str(row["task_id"]), (request,), "all", row)
+
+
+def program(row: Row, answer: str) -> str:
+    """What is run: it ends without an error where the answer is right."""
+    setup = [*row.get("test_imports", []), row.get("test_setup_code", "")]
+    return "\n".join([passing.code(answer), *setup, *row["test_list"]])
+
+
+def score(questions: Sequence[Question], answers: Sequence[Answers], tools: Tools) -> list[Row]:
+    """Returns {"key", "group", "passed": [bool, one a sample], "verdicts": [[sample, true or how else it ended]]}."""
+    return passing.score(questions, answers, program)

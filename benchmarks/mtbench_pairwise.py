@@ -1,0 +1,120 @@
+"""MT-Bench, pairwise: a judge says whose answers are better, the model's or a baseline's (Zheng et al. 2023, sec. 3.1).
+
+Each turn is judged twice, with the answers in both orders. A win is a win in both; where the two verdicts disagree,
+or both are a tie, it is a tie, which counts half in the win rate (FastChat's "win_rate_adjusted"). A turn with a
+verdict that could not be had is left out. Prompts, fences and what cannot be compared: see benchmarks/mtbench.py.
+
+Rows: those of mtbench, joined also with `baseline` by question_id: a model's answers in FastChat's form
+(mt_bench/model_answer/*.jsonl), or our own rows of responses (key, turn, response).
+"""
+
+from collections import Counter
+from typing import Any
+
+from benchmarks import mtbench
+from ladder.benchmarking import Answers, Question, Tools
+from ladder.comparisons import Measure
+from ladder.rows import Row
+from ladder.run import Refused
+
+PAIR = ("pair-v2", "pair-math-v1")
+"""FastChat's prompts for two answers: in general, and beside a reference answer."""
+OUTCOMES: dict[tuple[str | None, str | None], str] = {("A", "B"): "win", ("B", "A"): "loss"}
+"""Of the verdicts with the model first and with the baseline first; every other pair is a tie."""
+STEADY = {("A", "B"), ("B", "A"), ("C", "C")}
+"""The pairs of one opinion."""
+
+
+def _outcomes(row: Row, turn: int | None) -> Counter[str]:
+    return Counter(
+        outcome
+        for sample in row["outcomes"]
+        for number, outcome in enumerate(sample, start=1)
+        if outcome is not None and turn in (None, number)
+    )
+
+
+def _share(title: str, better: Any, worth: dict[str, float], *, turn: int | None = None) -> Measure:
+    return Measure(
+        title,
+        "%",
+        better,
+        lambda row: sum(worth.get(outcome, 0.0) * count for outcome, count in _outcomes(row, turn).items()),
+        lambda row: float(_outcomes(row, turn).total()),
+        True,
+    )
+
+
+HALF_A_TIE = {"win": 1.0, "tie": 0.5}
+MEASURES = {
+    "win_rate": _share("win rate against the baseline, a tie counting half", "higher", HALF_A_TIE),
+    "first_turn": _share("win rate of the first turn", "higher", HALF_A_TIE, turn=1),
+    "second_turn": _share("win rate of the second turn", "higher", HALF_A_TIE, turn=2),
+    "wins": _share("turns won", "higher", {"win": 1.0}),
+    "losses": _share("turns lost", "lower", {"loss": 1.0}),
+    "flips": Measure(
+        "verdicts that another order of the answers changed", "%", "lower",
+        lambda row: row["flips"], lambda row: float(_outcomes(row, None).total()), True,
+    ),
+    "unparseable": mtbench.MEASURES["unparseable"],
+}  # fmt: skip
+HEADLINE = ("win_rate",)
+
+
+def questions(rows: list[Row]) -> list[Question]:
+    """As mtbench's."""
+    return mtbench.questions(rows)
+
+
+def templates(questions: list[Question]) -> tuple[str, ...]:
+    """As mtbench's."""
+    return mtbench.templates(questions, PAIR)
+
+
+def score(questions: list[Question], answers: list[Answers], tools: Tools) -> list[Row]:
+    """{"key", "group", "outcomes": [samples][turns] of win, tie, loss or None, "flips", "judged", "unparseable",
+    "verdicts"}."""
+    if tools.judge is None:
+        raise Refused("mtbench_pairwise: needs a judge")
+    by_key = {question.key: question for question in questions}
+    requests = []
+    for answer in answers:
+        question = by_key[answer.key]
+        baseline = _baseline(question)
+        for sample in answer.samples:
+            for turn in (1, 2):
+                for first, second in ((sample, baseline), (baseline, sample)):
+                    said = {"answer_a": first, "answer_b": second}
+                    requests.append(mtbench.request(question, turn, PAIR, said))
+    verdicts = iter(tools.judge.choose(requests, progress="mtbench_pairwise"))
+    return [
+        _row(by_key[answer.key], [[(next(verdicts), next(verdicts)) for _ in (1, 2)] for _ in answer.samples])
+        for answer in answers
+    ]
+
+
+def _row(question: Question, verdicts: list[list[tuple[str | None, str | None]]]) -> Row:
+    pairs = [pair for sample in verdicts for pair in sample]
+    outcomes = [[None if None in pair else OUTCOMES.get(pair, "tie") for pair in sample] for sample in verdicts]
+    return {
+        "key": question.key,
+        "group": question.group,
+        "outcomes": outcomes,
+        "flips": sum(None not in pair and pair not in STEADY for pair in pairs),
+        "judged": 2 * len(pairs),
+        "unparseable": sum(pair.count(None) for pair in pairs),
+        "verdicts": [
+            [f"turn {turn}", outcome or "unparseable"]
+            for sample in outcomes
+            for turn, outcome in enumerate(sample, start=1)
+        ],
+    }
+
+
+def _baseline(question: Question) -> tuple[str, ...]:
+    """The baseline's two turns: FastChat's one row with choices, or our rows, of which the first sample counts."""
+    rows = question.row.get("baseline", [])
+    if all("response" in row and "turn" in row for row in rows) and rows:
+        first = sorted((row for row in rows if row.get("sample", 0) == 0), key=lambda row: row["turn"])
+        return tuple(row["response"] for row in first)
+    return mtbench.published_turns(question, "baseline")

@@ -1,0 +1,57 @@
+"""A model that is no rung of the table, asked a benchmark and scored: JSON on stdout.
+
+    python -m ladder bench ifeval --model models/sft/chat                          # a rung's directory
+    python -m ladder bench ifeval --model http://localhost:8000/v1 --name MODEL    # an OpenAI-compatible endpoint
+
+How it is asked and who judges stand in params.yaml, as for every rung: respond.ifeval and benchmark.ifeval.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from ladder.generation import Endpoint, answer, ask
+from ladder.models import load
+from ladder.responding import Asking, Speak, respond
+from ladder.rows import write_rows
+from ladder.run import PARAMS, Refused, read_params
+from ladder.scoring import BASE, add_benchmark, entry, print_json, read, scored
+from ladder.subset import order
+
+
+def bench(arguments: list[str]) -> None:
+    """`ladder bench`: let a model answer, keep its answers, print their numbers."""
+    parser = argparse.ArgumentParser(prog="python -m ladder bench", description="Ask a model and score its answers.")
+    add_benchmark(parser)
+    parser.add_argument("--model", required=True, help="a rung's directory, or http://HOST/v1")
+    parser.add_argument("--name", help="the model's name at the endpoint; its key comes from OPENAI_API_KEY")
+    options = parser.parse_args(arguments)
+    found, questions = read(options.benchmark, options.task)
+    params = entry(Asking, "respond", found.name)
+    if params.rows > len(questions):
+        raise Refused(f"{PARAMS}: respond.{found.name}.rows: there are {len(questions)} questions, not {params.rows}")
+    chosen = order(questions, seed=read_params().get("questions", {}).get("seed", 0))[: params.rows or None]
+    name, speak = speaker(options.model, options.name)
+    turns = [{"key": question.key, "turns": list(question.turns)} for question in chosen]
+    rows, path = respond(turns, speak, params), kept(found.name, name)
+    write_rows(path, rows)
+    print(f"its answers are in {path}; `python -m ladder score {found.name} {path}` scores them anew", file=sys.stderr)
+    print_json({"model": name, **scored(found, questions, rows, path)})
+
+
+def speaker(model: str, name: str | None) -> tuple[str, Speak]:
+    """The model's name, and what lets it answer."""
+    if re.match(r"https?://", model):
+        if name is None:
+            raise Refused(f"--name: expected the model's name at {model}")
+        endpoint = Endpoint(base_url=model, model=name)
+        return name, lambda conversations, sampling: ask(endpoint, conversations, sampling, progress=f"bench {name}")
+    rung = load(Path(model), BASE)
+    called = name or rung.rung.rung
+    return called, lambda conversations, sampling: answer(rung, conversations, sampling, progress=f"bench {called}")
+
+
+def kept(benchmark: str, name: str) -> Path:
+    """Where a model's answers are kept: data/bench/ifeval/org-model.jsonl."""
+    return Path("data/bench", benchmark, f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('.-') or 'model'}.jsonl")

@@ -1,0 +1,144 @@
+"""What a benchmark is: questions made of its published rows, and scores made of the answers to them.
+
+A benchmark is one module of benchmarks/ (the module is the registry, its name is the benchmark's):
+
+    MEASURES: dict[str, Measure]          # what one row of scores is worth, by the names of the metric file
+    HEADLINE: tuple[str, ...]             # the measures whose mean is the benchmark's score
+    def questions(rows) -> list[Question]
+    def score(questions, answers, tools) -> list[Row]     # one row a question that was answered, in their order
+
+and, where it needs them:
+
+    MEANS: dict[str, tuple[str, ...]]     # further means of several measures, by the names of the metric file
+    PACKAGES: tuple[str, ...]             # distributions that decide scores: the metric file states their versions
+    TEMPLATES: tuple[str, ...]            # what a judge is told: the metric file has their hash
+
+A row of scores has the question's key and group, and what the measures read. It may have "verdicts", for the page of
+answers: pairs of a name and true, "loosely", false, a number or a word.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import benchmarks
+from ladder.comparisons import Measure
+from ladder.rows import Row
+from ladder.run import Refused
+
+if TYPE_CHECKING:
+    from ladder.judging import Judge
+
+JOIN = " + "
+
+
+@dataclass(frozen=True)
+class Question:
+    """One item of a benchmark."""
+
+    key: str
+    """Its name there; unique."""
+    turns: tuple[str, ...]
+    """What the user says, turn by turn; each is asked after the answer to the one before."""
+    group: str
+    """Its stratum, for subsets and for scores apart: a category, a kind of instruction; "a + b" is of both."""
+    row: Row = field(repr=False, default_factory=dict)
+    """The row as published: what the score reads."""
+
+    @property
+    def groups(self) -> list[str]:
+        """The group taken apart."""
+        return self.group.split(JOIN)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """All that a model answered to one question."""
+
+    key: str
+    samples: tuple[tuple[str, ...], ...]
+    """[samples][turns]: the answers' texts."""
+    tokens: tuple[int, ...] = ()
+    """[samples]: tokens of all turns; empty where it is not known."""
+    finished: tuple[bool, ...] = ()
+    """[samples]: whether every turn ended by itself; empty where it is not known."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What scoring may need beside rows."""
+
+    punkt: Path | None = None
+    """NLTK data with tokenizers/punkt_tab, for IFEval's sentence counts."""
+    judge: "Judge | None" = None
+    """A model that grades answers."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark's module as read; the fields are its names in lower case."""
+
+    name: str
+    measures: dict[str, Measure]
+    headline: tuple[str, ...]
+    questions: Callable[[list[Row]], list[Question]]
+    score: Callable[[list[Question], list[Answers], Tools], list[Row]]
+    means: dict[str, tuple[str, ...]]
+    packages: tuple[str, ...]
+    templates: tuple[str, ...]
+
+    @property
+    def numbers(self) -> dict[str, tuple[str, ...]]:
+        """Every number of the metric file and the measures that it is the mean of, the headline first."""
+        return {self.title: self.headline, **self.means, **{name: (name,) for name in self.measures}}
+
+    @property
+    def title(self) -> str:
+        """The headline's name in the metric file: that of its measure or its mean, else `score`."""
+        named = {**{name: (name,) for name in self.measures}, **self.means}
+        return next((name for name, parts in named.items() if parts == self.headline), "score")
+
+
+def names() -> list[str]:
+    """All benchmarks."""
+    return sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__))
+
+
+def benchmark(name: str) -> Benchmark:
+    """The module of that name. Errors: Refused for an unknown name, or a mean of measures that there are not."""
+    if name not in names():
+        raise Refused(f"no benchmark is named {name!r}: benchmarks/ has {', '.join(names())}")
+    module = importlib.import_module(f"benchmarks.{name}")
+    found = Benchmark(
+        name,
+        module.MEASURES,
+        tuple(module.HEADLINE),
+        module.questions,
+        module.score,
+        getattr(module, "MEANS", {}),
+        getattr(module, "PACKAGES", ()),
+        getattr(module, "TEMPLATES", ()),
+    )
+    for title, parts in {"HEADLINE": found.headline, **found.means}.items():
+        if not parts or not set(parts) <= set(found.measures):
+            raise Refused(f"benchmarks/{name}.py: {title}: expected names of MEASURES, got {parts!r}")
+        if len({(found.measures[part].better, found.measures[part].unit) for part in parts}) > 1:
+            raise Refused(f"benchmarks/{name}.py: {title}: a mean of measures with different units or directions")
+    return found
+
+
+def asked(found: Benchmark, rows: list[Row], task: Path) -> list[Question]:
+    """The benchmark's questions. Errors: Refused when a key stands twice, or a question has no turn."""
+    questions = found.questions(rows)
+    seen: set[str] = set()
+    for question in questions:
+        if question.key in seen:
+            raise Refused(f"{task}: key {question.key!r} stands twice")
+        if not question.turns:
+            raise Refused(f"{task}: key {question.key!r} asks nothing")
+        seen.add(question.key)
+    return questions

@@ -1,0 +1,163 @@
+"""Answers made into a benchmark's numbers: every question's row of scores, and the summary with its intervals."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from ladder import statistics
+from ladder.benchmarking import Answers, Benchmark, Question, Tools
+from ladder.comparisons import Measure
+from ladder.rows import Row
+from ladder.run import Refused, Section, fit
+from ladder.statistics import Array
+
+if TYPE_CHECKING:
+    from ladder.judging import Judge
+
+
+class Scoring(Section):
+    """How sure a score is said to be, and who judges."""
+
+    resamples: int = Field(10_000, ge=1_000)
+    """Bootstrap resamples behind each 95% interval."""
+    seed: int = 0
+    """Seed of the bootstrap; where a score itself is drawn by lot, its seed too."""
+    judge: dict[str, Any] | None = None
+    """Who grades answers, where the benchmark asks a judge: keys of ladder.judging.Judging."""
+
+    @field_validator("judge")
+    @classmethod
+    def known(cls, judge: dict[str, Any] | None) -> dict[str, Any] | None:
+        if judge is not None:
+            from ladder.judging import Judging  # with what it imports: only where there is a judge
+
+            try:
+                fit(Judging, judge, "judge")
+            except Refused as refusal:
+                raise ValueError(str(refusal)) from None
+        return judge
+
+
+def judge_of(params: Scoring, base: Path) -> "Judge | None":
+    """The judge of `params`: its endpoint, or the model in `base`; None where nobody judges."""
+    if params.judge is None:
+        return None
+    from ladder.judging import Judging, load_judge
+
+    return load_judge(fit(Judging, params.judge, "judge"), base, base)
+
+
+def score_answers(found: Benchmark, questions: list[Question], answers: list[Answers], tools: Tools) -> list[Row]:
+    """One row for each question that was answered: what the benchmark's score says of it, then
+
+    "measures": {name: [value, weight]}, "prompt", "follow_ups" (the user's further turns), "responses"
+    [samples][turns], "tokens" and "finished" [samples].
+    Errors: Refused where the benchmark's rows are not one for each answer, or lack what a measure reads.
+    """
+    by_key = {question.key: question for question in questions}
+    rows = found.score(questions, answers, tools)
+    if [row.get("key") for row in rows] != [answer.key for answer in answers]:
+        raise Refused(f"benchmarks/{found.name}.py: score: expected one row for each answer, by key and in their order")
+    return [
+        {
+            **row,
+            "group": by_key[answer.key].group,
+            "measures": {name: _read(measure, row, name, found) for name, measure in found.measures.items()},
+            "prompt": by_key[answer.key].turns[0],
+            "follow_ups": list(by_key[answer.key].turns[1:]),
+            "responses": [list(turns) for turns in answer.samples],
+            "tokens": list(answer.tokens),
+            "finished": list(answer.finished),
+        }
+        for row, answer in zip(rows, answers, strict=True)
+    ]
+
+
+def _read(measure: Measure, row: Row, name: str, found: Benchmark) -> list[float]:
+    try:
+        weight = float(measure.weight(row))
+        return [float(measure.value(row)) if weight else 0.0, weight]
+    except (KeyError, TypeError) as error:
+        raise Refused(
+            f"benchmarks/{found.name}.py: measure {name} cannot read the row of key {row['key']!r}: {error!r}"
+        ) from None
+
+
+def arrays(rows: list[Row], parts: tuple[str, ...]) -> tuple[Array, Array]:
+    """Values and weights [parts, rows] of the rows on which some part has a weight, for ladder.statistics."""
+    pairs_NK2 = np.array([[row["measures"][part] for part in parts] for row in rows])
+    counted_N = (pairs_NK2[:, :, 1] > 0).any(axis=1)
+    return pairs_NK2[counted_N, :, 0].T, pairs_NK2[counted_N, :, 1].T
+
+
+def estimate(found: Benchmark, rows: list[Row], parts: tuple[str, ...], params: Scoring) -> tuple[float, ...] | None:
+    """(mean, low, high) of the measures' mean, in their unit, the interval by bootstrap over questions; None where a
+    part applies to no row."""
+    values, weights = arrays(rows, parts)
+    if not values.size or not weights.sum(axis=1).all():
+        return None
+    measures = [found.measures[part] for part in parts]
+    interval = statistics.interval if all(measure.share for measure in measures) else statistics.bootstrap
+    numbers = (
+        statistics.ratio(values, weights),
+        *interval(values, weights, resamples=params.resamples, seed=params.seed),
+    )
+    return tuple(round(measures[0].scale * number, 2) for number in numbers)
+
+
+def summary(found: Benchmark, rows: list[Row], params: Scoring) -> Row:
+    """Every number of the benchmark, the headline first; "interval": `<name>_low` and `<name>_high`, 95%; and, where
+    there are several, "groups": the headline of each alone. A number that applies to no row is left out.
+
+    Errors: Refused where that is the headline: all replies of a judge were unparseable, say.
+    """
+    numbers, interval = {}, {}
+    for name, parts in found.numbers.items():
+        if estimated := estimate(found, rows, parts, params):
+            numbers[name], interval[f"{name}_low"], interval[f"{name}_high"] = estimated
+    if found.title not in numbers:
+        raise Refused(f"{found.name}: no answer counts towards {found.title}: nothing to score")
+    return {**numbers, "interval": interval, **groups(found, rows, params)}
+
+
+def groups(found: Benchmark, rows: list[Row], params: Scoring) -> Row:
+    """{"groups": {group: {headline, "low", "high", "rows"}}}; a row of several groups counts in each."""
+    members: dict[str, list[Row]] = {}
+    for row in rows:
+        for name in dict.fromkeys(Question(row["key"], (), row["group"]).groups):
+            members.setdefault(name, []).append(row)
+    if len(members) < 2:
+        return {}
+    table = {}
+    for name in sorted(members):
+        if estimated := estimate(found, members[name], found.headline, params):
+            mean, low, high = estimated
+            table[name] = {found.title: mean, "low": low, "high": high, "rows": len(members[name])}
+    return {"groups": table}
+
+
+def made_by(
+    found: Benchmark, questions: list[Question], answers: list[Answers], params: Scoring, judge: "Judge | None"
+) -> Row:
+    """What the numbers are of: how many answers, what the headline is, whose code, who judged."""
+    first = found.measures[found.headline[0]]
+    finished = [ended for answer in answers for ended in answer.finished]
+    tokens = [count for answer in answers for count in answer.tokens]
+    facts: Row = {"rows": len(answers), "of": len(questions)}
+    if (samples := max(len(answer.samples) for answer in answers)) > 1:
+        facts["samples"] = samples
+    if finished:
+        facts["finished"] = round(100 * sum(finished) / len(finished), 2)
+    if tokens:
+        facts["tokens"] = round(sum(tokens) / len(tokens), 1)
+    facts["headline"] = {
+        "name": found.title, "measures": list(found.headline), "unit": first.unit, "better": first.better
+    }  # fmt: skip
+    facts |= {package: version(package) for package in found.packages}
+    facts |= params.model_dump(exclude={"judge"})
+    if judge is not None:
+        facts["judge"] = judge.record(*found.templates)
+    return facts

@@ -1,0 +1,153 @@
+"""What a rung may lose against another rung, or against itself at a git revision, judged on the interval.
+
+The alignment tax is such a gate: a DPO rung against its SFT parent on code and maths. A row fails where the loss is
+shown to exceed what is allowed: the whole 95% interval lies beyond it and the paired test gives p < 0.05. `strict`
+also fails where the interval does not exclude it, which is what few prompts cannot pass.
+
+A gate that fails prints its table, leaves both files to be read, and ends with exit code 1. DVC records nothing of a
+stage that failed: the next `dvc repro` judges anew, and `dvc repro --keep-going` runs what does not depend on it.
+
+python -m stages.gate tax data/benchmark data/heldout report/gate/tax.md report/gate/tax.json
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ladder.changes import HELDOUT, Change, compare, recorded, solved
+from ladder.revisions import Revision
+from ladder.rows import read_json, read_rows, write_json, write_text
+from ladder.run import Refused, Section, run
+from ladder.statistics import wilson
+
+FEW = 5
+NOTE = (
+    "A loss is of the same prompts, with its 95% bootstrap interval over them; where fewer than five changed, its "
+    "upper end is Wilson's for the share of prompts that lose. *Lost too much*: the interval lies beyond what is "
+    "allowed, and the paired test gives p < 0.05. *May have lost too much*: the interval reaches beyond. Rows are "
+    "judged one by one: of forty that lose exactly what is allowed, one is expected to fail by chance."
+)
+
+
+class Params(Section):
+    rung: str
+    """The rung that is judged: `dpo/chat`."""
+    against: str
+    """Another rung, such as its parent; or a git revision at which the rung itself was measured. DVC does not see a
+    branch move: name a tag or a commit, or run `dvc repro --force gate@…`."""
+    allowed: dict[str, Annotated[float, Field(ge=0)]] = Field(min_length=1)
+    """What it may lose, in points of the benchmark's score: `ifeval: 3`, `heldout/problems/maths-heldout: 5`."""
+    strict: bool = False
+    """Also fail where the prompts are too few to exclude that it lost more."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One benchmark's row."""
+
+    change: Change
+    allowed: float
+    same: bool
+    """Whether both files hold the very same rows."""
+
+    @property
+    def loss(self) -> tuple[float, float, float]:
+        """The loss and its interval. Fewer than five changed prompts are too few to resample: there a loss is said to
+        be no larger than the share of prompts that lose may be (Wilson's upper bound)."""
+        change = self.change
+        if change.better == "higher":
+            lost, least, most = -change.difference, -change.high, -change.low
+        else:
+            lost, least, most = change.difference, change.low, change.high
+        if change.share and change.gained + change.lost < FEW and not self.same:
+            most = max(most, 100 * wilson(change.lost, change.prompts)[1])
+        return lost + 0.0, least + 0.0, most + 0.0
+
+    @property
+    def verdict(self) -> str:
+        _, least, most = self.loss
+        if least > self.allowed and self.change.verdict == "worse":
+            return "lost too much"
+        return "may have lost too much" if most > self.allowed else "held"
+
+
+def rows_of(title: str, folders: dict[str, Path], rung: str) -> Path:
+    """The file of a rung's rows under a name in `allowed`."""
+    kind, _, name = title.partition("/") if title.startswith("heldout/") else ("benchmark", "", title)
+    return folders[kind] / name / f"{rung}.jsonl"
+
+
+def revision(params: Params, folders: dict[str, Path]) -> Revision | None:
+    """The revision to compare with; None where `against` is a rung that was measured. Errors: Refused for neither."""
+    if any(rows_of(title, folders, params.against).is_file() for title in params.allowed):
+        return None
+    try:
+        return Revision(params.against)
+    except Refused as refusal:
+        names = ", ".join(params.allowed)
+        raise Refused(
+            f"against: {params.against!r} is no rung with rows of {names}, and as a revision: {refusal}"
+        ) from None
+
+
+def judge(params: Params, folders: dict[str, Path], past: Revision | None) -> list[Judged]:
+    """Compare on every benchmark. Errors: Refused where rows are missing or have no prompt in common."""
+    judged = []
+    for title, allowed in params.allowed.items():
+        path = rows_of(title, folders, params.rung)
+        second = read_rows(path)
+        first = past.rows(path.as_posix()) if past else read_rows(rows_of(title, folders, params.against))
+        same = first == second
+        if title.startswith("heldout/"):
+            of, first, second = HELDOUT, solved(first, f"{title} {params.against}"), solved(second, str(path))
+        else:
+            summary = path.with_suffix(".json")
+            of = recorded(read_json(summary), str(summary))
+        judged.append(Judged(compare(first, second, of, title=title, rung=params.rung), allowed, same))
+    return judged
+
+
+def cells(row: Judged) -> list[str]:
+    """A row's texts."""
+    change, digits = row.change, 1 if row.change.share else 2
+    lost, least, most = row.loss
+    loss = f"{lost:.{digits}f} [{least:.{digits}f}, {most:.{digits}f}]"
+    prompts = f"{change.prompts}" if change.prompts == change.of else f"{change.prompts} of {change.of}"
+    scores = [f"{score:.{digits}f}" for score in (change.first, change.second)]
+    return [change.title, *scores, loss, f"{change.p:.2g}", prompts, f"{row.allowed:g}", row.verdict]
+
+
+def markdown(params: Params, judged: list[Judged]) -> str:
+    """The table, with its note."""
+    head = ["benchmark", params.against, params.rung, "loss [95%]", "p", "prompts", "may lose", "verdict"]
+    table = "".join(f"| {' | '.join(row)} |\n" for row in [head, ["---"] * len(head), *map(cells, judged)])
+    return f"# {params.rung} against {params.against}\n\n{table}\n{NOTE}\n"
+
+
+def summary(row: Judged) -> dict[str, Any]:
+    """A row's numbers."""
+    change = row.change
+    numbers = {name: round(end, 4) for name, end in zip(("loss", "low", "high"), row.loss, strict=True)}
+    p = float(f"{change.p:.3g}")
+    return {**numbers, "p": p, "allowed": row.allowed, "prompts": change.prompts, "verdict": row.verdict}
+
+
+def main(params: Params, benchmark: Path, heldout: Path, table: Path, metrics: Path) -> None:
+    folders = {"benchmark": benchmark, "heldout": heldout}
+    past = revision(params, folders)
+    judged = judge(params, folders, past)
+    text = markdown(params, judged)
+    made_by = {**params.model_dump(exclude={"allowed"}), "commit": past.commit if past else None}
+    write_text(table, text)
+    write_json(metrics, {**{row.change.title: summary(row) for row in judged}, "made_by": made_by})
+    print(text)
+    fatal = ("lost too much", "may have lost too much") if params.strict else ("lost too much",)
+    if failed := [row for row in judged if row.verdict in fatal]:
+        losses = (f"{row.change.title} {row.verdict}: {cells(row)[3]}, {row.allowed:g} allowed" for row in failed)
+        raise Refused(f"{params.rung} against {params.against}: {'; '.join(losses)}")
+
+
+if __name__ == "__main__":
+    run(main, named=True)

@@ -1,0 +1,33 @@
+"""A benchmark's questions in the order in which they are asked: every beginning has the mix of the whole.
+
+python -m stages.questions data/task/ifeval.jsonl data/questions/ifeval.jsonl
+
+Answers depend on this file and not on the code that scores them: scoring in another way never generates anew.
+"""
+
+from pathlib import Path
+
+from ladder.benchmarking import asked, benchmark
+from ladder.rows import read_rows, write_rows
+from ladder.run import Section, run
+from ladder.subset import order
+
+
+class Params(Section):
+    seed: int = 0
+    """Another one asks another fixed part of a benchmark that is not asked in full."""
+
+
+def main(params: Params, task: Path, output: Path) -> None:
+    questions = asked(benchmark(task.stem), read_rows(task), task)
+    write_rows(
+        output,
+        (
+            {"key": question.key, "turns": list(question.turns), "group": question.group}
+            for question in order(questions, seed=params.seed)
+        ),
+    )
+
+
+if __name__ == "__main__":
+    run(main)

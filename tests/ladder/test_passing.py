@@ -1,0 +1,103 @@
+from itertools import combinations
+from math import comb
+
+import pytest
+
+from ladder import sandbox
+from ladder.benchmarking import Answers, Question
+from ladder.passing import code, continuation, defines, pass_at_k, pass_measures, score
+from ladder.run import Refused
+
+
+def test_pass_at_k_is_the_share_of_draws_that_hold_a_pass() -> None:
+    for samples in range(1, 8):
+        for passed in range(samples + 1):
+            results = [True] * passed + [False] * (samples - passed)
+            for k in range(1, samples + 1):
+                draws = list(combinations(results, k))
+                assert pass_at_k(samples, passed, k) == pytest.approx(sum(map(any, draws)) / len(draws), abs=1e-12)
+
+
+def test_pass_at_k_of_many_samples() -> None:
+    # 1 - C(n-c, k) / C(n, k) in whole numbers, where floating-point binomials overflow
+    assert pass_at_k(2000, 31, 1000) == pytest.approx(1 - comb(1969, 1000) / comb(2000, 1000), rel=1e-12)
+    assert pass_at_k(200, 3, 100) == pytest.approx(1 - comb(197, 100) / comb(200, 100), rel=1e-12)
+    assert pass_at_k(100, 1, 100) == 1.0
+    assert pass_at_k(100, 0, 100) == 0.0
+
+
+@pytest.mark.parametrize(("samples", "passed", "k"), [(5, 1, 6), (5, 6, 1), (5, -1, 1), (5, 1, 0), (0, 0, 1)])
+def test_pass_at_k_wants_enough_samples(samples: int, passed: int, k: int) -> None:
+    with pytest.raises(ValueError, match="expected 1 <= k <= samples"):
+        pass_at_k(samples, passed, k)
+
+
+def test_a_question_with_too_few_samples_has_no_weight() -> None:
+    measures = pass_measures("passed", (1, 2))
+    row = {"passed": [True]}
+    assert [(one.value(row), one.weight(row)) for one in measures.values()] == [(1.0, 1.0), (0.0, 0.0)]
+    row = {"passed": [True, False, False, False]}
+    assert [(one.value(row), one.weight(row)) for one in measures.values()] == [(0.25, 1.0), (0.5, 1.0)]
+
+
+FUNCTION = "def f(x):\n    return x\n"
+DOCSTRING = 'def f(x):\n    """Text.\n    ```\n    f(1)\n    ```\n    """\n    return x\n'
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (FUNCTION, FUNCTION),
+        (f"Sure:\n\n```python\n{FUNCTION}```\nDone.\n```python\nf(1)\n```", FUNCTION),
+        (f"```\n{FUNCTION}```", FUNCTION),
+        (f"```Python\r\n{FUNCTION}```", FUNCTION),
+        (f"```python\n{FUNCTION}", FUNCTION),  # cut at the limit of tokens
+        (f"```bash\npip install f\n```\nThen:\n```python\n{FUNCTION}```", FUNCTION),
+        (f"```python\nimport os\n```\nThen:\n```python\n{FUNCTION}```", FUNCTION),
+        ("1. So:\n   ```python\n   def f(x):\n       return x\n   ```\n", FUNCTION),
+        ("```python\ndef f(x):\n    return x```\nDone.", "def f(x):\n    return x"),
+        (f"~~~python\n{FUNCTION}~~~\n", FUNCTION),
+        (f"```python\n{DOCSTRING}```\n", DOCSTRING),
+        (f"{FUNCTION}```\nThis returns x.\n", FUNCTION),  # the fence was opened by the prompt
+        ("    return x\n```\n\nIt returns x.\n```python\nf(1)\n```", "    return x\n"),
+        ("```python\n    return x\n```", "    return x\n"),
+        ("```java\nint f;\n```", "int f;\n"),
+        ("I cannot.", "I cannot."),
+        ("", ""),
+    ],
+)
+def test_the_code_of_an_answer(answer: str, found: str) -> None:
+    assert code(answer, "f") == found
+
+
+def test_what_defines_a_function() -> None:
+    for text in (FUNCTION, "import a\n\nasync def f():", "f = lambda x: x", "class f:"):
+        assert defines(text, "f")
+    for text in ("def ff(x):", "    def f(x):", "f(1)", "f == 1", "undef f"):
+        assert not defines(text, "f")
+
+
+def test_a_continuation_gets_back_the_indent_that_a_strip_took() -> None:
+    assert continuation("a = 1\n    return a", "f") == "    a = 1\n    return a"
+    assert continuation("\n    return 1", "f") == "\n    return 1"
+    assert continuation(FUNCTION, "f") == FUNCTION
+
+
+def test_how_samples_ended() -> None:
+    try:
+        sandbox.isolation()
+    except Refused as refused:
+        pytest.skip(str(refused))
+    texts = (
+        "assert f(1) == 1", "assert f(1) == 2", "g(1)", "f(", "raise SystemExit", "import json\njson.loads('{')",
+        "print('An Error: no')\nraise KeyboardInterrupt", "if __name__ == '__main__':\n    input()",
+        "#" * sandbox.PROGRAM_CHARACTERS,
+    )  # fmt: skip
+    question = Question("one", ("Write f.",), "all", {"setup": "f = abs"})
+    answers = [Answers("one", tuple((text,) for text in texts))]
+    (row,) = score([question], answers, lambda row, answer: f"{row['setup']}\n{answer}")
+    assert row["passed"] == [True, False, False, False, False, False, False, True, False]
+    endings = [
+        True, "AssertionError", "NameError", "SyntaxError", "failed", "JSONDecodeError", "failed", True, "refused"
+    ]  # fmt: skip
+    assert row["verdicts"] == [[f"sample {number}", how] for number, how in enumerate(endings, start=1)]

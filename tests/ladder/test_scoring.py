@@ -1,0 +1,97 @@
+"""`ladder score` and `ladder bench`, as a user calls them."""
+
+import json
+
+import pytest
+from endpoints import Said, serving
+
+from conftest import ROOT
+from ladder.__main__ import main
+from ladder.rows import read_rows, write_rows
+
+TASK = [
+    {"key": n, "prompt": f"Say {n}.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]} for n in range(4)
+]
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch, base):
+    """A repository in which IFEval has four prompts, none of which counts sentences."""
+    (tmp_path / "data/punkt/tokenizers/punkt_tab/english").mkdir(parents=True)
+    (tmp_path / "stages").symlink_to(ROOT / "stages")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/base").symlink_to(base)
+    (tmp_path / "params.yaml").write_text(
+        "respond: {ifeval: {rows: 2, max_new_tokens: 4}}\nbenchmark: {ifeval: {resamples: 1000}}\n"
+    )
+    write_rows(tmp_path / "data/task/ifeval.jsonl", TASK)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def printed(capsys):
+    out, err = capsys.readouterr()
+    return json.loads(out), err
+
+
+def test_score_prints_the_metric_and_tells_what_is_missing(repository, capsys):
+    write_rows(repository / "mine.jsonl", [{"prompt": "Say 1.", "response": "1"}, {"key": 2, "response": "2, or so"}])
+    main(["score", "ifeval", "mine.jsonl"])
+    metric, told = printed(capsys)
+    assert (metric["prompt_strict"], metric["mean_strict"]) == (50.0, 50.0)
+    assert (metric["made_by"]["rows"], metric["made_by"]["of"]) == (2, 4)
+    assert "finished" not in metric["made_by"]
+    assert "mine.jsonl: 2 of 4 questions have no answer: 0, 3" in told
+
+
+def test_score_takes_another_file_of_the_benchmarks_rows(repository, capsys):
+    write_rows(repository / "other.jsonl", TASK[:1])
+    write_rows(repository / "mine.jsonl", [{"key": 0, "prompt": "Say 0!", "response": "a"}])
+    main(["score", "ifeval", "mine.jsonl", "--task", "other.jsonl"])
+    metric, told = printed(capsys)
+    assert metric["made_by"]["of"] == 1 and metric["made_by"]["reworded"] == 1
+    assert "prompts worded otherwise than the benchmark's, taken as its own: rows 1" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["score", "ifevall", "mine.jsonl"], "ladder: no benchmark is named 'ifevall'"),
+        (
+            ["score", "ifbench", "mine.jsonl"],
+            "data/task/ifbench.jsonl: no such file; `dvc repro task@ifbench` makes it",
+        ),
+        (["score", "ifeval", "none.jsonl"], "none.jsonl: no such file"),
+        (["score", "ifeval", "mine.jsonl"], "mine.jsonl: row 2: key '1' is answered already in row 1"),
+        (["bench", "ifeval", "--model", "http://127.0.0.1:9/v1"], "--name: expected the model's name"),
+        (["bench", "ifeval", "--model", "models/nowhere"], "models/nowhere: not a rung"),
+    ],
+)
+def test_a_mistake_is_one_sentence(repository, arguments, sentence):
+    write_rows(repository / "mine.jsonl", [{"key": "1", "response": "a"}, {"key": 1, "response": "b"}])
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert sentence in str(stopped.value)
+
+
+def test_bench_asks_a_rung_keeps_its_answers_and_scores_them(repository, capsys):
+    main(["bench", "ifeval", "--model", "models/base"])
+    metric, told = printed(capsys)
+    assert metric["model"] == "base"
+    assert (metric["made_by"]["rows"], metric["made_by"]["of"]) == (2, 4)
+    assert metric["made_by"]["tokens"] <= 4
+    kept = read_rows(repository / "data/bench/ifeval/base.jsonl")
+    assert len(kept) == 2 and "data/bench/ifeval/base.jsonl" in told
+    main(["score", "ifeval", "data/bench/ifeval/base.jsonl"])
+    again, _ = printed(capsys)
+    assert {"model": "base", **again} == metric
+
+
+def test_bench_asks_an_endpoint(repository, capsys):
+    with serving(lambda asked, again: Said("Yes")) as server:
+        main(["bench", "ifeval", "--model", server.base_url, "--name", "org/some model"])
+    metric, _ = printed(capsys)
+    assert (metric["model"], metric["mean_strict"]) == ("org/some model", 100.0)
+    assert {asked["model"] for asked in server.asked} == {"org/some model"}
+    assert {asked["max_tokens"] for asked in server.asked} == {4}
+    assert (repository / "data/bench/ifeval/org-some-model.jsonl").is_file()
