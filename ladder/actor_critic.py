@@ -100,6 +100,7 @@ class ActorCriticTrainer(Trainer):
                 f"({config.gradient_accumulation_steps} accumulated on each of {config.world_size} processes)"
             )
         disable_dropout_in_model(start.model)
+        self.batches_per_rollout = settings.minibatches
         self.share = settings.minibatches // config.world_size  # minibatches of this process in one rollout
         self.steps_per_rollout = settings.epochs * settings.minibatches // update
         self.rollout_sampler = RolloutSampler(len(prompts), size, settings.epochs * self.share, config.seed)

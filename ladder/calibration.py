@@ -5,15 +5,14 @@ always that it is.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit
 
-Array = NDArray[np.float64]
+from ladder.statistics import Array, won
 
 
 def accuracy(margins: Array) -> float:
     """Share of pairs [pairs] whose margin is above 0; a tie counts half."""
-    return float(((margins > 0) + 0.5 * (margins == 0)).mean())
+    return float(won(margins).mean())
 
 
 def brier(margins: Array) -> float:
@@ -27,7 +26,7 @@ def expected_calibration_error(margins: Array, bins: int = 10) -> float:
     The confidence in a pair is the probability of the answer held to be better, in `bins` equal bins from 1/2 to 1.
     """
     confidence = expit(np.abs(margins))
-    right = (margins > 0) + 0.5 * (margins == 0)
+    right = won(margins)
     place = np.minimum(((confidence - 0.5) * 2 * bins).astype(int), bins - 1)
     gaps = [abs((right - confidence)[place == number].sum()) for number in range(bins)]
     return float(sum(gaps) / len(margins))

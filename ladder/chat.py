@@ -1,5 +1,7 @@
 """Conversations as tokens: one rendering for training and for generation, and the mask of what is trained."""
 
+import hashlib
+import json
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -80,6 +82,22 @@ def completion_tokens(tokenizer: PreTrainedTokenizerBase, prompt: Messages, answ
     ids, mask = encode(tokenizer, [*prompt, {"role": "assistant", "content": answer}])
     start = len(prompt_tokens(tokenizer, prompt))
     return ids[:start], ids[start:]
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """sha256 of what decides its tokens; padding and truncation, which are a caller's, left out."""
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    state.pop("padding"), state.pop("truncation")
+    state["special"] = [tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token]
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """sha256 of the chat template. Errors: Refused when there is none."""
+    template = tokenizer.chat_template
+    if not isinstance(template, str):
+        raise Refused("the tokenizer has no chat template: set base.chat_template in params.yaml to a .jinja file")
+    return hashlib.sha256(template.encode()).hexdigest()
 
 
 def mask_gate(ids: list[list[int]], masks: list[list[int]], stop: int) -> None:

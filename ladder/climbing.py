@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, set_seed
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, set_seed
 
 from ladder.adapters import factor_dora
 from ladder.arguments import Adapter, build
-from ladder.models import Model, Rung, check_stands_on, load, load_complete, read_rung
+from ladder.models import Model, Rung, check_stands_on, described, load, load_complete, read_rung
 from ladder.run import Refused
 
 Quantization = dict[str, Any] | None
@@ -94,7 +94,7 @@ def _adapted(model: Any, lora: dict[str, Any], stands: Rung | None) -> PeftModel
 
 
 def _on_quantized(parent: Path, base: Path, lora: Adapter, quantization: dict[str, Any]) -> Model:
-    rung, ground = read_rung(parent), read_rung(base)
+    (rung, tokenizer), ground = described(parent, "language_model"), read_rung(base)
     if lora is None:
         raise Refused("quantization: quantized weights take no gradient; give lora: {r: 16}, or quantization: null")
     if lora != "continue" and rung.identity != ground.identity:
@@ -111,7 +111,6 @@ def _on_quantized(parent: Path, base: Path, lora: Adapter, quantization: dict[st
         quantization_config=build(BitsAndBytesConfig, quantization),
         device_map={"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"},
     )
-    tokenizer = AutoTokenizer.from_pretrained(parent)
     if lora != "continue":
         return Model(_adapted(model, lora, ground), tokenizer, rung)
     going_on = PeftModel.from_pretrained(model, parent, is_trainable=True)

@@ -42,7 +42,7 @@ def _tokens(row: Row) -> float:
 
 def _won(margin: str) -> Callable[[Row], float]:
     """1 where the chosen answer stands above the rejected one, 0 below, 1/2 for a tie."""
-    return lambda row: (1.0 + float(np.sign(row[margin]))) / 2
+    return lambda row: float(statistics.won(np.asarray(row[margin])))
 
 
 # What a rung's rows hold, by the folder under data/ that they lie in; the first of each is the folder's own.

@@ -15,19 +15,10 @@ from ladder.run import Refused
 Example = dict[str, Tensor]
 
 
-def of_split(rows: list[Row], split: str | None, data: Path) -> list[Row]:
-    """The rows of one split; None takes all. Errors: Refused when there are none."""
-    chosen = [row for row in rows if split in (None, row.get("split"))]
-    if not chosen:
-        splits = sorted({str(row.get("split")) for row in rows})
-        raise Refused(f"{data}: no row of split {split!r}; its splits are {', '.join(splits)}")
-    return chosen
-
-
-def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Example]:
+def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> list[Example]:
     """input_ids and labels, int64 [length], of the rows of at most `max_length` tokens; through the mask gate."""
     encoded = [encode(tokenizer, conversation(row, f"{data}: row {number}")) for number, row in enumerate(rows, 1)]
-    kept = [(ids, mask) for ids, mask in encoded if len(ids) <= max_length]
+    kept = [(ids, mask) for ids, mask in encoded if max_length is None or len(ids) <= max_length]
     if not kept:
         raise Refused(f"{data}: none of {len(rows)} rows fits max_length {max_length}")
     mask_gate([ids for ids, _ in kept], [mask for _, mask in kept], tokenizer.eos_token_id)

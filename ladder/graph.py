@@ -95,8 +95,24 @@ def _graph_faults() -> Iterable[str]:
             if not made_here and (not path.exists() or ignored(str(path.resolve()))):
                 what = f"rungs are {', '.join(rungs)}" if path.parts[:1] == ("models",) else "see dvc.yaml"
                 yield f"{PARAMS}: {stage.addressing} needs {path}, which no stage makes; {what}"
+    yield from _claim_faults(made)
     for name in stale(stage.addressing for stage in stages):
         yield f"{LOCK}: {name} is no longer in {PARAMS} but its outputs are; `python -m ladder prune` removes both"
+
+
+def _claim_faults(made: list[Path]) -> Iterable[str]:
+    """Claims of the guide about rows that no stage measures."""
+    for number, claim in enumerate(read_params().get("guide", {}).get("claims", [])):
+        if not isinstance(claim, dict):
+            continue  # its section's fault, told with the sections
+        measure, rung = str(claim.get("measure")).partition(":")[0], claim.get("rung")
+        path = Path("data", measure, f"{rung}.jsonl")
+        if measure != "reward" and path not in made:
+            kinds = sorted({str(Path(*out.parts[1:-2])) for out in made if out.parts[1:2] == (measure.split("/")[0],)})
+            yield (
+                f"{PARAMS}: guide.claims.{number}: no stage measures {measure} of {rung}; measured are "
+                f"{', '.join(kinds)} of the rungs that guide lists"
+            )
 
 
 def _outputs(stages: list[Any]) -> list[Path]:

@@ -26,6 +26,7 @@ from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.utils.logging import disable_progress_bar
 
 from ladder.adapters import factor_dora
+from ladder.chat import template_hash, tokenizer_hash
 from ladder.heads import Score, scoring
 from ladder.rows import write_json
 from ladder.run import Refused
@@ -125,7 +126,7 @@ def load(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloat16, tr
     An adapter is put on the complete model in `base`. With `trainable` its weights take gradients (in float32).
     Errors: Refused for a reward model, and for an adapter of another base, tokenizer or chat template than those given.
     """
-    rung, tokenizer = _described(directory, "language_model")
+    rung, tokenizer = described(directory, "language_model")
     if rung.kind == "complete":
         return Model(_complete(directory, dtype), tokenizer, rung)
     check_stands_on(directory, rung, base)
@@ -147,7 +148,7 @@ def load_reward(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloa
 
     Errors: Refused for a language model, and as `load` does.
     """
-    rung, tokenizer = _described(directory, "reward")
+    rung, tokenizer = described(directory, "reward")
     if rung.kind == "complete":
         model: Any = AutoModelForSequenceClassification.from_pretrained(directory, dtype=dtype)
         model.score = Score(model.score.weight)
@@ -157,12 +158,14 @@ def load_reward(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloa
     return Model(PeftModel.from_pretrained(whole, directory).eval(), tokenizer, rung)
 
 
-def _described(directory: Path, head: str) -> tuple[Rung, PreTrainedTokenizerBase]:
+def described(directory: Path, head: str) -> tuple[Rung, PreTrainedTokenizerBase]:
+    """A rung without its weights. Errors: Refused for another head, tokenizer or chat template than are described."""
     rung = read_rung(directory)
     if rung.head != head:
         raise Refused(f"{directory}: {_HEADS[rung.head]}, expected {_HEADS[head]}")
     tokenizer = AutoTokenizer.from_pretrained(directory)
-    _check_tokenizer(directory, rung, tokenizer)
+    if tokenizer_hash(tokenizer) != rung.tokenizer or template_hash(tokenizer) != rung.chat_template:
+        raise Refused(f"{directory}: tokenizer or chat template is not the one in rung.json; make the rung again")
     return rung, tokenizer
 
 
@@ -200,27 +203,6 @@ def check_same_tokenizer(first: Rung, second: Rung) -> None:
         raise Refused(f"{first.rung} and {second.rung} have different chat templates; both must use one")
 
 
-def _check_tokenizer(directory: Path, rung: Rung, tokenizer: PreTrainedTokenizerBase) -> None:
-    if tokenizer_hash(tokenizer) != rung.tokenizer or template_hash(tokenizer) != rung.chat_template:
-        raise Refused(f"{directory}: tokenizer or chat template is not the one in rung.json; make the rung again")
-
-
-def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """sha256 of what decides its tokens; padding and truncation, which are a caller's, left out."""
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
-    state.pop("padding"), state.pop("truncation")
-    state["special"] = [tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token]
-    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
-
-
-def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """sha256 of the chat template. Errors: Refused when there is none."""
-    template = tokenizer.chat_template
-    if not isinstance(template, str):
-        raise Refused("the tokenizer has no chat template: set base.chat_template in params.yaml to a .jinja file")
-    return hashlib.sha256(template.encode()).hexdigest()
-
-
 def save_rung(
     directory: Path,
     model: PreTrainedModel | PeftModel,
@@ -235,7 +217,8 @@ def save_rung(
 ) -> Rung:
     """Write a rung: weights (safetensors), tokenizer, rung.json; published by rename, so it is whole or absent.
 
-    `base` is the complete model that an adapter stands on, None for a complete model.
+    `base` is the complete model that an adapter stands on, None for a complete model. Weights keep the dtype they
+    are given in: complete rungs of a training come in bfloat16 (ladder/training.py).
     The same model gives the same bytes. Errors: Refused when a weight is not finite.
     """
     for name, weight in model.named_parameters():

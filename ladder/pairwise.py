@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -13,9 +14,13 @@ from transformers import Trainer, TrainingArguments
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import add_fused_lm_head
 
-from ladder.models import Model
-from ladder.rows import Row
+from ladder.arguments import build
+from ladder.climbing import climb
+from ladder.models import Model, rung_name
+from ladder.pairs import all_pair_tokens, fitting
+from ladder.rows import Row, read_rows
 from ladder.run import Refused
+from ladder.training import fit_and_save, trainer_arguments
 
 PairLoss = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 """Mean log-probabilities (nats per token) of chosen and rejected [pairs] to loss, reward of chosen, of rejected."""
@@ -67,3 +72,35 @@ class PairTrainer(Trainer):
             logs = {**logs, **means, "num_tokens": self._total_train_tokens}
             self.logged.clear()
         super().log(logs, *rest)
+
+
+def fit_pairs(
+    loss: PairLoss,
+    method: str,
+    settings: dict[str, Any],
+    parent: Path,
+    base: Path,
+    data: Path,
+    output: Path,
+    metrics: Path,
+    curve: Path,
+) -> None:
+    """Train the parent on the pairs in `data` as a stage's `settings` (its lora, max_length, trainer) say; save it."""
+    rows = read_rows(data)
+    with trainer_arguments(settings["trainer"]) as arguments:
+        config = build(TrainingArguments, arguments)
+        climbed = climb(parent, base, settings["lora"], seed=config.seed)
+        learned = fitting(all_pair_tokens(climbed.start.tokenizer, rows, data), data, settings["max_length"])
+        fit_and_save(
+            PairTrainer(climbed.start, config, learned, loss),
+            climbed,
+            rung=rung_name(output),
+            method=method,
+            settings=settings,
+            parents={climbed.parent.rung: climbed.parent},
+            output=output,
+            metrics=metrics,
+            curve=curve,
+            measured={"pairs": len(learned), "too_long": len(rows) - len(learned)},
+            endings={"loss": "loss", "accuracy": "rewards/accuracies", "margin": "rewards/margins"},
+        )

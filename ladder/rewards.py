@@ -14,17 +14,18 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ladder.chat import encode
+from ladder.chat import check_messages, encode
 from ladder.checks import meets
 from ladder.filters import WORD
 from ladder.generation import Endpoint, ask
-from ladder.models import Model
+from ladder.models import Model, Rung, check_same_tokenizer, load_reward
 from ladder.rewarding import rewards as model_rewards
-from ladder.rows import Row
+from ladder.rows import Row, of_split, read_rows
 from ladder.run import Refused, fit
 from ladder.sampling import Sampling
 from ladder.sandbox import run_many
@@ -187,6 +188,27 @@ def weights(specs: list[Spec]) -> list[float]:
 def needs_model(specs: list[Spec]) -> bool:
     """Whether a reward asks the reward model."""
     return any("model" in spec for spec in specs)
+
+
+def load_asked(specs: list[Spec], directory: Path, base: Path, parent: Rung) -> tuple[Model | None, dict[str, Rung]]:
+    """The reward model in `directory` if a reward asks it, and the rungs by name that the trained one is made from.
+
+    Errors: Refused as `load_reward` does, and where its tokens or chat template are not the parent's.
+    """
+    if not needs_model(specs):
+        return None, {parent.rung: parent}
+    reward_model = load_reward(directory, base)
+    check_same_tokenizer(parent, reward_model.rung)
+    return reward_model, {parent.rung: parent, reward_model.rung.rung: reward_model.rung}
+
+
+def rewarded(data: Path, split: str | None, specs: list[Spec]) -> list[Row]:
+    """The split's prompts. Errors: Refused when there is none, or for a row without a prompt or what rewards read."""
+    rows = of_split(read_rows(data), split, data)
+    for number, row in enumerate(rows, start=1):
+        check_messages(row.get("prompt"), f"{data}: row {number}: prompt")
+    check_rows(specs, rows, str(data))
+    return rows
 
 
 def check_rows(specs: list[Spec], rows: list[Row], where: str) -> None:

@@ -18,12 +18,12 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import GRPOConfig, RLOOConfig
 
 from ladder.arguments import build
-from ladder.chat import Messages, check_messages, prompt_tokens
+from ladder.chat import Messages, prompt_tokens
 from ladder.climbing import Climb
 from ladder.decode import decode
 from ladder.models import Model
-from ladder.rewards import Spec, check_rows, total, weights
-from ladder.rows import Row, read_rows
+from ladder.rewards import Spec, rewarded, total, weights
+from ladder.rows import Row
 from ladder.run import Refused
 from ladder.sampling import Sampling, scramble
 
@@ -60,14 +60,9 @@ def configured(owner: type[C], arguments: dict[str, Any], specs: list[Spec]) -> 
 def prompts(data: Path, split: str | None, specs: list[Spec]) -> Dataset:
     """The split's prompts for TRL: `prompt`, and the whole `row` as JSON (in a table, its checks would lose shape).
 
-    Errors: Refused when there is none, or a row lacks what the rewards read.
+    Errors: Refused as `rewarded` does.
     """
-    rows = [row for row in read_rows(data) if split is None or row.get("split") == split]
-    if not rows:
-        raise Refused(f"{data}: no prompt of split {split!r}")
-    check_rows(specs, rows, str(data))
-    for number, row in enumerate(rows, start=1):
-        check_messages(row.get("prompt"), f"{data}: row {number}: prompt")
+    rows = rewarded(data, split, specs)
     return Dataset.from_list([{"prompt": row["prompt"], "row": json.dumps(row)} for row in rows])
 
 

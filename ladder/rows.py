@@ -62,6 +62,15 @@ def read_json(path: Path) -> Row:
     return value
 
 
+def of_split(rows: list[Row], split: str | None, data: Path) -> list[Row]:
+    """The rows of one split; None takes all. Errors: Refused when there are none."""
+    chosen = [row for row in rows if split in (None, row.get("split"))]
+    if not chosen:
+        splits = sorted({str(row.get("split")) for row in rows})
+        raise Refused(f"{data}: no row of split {split!r}; its splits are {', '.join(splits)}")
+    return chosen
+
+
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write JSON Lines: keys in the order given, so that the same rows give the same bytes."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))

@@ -9,8 +9,8 @@ from ladder.checks import meets
 from ladder.edits import repair
 from ladder.generation import Answer, Endpoint, answer, ask
 from ladder.models import load
-from ladder.rows import Row, column, read_rows
-from ladder.run import Refused, Section
+from ladder.rows import Row, column, of_split, read_rows
+from ladder.run import Section
 from ladder.sampling import Sampling
 
 
@@ -34,7 +34,7 @@ class Draws(Section):
 
 class Samples(Draws):
     prompts: str
-    """The file of prompts under data/: `prompts`, `problems/train`."""
+    """The file of prompts under data/: `prompts`, `problems/practice`."""
     model: str
     """The rung that answers: `base`, `sft/chat`."""
     endpoint: Endpoint | None
@@ -45,11 +45,7 @@ class Samples(Draws):
 
 def asked(params: Draws, prompts: Path) -> list[Row]:
     """The prompts of the split. Errors: Refused naming the file, and the row that is no prompt with checks."""
-    rows = read_rows(prompts)
-    chosen = [row for row in rows if params.split in (None, row.get("split"))]
-    if not chosen:
-        splits = sorted({str(row.get("split")) for row in rows})
-        raise Refused(f"{prompts}: no prompt of split {params.split!r}; its splits are {', '.join(splits)}")
+    chosen = of_split(read_rows(prompts), params.split, prompts)
     column(chosen, "id", str, prompts)
     column(chosen, "checks", list, prompts)
     for number, row in enumerate(chosen, start=1):

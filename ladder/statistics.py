@@ -35,6 +35,11 @@ def ratio(passed: Array, asked: Array | None = None) -> float:
     return _mean(*_shaped(passed, asked))
 
 
+def won(margins: Array) -> Array:
+    """1 where a margin is above 0, 0 below, 1/2 for a tie; any shape."""
+    return (1 + np.sign(margins)) / 2
+
+
 def interval(
     passed: Array, asked: Array | None = None, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:

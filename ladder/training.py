@@ -30,18 +30,22 @@ from ladder.work import Keeper, check_space, drop, fingerprint, held, newest, sa
 def trainer_arguments(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """TrainingArguments that are ours to set, around those of params.yaml; no file outlives the training.
 
+    By default bf16 is on, as TRL has it, and gradient_checkpointing off. Files, reports and logging are ours whatever
+    params.yaml says: every step is logged, because the curve, the ledger and the checkpoints are made of what is.
     On several processes each takes its share of the accumulated batches, so that a step learns from the same rows as
     on one. Errors: Refused when the processes cannot share them.
     """
     check_launch()
     with tempfile.TemporaryDirectory(prefix="ladder-") as folder:
         yield {
-            "logging_steps": 1,
+            "bf16": not arguments.get("fp16"),
             "gradient_checkpointing": False,
             **shared(arguments, world_size()),
             "output_dir": folder,
             "report_to": "none",
             "save_strategy": "no",
+            "logging_strategy": "steps",
+            "logging_steps": 1,
             "logging_nan_inf_filter": False,
             "use_cpu": not torch.cuda.is_available(),
             "dataloader_pin_memory": torch.cuda.is_available(),
@@ -106,6 +110,7 @@ def fit_and_save(
 ) -> None:
     """Train, save the rung, and write its ledger: what it cost and how it ended.
 
+    A complete rung is saved in bfloat16, though its weights may have been trained in float32; an adapter as trained.
     `endings` names, for each metric, what the trainer logs of it. A killed training is resumed from its last
     checkpoint; a trainer that keeps rollouts over several steps can only be resumed at a multiple of `resume_every`.
     What decides the result must be in `settings`, `parents` or the trainer's train_dataset.
@@ -222,7 +227,7 @@ def fill(skeleton: Any, state: dict[str, torch.Tensor]) -> Any:
 
 
 def out_of_memory(trainer: Trainer) -> str:
-    """What to change in params.yaml when the GPU's memory is full."""
+    """What to change in params.yaml when the GPU's memory is full, for PPO its minibatches too."""
     arguments: Any = trainer.args
     batch, steps = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps * arguments.world_size
     told = "out of GPU memory"
@@ -232,9 +237,12 @@ def out_of_memory(trainer: Trainer) -> str:
     part = next((divisor for divisor in range(2, batch + 1) if batch % divisor == 0), None)
     if part:
         less = "half" if part == 2 else f"1/{part} of"
+        raised = f"gradient_accumulation_steps from {steps} to {steps * part}"
+        if rollout := getattr(trainer, "batches_per_rollout", None):
+            raised += f" and minibatches from {rollout} to {rollout * part}"
         return (
-            f"{told}: lower trainer.per_device_train_batch_size from {batch} to {batch // part} and raise "
-            f"gradient_accumulation_steps from {steps} to {steps * part}: the same batch in {less} the memory"
+            f"{told}: lower trainer.per_device_train_batch_size from {batch} to {batch // part} and raise {raised}: "
+            f"the same batch in {less} the memory"
         )
     if not arguments.gradient_checkpointing:
         return f"{told} with one row at a time: set trainer.gradient_checkpointing: true (slower, far less memory)"

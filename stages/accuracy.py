@@ -4,8 +4,8 @@ Relative: log pi(y_w|x) / pi_ref(y_w|x) against log pi(y_l|x) / pi_ref(y_l|x), D
 (Rafailov et al. 2023, eq. 5). Normalised: the mean log-probability of an answer's tokens, which needs no reference
 (SimPO's reward, Meng et al. 2024, eq. 4).
 
-python -m stages.accuracy data/reference/heldout.jsonl models/dpo/chat models/base \
-    data/accuracy/dpo/chat.jsonl metrics/accuracy/dpo/chat.json
+python -m stages.accuracy data/reference/heldout.jsonl models/dpo/maths models/base \
+    data/accuracy/dpo/maths.jsonl metrics/accuracy/dpo/maths.json
 """
 
 import hashlib

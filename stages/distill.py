@@ -2,7 +2,7 @@
 
 L = alpha * CE + (1 - alpha) * T^2 * KL(teacher_T || student_T)      (Hinton et al. 2015, section 2)
 
-python -m stages.distill small models/student/small models/base models/dpo/chat data/teacher/small.safetensors \
+python -m stages.distill small models/student/small models/base models/dpo/chat data/teacher/chat.safetensors \
     models/distill/small metrics/distill/small.json plots/distill/small.tsv
 """
 
@@ -32,7 +32,7 @@ class Params(Section):
     teacher: str
     """The rung it learns from; the targets must be of this rung."""
     data: str
-    """The teacher's targets, whose temperature is also the student's: `teacher/small`."""
+    """The teacher's targets, whose temperature is also the student's: `teacher/chat`."""
     alpha: Annotated[float, Field(ge=0, le=1)]
     """Share of the cross-entropy with the answers; 1 leaves nothing of the teacher."""
     trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments))]

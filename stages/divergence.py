@@ -3,8 +3,8 @@
 On the teacher's own answers to held-out prompts the two tell how well a student was taught. The rows keep their sums,
 so that two rungs can be compared row by row. metrics: nats a token, with the 95% bootstrap interval over rows.
 
-python -m stages.divergence data/generate/heldout.jsonl models/sft/maths models/distill/small models/base \
-    data/divergence/distill/small.jsonl metrics/divergence/distill/small.json
+python -m stages.divergence data/generate/heldout.jsonl models/sft/maths models/sft/taught models/base \
+    data/divergence/sft/taught.jsonl metrics/divergence/sft/taught.json
 """
 
 import sys
@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from ladder.distillation import divergence
-from ladder.examples import Example, collate, examples, learned_logits, of_split
+from ladder.examples import Example, collate, examples, learned_logits
 from ladder.likelihood import batches
 from ladder.models import Model, check_same_tokenizer, device, load_complete
-from ladder.rows import Row, read_rows, write_json, write_rows
+from ladder.rows import Row, of_split, read_rows, write_json, write_rows
 from ladder.run import Section, run
 from ladder.statistics import bootstrap, ratio
 

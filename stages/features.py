@@ -7,8 +7,8 @@ agree and is thrown away at the end; by the teacher's square, so that one weight
 L_attn = mean over heads of |A_student - A_teacher|^2, of the maps after the softmax: a sum over the tokens seen, not
 their mean, so that one weight fits contexts of every length (it lies between 0 and 2).
 
-python -m stages.features small models/student/small models/base models/sft/maths data/filter.jsonl \
-    models/features/small metrics/features/small.json plots/features/small.tsv
+python -m stages.features maths models/student/shallow models/base models/sft/maths data/problems/maths.jsonl \
+    models/features/maths metrics/features/maths.json plots/features/maths.tsv
 """
 
 from pathlib import Path
@@ -23,10 +23,10 @@ from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 from ladder.arguments import build, passes
 from ladder.climbing import climb
 from ladder.distillation import Sums, TokenTrainer, check_whole, divergence, in_chunks
-from ladder.examples import Example, collate, examples, learned_logits, of_split, where_learned
+from ladder.examples import Example, collate, examples, learned_logits, where_learned
 from ladder.layers import layer_map
 from ladder.models import check_same_tokenizer, load_complete, read_rung, rung_name
-from ladder.rows import read_rows
+from ladder.rows import of_split, read_rows
 from ladder.run import Refused, Section, run
 from ladder.training import fit_and_save, trainer_arguments
 
@@ -35,11 +35,11 @@ Weight = Annotated[float, Field(ge=0)]
 
 class Params(Section):
     parent: str
-    """The student, all of whose weights are trained: `student/small`."""
+    """The student, all of whose weights are trained: `student/shallow`."""
     teacher: str
     """The rung it learns from, run beside it."""
     data: str
-    """Rows with answers: `filter`."""
+    """Rows with answers: `problems/maths`."""
     split: str | None
     """Which of them; null takes all."""
     layers: dict[int, int] | None

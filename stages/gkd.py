@@ -4,8 +4,8 @@ L = D_JSD(beta)(teacher_T || student_T), mean over tokens of the rows' answers, 
 answers that the student has just given (Agarwal et al. 2024, arXiv:2306.13649, algorithm 1). lmbda 0 is online
 distillation on the rows, 1 is on-policy. The gradient does not pass through the student's sampling.
 
-python -m stages.gkd small models/student/small models/base models/sft/maths data/problems/maths.jsonl \
-    models/gkd/small metrics/gkd/small.json plots/gkd/small.tsv
+python -m stages.gkd online models/student/shallow models/base models/sft/maths data/problems/maths.jsonl \
+    models/gkd/online metrics/gkd/online.json plots/gkd/online.tsv
 """
 
 from pathlib import Path
@@ -21,9 +21,9 @@ from ladder.chat import conversation, encode, prompt_tokens
 from ladder.climbing import climb
 from ladder.decode import decode
 from ladder.distillation import Sums, TokenTrainer, check_whole, generalized_jsd, in_chunks
-from ladder.examples import Example, collate, example, learned_logits, of_split
+from ladder.examples import Example, collate, example, learned_logits
 from ladder.models import check_same_tokenizer, load_complete, read_rung, rung_name
-from ladder.rows import Row, read_rows
+from ladder.rows import Row, of_split, read_rows
 from ladder.run import Refused, Section, run
 from ladder.sampling import Sampling, scramble
 from ladder.training import fit_and_save, trainer_arguments
@@ -31,7 +31,7 @@ from ladder.training import fit_and_save, trainer_arguments
 
 class Params(Section):
     parent: str
-    """The student: `student/small`."""
+    """The student: `student/shallow`."""
     teacher: str
     """The rung it learns from, run beside it."""
     data: str

@@ -8,7 +8,7 @@ L = -min(rho A_i, clip(rho, 1 - epsilon, 1 + epsilon) A_i) + beta KL(pi || pi_re
 trainer.loss_type says how tokens are averaged: `grpo` over each answer first, as there; `dapo`, TRL's default, over
 all tokens (Yu et al. 2025); `dr_grpo` over a constant (Liu et al. 2025), with scale_rewards `none`.
 
-python -m stages.grpo maths models/sft/maths models/base data/problems/train.jsonl models/base models/grpo/maths \
+python -m stages.grpo maths models/sft/maths models/base data/problems/practice.jsonl models/base models/grpo/maths \
     data/grpo/maths.samples.jsonl metrics/grpo/maths.json plots/grpo/maths.tsv
 """
 
@@ -20,8 +20,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from ladder.arguments import adapter_check, passes
 from ladder.climbing import climb
-from ladder.models import check_same_tokenizer, load_reward, rung_name
-from ladder.rewards import named, needs_model
+from ladder.models import rung_name
+from ladder.rewards import load_asked, named
 from ladder.rollouts import Rollouts, configured, prompts, resume_every, reward_functions, start
 from ladder.rows import write_rows
 from ladder.run import Section, run
@@ -32,15 +32,15 @@ class Params(Section):
     parent: str
     """The rung it starts from, and its reference where beta is above 0: `sft/maths`."""
     data: str
-    """Prompts with what the rewards read: `problems/train`."""
+    """Prompts with what the rewards read: `problems/practice`."""
     split: str | None
-    """Which of the prompts: `sft`, or null for all."""
+    """Which of the prompts: `train`, or null for all."""
     lora: Annotated[Any, BeforeValidator(adapter_check)]
     """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights."""
     rewards: Annotated[list[dict[str, Any]], BeforeValidator(named)]
     """What an answer is worth: functions of ladder/rewards.py, each with its weight in the sum."""
     reward_model: str
-    """The rung that the reward `model` asks; `base` where no reward does."""
+    """The rung that the reward `model` asks: `reward/maths`; `base` where no reward asks a model."""
     trainer: Annotated[dict[str, Any], AfterValidator(passes(GRPOConfig))]
     """TRL's GRPOConfig: num_generations, beta, loss_type, scale_rewards, use_vllm and the rest."""
 
@@ -69,14 +69,10 @@ def main(
         config = configured(GRPOConfig, arguments, params.rewards)
         dataset = prompts(data, params.split, params.rewards)
         climbed = climb(parent, base, params.lora, seed=config.seed)
-        parents = {climbed.parent.rung: climbed.parent}
-        judging = load_reward(reward_model, base) if needs_model(params.rewards) else None
-        if judging is not None:
-            check_same_tokenizer(climbed.parent, judging.rung)
-            parents[judging.rung.rung] = judging.rung
+        asked, parents = load_asked(params.rewards, reward_model, base, climbed.parent)
         trainer = SlotTrainer(
             climbed.start.model,
-            reward_funcs=reward_functions(params.rewards, climbed.start, judging),
+            reward_funcs=reward_functions(params.rewards, climbed.start, asked),
             args=config,
             train_dataset=dataset,
             processing_class=climbed.start.tokenizer,

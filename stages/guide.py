@@ -22,8 +22,9 @@ NOTE = (
     "the same rows, prompt by prompt. *Learned* and *worse* are said only where its interval excludes 0 and a paired "
     "test (which swaps the two results of a prompt at random; McNemar's for one answer a prompt) gives p < 0.05. *Not "
     "worse beyond noise* says no more than that: the lower end of the interval is what may have been lost. Of twenty "
-    "comparisons of equals, one may look different by chance. Each rung was trained once: what another seed of its "
-    "training would have given is in no interval."
+    "comparisons of equals, one may look different by chance. A reward model's accuracy is of its pairs alone, with "
+    "Wilson's interval and no test. Each rung was trained once: what another seed of its training would have given is "
+    "in no interval."
 )
 
 
@@ -56,11 +57,11 @@ class Claim(Section):
 
 
 class Params(Section):
-    heldout: list[str]
+    heldout: list[str] = Field(min_length=1)
     """The rungs that answer held-out prompts. The page's table has the rungs of these three lists, in this order."""
-    accuracy: list[str]
+    accuracy: list[str] = Field(min_length=1)
     """The rungs that tell chosen from rejected answers in held-out pairs."""
-    divergence: list[str]
+    divergence: list[str] = Field(min_length=1)
     """The rungs whose distance from the teacher is measured."""
     claims: list[Claim] = Field(min_length=1)
 

@@ -2,8 +2,8 @@
 
 The pass rate counts answers that meet all checks, whether they ended by themselves or not; the finish rate tells that.
 
-python -m stages.heldout problems/heldout data/problems/heldout.jsonl models/sft/maths models/base \
-    data/heldout/problems/heldout/sft/maths.jsonl metrics/heldout/problems/heldout/sft/maths.json
+python -m stages.heldout problems/maths-heldout data/problems/maths-heldout.jsonl models/sft/maths models/base \
+    data/heldout/problems/maths-heldout/sft/maths.jsonl metrics/heldout/problems/maths-heldout/sft/maths.json
 """
 
 import hashlib
@@ -21,7 +21,7 @@ METRICS = {"pass_rate": "pass", "reward": "reward", "finish_rate": "finish", "to
 
 class Params(Draws):
     """How the prompts are answered: alike by every rung, so that rungs compare prompt by prompt. The entry's name is
-    that of the prompts: `problems/heldout` reads data/problems/heldout.jsonl."""
+    that of the prompts: `problems/maths-heldout` reads data/problems/maths-heldout.jsonl."""
 
 
 def summary(rows: list[Row], output: Path) -> tuple[dict[str, float], dict[str, float]]:

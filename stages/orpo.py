@@ -4,8 +4,8 @@ L = -log P(y_w|x) - beta * log sigma(log(odds(y_w|x) / odds(y_l|x))),  odds = P 
 where log P(y|x) is the mean log-probability of the answer's tokens
 (Hong et al. 2024, eq. 3, 4, 6 and 7; no reference model, and no SFT before it)
 
-python -m stages.orpo chat models/base models/base data/preferences/chat.jsonl models/orpo/chat \
-    metrics/orpo/chat.json plots/orpo/chat.tsv
+python -m stages.orpo maths models/sft/maths models/base data/preferences/maths.jsonl models/orpo/maths \
+    metrics/orpo/maths.json plots/orpo/maths.tsv
 """
 
 from functools import partial
@@ -17,21 +17,16 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from torch.nn.functional import logsigmoid
 from transformers import TrainingArguments
 
-from ladder.arguments import adapter_check, build, passes
-from ladder.climbing import climb
-from ladder.models import rung_name
-from ladder.pairs import all_pair_tokens, fitting
-from ladder.pairwise import PairTrainer
-from ladder.rows import read_rows
+from ladder.arguments import adapter_check, passes
+from ladder.pairwise import fit_pairs
 from ladder.run import Section, run
-from ladder.training import fit_and_save, trainer_arguments
 
 
 class Params(Section):
     parent: str
-    """The rung it starts from: `base`, `sft/chat`."""
+    """The rung it starts from: `base`, `sft/maths`."""
     data: str
-    """The pairs: `preferences/chat`."""
+    """The pairs: `preferences/maths`."""
     lora: Annotated[Any, BeforeValidator(adapter_check)]
     """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights."""
     beta: Annotated[float, Field(gt=0)]
@@ -58,25 +53,8 @@ def orpo_loss(
 
 
 def main(params: Params, parent: Path, base: Path, data: Path, output: Path, metrics: Path, curve: Path) -> None:
-    rows = read_rows(data)
-    with trainer_arguments({"bf16": True, **params.trainer}) as arguments:
-        config = build(TrainingArguments, arguments)
-        climbed = climb(parent, base, params.lora, seed=config.seed)
-        learned = fitting(all_pair_tokens(climbed.start.tokenizer, rows, data), data, params.max_length)
-        trainer = PairTrainer(climbed.start, config, learned, partial(orpo_loss, beta=params.beta))
-        fit_and_save(
-            trainer,
-            climbed,
-            rung=rung_name(output),
-            method="orpo",
-            settings=params.model_dump(),
-            parents={climbed.parent.rung: climbed.parent},
-            output=output,
-            metrics=metrics,
-            curve=curve,
-            measured={"pairs": len(learned), "too_long": len(rows) - len(learned)},
-            endings={"loss": "loss", "accuracy": "rewards/accuracies", "margin": "rewards/margins"},
-        )
+    loss = partial(orpo_loss, beta=params.beta)
+    fit_pairs(loss, "orpo", params.model_dump(), parent, base, data, output, metrics, curve)
 
 
 if __name__ == "__main__":

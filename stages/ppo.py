@@ -4,8 +4,8 @@ L = -E[min(rho_t A_t, clip(rho_t, 1 - eps, 1 + eps) A_t)] + c * L_value,   rho_t
 (Schulman et al. 2017, eq. 7 and 9), A_t by GAE (Schulman et al. 2016, eq. 16) of the rewards
 r_t = -beta * KL_t(pi_old || pi_parent), and the answer's score at its last token (Ouyang et al. 2022, eq. 2)
 
-python -m stages.ppo chat models/sft/chat models/base data/prompts.jsonl models/reward/chat models/ppo/chat \
-    data/ppo/chat.samples.jsonl metrics/ppo/chat.json plots/ppo/chat.tsv
+python -m stages.ppo maths models/sft/maths models/base data/problems/practice.jsonl models/base models/ppo/maths \
+    data/ppo/maths.samples.jsonl metrics/ppo/maths.json plots/ppo/maths.tsv
 """
 
 from pathlib import Path
@@ -19,36 +19,27 @@ from ladder.arguments import adapter_check, build, passes
 from ladder.chat import prompt_tokens
 from ladder.climbing import climb
 from ladder.launch import rank
-from ladder.models import check_same_tokenizer, load_reward, rung_name
-from ladder.rewards import check_rows, needs_model
-from ladder.rows import Row, read_rows, write_rows
-from ladder.run import Refused, run
+from ladder.models import rung_name
+from ladder.rewards import load_asked, rewarded
+from ladder.rows import write_rows
+from ladder.run import run
 from ladder.training import fit_and_save, trainer_arguments
 
 
 class Params(ActorCritic):
     parent: str
-    """The rung it starts from, and the reference that its KL is measured from: `sft/chat`."""
+    """The rung it starts from, and the reference that its KL is measured from: `sft/maths`."""
     data: str
-    """The prompts, with what their rewards read: `prompts`, `problems/train`."""
+    """The prompts, with what their rewards read: `problems/practice`."""
     split: str | None
     """Which of the prompts; null for all."""
     reward_model: str
-    """The rung that the reward `model` asks: `reward/chat`; `base` where no reward asks for one."""
+    """The rung that the reward `model` asks: `reward/maths`; `base` where no reward asks a model."""
     lora: Annotated[Any, BeforeValidator(adapter_check)]
     """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights. No dropout, whatever it
     says: the ratio of new to old probabilities would be noise."""
     trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments))]
     """transformers' TrainingArguments. A batch is one minibatch of answers; an epoch rolls out every prompt once."""
-
-
-def prompts(params: Params, data: Path) -> list[Row]:
-    """The split's rows. Errors: Refused when there is none, or when one lacks what a reward reads."""
-    rows = [row for row in read_rows(data) if params.split is None or row.get("split") == params.split]
-    if not rows:
-        raise Refused(f"{data}: no prompt of split {params.split!r}")
-    check_rows(params.rewards, rows, str(data))
-    return rows
 
 
 def main(
@@ -62,23 +53,19 @@ def main(
     metrics: Path,
     curve: Path,
 ) -> None:
-    rows = prompts(params, data)
+    rows = rewarded(data, params.split, params.rewards)
     with trainer_arguments(params.trainer) as arguments:
         # The critic is read beside the policy's forward pass, where DDP would take it for unused.
         config = build(TrainingArguments, arguments, ddp_find_unused_parameters=False)
         climbed = climb(parent, base, params.lora, seed=config.seed)
-        parents = {climbed.parent.rung: climbed.parent}
-        judge = load_reward(reward_model, base) if needs_model(params.rewards) else None
-        if judge is not None:
-            check_same_tokenizer(climbed.parent, judge.rung)
-            parents[judge.rung.rung] = judge.rung
+        asked, parents = load_asked(params.rewards, reward_model, base, climbed.parent)
         tokenizer = climbed.start.tokenizer
         trainer = ActorCriticTrainer(
             climbed.start,
             config,
             prompts=[{**row, "prompt_ids": prompt_tokens(tokenizer, row["prompt"])} for row in rows],
             settings=params,
-            reward_model=judge,
+            reward_model=asked,
         )
         fit_and_save(
             trainer,

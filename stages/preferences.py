@@ -25,7 +25,10 @@ def words(row: Row) -> int:
 
 def pairs(rows: list[Row], per_prompt: int) -> list[Row]:
     """Rows of TRL's preference type. Of a prompt's possible pairs those nearest in length stand first, so that
-    length alone does not tell chosen from rejected; a sample stands in one pair at most."""
+    length alone does not tell chosen from rejected; a sample stands in one pair at most.
+
+    An answer that was cut before its first word is in none: without a stop token nothing of it is there to reject.
+    """
     of_prompt = defaultdict(list)
     for row in rows:
         of_prompt[row["id"]].append(row)
@@ -34,7 +37,7 @@ def pairs(rows: list[Row], per_prompt: int) -> list[Row]:
 
 def _pairs(group: list[Row]) -> list[Row]:
     good = [row for row in group if succeeded(row)]
-    bad = [row for row in group if not succeeded(row)]
+    bad = [row for row in group if not succeeded(row) and (row["finished"] or words(row))]
     candidates = sorted(
         (abs(words(first) - words(second)), i, j)
         for i, first in enumerate(good)

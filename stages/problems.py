@@ -1,9 +1,10 @@
 """Problems of our own, each with a worked solution and its known result: skills to learn, and to measure apart.
 
 `arithmetic` are word problems from a grammar of situations, `words` are puzzles of reordering words. A problem is for
-training or held out for good: the hash of its situation and numbers, or of its words, decides, whatever the seed.
+training, for practice (of rungs that learn from their own answers) or held out for good: the hash of its situation and
+numbers, or of its words, decides, whatever the seed.
 
-python -m stages.problems train data/seeds data/problems/train.jsonl
+python -m stages.problems maths data/seeds data/problems/maths.jsonl
 """
 
 import hashlib
@@ -21,12 +22,12 @@ from ladder.run import Refused, Section, run
 from ladder.wordplay import Puzzle, puzzles
 
 T = TypeVar("T")
-HELD_OUT = 5  # one problem in so many is never trained on
+SPLITS = ("heldout", "practice", "train", "train", "train")  # of five problems, by the remainder of their hash
 
 
 class Params(Section):
-    split: Literal["train", "heldout"]
-    """Which of the two disjoint parts of all problems."""
+    split: Literal["train", "practice", "heldout"]
+    """Which of the three disjoint parts of all problems."""
     count: int = Field(ge=1)
     """Number of problems, all different, as even over the situations as their numbers allow."""
     seed: int
@@ -43,8 +44,7 @@ def key(name: str, numbers: Numbers) -> str:
 
 def part(problem: str) -> str:
     """The split that a problem belongs to, by the hash of its name."""
-    held_out = int(hashlib.sha256(problem.encode()).hexdigest(), 16) % HELD_OUT == 0
-    return "heldout" if held_out else "train"
+    return SPLITS[int(hashlib.sha256(problem.encode()).hexdigest(), 16) % len(SPLITS)]
 
 
 def in_turn(piles: list[list[T]]) -> list[T]:

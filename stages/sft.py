@@ -2,8 +2,8 @@
 
 L = -sum over the assistant's tokens y_t of log pi(y_t | what stands before it in its own row) / their number
 
-python -m stages.sft chat models/base models/base data/filter.jsonl models/sft/chat data/sft/chat.masks.txt \
-    metrics/sft/chat.json plots/sft/chat.tsv
+python -m stages.sft chat models/base models/base data/filter/chat.jsonl models/sft/chat \
+    data/sft/chat.masks.txt metrics/sft/chat.json plots/sft/chat.tsv
 """
 
 from pathlib import Path
@@ -17,8 +17,9 @@ from trl import SFTConfig, SFTTrainer, pack_dataset
 from ladder.adapters import adapters_unrounded, lora_plus_optimizer
 from ladder.arguments import adapter_check, build, passes
 from ladder.attention import attend_packed, isolation_gate
-from ladder.chat import conversation, encode, mask_gate, mask_sample
+from ladder.chat import mask_sample
 from ladder.climbing import climb, quantization_check
+from ladder.examples import examples
 from ladder.models import rung_name
 from ladder.rows import Row, read_rows, write_text
 from ladder.run import Refused, Section, run
@@ -29,7 +30,7 @@ class Params(Section):
     parent: str
     """The rung it starts from: `base`, `sft/chat`."""
     data: str
-    """The stage whose rows it learns: `filter`."""
+    """The rows it learns: `filter/chat`, `problems/maths`."""
     lora: Annotated[Any, BeforeValidator(adapter_check)]
     """peft's LoraConfig (use_dora, use_rslora), `continue` for the parent's adapter, or null to train all weights."""
     quantization: Annotated[Any, BeforeValidator(quantization_check)] = None
@@ -44,17 +45,9 @@ class Params(Section):
     """
 
 
-def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> list[Row]:
-    """Rows as tokens: input_ids and labels [length], -100 where nothing is learned; through the mask gate."""
-    encoded = [encode(tokenizer, conversation(row, f"{data}: row {number}")) for number, row in enumerate(rows, 1)]
-    kept = [(ids, mask) for ids, mask in encoded if max_length is None or len(ids) <= max_length]
-    if not kept:
-        raise Refused(f"{data}: none of {len(rows)} rows fits trainer.max_length {max_length}")
-    mask_gate([ids for ids, _ in kept], [mask for _, mask in kept], tokenizer.eos_token_id)
-    return [
-        {"input_ids": ids, "labels": [token if learned else -100 for token, learned in zip(ids, mask, strict=True)]}
-        for ids, mask in kept
-    ]
+def token_rows(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> list[Row]:
+    """`examples` of the rows as lists, which a Dataset keeps: input_ids and labels [length]."""
+    return [{name: part.tolist() for name, part in row.items()} for row in examples(rows, data, tokenizer, max_length)]
 
 
 def dataset(learned: list[Row], config: SFTConfig) -> Dataset:
@@ -85,7 +78,7 @@ def main(
     with trainer_arguments(params.trainer) as arguments:
         config = build(SFTConfig, arguments, dataset_kwargs={"skip_prepare_dataset": True})
         climbed = climb(parent, base, params.lora, seed=config.seed, quantization=params.quantization)
-        learned = examples(rows, data, climbed.start.tokenizer, config.max_length)
+        learned = token_rows(rows, data, climbed.start.tokenizer, config.max_length)
         write_text(masks, samples(learned, climbed.start.tokenizer))
         model: Any = climbed.start.model
         if config.packing:

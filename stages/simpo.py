@@ -3,8 +3,8 @@
 L = -log sigma(beta / |y_w| * log pi(y_w|x) - beta / |y_l| * log pi(y_l|x) - gamma)
 (Meng et al. 2024, eq. 6; no reference model)
 
-python -m stages.simpo chat models/sft/chat models/base data/preferences/chat.jsonl models/simpo/chat \
-    metrics/simpo/chat.json plots/simpo/chat.tsv
+python -m stages.simpo maths models/sft/maths models/base data/preferences/maths.jsonl models/simpo/maths \
+    metrics/simpo/maths.json plots/simpo/maths.tsv
 """
 
 from functools import partial
@@ -16,21 +16,16 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from torch.nn.functional import logsigmoid
 from transformers import TrainingArguments
 
-from ladder.arguments import adapter_check, build, passes
-from ladder.climbing import climb
-from ladder.models import rung_name
-from ladder.pairs import all_pair_tokens, fitting
-from ladder.pairwise import PairTrainer
-from ladder.rows import read_rows
+from ladder.arguments import adapter_check, passes
+from ladder.pairwise import fit_pairs
 from ladder.run import Section, run
-from ladder.training import fit_and_save, trainer_arguments
 
 
 class Params(Section):
     parent: str
-    """The rung it starts from: `sft/chat`."""
+    """The rung it starts from: `sft/maths`."""
     data: str
-    """The pairs: `preferences/chat`."""
+    """The pairs: `preferences/maths`."""
     lora: Annotated[Any, BeforeValidator(adapter_check)]
     """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights."""
     beta: Annotated[float, Field(gt=0)]
@@ -51,26 +46,8 @@ def simpo_loss(
 
 
 def main(params: Params, parent: Path, base: Path, data: Path, output: Path, metrics: Path, curve: Path) -> None:
-    rows = read_rows(data)
-    with trainer_arguments({"bf16": True, **params.trainer}) as arguments:
-        config = build(TrainingArguments, arguments)
-        climbed = climb(parent, base, params.lora, seed=config.seed)
-        learned = fitting(all_pair_tokens(climbed.start.tokenizer, rows, data), data, params.max_length)
-        loss = partial(simpo_loss, beta=params.beta, gamma=params.gamma)
-        trainer = PairTrainer(climbed.start, config, learned, loss)
-        fit_and_save(
-            trainer,
-            climbed,
-            rung=rung_name(output),
-            method="simpo",
-            settings=params.model_dump(),
-            parents={climbed.parent.rung: climbed.parent},
-            output=output,
-            metrics=metrics,
-            curve=curve,
-            measured={"pairs": len(learned), "too_long": len(rows) - len(learned)},
-            endings={"loss": "loss", "accuracy": "rewards/accuracies", "margin": "rewards/margins"},
-        )
+    loss = partial(simpo_loss, beta=params.beta, gamma=params.gamma)
+    fit_pairs(loss, "simpo", params.model_dump(), parent, base, data, output, metrics, curve)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ same loop at batch 1, one after the other on each prompt. Where an answer differ
 two likeliest tokens lie so near each other that rounding (a pass over several tokens sums in another order) decides:
 the row says at which token, and by what margin in nats.
 
-python -m stages.speculate small data/prompts.jsonl models/sft/maths models/distill/small models/base \
-    data/speculate/small.jsonl metrics/speculate/small.json
+python -m stages.speculate maths data/problems/maths-heldout.jsonl models/sft/maths models/gkd/onpolicy models/base \
+    data/speculate/maths.jsonl metrics/speculate/maths.json
 """
 
 import time
@@ -22,15 +22,14 @@ from tqdm import tqdm
 from transformers import DynamicCache
 
 from ladder.chat import prompt_tokens
-from ladder.examples import of_split
 from ladder.models import check_same_tokenizer, load_complete
-from ladder.rows import Row, column, read_rows, write_json, write_rows
+from ladder.rows import Row, column, of_split, read_rows, write_json, write_rows
 from ladder.run import Section, run
 
 
 class Params(Section):
     data: str
-    """Prompts: `problems/maths`."""
+    """Prompts: `problems/maths-heldout`."""
     split: str | None
     """Which of them; null takes all."""
     prompts: Annotated[int, Field(gt=0)]
@@ -38,7 +37,7 @@ class Params(Section):
     teacher: str
     """The rung whose answers are wanted."""
     draft: str
-    """A smaller rung with the same tokenizer: `distill/small`."""
+    """A smaller rung with the same tokenizer: `gkd/onpolicy`."""
     lookahead: Annotated[int, Field(gt=0)]
     """Tokens drafted before each pass of the teacher."""
     max_new_tokens: Annotated[int, Field(gt=0)]

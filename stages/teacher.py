@@ -5,8 +5,8 @@ metrics: bytes_per_token; gradient_error, the root mean square of the error |w -
 gradient_bias, the length of that error's mean over all tokens, beside gradient_bias_by_chance, what an unbiased
 target's would be; without draws kl_dense_decoded, mean KL in nats to the head with the rest spread evenly.
 
-python -m stages.teacher small data/filter.jsonl models/dpo/chat models/base data/teacher/small.safetensors \
-    metrics/teacher/small.json
+python -m stages.teacher chat data/filter/chat.jsonl models/dpo/chat models/base data/teacher/chat.safetensors \
+    metrics/teacher/chat.json
 """
 
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ladder.distillation import divergence
-from ladder.examples import Example, collate, examples, learned_logits, of_split
+from ladder.examples import Example, collate, examples, learned_logits
 from ladder.likelihood import batches
 from ladder.models import Model, device, load_complete
-from ladder.rows import read_rows, write_json
+from ladder.rows import of_split, read_rows, write_json
 from ladder.run import Section, run
 from ladder.targets import Kept, Taught, dense, keep, save_taught, target
 
@@ -31,7 +31,7 @@ class Params(Section):
     model: str
     """The rung that teaches: the best one so far."""
     data: str
-    """The rows it teaches on: `filter`."""
+    """The rows it teaches on: `filter/chat`."""
     split: str | None
     """Which of them; null takes all."""
     temperature: Annotated[float, Field(gt=0)]

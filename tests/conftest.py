@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -71,6 +72,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("models") / "base"
     save_rung(directory, pico_model(tokenizer).to(torch.bfloat16), tokenizer, rung="base", method="base")
     return directory
+
+
+def moved(before: Path, after: Path, *, least: float) -> float:
+    """Share of the layers' weights of size `least` or more that differ between two complete rungs; all are finite."""
+    first, second = (load_file(directory / "model.safetensors") for directory in (before, after))
+    assert all(weight.isfinite().all() for weight in second.values())
+    large = [(first[name], second[name]) for name in first if "proj" in name]
+    return torch.cat([(old != new)[old.abs() >= least] for old, new in large]).float().mean().item()
 
 
 def user(text: str) -> list[Row]:

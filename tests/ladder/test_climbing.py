@@ -2,7 +2,9 @@ import pytest
 import torch
 from peft import get_peft_model_state_dict
 
+from conftest import pico_model, pico_tokenizer
 from ladder.climbing import climb, quantization_check
+from ladder.heads import scoring
 from ladder.models import load, load_complete, read_rung, save_rung
 from ladder.run import Refused
 
@@ -79,6 +81,18 @@ def test_the_parents_adapter_goes_on_over_quantized_weights(base, adapter):
 def test_what_cannot_be_quantized_is_refused(base, adapter, parent, lora, said):
     with pytest.raises(Refused, match=said):
         climb(base if parent == "base" else adapter, base, lora, seed=0, quantization=NF4)
+
+
+def test_a_parent_over_quantized_weights_is_checked_as_any_other(tmp_path, base, adapter):
+    template = adapter / "chat_template.jinja"
+    template.write_text(template.read_text().replace("assistant", "Assistant"))
+    with pytest.raises(Refused, match="tokenizer or chat template is not the one in rung.json"):
+        climb(adapter, base, "continue", seed=0, quantization=NF4)
+    tokenizer = pico_tokenizer()
+    scorer = scoring(pico_model(tokenizer), tokenizer)
+    save_rung(tmp_path / "reward", scorer, tokenizer, rung="reward/a", method="reward")
+    with pytest.raises(Refused, match="a reward model, .*, expected a language model"):
+        climb(tmp_path / "reward", tmp_path / "reward", {"r": 4}, seed=0, quantization=NF4)
 
 
 @pytest.mark.parametrize(

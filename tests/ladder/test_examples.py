@@ -1,11 +1,9 @@
 from pathlib import Path
 
-import pytest
 import torch
 
 from conftest import assistant, pico_model, pico_tokenizer, user
-from ladder.examples import collate, example, examples, learned_logits, of_split
-from ladder.run import Refused
+from ladder.examples import collate, example, examples, learned_logits
 
 DATA = Path("rows.jsonl")
 
@@ -27,11 +25,5 @@ def test_rows_that_do_not_fit_are_left_out():
     short = {"prompt": user("Hi"), "completion": assistant("Ho")}
     learned = examples([long, short], DATA, pico_tokenizer(), 60)
     assert len(learned) == 1
+    assert len(examples([long, short], DATA, pico_tokenizer(), None)) == 2
     assert pico_tokenizer().decode(learned[0]["labels"][learned[0]["labels"] != -100]) == "Ho<|im_end|>"
-
-
-def test_a_split_is_chosen_by_name():
-    rows = [{"split": "train"}, {"split": "heldout"}]
-    assert of_split(rows, "heldout", DATA) == rows[1:] and of_split(rows, None, DATA) == rows
-    with pytest.raises(Refused, match="rows.jsonl: no row of split 'test'; its splits are heldout, train"):
-        of_split(rows, "test", DATA)

@@ -12,7 +12,8 @@ from ladder import sandbox
 from ladder.chat import encode
 from ladder.heads import scoring
 from ladder.models import load_reward, save_rung
-from ladder.rewards import check_rows, grade, named, needs_model, total, weights
+from ladder.rewards import check_rows, grade, named, needs_model, rewarded, total, weights
+from ladder.rows import write_rows
 from ladder.run import Refused, Section, fit
 
 
@@ -131,3 +132,13 @@ def test_rows_without_what_a_reward_reads_are_refused():
         check_rows([{"checks": {"weight": 1}}], [{"checks": CHECKS}, {"checks": []}], "p.jsonl")
     with pytest.raises(Refused, match="p.jsonl: row 1: the reward `tests` needs a row's tests"):
         check_rows([{"tests": {"weight": 1}}], [{"checks": CHECKS}], "p.jsonl")
+
+
+@pytest.mark.parametrize("row", [{}, {"prompt": []}, {"prompt": "Say it."}, {"prompt": [{"role": "user"}]}])
+def test_a_row_without_a_prompt_is_named(tmp_path, row):
+    rows = [{"split": "a", "prompt": user("Say it."), "checks": CHECKS}, {"split": "a", "checks": CHECKS, **row}]
+    write_rows(tmp_path / "p.jsonl", rows)
+    with pytest.raises(Refused, match="p.jsonl: row 2: prompt: expected"):
+        rewarded(tmp_path / "p.jsonl", "a", [{"checks": {"weight": 1}}])
+    with pytest.raises(Refused, match="p.jsonl: no row of split 'b'"):
+        rewarded(tmp_path / "p.jsonl", "b", [{"checks": {"weight": 1}}])

@@ -165,8 +165,3 @@ def test_prompts_keep_their_rows_whole(tmp_path):
     write_rows(tmp_path / "p.jsonl", rows)
     assert [json.loads(text) for text in prompts(tmp_path / "p.jsonl", None, REWARDS)["row"]] == rows
     assert prompts(tmp_path / "p.jsonl", "b", REWARDS)["prompt"] == [rows[1]["prompt"]]
-    with pytest.raises(Refused, match="p.jsonl: no prompt of split 'c'"):
-        prompts(tmp_path / "p.jsonl", "c", REWARDS)
-    write_rows(tmp_path / "p.jsonl", [{**rows[0], "prompt": "Say."}])
-    with pytest.raises(Refused, match="p.jsonl: row 1: prompt: expected"):
-        prompts(tmp_path / "p.jsonl", None, REWARDS)

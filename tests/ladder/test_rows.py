@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from ladder.rows import column, read_rows, write_json, write_rows
+from ladder.rows import column, of_split, read_rows, write_json, write_rows
 from ladder.run import Refused
 
 
@@ -46,3 +48,10 @@ def test_nan_is_never_written_and_the_old_file_stays(tmp_path):
 def test_a_column_of_the_wrong_type_is_named(tmp_path):
     with pytest.raises(Refused, match="row 2: expected 'prompt' of type str, got 3"):
         column([{"prompt": "a"}, {"prompt": 3}], "prompt", str, tmp_path)
+
+
+def test_a_split_is_chosen_by_name():
+    rows, data = [{"split": "train"}, {"split": "heldout"}], Path("rows.jsonl")
+    assert of_split(rows, "heldout", data) == rows[1:] and of_split(rows, None, data) == rows
+    with pytest.raises(Refused, match="rows.jsonl: no row of split 'test'; its splits are heldout, train"):
+        of_split(rows, "test", data)

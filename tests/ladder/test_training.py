@@ -160,6 +160,23 @@ def test_the_ledger_tells_rate_and_memory(tmp_path, base):
     assert {"loss", "grad_norm", "learning_rate"} < set(header)
 
 
+@pytest.mark.parametrize("silent", [{"logging_steps": 100}, {"logging_strategy": "no"}, {"logging_strategy": "epoch"}])
+def test_every_step_is_logged_whatever_is_asked(tmp_path, base, silent):
+    fit(tmp_path, base, **silent)
+    assert [line.split("\t")[0] for line in (tmp_path / "curve.tsv").read_text().splitlines()] == [
+        "step",
+        "1",
+        "2",
+        "3",
+    ]
+
+
+@pytest.mark.parametrize(("given", "bf16"), [({}, True), ({"fp16": True}, False), ({"bf16": False}, False)])
+def test_bf16_is_the_default_as_it_is_trls(given, bf16):
+    with trainer_arguments(given) as arguments:
+        assert arguments["bf16"] == bf16
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from conftest import assistant, pico_model, pico_tokenizer, user
+from conftest import assistant, moved, pico_model, pico_tokenizer, user
 from ladder.models import load, read_rung, save_rung
 from ladder.rows import write_rows
 from ladder.run import Refused
@@ -93,6 +93,14 @@ def test_the_same_inputs_give_the_same_bytes_and_an_adapter_stays_one(tmp_path, 
     assert read_rung(again).identity == identity
     assert read_rung(again).kind == "adapter"
     assert load(again, base).model(torch.tensor([[1, 2]])).logits.isfinite().all()
+
+
+def test_weights_learn_in_float32_under_bf16(tmp_path, base, rows, small):
+    # neighbours of 0.2 are 1e-3 apart in bfloat16: no step of 3e-4 would move it there, four of them do in float32
+    slow = {"learning_rate": 3e-4, "lr_scheduler_type": "constant", "bf16": True}
+    output, points = train(tmp_path, small, base, base, rows, trainer=slow)
+    assert [point["on_policy"] for point in points] == [1, 1, 1, 1]
+    assert moved(small, output, least=0.125) > 0.2
 
 
 def test_what_cannot_be_learned_is_refused(tmp_path, base, rows, small):

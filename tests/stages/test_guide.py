@@ -196,5 +196,5 @@ def test_other_prompts_and_missing_files_are_refused(ladder):
 )
 def test_a_claim_that_means_nothing_is_refused(given, said):
     with pytest.raises(Refused) as refusal:
-        fit(Params, {"heldout": ["a", "b"], "accuracy": [], "divergence": [], "claims": [given]}, "guide")
+        fit(Params, {"heldout": ["a", "b"], "accuracy": ["b"], "divergence": ["b"], "claims": [given]}, "guide")
     assert said in str(refusal.value)

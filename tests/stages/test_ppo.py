@@ -8,6 +8,7 @@ from safetensors import safe_open
 
 from conftest import assistant, pico_model, pico_tokenizer, user
 from ladder import experience
+from ladder.actor_critic import ActorCriticTrainer
 from ladder.checks import meets
 from ladder.generation import answer
 from ladder.models import load, read_rung, save_rung
@@ -183,5 +184,15 @@ def test_what_cannot_work_is_refused(tmp_path, base):
         made(tmp_path, base, base, prompts=7)
     with pytest.raises(Refused, match="minibatches: 2 is not a multiple of the 4 that one update takes"):
         made(tmp_path, base, base, trainer={"gradient_accumulation_steps": 4})
-    with pytest.raises(Refused, match="prompts.jsonl: no prompt of split 'test'"):
+    with pytest.raises(Refused, match="prompts.jsonl: no row of split 'test'"):
         made(tmp_path, base, base, split="test")
+
+
+def test_a_full_gpu_is_told_to_keep_the_rollout_too(tmp_path, base, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(ActorCriticTrainer, "compute_loss", full)
+    said = "from 4 to 2 and raise gradient_accumulation_steps from 1 to 2 and minibatches from 2 to 4: the same batch"
+    with pytest.raises(Refused, match=f"step 1: out of GPU memory.*{said}"):
+        made(tmp_path, base, base)

@@ -34,6 +34,14 @@ def test_the_pair_nearest_in_length_is_chosen():
     assert len(pairs(rows, 2)) == 3
 
 
+def test_an_answer_cut_before_its_first_word_is_not_rejected():
+    cut, short = row("a", "", False, finished=False), row("a", "no, not at all", False)
+    assert pairs([row("a", "yes", True), cut], 1) == []
+    assert [pair["rejected"] for pair in pairs([row("a", "yes", True), cut, short], 2)] == [short["completion"]]
+    ended = row("a", "", False)  # the stop token is there to reject
+    assert [pair["rejected"] for pair in pairs([row("a", "yes", True), ended], 1)] == [assistant("")]
+
+
 def test_an_edit_is_judged_again_and_marked():
     prompt = {"id": "a", "prompt": user("Say hello."), "checks": [{"kind": "lowercase"}]}
     rows = judged(

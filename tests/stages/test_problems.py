@@ -94,7 +94,8 @@ def test_no_words_of_a_held_out_puzzle_are_trained_on_in_any_order(tmp_path):
         rows = made(tmp_path, split, family="words", count=1000, sizes=[3])
         return {tuple(sorted(row["id"].split("-")[1:])) for row in rows}
 
-    assert not words("train") & words("heldout")
+    train, practice, heldout = words("train"), words("practice"), words("heldout")
+    assert not train & practice and not train & heldout and not practice & heldout
 
 
 def seeds(tmp_path, **changes):

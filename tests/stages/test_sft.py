@@ -7,15 +7,14 @@ import pandas
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import TrainerCallback
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
-from conftest import ROOT, assistant, pico_model, pico_tokenizer
+from conftest import ROOT, assistant, pico_tokenizer
 from ladder.curves import TIMINGS
 from ladder.models import load, read_rung
 from ladder.rows import write_rows
 from ladder.run import Refused, fit
-from stages.sft import Params, dataset, examples, main
+from stages.sft import Params, dataset, main, token_rows
 
 TRAINER = {"max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 0.01, "bf16": False}
 
@@ -71,7 +70,7 @@ def test_rows_that_do_not_fit_are_left_out_and_counted(tmp_path, base, rows):
     train(tmp_path, base, [*rows, long], trainer={**TRAINER, "max_length": 100})
     ledger = json.loads((tmp_path / "chat.json").read_text())
     assert (ledger["rows"], ledger["too_long"], ledger["parent"]) == (12, 1, "base")
-    with pytest.raises(Refused, match="none of 12 rows fits trainer.max_length 9"):
+    with pytest.raises(Refused, match="none of 12 rows fits max_length 9"):
         train(tmp_path, base, rows, trainer={**TRAINER, "max_length": 9})
 
 
@@ -93,7 +92,7 @@ def test_packed_rows_give_the_loss_of_lone_ones(tmp_path, base, rows):
 
 
 def test_packed_rows_hold_whole_conversations(rows):
-    learned = examples(rows, "rows.jsonl", pico_tokenizer(), None)
+    learned = token_rows(rows, "rows.jsonl", pico_tokenizer(), None)
     lengths = sorted(len(row["input_ids"]) for row in learned)
     config = SFTConfig(packing=True, max_length=128, bf16=False, use_cpu=True)
     packed = dataset(learned, config)
@@ -152,38 +151,13 @@ def test_dora_learns_magnitudes(tmp_path, base, rows):
     }
 
 
-def test_noise_on_the_embeddings_in_training_alone(rows):
-    """NEFTune (Jain et al. 2024): uniform within alpha / sqrt(L d)."""
-    tokenizer = pico_tokenizer()
-    ids = torch.arange(40)[None]
-    noise = {}
-
-    class Probe(TrainerCallback):
-        def on_step_begin(self, args, state, control, *, model, **_):
-            embed = model.get_input_embeddings()
-            for mode in (False, True):
-                model.train(mode)
-                noise[mode] = (embed(ids) - embed.weight[ids]).abs().max().item()
-
-    trainer = SFTTrainer(
-        pico_model(tokenizer),
-        args=SFTConfig(
-            max_steps=1,
-            neftune_noise_alpha=5,
-            bf16=False,
-            use_cpu=True,
-            report_to="none",
-            save_strategy="no",
-            remove_unused_columns=False,
-            dataset_kwargs={"skip_prepare_dataset": True},
-        ),
-        train_dataset=dataset(examples(rows, "rows.jsonl", tokenizer, None), SFTConfig(bf16=False, use_cpu=True)),
-        processing_class=tokenizer,
-        callbacks=[Probe()],
-    )
-    trainer.train()
-    assert noise[False] == 0
-    assert 0.99 * 5 / (40 * 32) ** 0.5 < noise[True] <= 5 / (40 * 32) ** 0.5 * (1 + 1e-5)
+def test_noise_on_the_embeddings_is_not_in_the_rung(tmp_path, base, rows):
+    one_step = {**TRAINER, "max_steps": 1, "learning_rate": 0.0}
+    noisy = train(tmp_path, base, rows, lora=None, trainer={**one_step, "neftune_noise_alpha": 5})
+    train(tmp_path, base, rows, name="plain", lora=None, trainer=one_step)
+    assert abs(first_step(tmp_path)["loss"] - first_step(tmp_path, "plain")["loss"]) > 1e-3
+    for name, weight in load(noisy, base).model.named_parameters():
+        assert torch.equal(weight, load(base, base).model.get_parameter(name))
 
 
 @pytest.mark.parametrize(
