@@ -11,7 +11,9 @@ import re
 import sys
 from pathlib import Path
 
-from ladder.generation import Endpoint, answer, ask
+from ladder.client import ask
+from ladder.endpoint import Endpoint
+from ladder.generation import answer
 from ladder.models import load
 from ladder.responding import Asking, Speak, respond
 from ladder.rows import write_rows

@@ -1,131 +1,135 @@
-"""Filters: plain functions that say of every row why it goes, or None when it stays.
+"""Filters: plain functions that say of a row why it goes, or None when it stays.
 
-A filter takes the rows that are left and its own parameters, and returns one reason or None for each. The module
-is the registry: params.yaml names the function, its keyword arguments are its parameters.
+The name of a filter's first parameter says what it sees, the rest is what params.yaml gives it:
+
+    f(row, *, ...) -> str | None              one row
+    f(batch, *, ...) -> list[str | None]      rows in any batches, each judged alone: models and arrays. The verdicts
+                                              are remembered by the row's content, so that a second run is cheap
+    f(rows, *, ...) -> Iterable[str | None]   all rows still in, in order and as often as it likes: they lie on disk,
+                                              and it keeps a hash or a signature of each, never the rows
+    f(text, *, ...) -> str                    no verdict: what every message's text becomes
+
+A filter that asks for `benchmarks` gets the benchmarks' rows, for `model` the entry's model, for `base` the base
+model's rung. A reason is short and names the span or the number. `__all__` is what params.yaml may name, with that
+of ladder/model_filters.py.
 """
 
 import hashlib
-import re
-import unicodedata
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from ladder.checks import meets
+from ladder.decontamination import decontaminate
+from ladder.heuristics import (
+    alphabetic,
+    boilerplate,
+    bullets,
+    duplicate_lines,
+    duplicate_ngrams,
+    duplicate_paragraphs,
+    ellipses,
+    refusal,
+    stop_words,
+    symbols,
+    top_ngrams,
+    word_length,
+)
+from ladder.near_duplicates import near_duplicates
 from ladder.rows import Row
+from ladder.run import Refused
+from ladder.turns import said
+from ladder.wording import WORD as WORD
+from ladder.wording import reply, runs, words
 
-Reasons = list[str | None]
-WORD = re.compile(r"\w+")
+__all__ = [
+    "alphabetic",
+    "best",
+    "boilerplate",
+    "bullets",
+    "decontaminate",
+    "duplicate_lines",
+    "duplicate_ngrams",
+    "duplicate_paragraphs",
+    "ellipses",
+    "exact",
+    "finished",
+    "length",
+    "near_duplicates",
+    "refusal",
+    "repetition",
+    "stop_words",
+    "symbols",
+    "top_ngrams",
+    "verified",
+    "word_length",
+]
 
 
-def question(row: Row) -> str:
-    """What the user asks in a row."""
-    return "\n".join(message["content"] for message in row["prompt"] if message["role"] == "user")
+def _value(row: Row, name: str, kind: type) -> object:
+    if not isinstance(row.get(name), kind):
+        raise Refused(f"row {row.get('id')!r}: expected {name!r} of type {kind.__name__}, got {row.get(name)!r}")
+    return row[name]
 
 
-def reply(row: Row) -> str:
-    """What the assistant answers in a row."""
-    return "\n".join(message["content"] for message in row["completion"])
-
-
-def normalise(text: str) -> str:
-    """NFC, no trailing blanks on a line, no run of three newlines or more, none at the ends."""
-    lines = [line.rstrip() for line in unicodedata.normalize("NFC", text).splitlines()]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
-
-
-def finished(rows: list[Row]) -> Reasons:
+def finished(row: Row) -> str | None:
     """The answer ended by itself, or was edited to an end."""
-    return [None if row["finished"] else "not finished" for row in rows]
+    return None if _value(row, "finished", bool) else "not finished"
 
 
-def verified(rows: list[Row]) -> Reasons:
+def verified(row: Row) -> str | None:
     """The answer meets every check of its prompt."""
-    return [_missed(row) for row in rows]
-
-
-def _missed(row: Row) -> str | None:
+    _value(row, "checks", list)
     verdicts = meets(reply(row), row["checks"])
     missed = [check["kind"] for check, met in zip(row["checks"], verdicts, strict=True) if not met]
     return f"misses {', '.join(missed)}" if missed else None
 
 
-def length(rows: list[Row], *, least: int, most: int) -> Reasons:
+def length(row: Row, *, least: int, most: int) -> str | None:
     """The answer has `least` to `most` words."""
-    counts = [len(WORD.findall(reply(row))) for row in rows]
-    return [None if least <= count <= most else f"{count} words" for count in counts]
+    count = len(words(reply(row)))
+    return None if least <= count <= most else f"{count} words"
 
 
-def repetition(rows: list[Row], *, ngram: int, most: float) -> Reasons:
+def repetition(row: Row, *, ngram: int, most: float) -> str | None:
     """At most a share `most` of the answer's words stands in runs of `ngram` words that it has already said
     (Rae et al. 2021, "Gopher", table A1: duplicate n-grams)."""
-    shares = [_repeated(WORD.findall(reply(row).lower()), ngram) for row in rows]
-    return [None if share <= most else f"{share:.0%} repeated" for share in shares]
+    said = words(reply(row))
+    again = max(0, len(said) - ngram + 1) - len(set(runs(said, ngram)))
+    if again * ngram <= most * len(said):  # were no two of those runs to overlap
+        return None
+    share = _repeated(said, ngram)
+    return None if share <= most else f"{share:.0%} repeated"
 
 
-def _repeated(words: list[str], ngram: int) -> float:
+def _repeated(said: tuple[str, ...], ngram: int) -> float:
     seen: set[tuple[str, ...]] = set()
     repeated: set[int] = set()
-    for start in range(len(words) - ngram + 1):
-        run = tuple(words[start : start + ngram])
+    for start, run in enumerate(runs(said, ngram)):
         if run in seen:
             repeated.update(range(start, start + ngram))
         seen.add(run)
-    return len(repeated) / max(1, len(words))
+    return len(repeated) / max(1, len(said))
 
 
-def exact(rows: list[Row]) -> Reasons:
-    """The same question with the same answer, but for case and blanks, stands once: the first time."""
+def exact(rows: Iterable[Row]) -> Iterator[str | None]:
+    """The same question with the same answer, but for case and blanks, stands once: the first time. Keeps 16 bytes
+    of sha256 a row."""
     seen: set[bytes] = set()
-    reasons: Reasons = []
     for row in rows:
-        text = " ".join(f"{question(row)}\n{reply(row)}".lower().split())
-        key = hashlib.sha256(text.encode()).digest()
-        reasons.append("duplicate" if key in seen else None)
+        text = " ".join(f"{said(row, 'prompt')}\n{reply(row)}".lower().split())
+        key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
+        yield "duplicate" if key in seen else None
         seen.add(key)
-    return reasons
 
 
-def best(rows: list[Row], *, per_prompt: int) -> Reasons:
-    """Of a prompt's answers the best stay: those met without an edit first, then the longer ones."""
-    ranked: dict[str, list[int]] = {}
+def best(rows: Iterable[Row], *, per_prompt: int) -> Iterator[str | None]:
+    """Of a prompt's answers (rows of one `id`) the best stay: those met without an edit first, then the longer ones."""
+    ranked: dict[str, list[tuple[bool, int, int]]] = {}
+    count = 0
     for index, row in enumerate(rows):
-        ranked.setdefault(row["id"], []).append(index)
-    kept: set[int] = set()
-    for group in ranked.values():
-        order = sorted(group, key=lambda index: (rows[index]["edited"], -len(WORD.findall(reply(rows[index]))), index))
-        kept.update(order[:per_prompt])
-    return [None if index in kept else "not the best of its prompt" for index in range(len(rows))]
-
-
-def decontaminate(rows: list[Row], *, ngram: int, benchmarks: dict[str, list[Row]]) -> Reasons:
-    """No run of `ngram` words, case and punctuation aside, stands in a benchmark's rows."""
-    known: dict[tuple[str, ...], str] = {}
-    for name, tests in benchmarks.items():
-        for text in texts(tests):
-            for run in _runs(text, ngram):
-                known.setdefault(run, name)
-    return [_overlap(f"{question(row)}\n{reply(row)}", ngram, known) for row in rows]
-
-
-def _overlap(text: str, ngram: int, known: dict[tuple[str, ...], str]) -> str | None:
-    for run in _runs(text, ngram):
-        if run in known:
-            return f"in {known[run]}: {' '.join(run)}"
-    return None
-
-
-def _runs(text: str, ngram: int) -> Iterable[tuple[str, ...]]:
-    words = WORD.findall(text.lower())
-    return (tuple(words[start : start + ngram]) for start in range(len(words) - ngram + 1))
-
-
-def texts(value: Any) -> Iterable[str]:
-    """Every string inside a JSON value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from texts(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from texts(part)
+        group = ranked.setdefault(str(_value(row, "id", str)), [])
+        group.append((bool(_value(row, "edited", bool)), -len(words(reply(row))), index))
+        group.sort()
+        del group[per_prompt:]
+        count += 1
+    kept = {index for group in ranked.values() for _, _, index in group}
+    return (None if index in kept else "not the best of its prompt" for index in range(count))

@@ -20,21 +20,18 @@ kept by the content of its request, so that it is bought once.
 
 import hashlib
 import math
-import re
 from collections.abc import Callable
-from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
 from ladder.chat import Messages
-from ladder.generation import Endpoint
-from ladder.judge_endpoint import Budget, EndpointReplies
+from ladder.client import Client, Request
+from ladder.endpoint import UNBOUNDED, Budget, Endpoint
 from ladder.judge_rung import RungReplies
-from ladder.launch import cache
-from ladder.replies import Replies, content_key
+from ladder.replies import EMPTY, Replies, content_key, store_of
 from ladder.rows import Row
 from ladder.run import Section
 from ladder.sampling import Sampling
@@ -56,33 +53,27 @@ class Judging(Section):
     """Of the first try; later tries are drawn at 0.5 at least."""
     retries: int = Field(default=2, ge=0)
     """How often a judge whose reply cannot be parsed is asked again."""
-    requests_per_minute: int | None = Field(default=None, ge=1)
-    """The endpoint's rate limit, kept from the start; a server's Retry-After is obeyed in any case."""
-    budget_requests: int | None = Field(default=None, ge=1)
-    """Requests that one run may buy from the endpoint; then it stops, and a further run goes on from there."""
-    budget_tokens: int | None = Field(default=None, ge=1)
-    """The same in tokens, prompts' and replies'; requests under way when it is reached are finished, and paid."""
+    budget: Budget = UNBOUNDED
+    """What one run may buy of the endpoint; then it stops, and a further run goes on from there."""
 
     @model_validator(mode="after")
     def _check(self) -> "Judging":
-        if self.endpoint is None:
-            for name in ("requests_per_minute", "budget_requests", "budget_tokens"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"{name} is of an endpoint, and there is none")
-        else:
-            address = urlsplit(self.endpoint.base_url)
-            if address.username or address.password or address.query:
-                raise ValueError("endpoint.base_url holds a user, password or query; a key comes from OPENAI_API_KEY")
+        self.budget.check(self.endpoint)
         return self
 
 
 class Judge:
     """A judge with its store of replies. What it counts is of all its requests since it was made."""
 
-    def __init__(self, params: Judging, source: EndpointReplies | RungReplies, store: Replies) -> None:
+    def __init__(self, params: Judging, source: Client | RungReplies, store: Replies) -> None:
         self.params, self.source, self.store = params, source, store
-        self.name = source.name
         self.asked = self.unparseable = self.replies = self.cut = self.prompt_tokens = self.tokens = 0
+        self.identity: Row
+        self.caveat: Row
+        if isinstance(source, Client):
+            self.name, self.identity, self.caveat = source.endpoint.model, {"base_url": source.endpoint.base_url}, {}
+        else:
+            self.name, self.identity, self.caveat = source.name, source.identity, source.caveat
 
     def ask(self, requests: list[Messages], parse: Callable[[str], T | None], *, progress: str) -> list[T | None]:
         """The judge's replies, each as `parse` reads it; None where no try gave one that `parse` takes.
@@ -107,7 +98,7 @@ class Judge:
         A rung's grade is the middle of the scale, plus half of what the expected label falls by when the scale is
         turned round. Errors: as `ask`.
         """
-        if isinstance(self.source, EndpointReplies):
+        if isinstance(self.source, Client):
             return self.ask(requests, scale.grade, progress=progress)
         low, *_, high = scale.labels
         if scale.worth:
@@ -128,7 +119,7 @@ class Judge:
 
         Errors: as `ask`.
         """
-        if isinstance(self.source, EndpointReplies):
+        if isinstance(self.source, Client):
             return self.ask(requests, scale.choice, progress=progress)
         weights = self._weights(self.source, requests, scale, progress)
         self._count(len(weights), weights.count([]))
@@ -142,7 +133,7 @@ class Judge:
         """
         return {
             "judge": self.name,
-            **self.source.identity,
+            **self.identity,
             "template_sha256": hashlib.sha256("\0".join(templates).encode()).hexdigest(),
             "asked": self.asked,
             "unparseable": self.unparseable,
@@ -150,15 +141,19 @@ class Judge:
             "cut": self.cut,
             "prompt_tokens": self.prompt_tokens,
             "tokens": self.tokens,
-            **self.source.caveat,
+            **self.caveat,
         }
 
     def _replies(self, requests: list[Messages], attempt: int, progress: str) -> list[Row]:
         temperature = self.params.temperature if attempt == 0 else max(self.params.temperature, RETRY_TEMPERATURE)
         sampling = Sampling(temperature=temperature, max_new_tokens=self.params.max_new_tokens, seed=attempt)
+        source = self.source
+        if isinstance(source, Client):
+            found = source.ask([Request(messages, sampling) for messages in requests], progress=progress)
+            return self._tallied([EMPTY if reply is None else asdict(reply) for reply in found])
 
         def buy(missing: dict[str, Messages]) -> None:
-            self.source.buy(missing, sampling, self.store.add, progress)
+            source.buy(missing, sampling, self.store.add, progress)
 
         form = {"temperature": temperature, "max_new_tokens": self.params.max_new_tokens, "attempt": attempt}
         return self._kept(requests, form, buy, progress)
@@ -177,29 +172,25 @@ class Judge:
     def _kept(
         self, requests: list[Messages], form: Row, buy: Callable[[dict[str, Messages]], None], progress: str
     ) -> list[Row]:
-        """The replies to the requests in this form of asking; those that the store lacks are bought, each once."""
-        keys = [
-            content_key(judge=self.name, **self.source.identity, messages=messages, **form) for messages in requests
-        ]
+        """A rung's replies to the requests in this form of asking; those that the store lacks are made, each once.
+
+        A rung costs no money: several processes may let it judge at once, each on its own GPU.
+        """
+        keys = [content_key(judge=self.name, **self.identity, messages=messages, **form) for messages in requests]
         wanted = dict(zip(keys, requests, strict=True))
-        missing = self._missing(wanted)
+        missing = {key: messages for key, messages in wanted.items() if key not in self.store}
         if progress:
-            print(
-                f"judge {self.name}: {len(wanted)} requests, {len(wanted) - len(missing)} answered before", flush=True
-            )
+            print(f"{self.name}: {len(wanted)} requests, {len(wanted) - len(missing)} answered before", flush=True)
         if missing:
-            # A rung costs no money: several processes may let it judge at once, each on its own GPU.
-            with self.store.alone() if isinstance(self.source, EndpointReplies) else nullcontext():
-                buy(self._missing(missing))
-        rows = [self.store.rows[key] for key in keys]
+            buy(missing)
+        return self._tallied([self.store[key] for key in keys])
+
+    def _tallied(self, rows: list[Row]) -> list[Row]:
         self.replies += len(rows)
         self.cut += sum(not row["finished"] for row in rows)
         self.prompt_tokens += sum(row["prompt_tokens"] for row in rows)
         self.tokens += sum(row["tokens"] for row in rows)
         return rows
-
-    def _missing(self, wanted: dict[str, Messages]) -> dict[str, Messages]:
-        return {key: messages for key, messages in wanted.items() if key not in self.store.rows}
 
     def _count(self, asked: int, unparseable: int) -> None:
         self.asked += asked
@@ -223,14 +214,10 @@ def expected(logps: list[float], values: list[float]) -> float:
 def load_judge(params: Judging, directory: Path, base: Path) -> Judge:
     """The judge of `params`: its endpoint, or else the rung in `directory`, which may stand on `base`.
 
-    Its replies lie under `replies/` of the cache (LADDER_WORK), one file a judge. Errors: Refused for what is no rung.
+    Its replies lie in the store of its model (ladder.replies). Errors: Refused for what is no rung.
     """
-    source: EndpointReplies | RungReplies
-    if params.endpoint is None:
-        source = RungReplies(directory, base)
-    else:
-        budget = Budget(params.budget_requests, params.budget_tokens)
-        source = EndpointReplies(params.endpoint, budget, params.requests_per_minute)
-    words = re.sub(r"[^\w.-]+", "-", source.name)
-    own = content_key(judge=source.name, **source.identity)[:12]
-    return Judge(params, source, Replies(cache() / "replies" / f"{words}-{own}.jsonl"))
+    if params.endpoint is not None:
+        client = Client(params.endpoint, params.budget)
+        return Judge(params, client, client.store)
+    rung = RungReplies(directory, base)
+    return Judge(params, rung, store_of(rung.name, **rung.identity))

@@ -1,76 +1,114 @@
 """Replies that were paid for: kept by the content of their request, so that none is bought twice.
 
 A store is one file of JSON Lines, `[key, reply]`, that grows at its end. A line is whole or, where a process was
-killed while it wrote, cut off at the next append. Processes may share it.
+killed while it wrote, cut off at the next append. Processes may share it. Memory holds where each reply lies, not
+the reply: about 230 bytes for each.
 """
 
 import fcntl
 import hashlib
 import json
+import os
+import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ladder.launch import cache
 from ladder.rows import Row
 from ladder.run import Refused
 
 EMPTY: Row = {"text": "", "prompt_tokens": 0, "tokens": 0, "finished": False}
-"""The reply to a request that is longer than the judge's context: no parser takes it."""
+"""The reply to a request that has none (it is longer than the model's context): no parser takes it."""
+KEY = re.compile(rb'\["([0-9a-f]{64})", ')
+"""What a line begins with."""
 
 
 def content_key(**request: Any) -> str:
-    """sha256 of all that decides a reply: model, address, messages, sampling, attempt."""
+    """sha256 of all that decides a reply: model, messages, sampling, seed, form."""
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
+def store_of(model: str, **identity: str) -> "Replies":
+    """The store of one model's replies, under `replies/` of the cache (LADDER_WORK): outside of what DVC deletes."""
+    words = re.sub(r"[^\w.-]+", "-", model)
+    return Replies(cache() / "replies" / f"{words}-{content_key(model=model, **identity)[:12]}.jsonl")
+
+
 class Replies:
-    """The store in `path`, held in memory as well."""
+    """The store in `path`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.rows: dict[str, Row] = {}
+        self._places: dict[bytes, tuple[int, int]] = {}
         self._end = 0
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         self.read()
 
+    def __contains__(self, key: str) -> bool:
+        return bytes.fromhex(key) in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, key: str) -> Row:
+        start, length = self._places[bytes.fromhex(key)]
+        with self.path.open("rb", buffering=0) as file:
+            line = os.pread(file.fileno(), length, start)
+        try:
+            return json.loads(line)[1]
+        except ValueError:
+            raise self._broken(start) from None
+
     def read(self) -> None:
         """Take in what any process has added."""
         with self.path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
-            self._take(file.seek(self._end), file.read())
+            self._take_in(file)
 
     def add(self, key: str, reply: Row) -> None:
         """Keep a reply on disk before it is used."""
         line = json.dumps([key, reply]).encode() + b"\n"
-        with self.path.open("r+b", buffering=0) as file:
+        with self.path.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            self._take(file.seek(self._end), file.read())
+            self._take_in(file)
             file.truncate(self._end)
-            file.seek(self._end)
-            if file.write(line) != len(line):
-                raise Refused(f"{self.path}: no room for a reply: free some space and run again")
-        self._take(self._end, line)
+            try:
+                written = os.pwrite(file.fileno(), line, self._end)
+            except OSError as error:
+                raise Refused(f"{self.path}: a reply cannot be kept: {error.strerror}") from None
+        if written != len(line):
+            raise Refused(f"{self.path}: no room for a reply: free some space and run again")
+        self._places[bytes.fromhex(key)] = (self._end, len(line))
+        self._end += len(line)
 
-    def _take(self, start: int, lines: bytes) -> None:
-        whole = lines[: lines.rfind(b"\n") + 1]
-        try:
-            self.rows.update(json.loads(line) for line in whole.splitlines())
-        except ValueError:
-            raise Refused(
-                f"{self.path}: broken after byte {start}: delete the file, its replies are bought again"
-            ) from None
-        self._end = start + len(whole)
+    def _take_in(self, file: Any) -> None:
+        """Note the whole lines from where this store has read to; the last may be under way, or torn."""
+        file.seek(self._end)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            found = KEY.match(line)
+            if not found:
+                raise self._broken(self._end)
+            self._places[bytes.fromhex(found[1].decode())] = (self._end, len(line))
+            self._end += len(line)
+
+    def _broken(self, start: int) -> Refused:
+        return Refused(f"{self.path}: broken at byte {start}: delete the file, its replies are bought again")
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self, *, tell: bool) -> Iterator[None]:
         """Buy while no other process does: it would buy the same, and the bound on concurrency would not hold."""
         with self.path.with_suffix(".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                print(f"{self.path.stem}: another process is asking this judge: waiting for its replies", flush=True)
+                if tell:
+                    print(f"{self.path.stem}: another process asks this model: waiting for it", file=sys.stderr)
                 fcntl.flock(lock, fcntl.LOCK_EX)
             self.read()
             yield

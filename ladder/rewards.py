@@ -21,14 +21,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from ladder.chat import check_messages, encode
 from ladder.checks import meets
-from ladder.filters import WORD
-from ladder.generation import Endpoint, ask
+from ladder.client import ask
+from ladder.endpoint import Endpoint
 from ladder.models import Model, Rung, check_same_tokenizer, load_reward
 from ladder.rewarding import rewards as model_rewards
 from ladder.rows import Row, of_split, read_rows
 from ladder.run import Refused, fit
 from ladder.sampling import Sampling
 from ladder.sandbox import run_many
+from ladder.wording import WORD
 
 Values = list[float | None]
 Spec = dict[str, dict[str, Any]]

@@ -70,7 +70,8 @@ def _sentence(where: str, kind: type[Section], item: Any) -> str:
         return f"{key}: no such key{hint}"
     if item["type"] == "missing":
         return f"{key}: missing"
-    return f"{key}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
+    got = "" if isinstance(item["input"], dict) else f" (got {item['input']!r})"  # a section may hold what is secret
+    return f"{key}: {item['msg'].removeprefix('Value error, ')}{got}"
 
 
 def run(main: Callable[..., None], *, named: bool = False, launch: bool = False) -> None:

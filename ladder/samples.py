@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ladder.chat import Messages, check_messages
 from ladder.checks import meets
+from ladder.client import ask
 from ladder.edits import repair
-from ladder.generation import Answer, Endpoint, answer, ask
+from ladder.endpoint import UNBOUNDED, Budget, Endpoint
+from ladder.generation import Answer, answer
 from ladder.models import load
 from ladder.rows import Row, column, of_split, read_rows
 from ladder.run import Section
@@ -39,8 +41,15 @@ class Samples(Draws):
     """The rung that answers: `base`, `sft/chat`."""
     endpoint: Endpoint | None
     """An OpenAI-compatible server that answers in its place."""
+    budget: Budget = UNBOUNDED
+    """What one run may buy of the endpoint; a further run goes on from there."""
     edits: bool
     """Also keep what a failed answer becomes when edited to meet its checks: marked `edited`, and checked again."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Samples":
+        self.budget.check(self.endpoint)
+        return self
 
 
 def asked(params: Draws, prompts: Path) -> list[Row]:
@@ -63,7 +72,7 @@ def sample(params: Samples, prompts: Path, model: Path, base: Path, *, progress:
     chosen = asked(params, prompts)
     conversations = repeated(chosen, params.samples)
     if params.endpoint:
-        answers = ask(params.endpoint, conversations, params.sampling, progress=progress)
+        answers = ask(params.endpoint, conversations, params.sampling, progress=progress, budget=params.budget)
     else:
         answers = answer(load(model, base), conversations, params.sampling, progress=progress)
     return judged(chosen, answers, params.samples, edits=params.edits)
@@ -97,6 +106,7 @@ def _judged(prompt: Row, sample: int, text: str, said: Answer, *, edited: bool) 
         "checks": prompt["checks"],
         "prompt": prompt["prompt"],
         "completion": [{"role": "assistant", "content": text}],
+        **({"source": prompt["source"]} if "source" in prompt else {}),
     }
 
 

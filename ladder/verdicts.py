@@ -1,15 +1,12 @@
 """What a judge may reply, and nothing else: a rating, a choice, a JSON object with exactly the wanted keys."""
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pydantic import ValidationError
-
-from ladder.rows import Row
 from ladder.run import Section
+from ladder.structured import read_object
 
 S = TypeVar("S", bound=Section)
 
@@ -74,22 +71,9 @@ def parse_json(schema: type[S]) -> Callable[[str], S | None]:
     """
 
     def parse(text: str) -> S | None:
-        block = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n\s*```\s*", text, re.DOTALL)
         try:
-            value = json.loads(block[1] if block else text, object_pairs_hook=_unique, parse_constant=_no_constant)
-            return schema.model_validate(value, strict=True)
-        except (ValueError, ValidationError, RecursionError):  # the last where a judge loops on brackets
+            return read_object(text, schema)
+        except ValueError:
             return None
 
     return parse
-
-
-def _unique(pairs: list[tuple[str, object]]) -> Row:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        raise ValueError("a key stands twice")
-    return row
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON value")

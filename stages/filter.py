@@ -1,84 +1,78 @@
 """Keep the rows worth learning; every rejected row stands in a ledger with its reason.
 
-python -m stages.filter chat data/generate/chat.jsonl data/task data/filter/chat.jsonl \
-    data/filter/chat.rejected.jsonl metrics/filter/chat.json
+python -m stages.filter chat data/generate/chat.jsonl data/task models/base models/base data/prompts/quality \
+    data/filter/chat.jsonl data/filter/chat.rejected.jsonl data/filter/chat.rejected.md metrics/filter/chat.json \
+    plots/filter/chat.tsv
 """
 
-import inspect
+import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
-from ladder import filters
-from ladder.chat import check_messages
-from ladder.rows import Row, read_rows, write_json, write_rows
+from ladder.cluster import Engine, shards, spread
+from ladder.filtering import join, run_passes
+from ladder.ledger import funnel, metrics, total, write_samples
+from ladder.rows import write_json, write_text
 from ladder.run import Refused, Section, run
+from ladder.steps import Given, parse
 
 
-def named(steps: list[dict[str, dict[str, Any]]]) -> list[dict[str, dict[str, Any]]]:
-    """A pydantic validator: each step is one function of ladder/filters.py with its own parameters."""
-    known = {name for name, value in inspect.getmembers(filters, inspect.isfunction) if "rows" in _parameters(value)}
-    for step in steps:
-        if len(step) != 1 or (name := next(iter(step))) not in known:
-            raise ValueError(f"expected one of {', '.join(sorted(known))} with its parameters, got {step}")
-        wanted = _parameters(getattr(filters, name)) - {"rows", "benchmarks"}
-        if set(step[name] or {}) != wanted:
-            raise ValueError(f"{name} takes {', '.join(sorted(wanted)) or 'no parameters'}, got {step[name]}")
+def known(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A pydantic validator: each step is one filter with parameters that fit it."""
+    parse(steps)
     return steps
-
-
-def _parameters(function: Any) -> set[str]:
-    return set(inspect.signature(function).parameters)
 
 
 class Params(Section):
     data: str
     """The file of rows under data/: `generate/chat`."""
-    steps: Annotated[list[dict[str, Any]], AfterValidator(named)]
+    model: str
+    """What filters that ask for a `model` judge by, under models/: a reward rung, a sentence encoder; else `base`."""
+    steps: Annotated[list[dict[str, Any]], AfterValidator(known)]
     """Filters in order, each `name: {parameters}`; ladder/filters.py says what each keeps."""
+    contamination: Literal["refuse", "report"] = "refuse"
+    """What the gate does, after all steps, when a row that is kept still holds a run of a benchmark's words: as many
+    as `decontaminate` asks for, 8 where it is no step. `report` counts them in the metrics."""
+    engine: Engine = "local"
+    """`local`, or `datatrove: {tasks, workers}` for processes of this machine or a cluster: the same bytes."""
 
 
-def normalised(row: Row, where: str) -> Row:
-    """The row with its texts normalised. Errors: Refused when it is not `prompt, completion`."""
-    texts = {}
-    for name in ("prompt", "completion"):
-        messages = check_messages(row.get(name), f"{where}: {name}")
-        texts[name] = [{**message, "content": filters.normalise(message["content"])} for message in messages]
-    return {**row, **texts}
-
-
-def apply(rows: list[Row], step: dict[str, Any], benchmarks: dict[str, list[Row]]) -> tuple[list[Row], list[Row]]:
-    """(kept, rejected) of one step; a rejected row carries `filter` and `reason`."""
-    name, parameters = next(iter(step.items()))
-    function = getattr(filters, name)
-    given = {"benchmarks": benchmarks} if "benchmarks" in _parameters(function) else {}
-    reasons = function(rows, **(parameters or {}), **given)
-    kept = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
-    rejected = [
-        {"filter": name, "reason": reason, **row}
-        for row, reason in zip(rows, reasons, strict=True)
-        if reason is not None
-    ]
-    return kept, rejected
-
-
-def main(params: Params, data: Path, tasks: Path, output: Path, ledger: Path, metrics: Path) -> None:
-    benchmarks = {path.stem: read_rows(path) for path in sorted(tasks.glob("*.jsonl"))}
-    kept = [normalised(row, f"{data}: row {number}") for number, row in enumerate(read_rows(data), start=1)]
-    total, rejected, counts = len(kept), [], {}
-    for step in params.steps:
-        kept, gone = apply(kept, step, benchmarks)
-        rejected += gone
-        counts[next(iter(step))] = len(gone)
-        if not kept:
-            raise Refused(f"{data}: no row is left after {next(iter(step))}: {gone[0]['reason']}, and so on")
-    write_rows(output, kept)
-    write_rows(ledger, rejected)
-    write_json(
-        metrics,
-        {"in": total, "kept": len(kept), "edited": sum(row.get("edited", False) for row in kept), "rejected": counts},
-    )
+def main(
+    params: Params,
+    data: Path,
+    tasks: Path,
+    model: Path,
+    base: Path,
+    prompts: Path,
+    output: Path,
+    ledger: Path,
+    samples: Path,
+    metrics_file: Path,
+    plot: Path,
+) -> None:
+    steps = parse(params.steps)
+    scratch = output.with_name(f".{output.stem}.passes")  # beside the output: workers of other machines see it too
+    shutil.rmtree(scratch, ignore_errors=True)
+    if not data.is_file():
+        raise Refused(f"{data}: no such file")
+    try:
+        given = Given(tasks, model, base, prompts)
+        done = run_passes(data, steps, given, scratch, shards(params.engine), spread(params.engine))
+        if done.contaminated and params.contamination == "refuse":
+            raise Refused(
+                f"{data}: {total(done.tally, 'contaminated')} rows of those kept still say what a benchmark says, "
+                f"first {done.contaminated[0]}; add the step decontaminate, or set contamination: report"
+            )
+        write_samples(samples, done.tally, done.rejected)
+        join(done.kept, output)
+        join([path for paths in done.rejected.values() for path in paths], ledger)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    labels = [step.label for step in steps]
+    write_json(metrics_file, metrics(done.tally, labels))
+    write_text(plot, funnel(done.tally, labels))
 
 
 if __name__ == "__main__":

@@ -1,79 +1,95 @@
-"""Pairs from the policy's own samples: chosen meets the prompt's checks, rejected does not.
+"""Pairs from the policy's own samples, ranked by the prompts' checks, a reward model, a judge, or four graded aspects.
 
-python -m stages.preferences chat data/prompts.jsonl models/sft/chat models/base data/preferences/chat.jsonl \
-    metrics/preferences/chat.json
+python -m stages.preferences chat data/prompts.jsonl models/sft/chat models/base models/base data/prompts/preferences \
+    data/preferences/chat.jsonl data/preferences/chat.validation.jsonl metrics/preferences/chat.json
 """
 
-from collections import defaultdict
 from pathlib import Path
-from statistics import mean
+from typing import Literal
 
+from pydantic import Field, model_validator
+
+from ladder import critique
+from ladder.judging import Judging, load_judge
+from ladder.models import load_reward
+from ladder.pair_controls import Controls, controlled, labelled
+from ladder.ranking import by_checks, by_scores, by_verdicts, contests
 from ladder.rows import Row, write_json, write_rows
 from ladder.run import Refused, run
-from ladder.samples import Samples, rates, sample, succeeded
+from ladder.samples import Samples, rates, sample
 
 
-class Params(Samples):
-    pairs_per_prompt: int
-    """At most so many pairs of one prompt, nearest in length first."""
+class Params(Samples, Controls):
+    pairs_per_prompt: int = Field(ge=1)
+    """At most so many pairs of one prompt; a sample stands in one at most."""
+    rank: Literal["checks", "reward", "judge", "aspects"] = "checks"
+    """What tells the better answer: `checks`, met by it alone; `reward`, a reward model's score; `judge`, who prefers
+    it in both orders (else it is a tie, and dropped); `aspects`, the mean of a judge's four grades from 1 to 5."""
+    ranker: str
+    """The rung that ranks: of stage reward for `reward`, else the judge where `judge` names no endpoint."""
+    judge: Judging = Judging()
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> "Params":
+        if self.margin is not None and self.rank in ("checks", "judge"):
+            raise ValueError(f"margin is of scores, and rank: {self.rank} gives none")
+        if self.judge != Judging() and self.rank in ("checks", "reward"):
+            raise ValueError(f"rank: {self.rank} asks no judge; leave `judge` out")
+        return self
 
 
-def words(row: Row) -> int:
-    """Length of an answer in words."""
-    return len(row["completion"][0]["content"].split())
+TEMPLATES = {"checks": (), "reward": (), "judge": ("pairwise",), "aspects": critique.ASPECTS}
+NONE = {
+    "checks": "no prompt has both an answer that meets its checks and one that does not",
+    "reward": "no prompt has two different answers of which the better ended",
+    "judge": "no prompt has an answer that the judge prefers in both orders and that ended",
+    "aspects": "no prompt has two different answers that were graded and of which the better ended",
+}
 
 
-def pairs(rows: list[Row], per_prompt: int) -> list[Row]:
-    """Rows of TRL's preference type. Of a prompt's possible pairs those nearest in length stand first, so that
-    length alone does not tell chosen from rejected; a sample stands in one pair at most.
-
-    An answer that was cut before its first word is in none: without a stop token nothing of it is there to reject.
-    """
-    of_prompt = defaultdict(list)
-    for row in rows:
-        of_prompt[row["id"]].append(row)
-    return [pair for group in of_prompt.values() for pair in _pairs(group)[:per_prompt]]
-
-
-def _pairs(group: list[Row]) -> list[Row]:
-    good = [row for row in group if succeeded(row)]
-    bad = [row for row in group if not succeeded(row) and (row["finished"] or words(row))]
-    candidates = sorted(
-        (abs(words(first) - words(second)), i, j)
-        for i, first in enumerate(good)
-        for j, second in enumerate(bad)
-        if first["completion"] != second["completion"]
-    )
-    used_good, used_bad, made = set(), set(), []
-    for _, i, j in candidates:
-        if i not in used_good and j not in used_bad:
-            used_good.add(i)
-            used_bad.add(j)
-            made.append(_pair(good[i], bad[j]))
-    return made
+def ranked(
+    params: Params, rows: list[Row], ranker: Path, base: Path, templates: dict[str, str]
+) -> tuple[list[Row], Row]:
+    """(pairs, what the metrics say of the ranking)."""
+    if params.rank == "checks":
+        return by_checks(rows, params.pairs_per_prompt), {}
+    if params.rank == "reward":
+        scores = critique.reward_scores(load_reward(ranker, base), rows)
+        scored = [{**row, "score": score} for row, score in zip(rows, scores, strict=True)]
+        return by_scores(scored, params.pairs_per_prompt), {}
+    judge = load_judge(params.judge, ranker, base)
+    if params.rank == "aspects":
+        grades = critique.aspects(judge, rows, templates)
+        scored = [{**row, **grade} for row, grade in zip(rows, grades, strict=True) if grade is not None]
+        told: Row = {"ungraded": len(rows) - len(scored)}
+        made = by_scores(scored, params.pairs_per_prompt)
+    else:
+        put = contests(rows, params.pairs_per_prompt)
+        made, told = by_verdicts(put, critique.compared(judge, put, templates["pairwise"]))
+    return made, {**told, "judge": judge.record(*templates.values())}
 
 
-def _pair(chosen: Row, rejected: Row) -> Row:
-    return {
-        "id": chosen["id"],
-        "chosen_edited": chosen["edited"],
-        "rejected_finished": rejected["finished"],
-        "prompt": chosen["prompt"],
-        "chosen": chosen["completion"],
-        "rejected": rejected["completion"],
-    }
-
-
-def main(params: Params, prompts: Path, model: Path, base: Path, output: Path, metrics: Path) -> None:
+def main(
+    params: Params,
+    prompts: Path,
+    model: Path,
+    ranker: Path,
+    base: Path,
+    templates: Path,
+    output: Path,
+    validation: Path,
+    metrics: Path,
+) -> None:
+    texts = critique.read_templates(templates, TEMPLATES[params.rank])  # before anything is paid for
     rows = sample(params, prompts, model, base, progress=f"preferences {output.stem}")
-    made = pairs(rows, params.pairs_per_prompt)
+    made, told = ranked(params, rows, ranker, base, texts)
     if not made:
-        raise Refused(
-            f"{output}: no prompt has both an answer that meets its checks and one that does not; raise samples"
-        )
-    write_rows(output, made)
-    longer = [len(pair["chosen"][0]["content"].split()) - len(pair["rejected"][0]["content"].split()) for pair in made]
-    write_json(metrics, {**rates(rows), "pairs": len(made), "chosen_longer_by_words": round(mean(longer), 1)})
+        why = "".join(f", {name}: {count}" for name, count in told.items() if name != "judge")
+        raise Refused(f"{output}: {NONE[params.rank]}{why}; raise samples, or take another ranker")
+    labels, counts = controlled(made, params, params.seed, output)
+    write_rows(output, labelled(made, labels, "train"))
+    write_rows(validation, labelled(made, labels, "validation"))
+    write_json(metrics, {**rates(rows), **counts, **told})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """A real server on a free port of this machine that answers chat completions, and fails as a test lays out."""
 
 import json
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +23,10 @@ class Said:
     finish: str = "stop"
     cut: int | None = None
     """So many bytes of the body are sent, and then the connection closes."""
+    reset: bool = False
+    """The connection is reset before a byte of the answer."""
+    usage: bool = True
+    """Whether it tells how many tokens it used."""
     hang: bool = False
     """Nothing is sent until the server closes."""
     latency: float = 0.0
@@ -72,7 +78,14 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             with server.lock:
                 server.under_way -= 1
-        if not said.hang:
+        if said.reset:
+            # Closed with a linger of no seconds, TCP sends a reset in place of an end.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.rfile.close()
+            self.wfile.close()
+            self.connection.close()
+            self.close_connection = True
+        elif not said.hang:
             self._send(said)
             with server.lock:
                 server.answered.append(asked["messages"][-1]["content"])
@@ -97,8 +110,9 @@ def _completion(said: Said) -> bytes:
     if said.status != 200:
         return json.dumps({"error": {"message": said.text, "code": said.status}}).encode()
     choice = {"index": 0, "message": {"role": "assistant", "content": said.text}, "finish_reason": said.finish}
-    usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
-    whole = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage}
+    whole: dict[str, Any] = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+    if said.usage:
+        whole["usage"] = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
     return json.dumps(whole).encode()
 
 

@@ -76,7 +76,8 @@ def test_a_section_fits_the_type_that_reads_it(stage):
 
 def test_a_stage_tracks_its_own_section_or_an_entry_of_it_alone():
     for stage in STANZAS:
-        (tracked,) = body(stage)["params"]
+        tracked, *others = body(stage)["params"]
+        assert others == (["source"] if stage == "card" else [])  # whose licences the card tells
         entry = re.fullmatch(rf"{stage}\.\$\{{(key|item\.\w+)\}}", tracked)
         assert tracked == stage or entry
         assert has_entries(stage, STANZAS[stage]) == bool(entry)

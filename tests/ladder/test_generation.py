@@ -5,7 +5,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from conftest import user
-from ladder.generation import Answer, Endpoint, ask
+from ladder.client import ask, client_of
+from ladder.endpoint import Endpoint
+from ladder.generation import Answer
 from ladder.run import Refused
 from ladder.sampling import Sampling
 
@@ -38,7 +40,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def serve():
+def serve(tmp_path, monkeypatch):
+    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))  # replies are kept by their model, not by the server
+    client_of.cache_clear()
     servers = []
 
     def start(*replies):
@@ -64,8 +68,24 @@ def test_answers_stand_in_the_order_asked(serve):
     assert [answer.text for answer in answers] == [str(n) for n in range(20)]
     assert answers[0] == Answer("0", 3, False)
     first = next(asked for asked in server.asked if asked["messages"] == user("3"))
-    wanted = {"model": "m", "temperature": 0.7, "top_p": 0.9, "max_tokens": 50, "seed": 103, "messages": user("3")}
-    assert first == wanted
+    wanted = {"model": "m", "temperature": 0.7, "top_p": 0.9, "max_tokens": 50, "messages": user("3")}
+    assert {**wanted, "seed": first["seed"]} == first
+    assert ask(endpoint, [user(str(n)) for n in range(20)], Sampling(0.7, 0.9, 50, 100), progress="") == answers
+    assert len(server.asked) == 20
+
+
+def test_samples_of_a_prompt_differ(serve):
+    server, endpoint = serve((200, lambda asked: {**GOOD, "choices": [{"message": {"content": str(asked["seed"])}}]}))
+    answers = ask(endpoint, [user("Hi")] * 5, Sampling(1.0), progress="")
+    assert len({answer.text for answer in answers}) == len(server.asked) == 5
+
+
+def test_no_text_is_an_answer_that_did_not_end(serve):
+    empty = {**GOOD, "choices": [{"message": {"content": None}, "finish_reason": "length"}]}
+    too_long = {"error": {"message": "long", "code": "context_length_exceeded"}}
+    _, endpoint = serve((200, empty), (400, too_long))
+    answers = ask(endpoint.model_copy(update={"concurrency": 1}), [user("Hi"), user("Ho")], Sampling(), progress="")
+    assert answers == [Answer("", 3, False), Answer("", 0, False)]
 
 
 def test_an_overloaded_server_is_asked_again(serve):
@@ -78,11 +98,7 @@ def test_an_overloaded_server_is_asked_again(serve):
     ("reply", "said"),
     [
         ((401, {"error": {"message": "no such key"}}), "answered 401: .*no such key"),
-        ((200, {**GOOD, "choices": []}), "answered without a text"),
-        (
-            (200, {**GOOD, "choices": [{"message": {"content": None}, "finish_reason": "stop"}]}),
-            "answered without a text",
-        ),
+        ((200, {**GOOD, "choices": []}), "answered without a choice"),
         ((200, b"<html>"), "answered with something that is not JSON"),
     ],
 )

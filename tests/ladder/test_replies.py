@@ -1,40 +1,106 @@
+import resource
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from ladder.replies import Replies, content_key
+from conftest import ROOT
+from ladder.replies import Replies, content_key, store_of
+from ladder.rows import Row
 from ladder.run import Refused
+
+A, B, C = (content_key(name=name) for name in "abc")
+
+
+def kept(store: Replies) -> dict[str, Row]:
+    return {key: store[key] for key in (A, B, C) if key in store}
 
 
 def test_a_reply_is_there_for_every_later_store(tmp_path: Path) -> None:
     path = tmp_path / "new" / "replies.jsonl"
     first, second = Replies(path), Replies(path)
-    first.add("a", {"text": "one\u2028\n"})
-    second.add("b", {"text": "two"})
-    assert first.rows == {"a": {"text": "one\u2028\n"}}
+    first.add(A, {"text": "one\u2028\n"})
+    second.add(B, {"text": "two"})
+    assert kept(first) == {A: {"text": "one\u2028\n"}}
     first.read()
-    assert first.rows == second.rows == Replies(path).rows == {"a": {"text": "one\u2028\n"}, "b": {"text": "two"}}
-    assert path.read_bytes().count(b"\n") == 2
+    assert kept(first) == kept(second) == kept(Replies(path)) == {A: {"text": "one\u2028\n"}, B: {"text": "two"}}
+    assert path.read_bytes().count(b"\n") == len(first) == 2
 
 
-@pytest.mark.parametrize("torn", [b'["b", {"te', b'["b"', b'["b", {"text": "two"}]'])
-def test_a_line_cut_by_a_kill_is_cut_off(tmp_path: Path, torn: bytes) -> None:
+def test_what_is_kept_again_is_the_last(tmp_path: Path) -> None:
+    store = Replies(tmp_path / "replies.jsonl")
+    for text in ("one", "two"):
+        store.add(A, {"text": text})
+    assert kept(store) == kept(Replies(store.path)) == {A: {"text": "two"}}
+
+
+@pytest.mark.parametrize("torn", [f'["{B}", {{"te', f'["{B[:9]}', f'["{B}", {{"text": "two"}}]'])
+def test_a_line_cut_by_a_kill_is_cut_off(tmp_path: Path, torn: str) -> None:
     path = tmp_path / "replies.jsonl"
-    Replies(path).add("a", {"text": "one"})
-    with path.open("ab") as file:
+    Replies(path).add(A, {"text": "one"})
+    with path.open("a") as file:
         file.write(torn)
     store = Replies(path)
-    assert list(store.rows) == ["a"]
-    store.add("c", {"text": "three"})
-    assert list(Replies(path).rows) == ["a", "c"]
-    assert torn not in path.read_bytes()
+    assert list(kept(store)) == [A]
+    store.add(C, {"text": "three"})
+    assert list(kept(Replies(path))) == [A, C]
+    assert torn not in path.read_text()
 
 
 def test_a_broken_store_is_named(tmp_path: Path) -> None:
     path = tmp_path / "replies.jsonl"
     path.write_bytes(b"no reply\n")
-    with pytest.raises(Refused, match="replies.jsonl: broken after byte 0"):
+    with pytest.raises(Refused, match="replies.jsonl: broken at byte 0: delete the file"):
         Replies(path)
+    path.write_text(f'["{A}", {{"text": no}}]\n')
+    with pytest.raises(Refused, match="replies.jsonl: broken at byte 0: delete the file"):
+        Replies(path)[A]
+
+
+MANY = """
+import sys
+from pathlib import Path
+from ladder.replies import Replies, content_key
+
+store = Replies(Path(sys.argv[1]))
+for number in range(200):
+    store.add(content_key(process=int(sys.argv[2]), number=number), {"text": "x" * number})
+"""
+
+
+def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "replies.jsonl"
+    command = [sys.executable, "-c", MANY, str(path)]
+    processes = [subprocess.Popen([*command, str(number)], cwd=ROOT) for number in range(4)]
+    assert [process.wait() for process in processes] == [0] * 4
+    store = Replies(path)
+    assert len(store) == path.read_bytes().count(b"\n") == 800
+    assert store[content_key(process=3, number=199)] == {"text": "x" * 199}
+
+
+def test_a_disk_that_is_full_is_told(tmp_path: Path) -> None:
+    store = Replies(tmp_path / "replies.jsonl")
+    store.add(A, {"text": "one"})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (store.path.stat().st_size + 10, before[1]))
+        with pytest.raises(Refused, match="replies.jsonl: no room for a reply"):
+            store.add(B, {"text": "two"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    store.add(C, {"text": "three"})
+    assert list(kept(store)) == list(kept(Replies(store.path))) == [A, C]
+
+
+def test_each_model_has_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LADDER_WORK", str(tmp_path))
+    first, second = store_of("org/model:free"), store_of("org-model-free")
+    assert first.path.name.startswith("org-model-free-") and second.path.name.startswith("org-model-free-")
+    assert first.path.parent == tmp_path / "replies" and first.path != second.path
 
 
 def test_the_key_is_of_the_content() -> None:

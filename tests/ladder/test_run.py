@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from ladder.judging import Judging
 from ladder.run import Refused, Section, fit, read_params, read_yaml
+from ladder.scores import Scoring
 
 ROOT = Path(__file__).parents[2]
 PROMPTS = "prompts:\n  count: {sft: 2, preferences: 2, heldout: 2}\n  seed: 0\n  constraints_max: 1\n"
@@ -17,6 +19,14 @@ class Inner(Section):
 class Outer(Section):
     lora: Inner
     rate: float = 1.0
+
+
+def test_a_section_that_is_wrong_as_a_whole_is_not_shown():
+    secret = {"endpoint": {"base_url": "https://user:sk-1@host/v1", "model": "m"}}
+    for kind, section in [(Judging, secret), (Scoring, {"judge": secret}), (Judging, {"budget": {"tokens": 1}})]:
+        with pytest.raises(Refused) as refused:
+            fit(kind, section, "benchmark.ifeval")
+        assert "sk-1" not in str(refused.value) and "got" not in str(refused.value)
 
 
 def test_a_number_without_a_dot_is_a_number(tmp_path):

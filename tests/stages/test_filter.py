@@ -8,9 +8,10 @@ from ladder.run import Refused, fit
 from stages.filter import Params, main
 
 STEPS = [{"finished": None}, {"length": {"least": 1, "most": 3}}, {"decontaminate": {"ngram": 3}}]
+OUTPUTS = ("filter.jsonl", "rejected.jsonl", "rejected.md", "filter.json", "filter.tsv")
 
 
-def run(tmp_path, answers, steps=STEPS):
+def run(tmp_path, answers, steps=STEPS, **rest):
     rows = [
         {
             "id": str(n),
@@ -23,11 +24,20 @@ def run(tmp_path, answers, steps=STEPS):
         for n, text in enumerate(answers)
     ]
     write_rows(tmp_path / "generate.jsonl", rows)
-    (tmp_path / "task").mkdir(exist_ok=True)
     write_rows(tmp_path / "task" / "quiz.jsonl", [{"prompt": "red green blue"}])
-    outputs = [tmp_path / name for name in ("filter.jsonl", "rejected.jsonl", "filter.json")]
-    main(Params(data="generate/chat", steps=steps), tmp_path / "generate.jsonl", tmp_path / "task", *outputs)
-    return read_rows(outputs[0]), read_rows(outputs[1]), json.loads(outputs[2].read_text())
+    outputs = [tmp_path / name for name in OUTPUTS]
+    params = Params(data="generate/chat", model="base", steps=steps, **rest)
+    main(
+        params,
+        tmp_path / "generate.jsonl",
+        tmp_path / "task",
+        tmp_path / "base",
+        tmp_path / "base",
+        tmp_path / "prompts",
+        *outputs,
+    )
+    rejected = [json.loads(line) for line in outputs[1].read_text().splitlines()]
+    return read_rows(outputs[0]), rejected, json.loads(outputs[3].read_text())
 
 
 def test_every_row_is_kept_or_rejected_with_a_reason(tmp_path):
@@ -41,25 +51,52 @@ def test_every_row_is_kept_or_rejected_with_a_reason(tmp_path):
         "in": 3,
         "kept": 1,
         "edited": 0,
+        "contaminated": 0,
         "rejected": {"finished": 0, "length": 1, "decontaminate": 1},
     }
+    assert (tmp_path / "filter.tsv").read_text() == "step\trows\nin\t3\nfinished\t3\nlength\t2\ndecontaminate\t1\n"
+    assert "> ⟦Red, green, blue⟧" in (tmp_path / "rejected.md").read_text()
+    assert {path.name for path in tmp_path.iterdir()} == {*OUTPUTS, "generate.jsonl", "task"}
 
 
 def test_an_empty_result_is_refused_and_nothing_is_written(tmp_path):
     with pytest.raises(Refused, match="no row is left after length: 4 words"):
         run(tmp_path, ["one two three four"])
-    assert not (tmp_path / "filter.jsonl").exists()
+    assert not any((tmp_path / name).exists() for name in OUTPUTS)
+
+
+def test_the_gate_stops_what_a_benchmark_says_where_no_step_does(tmp_path):
+    answer = "they tell red green blue and then nothing more"
+    write_rows(tmp_path / "task" / "long.jsonl", [{"prompt": "Say red green blue and then nothing more to me."}])
+    steps = [{"finished": None}]
+    kept, _, counts = run(tmp_path, ["fine", answer], steps, contamination="report")
+    assert (len(kept), counts["contaminated"]) == (2, 0)  # seven words
+    answer = f"Say {answer.removeprefix('they tell ')}"
+    with pytest.raises(Refused) as refusal:
+        run(tmp_path, ["fine", answer], steps)
+    assert str(refusal.value) == (
+        f"{tmp_path / 'generate.jsonl'}: 1 rows of those kept still say what a benchmark says, first row '1' in long: "
+        "say red green blue and then nothing more; add the step decontaminate, or set contamination: report"
+    )
+    kept, _, counts = run(tmp_path, ["fine", answer], steps, contamination="report")
+    assert (len(kept), counts["contaminated"]) == (2, 1)
 
 
 @pytest.mark.parametrize(
     ("step", "said"),
     [
-        ({"lenght": {}}, "filter.steps: expected one of best, decontaminate, exact, finished, length, repetition"),
+        ({"lenght": {}}, "filter.steps: no filter is named 'lenght'; expected one of alphabetic, best, "),
         ({"length": {"least": 1}}, "filter.steps: length takes least, most, got {'least': 1}"),
-        ({"exact": None, "finished": None}, "filter.steps: expected one of"),
+        ({"exact": None, "finished": None}, "filter.steps: expected one filter"),
     ],
 )
 def test_a_misspelt_filter_is_named(step, said):
     with pytest.raises(Refused) as refusal:
-        fit(Params, {"data": "generate/chat", "steps": [step]}, "filter")
+        fit(Params, {"data": "generate/chat", "model": "base", "steps": [step]}, "filter")
     assert said in str(refusal.value)
+
+
+@pytest.mark.parametrize("engine", ["remote", {"datatrove": {"tasks": 0, "workers": 1}}, {"ray": {}}])
+def test_an_engine_that_is_none_is_refused(engine):
+    with pytest.raises(Refused, match="filter.engine"):
+        fit(Params, {"data": "generate/chat", "model": "base", "steps": STEPS, "engine": engine}, "filter")

@@ -4,7 +4,7 @@ import pytest
 
 from conftest import assistant, user
 from endpoints import Said, serving
-from ladder.generation import Endpoint
+from ladder.endpoint import Endpoint
 from ladder.judging import Judging
 from ladder.rows import read_json, read_rows, write_rows
 from ladder.run import Refused

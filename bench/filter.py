@@ -1,0 +1,139 @@
+"""How many rows a second of a core the filters take, each alone and all together (processor time, not the clock).
+
+    python -m bench.filter [--rows 20000] [--real rows.jsonl ...] [--tasks data/task]
+
+Without --real the rows are made here: questions and answers of 20 to 300 words drawn as word frequencies are (Zipf),
+1 in 50 a duplicate, 1 in 100 a near-duplicate. `all together` is the stage's own way from file to file: read,
+checked, normalised, all steps fused, written, gate included. The last line is its peak memory at two sizes.
+"""
+
+import argparse
+import json
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ladder.cluster import shards, spread
+from ladder.filtering import Rows, run_passes
+from ladder.ledger import total
+from ladder.rows import Row
+from ladder.shards import whole
+from ladder.steps import Given, Step, parse
+from ladder.wording import words
+
+# `verified` is left out: what it costs is what its rows' checks cost, 21 ms where one asks langdetect for a language.
+STEPS: list[dict[str, Any]] = [
+    {"length": {"least": 1, "most": 2000}},
+    {"repetition": {"ngram": 3, "most": 0.9}},
+    {"word_length": {"least": 1, "most": 20}},
+    {"symbols": {"most": 0.5}},
+    {"bullets": {"most": 1}},
+    {"ellipses": {"most": 1}},
+    {"alphabetic": {"least": 0}},
+    {"stop_words": {"least": 0}},
+    {"duplicate_lines": {"most": 1, "most_characters": 1}},
+    {"duplicate_paragraphs": {"most": 1, "most_characters": 1}},
+    {"top_ngrams": {"most": {2: 0.9, 3: 0.9, 4: 0.9}}},
+    {"duplicate_ngrams": {"most": {5: 0.9, 6: 0.9, 7: 0.9, 8: 0.9, 9: 0.9, 10: 0.9}}},
+    {"refusal": {"reject": ["full_refusal"]}},
+    {"boilerplate": None},
+    {"decontaminate": {"ngram": 8}},
+    {"exact": None},
+    {"near_duplicates": {"part": "all", "jaccard": 0.8, "ngram": 5, "unit": "words"}},
+]
+"""All filters without a model, so wide that next to nothing goes: every row is seen by every filter."""
+
+
+def synthetic(count: int) -> Iterable[Row]:
+    """Rows of prompt and completion, the same ones at every call."""
+    draw = random.Random(0)
+    letters = "etaoinshrdlucmfwypvbgk"
+    vocabulary = ["".join(draw.choices(letters, k=draw.randint(2, 9))) for _ in range(20_000)]
+    weights = [1 / (rank + 3) for rank in range(len(vocabulary))]
+    said = ""
+    for number in range(count):
+        if number % 50 == 49:
+            pass
+        elif number % 100 == 20:
+            said += f" {draw.choice(vocabulary)}"
+        else:
+            said = " ".join(draw.choices(vocabulary, weights, k=draw.randint(20, 300)))
+        parts = said.split(" ", 15)
+        yield {
+            "id": f"row-{number}",
+            "source": {"name": "made", "row": number},
+            "prompt": [{"role": "user", "content": " ".join(parts[:15]) + "?"}],
+            "completion": [{"role": "assistant", "content": parts[-1] + "."}],
+        }
+
+
+def alone(step: Step, path: Path, given: Given) -> float:
+    """Rows a second of one filter, reading aside for those that see one row."""
+    function, rows = step.bound(given), Rows([whole(path)])
+    if step.kind == "rows":
+        start = time.process_time()
+        return sum(1 for _ in function(rows)) / (time.process_time() - start)
+    held = list(rows)
+    function(held[0])
+    start = time.process_time()
+    for row in held:
+        function(row)
+    return len(held) / (time.process_time() - start)
+
+
+def together(path: Path, given: Given, steps: list[Step]) -> tuple[float, int]:
+    """(rows a second from file to file, rows kept). The benchmarks' index, made once a process, is not counted."""
+    given.benchmarks.index(8)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.process_time()
+        done = run_passes(path, steps, given, Path(folder) / "passes", shards("local"), spread("local"))
+        return total(done.tally, "in") / (time.process_time() - start), total(done.tally, "kept")
+
+
+def peak(count: int, tasks: Path) -> float:
+    """MiB that a process of its own holds at most while it filters `count` synthetic rows by three row filters."""
+    command = [sys.executable, "-m", "bench.filter", "--only-memory", "--rows", str(count), "--tasks", str(tasks)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--real", type=Path, nargs="*", default=[])
+    parser.add_argument("--tasks", type=Path, default=Path("data/task"))
+    parser.add_argument("--only-memory", action="store_true")
+    arguments = parser.parse_args()
+    given, steps = (
+        Given(arguments.tasks, Path("models/base"), Path("models/base"), Path("data/prompts/quality")),
+        parse(STEPS),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "synthetic.jsonl"
+        with made.open("w") as file:
+            file.writelines(json.dumps(row) + "\n" for row in synthetic(arguments.rows))
+        if arguments.only_memory:
+            together(made, given, [step for step in steps if step.name in ("length", "repetition", "decontaminate")])
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+            return
+        for path in [made, *arguments.real]:
+            lengths = [
+                sum(len(words(m["content"])) for m in row["prompt"] + row["completion"]) for row in Rows([whole(path)])
+            ]
+            print(f"{path.name}: {len(lengths)} rows, {sum(lengths) / len(lengths):.0f} words each")
+            for step in steps:
+                print(f"  {step.label:22}{alone(step, path, given):12,.0f} rows/s")
+            speed, kept = together(path, given, steps)
+            print(f"  {'all together':22}{speed:12,.0f} rows/s, {kept} kept")
+    few, many = arguments.rows, 4 * arguments.rows
+    print(f"peak memory, three row filters: {peak(few, arguments.tasks):.0f} MiB at {few} rows, "
+          f"{peak(many, arguments.tasks):.0f} MiB at {many}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""The one client of OpenAI-compatible endpoints: for generation, synthesis and judges. No reply is bought twice.
+
+    client = Client(endpoint, Budget(tokens=2_000_000))
+    replies = client.ask([Request(messages, sampling)], progress="synthesize chat")      # list[Reply | None]
+    replies = client.ask([Request(messages, sampling, Verdict)], progress="judge")       # reply.value is a Verdict
+
+Every reply is kept in a store (ladder.replies) as soon as it is there, by the sha256 of the body that is sent: model,
+messages, temperature, top_p, max_tokens, seed, response_format. So a run that was killed, that spent its budget, or
+whose rows have changed, goes on and asks for what it lacks. The address is not part of it: a server that comes up on
+another port or another node, as under Slurm, has the same weights under the same name, and nothing is bought again.
+Each reply keeps the address where it was bought, and a run says when some came from another than its own. Requests
+that are to differ (samples of one prompt) need seeds that differ: `seeded` gives them.
+"""
+
+import hashlib
+import json
+import sys
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from tqdm import tqdm
+
+from ladder.buying import Buyer
+from ladder.chat import Messages
+from ladder.endpoint import UNBOUNDED, Bought, Budget, Endpoint
+from ladder.generation import Answer
+from ladder.replies import content_key, store_of
+from ladder.rows import Row
+from ladder.run import Section
+from ladder.sampling import Sampling
+from ladder.structured import read_object, response_format
+
+REPAIR = (
+    "That is not the JSON object that was asked for: {error}. Reply with the corrected JSON object and nothing else. "
+    "Its JSON Schema: {schema}"
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One conversation that a model is to answer; with `schema`, by one JSON object of it."""
+
+    messages: Messages
+    sampling: Sampling = Sampling()
+    schema: type[Section] | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What was said: the text, what it took in tokens, and whether it ended by itself (not cut at the limit)."""
+
+    text: str
+    prompt_tokens: int
+    tokens: int
+    finished: bool
+    value: Any = None
+    """The object of the request's schema."""
+
+
+class Client:
+    """A client of one endpoint, with the store of its model's replies. The budget holds from its making to its end."""
+
+    def __init__(self, endpoint: Endpoint, budget: Budget) -> None:
+        self.endpoint, self.budget = endpoint, budget
+        self.buyer = Buyer(endpoint, budget)
+        self.store = store_of(endpoint.model)
+        self.repaired = self.rejected = 0
+        """Replies that were no object of their schema, and became one when asked again; that did not."""
+
+    @property
+    def bought(self) -> Bought:
+        """What was bought so far: requests and tokens. It is 0 where all was in the store: it goes into no output."""
+        return self.buyer.bought
+
+    def ask(self, requests: list[Request], *, progress: str) -> list[Reply | None]:
+        """The replies, in the order of the requests; what the store lacks is bought, the same request once.
+
+        None where there is no reply: the request is longer than the model's context or refused for what it is about;
+        or with a schema, what was written is no object of it, and neither was the second try, which was shown the
+        error. Errors: Refused when the endpoint cannot be had or the budget is spent; what was bought is kept.
+        """
+        replies = self._replies(requests, progress)
+        wrong: dict[int, Request] = {}
+        for index, (request, reply) in enumerate(zip(requests, replies, strict=True)):
+            if reply and request.schema:
+                replies[index], error = _read(reply, request.schema)
+                if error:
+                    wrong[index] = _repair(request, reply, error)
+        if wrong:
+            second = self._replies(list(wrong.values()), progress and f"{progress}, repairs")
+            for (index, request), reply in zip(wrong.items(), second, strict=True):
+                replies[index] = _read(reply, request.schema)[0] if reply and request.schema else None
+            mended = sum(replies[index] is not None for index in wrong)
+            self.repaired += mended
+            self.rejected += len(wrong) - mended
+            self._tell(f"{len(wrong)} replies were not of their schema; {mended} are, when asked again", progress)
+        return replies
+
+    def _replies(self, requests: list[Request], progress: str) -> list[Reply | None]:
+        bodies = [body(self.endpoint.model, request) for request in requests]
+        keys = [content_key(**one) for one in bodies]
+        wanted = dict(zip(keys, bodies, strict=True))
+        missing = self._missing(wanted)
+        self._tell(f"{len(wanted)} requests, {len(wanted) - len(missing)} answered before", progress)
+        if missing:
+            with self.store.alone(tell=bool(progress)):
+                self._buy(self._missing(missing), len(wanted), progress)
+        rows = {key: self.store[key] for key in wanted if key in self.store}
+        self._tell_of(rows, len(wanted), progress)
+        return [reply_of(rows[key]) if key in rows else None for key in keys]
+
+    def _buy(self, missing: dict[str, Row], wanted: int, progress: str) -> None:
+        before = wanted - len(missing)
+        with tqdm(total=wanted, initial=before, desc=progress, unit="reply", disable=not progress) as bar:
+            self.buyer.buy(missing, self.store.add, bar)
+
+    def _missing(self, wanted: dict[str, Row]) -> dict[str, Row]:
+        return {key: one for key, one in wanted.items() if key not in self.store}
+
+    def _tell_of(self, rows: dict[str, Row], wanted: int, progress: str) -> None:
+        own = self.endpoint.base_url
+        for address, count in sorted(Counter(row["base_url"] for row in rows.values()).items()):
+            if address != own:
+                self._tell(f"{count} of the replies were bought at {address}, not {own}", progress)
+        if len(rows) < wanted:
+            without = wanted - len(rows)
+            self._tell(
+                f"{without} requests have no reply: longer than its context, or refused for their text", progress
+            )
+
+    def _tell(self, sentence: str, progress: str) -> None:
+        if progress:  # not on stdout, which may be a command's result
+            print(f"{self.endpoint.model}: {sentence}", file=sys.stderr, flush=True)
+
+
+def ask(
+    endpoint: Endpoint, conversations: list[Messages], sampling: Sampling, *, progress: str, budget: Budget = UNBOUNDED
+) -> list[Answer]:
+    """Let an OpenAI-compatible server answer each conversation; results stand in the order given.
+
+    The same conversation given n times has n samples. Where there is no reply the answer is empty and
+    unfinished. Budgets hold for the process. Errors: Refused when the server cannot be reached, refuses the request,
+    or the budget is spent.
+    """
+    replies = client_of(endpoint, budget).ask(seeded(conversations, sampling), progress=progress)
+    return [
+        Answer("", 0, False) if reply is None else Answer(reply.text.strip(), reply.tokens, reply.finished)
+        for reply in replies
+    ]
+
+
+@cache
+def client_of(endpoint: Endpoint, budget: Budget) -> Client:
+    """The process's one client of an endpoint: a reward asks it at every step, and its store is read once."""
+    return Client(endpoint, budget)
+
+
+def body(model: str, request: Request) -> Row:
+    """What is sent for a request: all that decides the reply, and nothing else."""
+    sampling = request.sampling
+    form = {"response_format": response_format(request.schema)} if request.schema else {}
+    return {
+        "model": model,
+        "messages": request.messages,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_new_tokens,
+        "seed": sampling.seed,
+        **form,
+    }
+
+
+def reply_of(row: Row) -> Reply:
+    """A reply as the store has it."""
+    return Reply(row["text"], row["prompt_tokens"], row["tokens"], row["finished"])
+
+
+def seeded(conversations: list[Messages], sampling: Sampling) -> list[Request]:
+    """A request for each conversation, with a seed of its own: the n-th of the same conversation is its n-th sample.
+
+    The seed [0, 2^31) is drawn from the sampling's seed, the conversation and n, not from the place in the list: a row
+    more or less changes no other's. At temperature 0 all samples are one, and are bought once.
+    """
+    met: Counter[str] = Counter()
+    requests = []
+    for messages in conversations:
+        content = json.dumps(messages, sort_keys=True)
+        draw = f"{sampling.seed} {met[content] if sampling.temperature else 0} {content}"
+        met[content] += 1
+        seed = int.from_bytes(hashlib.sha256(draw.encode()).digest()[:4], "big") >> 1
+        requests.append(Request(messages, replace(sampling, seed=seed)))
+    return requests
+
+
+def _read(reply: Reply, schema: type[Section]) -> tuple[Reply | None, str]:
+    """The reply with its object; or None and what is wrong."""
+    try:
+        return replace(reply, value=read_object(reply.text, schema)), ""
+    except ValueError as error:
+        return None, str(error)
+
+
+def _repair(request: Request, reply: Reply, error: str) -> Request:
+    schema = json.dumps(request.schema.model_json_schema() if request.schema else {})
+    told = {"role": "user", "content": REPAIR.format(error=error, schema=schema)}
+    return replace(request, messages=[*request.messages, {"role": "assistant", "content": reply.text}, told])

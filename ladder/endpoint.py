@@ -1,0 +1,75 @@
+"""An OpenAI-compatible endpoint as params.yaml names it: where it is, what it costs, what may be bought of it."""
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from ladder.run import Refused, Section
+
+
+class Prices(Section):
+    prompt: float = Field(ge=0)
+    """Money for a million tokens of prompts."""
+    completion: float = Field(ge=0)
+    """Money for a million tokens of replies."""
+
+
+class Endpoint(Section):
+    base_url: str
+    """Where the server answers: `http://localhost:8000/v1`. The key comes from OPENAI_API_KEY, never from here."""
+    model: str
+    """The model's name there. Replies are kept by it, whatever the address: give other weights another name."""
+    concurrency: int = Field(default=64, ge=1)
+    """Requests under way at once."""
+    timeout: float = Field(default=120.0, gt=0)
+    """Seconds until a request is tried again."""
+    retries: int = Field(default=6, ge=0)
+    """How often a request that met 408, 409, 429, 5xx, a timeout or a lost connection is tried again, with backoff."""
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    """The server's rate limit, kept from the start; its Retry-After is obeyed in any case."""
+    prices: Prices | None = None
+    """What tokens cost there, in any currency; the progress bar shows the sum, and a budget in money is kept by it."""
+
+    @field_validator("base_url")
+    @classmethod
+    def without_secrets(cls, base_url: str) -> str:
+        address = urlsplit(base_url)
+        if address.username or address.password or address.query:
+            # Not a ValueError: pydantic's would carry the address, and the sentence made of it would show it.
+            raise Refused("endpoint.base_url: holds a user, password or query; a key comes from OPENAI_API_KEY")
+        return base_url
+
+
+class Budget(Section):
+    """What one run may buy of an endpoint; then it stops, what was bought is kept, and a further run goes on."""
+
+    requests: int | None = Field(default=None, ge=1)
+    tokens: int | None = Field(default=None, ge=1)
+    """Of prompts and replies. Requests under way when it is reached are finished, and paid."""
+    money: float | None = Field(default=None, gt=0)
+    """In the currency of the endpoint's prices; requests under way as above."""
+
+    def check(self, endpoint: Endpoint | None) -> None:
+        """Errors: ValueError where there is no such endpoint, or none with prices, to keep the budget by."""
+        if endpoint is None and self != UNBOUNDED:
+            raise ValueError("budget is of an endpoint, and there is none")
+        if self.money is not None and endpoint and endpoint.prices is None:
+            raise ValueError("budget.money needs endpoint.prices: {prompt, completion}, money for a million tokens")
+
+
+UNBOUNDED = Budget()
+
+
+@dataclass
+class Bought:
+    """What this process has bought of an endpoint."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    tokens: int = 0
+    """Of replies."""
+
+    def cost(self, prices: Prices) -> float:
+        """In the currency of the prices."""
+        return (self.prompt_tokens * prices.prompt + self.tokens * prices.completion) / 1e6

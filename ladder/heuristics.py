@@ -1,0 +1,187 @@
+"""Rules on the form of an answer, each a filter of its own (Rae et al. 2021, "Gopher", arXiv:2112.11446, A.1.1).
+
+They read what the assistant says; words are what blanks part. Gopher's values, which are for web pages: a chat's
+answers may be shorter, and `bullets` may ask for a list.
+
+    word_length:          {least: 3, most: 10}
+    symbols:              {most: 0.1}
+    bullets:              {most: 0.9}
+    ellipses:             {most: 0.3}
+    alphabetic:           {least: 0.8}
+    stop_words:           {least: 2}
+    duplicate_lines:      {most: 0.3, most_characters: 0.2}
+    duplicate_paragraphs: {most: 0.3, most_characters: 0.2}
+    top_ngrams:           {most: {2: 0.2, 3: 0.18, 4: 0.16}}
+    duplicate_ngrams:     {most: {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.1}}
+
+Its count of words, 50 to 100000, is the filter `length`. Two more are of answers alone: `refusal` and `boilerplate`.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from functools import lru_cache
+
+from ladder.refusals import Verdict, verdict
+from ladder.rows import Row
+from ladder.turns import said
+
+STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
+_BULLETS = ("-", "*", "\u2022", "\u2023", "\u25cf", "\u25e6", "\u25aa", "\u2013")
+_BARE = ".,;:!?\"'()[]*_"
+_PARAGRAPH = re.compile(r"\n\s*\n")
+_BOILERPLATE = re.compile(
+    "|".join(
+        (
+            r"\bas an? (?:large |artificial intelligence |ai )*(?:language model|ai (?:model|assistant|chatbot))\b",
+            r"\bas an (?:ai|artificial intelligence)\b(?=,| i\b)",
+            r"\bi(?:'m| am) (?:just |only |merely )?an? (?:large |ai |artificial intelligence )*"
+            r"(?:language model|ai (?:model|assistant|chatbot)|ai\b|artificial intelligence)",
+            r"\b(?:i am|i'm|my name is) (?:chatgpt|gpt-?\d\w*|claude|bard|gemini|open ?assistant)\b",
+            r"\b(?:trained|developed|created) by (?:openai|anthropic|google deepmind|laion)\b",
+            r"\bmy (?:knowledge|training)(?: data)? (?:cut-?off|only goes|only extends|was last updated)\b",
+            r"\bas of my (?:last|latest|most recent) (?:knowledge |training )?(?:update|cut-?off)\b",
+            r"\blorem ipsum dolor\b",
+            r"\b(?:regenerate response|stop generating|all rights reserved|enable javascript)\b",
+            r"\b(?:accept|use of|uses) cookies\b",
+        )
+    )
+)
+
+
+@lru_cache(maxsize=16)
+def _words(text: str) -> tuple[str, ...]:
+    """Filters that follow each other share the last ones."""
+    return tuple(text.split())
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def word_length(row: Row, *, least: float, most: float) -> str | None:
+    """A word has `least` to `most` characters in the mean."""
+    words = _words(said(row, "completion"))
+    mean = sum(map(len, words)) / max(1, len(words))
+    return None if least <= mean <= most else f"{mean:.1f} characters a word"
+
+
+def symbols(row: Row, *, most: float) -> str | None:
+    """At most `most` hash signs a word, and at most as many ellipses."""
+    text = said(row, "completion")
+    count = max(text.count("#"), text.count("...") + text.count("\u2026"))
+    share = count / max(1, len(_words(text)))
+    return None if share <= most else f"{share:.2f} symbols a word"
+
+
+def bullets(row: Row, *, most: float) -> str | None:
+    """At most a share `most` of the lines begins with a bullet point."""
+    return _share_of_lines(row, most, "bullets", lambda line: line.startswith(_BULLETS))
+
+
+def ellipses(row: Row, *, most: float) -> str | None:
+    """At most a share `most` of the lines ends with an ellipsis."""
+    return _share_of_lines(row, most, "ending in an ellipsis", lambda line: line.endswith(("...", "\u2026")))
+
+
+def alphabetic(row: Row, *, least: float) -> str | None:
+    """At least a share `least` of the words has a letter."""
+    words = _words(said(row, "completion"))
+    share = sum(word.isalpha() or any(map(str.isalpha, word)) for word in words) / max(1, len(words))
+    return None if share >= least else f"{share:.2f} of the words with a letter"
+
+
+def stop_words(row: Row, *, least: int) -> str | None:
+    """At least `least` different ones of the, be, to, of, and, that, have, with."""
+    words = _words(said(row, "completion").lower())
+    found = STOP_WORDS.intersection(words)
+    if len(found) < least:
+        found = STOP_WORDS.intersection(word.strip(_BARE) for word in words)
+    return None if len(found) >= least else f"{len(found)} stop words"
+
+
+def duplicate_lines(row: Row, *, most: float, most_characters: float) -> str | None:
+    """At most a share `most` of the lines stood before, with at most a share `most_characters` of the characters."""
+    return _duplicates(_lines(said(row, "completion")), "lines", most, most_characters)
+
+
+def duplicate_paragraphs(row: Row, *, most: float, most_characters: float) -> str | None:
+    """The same of paragraphs, which empty lines part."""
+    paragraphs = [part.strip() for part in _PARAGRAPH.split(said(row, "completion")) if part.strip()]
+    return _duplicates(paragraphs, "paragraphs", most, most_characters)
+
+
+def top_ngrams(row: Row, *, most: dict[int, float]) -> str | None:
+    """For each n, the run of n words that stands most often, if more than once, has at most that share of the
+    characters (of several as frequent, the longest)."""
+    words = _words(said(row, "completion"))
+    total = sum(map(len, words))
+    for size in sorted(most):
+        counts = Counter(zip(*(words[start:] for start in range(size)), strict=False))
+        highest = max(counts.values(), default=1)
+        if highest == 1:
+            return None  # nor does a longer run stand twice
+        tops = [run for run, count in counts.items() if count == highest]
+        length, top = max((sum(map(len, run)), run) for run in tops)
+        share = min(1.0, highest * length / total)
+        if share > most[size]:
+            return f"{share:.2f} is {' '.join(top)!r}"
+    return None
+
+
+def duplicate_ngrams(row: Row, *, most: dict[int, float]) -> str | None:
+    """For each n, at most that share of the characters stands in runs of n words that stood before."""
+    words = _words(said(row, "completion"))
+    total = sum(map(len, words))
+    for size in sorted(most):
+        runs = list(zip(*(words[start:] for start in range(size)), strict=False))
+        if len(set(runs)) == len(runs):
+            return None  # nor does a longer run stand twice
+        seen: set[tuple[str, ...]] = set()
+        covered: set[int] = set()
+        for start, run in enumerate(runs):
+            if run in seen:
+                covered.update(range(start, start + size))
+            seen.add(run)
+        share = sum(len(words[place]) for place in covered) / total
+        if share > most[size]:
+            return f"{share:.2f} in repeated runs of {size} words"
+    return None
+
+
+def refusal(row: Row, *, reject: list[Verdict]) -> str | None:
+    """The answer is of none of the kinds in `reject`: full_refusal, partial_refusal, no_answer (ladder/refusals.py).
+
+    An answer in several turns is judged by the last, the one that is trained to end the conversation."""
+    turns = row.get("messages") or row.get("completion") or row["chosen"]
+    answers = [message["content"] for message in turns if message["role"] == "assistant"]
+    found = verdict(answers[-1]) if answers else "no_answer"
+    return found.replace("_", " ") if found in reject else None
+
+
+def boilerplate(row: Row) -> str | None:
+    """The answer does not speak of being a model, of its maker or its cut-off, and has no page furniture."""
+    found = _BOILERPLATE.search(said(row, "completion").lower().replace("\u2019", "'"))
+    return found.group().strip() if found else None
+
+
+def _share_of_lines(row: Row, most: float, what: str, holds: Callable[[str], bool]) -> str | None:
+    lines = _lines(said(row, "completion"))
+    share = sum(map(holds, lines)) / max(1, len(lines))
+    return None if share <= most else f"{share:.2f} of the lines {what}"
+
+
+def _duplicates(parts: list[str], what: str, most: float, most_characters: float) -> str | None:
+    if len(set(parts)) == len(parts):
+        return None
+    seen: set[str] = set()
+    again = []
+    for part in parts:
+        if part in seen:
+            again.append(part)
+        seen.add(part)
+    share = len(again) / len(parts)
+    if share > most:
+        return f"{share:.2f} of the {what} repeated"
+    characters = sum(map(len, again)) / sum(map(len, parts))
+    return None if characters <= most_characters else f"{characters:.2f} of the characters in repeated {what}"

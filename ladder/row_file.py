@@ -1,0 +1,35 @@
+"""Rows of a file read anew at each iteration, so that several passes hold none of them."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from ladder.rows import Row
+from ladder.run import Refused
+from ladder.shards import whole
+
+
+class RowFile(Iterable[Row]):
+    """The rows of a file, each as `check(row, where)` gives it back.
+
+    Errors: Refused naming the file, when it is not there or has no rows, and the line that is no JSON object.
+    """
+
+    def __init__(self, path: Path, check: Callable[[Row, str], Row]) -> None:
+        if not path.is_file():
+            raise Refused(f"{path}: no such file")
+        self.path, self.check = path, check
+
+    def __iter__(self) -> Iterator[Row]:
+        empty = True
+        for number, line in whole(self.path).lines():
+            empty = False
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise Refused(f"{self.path}:{number}: not JSON: {error}") from None
+            if not isinstance(row, dict):
+                raise Refused(f"{self.path}:{number}: expected a JSON object, got {type(row).__name__}")
+            yield self.check(row, f"{self.path}:{number}")
+        if empty:
+            raise Refused(f"{self.path}: no rows")

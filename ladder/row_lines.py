@@ -1,0 +1,61 @@
+"""A row and its line in a file, quickly: read as strictly as ladder/rows.py does, normalised, written."""
+
+import contextlib
+import json
+from collections.abc import Callable
+
+import orjson
+
+from ladder.chat import check_messages
+from ladder.rows import Row
+from ladder.rows import _row as strictly  # public it would be a change of rows.py, on which every rung stands
+from ladder.run import Refused
+from ladder.wording import COLUMNS, normalise
+
+TYPES = (("messages",), ("prompt", "completion"), ("prompt", "chosen", "rejected"))
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
+def parsed(line: bytes, where: str) -> tuple[Row, bytes]:
+    """A user's line, and as we write it. orjson lets a repeated key pass: what it reads must give the line again."""
+    with contextlib.suppress(orjson.JSONDecodeError):
+        row = orjson.loads(line)
+        if isinstance(row, dict) and encoded(row, where) == line:
+            return row, line
+    row = strictly(line, where)
+    return row, encoded(row, where)
+
+
+def encoded(row: Row, where: str) -> bytes:
+    try:
+        return f"{_encode(row)}\n".encode()
+    except UnicodeEncodeError as error:
+        raise Refused(
+            f"{where}: half a surrogate pair, {error.object[error.start]!a}, which UTF-8 cannot hold"
+        ) from None
+
+
+def told(label: str, reason: str, line: bytes) -> bytes:
+    """A rejected row as it was written, with the filter's name and its reason before all else."""
+    return _encode({"filter": label, "reason": reason})[:-1].encode() + b", " + line[1:]
+
+
+def normalised(row: Row, where: str) -> Row:
+    """The row with its texts normalised. Errors: Refused when it is of no type that TRL trains on."""
+    columns = next((names for names in reversed(TYPES) if all(name in row for name in names)), TYPES[1])
+    for name in columns:
+        check_messages(row.get(name), f"{where}: {name}")
+    if "filter" in row or "reason" in row:
+        raise Refused(f"{where}: the columns `filter` and `reason` are the ledger's; drop them or name them otherwise")
+    return rewritten(row, normalise)
+
+
+def rewritten(row: Row, function: Callable[[str], str]) -> Row:
+    """The row with what `function` makes of every message's text; the same object where that is nothing."""
+    texts = {
+        name: [{**message, "content": function(message["content"])} for message in row[name]]
+        for name in COLUMNS
+        if name in row
+    }
+    return row if all(row[name] == messages for name, messages in texts.items()) else {**row, **texts}

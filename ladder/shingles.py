@@ -1,0 +1,113 @@
+"""Texts as sets of shingles, and their MinHash signatures, whole batches at once.
+
+A shingle is a run of `ngram` words or characters (Broder 1997, "On the resemblance and containment of documents").
+A word is hashed as a polynomial over its code points, a shingle as one over its words, both modulo 2**64 and then
+mixed, so that a set of shingles is a set of 64-bit numbers; that any two of a million collide has a chance of 3e-8.
+"""
+
+import functools
+import re
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Hashes = NDArray[np.uint64]
+Unit = Literal["words", "characters"]
+
+CHARACTERS = 1 << 18
+"""Of a batch: what its arrays hold then fits a core's cache."""
+_PIECE = re.compile(rf"(?s:.{{1,{CHARACTERS}}})\w*")
+_BASE, _SHINGLE_BASE = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93
+
+
+def minhash(
+    shingles: Hashes, counts: NDArray[np.int64], factors: NDArray[np.uint32], shifts: NDArray[np.uint32]
+) -> NDArray[np.uint32]:
+    """Signatures [texts that have a shingle, permutations]: the least of factor * h + shift over a text's shingles."""
+    starts = np.cumsum(counts[counts > 0]) - counts[counts > 0]
+    hashes = (shingles >> np.uint64(32)).astype(np.uint32)
+    permuted = np.empty_like(hashes)
+    signatures = np.empty((len(factors), len(starts)), np.uint32)
+    if len(starts):
+        for index, (factor, shift) in enumerate(zip(factors, shifts, strict=True)):
+            np.multiply(hashes, factor, out=permuted)
+            np.add(permuted, shift, out=permuted)
+            np.minimum.reduceat(permuted, starts, out=signatures[index])
+    return signatures.T
+
+
+def shingle_sets(texts: list[str], ngram: int, unit: Unit) -> list[Hashes]:
+    """The sorted set of each text's shingles."""
+    shingles, counts = shingle(texts, ngram, unit)
+    return [np.unique(part) for part in np.split(shingles, np.cumsum(counts)[:-1])] if texts else []
+
+
+def shingle(texts: list[str], ngram: int, unit: Unit) -> tuple[Hashes, NDArray[np.int64]]:
+    """The shingles of all texts, in order and with repeats, [shingles]; how many each text has, [texts]."""
+    parts, counts = _words(texts) if unit == "words" else _characters(texts)
+    # A gap of ngram - 1 zeros after each text, so that a window never reads into the next.
+    offsets = np.cumsum(counts) - counts
+    spread = offsets + (ngram - 1) * np.arange(len(texts))
+    padded = np.zeros(int(counts.sum()) + (ngram - 1) * (len(texts) + 1), np.uint64)
+    padded[np.arange(len(parts)) + np.repeat(spread - offsets, counts)] = parts
+    windows = np.zeros(len(padded) - ngram + 1, np.uint64)
+    for place in range(ngram):
+        windows += padded[place : place + len(windows)] * np.uint64(pow(_SHINGLE_BASE, place, 1 << 64))
+    numbers = np.where(counts >= ngram, counts - ngram + 1, np.minimum(counts, 1))
+    first = np.cumsum(numbers) - numbers
+    return mix(windows[np.arange(int(numbers.sum())) + np.repeat(spread - first, numbers)]), numbers
+
+
+def _words(texts: list[str]) -> tuple[Hashes, NDArray[np.int64]]:
+    lower = [text.lower() for text in texts]
+    if sum(map(len, lower)) <= 4 * CHARACTERS:
+        return _word_hashes(lower)
+    # A text longer than a batch is hashed in pieces, none of which ends inside a word.
+    found = [[_word_hashes([piece])[0] for piece in _PIECE.findall(text)] for text in lower]
+    counts = [sum(map(len, pieces)) for pieces in found]
+    return np.concatenate([piece for pieces in found for piece in pieces]), np.array(counts, np.int64)
+
+
+def _word_hashes(lower: list[str]) -> tuple[Hashes, NDArray[np.int64]]:
+    points = _points("\0".join(lower))
+    inside = np.concatenate([[False], _letters()[points], [False]])
+    edges = np.flatnonzero(inside[1:] != inside[:-1])
+    starts, ends = edges[::2], edges[1::2]
+    powers, inverses = _powers(1 << max(18, len(points).bit_length()))
+    sums = np.zeros(len(points) + 1, np.uint64)
+    np.cumsum((points + np.uint32(1)).astype(np.uint64) * powers[: len(points)], out=sums[1:])
+    hashes = mix((sums[ends] - sums[starts]) * inverses[starts])
+    text_ends = np.cumsum([len(text) + 1 for text in lower])
+    return hashes, np.diff(np.searchsorted(starts, text_ends), prepend=0)
+
+
+def _characters(texts: list[str]) -> tuple[Hashes, NDArray[np.int64]]:
+    plain = [" ".join(text.lower().split()) for text in texts]
+    return mix(_points("".join(plain)) + np.uint64(1)), np.array([len(text) for text in plain], np.int64)
+
+
+def _points(text: str) -> NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), np.uint32)
+
+
+@functools.cache
+def _letters() -> NDArray[np.bool_]:
+    """For every code point whether it belongs to a word."""
+    return np.fromiter((point.isalnum() or point == "_" for point in map(chr, range(0x110000))), np.bool_, 0x110000)
+
+
+@functools.lru_cache(maxsize=2)
+def _powers(number: int) -> tuple[Hashes, Hashes]:
+    """The first powers of _BASE and of its inverse, modulo 2**64."""
+    inverse = pow(_BASE, -1, 1 << 64)
+    each = (np.full(number, base, np.uint64) for base in (_BASE, inverse))
+    return tuple(np.concatenate([[np.uint64(1)], np.cumprod(base[1:])]) for base in each)  # type: ignore[return-value]
+
+
+def mix(values: Hashes) -> Hashes:
+    """splitmix64's finalizer (Steele, Lea, Flood 2014): equal inputs stay equal, all others look random."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: Hashes = values ^ (values >> np.uint64(31))
+    return mixed

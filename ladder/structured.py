@@ -1,0 +1,46 @@
+"""Replies that are one JSON object of a schema: what a server is asked for, and the check of what it wrote."""
+
+import json
+import re
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from ladder.rows import Row
+from ladder.run import Section
+
+S = TypeVar("S", bound=Section)
+
+
+def response_format(schema: type[Section]) -> Row:
+    """The field `response_format` of a chat completion: the JSON Schema that the server is to keep to."""
+    form = {"name": schema.__name__, "schema": schema.model_json_schema(), "strict": True}
+    return {"type": "json_schema", "json_schema": form}
+
+
+def read_object(text: str, schema: type[S]) -> S:
+    """The object that a reply consists of; one Markdown code block around it is allowed.
+
+    Errors: ValueError saying what is wrong, for the model that wrote it to read.
+    """
+    block = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n\s*```\s*", text, re.DOTALL)
+    try:
+        value = json.loads(block[1] if block else text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError:  # a model that loops on brackets
+        raise ValueError("brackets within brackets without an end") from None
+    try:
+        return schema.model_validate(value, strict=True)
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, item['loc'])) or 'the reply'}: {item['msg']}" for item in error.errors())
+        raise ValueError("; ".join(faults)) from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError("a key stands twice")
+    return row
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON value")

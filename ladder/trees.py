@@ -1,0 +1,72 @@
+"""Open Assistant's conversation trees (Köpf et al. 2023): a prompt, the replies to it, replies to those, and so on;
+an assistant's replies to the same prompt are ranked by people, 0 the best."""
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Any
+
+from ladder.chat import Messages
+from ladder.misfits import Misfit
+from ladder.rows import Row
+
+ROLES = {"prompter": "user", "assistant": "assistant"}
+
+
+def best(row: Row) -> Messages:
+    """The path of the best replies, from the root to the last one of the assistant."""
+    path: list[Row] = []
+    nodes = [_root(row)]
+    while nodes:
+        path.append(nodes[0])
+        nodes = _replies(nodes[0])
+    while path and path[-1]["role"] == "prompter":
+        path.pop()
+    if not path:
+        raise Misfit("no reply: nobody answers the prompt of this tree")
+    return [_message(node) for node in path]
+
+
+def pairs(row: Row) -> Iterator[tuple[Messages, Messages, Messages]]:
+    """(prompt, chosen, rejected) of every two ranked replies to the same prompt, anywhere in the tree; replies of
+    equal rank make none. Errors: Misfit when the tree has no such two."""
+    found = False
+    waiting: list[tuple[Messages, Row]] = [([], _root(row))]
+    while waiting:
+        above, node = waiting.pop(0)
+        path, replies = [*above, _message(node)], _replies(node)
+        if node["role"] == "prompter":
+            ranked = [reply for reply in replies if isinstance(reply.get("rank"), int)]
+            for better, worse in combinations(ranked, 2):
+                if better["rank"] < worse["rank"]:
+                    found = True
+                    yield path, [_message(better)], [_message(worse)]
+        waiting += [(path, reply) for reply in replies]
+    if not found:
+        raise Misfit("no reply: no two ranked answers to the same prompt in this tree")
+
+
+def _root(row: Row) -> Row:
+    root = row.get("prompt")
+    if not isinstance(root, dict) or root.get("role") != "prompter":
+        raise Misfit("not a tree: expected prompt to be the message of a prompter with its replies")
+    return root
+
+
+def _replies(node: Row) -> list[Row]:
+    """The replies that stand, the best first: by rank, those without one last, in their order."""
+    replies = node.get("replies") or []
+    if not isinstance(replies, list) or not all(isinstance(reply, dict) for reply in replies):
+        raise Misfit("not a tree: expected replies to be a list of messages")
+    standing = [reply for reply in replies if not reply.get("deleted") and reply.get("review_result") is not False]
+    return sorted(standing, key=_rank)
+
+
+def _rank(reply: Row) -> float:
+    rank: Any = reply.get("rank")
+    return rank if isinstance(rank, int) else float("inf")
+
+
+def _message(node: Row) -> Row:
+    if node.get("role") not in ROLES or not isinstance(node.get("text"), str):
+        raise Misfit(f"not a tree: expected a message with a role of {', '.join(ROLES)} and a text")
+    return {"role": ROLES[node["role"]], "content": node["text"]}

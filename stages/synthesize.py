@@ -1,0 +1,119 @@
+"""New instructions out of old ones, by a model: prompts that stage generate has answered, each with where it is from.
+
+python -m stages.synthesize evolved data/prompts/evolve data/prompts.jsonl models/base models/base \
+    data/synthesize/evolved.jsonl data/synthesize/evolved.rejected.jsonl metrics/synthesize/evolved.json
+
+What a method asks stands in prompts/<method>/*.txt. The same seed and replies give the same bytes, and a seed decides
+every request, so that a run against an endpoint that was killed, or has spent its budget, buys only what it lacks.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ladder.chat import Messages
+from ladder.client import ask
+from ladder.endpoint import Budget, Endpoint
+from ladder.evolve import evolve
+from ladder.generation import Answer, answer
+from ladder.models import load
+from ladder.persona import Personas, persona
+from ladder.responding import Speak
+from ladder.rows import write_json, write_rows
+from ladder.run import Refused, Section, run
+from ladder.sampling import Sampling
+from ladder.self_instruct import self_instruct
+from ladder.synthesis import Harvest, Plan, read_instructions
+
+
+class Params(Section):
+    method: Literal["self_instruct", "evolve", "persona"]
+    """Its module in ladder/ names the paper; its prompts stand in data/prompts/."""
+    model: str
+    """The rung that writes: `base`, `sft/chat`."""
+    endpoint: Endpoint | None
+    """An OpenAI-compatible server that writes in its place."""
+    budget: Budget = Budget()
+    """What one run may buy of the endpoint; a further run goes on from there."""
+    seeds: str
+    """The file under data/ with the instructions to begin from: `prompts`, `source/seed_tasks`."""
+    split: str | None
+    """Which of them, by their column `split`; null for all. What is made of a split belongs to it."""
+    count: int = Field(ge=1)
+    """Instructions wanted: rounds end when there are so many, and what the last one makes beyond is kept."""
+    rounds: int = Field(ge=1)
+    """At most so many rounds; a round sees what those before have made."""
+    batch: int = Field(ge=1)
+    """Requests a round: examples shown, instructions that evolve, personas."""
+    novelty: float | None = Field(gt=0, le=1)
+    """ROUGE-L to a seed or to what was made before from which a text is not new. Self-Instruct has 0.7. What evolved
+    in depth keeps its parent's words, so that null suits it: then only the same text goes."""
+    operations: list[str] = []
+    """Of evolve: prompts/evolve/<operation>.txt, drawn evenly."""
+    personas: Personas | None = None
+    """Of persona: lines of its file (`listed`), the seeds' writers (`inferred`), or people they know (`related`)."""
+    temperature: float = Field(ge=0)
+    top_p: float = Field(gt=0, le=1)
+    max_new_tokens: int = Field(ge=1)
+    """A text that has not ended by then is rejected."""
+    seed: int
+
+    @model_validator(mode="after")
+    def belong(self) -> "Params":
+        for name, method in (("operations", "evolve"), ("personas", "persona")):
+            if bool(getattr(self, name)) != (self.method == method):
+                raise ValueError(f"{name}: expected with method {method}, and with no other")
+        self.budget.check(self.endpoint)
+        return self
+
+
+class Counted:
+    """Speaks as it is given to, and counts what was said. No conversation, no request: rules may have left none."""
+
+    def __init__(self, speak: Speak) -> None:
+        self.speak = speak
+        self.requests = self.tokens = 0
+
+    def __call__(self, conversations: list[Messages], sampling: Sampling) -> list[Answer]:
+        said = self.speak(conversations, sampling) if conversations else []
+        self.requests += len(said)
+        self.tokens += sum(one.tokens for one in said)
+        return said
+
+
+def speaker(params: Params, model: Path, base: Path, progress: str) -> Speak:
+    """The endpoint, or else the rung."""
+    if params.endpoint:
+        return partial(ask, params.endpoint, progress=progress, budget=params.budget)
+    return partial(answer, load(model, base), progress=progress)
+
+
+def make(params: Params, speak: Speak, prompts: Path, seeds: Path, name: str) -> Harvest:
+    """All rounds of the method."""
+    begin = read_instructions(seeds, params.split)
+    sampling = Sampling(params.temperature, params.top_p, params.max_new_tokens, params.seed)
+    plan = Plan(name, params.method, params.count, params.rounds, params.batch, params.novelty, params.split, sampling)
+    if params.method == "evolve":
+        return evolve(speak, prompts, begin, plan, params.operations)
+    if params.personas:
+        return persona(speak, prompts, begin, plan, params.personas)
+    return self_instruct(speak, prompts, begin, plan)
+
+
+def main(
+    params: Params, prompts: Path, seeds: Path, model: Path, base: Path, output: Path, ledger: Path, metrics: Path
+) -> None:
+    speak = Counted(speaker(params, model, base, f"synthesize {output.stem}"))
+    harvest = make(params, speak, prompts, seeds, output.stem)
+    write_rows(ledger, harvest.rejected)
+    if not harvest.rows:
+        taken = ", ".join(f"{name} {count}" for name, count in harvest.counts()["rejected"].items())
+        raise Refused(f"{output}: nothing is left: {taken}; the texts and reasons stand in {ledger}")
+    write_rows(output, harvest.rows)
+    write_json(metrics, {**harvest.counts(), "requests": speak.requests, "tokens": speak.tokens})
+
+
+if __name__ == "__main__":
+    run(main, named=True)

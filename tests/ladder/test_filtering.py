@@ -1,0 +1,201 @@
+import json
+import weakref
+
+import pytest
+
+from conftest import assistant, user
+from ladder import filtering, filters
+from ladder.cluster import spread
+from ladder.filtering import BATCH_ROWS, Gate, Rows, join, run_passes
+from ladder.ledger import total
+from ladder.row_lines import rewritten
+from ladder.rows import read_rows, write_rows
+from ladder.run import Refused
+from ladder.shards import whole
+from ladder.steps import Given, parse
+
+
+@pytest.fixture
+def given(tmp_path, monkeypatch):
+    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
+    write_rows(tmp_path / "task" / "quiz.jsonl", [{"prompt": "red green blue"}])
+    return Given(tmp_path / "task", tmp_path / "model", tmp_path / "base", tmp_path / "prompts")
+
+
+def written(tmp_path, answers):
+    rows = [{"id": str(n), "prompt": user("Q?"), "completion": assistant(text)} for n, text in enumerate(answers)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    return tmp_path / "rows.jsonl"
+
+
+def run(tmp_path, given, answers, wanted, count=1):
+    done = run_passes(
+        written(tmp_path, answers), parse(wanted), given, tmp_path / f"passes-{count}", count, spread("local")
+    )
+    kept = [json.loads(line)["id"] for path in done.kept for line in path.read_text().splitlines()]
+    rejected = {
+        label: [(row["id"], row["reason"]) for path in paths for row in map(json.loads, path.read_text().splitlines())]
+        for label, paths in done.rejected.items()
+    }
+    return kept, rejected, done
+
+
+def upper(text: str) -> str:
+    return text.upper()
+
+
+def alone(batch: list, *, least: int) -> list:
+    return [None if len(row["completion"][0]["content"]) >= least else "short" for row in batch]
+
+
+def reads_twice(rows):
+    count = sum(1 for _ in rows)
+    return (f"{number + 1} of {count}" if row["completion"][0]["content"] == "last" else None
+            for number, row in enumerate(rows))  # fmt: skip
+
+
+def too_few(rows):
+    return iter([None])
+
+
+@pytest.fixture(autouse=True)
+def more_filters(monkeypatch):
+    for function in (upper, alone, reads_twice, too_few):
+        monkeypatch.setattr(filters, function.__name__, function, raising=False)
+    monkeypatch.setattr(filters, "__all__", [*filters.__all__, "upper", "alone", "reads_twice", "too_few"])
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_every_kind_sees_what_the_steps_before_left(tmp_path, given, count):
+    answers = ["a b c", "short", "x", "last", "A B C", "much too long a text", "last"]
+    wanted = [
+        {"length": {"least": 1, "most": 4}},
+        {"alone": {"least": 2}},
+        {"exact": None},
+        {"reads_twice": None},
+        {"upper": None},
+    ]
+    kept, rejected, done = run(tmp_path, given, answers, wanted, count)
+    assert kept == ["0", "1"]
+    assert rejected == {
+        "length": [("5", "5 words")],
+        "alone": [("2", "short")],
+        "exact": [("4", "duplicate"), ("6", "duplicate")],
+        "reads_twice": [("3", "3 of 3")],
+        "upper": [],
+    }
+    assert [row["completion"] for row in Rows([whole(path) for path in done.kept])] == [
+        assistant("A B C"),
+        assistant("SHORT"),
+    ]
+    assert (total(done.tally, "in"), total(done.tally, "kept"), total(done.tally, "rejected")) == (7, 2, 5)
+
+
+def test_a_filter_of_all_rows_that_miscounts_is_a_bug(tmp_path, given):
+    with pytest.raises(ValueError, match="too_few gave fewer verdicts"):
+        run(tmp_path, given, ["a", "b"], [{"too_few": None}])
+
+
+def test_a_row_without_change_keeps_its_bytes_and_another_is_normalised(tmp_path, given):
+    line = '{"n": 1e2, "id": "0", "prompt": [{"role": "user", "content": "é"}], "completion": '
+    good, blank = '[{"content": "ok", "role": "assistant"}]}\n', '[{"role": "assistant", "content": " ok "}]}'
+    (tmp_path / "rows.jsonl").write_text(line.replace("1e2", "100.0") + good + "\n" + line + blank)
+    done = run_passes(tmp_path / "rows.jsonl", parse([{"exact": None}]), given, tmp_path / "passes", 1, spread("local"))
+    (kept,), (rejected,) = done.kept, done.rejected["exact"]
+    assert kept.read_text() == line.replace("1e2", "100.0") + good
+    assert rejected.read_text() == (
+        '{"filter": "exact", "reason": "duplicate", "n": 100.0, "id": "0", '
+        '"prompt": [{"role": "user", "content": "é"}], "completion": [{"role": "assistant", "content": "ok"}]}\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"id": 1, "id": 2}', "rows.jsonl:3: not JSON: a key stands twice"),
+        ('{"id": NaN}', "rows.jsonl:3: not JSON: NaN is not a JSON value"),
+        ("[1]", "rows.jsonl:3: expected a JSON object, got list"),
+        ('{"id": "x", "text": "no row"}', "rows.jsonl:3: prompt: expected `messages`, or `prompt` and `completion`"),
+        ('{"messages": [{"role": "user", "content": "a"}], "reason": "b"}', "rows.jsonl:3: the columns `filter` and"),
+        ('{"messages": [{"role": "user", "content": "\\ud800"}]}', "rows.jsonl:3: half a surrogate pair"),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_is_no_row_is_named_by_file_and_line(tmp_path, given, line, said, count):
+    path = written(tmp_path, ["a", "b"])
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(Refused) as refusal:
+        run_passes(path, parse([{"exact": None}]), given, tmp_path / "passes", count, spread("local"))
+    assert said in str(refusal.value)
+
+
+def test_all_types_of_rows_pass(tmp_path, given):
+    asked, good, bad = user(" Q "), assistant("yes "), assistant("no ")
+    rows = [{"messages": asked + good}, {"prompt": asked, "chosen": good, "rejected": bad}]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    done = run_passes(
+        tmp_path / "rows.jsonl",
+        parse([{"length": {"least": 1, "most": 1}}]),
+        given,
+        tmp_path / "passes",
+        1,
+        spread("local"),
+    )
+    assert read_rows(done.kept[0]) == [
+        {"messages": user("Q") + assistant("yes")},
+        {"prompt": user("Q"), "chosen": assistant("yes"), "rejected": assistant("no")},
+    ]
+
+
+def test_the_gate_is_what_decontaminate_asks_and_eight_words_without_it():
+    assert Gate.of(parse([{"exact": None}])) == Gate(8, 10, 0.0)
+    assert Gate.of(parse([{"decontaminate": {"ngram": 13, "covers": 0.5}}])) == Gate(13, 10, 0.5)
+
+
+def test_what_the_gate_finds_is_counted_and_told(tmp_path, given):
+    write_rows(given.tasks / "quiz.jsonl", [{"prompt": "a b c d e f g h i j"}])
+    answers = ["fine", *["so a b c d e f g h"] * 30]
+    kept, _, done = run(tmp_path, given, answers, [{"length": {"least": 1, "most": 20}}])
+    assert len(kept) == 31
+    assert total(done.tally, "contaminated") == 30
+    assert done.contaminated[0] == "row '1' in quiz: a b c d e f g h"
+    assert len(done.contaminated) == 10
+
+
+def test_an_unchanged_row_is_the_same_object():
+    row = {"prompt": user("a"), "completion": assistant("b")}
+    assert rewritten(row, str.strip) is row
+
+
+def test_parts_are_joined_in_order(tmp_path):
+    parts = [tmp_path / name for name in "ab"]
+    for part in parts:
+        part.write_text(part.name)
+    join(parts, tmp_path / "folder" / "whole")
+    join([], tmp_path / "folder" / "nothing")
+    assert (tmp_path / "folder" / "whole").read_text() == "ab"
+    assert (tmp_path / "folder" / "nothing").read_bytes() == b""
+    assert not any(part.exists() for part in parts)
+
+
+class Held(dict):
+    """A row that can be counted while it is alive."""
+
+    __hash__ = object.__hash__
+
+
+def test_no_more_rows_are_held_than_two_batches(tmp_path, given, monkeypatch):
+    alive, counts = weakref.WeakSet(), []
+    parsed = filtering.parsed
+
+    def counted(line, where):
+        row, line = parsed(line, where)
+        row = Held(row)
+        alive.add(row)
+        counts.append(len(alive))
+        return row, line
+
+    monkeypatch.setattr(filtering, "parsed", counted)
+    run(tmp_path, given, [f"answer {n}" for n in range(10 * BATCH_ROWS)], [{"length": {"least": 1, "most": 3}}])
+    assert len(counts) == 10 * BATCH_ROWS
+    assert BATCH_ROWS <= max(counts) <= 2 * BATCH_ROWS

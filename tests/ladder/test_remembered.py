@@ -1,0 +1,68 @@
+from functools import partial
+
+import pytest
+
+from ladder import remembered
+from ladder.remembered import Remembered, fingerprint
+
+ASKED = []
+
+
+def odd(batch, *, most, model=None):
+    """A filter that keeps a record of what it was asked."""
+    ASKED.extend(row["n"] for row in batch)
+    return [None if row["n"] % 2 == 0 or row["n"] > most else f"odd {row['n']}" for row in batch]
+
+
+@pytest.fixture(autouse=True)
+def fresh(tmp_path, monkeypatch):
+    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
+    ASKED.clear()
+
+
+def rows(*numbers):
+    return [{"n": number} for number in numbers]
+
+
+def test_a_row_is_judged_once_whatever_its_batch():
+    first = Remembered(partial(odd, most=9))
+    assert first(rows(1, 2, 1)) == ["odd 1", None, "odd 1"]
+    assert Remembered(partial(odd, most=9))(rows(3, 2, 1)) == ["odd 3", None, "odd 1"]
+    assert ASKED == [1, 2, 3]
+
+
+def test_other_parameters_other_verdicts():
+    assert Remembered(partial(odd, most=9))(rows(3)) == ["odd 3"]
+    assert Remembered(partial(odd, most=1))(rows(3)) == [None]
+    assert ASKED == [3, 3]
+
+
+def test_the_fingerprint_is_over_the_models_files_and_the_code(tmp_path, monkeypatch):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "weights").write_text("1")
+    judge = partial(odd, most=1, model=model)
+    before = fingerprint(judge)
+    remembered._content.cache_clear()
+    assert fingerprint(judge) == before
+    (model / "weights").write_text("2")
+    remembered._content.cache_clear()
+    after = fingerprint(judge)
+    assert after != before
+    prompt = tmp_path / "prompt.txt"
+    told = []
+    for text in ("grade it", "rate it"):
+        prompt.write_text(text)
+        remembered._content.cache_clear()
+        told.append(fingerprint(partial(odd, most=1, model=prompt)))
+    assert len({after, *told}) == 3
+    monkeypatch.setattr(remembered, "_installed", lambda: b"torch==0")
+    remembered._content.cache_clear()
+    assert fingerprint(judge) != after
+
+
+def test_code_is_the_file_and_all_of_ours_that_it_imports():
+    names = {
+        path.name for path in remembered._code(remembered.REPOSITORY / "ladder" / "decontamination.py", frozenset())
+    }
+    assert names == {"decontamination.py", "rows.py", "run.py", "launch.py", "wording.py"}

@@ -1,0 +1,197 @@
+import gzip
+import json
+import os
+from pathlib import Path
+
+import pyarrow
+import pytest
+from datasets import load_dataset
+from pyarrow import parquet
+
+from bench.source import write_lines
+from conftest import assistant, user
+from ladder.chat import conversation
+from ladder.rows import read_rows
+from ladder.run import Refused, fit
+from stages.source import Params, main
+
+SHARED = os.environ.get("LADDER_SHARED_DATA")
+
+
+def outputs(tmp_path):
+    return tmp_path / "source/try.jsonl", tmp_path / "source/try.quarantine.jsonl", tmp_path / "metrics/try.json"
+
+
+def run(tmp_path, content, name="rows.jsonl", **params):
+    raw = tmp_path / "raw"
+    raw.mkdir(exist_ok=True)
+    if content is not None:
+        (raw / name).write_bytes(content)
+    main(fit(Params, {"source": name, "licence": "MIT", **params}, "source.try"), raw, *outputs(tmp_path))
+    written, quarantine, metrics = outputs(tmp_path)
+    told = [json.loads(line) for line in quarantine.read_text().splitlines()]
+    return read_rows(written), told, json.loads(metrics.read_text())
+
+
+MIXED = b"""{"prompt": "2+2?", "completion": "4"}
+{"prompt": "2+2?"
+{"instruction": "Add.", "input": "2, 2", "output": "4"}
+{"prompt": "2+2?", "chosen": "4", "rejected": "5"}
+"""
+
+
+def test_rows_are_mapped_and_misfits_told_with_file_line_and_reason(tmp_path):
+    rows, quarantine, metrics = run(tmp_path, MIXED, most_broken=0.5)
+    assert rows == [
+        {
+            "id": "try-1",
+            "source": {"name": "try", "row": "rows.jsonl:1"},
+            "messages": user("2+2?") + assistant("4"),
+        },
+        {
+            "id": "try-3",
+            "source": {"name": "try", "row": "rows.jsonl:3"},
+            "messages": user("Add.\n\n2, 2") + assistant("4"),
+        },
+    ]
+    assert quarantine == [
+        {
+            "file": "rows.jsonl",
+            "line": 2,
+            "reason": "not JSON: Expecting ',' delimiter at column 18",
+            "begins": '{"prompt": "2+2?"',
+        },
+        {
+            "file": "rows.jsonl",
+            "line": 4,
+            "reason": "pair: a pair of answers (preference) where rows of messages are wanted",
+            "begins": '{"prompt": "2+2?", "chosen": "4", "rejected": "5"}',
+        },
+    ]
+    assert metrics == {
+        "rows": 2,
+        "read": 4,
+        "quarantined": 2,
+        "formats": {"alpaca": 1, "completion": 1},
+        "reasons": {"not JSON": 1, "pair": 1},
+        "made_by": {"source": "rows.jsonl", "revision": None, "licence": "MIT"},
+    }
+    assert conversation(rows[0], "row") == rows[0]["messages"]
+
+
+def test_more_misfits_than_stated_are_refused_and_the_quarantine_tells_them(tmp_path):
+    with pytest.raises(Refused) as refusal:
+        run(tmp_path, MIXED, most_broken=0.49)
+    output, quarantine, metrics = outputs(tmp_path)
+    assert str(refusal.value) == (
+        f"rows.jsonl: 2 of 4 rows cannot be read, more than most_broken: 0.49 (not JSON: 1, pair: 1); see {quarantine}"
+    )
+    assert len(quarantine.read_text().splitlines()) == 2
+    assert not output.exists() and not metrics.exists()
+    assert sorted(path.name for path in output.parent.iterdir()) == ["try.quarantine.jsonl"]
+
+
+def test_a_file_without_rows_is_refused(tmp_path):
+    with pytest.raises(Refused, match="rows.jsonl: 0 of 0 rows cannot be read, none is left"):
+        run(tmp_path, b"\n")
+
+
+def test_twenty_thousand_rows_of_mixed_formats_with_one_in_a_hundred_broken(tmp_path):
+    (tmp_path / "raw").mkdir()
+    reasons = write_lines(tmp_path / "raw/rows.jsonl.gz", 20_000)
+    rows, quarantine, metrics = run(tmp_path, None, "rows.jsonl.gz")
+    assert (metrics["read"], metrics["rows"], metrics["quarantined"]) == (20_000, 19_800, 200)
+    assert metrics["reasons"] == reasons and len(reasons) == 12
+    assert metrics["formats"] == {"messages": 5000, "sharegpt": 5000, "completion": 5000, "alpaca": 4800}
+    assert [told["line"] for told in quarantine] == list(range(51, 20_000, 100))
+    kept = [int(row["source"]["row"].partition(":")[2]) for row in rows]
+    assert sorted(kept + [told["line"] for told in quarantine]) == list(range(1, 20_001))
+    assert all(row["messages"][0]["content"].startswith(f"{line - 1}: ") for line, row in zip(kept, rows, strict=True))
+
+
+def test_the_same_file_gives_the_same_bytes(tmp_path):
+    found = []
+    for _ in range(2):
+        run(tmp_path, MIXED, most_broken=0.5)
+        found.append([path.read_bytes() for path in outputs(tmp_path)])
+    assert found[0] == found[1]
+
+
+def test_columns_are_renamed_and_others_kept_on_demand(tmp_path):
+    lines = [{"question": "2+2?", "answer": "4", "level": 1}, {"question": "2+2?"}]
+    content = "\n".join(map(json.dumps, lines)).encode()
+    columns = {"prompt": "question", "completion": "answer", "grade": "level"}
+    rows, quarantine, _ = run(tmp_path, content, columns=columns, rows="completion", most_broken=0.5)
+    assert rows == [
+        {
+            "id": "try-1",
+            "source": {"name": "try", "row": "rows.jsonl:1"},
+            "grade": 1,
+            "prompt": user("2+2?"),
+            "completion": assistant("4"),
+        }
+    ]
+    assert [told["reason"] for told in quarantine] == ["no column: 'answer'"]
+    with pytest.raises(Refused, match="columns: id: this stage writes a column of that name"):
+        run(tmp_path, content, columns={"id": "level"})
+
+
+def test_a_text_that_speaks_of_an_escape_is_no_fault(tmp_path):
+    lines = [{"prompt": r"What is \u0000?", "completion": "NUL"}, {"prompt": "\\\0", "completion": "x"}]
+    rows, quarantine, _ = run(tmp_path, "\n".join(map(json.dumps, lines)).encode(), most_broken=0.5)
+    assert [row["messages"][0]["content"] for row in rows] == [r"What is \u0000?"]
+    assert [told["reason"] for told in quarantine] == ["NUL character: in a text"]
+
+
+def test_ultrachat_and_ultrafeedback_as_they_lie_on_the_hub(tmp_path):
+    chat = [{"prompt": f"{n}?", "prompt_id": "x", "messages": user(f"{n}?") + assistant("Yes.")} for n in range(7)]
+    pairs = [
+        {
+            "prompt": f"{n}?",
+            "prompt_id": "x",
+            "chosen": user(f"{n}?") + assistant("Yes."),
+            "rejected": user(f"{n}?") + assistant("No."),
+            "messages": user(f"{n}?") + assistant("Yes."),
+            "score_chosen": 8.0 + n,
+            "score_rejected": 2.5,
+        }
+        for n in range(3)
+    ]
+    for name, parts in {"chat": {"train_sft": chat, "test_sft": chat[:2]}, "feedback": {"train_prefs": pairs}}.items():
+        for split, rows in parts.items():
+            for number, half in enumerate((rows[:1], rows[1:])):
+                path = tmp_path / f"raw/{name}/data/{split}-0000{number}-of-00002-0123456789abcdef.parquet"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                parquet.write_table(
+                    pyarrow.Table.from_pylist(half, schema=pyarrow.Table.from_pylist(rows).schema), path
+                )
+    rows, _, metrics = run(tmp_path, None, "chat", split="train_sft")
+    theirs = load_dataset(str(tmp_path / "raw/chat"), split="train_sft", cache_dir=str(tmp_path / "cache"))
+    assert [row["messages"] for row in rows] == theirs["messages"][:]
+    assert rows[-1]["source"]["row"] == "chat/data/train_sft-00001-of-00002-0123456789abcdef.parquet:6"
+    assert metrics["formats"] == {"messages": 7}
+    rows, _, metrics = run(
+        tmp_path, None, "feedback", rows="preference", columns={"score_chosen": "score_chosen"}, split="train_prefs"
+    )
+    assert [(row["prompt"], row["chosen"], row["rejected"], row["score_chosen"]) for row in rows] == [
+        (user(f"{n}?"), assistant("Yes."), assistant("No."), 8.0 + n) for n in range(3)
+    ]
+    assert metrics["formats"] == {"preference": 3}
+
+
+def test_the_first_rows_alone(tmp_path):
+    content = b"".join(b'{"prompt": "%d", "completion": "x"}\n' % n for n in range(9)) + b"broken"
+    rows, _, metrics = run(tmp_path, gzip.compress(content), "rows.jsonl.gz", first=2)
+    assert [row["messages"][0]["content"] for row in rows] == ["0", "1"]
+    assert (metrics["read"], metrics["quarantined"]) == (2, 0)
+
+
+@pytest.mark.skipif(not SHARED, reason="LADDER_SHARED_DATA names no folder of the shared data")
+def test_open_assistants_trees_become_754_ranked_pairs_with_their_tree(tmp_path):
+    content = (Path(SHARED) / "train/oasst_en_100_tree.jsonl.gz").read_bytes()
+    rows, _, metrics = run(tmp_path, content, "trees.jsonl.gz", rows="preference", licence="Apache-2.0")
+    assert (metrics["read"], metrics["rows"], metrics["formats"]) == (100, 754, {"tree": 100})
+    assert len({row["id"] for row in rows}) == 754
+    assert len({row["source"]["row"] for row in rows}) == 100
+    rows, _, metrics = run(tmp_path, content, "trees.jsonl.gz", rows="completion", licence="Apache-2.0")
+    assert len({row["prompt"][0]["content"] for row in rows}) == metrics["rows"] == 100
