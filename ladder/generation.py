@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import openai
 from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
 
 from ladder.chat import Messages, prompt_tokens
-from ladder.decode import decode
+from ladder.decode import Completion, decode
 from ladder.models import Model
 from ladder.run import Refused, Section
 from ladder.sampling import Sampling
@@ -40,7 +41,12 @@ def answer(model: Model, conversations: list[Messages], sampling: Sampling, *, p
     """Let a rung answer each conversation; results stand in the order given."""
     prompts = [prompt_tokens(model.tokenizer, messages) for messages in conversations]
     completions = decode(model.model, prompts, sampling, stop=[model.stop], progress=progress)
-    texts = model.tokenizer.batch_decode([item.tokens for item in completions], skip_special_tokens=True)
+    return spoken(model.tokenizer, completions)
+
+
+def spoken(tokenizer: PreTrainedTokenizerBase, completions: list[Completion]) -> list[Answer]:
+    """Tokens as answers, alike for every engine whose tokens we are given."""
+    texts = tokenizer.batch_decode([item.tokens for item in completions], skip_special_tokens=True)
     return [
         Answer(text.strip(), len(item.tokens), item.finished) for text, item in zip(texts, completions, strict=True)
     ]

@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from endpoints import Said, serving
 
 from conftest import ROOT
+from endpoints import Said, serving
 from ladder.__main__ import main
 from ladder.rows import read_rows, write_rows
 
