@@ -11,7 +11,7 @@ mouth is left out, since no chat endpoint takes it; scores of small models are l
 
 from collections.abc import Sequence
 
-from ladder import passing
+from ladder import blocks, passing
 from ladder.benchmarking import Answers, Question, Tools
 from ladder.rows import Row
 
@@ -30,7 +30,7 @@ def questions(rows: Sequence[Row]) -> list[Question]:
 def program(row: Row, answer: str) -> str:
     """What is run: it ends without an error where the answer is right."""
     function = row["entry_point"]
-    body = passing.continuation(passing.code(answer, function), function)
+    body = blocks.continuation(blocks.code(answer, function), function)
     return f"{row['prompt']}{body}\n{row['test']}\ncheck({function})"
 
 

@@ -10,7 +10,7 @@ are not comparable: of the 974 full tasks the sanitized ones had their wording a
 
 from collections.abc import Sequence
 
-from ladder import passing
+from ladder import blocks, passing
 from ladder.benchmarking import Answers, Question, Tools
 from ladder.rows import Row
 from ladder.run import Refused
@@ -39,7 +39,7 @@ def _question(row: Row) -> Question:
 def program(row: Row, answer: str) -> str:
     """What is run: it ends without an error where the answer is right."""
     setup = [*row.get("test_imports", []), row.get("test_setup_code", "")]
-    return "\n".join([passing.code(answer), *setup, *row["test_list"]])
+    return "\n".join([blocks.code(answer), *setup, *row["test_list"]])
 
 
 def score(questions: Sequence[Question], answers: Sequence[Answers], tools: Tools) -> list[Row]:

@@ -11,9 +11,10 @@ Rows: those of mtbench, joined also with `baseline` by question_id: a model's an
 from collections import Counter
 from typing import Any
 
-from benchmarks import mtbench
+from ladder import fastchat
 from ladder.benchmarking import Answers, Question, Tools
 from ladder.comparisons import Measure
+from ladder.fastchat import questions as questions
 from ladder.rows import Row
 from ladder.run import Refused
 
@@ -56,19 +57,14 @@ MEASURES = {
         "verdicts that another order of the answers changed", "%", "lower",
         lambda row: row["flips"], lambda row: float(_outcomes(row, None).total()), True,
     ),
-    "unparseable": mtbench.MEASURES["unparseable"],
+    "unparseable": fastchat.UNPARSEABLE,
 }  # fmt: skip
 HEADLINE = ("win_rate",)
 
 
-def questions(rows: list[Row]) -> list[Question]:
-    """As mtbench's."""
-    return mtbench.questions(rows)
-
-
 def templates(questions: list[Question]) -> tuple[str, ...]:
-    """As mtbench's."""
-    return mtbench.templates(questions, PAIR)
+    """The texts that the metric file's hash is of."""
+    return fastchat.templates(questions, PAIR)
 
 
 def score(questions: list[Question], answers: list[Answers], tools: Tools) -> list[Row]:
@@ -85,7 +81,7 @@ def score(questions: list[Question], answers: list[Answers], tools: Tools) -> li
             for turn in (1, 2):
                 for first, second in ((sample, baseline), (baseline, sample)):
                     said = {"answer_a": first, "answer_b": second}
-                    requests.append(mtbench.request(question, turn, PAIR, said))
+                    requests.append(fastchat.request(question, turn, PAIR, said))
     verdicts = iter(tools.judge.choose(requests, progress="mtbench_pairwise"))
     return [
         _row(by_key[answer.key], [[(next(verdicts), next(verdicts)) for _ in (1, 2)] for _ in answer.samples])
@@ -117,4 +113,4 @@ def _baseline(question: Question) -> tuple[str, ...]:
     if all("response" in row and "turn" in row for row in rows) and rows:
         first = sorted((row for row in rows if row.get("sample", 0) == 0), key=lambda row: row["turn"])
         return tuple(row["response"] for row in first)
-    return mtbench.published_turns(question, "baseline")
+    return fastchat.published_turns(question, "baseline")

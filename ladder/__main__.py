@@ -1,4 +1,4 @@
-"""python -m ladder check | prune | declare | table | picture | recipe FILE | score … | bench …"""
+"""python -m ladder check | prune | declare | table | picture | recipe FILE | score … | bench … | diff …"""
 
 import logging
 import sys
@@ -17,7 +17,8 @@ USAGE = """usage: python -m ladder COMMAND
   picture      print the graph and the stages for the README
   recipe FILE  write the values of a recipe into params.yaml
   score        score answers to a benchmark that were made elsewhere
-  bench        let a model answer a benchmark, and score it"""
+  bench        let a model answer a benchmark, and score it
+  diff         compare the scores of two revisions, prompt by prompt"""
 
 
 def recipe(path: Path) -> list[str]:
@@ -96,6 +97,10 @@ def main(arguments: list[str]) -> None:
                 from ladder.bench import bench
 
                 bench(options)
+            case ["diff", *options]:
+                from ladder.diff import main as diff
+
+                diff(options)
             case _:
                 sys.exit(USAGE)
     except Refused as refusal:

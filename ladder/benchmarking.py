@@ -12,22 +12,19 @@ and, where it needs them:
     MEANS: dict[str, tuple[str, ...]]     # further means of several measures, by the names of the metric file
     PACKAGES: tuple[str, ...]             # distributions that decide scores: the metric file states their versions
     TEMPLATES: tuple[str, ...]            # what a judge is told: the metric file has their hash
+    def templates(questions) -> tuple[str, ...]           # the same, where they come with the rows
 
 A row of scores has the question's key and group, and what the measures read. It may have "verdicts", for the page of
 answers: pairs of a name and true, "loosely", false, a number or a word.
 """
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import benchmarks
 from ladder.comparisons import Measure
 from ladder.rows import Row
-from ladder.run import Refused
 
 if TYPE_CHECKING:
     from ladder.judging import Judge
@@ -89,7 +86,7 @@ class Benchmark:
     score: Callable[[list[Question], list[Answers], Tools], list[Row]]
     means: dict[str, tuple[str, ...]]
     packages: tuple[str, ...]
-    templates: tuple[str, ...]
+    templates: Callable[[list[Question]], tuple[str, ...]]
 
     @property
     def numbers(self) -> dict[str, tuple[str, ...]]:
@@ -101,44 +98,3 @@ class Benchmark:
         """The headline's name in the metric file: that of its measure or its mean, else `score`."""
         named = {**{name: (name,) for name in self.measures}, **self.means}
         return next((name for name, parts in named.items() if parts == self.headline), "score")
-
-
-def names() -> list[str]:
-    """All benchmarks."""
-    return sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__))
-
-
-def benchmark(name: str) -> Benchmark:
-    """The module of that name. Errors: Refused for an unknown name, or a mean of measures that there are not."""
-    if name not in names():
-        raise Refused(f"no benchmark is named {name!r}: benchmarks/ has {', '.join(names())}")
-    module = importlib.import_module(f"benchmarks.{name}")
-    found = Benchmark(
-        name,
-        module.MEASURES,
-        tuple(module.HEADLINE),
-        module.questions,
-        module.score,
-        getattr(module, "MEANS", {}),
-        getattr(module, "PACKAGES", ()),
-        getattr(module, "TEMPLATES", ()),
-    )
-    for title, parts in {"HEADLINE": found.headline, **found.means}.items():
-        if not parts or not set(parts) <= set(found.measures):
-            raise Refused(f"benchmarks/{name}.py: {title}: expected names of MEASURES, got {parts!r}")
-        if len({(found.measures[part].better, found.measures[part].unit) for part in parts}) > 1:
-            raise Refused(f"benchmarks/{name}.py: {title}: a mean of measures with different units or directions")
-    return found
-
-
-def asked(found: Benchmark, rows: list[Row], task: Path) -> list[Question]:
-    """The benchmark's questions. Errors: Refused when a key stands twice, or a question has no turn."""
-    questions = found.questions(rows)
-    seen: set[str] = set()
-    for question in questions:
-        if question.key in seen:
-            raise Refused(f"{task}: key {question.key!r} stands twice")
-        if not question.turns:
-            raise Refused(f"{task}: key {question.key!r} asks nothing")
-        seen.add(question.key)
-    return questions

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, set_seed
+from transformers import BitsAndBytesConfig, set_seed
 
 from ladder.adapters import factor_dora
 from ladder.arguments import Adapter, build
-from ladder.models import Model, Rung, check_stands_on, described, load, load_complete, read_rung
+from ladder.models import Model, Rung, check_stands_on, described, load, load_complete, quantized, read_rung
 from ladder.run import Refused
 
 Quantization = dict[str, Any] | None
@@ -27,6 +27,8 @@ class Climb:
     parent: Rung
     base: Rung | None
     """The complete model that the result's adapter stands on; None when the result will be complete."""
+    quantization: Quantization = None
+    """What rounds the weights that the result's adapter stands on."""
 
     @property
     def trainable_parameters(self) -> int:
@@ -60,9 +62,9 @@ def climb(parent: Path, base: Path, lora: Adapter, *, seed: int, quantization: Q
     (in float32; under bf16 autocast). An adapter in this house stands on `base` alone: one that is put on any
     other parent is added to the weights when it is saved, and the rung is complete.
 
-    With `quantization` the base under the adapter is quantized while it trains (QLoRA, Dettmers et al. 2023). The
-    rung is an adapter on `base` as any other, and runs on its unquantized weights: what it met in training differs
-    from them by the rounding. peft's prepare_model_for_kbit_training is left out: all that it would add to what
+    With `quantization` the base under the adapter is quantized while it trains (QLoRA, Dettmers et al. 2023), and the
+    rung runs on the weights it was trained on, those of the base as rounded; so does an adapter that goes on from it.
+    peft's prepare_model_for_kbit_training is left out: all that it would add to what
     peft and TRL do is a float32 copy of embeddings, head and norms, 2 GB more at 8B, and no better under autocast.
     """
     rung, ground = read_rung(parent), read_rung(base)
@@ -70,9 +72,9 @@ def climb(parent: Path, base: Path, lora: Adapter, *, seed: int, quantization: Q
     if lora == "continue" and rung.kind != "adapter":
         raise Refused(f"lora: continue, but the parent {rung.rung} is complete; give lora: {{r: 16}} or null")
     if quantization is not None:
-        return Climb(_on_quantized(parent, base, lora, quantization), rung, ground)
+        return Climb(_on_quantized(parent, base, lora, quantization), rung, ground, quantization)
     if lora == "continue":
-        return Climb(load(parent, base, trainable=True), rung, ground)
+        return Climb(load(parent, base, trainable=True), rung, ground, rung.quantization)
     whole = load_complete(parent, base, dtype=torch.float32 if lora is None else torch.bfloat16)
     if lora is None:
         whole.model.requires_grad_(True)
@@ -104,13 +106,7 @@ def _on_quantized(parent: Path, base: Path, lora: Adapter, quantization: dict[st
         )
     if lora == "continue":
         check_stands_on(parent, rung, base)
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        base,
-        dtype=torch.bfloat16,
-        attn_implementation="sdpa" if torch.cuda.is_available() else "eager",
-        quantization_config=build(BitsAndBytesConfig, quantization),
-        device_map={"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"},
-    )
+    model = quantized(base, quantization)
     if lora != "continue":
         return Model(_adapted(model, lora, ground), tokenizer, rung)
     going_on = PeftModel.from_pretrained(model, parent, is_trainable=True)

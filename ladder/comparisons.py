@@ -3,6 +3,7 @@
 The rows of one prompt (its samples, its pairs) are one cluster: prompts are what was drawn.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from ladder import statistics
 from ladder.rows import Row
-from ladder.run import Refused
+from ladder.run import Refused, Section
 from ladder.statistics import Array
 
 
@@ -30,6 +31,12 @@ class Measure(NamedTuple):
     @property
     def scale(self) -> float:
         return 100.0 if self.share else 1.0
+
+
+def made_by(params: Section, data: Path, kind: str, rung: str, identity: str, **counts: int) -> Row:
+    """For the metric file of a rung's rows: how many were measured, of which file of that kind, and which rung."""
+    digest = hashlib.sha256(data.read_bytes()).hexdigest()
+    return {**params.model_dump(), **counts, f"{kind}_sha256": digest, "rung": rung, "identity": identity}
 
 
 def _one(row: Row) -> float:

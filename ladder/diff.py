@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from textwrap import fill
 from typing import Any, NamedTuple
 
-from ladder.benchmarking import benchmark
+from ladder.catalogue import benchmark
 from ladder.changes import HELDOUT, Apart, Change, Headline, compare, corrected, recorded, solved
 from ladder.revisions import Cell, Missing, Revision
 from ladder.rows import Row

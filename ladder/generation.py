@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from transformers import PreTrainedTokenizerBase
+
 from ladder.chat import Messages, prompt_tokens
-from ladder.decode import decode
+from ladder.decode import Completion, decode
 from ladder.models import Model
 from ladder.sampling import Sampling
 
@@ -23,7 +25,12 @@ def answer(model: Model, conversations: list[Messages], sampling: Sampling, *, p
         return []
     prompts = [prompt_tokens(model.tokenizer, messages) for messages in conversations]
     completions = decode(model.model, prompts, sampling, stop=[model.stop], progress=progress)
-    texts = model.tokenizer.batch_decode([item.tokens for item in completions], skip_special_tokens=True)
+    return spoken(model.tokenizer, completions)
+
+
+def spoken(tokenizer: PreTrainedTokenizerBase, completions: list[Completion]) -> list[Answer]:
+    """Tokens as answers, alike for every engine whose tokens we are given."""
+    texts = tokenizer.batch_decode([item.tokens for item in completions], skip_special_tokens=True)
     return [
         Answer(text.strip(), len(item.tokens), item.finished) for text, item in zip(texts, completions, strict=True)
     ]

@@ -166,8 +166,8 @@ def picture() -> str:
 
 
 def imported(module: Path) -> set[Path]:
-    """The files of this repository that a module imports, directly or through others, itself included; where one is
-    imported by a name that is told at run time, all that it could be."""
+    """The files of this repository that a module imports as it runs, directly or through others, itself included; where
+    one is imported by a name that is told at run time, all that it could be."""
     found: set[Path] = set()
     waiting = [module]
     while waiting:
@@ -175,7 +175,7 @@ def imported(module: Path) -> set[Path]:
         if path in found:
             continue
         found.add(path)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in _run(ast.parse(path.read_text(encoding="utf-8"))):
             waiting += [file for name in _names(node) if (file := Path(*name.split(".")).with_suffix(".py")).is_file()]
             waiting += _told(node)
     return found
@@ -207,6 +207,18 @@ def declare() -> list[str]:
         written.setdefault(stage, set()).add(Path(code[2]))
     write_text(path, "\n".join(lines) + "\n")
     return [stage for stage, files in written.items() if files != set(listed(Path("stages", f"{stage}.py")))]
+
+
+def _run(tree: ast.AST) -> Iterable[ast.AST]:
+    """Every node but what stands under `if TYPE_CHECKING:`, which nothing runs."""
+    yield tree
+    for node in ast.iter_child_nodes(tree):
+        match node:
+            case ast.If(test=ast.Name(id="TYPE_CHECKING"), orelse=others):
+                for other in others:
+                    yield from _run(other)
+            case _:
+                yield from _run(node)
 
 
 def _names(node: ast.AST) -> list[str]:

@@ -9,7 +9,7 @@ import functools
 import inspect
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import Field, field_validator
 
@@ -18,7 +18,7 @@ from ladder.comparisons import Measure
 from ladder.models import Model
 from ladder.rows import Row, write_json
 from ladder.run import Refused
-from ladder.scores import Scoring
+from ladder.scores import Resampling
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
@@ -29,7 +29,7 @@ UNBOXED = "lm-eval task {} runs a model's code with your rights; benchmarks huma
 CLOSED = {"confirm_run_unsafe_code", "use_cache", "evaluation_tracker", "predict_only"}
 
 
-class Harness(Scoring):
+class Harness(Resampling):
     """How a task of lm-eval's is run."""
 
     options: dict[str, Any] = {}
@@ -55,10 +55,20 @@ class Harness(Scoring):
         return options
 
 
-def evaluate(model: Model, task: str, params: Harness) -> tuple[Benchmark, list[Row], Row]:
+class Evaluated(NamedTuple):
+    benchmark: Benchmark
+    """The task's measures."""
+    rows: list[Row]
+    """One of every document."""
+    reported: dict[str, float]
+    """lm-eval's own numbers by metric."""
+    documents: int
+    """How many the task has; `limit` asks fewer."""
+
+
+def evaluate(model: Model, task: str, params: Harness) -> Evaluated:
     """Run a task or a group of tasks.
 
-    Returns its measures as a Benchmark, a row of every document, and lm-eval's own numbers {metric: value}.
     A metric is a measure where the mean over rows is what lm-eval reports; one that is aggregated otherwise
     (perplexity, corpus BLEU, an unweighted mean of subtasks) stands in lm-eval's numbers alone. The first measure is
     the headline.
@@ -86,7 +96,9 @@ def evaluate(model: Model, task: str, params: Harness) -> tuple[Benchmark, list[
     for row in rows:
         row["measures"] = {name: [row["metrics"].get(name, 0.0), float(name in row["metrics"])] for name in measures}
     headline = (next(iter(measures)),)
-    return Benchmark(task, measures, headline, _unasked, _unasked, {}, ("lm_eval",), ()), rows, reported
+    measured = Benchmark(task, measures, headline, _unasked, _unasked, {}, ("lm_eval",), _unasked)
+    documents = sum(found["n-samples"][name]["original"] for name in found["samples"])
+    return Evaluated(measured, rows, reported, documents)
 
 
 @functools.cache  # it reads thousands of YAML files
@@ -156,12 +168,12 @@ def _row(task: str, sample: Row) -> Row:
 
 
 def _answers(sample: Row) -> list[str]:
-    """What the model wrote, sample by sample; of choices, the likeliest; of a text that it only rates, nothing."""
+    """What the model wrote, sample by sample; of choices, the likeliest; of a text that it only rates, no word."""
     first = sample["resps"][0][0]
     if isinstance(first, str):
         return list(sample["resps"][0])
     if len(sample["arguments"]) < 2:
-        return []
+        return [""]
     likeliest = max(range(len(sample["resps"])), key=lambda index: sample["resps"][index][0][0])
     return [sample["arguments"][likeliest][1].strip()]
 

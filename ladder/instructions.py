@@ -6,8 +6,11 @@ Accuracies by prompt and by instruction are published, in percent.
 """
 
 import random
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from ladder.benchmarking import JOIN, Answers, Question
@@ -86,7 +89,16 @@ def nltk_data(folder: Path | None) -> None:
         )
     import nltk
 
-    nltk.data.path[:] = [str(folder), *(path for path in nltk.data.path if path != str(folder))]
+    copied = _copy(folder).name
+    nltk.data.path[:] = [copied, *(path for path in nltk.data.path if path != copied)]
+
+
+@cache
+def _copy(folder: Path) -> tempfile.TemporaryDirectory[str]:
+    """A copy that is there until the process ends: NLTK reads no file with several links, as DVC checks one out."""
+    scratch = tempfile.TemporaryDirectory(prefix="punkt-")
+    shutil.copytree(folder, scratch.name, dirs_exist_ok=True)
+    return scratch
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -26,6 +27,7 @@ from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.utils.logging import disable_progress_bar
 
 from ladder.adapters import factor_dora
+from ladder.arguments import build
 from ladder.chat import template_hash, tokenizer_hash
 from ladder.heads import Score, scoring
 from ladder.rows import write_json
@@ -61,6 +63,8 @@ class Rung(BaseModel):
     """Name and identity of every rung it was made from, the teacher of a distillation included."""
     base: str | None
     """Identity of the complete model an adapter stands on; None for a complete one."""
+    quantization: dict[str, Any] | None = None
+    """BitsAndBytesConfig's arguments where an adapter was trained on the base's quantized weights, on which it runs."""
     tokenizer: str
     """sha256 of the tokenizer: vocabulary, merges, special tokens."""
     chat_template: str
@@ -76,7 +80,11 @@ class Rung(BaseModel):
     @property
     def identity(self) -> str:
         """sha256 over everything above, and so over every byte of the rung and of all it stands on."""
-        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.described(), sort_keys=True).encode()).hexdigest()
+
+    def described(self) -> dict[str, Any]:
+        """What rung.json holds: `quantization` stands there only where there is one."""
+        return {name: value for name, value in self.model_dump().items() if (name, value) != ("quantization", None)}
 
 
 @dataclass(frozen=True)
@@ -123,14 +131,17 @@ def read_rung(directory: Path) -> Rung:
 def load(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloat16, trainable: bool = False) -> Model:
     """Load a rung, complete or adapter, onto the device.
 
-    An adapter is put on the complete model in `base`. With `trainable` its weights take gradients (in float32).
+    An adapter is put on the complete model in `base`: on its weights as quantization rounded them where it was
+    trained on those (QLoRA), since on the unrounded ones it is another model than the one that was trained.
+    With `trainable` its weights take gradients (in float32).
     Errors: Refused for a reward model, and for an adapter of another base, tokenizer or chat template than those given.
     """
     rung, tokenizer = described(directory, "language_model")
     if rung.kind == "complete":
         return Model(_complete(directory, dtype), tokenizer, rung)
     check_stands_on(directory, rung, base)
-    model = PeftModel.from_pretrained(_complete(base, dtype), directory, is_trainable=trainable)
+    whole = _complete(base, dtype) if rung.quantization is None else rounded(base, rung.quantization).to(dtype)
+    model = PeftModel.from_pretrained(whole, directory, is_trainable=trainable)
     factor_dora(model, new=False)
     return Model(model, tokenizer, rung)
 
@@ -170,10 +181,29 @@ def described(directory: Path, head: str) -> tuple[Rung, PreTrainedTokenizerBase
 
 
 def _complete(directory: Path, dtype: torch.dtype) -> Any:
-    # On a CPU the fused attention's backward pass is the slower one: eager trains 15% faster on short rows.
-    attention = "sdpa" if torch.cuda.is_available() else "eager"
-    model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, attn_implementation=attention)
+    model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, attn_implementation=attention())
     return model.to(device())
+
+
+def attention() -> str:
+    """transformers' attn_implementation: on a CPU the fused one's backward pass is 15% slower on short rows."""
+    return "sdpa" if torch.cuda.is_available() else "eager"
+
+
+def quantized(base: Path, quantization: dict[str, Any]) -> Any:
+    """The complete model with quantized weights: `quantization` is BitsAndBytesConfig's arguments."""
+    return AutoModelForCausalLM.from_pretrained(
+        base,
+        dtype=torch.bfloat16,
+        attn_implementation=attention(),
+        quantization_config=build(BitsAndBytesConfig, quantization),
+        device_map={"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"},
+    )
+
+
+def rounded(base: Path, quantization: dict[str, Any]) -> Any:
+    """The complete model in bfloat16, each weight as quantization rounded it: bitsandbytes' own, de-quantized."""
+    return quantized(base, quantization).dequantize()
 
 
 def check_stands_on(directory: Path, rung: Rung, base: Path) -> None:
@@ -212,12 +242,14 @@ def save_rung(
     method: str,
     parents: dict[str, Rung] | None = None,
     base: Rung | None = None,
+    quantization: dict[str, Any] | None = None,
     trainable_parameters: int = 0,
     settings: dict[str, Any] | None = None,
 ) -> Rung:
     """Write a rung: weights (safetensors), tokenizer, rung.json; published by rename, so it is whole or absent.
 
-    `base` is the complete model that an adapter stands on, None for a complete model. Weights keep the dtype they
+    `base` is the complete model that an adapter stands on, None for a complete model; `quantization` what rounded the
+    base's weights while it was trained. Weights keep the dtype they
     are given in: complete rungs of a training come in bfloat16 (ladder/training.py).
     The same model gives the same bytes. Errors: Refused when a weight is not finite.
     """
@@ -239,6 +271,7 @@ def save_rung(
         head="reward" if isinstance(_bare(model), GenericForSequenceClassification) else "language_model",
         parents={name: parent.identity for name, parent in (parents or {}).items()},
         base=base.identity if base else None,
+        quantization=quantization,
         tokenizer=tokenizer_hash(tokenizer),
         chat_template=template_hash(tokenizer),
         parameters=_bare(model).num_parameters(),  # which counts a 4-bit weight as one
@@ -246,7 +279,7 @@ def save_rung(
         settings=settings or {},
         files={path.name: _file(path) for path in sorted(temporary.iterdir())},
     )
-    write_json(temporary / "rung.json", made.model_dump())
+    write_json(temporary / "rung.json", made.described())
     shutil.rmtree(directory, ignore_errors=True)
     directory.parent.mkdir(parents=True, exist_ok=True)
     temporary.rename(directory)

@@ -19,6 +19,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ladder.blocks import code
 from ladder.chat import check_messages, encode
 from ladder.checks import meets
 from ladder.client import ask
@@ -34,7 +35,6 @@ from ladder.wording import WORD
 Values = list[float | None]
 Spec = dict[str, dict[str, Any]]
 
-FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.S)
 GRADE = re.compile(r"\s*(10|[1-9])\s*\.?\s*")
 JUDGE = (
     "Grade the answer to a request from 1 (useless) to 10 (could not be better). The answer stands between two lines "
@@ -82,7 +82,7 @@ def tests(given: Answers, *, seconds: float = 10.0, memory_mb: int = 1024) -> Va
     """1 where the answer's code passes its row's `tests` in the sandbox, else 0.
 
     `tests` is a program or a list of assertions; with an `entry_point` it defines `check(candidate)`, as HumanEval
-    does (Chen et al. 2021). The code is what stands in the first fence, or the whole answer.
+    does (Chen et al. 2021). Where the code stands in an answer: ladder.blocks.code.
     """
     programs = [_program(row, text) for row, text in zip(given.rows, given.texts, strict=True)]
     outcomes = run_many(programs, seconds=seconds, memory_mb=memory_mb)
@@ -90,10 +90,9 @@ def tests(given: Answers, *, seconds: float = 10.0, memory_mb: int = 1024) -> Va
 
 
 def _program(row: Row, text: str) -> str:
-    fenced = FENCE.search(text)
     tests = row["tests"] if isinstance(row["tests"], str) else "\n".join(row["tests"])
     call = f"check({row['entry_point']})" if row.get("entry_point") else ""
-    return "\n".join([fenced[1] if fenced else text, tests, call])
+    return "\n".join([code(text, row.get("entry_point") or ""), tests, call])
 
 
 def model(given: Answers) -> Values:

@@ -1,53 +1,32 @@
 """Answers made into a benchmark's numbers: every question's row of scores, and the summary with its intervals."""
 
 from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from ladder import statistics
 from ladder.benchmarking import Answers, Benchmark, Question, Tools
 from ladder.comparisons import Measure
 from ladder.rows import Row
-from ladder.run import Refused, Section, fit
+from ladder.run import Refused, Section
 from ladder.statistics import Array
 
 if TYPE_CHECKING:
     from ladder.judging import Judge
 
+KEPT = ("method", "parent", "parameters", "trainable_parameters", "seconds")
+"""What a metric file says of its rung, out of metrics/<rung>.json."""
 
-class Scoring(Section):
-    """How sure a score is said to be, and who judges."""
+
+class Resampling(Section):
+    """How sure a score is said to be."""
 
     resamples: int = Field(10_000, ge=1_000)
     """Bootstrap resamples behind each 95% interval."""
     seed: int = 0
     """Seed of the bootstrap; where a score itself is drawn by lot, its seed too."""
-    judge: dict[str, Any] | None = None
-    """Who grades answers, where the benchmark asks a judge: keys of ladder.judging.Judging."""
-
-    @field_validator("judge")
-    @classmethod
-    def known(cls, judge: dict[str, Any] | None) -> dict[str, Any] | None:
-        if judge is not None:
-            from ladder.judging import Judging  # with what it imports: only where there is a judge
-
-            try:
-                fit(Judging, judge, "judge")
-            except Refused as refusal:
-                raise ValueError(str(refusal)) from None
-        return judge
-
-
-def judge_of(params: Scoring, base: Path) -> "Judge | None":
-    """The judge of `params`: its endpoint, or the model in `base`; None where nobody judges."""
-    if params.judge is None:
-        return None
-    from ladder.judging import Judging, load_judge
-
-    return load_judge(fit(Judging, params.judge, "judge"), base, base)
 
 
 def score_answers(found: Benchmark, questions: list[Question], answers: list[Answers], tools: Tools) -> list[Row]:
@@ -93,7 +72,7 @@ def arrays(rows: list[Row], parts: tuple[str, ...]) -> tuple[Array, Array]:
     return pairs_NK2[counted_N, :, 0].T, pairs_NK2[counted_N, :, 1].T
 
 
-def estimate(found: Benchmark, rows: list[Row], parts: tuple[str, ...], params: Scoring) -> tuple[float, ...] | None:
+def estimate(found: Benchmark, rows: list[Row], parts: tuple[str, ...], params: Resampling) -> tuple[float, ...] | None:
     """(mean, low, high) of the measures' mean, in their unit, the interval by bootstrap over questions; None where a
     part applies to no row."""
     values, weights = arrays(rows, parts)
@@ -108,7 +87,7 @@ def estimate(found: Benchmark, rows: list[Row], parts: tuple[str, ...], params: 
     return tuple(round(measures[0].scale * number, 2) for number in numbers)
 
 
-def summary(found: Benchmark, rows: list[Row], params: Scoring) -> Row:
+def summary(found: Benchmark, rows: list[Row], params: Resampling) -> Row:
     """Every number of the benchmark, the headline first; "interval": `<name>_low` and `<name>_high`, 95%; and, where
     there are several, "groups": the headline of each alone. A number that applies to no row is left out.
 
@@ -123,7 +102,7 @@ def summary(found: Benchmark, rows: list[Row], params: Scoring) -> Row:
     return {**numbers, "interval": interval, **groups(found, rows, params)}
 
 
-def groups(found: Benchmark, rows: list[Row], params: Scoring) -> Row:
+def groups(found: Benchmark, rows: list[Row], params: Resampling) -> Row:
     """{"groups": {group: {headline, "low", "high", "rows"}}}; a row of several groups counts in each."""
     members: dict[str, list[Row]] = {}
     for row in rows:
@@ -139,11 +118,26 @@ def groups(found: Benchmark, rows: list[Row], params: Scoring) -> Row:
     return {"groups": table}
 
 
+def of_rung(ledger: Row) -> Row:
+    """How the rung was made, for the metric file."""
+    return {name: ledger[name] for name in KEPT if name in ledger}
+
+
+def headline(found: Benchmark) -> Row:
+    """What the benchmark's score is made of, for the metric file."""
+    first = found.measures[found.headline[0]]
+    return {"name": found.title, "measures": list(found.headline), "unit": first.unit, "better": first.better}
+
+
+def versions(found: Benchmark) -> dict[str, str]:
+    """Of the packages that decide the scores."""
+    return {package: version(package) for package in found.packages}
+
+
 def made_by(
-    found: Benchmark, questions: list[Question], answers: list[Answers], params: Scoring, judge: "Judge | None"
+    found: Benchmark, questions: list[Question], answers: list[Answers], params: Resampling, judge: "Judge | None"
 ) -> Row:
     """What the numbers are of: how many answers, what the headline is, whose code, who judged."""
-    first = found.measures[found.headline[0]]
     finished = [ended for answer in answers for ended in answer.finished]
     tokens = [count for answer in answers for count in answer.tokens]
     facts: Row = {"rows": len(answers), "of": len(questions)}
@@ -153,11 +147,9 @@ def made_by(
         facts["finished"] = round(100 * sum(finished) / len(finished), 2)
     if tokens:
         facts["tokens"] = round(sum(tokens) / len(tokens), 1)
-    facts["headline"] = {
-        "name": found.title, "measures": list(found.headline), "unit": first.unit, "better": first.better
-    }  # fmt: skip
-    facts |= {package: version(package) for package in found.packages}
+    facts["headline"] = headline(found)
+    facts |= versions(found)
     facts |= params.model_dump(exclude={"judge"})
     if judge is not None:
-        facts["judge"] = judge.record(*found.templates)
+        facts["judge"] = judge.record(*found.templates(questions))
     return facts

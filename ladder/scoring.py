@@ -12,11 +12,13 @@ import sys
 from pathlib import Path
 from typing import TypeVar
 
-from ladder.benchmarking import Benchmark, Question, Tools, asked, benchmark
+from ladder.benchmarking import Benchmark, Question, Tools
+from ladder.catalogue import asked, benchmark
+from ladder.grading import Scoring, judge_of
 from ladder.responses import missing, read_answers
 from ladder.rows import Row, read_rows
 from ladder.run import PARAMS, Refused, Section, fit, read_params
-from ladder.scores import Scoring, judge_of, made_by, score_answers, summary
+from ladder.scores import made_by, score_answers, summary
 
 BASE, PUNKT = Path("models/base"), Path("data/punkt")
 S = TypeVar("S", bound=Section)

@@ -67,6 +67,12 @@ def read(folder: Path, benchmarks: list[str], rungs: list[str]) -> dict[str, dic
     return found
 
 
+def tasks(folder: Path, rung: str) -> list[str]:
+    """The entries of stage `lm_eval` that a rung was measured on, by name."""
+    found = sorted(path for path in folder.iterdir() if (path / f"{rung}.json").is_file())
+    return [path.name for path in found if "task" in read_json(path / f"{rung}.json")["made_by"]]
+
+
 def against_parents(found: dict[str, dict[str, Entry]]) -> dict[tuple[str, str], Change]:
     """{(benchmark, rung): change} for every rung whose parent is there too, corrected for all of these comparisons.
     Errors: Refused where a rung and its parent have no question that counts for both."""

@@ -144,6 +144,7 @@ def fit_and_save(
                 method=method,
                 parents=parents,
                 base=climbed.base,
+                quantization=climbed.quantization,
                 trainable_parameters=trainable,
                 settings=settings,
             )

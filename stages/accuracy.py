@@ -4,15 +4,14 @@ Relative: log pi(y_w|x) / pi_ref(y_w|x) against log pi(y_l|x) / pi_ref(y_l|x), D
 (Rafailov et al. 2023, eq. 5). Normalised: the mean log-probability of an answer's tokens, which needs no reference
 (SimPO's reward, Meng et al. 2024, eq. 4).
 
-python -m stages.accuracy data/reference/heldout.jsonl models/dpo/maths models/base \
-    data/accuracy/dpo/maths.jsonl metrics/accuracy/dpo/maths.json
+python -m stages.accuracy data/reference/heldout.jsonl models/dpo/words models/base \
+    data/accuracy/dpo/words.jsonl metrics/accuracy/dpo/words.json
 """
 
-import hashlib
 from operator import itemgetter
 from pathlib import Path
 
-from ladder.comparisons import MEASURES, Measure, scores
+from ladder.comparisons import MEASURES, Measure, made_by, scores
 from ladder.likelihood import completion_logps
 from ladder.models import Model, load
 from ladder.pairs import referenced_pair_tokens
@@ -78,14 +77,8 @@ def main(params: Params, data: Path, model: Path, base: Path, output: Path, metr
     scored = margins(loaded, rows, data)
     write_rows(output, scored)
     means, interval = summary(scored, output)
-    made_by = {
-        **params.model_dump(),
-        "pairs": len(rows),
-        "pairs_sha256": hashlib.sha256(data.read_bytes()).hexdigest(),
-        "rung": loaded.rung.rung,
-        "identity": loaded.rung.identity,
-    }
-    write_json(metrics, {**means, "interval": interval, "made_by": made_by})
+    made = made_by(params, data, "pairs", loaded.rung.rung, loaded.rung.identity, pairs=len(rows))
+    write_json(metrics, {**means, "interval": interval, "made_by": made})
 
 
 if __name__ == "__main__":

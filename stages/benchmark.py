@@ -9,13 +9,13 @@ The summary stands twice: in git as a metric, and beside the rows for the report
 
 from pathlib import Path
 
-from ladder.benchmarking import Tools, asked, benchmark
+from ladder.benchmarking import Tools
+from ladder.catalogue import asked, benchmark
+from ladder.grading import Scoring, judge_of
 from ladder.responses import read_answers
 from ladder.rows import column, read_json, read_rows, write_json, write_rows
 from ladder.run import Refused, run
-from ladder.scores import Scoring, judge_of, made_by, score_answers, summary
-
-KEPT = ("method", "parent", "parameters", "trainable_parameters", "seconds")
+from ladder.scores import made_by, of_rung, score_answers, summary
 
 
 class Params(Scoring):
@@ -27,7 +27,7 @@ def main(
     scores_out: Path, summary_out: Path, metrics_out: Path,
 ) -> None:  # fmt: skip
     """Check that the answers belong to the task, score them, write every question's row and the summary."""
-    found, rows, rung = benchmark(task.stem), read_rows(responses), read_json(ledger)
+    found, rows = benchmark(task.stem), read_rows(responses)
     questions = asked(found, read_rows(task), task)
     for name, kind in (("tokens", int), ("finished", bool)):
         column(rows, name, kind, responses)
@@ -40,7 +40,7 @@ def main(
         **summary(found, scores, params),
         "made_by": {
             **made_by(found, questions, answers, params, judge),
-            "rung": {name: rung[name] for name in KEPT if name in rung},
+            "rung": of_rung(read_json(ledger)),
         },
     }
     write_rows(scores_out, scores)

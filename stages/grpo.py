@@ -8,8 +8,8 @@ L = -min(rho A_i, clip(rho, 1 - epsilon, 1 + epsilon) A_i) + beta KL(pi || pi_re
 trainer.loss_type says how tokens are averaged: `grpo` over each answer first, as there; `dapo`, TRL's default, over
 all tokens (Yu et al. 2025); `dr_grpo` over a constant (Liu et al. 2025), with scale_rewards `none`.
 
-python -m stages.grpo maths models/sft/maths models/base data/problems/practice.jsonl models/base models/grpo/maths \
-    data/grpo/maths.samples.jsonl metrics/grpo/maths.json plots/grpo/maths.tsv
+python -m stages.grpo words models/sft/words models/base data/problems/practice.jsonl models/base models/grpo/words \
+    data/grpo/words.samples.jsonl metrics/grpo/words.json plots/grpo/words.tsv
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ from ladder.training import fit_and_save, trainer_arguments
 
 class Params(Section):
     parent: str
-    """The rung it starts from, and its reference where beta is above 0: `sft/maths`."""
+    """The rung it starts from, and its reference where beta is above 0: `sft/words`."""
     data: str
     """Prompts with what the rewards read: `problems/practice`."""
     split: str | None
@@ -40,7 +40,7 @@ class Params(Section):
     rewards: Annotated[list[dict[str, Any]], BeforeValidator(named)]
     """What an answer is worth: functions of ladder/rewards.py, each with its weight in the sum."""
     reward_model: str
-    """The rung that the reward `model` asks: `reward/maths`; `base` where no reward asks a model."""
+    """The rung that the reward `model` asks: `reward/words`; `base` where no reward asks a model."""
     trainer: Annotated[dict[str, Any], AfterValidator(passes(GRPOConfig))]
     """TRL's GRPOConfig: num_generations, beta, loss_type, scale_rewards, use_vllm and the rest."""
 

@@ -6,10 +6,9 @@ python -m stages.heldout problems/maths-heldout data/problems/maths-heldout.json
     data/heldout/problems/maths-heldout/sft/maths.jsonl metrics/heldout/problems/maths-heldout/sft/maths.json
 """
 
-import hashlib
 from pathlib import Path
 
-from ladder.comparisons import MEASURES, scores
+from ladder.comparisons import MEASURES, made_by, scores
 from ladder.generation import answer
 from ladder.models import load
 from ladder.rows import Row, write_json, write_rows
@@ -45,14 +44,8 @@ def main(params: Params, prompts: Path, model: Path, base: Path, output: Path, m
     rows = judged(chosen, answers, params.samples, edits=False)
     write_rows(output, rows)
     means, interval = summary(rows, output)
-    made_by = {
-        **params.model_dump(),
-        "asked": len(chosen),
-        "prompts_sha256": hashlib.sha256(prompts.read_bytes()).hexdigest(),
-        "rung": loaded.rung.rung,
-        "identity": loaded.rung.identity,
-    }
-    write_json(metrics, {**means, "interval": interval, "made_by": made_by})
+    made = made_by(params, prompts, "prompts", loaded.rung.rung, loaded.rung.identity, asked=len(chosen))
+    write_json(metrics, {**means, "interval": interval, "made_by": made})
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ L = E[lambda_y - v(x, y)],  r = log pi(y|x) - log pi_ref(y|x),  z0 = KL(pi || pi
 v = lambda_D * sigma(beta * (r - z0)) for a chosen answer, lambda_U * sigma(beta * (z0 - r)) for a rejected one
 (Ethayarajh et al. 2024, eq. 8; z0 from answers to other prompts, no gradient)
 
-python -m stages.kto maths models/sft/maths models/base data/reference/maths.jsonl models/kto/maths \
-    metrics/kto/maths.json plots/kto/maths.tsv
+python -m stages.kto words models/sft/words models/base data/reference/words.jsonl models/kto/words \
+    metrics/kto/words.json plots/kto/words.tsv
 """
 
 import random
@@ -29,9 +29,9 @@ from ladder.training import fit_and_save, trainer_arguments
 
 class Params(Section):
     parent: str
-    """The rung it starts from, and its reference: `sft/maths`."""
+    """The rung it starts from, and its reference: `sft/words`."""
     data: str
-    """The pairs with the reference's log-probabilities: `reference/maths`. Both answers of a pair are rows here."""
+    """The pairs with the reference's log-probabilities: `reference/words`. Both answers of a pair are rows here."""
     lora: Annotated[Any, BeforeValidator(adapter_check)]
     """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights."""
     trainer: Annotated[dict[str, Any], AfterValidator(passes(KTOConfig))]

@@ -60,6 +60,8 @@ def adapter_weights(planned: Plan, parents: list[Path]) -> list[float]:
     for parent, rung in zip(parents, rungs, strict=True):
         if rung.kind != "adapter":
             raise Refused(f"keep: adapter: {rung.rung} is a complete model; use keep: complete")
+        if rung.quantization is not None:
+            raise Refused(f"keep: adapter: {rung.rung} stands on quantized weights; use keep: complete")
         config, plain = vars(LoraConfig.from_pretrained(str(parent))), vars(LoraConfig())
         other = [key for key in sorted(config) if key not in ADDABLE | SURROUNDINGS and config[key] != plain.get(key)]
         if other:

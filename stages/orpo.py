@@ -4,8 +4,8 @@ L = -log P(y_w|x) - beta * log sigma(log(odds(y_w|x) / odds(y_l|x))),  odds = P 
 where log P(y|x) is the mean log-probability of the answer's tokens
 (Hong et al. 2024, eq. 3, 4, 6 and 7; no reference model, and no SFT before it)
 
-python -m stages.orpo maths models/sft/maths models/base data/preferences/maths.jsonl models/orpo/maths \
-    metrics/orpo/maths.json plots/orpo/maths.tsv
+python -m stages.orpo words models/sft/words models/base data/preferences/words.jsonl models/orpo/words \
+    metrics/orpo/words.json plots/orpo/words.tsv
 """
 
 from functools import partial
@@ -24,9 +24,9 @@ from ladder.run import Section, run
 
 class Params(Section):
     parent: str
-    """The rung it starts from: `base`, `sft/maths`."""
+    """The rung it starts from: `base`, `sft/words`."""
     data: str
-    """The pairs: `preferences/maths`."""
+    """The pairs: `preferences/words`."""
     lora: Annotated[Any, BeforeValidator(adapter_check)]
     """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights."""
     beta: Annotated[float, Field(gt=0)]

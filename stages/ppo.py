@@ -4,8 +4,8 @@ L = -E[min(rho_t A_t, clip(rho_t, 1 - eps, 1 + eps) A_t)] + c * L_value,   rho_t
 (Schulman et al. 2017, eq. 7 and 9), A_t by GAE (Schulman et al. 2016, eq. 16) of the rewards
 r_t = -beta * KL_t(pi_old || pi_parent), and the answer's score at its last token (Ouyang et al. 2022, eq. 2)
 
-python -m stages.ppo maths models/sft/maths models/base data/problems/practice.jsonl models/base models/ppo/maths \
-    data/ppo/maths.samples.jsonl metrics/ppo/maths.json plots/ppo/maths.tsv
+python -m stages.ppo words models/sft/words models/base data/problems/practice.jsonl models/base models/ppo/words \
+    data/ppo/words.samples.jsonl metrics/ppo/words.json plots/ppo/words.tsv
 """
 
 from pathlib import Path
@@ -28,13 +28,13 @@ from ladder.training import fit_and_save, trainer_arguments
 
 class Params(ActorCritic):
     parent: str
-    """The rung it starts from, and the reference that its KL is measured from: `sft/maths`."""
+    """The rung it starts from, and the reference that its KL is measured from: `sft/words`."""
     data: str
     """The prompts, with what their rewards read: `problems/practice`."""
     split: str | None
     """Which of the prompts; null for all."""
     reward_model: str
-    """The rung that the reward `model` asks: `reward/maths`; `base` where no reward asks a model."""
+    """The rung that the reward `model` asks: `reward/words`; `base` where no reward asks a model."""
     lora: Annotated[Any, BeforeValidator(adapter_check)]
     """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights. No dropout, whatever it
     says: the ratio of new to old probabilities would be noise."""

@@ -7,7 +7,7 @@ Answers depend on this file and not on the code that scores them: scoring in ano
 
 from pathlib import Path
 
-from ladder.benchmarking import asked, benchmark
+from ladder.catalogue import asked, benchmark
 from ladder.rows import read_rows, write_rows
 from ladder.run import Section, run
 from ladder.subset import order

@@ -14,7 +14,7 @@ from ladder.changes import Change as Compared
 from ladder.changes import Headline
 from ladder.rows import Row, write_json, write_text
 from ladder.run import Section, run
-from ladder.standings import Entry, against_parents, read, show
+from ladder.standings import Entry, against_parents, read, show, tasks
 
 AGAINST = ["rung", "parent", "benchmark", "change [95%]", "p", "Holm", "gained", "lost", "questions", "verdict"]
 NOTE = (
@@ -33,7 +33,7 @@ class Params(Section):
     """What stands in the table, and so what is answered and scored at all."""
 
     benchmarks: list[str] = Field(min_length=1)
-    """The benchmarks in the table's order, modules of benchmarks/: `ifeval`."""
+    """The benchmarks in the table's order, modules of benchmarks/: `ifeval`. After them come the tasks of `lm_eval`."""
     rungs: list[str] = Field(min_length=1)
     """The rungs in the table's order: `base`, `sft/chat`."""
 
@@ -230,11 +230,12 @@ def mark(name: str, verdict: bool | float | str) -> Mark:
 
 def main(params: Params, scored: Path, output: Path) -> None:
     """Read every rung on every benchmark, compare, write the table, the plot's points and the page of answers."""
-    found = read(scored, params.benchmarks, params.rungs)
+    names = list(dict.fromkeys([*params.benchmarks, *tasks(scored, params.rungs[0])]))
+    found = read(scored, names, params.rungs)
     against = against_parents(found)
     lines = [line(rung, found, against) for rung in params.rungs]
     tables = scores(lines, found), comparisons(found, against)
-    title = f"The ladder on {', '.join(params.benchmarks)}"
+    title = f"The ladder on {', '.join(names)}"
     text = f"# {title}\n\n{markdown(tables[0])}\n{sizes(found)}\n\n{markdown(tables[1])}\n{NOTE}\n"
     parts = [part(name, entries, against) for name, entries in found.items()]
     write_text(output / "table.md", text)

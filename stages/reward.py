@@ -2,8 +2,8 @@
 
 L = -log sigma(r(x, y_w) - r(x, y_l))      (Bradley and Terry 1952; Ouyang et al. 2022, eq. 1)
 
-python -m stages.reward maths models/sft/maths models/base data/preferences/maths.jsonl \
-    data/preferences/heldout.jsonl models/reward/maths metrics/reward/maths.json plots/reward/maths.tsv
+python -m stages.reward words models/sft/words models/base data/preferences/words.jsonl \
+    data/preferences/heldout.jsonl models/reward/words metrics/reward/words.json plots/reward/words.tsv
 """
 
 import copy
@@ -35,9 +35,9 @@ from ladder.training import fit_and_save, trainer_arguments
 
 class Params(Section):
     parent: str
-    """The rung whose weights it starts from, with a new head of zeros: `sft/maths`."""
+    """The rung whose weights it starts from, with a new head of zeros: `sft/words`."""
     data: str
-    """The pairs it learns: `preferences/maths`."""
+    """The pairs it learns: `preferences/words`."""
     heldout: str
     """Pairs of other prompts, on which it is measured: `preferences/heldout`."""
     lora: Annotated[Any, BeforeValidator(adapter_check)]

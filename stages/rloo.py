@@ -6,8 +6,8 @@ answer in it, and with rho = pi(y) / pi_old(y) of the whole answer:
 L = -min(rho A_i, clip(rho, 1 - epsilon, 1 + epsilon) A_i), whose gradient is that of REINFORCE while pi is pi_old
 (Ahmadian et al. 2024, after Kool et al. 2019)
 
-python -m stages.rloo maths models/sft/maths models/base data/problems/practice.jsonl models/base models/rloo/maths \
-    data/rloo/maths.samples.jsonl metrics/rloo/maths.json plots/rloo/maths.tsv
+python -m stages.rloo words models/sft/words models/base data/problems/practice.jsonl models/base models/rloo/words \
+    data/rloo/words.samples.jsonl metrics/rloo/words.json plots/rloo/words.tsv
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ from ladder.training import fit_and_save, trainer_arguments
 
 class Params(Section):
     parent: str
-    """The rung it starts from, and its reference where beta is above 0: `sft/maths`."""
+    """The rung it starts from, and its reference where beta is above 0: `sft/words`."""
     data: str
     """Prompts with what the rewards read: `problems/practice`."""
     split: str | None
@@ -38,7 +38,7 @@ class Params(Section):
     rewards: Annotated[list[dict[str, Any]], BeforeValidator(named)]
     """What an answer is worth: functions of ladder/rewards.py, each with its weight in the sum."""
     reward_model: str
-    """The rung that the reward `model` asks: `reward/maths`; `base` where no reward asks a model."""
+    """The rung that the reward `model` asks: `reward/words`; `base` where no reward asks a model."""
     trainer: Annotated[dict[str, Any], AfterValidator(passes(RLOOConfig))]
     """TRL's RLOOConfig: num_generations, beta, normalize_advantages, use_vllm and the rest."""
 

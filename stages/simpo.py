@@ -3,8 +3,8 @@
 L = -log sigma(beta / |y_w| * log pi(y_w|x) - beta / |y_l| * log pi(y_l|x) - gamma)
 (Meng et al. 2024, eq. 6; no reference model)
 
-python -m stages.simpo maths models/sft/maths models/base data/preferences/maths.jsonl models/simpo/maths \
-    metrics/simpo/maths.json plots/simpo/maths.tsv
+python -m stages.simpo words models/sft/words models/base data/preferences/words.jsonl models/simpo/words \
+    metrics/simpo/words.json plots/simpo/words.tsv
 """
 
 from functools import partial
@@ -23,9 +23,9 @@ from ladder.run import Section, run
 
 class Params(Section):
     parent: str
-    """The rung it starts from: `sft/maths`."""
+    """The rung it starts from: `sft/words`."""
     data: str
-    """The pairs: `preferences/maths`."""
+    """The pairs: `preferences/words`."""
     lora: Annotated[Any, BeforeValidator(adapter_check)]
     """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights."""
     beta: Annotated[float, Field(gt=0)]

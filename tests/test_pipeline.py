@@ -45,6 +45,11 @@ def test_declared_code_is_imported_code(stage):
     assert own == ({f"benchmarks/{entry}.py"} if any_of_them else set())
 
 
+def test_what_is_imported_for_types_alone_is_not_declared():
+    assert "from ladder.judging import Judge" in Path("ladder/benchmarking.py").read_text()
+    assert Path("ladder/judging.py") not in imported(Path("ladder/benchmarking.py"))
+
+
 @pytest.mark.parametrize("stage", STANZAS)
 def test_the_command_names_every_input_and_then_every_output(stage):
     words = body(stage)["cmd"].split()

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import donotanswer
-from ladder.benchmarking import Answers, Tools, benchmark
+from ladder.benchmarking import Answers, Tools
+from ladder.catalogue import benchmark
 from ladder.rows import read_rows
 from ladder.run import Refused
 from ladder.sources import fetch

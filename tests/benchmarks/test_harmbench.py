@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import harmbench
-from ladder.benchmarking import Answers, Tools, benchmark
+from ladder.benchmarking import Answers, Tools
+from ladder.catalogue import benchmark
 from ladder.rows import Row, read_rows
 from ladder.run import Refused
 from stages import task

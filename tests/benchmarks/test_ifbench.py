@@ -4,11 +4,12 @@ import pytest
 
 from benchmarks import ifbench
 from conftest import ROOT
-from ladder.benchmarking import Answers, Tools, benchmark
+from ladder.benchmarking import Answers, Tools
+from ladder.catalogue import benchmark
 from ladder.responses import read_answers
 from ladder.rows import Row, read_rows
 from ladder.run import Refused, fit, read_params
-from ladder.scores import Scoring, score_answers, summary
+from ladder.scores import Resampling, score_answers, summary
 from ladder.sources import fetch
 from stages import task
 
@@ -69,7 +70,7 @@ def test_the_makers_sample_scores_as_their_own_code_has_it(ifeval_files: tuple[P
     ]
     answers, _ = read_answers(questions, sample, "sample")
     scores = score_answers(found, questions, answers, Tools(ifeval_files[1]))
-    numbers = summary(found, scores, Scoring(resamples=1_000))
+    numbers = summary(found, scores, Resampling(resamples=1_000))
     assert len(scores) == 287
     assert {name: numbers[name] for name in ifbench.MEASURES} == {
         "prompt_strict": 25.78, "instruction_strict": 27.22, "prompt_loose": 29.27, "instruction_loose": 31.8,

@@ -2,6 +2,7 @@ import gzip
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks import ifeval
-from ladder.benchmarking import Answers, Tools, benchmark
+from ladder.benchmarking import Answers, Tools
+from ladder.catalogue import benchmark
 from ladder.responses import read_answers
 from ladder.rows import Row, read_rows
 from ladder.run import Refused
-from ladder.scores import Scoring, score_answers, summary
+from ladder.scores import Resampling, score_answers, summary
 
 ROOT = Path(__file__).parents[2]
 SHARED = os.environ.get("LADDER_SHARED_DATA")
@@ -105,6 +107,15 @@ def test_without_nltk_data_it_refuses_and_downloads_nothing(tools: Tools) -> Non
         score(tools, (1, "text"))
 
 
+@pytest.mark.real
+def test_sentences_are_counted_by_files_that_dvc_checked_out(ifeval_files: tuple[Path, Path], tmp_path: Path) -> None:
+    shutil.copytree(ifeval_files[1], tmp_path / "punkt", copy_function=os.link)
+    row = task(1, length_constraints__number_sentences={"relation": "at least", "num_sentences": 2})
+    answers = [Answers("1", (("Mr. Lee came. He left.",),))]
+    (found,) = ifeval.score(ifeval.questions([row]), answers, Tools(tmp_path / "punkt"))
+    assert found["strict"] == [True]
+
+
 def test_scoring_imports_no_torch(empty: Tools) -> None:
     program = (
         "import sys; from pathlib import Path\n"
@@ -131,7 +142,7 @@ def test_gpt4_scores_as_published(ifeval_files: tuple[Path, Path], keyed: bool) 
     questions = ifeval.questions(rows)
     answers, reworded = read_answers(questions, given, "gpt4")
     scores = score_answers(found, questions, answers, Tools(punkt))
-    numbers = summary(found, scores, Scoring(resamples=1_000))
+    numbers = summary(found, scores, Resampling(resamples=1_000))
     assert reworded == [340]
     assert (numbers["prompt_strict"], numbers["instruction_strict"]) == (76.89, 83.57)
     assert (numbers["prompt_loose"], numbers["instruction_loose"]) == (79.48, 85.49)

@@ -6,7 +6,8 @@ import pytest
 
 from benchmarks import jailbreaks
 from benchmarks.jailbreaks import place
-from ladder.benchmarking import Answers, Tools, benchmark
+from ladder.benchmarking import Answers, Tools
+from ladder.catalogue import benchmark
 from ladder.rows import Row
 from ladder.run import Refused
 from ladder.sources import fetch

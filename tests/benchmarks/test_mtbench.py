@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from benchmarks import mtbench
+from ladder import fastchat
 from ladder.benchmarking import Answers, Question, Tools
 from ladder.chat import Messages
 from ladder.comparisons import Measure
@@ -98,8 +99,8 @@ def answered(questions: list[Question]) -> list[Answers]:
 
 
 def test_the_published_benchmark(published: list[Question]):
-    counts = {category: sum(question.group == category for question in published) for category in mtbench.CATEGORIES}
-    assert counts == dict.fromkeys(mtbench.CATEGORIES, 10)
+    counts = {category: sum(question.group == category for question in published) for category in fastchat.CATEGORIES}
+    assert counts == dict.fromkeys(fastchat.CATEGORIES, 10)
     assert [question.key for question in published] == [str(number) for number in range(81, 161)]
     assert all(len(question.turns) == 2 for question in published)
 
@@ -133,7 +134,7 @@ def test_prompts_are_fastchats_but_for_the_fences(published: list[Question]):
     for question in published:
         first, second = ("said {question} one", "said two")
         for turn in (1, 2):
-            system, user = mtbench.request(question, turn, mtbench.SINGLE, {"answer": (first, second)})
+            system, user = fastchat.request(question, turn, mtbench.SINGLE, {"answer": (first, second)})
             kind = "single-math-v1" if question.group in ("math", "reasoning", "coding") else "single-v1"
             prompt = by_name[kind + ("-multi-turn" if turn == 2 else "")]
             values = {"answer": first, "answer_1": first, "answer_2": second, "question": question.turns[0]}

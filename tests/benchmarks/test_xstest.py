@@ -6,7 +6,8 @@ from typing import cast
 import pytest
 
 from benchmarks import xstest
-from ladder.benchmarking import Answers, Tools, benchmark
+from ladder.benchmarking import Answers, Tools
+from ladder.catalogue import benchmark
 from ladder.chat import Messages
 from ladder.judging import Judge
 from ladder.rows import Row, read_rows

@@ -7,7 +7,7 @@ from ladder.harness import Harness, evaluate
 from ladder.models import Model, load
 from ladder.rows import Row, write_rows
 from ladder.run import Refused, fit
-from ladder.scores import Scoring, summary
+from ladder.scores import Resampling, summary
 
 CHOICES = ["red", "blue", "a long green"]
 
@@ -58,8 +58,8 @@ def likelihood(model: Model, context: str, choice: str) -> float:
 
 
 def test_a_shipped_task_on_local_data(folder: Path, model: Model) -> None:
-    found, rows, reported = evaluate(model, "arc_easy", arc(folder))
-    assert [row["key"] for row in rows] == [f"arc_easy/{number}" for number in range(7)]
+    found, rows, reported, documents = evaluate(model, "arc_easy", arc(folder))
+    assert [row["key"] for row in rows] == [f"arc_easy/{number}" for number in range(documents)]
     for number, row in enumerate(rows):
         prompt = f"Question: Which is {number}?\nAnswer:"
         rated = [likelihood(model, prompt, f" {choice}") for choice in CHOICES]
@@ -71,15 +71,15 @@ def test_a_shipped_task_on_local_data(folder: Path, model: Model) -> None:
             "acc_norm,none": float(normalised.index(max(normalised)) == number % 3),
         }
     assert (found.headline, list(found.measures)) == (("acc,none",), ["acc,none", "acc_norm,none"])
-    numbers = summary(found, rows, Scoring())
+    numbers = summary(found, rows, Resampling())
     assert {name: round(100 * value, 2) for name, value in reported.items()} == {
         name: numbers[name] for name in reported
     }
 
 
 def test_options_are_lm_evals_own(folder: Path, model: Model) -> None:
-    _, rows, _ = evaluate(model, "arc_easy", arc(folder, limit=2, num_fewshot=1))
-    assert len(rows) == 2
+    _, rows, _, documents = evaluate(model, "arc_easy", arc(folder, limit=2, num_fewshot=1))
+    assert (len(rows), documents) == (2, 7)
     assert rows[0]["prompt"].count("Question:") == 2
 
 

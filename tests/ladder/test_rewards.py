@@ -63,9 +63,10 @@ def test_code_is_run():
     check = {"tests": "def check(candidate):\n    assert candidate(2) == 4", "entry_point": "double"}
     listed = {"tests": ["assert double(2) == 4", "assert double(3) == 6"]}
     good, bad = "def double(x):\n    return 2 * x", "def double(x):\n    return 5"
-    texts = [good, f"So:\n```python\n{good}\n```\nDone.", bad, good, bad, f"import sys\n{good}\nsys.exit(0)"]
-    rows = [check, check, check, listed, listed, listed]
-    assert values({"tests": {"weight": 1}}, texts, rows=rows) == [1, 1, 0, 1, 0, 0]
+    installed = f"First:\n```bash\npip install x\n```\nThen:\n```python\n{good}\n```"
+    texts = [good, f"So:\n```python\n{good}\n```\nDone.", bad, good, bad, f"import sys\n{good}\nsys.exit(0)", installed]
+    rows = [check, check, check, listed, listed, listed, listed]
+    assert values({"tests": {"weight": 1}}, texts, rows=rows) == [1, 1, 0, 1, 0, 0, 1]
 
 
 def test_a_reward_model_reads_the_conversation_and_the_stop_of_what_ended(tmp_path):

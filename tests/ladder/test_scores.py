@@ -8,8 +8,9 @@ import pytest
 from ladder import statistics
 from ladder.benchmarking import Answers, Benchmark, Question, Tools
 from ladder.comparisons import Measure
+from ladder.grading import Scoring
 from ladder.run import Refused
-from ladder.scores import Scoring, made_by, score_answers, summary
+from ladder.scores import made_by, score_answers, summary
 
 SURE = Scoring(resamples=1_000)
 
@@ -43,7 +44,9 @@ ANSWERS = [
 
 
 def made(rows=ROWS, headline=("pass", "part"), measures=MEASURES):
-    return Benchmark("made", measures, headline, lambda rows: [], lambda *_: rows, {"both": ("pass", "part")}, (), ())
+    return Benchmark(
+        "made", measures, headline, lambda rows: [], lambda *_: rows, {"both": ("pass", "part")}, (), lambda _: ()
+    )
 
 
 def scored(found):
@@ -121,7 +124,7 @@ def test_a_judges_section_is_checked_and_costs_nothing_where_there_is_none():
     with pytest.raises(ValueError, match="judge.endpoint.base_url: missing"):
         Scoring(judge={"endpoint": {"model": "m"}})
     assert Scoring(judge={}).judge == {}
-    program = "import sys; from ladder.scores import Scoring, judge_of; from pathlib import Path\n"
+    program = "import sys; from ladder.grading import Scoring, judge_of; from pathlib import Path\n"
     program += "judge_of(Scoring(), Path('models/base')); sys.exit('torch' in sys.modules)"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", program], cwd=root, check=False).returncode == 0

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 
+import bitsandbytes
 import pandas
 import pytest
 import torch
@@ -134,11 +135,21 @@ def test_a_quantized_base_under_the_adapter(tmp_path, base, rows):
     # another model, and a near one: rounding moves the loss at the first step by less than a tenth
     assert 1e-3 < abs(first_step(tmp_path)["loss"] / first_step(tmp_path, "plain")["loss"] - 1) < 0.1
     rung = read_rung(output)
-    assert (rung.kind, rung.base, rung.settings["quantization"]) == ("adapter", read_rung(base).identity, nf4)
+    assert (rung.kind, rung.base, rung.quantization) == ("adapter", read_rung(base).identity, nf4)
     weights = load_file(output / "adapter_model.safetensors")
     # TRL would have rounded them to bfloat16, where a step of 1e-5 leaves most weights as they are
     assert all(not torch.equal(weight, weight.bfloat16().float()) for weight in weights.values())
-    assert load(output, base).model(torch.tensor([[1, 2, 3]])).logits.isfinite().all()
+    # it runs on the weights that it was trained on, and so does what goes on from it
+    further = train(tmp_path, base, rows, name="further", parent=output, lora="continue", trainer=slow)
+    assert read_rung(further).quantization == nf4
+    path = "model.layers.0.mlp.down_proj"
+    packed, state = bitsandbytes.functional.quantize_4bit(
+        load(base, base).model.get_submodule(path).weight.data, quant_type="nf4"
+    )
+    for trained in (output, further):
+        weight = load(trained, base).model.get_base_model().get_submodule(path).base_layer.weight
+        assert torch.equal(weight, bitsandbytes.functional.dequantize_4bit(packed, state))
+    assert "quantization" not in json.loads((base / "rung.json").read_text())
 
 
 def test_dora_learns_magnitudes(tmp_path, base, rows):

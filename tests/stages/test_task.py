@@ -3,6 +3,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from pyarrow import Table, parquet
 
 from ladder.rows import Row, read_rows
 from ladder.run import Refused
@@ -41,9 +42,10 @@ def test_csv(tmp_path: Path):
         ("rows.jsonl", b'{"key": "\xff"}\n', "jsonl", "rows.jsonl: not UTF-8 at byte 9"),
         ("rows.jsonl.gz", gzip.compress(LINES.encode())[:-9], "jsonl", "rows.jsonl.gz: not a whole gzip file"),
         ("rows.csv", b"a,b\n1,2\n3\n", "csv", "rows.csv:3: expected 2 values"),
-        ("rows.json", b'{"key": 1}', "json", "rows.json: expected a JSON array of objects, got dict"),
+        ("rows.json", b'{"key": 1}', "json", "rows.json: expected a JSON array, got dict"),
         ("rows.json", b"[1]", "json", "rows.json:1: expected a JSON object, got int"),
         ("rows.json", b'[{"key": 1}', "json", "rows.json: not JSON"),
+        ("rows.parquet", b"PAR1", "parquet", "rows.parquet: not Parquet"),
     ],
 )
 def test_what_is_not_rows_is_refused(tmp_path: Path, name: str, content: bytes, format: str, sentence: str):
@@ -57,6 +59,36 @@ def test_json_and_text(tmp_path: Path):
     assert read_rows(tmp_path / "out" / "task.jsonl") == [{"key": 1}, {"key": 2, "prompt": "éé"}]
     made(tmp_path, "prompt.txt", b'Rate "{answer}"\r\nnow\n', format="text")
     assert read_rows(tmp_path / "out" / "task.jsonl") == [{"text": 'Rate "{answer}"\r\nnow\n'}]
+
+
+def test_parquet(tmp_path: Path):
+    rows: list[Row] = [{"task_id": 2, "test_list": ["assert f() == 'é'"]}, {"task_id": 3, "test_list": []}]
+    parquet.write_table(Table.from_pylist(rows), tmp_path / "source.parquet")
+    made(tmp_path, "rows.parquet", (tmp_path / "source.parquet").read_bytes(), format="parquet")
+    assert read_rows(tmp_path / "out" / "task.jsonl") == rows
+    parquet.write_table(Table.from_pylist([{"image": b"\x00"}]), tmp_path / "source.parquet")
+    with pytest.raises(Refused, match="rows.parquet: Object of type bytes is not JSON serializable"):
+        made(tmp_path, "rows.parquet", (tmp_path / "source.parquet").read_bytes(), format="parquet")
+
+
+def appended(tmp_path: Path, first: str) -> list[Row]:
+    """The rows of `first`, and those of an array."""
+    (tmp_path / "one.jsonl").write_text(first)
+    (tmp_path / "two.json").write_text('["a", {"text": "b"}]')
+    further = {"source": str(tmp_path / "two.json"), "format": "json"}
+    params = task.Params.model_validate({"source": str(tmp_path / "one.jsonl"), "append": [further]})
+    task.main(params, tmp_path / "out" / "task.jsonl")
+    return read_rows(tmp_path / "out" / "task.jsonl")
+
+
+def test_further_files_follow_under_their_names(tmp_path: Path):
+    assert appended(tmp_path, '{"id": 1}\n') == [
+        {"id": 1, "part": "one"},
+        {"text": "a", "part": "two"},
+        {"text": "b", "part": "two"},
+    ]
+    with pytest.raises(Refused, match="one.jsonl: row 1 has a column 'part' of its own"):
+        appended(tmp_path, '{"part": 1}\n')
 
 
 def joined(tmp_path: Path, **join: dict[str, str]) -> list[Row]:

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 import benchmarks
-from ladder.benchmarking import Question, asked, benchmark, names
+from ladder.benchmarking import Question
+from ladder.catalogue import asked, benchmark, names
 from ladder.graph import imported
 from ladder.run import Refused
 

@@ -1,0 +1,110 @@
+"""A rung's answers by vLLM, where it is installed (extra `gpu`): what ladder/decode.py is asked, asked of vLLM.
+
+We render and tokenize, so vLLM is given the same token ids; the stop token, the limit and the seed are ours too, and
+its tokens become text here. Greedy answers are those made in process but for numeric ties. Draws differ: an engine
+draws in its own way, the same for the same seed, prompt and engine.
+"""
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from ladder.chat import Messages, prompt_tokens
+from ladder.decode import until_stop
+from ladder.generation import Answer, spoken
+from ladder.models import Rung, check_stands_on, described
+from ladder.run import Refused
+from ladder.sampling import Sampling
+
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM's `max_lora_rank` may be."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A rung that vLLM holds."""
+
+    llm: Any
+    """A vllm.LLM."""
+    tokenizer: PreTrainedTokenizerBase
+    adapter: Any
+    """The LoRARequest of a rung that is an adapter, else None."""
+    positions: int
+    """Tokens that a prompt and its answer may have together."""
+
+
+def load(directory: Path, base: Path) -> Engine:
+    """Let vLLM load a rung, complete or adapter. It takes the GPU's memory for itself: load no other model beside it.
+
+    Errors: Refused where vLLM is not installed, for a reward model, and for an adapter of another base than the one
+    given or of too high a rank.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        raise Refused("engine vllm: vLLM is not installed here; `pip install '.[gpu]'` installs it, or ask in process")
+    rung, tokenizer = described(directory, "language_model")
+    settings = loading(directory, base, rung)
+
+    from vllm import LLM
+    from vllm.lora.request import LoRARequest
+
+    adapter = LoRARequest(rung.rung, 1, str(directory)) if rung.kind == "adapter" else None
+    return Engine(LLM(**settings), tokenizer, adapter, settings["max_model_len"])
+
+
+def answer(engine: Engine, conversations: list[Messages], sampling: Sampling, *, progress: str) -> list[Answer]:
+    """Let a rung answer each conversation; results stand in the order given.
+
+    Errors: Refused for a prompt that leaves no position for an answer.
+    """
+    from vllm import SamplingParams
+
+    prompts = [prompt_tokens(engine.tokenizer, messages) for messages in conversations]
+    for index, prompt in enumerate(prompts):
+        if len(prompt) >= engine.positions:
+            raise Refused(f"prompt {index}: {len(prompt)} tokens, expected fewer than the model's {engine.positions}")
+    stop = engine.tokenizer.eos_token_id
+    found = engine.llm.generate(
+        [{"prompt_token_ids": prompt} for prompt in prompts],
+        sampling_params=[SamplingParams(**choosing(sampling, stop, index)) for index in range(len(prompts))],
+        lora_request=engine.adapter,
+        use_tqdm=bool(progress),
+    )
+    return spoken(engine.tokenizer, [until_stop(list(one.outputs[0].token_ids), [stop]) for one in found])
+
+
+def loading(directory: Path, base: Path, rung: Rung) -> dict[str, Any]:
+    """Arguments of vllm.LLM. Errors: Refused as `load` says of adapters."""
+    adapter = rung.kind == "adapter"
+    if adapter:
+        check_stands_on(directory, rung, base)
+        if rung.quantization is not None:
+            raise Refused(f"{directory}: engine vllm: it stands on quantized weights; merge it, or ask in process")
+    model = base if adapter else directory
+    positions = json.loads((model / "config.json").read_text())["max_position_embeddings"]
+    settings = {"model": str(model), "dtype": "bfloat16", "seed": 0, "max_model_len": positions}
+    if adapter:
+        rank = json.loads((directory / "adapter_config.json").read_text())["r"]
+        if rank > RANKS[-1]:
+            raise Refused(f"{directory}: an adapter of rank {rank}, vLLM takes at most {RANKS[-1]}")
+        settings |= {"enable_lora": True, "max_lora_rank": next(most for most in RANKS if most >= rank)}
+    return settings
+
+
+def choosing(sampling: Sampling, stop: int, index: int) -> dict[str, Any]:
+    """Arguments of vllm.SamplingParams for the prompt at `index`.
+
+    An answer ends at our stop token alone: `ignore_eos` shuts out what generation_config.json may name beside it.
+    """
+    return {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_new_tokens,
+        "seed": sampling.seed + index,
+        "stop_token_ids": [stop],
+        "ignore_eos": True,
+        "detokenize": False,
+    }

@@ -1,0 +1,46 @@
+"""A rung on a task of lm-eval's, which asks and scores in one go; what is written has the form of stage `benchmark`.
+
+    python -m stages.lm_eval arc models/sft/chat models/base metrics/sft/chat.json \
+        data/benchmark/arc/sft/chat.jsonl data/benchmark/arc/sft/chat.json metrics/arc/sft/chat.json
+
+Every entry is asked of every rung of the table and stands there, after the benchmarks that the table names. Its data
+come from the hub, or from files here that `config` names.
+"""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from ladder.harness import Harness, evaluate
+from ladder.models import load_complete
+from ladder.rows import read_json, write_json, write_rows
+from ladder.run import run
+from ladder.scores import headline, of_rung, summary, versions
+
+
+class Params(Harness):
+    task: str = Field(min_length=1)
+    """lm-eval's own name of the task or group: `arc_easy`, `mmlu`."""
+
+
+def main(
+    params: Params, model: Path, base: Path, ledger: Path, scores_out: Path, summary_out: Path, metrics_out: Path
+) -> None:
+    """Run the task, write every document's row and the summary."""
+    found = evaluate(load_complete(model, base), params.task, params)
+    made_by = {
+        "rows": len(found.rows),
+        "of": found.documents,
+        "headline": headline(found.benchmark),
+        **versions(found.benchmark),
+        **params.model_dump(mode="json"),
+        "reported": found.reported,
+        "rung": of_rung(read_json(ledger)),
+    }
+    write_rows(scores_out, found.rows)
+    for path in (summary_out, metrics_out):
+        write_json(path, {**summary(found.benchmark, found.rows, params), "made_by": made_by})
+
+
+if __name__ == "__main__":
+    run(main, named=True)

@@ -1,0 +1,59 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from ladder.rows import read_rows, write_json, write_rows
+from ladder.run import Refused, fit
+from stages import lm_eval, report
+
+ENTRY = {"task": "arc_easy", "resamples": 1000, "options": {"limit": 6}}
+LEDGER = {"method": "base", "parent": "", "parameters": 9, "loss": 1.0}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Data of a task that lm-eval ships, here; the hub cannot be reached."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    choices = {"text": ["red", "blue", "a long green"], "label": list("ABC")}
+    rows = [{"question": f"Which is {n}?", "choices": choices, "answerKey": "ABC"[n % 3]} for n in range(9)]
+    write_rows(tmp_path / "arc.jsonl", rows)
+    return tmp_path
+
+
+def run(folder: Path, base: Path, **entry: object) -> dict[str, object]:
+    """The metric of the stage's run as its entry in params.yaml says."""
+    write_json(folder / "ledger.json", LEDGER)
+    params = fit(lm_eval.Params, {**ENTRY, **entry}, "lm_eval.arc")
+    outputs = [folder / f"scored/arc/base.{end}" for end in ("jsonl", "json")]
+    lm_eval.main(params, base, base, folder / "ledger.json", *outputs, folder / "metrics/arc/base.json")
+    assert (folder / "metrics/arc/base.json").read_text() == outputs[1].read_text()
+    return dict(json.loads(outputs[1].read_text()))
+
+
+def local(folder: Path) -> dict[str, object]:
+    files = {split: str(folder / "arc.jsonl") for split in ("train", "validation", "test")}
+    return {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": files}}
+
+
+def test_a_task_on_local_data_stands_in_the_table(folder: Path, base: Path) -> None:
+    metric = run(folder, base, config=local(folder))
+    rows = read_rows(folder / "scored/arc/base.jsonl")
+    made_by = metric["made_by"]
+    assert isinstance(made_by, dict)
+    assert (len(rows), made_by["rows"], made_by["of"], made_by["lm_eval"]) == (6, 6, 9, "0.4.13")
+    assert metric["acc,none"] == round(100 * made_by["reported"]["acc,none"], 2)
+    assert made_by["rung"] == {"method": "base", "parent": "", "parameters": 9}
+    write_rows(folder / "scored/ifeval/base.jsonl", rows)
+    told = {name: value for name, value in made_by.items() if name != "task"}
+    write_json(folder / "scored/ifeval/base.json", {**metric, "made_by": told})
+    report.main(report.Params(benchmarks=["ifeval"], rungs=["base"]), folder / "scored", folder / "report")
+    table = (folder / "report/table.md").read_text()
+    assert "| rung | method | parent | trainable | ifeval | arc | seconds |" in table
+    assert "arc: 6 of 9 questions, acc,none." in table
+
+
+def test_data_that_cannot_be_had_are_told(folder: Path, base: Path) -> None:
+    with pytest.raises(Refused, match="lm-eval task arc_easy: its data cannot be had: .*`config` can name local files"):
+        run(folder, base)
