@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from ladder.grading import Scoring
 from ladder.judging import Judging
 from ladder.run import Refused, Section, fit, read_params, read_yaml
-from ladder.scores import Scoring
 
 ROOT = Path(__file__).parents[2]
 PROMPTS = "prompts:\n  count: {sft: 2, preferences: 2, heldout: 2}\n  seed: 0\n  constraints_max: 1\n"
