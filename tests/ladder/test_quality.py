@@ -61,13 +61,13 @@ def test_a_judge_of_an_endpoint_grades_by_the_template(tmp_path, monkeypatch):
 
     with serving(grade) as server:
         judge = {"endpoint": {"base_url": server.base_url, "model": "big", "concurrency": 2, "retries": 0}}
-        told = judged(ROWS, least=7, template=template, judge=judge, model=tmp_path, base=tmp_path)
+        told = judged(ROWS, least=7, template="rate", prompts=tmp_path, judge=judge, model=tmp_path, base=tmp_path)
         assert told == [None, "grade 3.0", "no grade"]
         request = server.asked[0]["messages"][0]["content"]
     assert request.startswith("Q: Say ")
     assert "<<<answer " in request
     with pytest.raises(Refused, match=r"judged\.judge\.nonsense"):
-        judged(ROWS, least=7, template=template, judge={"nonsense": 1}, model=tmp_path, base=tmp_path)
+        judged(ROWS, least=7, template="rate", prompts=tmp_path, judge={"nonsense": 1}, model=tmp_path, base=tmp_path)
     template.write_text("{question}")
     with pytest.raises(Refused, match="no {answer} in it"):
-        judged(ROWS, least=7, template=template, judge={}, model=tmp_path, base=tmp_path)
+        judged(ROWS, least=7, template="rate", prompts=tmp_path, judge={}, model=tmp_path, base=tmp_path)
