@@ -28,7 +28,7 @@ ABOVE_DPO = {
 }  # fmt: skip
 METHODS = {
     "sft", "dpo", "simpo", "orpo", "kto", "reward", "grpo", "rloo", "ppo", "distill", "features", "gkd", "merge",
-    "speculate", "heldout", "accuracy", "divergence", "guide",
+    "speculate", "heldout", "accuracy", "divergence", "guide", "judge_sheet", "gate", "card",
 }  # fmt: skip
 
 
@@ -82,7 +82,7 @@ class Ladder:
 @pytest.fixture(scope="module")
 def ladder(tmp_path_factory):
     root = tmp_path_factory.mktemp("ladder")
-    for name in ("stages", "ladder", "benchmarks", "data/seeds", "data/templates"):
+    for name in ("stages", "ladder", "benchmarks", "data/prompts", "data/raw", "data/seeds", "data/templates"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, root / name)
@@ -104,6 +104,7 @@ def ladder(tmp_path_factory):
         params["base"].update(source="source/model", sha256=None, dtype="float32")
         params["task"] = {"ifeval": {"source": "source/quiz.jsonl"}}
         params["report"]["benchmarks"] = ["ifeval"]
+        params["gate"]["tax"].update(against="base", allowed={"ifeval": 100})
         params["punkt"].update(source="source/punkt_tab.zip", sha256=None)
         for name in ("rank4", "rank64", "dora", "qlora", "full"):
             del params["sft"][name]
