@@ -238,7 +238,7 @@ def test_pushed_and_pulled_outputs_need_no_stage(climbed, tmp_path):
         subprocess.run(["chmod", "-R", "u+w", climbed.root / name], check=True)
         shutil.rmtree(climbed.root / name)
     for path in (climbed.root / "data").iterdir():
-        if path.name not in ("seeds", "templates"):
+        if path.name not in ("prompts", "raw", "seeds", "templates"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     climbed.call("dvc", "pull", "-q", "--with-deps", "report")  # the other methods are not climbed yet
     assert climbed.repro("report") == [] and climbed.outputs() == before
