@@ -1,10 +1,9 @@
 """Rows of a file read anew at each iteration, so that several passes hold none of them."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from ladder.rows import Row
+from ladder.rows import Row, parse_row
 from ladder.run import Refused
 from ladder.shards import whole
 
@@ -24,12 +23,7 @@ class RowFile(Iterable[Row]):
         empty = True
         for number, line in whole(self.path).lines():
             empty = False
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise Refused(f"{self.path}:{number}: not JSON: {error}") from None
-            if not isinstance(row, dict):
-                raise Refused(f"{self.path}:{number}: expected a JSON object, got {type(row).__name__}")
-            yield self.check(row, f"{self.path}:{number}")
+            where = f"{self.path}:{number}"
+            yield self.check(parse_row(line, where), where)
         if empty:
             raise Refused(f"{self.path}: no rows")

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import orjson
 
 from ladder.chat import check_messages
-from ladder.rows import Row
-from ladder.rows import _row as strictly  # public it would be a change of rows.py, on which every rung stands
+from ladder.rows import Row, parse_row
 from ladder.run import Refused
 from ladder.wording import COLUMNS, normalise
 
@@ -23,7 +22,7 @@ def parsed(line: bytes, where: str) -> tuple[Row, bytes]:
         row = orjson.loads(line)
         if isinstance(row, dict) and encoded(row, where) == line:
             return row, line
-    row = strictly(line, where)
+    row = parse_row(line, where)
     return row, encoded(row, where)
 
 

@@ -20,15 +20,16 @@ def read_rows(path: Path) -> list[Row]:
         raise Refused(f"{path}: no such file") from None
     for number, line in enumerate(lines, start=1):
         if line.strip():
-            rows.append(_row(line, f"{path}:{number}"))
+            rows.append(parse_row(line, f"{path}:{number}"))
     if not rows:
         raise Refused(f"{path}: no rows")
     return rows
 
 
-def _row(line: bytes, where: str) -> Row:
+def parse_row(line: bytes, where: str) -> Row:
+    """One line of JSON Lines. Errors: Refused, beginning with `where`."""
     try:
-        row = json.loads(line.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        row = parse_json(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise Refused(f"{where}: not UTF-8 at byte {error.start} of the line") from None
     except ValueError as error:
@@ -36,6 +37,11 @@ def _row(line: bytes, where: str) -> Row:
     if not isinstance(row, dict):
         raise Refused(f"{where}: expected a JSON object, got {type(row).__name__}")
     return row
+
+
+def parse_json(text: str) -> Any:
+    """A JSON value, read strictly: Python alone would take NaN, and the last of two equal keys. Errors: ValueError."""
+    return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> Row:

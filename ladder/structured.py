@@ -1,12 +1,11 @@
 """Replies that are one JSON object of a schema: what a server is asked for, and the check of what it wrote."""
 
-import json
 import re
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
-from ladder.rows import Row
+from ladder.rows import Row, parse_json
 from ladder.run import Section
 
 S = TypeVar("S", bound=Section)
@@ -25,7 +24,7 @@ def read_object(text: str, schema: type[S]) -> S:
     """
     block = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n\s*```\s*", text, re.DOTALL)
     try:
-        value = json.loads(block[1] if block else text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = parse_json(block[1] if block else text)
     except RecursionError:  # a model that loops on brackets
         raise ValueError("brackets within brackets without an end") from None
     try:
@@ -33,14 +32,3 @@ def read_object(text: str, schema: type[S]) -> S:
     except ValidationError as error:
         faults = (f"{'.'.join(map(str, item['loc'])) or 'the reply'}: {item['msg']}" for item in error.errors())
         raise ValueError("; ".join(faults)) from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> Row:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        raise ValueError("a key stands twice")
-    return row
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON value")

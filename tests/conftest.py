@@ -1,5 +1,6 @@
 """Pico models and rows, made here: no test needs a hub."""
 
+import json
 import os
 import tempfile
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ladder.models import save_rung
 from ladder.rows import Row
@@ -43,6 +44,22 @@ def pico_tokenizer() -> PreTrainedTokenizerFast:
     )
     tokenizer.chat_template = CHATML
     return tokenizer
+
+
+def pico_encoder(directory: Path, words: list[str], *, layers: int) -> Path:
+    """A random sentence encoder of these words, laid out as sentence-transformers does; it reads 16 tokens."""
+    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *words])}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(directory)
+    torch.manual_seed(0)
+    size = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+    config = BertConfig(vocab_size=len(vocabulary), num_hidden_layers=layers, **size)
+    BertModel(config, add_pooling_layer=False).save_pretrained(directory)
+    (directory / "1_Pooling").mkdir()
+    (directory / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
+    (directory / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 16}))
+    return directory
 
 
 def pico_model(tokenizer: PreTrainedTokenizerFast, *, seed: int = 0, layers: int = 2) -> LlamaForCausalLM:

@@ -1,12 +1,7 @@
-import json
-
 import numpy as np
 import pytest
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from conftest import assistant, user
+from conftest import assistant, pico_encoder, user
 from ladder.decontamination import Benchmarks
 from ladder.paraphrases import paraphrased
 from ladder.semantic import embed
@@ -17,19 +12,7 @@ QUESTIONS = ["red green blue", "one two three four", "six seven one"]
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    """A random encoder of one layer, laid out as sentence-transformers does."""
-    directory = tmp_path_factory.mktemp("encoder")
-    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(directory)
-    torch.manual_seed(0)
-    config = BertConfig(vocab_size=12, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
-    BertModel(config, add_pooling_layer=False).save_pretrained(directory)
-    (directory / "1_Pooling").mkdir()
-    (directory / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
-    (directory / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 16}))
-    return directory
+    return pico_encoder(tmp_path_factory.mktemp("encoder"), WORDS, layers=1)
 
 
 def test_a_question_near_to_a_benchmarks_goes_as_brute_force_has_it(encoder):

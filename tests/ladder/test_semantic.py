@@ -1,14 +1,12 @@
-import json
 import random
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics.pairwise import cosine_similarity
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import BertModel
 
-from conftest import assistant, user
+from conftest import assistant, pico_encoder, user
 from ladder.run import Refused
 from ladder.semantic import centers_of, embed, k_center, semantic_duplicates
 
@@ -17,19 +15,7 @@ WORDS = [f"w{number}" for number in range(50)]
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    """A random encoder of two layers, laid out as sentence-transformers does; it reads 16 tokens."""
-    directory = tmp_path_factory.mktemp("encoder")
-    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(directory)
-    torch.manual_seed(0)
-    config = BertConfig(vocab_size=52, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
-    BertModel(config, add_pooling_layer=False).save_pretrained(directory)
-    (directory / "1_Pooling").mkdir()
-    (directory / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
-    (directory / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 16}))
-    return directory
+    return pico_encoder(tmp_path_factory.mktemp("encoder"), WORDS, layers=2)
 
 
 def sentences(number, seed=0):
