@@ -186,7 +186,7 @@ def test_bf16_is_the_default_as_it_is_trls(given, bf16):
     ],
 )
 def test_a_full_gpu_is_told_with_what_to_change(tmp_path, base, arguments, said):
-    with pytest.raises(Refused, match=f"step 3: out of GPU memory.*{said}"):
+    with pytest.raises(Refused, match=f"step 3: out of memory.*{said}"):
         fit(tmp_path, base, callbacks=[Full()], **arguments)
     assert not (tmp_path / "plain").exists() and not list((tmp_path / "work").iterdir())
 
