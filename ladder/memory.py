@@ -39,7 +39,9 @@ def within_memory(
     while True:
         try:
             return generate(count)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, torch.AcceleratorError) as error:  # from torch's allocator, or CUDA's own
+            if "out of memory" not in str(error):
+                raise
             if rows or count == 1:
                 raise Refused(
                     f"{ran_out(device)} in a batch of {count}: lower {'batch, ' if rows else ''}"

@@ -94,14 +94,16 @@ class Memory:
     """A pico model's memory: it runs out in a call of more than `rows` rows, and in the calls whose number is named."""
 
     def __init__(self, model: Any, rows: int, calls: tuple[int, ...] = ()) -> None:
-        self.rows, self.calls, self.call = rows, calls, 0
+        self.rows, self.calls, self.call, self.said = rows, calls, 0, "CUDA error: out of memory"
         model.base_model.register_forward_pre_hook(self.take, with_kwargs=True)
 
     def take(self, module: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         ids = named["input_ids"] if "input_ids" in named else inputs[0]
         self.call += 1
-        if len(ids) > self.rows or self.call in self.calls:
+        if len(ids) > self.rows:
             raise torch.OutOfMemoryError("CUDA out of memory")
+        if self.call in self.calls:
+            raise torch.AcceleratorError(self.said)
 
 
 SAMPLINGS = [Sampling(max_new_tokens=70), Sampling(0.9, 0.9, max_new_tokens=70, seed=3)]
@@ -120,6 +122,9 @@ def test_full_memory_halves_the_slots_and_changes_no_answer(
     memory.rows, memory.call, memory.calls = 16, 0, (20, 60)  # the first is in the middle of answers
     assert decode(model, prompts(16), sampling, stop=STOP) == expected
     assert capsys.readouterr().out.splitlines() == told[:2]
+    memory.call, memory.said = 0, "CUDA error: an illegal memory access was encountered"
+    with pytest.raises(torch.AcceleratorError):
+        decode(model, prompts(16), sampling, stop=STOP)
     assert model.config._attn_implementation == "sdpa"
 
 
