@@ -30,13 +30,13 @@ SECTION = {
 OUTPUTS = ["models/sft/chat", "data/chat.masks.txt", "metrics/chat.json", "plots/chat.tsv"]
 
 SRUN = """
-# In the place of srun -K: starts the agent of each node, and one that fails ends the other.
+# In the place of srun -K: starts the agent of each node, and one that fails ends the other. Ranks go by address.
 trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT
 trap exit TERM
 for node in 0 1; do
     cd ../$node
     [ -e dying.py ] && shift 2 && set -- dying.py "$@"
-    {python} -m torch.distributed.run --nnodes 2 --nproc-per-node 1 \\
+    {python} -m torch.distributed.run --nnodes 2 --nproc-per-node 1 --local-addr 127.0.0.$((node + 1)) \\
         --rdzv-id ladder --rdzv-backend c10d --rdzv-endpoint localhost:{port} "$@" &
 done
 wait -n && wait -n
