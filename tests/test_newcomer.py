@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from conftest import ROOT
 from ladder.__main__ import recipe
 from ladder.rows import read_rows, write_json, write_rows
 from ladder.run import fit, read_params
-from stages import benchmark, questions, report, respond, task
+from stages import benchmark, code, questions, report, respond, task
 
 README = ROOT / "README.md"
 ROWS = [
@@ -65,3 +66,5 @@ def test_a_benchmark_is_added_by_one_file_and_a_line_a_stage(repository, base, t
         report.Params(benchmarks=["capitals"], rungs=["base"]), tmp_path / "data/benchmark", tmp_path / "report"
     )
     assert "| base | base |  |  | 33.3 [" in (tmp_path / "report/table.md").read_text()
+    code.main(code.Params(), *map(Path, ("ladder", "stages", "benchmarks", "code")))
+    assert "  benchmarks/capitals.py\n" in (tmp_path / "code/benchmarks/capitals.txt").read_text()
