@@ -43,15 +43,17 @@ def _section_faults() -> Iterable[str]:
 
 
 def entry_faults() -> Iterable[str]:
-    """Names in a list that a stage runs over, such as report.benchmarks, for which its section has no entry."""
+    """Names in a list that a stage runs over or reads, such as report.benchmarks, of which its section has no entry."""
     params = read_params()
     for stage, stanza in read_yaml(Path("dvc.yaml"))["stages"].items():
-        for name, over in stanza.get("matrix", {}).items():
-            *path, last = over.strip("${}").split(".")
-            if path and f"{stage}.${{item.{name}}}" in stanza["params"]:
-                for entry in params.get(path[0], {}).get(last) or []:
-                    if entry not in (params.get(stage) or {}):
-                        yield f"{PARAMS}: {path[0]}.{last} names {entry!r}, of which {stage} has no entry"
+        tracked = stanza.get("do", stanza)["params"]
+        over = {name: key.strip("${}") for name, key in stanza.get("matrix", {}).items()}
+        lists = [key for name, key in over.items() if f"{stage}.${{item.{name}}}" in tracked]
+        lists += [key for key in tracked[1:] if "." in key]
+        for section, _, last in (key.partition(".") for key in lists):
+            for entry in params.get(section, {}).get(last) or []:
+                if entry not in (params.get(stage) or {}):
+                    yield f"{PARAMS}: {section}.{last} names {entry!r}, of which {stage} has no entry"
 
 
 def code_faults() -> Iterable[str]:
