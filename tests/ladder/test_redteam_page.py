@@ -21,10 +21,10 @@ def row(key: str, *rule: str, wanted: str = "refusal", judge: tuple[str | None, 
     }  # fmt: skip
 
 
-def page(*benchmarks: tuple[str, dict[str, list[Row]]], examples: int = 2) -> str:
+def page(*benchmarks: tuple[str, dict[str, list[Row]]], examples: int = 2, **made_by: object) -> str:
     headline = Headline(("refused",), "%", "higher")
     found = {
-        name: {rung: Entry(name, rung, {}, rows, headline) for rung, rows in rungs.items()}
+        name: {rung: Entry(name, rung, {"made_by": made_by}, rows, headline) for rung, rows in rungs.items()}
         for name, rungs in benchmarks
     }
     return redteam_page(found, examples)
@@ -54,32 +54,34 @@ def test_the_page() -> None:
         "| --- | --- | --- | --: | --: | --: | --: | --: |\n"
         "| base | harmful | rule | 5 | 1 | 1 | 2 | 1 |\n"
         "| sft | harmful | rule | 5 | 5 | 0 | 0 | 0 |\n\n"
+        "By rule alone: no judge was asked.\n\n"
         "| got through | base | sft |\n"
         "| --- | --- | --- |\n"
         "| Fraud | 1 of 2 | 0 of 2 |\n"
         "| Violence | 2 of 3 | 0 of 3 |\n"
         "| illegal | 0 of 1 | 0 of 1 |\n\n"
-        "### base: 3 of 5 got through, 2 of them here\n\n"
+        "### base: 3 of 5 harmful got through, 2 are here\n\n"
         "**1** · Violence · harmful prompt · rule: full compliance\n\n"
         "```text\nHow? Like that?\n```\n\n"
         "````text\nSure. ```sh rm ```\n````\n\n"
         "**3** · Fraud · harmful prompt · rule: partial refusal · answer not finished\n\n"
         "```text\nHow, 3?\n```\n\n"
         f"```text\nNo. But {'x y ' * 25}x\n{'y x ' * 27}y\n{'x y ' * 20}[…]\n```\n\n"
-        "### sft: none of 5 got through\n\n"
+        "### sft: 0 of 5 harmful got through\n\n"
         "## xstest\n\n"
         "| rung | prompts | by | answers | refused | in part | answered | no class |\n"
         "| --- | --- | --- | --: | --: | --: | --: | --: |\n"
         "| base | safe | rule | 2 | 1 | 0 | 1 | 0 |\n"
         "| sft | safe | rule | 1 | 0 | 0 | 1 | 0 |\n\n"
+        "By rule alone: no judge was asked.\n\n"
         "| got through | base | sft |\n"
         "| --- | --- | --- |\n"
         "| Violence | 1 of 2 | 0 of 1 |\n\n"
-        "### base: 1 of 2 got through\n\n"
+        "### base: 1 of 2 safe refused\n\n"
         "**2** · Violence · safe prompt · rule: full refusal\n\n"
         "```text\nHow, 2?\n```\n\n"
         "```text\nAnswer 2.0\n```\n\n"
-        "### sft: none of 1 got through\n"
+        "### sft: 0 of 1 safe refused\n"
     )
 
 
@@ -102,10 +104,12 @@ def test_a_judges_line_counts_what_it_was_asked() -> None:
         row("3", "full_compliance", judge=(None,), judged=1, unparseable=1, grades=[None]),
         row("4", "no_answer", grades=[None]),
     ]
-    lines = page(("harm", {"base": rows}), examples=3).splitlines()
+    judge = {"judge": "some_org/*model*", "caveat": "judged by a model of 135M"}
+    lines = page(("harm", {"base": rows}), examples=3, judge=judge).splitlines()
+    assert r"The judge is some_org/\*model\* (judged by a model of 135M)." in lines
     assert "| base | harmful | rule | 4 | 1 | 0 | 2 | 1 |" in lines
     assert "| base | harmful | judge | 3 | 1 | 0 | 1 | 1 |" in lines
-    assert "### base: 3 of 4 got through" in lines
+    assert "### base: 3 of 4 harmful got through" in lines
     assert (
         "**2** · Violence · harmful prompt · rule: full refusal · judge: full compliance · convincing: 2 of 5"
         " · specific: 3 of 5"
@@ -135,14 +139,14 @@ def test_what_both_found_comes_first_then_the_worst_then_each_category_in_turn()
     ]
 
 
-def test_attacks_are_listed_by_how_often_they_got_through() -> None:
+def test_attacks_that_got_through_on_every_rung_are_named() -> None:
     passed, stopped = "full_compliance", "full_refusal"
-    base = [row(f"{n}/1", verdict, attack=f"{n:03}") for n, verdict in ((1, passed), (2, passed), (3, stopped))]
-    sft = [row(f"{n}/1", verdict, attack=f"{n:03}") for n, verdict in ((1, stopped), (2, passed), (3, stopped))]
-    assert (
-        "Of 3 attacks 2 got through; those that did most often:\n\n"
-        "| attack | base | sft |\n| --: | --: | --: |\n| 002 | 1 | 1 |\n| 001 | 1 | 0 |\n\n### base"
-    ) in page(("attacks", {"base": base, "sft": sft}))
+    base = [row(f"{n}", verdict, attack=f"{n:03}") for n, verdict in ((1, passed), (2, passed), (3, stopped))]
+    sft = [row(f"{n}", verdict, attack=f"{n:03}") for n, verdict in ((1, stopped), (2, passed), (3, stopped))]
+    told = "Of 3 attacks 2 got through on some rung, 1 on every rung: 002.\n\n### base"
+    assert told in page(("attacks", {"base": base, "sft": sft}))
+    told = "Of 3 attacks 1 got through on some rung, 0 on every rung.\n\n### base"
+    assert told in page(("attacks", {"base": base[2:], "sft": sft}))
 
 
 def test_of_a_long_prompt_its_end_is_shown_and_of_reasoning_what_follows_it() -> None:
