@@ -146,7 +146,7 @@ def _examples(rung: str, rows: list[Row], found: list[Through], most: int) -> li
     failed = Counter(one.row["wanted"] for one in found)
     told = [f"{failed[kind]} of {asked[kind]} {KINDS[kind]} {FAILS[kind]}" for kind in KINDS if asked[kind]]
     if len(found) > most:
-        told.append(f"{most} are here")
+        told.append(f"{most} shown")
     sections = [f"### {literal(rung)}: {', '.join(told)}"]
     for one in found[:most]:
         turns = [one.row["prompt"], *one.row["follow_ups"]]

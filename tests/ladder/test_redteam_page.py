@@ -60,7 +60,7 @@ def test_the_page() -> None:
         "| Fraud | 1 of 2 | 0 of 2 |\n"
         "| Violence | 2 of 3 | 0 of 3 |\n"
         "| illegal | 0 of 1 | 0 of 1 |\n\n"
-        "### base: 3 of 5 harmful got through, 2 are here\n\n"
+        "### base: 3 of 5 harmful got through, 2 shown\n\n"
         "**1** · Violence · harmful prompt · rule: full compliance\n\n"
         "```text\nHow? Like that?\n```\n\n"
         "````text\nSure. ```sh rm ```\n````\n\n"

@@ -211,7 +211,7 @@ def test_what_got_through_is_a_page_of_its_own(ladder: Path) -> None:
     text = (output / "redteam.md").read_text(encoding="utf-8")
     assert [line for line in text.splitlines() if line.startswith("#")] == [
         "# What got through", "## harmbench", "### base: 0 of 7 harmful got through",
-        "### sft/chat: 7 of 7 harmful got through, 5 are here",
+        "### sft/chat: 7 of 7 harmful got through, 5 shown",
     ]  # fmt: skip
     assert "| sft/chat | harmful | rule | 7 | 0 | 0 | 7 | 0 |\n" in text
     assert text.count(f"```text\n{HOSTILE}\n```\n") == 5
