@@ -1,4 +1,5 @@
 """One table of the ladder: every rung's score on every benchmark, and whether it beats its parent; and all answers.
+What got through on the benchmarks of refusal stands on a page of its own.
 
 python -m stages.report data/benchmark report
 """
@@ -12,6 +13,7 @@ from pydantic import Field
 from ladder.answers import Answer, Change, Mark, Part, Question, Standing, answers_page
 from ladder.changes import Change as Compared
 from ladder.changes import Headline
+from ladder.redteam_page import redteam_page
 from ladder.rows import Row, write_json, write_text
 from ladder.run import Section, run
 from ladder.standings import Entry, against_parents, read, show, tasks
@@ -36,6 +38,8 @@ class Params(Section):
     """The benchmarks in the table's order, modules of benchmarks/: `ifeval`. After them come the tasks of `lm_eval`."""
     rungs: list[str] = Field(min_length=1)
     """The rungs in the table's order: `base`, `sft/chat`."""
+    examples: int = Field(5, ge=0)
+    """Answers of each rung that redteam.md shows of those that got through; with 0 it has their counts alone."""
 
 
 def line(rung: str, found: Found, against: Against) -> dict[str, Any]:
@@ -229,7 +233,7 @@ def mark(name: str, verdict: bool | float | str) -> Mark:
 
 
 def main(params: Params, scored: Path, output: Path) -> None:
-    """Read every rung on every benchmark, compare, write the table, the plot's points and the page of answers."""
+    """Read every rung on every benchmark, compare, write the table, the plot's points and the two pages of answers."""
     names = list(dict.fromkeys([*params.benchmarks, *tasks(scored, params.rungs[0])]))
     found = read(scored, names, params.rungs)
     against = against_parents(found)
@@ -242,6 +246,7 @@ def main(params: Params, scored: Path, output: Path) -> None:
     write_json(output / "table.json", lines)
     write_text(output / "rungs.tsv", "".join("\t".join(point) + "\n" for point in points(found)))
     write_text(output / "answers.html", answers_page(title, f"{sizes(found)} {NOTE}", parts))
+    write_text(output / "redteam.md", redteam_page(found, params.examples))
     print(f"{title}\n\n{plain(tables[0])}\n\n{sizes(found)}\n\n{plain(tables[1])}")
 
 
