@@ -103,7 +103,7 @@ def _graph_faults() -> Iterable[str]:
     for stage in stages:
         for dependency in stage.deps:
             path = _module(Path(dependency.def_path or ""))
-            made_here = any(out == path or path in out.parents for out in made)
+            made_here = any(path == out or path in out.parents or out in path.parents for out in made)
             # What git ignores is a stage's: such a file may be left of a rung that was taken out.
             if not made_here and (not path.exists() or ignored(str(path.resolve()))):
                 what = f"rungs are {', '.join(rungs)}" if path.parts[:1] == ("models",) else "see dvc.yaml"
