@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import PeftModel
 from peft.optimizers import create_loraplus_optimizer
 from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.dora import DoraLinearLayer
@@ -16,8 +15,6 @@ from torch.nn import functional
 from transformers import Trainer
 
 from ladder.run import Refused
-
-SURROUNDINGS = {"task_type", "base_model_name_or_path", "inference_mode", "peft_version", "auto_mapping", "revision"}
 
 
 class FactoredDora(DoraLinearLayer):
@@ -93,15 +90,6 @@ def factor_dora(model: nn.Module, *, new: bool) -> None:
             if new:
                 a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
                 factored.weight.data = factored.norms(base, a, b, layer.scaling[name])
-
-
-def beyond(directory: Path, known: set[str]) -> str | None:
-    """The first setting of the LoRA adapter in `directory` that is not peft's default and not `known`, with its value;
-    None where there is none.
-    """
-    config, plain = vars(LoraConfig.from_pretrained(str(directory))), vars(LoraConfig())
-    other = sorted(key for key in config.keys() - known - SURROUNDINGS if config[key] != plain.get(key))
-    return f"{other[0]}: {config[other[0]]!r}" if other else None
 
 
 def row_squares(layer: nn.Linear, rows: int = 1024) -> Tensor:

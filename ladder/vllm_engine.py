@@ -13,10 +13,10 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from ladder.adapters import beyond
 from ladder.chat import Messages, prompt_tokens
 from ladder.decode import Completion, until_stop
 from ladder.generation import Answer, spoken
+from ladder.lora_settings import beyond
 from ladder.models import Rung, check_stands_on, described
 from ladder.run import Refused
 from ladder.sampling import Sampling

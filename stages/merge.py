@@ -21,7 +21,7 @@ from pydantic import AfterValidator
 from safetensors import safe_open
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoTokenizer, GenerationConfig, set_seed
 
-from ladder.adapters import beyond
+from ladder.lora_settings import beyond
 from ladder.merging import merge_config
 from ladder.models import SHARD, device, ledger, load_complete, read_rung, rung_name, save_rung
 from ladder.preflight import Plan, merge_tasks, plan

@@ -139,7 +139,9 @@ def test_the_policy_reaches_the_engine(base, tmp_path, monkeypatch, replaceable,
 
     def drawn(*generation):
         trainer.generation = generation
-        return trainer._generate_single_turn(prompts * 2, None, {}, *([4] if stage is grpo else []))[0]
+        if stage is rloo:
+            return trainer._generate_single_turn(prompts * 2, None, {})
+        return trainer._generate_single_turn(prompts * 2, None, {}, 4)[0]
 
     before, theirs = both()
     assert theirs == before
