@@ -110,7 +110,7 @@ def replaceable(monkeypatch):
     [(grpo, GRPOConfig, None), (grpo, GRPOConfig, LORA), (grpo, GRPOConfig, DORA), (rloo, RLOOConfig, LORA)],
 )
 def test_the_policy_reaches_the_engine(base, tmp_path, monkeypatch, replaceable, stage, owner, lora):
-    """After every step vLLM's greedy answers are the new policy's, and the base of its adapter is what it was."""
+    """Before and after two steps vLLM's greedy answers are the policy's; the base of its adapter is what it was."""
     monkeypatch.setattr(generation, "LLM", functools.partial(generation.LLM, dtype="float32", enforce_eager=True))
     climbed = climb(base, base, lora, seed=0)
     model, tokenizer = climbed.start.model.float(), climbed.start.tokenizer
