@@ -238,3 +238,17 @@ def test_refuses_a_comparison_of_nothing(ladder: Path) -> None:
                headline=GRADE)  # fmt: skip
     with pytest.raises(Refused, match="mtbench sft/chat: grade: none of the 2 common prompts has it in both"):
         report(ladder, "base", "sft/chat", benchmarks=("mtbench",))
+
+
+def test_a_benchmark_that_could_not_be_scored_here_is_named_and_not_zero(ladder: Path) -> None:
+    for rung in ("base", "sft/chat"):
+        write_rung(ladder, rung, NONE, {"method": "base", "parent": "", "parameters": 1}, name="humaneval")
+    write_rows(ladder / "scored/humaneval/base.jsonl", [])
+    write_json(ladder / "scored/humaneval/base.json", {"absent": "no sandbox", "made_by": {"rung": {}}})
+    output = report(ladder, "base", "sft/chat", benchmarks=("ifeval", "humaneval"))
+    text = (output / "table.md").read_text()
+    assert "| rung | method | parent | trainable | ifeval | seconds |" in text
+    assert "ifeval: 40 of 541 questions, solved. humaneval: not scored: no sandbox.\n" in text
+    assert "humaneval: not scored: no sandbox." in (output / "answers.html").read_text()
+    with pytest.raises(Refused, match="nothing to show: humaneval: not scored: no sandbox"):
+        report(ladder, "base", benchmarks=("humaneval",))
