@@ -129,3 +129,8 @@ def test_the_recipes_fit_params(tmp_path, monkeypatch):
 
 def test_the_readme_shows_the_graph_as_it_is():
     assert picture() in Path("README.md").read_text()
+
+
+def test_the_library_s_map_names_every_module_once():
+    named = re.findall(r"\]\((\w+\.py)\)", Path("ladder/README.md").read_text())
+    assert sorted(named) == sorted(path.name for path in Path("ladder").glob("*.py") if path.name != "__init__.py")
