@@ -38,7 +38,7 @@ from ladder.rows import Row
 from ladder.run import Refused
 from ladder.turns import said
 from ladder.wording import WORD as WORD
-from ladder.wording import reply, runs, words
+from ladder.wording import reply, runs, vocabulary, words
 
 __all__ = [
     "alphabetic",
@@ -92,7 +92,10 @@ def length(row: Row, *, least: int, most: int) -> str | None:
 def repetition(row: Row, *, ngram: int, most: float) -> str | None:
     """At most a share `most` of the answer's words stands in runs of `ngram` words that it has already said
     (Rae et al. 2021, "Gopher", table A1: duplicate n-grams)."""
-    said = words(reply(row))
+    text = reply(row)
+    said = words(text)
+    if (len(said) - len(vocabulary(text))) * ngram <= most * len(said):  # a word's first time begins a new run
+        return None
     again = max(0, len(said) - ngram + 1) - len(set(runs(said, ngram)))
     if again * ngram <= most * len(said):  # were no two of those runs to overlap
         return None

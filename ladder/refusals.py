@@ -23,7 +23,7 @@ is a judge's question.
 import re
 from typing import Literal
 
-from ladder.wording import WORD, words
+from ladder.wording import WORD, vocabulary, words
 
 Verdict = Literal["full_compliance", "partial_refusal", "full_refusal", "no_answer"]
 
@@ -186,7 +186,7 @@ def verdict(answer: str) -> Verdict:
 def may_decline(answer: str) -> bool:
     """Whether an answer has one of the words without which none is called a refusal, in full or in part."""
     plain = answer.replace("_", " ").replace("\u02bc", "'")  # which else belong to a word
-    return not _DECLINING.isdisjoint(words(plain))
+    return not _DECLINING.isdisjoint(vocabulary(plain))
 
 
 def repetition(text: str) -> float:

@@ -15,10 +15,10 @@ def said(row: Row, part: Part) -> str:
     Takes the types `messages`, `prompt, completion` and `prompt, chosen, rejected`. Errors: Refused for another.
     """
     if part == "all":
-        return "\n".join(message["content"] for name in _columns(row, every=True) for message in row[name])
+        return "\n".join([message["content"] for name in _columns(row, every=True) for message in row[name]])
     role = "user" if part == "prompt" else "assistant"
     columns = _columns(row, every=False)
-    return "\n".join(message["content"] for name in columns for message in row[name] if message["role"] == role)
+    return "\n".join([message["content"] for name in columns for message in row[name] if message["role"] == role])
 
 
 def with_chosen(row: Row) -> Row:

@@ -35,6 +35,12 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(WORD.findall(text.lower()))
 
 
+@lru_cache(maxsize=16)
+def vocabulary(text: str) -> frozenset[str]:
+    """The different words of a text."""
+    return frozenset(words(text))
+
+
 _ASCII_WORDS = {code: chr(code).lower() if WORD.match(chr(code)) else " " for code in range(128)}
 
 
