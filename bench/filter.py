@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from ladder.cluster import shards, spread
-from ladder.filtering import Rows, run_passes
+from ladder.filtering import run_passes
 from ladder.ledger import total
 from ladder.rows import Row
-from ladder.shards import whole
+from ladder.shards import Rows, whole
 from ladder.steps import Given, Step, parse
 from ladder.wording import words
 

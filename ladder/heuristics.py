@@ -31,7 +31,7 @@ STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
 _BULLETS = ("-", "*", "\u2022", "\u2023", "\u25cf", "\u25e6", "\u25aa", "\u2013")
 _BARE = ".,;:!?\"'()[]*_"
 _PARAGRAPH = re.compile(r"\n\s*\n")
-_TELLING = frozenset(
+TELLING = frozenset(
     WORD.findall(
         "language ai artificial am m name openai anthropic deepmind laion knowledge training update cut cutoff lorem"
         " regenerate generating reserved javascript cookies"
@@ -206,7 +206,7 @@ def refusal(row: Row, *, reject: list[Verdict]) -> str | None:
 def boilerplate(row: Row) -> str | None:
     """The answer does not speak of being a model, of its maker or its cut-off, and has no page furniture."""
     text = said(row, "completion")
-    if _TELLING.isdisjoint(vocabulary(text)):
+    if TELLING.isdisjoint(vocabulary(text)):
         return None
     found = _BOILERPLATE.search(text.lower().replace("\u2019", "'"))
     return found.group().strip() if found else None

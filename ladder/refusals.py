@@ -150,7 +150,7 @@ _OBJECTING = frozenset(
     )
 )
 """The same of one that objects."""
-_DECLINING = _REFUSING | _OBJECTING
+DECLINING = _REFUSING | _OBJECTING
 _GIVES = re.compile(
     r"\b(?:here (?:is|are)|follow these|(?:these|the following) (?:steps|tips|ways|methods|instructions)"
     r"|you will need|to do (?:this|so|it), (?:you|first))\b"
@@ -186,7 +186,7 @@ def verdict(answer: str) -> Verdict:
 def may_decline(answer: str) -> bool:
     """Whether an answer has one of the words without which none is called a refusal, in full or in part."""
     plain = answer.replace("_", " ").replace("\u02bc", "'")  # which else belong to a word
-    return not _DECLINING.isdisjoint(vocabulary(plain))
+    return not DECLINING.isdisjoint(vocabulary(plain))
 
 
 def repetition(text: str) -> float:
