@@ -31,6 +31,7 @@ from ladder.steps import Given, Step, passes
 BATCH_ROWS, BATCH_BYTES = 256, 1 << 19
 MOST_CHARACTERS = 1 << 20
 """Of a batch that is screened: what its arrays take is 50 times that in bytes."""
+BUFFER = 1 << 17
 TOLD = 10
 """Contaminated rows of a shard that are told of."""
 
@@ -130,7 +131,7 @@ class Pass:
         self.folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as files:
             yield (
-                files.enter_context(self.kept(number).open("wb")),
+                files.enter_context(self.kept(number).open("wb", buffering=BUFFER)),
                 {one.label: files.enter_context(self.rejected(one.label, number).open("wb")) for one in self.steps},
             )
 
@@ -183,7 +184,7 @@ def _doubtful(rows: list[Row], steps: Sequence[Bound]) -> Iterator[list[Bound]]:
     """For each row the steps that may reject it."""
     for start in range(0, len(rows), ROWS):
         batch = Batch(rows[start : start + ROWS])
-        if sum(len(text) for texts in batch.turns for text in texts) > MOST_CHARACTERS:
+        if sum(map(len, batch.texts)) > MOST_CHARACTERS:
             yield from (list(steps) for _ in batch.rows)
             continue
         kept = [np.zeros(len(batch.rows), np.bool_) if one.screen is None else one.screen(batch) for one in steps]

@@ -118,10 +118,20 @@ def exact(rows: Iterable[Row]) -> Iterator[str | None]:
     of sha256 a row."""
     seen: set[bytes] = set()
     for row in rows:
-        text = " ".join(f"{said(row, 'prompt')}\n{reply(row)}".lower().split())
+        text = _one_spaced(f"{said(row, 'prompt')}\n{reply(row)}".lower())
         key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
         yield "duplicate" if key in seen else None
         seen.add(key)
+
+
+def _one_spaced(text: str) -> str:
+    """A space for each run of blanks, none at the ends."""
+    if text.isascii() and "  " not in (spaced := text.translate(_SPACES)):  # the same, several times as fast
+        return spaced.strip(" ")
+    return " ".join(text.split())
+
+
+_SPACES = {code: " " for code in range(128) if chr(code).isspace()}
 
 
 def best(rows: Iterable[Row], *, per_prompt: int) -> Iterator[str | None]:

@@ -71,8 +71,17 @@ def _letters(text: str) -> int:
 
 
 @lru_cache(maxsize=16)
-def _lines(text: str) -> tuple[str, ...]:
+def lines(text: str) -> tuple[str, ...]:
+    """Those that are not blank, without the blanks around them."""
     return tuple(stripped for line in text.splitlines() if (stripped := line.strip()))
+
+
+def is_bullet(line: str) -> bool:
+    return line.startswith(_BULLETS)
+
+
+def ends_in_ellipsis(line: str) -> bool:
+    return line.endswith(("...", "\u2026"))
 
 
 @lru_cache(maxsize=16)
@@ -113,12 +122,12 @@ def symbols(row: Row, *, most: float) -> str | None:
 
 def bullets(row: Row, *, most: float) -> str | None:
     """At most a share `most` of the lines begins with a bullet point."""
-    return _share_of_lines(row, most, "bullets", lambda line: line.startswith(_BULLETS))
+    return _share_of_lines(row, most, "bullets", is_bullet)
 
 
 def ellipses(row: Row, *, most: float) -> str | None:
     """At most a share `most` of the lines ends with an ellipsis."""
-    return _share_of_lines(row, most, "ending in an ellipsis", lambda line: line.endswith(("...", "\u2026")))
+    return _share_of_lines(row, most, "ending in an ellipsis", ends_in_ellipsis)
 
 
 def alphabetic(row: Row, *, least: float) -> str | None:
@@ -143,7 +152,7 @@ def stop_words(row: Row, *, least: int) -> str | None:
 
 def duplicate_lines(row: Row, *, most: float, most_characters: float) -> str | None:
     """At most a share `most` of the lines stood before, with at most a share `most_characters` of the characters."""
-    return _duplicates(_lines(said(row, "completion")), "lines", most, most_characters)
+    return _duplicates(lines(said(row, "completion")), "lines", most, most_characters)
 
 
 def duplicate_paragraphs(row: Row, *, most: float, most_characters: float) -> str | None:
@@ -213,8 +222,8 @@ def boilerplate(row: Row) -> str | None:
 
 
 def _share_of_lines(row: Row, most: float, what: str, holds: Callable[[str], bool]) -> str | None:
-    lines = _lines(said(row, "completion"))
-    share = sum(map(holds, lines)) / max(1, len(lines))
+    found = lines(said(row, "completion"))
+    share = sum(map(holds, found)) / max(1, len(found))
     return None if share <= most else f"{share:.2f} of the lines {what}"
 
 

@@ -6,24 +6,29 @@ says True of is one to which that filter gives no reason, so that only the other
 itself. Equal hashes of different words (3e-8 for any two of a million) are no matter: such a row is read.
 """
 
+from collections.abc import Callable
 from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ladder.decontamination import COMMON, Benchmarks
-from ladder.heuristics import STOP_WORDS, TELLING
+from ladder.heuristics import STOP_WORDS, TELLING, ends_in_ellipsis, is_bullet, lines
 from ladder.refusals import DECLINING, Verdict
 from ladder.rows import Row
-from ladder.shingles import WORD_CHARACTERS, Characters, Cut, Hashes, cut, runs, shingle
-from ladder.turns import said
-from ladder.wording import messages, reply
+from ladder.shingles import WORD_CHARACTERS, Characters, Cut, Hashes, HashSet, cut, recurring, runs, shingle
+from ladder.turns import answering, said
+from ladder.wording import messages, replying
 
 __all__ = [
     "alphabetic",
     "boilerplate",
+    "bullets",
     "decontaminate",
+    "duplicate_lines",
     "duplicate_ngrams",
+    "duplicate_paragraphs",
+    "ellipses",
     "length",
     "refusal",
     "repetition",
@@ -33,12 +38,14 @@ __all__ = [
     "word_length",
 ]
 
+ROWS = 256
+"""Of a batch at most."""
 Kept = NDArray[np.bool_]
 """Shape [rows]: whether the filter surely keeps it."""
+Words = tuple[Hashes, NDArray[np.int64]]
+"""Hashes of the words of all rows, [words], and how many each row has, [rows]."""
 _NOT_BLANK = Characters(lambda point: not point.isspace())
 _LETTERS = Characters(str.isalpha)
-ROWS = 256
-"""Of a batch at most: a text's place in it is 8 bits of what is sorted."""
 
 
 class Batch:
@@ -46,29 +53,41 @@ class Batch:
 
     def __init__(self, rows: list[Row]) -> None:
         self.rows = rows
-
-    @cached_property
-    def turns(self) -> list[list[str]]:
-        return [[turn["content"] for turn in messages(row)] for row in self.rows]
+        turns = [messages(row) for row in rows]
+        self.texts = [turn["content"] for several in turns for turn in several]
+        self.turns = np.array([len(several) for several in turns], np.int64)
+        """How many of `texts` each row has, [rows]."""
 
     @cached_property
     def answers(self) -> list[str]:
         return [said(row, "completion") for row in self.rows]
 
     @cached_property
-    def words(self) -> Cut:
-        """As ladder/wording.py has them: in lower case, punctuation aside."""
-        return cut([text.lower() for text in self.answers], WORD_CHARACTERS)
+    def lines(self) -> list[tuple[str, ...]]:
+        return [lines(text) for text in self.answers]
 
     @cached_property
-    def reply_words(self) -> Cut:
-        """Those of the filters in ladder/filters.py, which read every message of a completion."""
-        replies = [reply(row) for row in self.rows]
-        return self.words if replies == self.answers else cut([text.lower() for text in replies], WORD_CHARACTERS)
+    def turn_words(self) -> Cut:
+        """Of every turn, as ladder/wording.py has them: in lower case, punctuation aside."""
+        return cut([text.lower() for text in self.texts], WORD_CHARACTERS)
+
+    @cached_property
+    def words(self) -> Words:
+        """Those of what the assistant says."""
+        return self._words_of([one for row in self.rows for one in answering(row)])
+
+    @cached_property
+    def reply_words(self) -> Words:
+        """Those of what ladder/filters.py takes for the reply."""
+        return self._words_of([one for row in self.rows for one in replying(row)])
+
+    def _words_of(self, wanted: list[bool]) -> Words:
+        counts, chosen = self.turn_words.counts, np.array(wanted, np.bool_)
+        return self.turn_words.hashes[np.repeat(chosen, counts)], _summed(counts * chosen, self.turns)
 
     @cached_property
     def parts(self) -> Cut:
-        """As ladder/heuristics.py has them: what blanks part."""
+        """Of the answers, as ladder/heuristics.py has them: what blanks part."""
         return cut(self.answers, _NOT_BLANK)
 
     @cached_property
@@ -86,20 +105,20 @@ class Batch:
             longest[some] = np.maximum.reduceat(parts.ends - parts.starts, firsts)
         return longest
 
-    def recurring(self, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """([rows], [rows]): how many runs of `size` parts stood before, and how often the commonest run stands."""
-        return _recurring(*runs(self.parts.hashes, self.parts.counts, size))
+    def share(self, times: NDArray[np.int64], size: int) -> NDArray[np.float64]:
+        """Of an answer's characters the most that `times` runs of `size` parts can have, [rows]."""
+        most: NDArray[np.float64] = times * size * self.longest / np.maximum(1, self.letters)
+        return most
 
 
 def length(batch: Batch, *, least: int, most: int) -> Kept:
-    counts = batch.reply_words.counts
+    _, counts = batch.reply_words
     return (counts >= least) & (counts <= most)
 
 
 def repetition(batch: Batch, *, ngram: int, most: float) -> Kept:
-    words = batch.reply_words
-    again, _ = _recurring(*runs(words.hashes, words.counts, ngram))
-    return again * ngram <= most * words.counts
+    again, _ = recurring(*runs(*batch.reply_words, ngram))
+    return again * ngram <= most * batch.reply_words[1]
 
 
 def word_length(batch: Batch, *, least: float, most: float) -> Kept:
@@ -108,8 +127,15 @@ def word_length(batch: Batch, *, least: float, most: float) -> Kept:
 
 
 def symbols(batch: Batch, *, most: float) -> Kept:
-    none = [not ("#" in text or "..." in text or "\u2026" in text) for text in batch.answers]
-    return np.array(none) & (most >= 0)
+    return np.array([not ("#" in text or "..." in text or "\u2026" in text) for text in batch.answers]) & (most >= 0)
+
+
+def bullets(batch: Batch, *, most: float) -> Kept:
+    return np.array([not any(map(is_bullet, several)) for several in batch.lines]) & (most >= 0)
+
+
+def ellipses(batch: Batch, *, most: float) -> Kept:
+    return np.array([not any(map(ends_in_ellipsis, several)) for several in batch.lines]) & (most >= 0)
 
 
 def alphabetic(batch: Batch, *, least: float) -> Kept:
@@ -122,31 +148,38 @@ def alphabetic(batch: Batch, *, least: float) -> Kept:
 def stop_words(batch: Batch, *, least: int) -> Kept:
     if least <= 0:
         return np.ones(len(batch.rows), np.bool_)
-    parts = batch.parts
-    found = np.zeros(len(batch.rows), np.int64)
-    for word in _table(STOP_WORDS).hashes:
+    parts, found = batch.parts, np.zeros(len(batch.rows), np.int64)
+    for word in _set_of(STOP_WORDS).hashes:
         found += _summed(parts.hashes == word, parts.counts) > 0
     return found >= least
 
 
+def duplicate_lines(batch: Batch, *, most: float, most_characters: float) -> Kept:
+    return np.array([len(set(several)) == len(several) for several in batch.lines])
+
+
+def duplicate_paragraphs(batch: Batch, *, most: float, most_characters: float) -> Kept:
+    return np.array(["\n" not in text for text in batch.answers]) | duplicate_lines(batch, most=0, most_characters=0)
+
+
 def top_ngrams(batch: Batch, *, most: dict[int, float]) -> Kept:
-    kept = np.ones(len(batch.rows), np.bool_)
-    for size in sorted(most):
-        _, times = batch.recurring(size)
-        several = times > 1
-        if not several.any():
-            break
-        kept &= ~several | (times * size * batch.longest / np.maximum(1, batch.letters) <= most[size])
-    return kept
+    return _few_repeats(batch, most, lambda hashes, counts: recurring(hashes, counts)[1], 1)
 
 
 def duplicate_ngrams(batch: Batch, *, most: dict[int, float]) -> Kept:
-    kept = np.ones(len(batch.rows), np.bool_)
+    return _few_repeats(batch, most, lambda hashes, counts: recurring(hashes, counts)[0], 0)
+
+
+def _few_repeats(
+    batch: Batch, most: dict[int, float], counted: Callable[[Hashes, NDArray[np.int64]], NDArray[np.int64]], none: int
+) -> Kept:
+    """Whether for each size the runs that `counted` counts are too few to have that share of the characters."""
+    kept, times = np.ones(len(batch.rows), np.bool_), batch.parts.counts
     for size in sorted(most):
-        again, _ = batch.recurring(size)
-        if not again.any():
-            break
-        kept &= (again == 0) | (again * size * batch.longest / np.maximum(1, batch.letters) <= most[size])
+        # Longer runs do not recur more often than shorter ones.
+        if ((times > none) & (batch.share(times, size) > most[size])).any():
+            times = counted(*runs(batch.parts.hashes, batch.parts.counts, size))
+        kept &= (times <= none) | (batch.share(times, size) <= most[size])
     return kept
 
 
@@ -164,61 +197,31 @@ def boilerplate(batch: Batch) -> Kept:
 def decontaminate(
     batch: Batch, *, ngram: int, common: int = COMMON, covers: float = 0.0, benchmarks: Benchmarks
 ) -> Kept:
-    hashes, counts = shingle([text for texts in batch.turns for text in texts], ngram, "words")
-    known: _Table = benchmarks.once(("screen", ngram, common), lambda: _known(benchmarks, ngram, common))
-    of_row = _summed(counts, np.array([len(texts) for texts in batch.turns]))
-    return _summed(known.holds(hashes), of_row) == 0
+    known: HashSet = benchmarks.once(("screen", ngram, common), lambda: _known(benchmarks, ngram, common))
+    hashes, counts = runs(batch.turn_words.hashes, batch.turn_words.counts, ngram)
+    return _summed(known.has(hashes), _summed(counts, batch.turns)) == 0
 
 
-class _Table:
-    """A set of hashes. Before one is searched for it is looked up by its first bits, of which few are taken."""
-
-    def __init__(self, hashes: Hashes, bits: int) -> None:
-        self.hashes = np.unique(hashes)
-        self._shift = np.uint64(64 - bits)
-        self._taken = np.zeros(1 << bits, np.bool_)
-        self._taken[self.hashes >> self._shift] = True
-
-    def holds(self, hashes: Hashes) -> NDArray[np.bool_]:
-        found: NDArray[np.bool_] = self._taken[hashes >> self._shift]
-        likely = hashes[found]
-        places = self.hashes.searchsorted(likely)
-        places[places == len(self.hashes)] = 0
-        found[found] = self.hashes[places] == likely if len(likely) else False
-        return found
-
-
-def _known(benchmarks: Benchmarks, ngram: int, common: int) -> _Table:
+def _known(benchmarks: Benchmarks, ngram: int, common: int) -> HashSet:
     """The runs of words that stand in benchmarks, and the texts that are shorter than a run."""
     texts = [" ".join(words) for _, words in benchmarks.index(ngram, common).texts]
     parts = [shingle(texts[start : start + ROWS], ngram, "words")[0] for start in range(0, len(texts), ROWS)]
-    return _Table(np.concatenate([np.zeros(0, np.uint64), *parts]), 24)  # 16 MiB, of which a million runs take 6%
+    return HashSet(np.concatenate([np.zeros(0, np.uint64), *parts]))
 
 
 @lru_cache
-def _table(words: frozenset[str]) -> _Table:
-    return _Table(cut(sorted(words), WORD_CHARACTERS).hashes, 16)
+def _set_of(words: frozenset[str]) -> HashSet:
+    return HashSet(cut(sorted(words), WORD_CHARACTERS).hashes)
 
 
-def _any_of(words: Cut, wanted: frozenset[str]) -> NDArray[np.bool_]:
-    return _summed(_table(wanted).holds(words.hashes), words.counts) > 0
+def _any_of(words: Words, wanted: frozenset[str]) -> NDArray[np.bool_]:
+    hashes, counts = words
+    return _summed(_set_of(wanted).has(hashes), counts) > 0
 
 
 def _summed(values: NDArray[np.bool_] | NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The sum over the words of each text, [texts]."""
+    """The sums of the first counts[0] values, of the next counts[1] ..., [counts]."""
     sums = np.append(0, np.cumsum(values, dtype=np.int64))
     ends = np.cumsum(counts)
     summed: NDArray[np.int64] = sums[ends] - sums[ends - counts]
     return summed
-
-
-def _recurring(hashes: Hashes, counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    texts = np.repeat(np.arange(len(counts), dtype=np.uint64), counts)
-    keys = np.sort(texts << np.uint64(56) | hashes >> np.uint64(8))
-    firsts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: len(keys)])
-    times = np.diff(firsts, append=len(keys))
-    of = (keys[firsts] >> np.uint64(56)).astype(np.int64)
-    again = counts - np.bincount(of, minlength=len(counts))
-    commonest = np.zeros(len(counts), np.int64)
-    np.maximum.at(commonest, of, times)
-    return again, commonest

@@ -23,7 +23,7 @@ class Shard:
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """(number in its file, line) of every line that is not blank; a line ends with a newline."""
-        with self.path.open("rb") as file:
+        with self.path.open("rb", buffering=CHUNK) as file:
             file.seek(self.start)
             place, number = self.start, self.first
             while place < self.stop and (line := file.readline()):

@@ -20,6 +20,7 @@ Unit = Literal["words", "characters"]
 CHARACTERS = 1 << 18
 """Of a batch: what its arrays hold then fits a core's cache."""
 _PIECE = re.compile(rf"(?s:.{{1,{CHARACTERS}}})\w*")
+_SLOT_BITS = 18
 _BASE, _SHINGLE_BASE = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93
 
 
@@ -74,6 +75,48 @@ def _words(texts: list[str]) -> tuple[Hashes, NDArray[np.int64]]:
     pieces = [[cut([piece], WORD_CHARACTERS).hashes for piece in _PIECE.findall(text)] for text in lower]
     counts = [sum(map(len, hashes)) for hashes in pieces]
     return np.concatenate([hashes for several in pieces for hashes in several]), np.array(counts, np.int64)
+
+
+def recurring(hashes: Hashes, counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """([texts], [texts]): how many of a text's hashes stood in it before, and how often the commonest one stands."""
+    places = np.arange(len(hashes), dtype=np.uint32)
+    texts = np.repeat(np.arange(len(counts), dtype=np.uint64), counts)
+    keys = mix(hashes + texts)
+    slots = keys >> np.uint64(64 - _SLOT_BITS)
+    last = _slots()
+    last[slots] = places
+    # A slot that more than one took holds all that are equal, and few others.
+    contested = last[slots] != places
+    contested[last[slots[contested]]] = True
+    keys, texts = keys[contested], texts[contested].astype(np.int64)
+    order = np.argsort(keys)
+    keys, texts = keys[order], texts[order]
+    firsts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: len(keys)])
+    times = np.diff(firsts, append=len(keys))
+    again = np.bincount(texts[firsts], times - 1, len(counts)).astype(np.int64)
+    commonest = np.minimum(counts, 1)
+    np.maximum.at(commonest, texts[firsts], times)
+    return again, commonest
+
+
+class HashSet:
+    """A set of hashes. Before one is searched for it is looked up by its first bits, of which one in 16 is taken."""
+
+    def __init__(self, hashes: Hashes) -> None:
+        self.hashes = np.unique(hashes)
+        bits = max(8, (16 * len(self.hashes)).bit_length())
+        self._shift = np.uint64(64 - bits)
+        self._taken = np.zeros(1 << bits, np.bool_)
+        self._taken[self.hashes >> self._shift] = True
+
+    def has(self, hashes: Hashes) -> NDArray[np.bool_]:
+        """Which of them it has, [hashes]."""
+        found: NDArray[np.bool_] = self._taken[hashes >> self._shift]
+        likely = hashes[found]
+        if len(likely):
+            places = np.minimum(self.hashes.searchsorted(likely), len(self.hashes) - 1)
+            found[found] = self.hashes[places] == likely
+        return found
 
 
 class Characters:
@@ -138,6 +181,12 @@ def _points(text: str) -> NDArray[np.uint8] | NDArray[np.uint32]:
     if text.isascii():
         return np.frombuffer(text.encode(), np.uint8)
     return np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), np.uint32)
+
+
+@functools.cache
+def _slots() -> NDArray[np.uint32]:
+    """Room to note a place by a hash; what was noted before is of no matter."""
+    return np.zeros(1 << _SLOT_BITS, np.uint32)
 
 
 @functools.lru_cache(maxsize=2)

@@ -4,6 +4,7 @@ from typing import Literal
 
 from ladder.rows import Row
 from ladder.run import Refused
+from ladder.wording import COLUMNS
 
 Part = Literal["prompt", "completion", "all"]
 """What the user asks, what the assistant answers (of a pair the chosen answer), or every text of the row."""
@@ -19,6 +20,13 @@ def said(row: Row, part: Part) -> str:
     role = "user" if part == "prompt" else "assistant"
     columns = _columns(row, every=False)
     return "\n".join([message["content"] for name in columns for message in row[name] if message["role"] == role])
+
+
+def answering(row: Row) -> list[bool]:
+    """For each message, as ladder/wording.py gives them, whether the part "completion" has it."""
+    columns = _columns(row, every=False)
+    names = (name for name in COLUMNS if name in row)
+    return [name in columns and message["role"] == "assistant" for name in names for message in row[name]]
 
 
 def with_chosen(row: Row) -> Row:
