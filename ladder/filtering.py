@@ -188,8 +188,8 @@ def _doubtful(rows: list[Row], steps: Sequence[Bound]) -> Iterator[list[Bound]]:
             yield from (list(steps) for _ in batch.rows)
             continue
         kept = [np.zeros(len(batch.rows), np.bool_) if one.screen is None else one.screen(batch) for one in steps]
-        for doubts in zip(*(~each for each in kept), strict=True):
-            yield list(itertools.compress(steps, doubts))
+        for doubts in (~np.array(kept)).T:
+            yield list(itertools.compress(steps, doubts)) if doubts.any() else []
 
 
 def _verdict(row: Row, steps: Sequence[Bound]) -> tuple[str, str] | None:

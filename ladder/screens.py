@@ -72,14 +72,20 @@ class Batch:
         return cut([text.lower() for text in self.texts], WORD_CHARACTERS)
 
     @cached_property
+    def answering(self) -> list[bool]:
+        """Which of `texts` are answers."""
+        return [one for row in self.rows for one in answering(row)]
+
+    @cached_property
     def words(self) -> Words:
         """Those of what the assistant says."""
-        return self._words_of([one for row in self.rows for one in answering(row)])
+        return self._words_of(self.answering)
 
     @cached_property
     def reply_words(self) -> Words:
         """Those of what ladder/filters.py takes for the reply."""
-        return self._words_of([one for row in self.rows for one in replying(row)])
+        wanted = [one for row in self.rows for one in replying(row)]
+        return self.words if wanted == self.answering else self._words_of(wanted)
 
     def _words_of(self, wanted: list[bool]) -> Words:
         counts, chosen = self.turn_words.counts, np.array(wanted, np.bool_)
@@ -105,6 +111,12 @@ class Batch:
             longest[some] = np.maximum.reduceat(parts.ends - parts.starts, firsts)
         return longest
 
+    def without(self, *marks: str) -> Kept:
+        """Which answers have none of them."""
+        if not any(mark in self.parts.joined for mark in marks):
+            return np.ones(len(self.rows), np.bool_)
+        return np.array([not any(mark in text for mark in marks) for text in self.answers])
+
     def share(self, times: NDArray[np.int64], size: int) -> NDArray[np.float64]:
         """Of an answer's characters the most that `times` runs of `size` parts can have, [rows]."""
         most: NDArray[np.float64] = times * size * self.longest / np.maximum(1, self.letters)
@@ -127,7 +139,7 @@ def word_length(batch: Batch, *, least: float, most: float) -> Kept:
 
 
 def symbols(batch: Batch, *, most: float) -> Kept:
-    return np.array([not ("#" in text or "..." in text or "\u2026" in text) for text in batch.answers]) & (most >= 0)
+    return batch.without("#", "...", "\u2026") & (most >= 0)
 
 
 def bullets(batch: Batch, *, most: float) -> Kept:
@@ -159,7 +171,7 @@ def duplicate_lines(batch: Batch, *, most: float, most_characters: float) -> Kep
 
 
 def duplicate_paragraphs(batch: Batch, *, most: float, most_characters: float) -> Kept:
-    return np.array(["\n" not in text for text in batch.answers]) | duplicate_lines(batch, most=0, most_characters=0)
+    return duplicate_lines(batch, most=most, most_characters=most_characters)  # two that are equal have equal lines
 
 
 def top_ngrams(batch: Batch, *, most: dict[int, float]) -> Kept:
@@ -186,8 +198,7 @@ def _few_repeats(
 def refusal(batch: Batch, *, reject: list[Verdict]) -> Kept:
     if not {"full_refusal", "partial_refusal"}.issuperset(reject):
         return np.zeros(len(batch.rows), np.bool_)
-    plain = np.array(["_" not in text and "\u02bc" not in text for text in batch.answers])
-    return plain & ~_any_of(batch.words, DECLINING)
+    return batch.without("_", "\u02bc") & ~_any_of(batch.words, DECLINING)
 
 
 def boilerplate(batch: Batch) -> Kept:

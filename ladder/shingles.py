@@ -81,7 +81,7 @@ def recurring(hashes: Hashes, counts: NDArray[np.int64]) -> tuple[NDArray[np.int
     """([texts], [texts]): how many of a text's hashes stood in it before, and how often the commonest one stands."""
     places = np.arange(len(hashes), dtype=np.uint32)
     texts = np.repeat(np.arange(len(counts), dtype=np.uint64), counts)
-    keys = mix(hashes + texts)
+    keys = hashes ^ (texts * np.uint64(_BASE))
     slots = keys >> np.uint64(64 - _SLOT_BITS)
     last = _slots()
     last[slots] = places
