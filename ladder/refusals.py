@@ -36,16 +36,24 @@ _FEWEST_PIECES = 40
 _MOST_REPETITION = 0.5
 """Of 1346 answers of GPT-4 to IFEval and AlpacaEval one lies above: a Sudoku, worked out grid by grid."""
 
-_CURLY = {"\u2018": "'", "\u2019": "'", "\u02bc": "'", "`": "'", "\u201c": '"', "\u201d": '"'}
-_LIKE_BLANKS = re.compile("[*_#>~\u200b\ufeff]")
+_MARKS_ALIKE = {
+    **dict.fromkeys("\u2018\u2019\u02bc`", "'"),
+    **dict.fromkeys("\u201c\u201d", '"'),
+    **dict.fromkeys("*_#>~\u200b\ufeff", " "),
+}
 _SPELLINGS = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"\bcan(?:'?t| not)\b", "cannot"),
-        (r"\bwon't\b", "will not"),
-        (r"\b(do|does|did|is|are|was|could|would|should|must)n't\b", r"\1 not"),
         (r"\bdont\b", "do not"),
         (r"\bi(?:'m| m|m)\b", "i am"),
+    )
+]
+_CONTRACTIONS = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"\bwon't\b", "will not"),
+        (r"\b(do|does|did|is|are|was|could|would|should|must)n't\b", r"\1 not"),
         (r"\b(it|that|this|there|here|let|what)'s\b", r"\1 is"),
         (r"\b(i|we|you|they)'(?:ve)\b", r"\1 have"),
         (r"\b(i|we|you|it|they)'(?:ll)\b", r"\1 will"),
@@ -54,7 +62,6 @@ _SPELLINGS = [
     )
 ]
 _QUOTED = re.compile(r'"[^"\n]{1,300}"')
-_BLANKS = re.compile(r"[^\S\n]+")
 _SENTENCE_END = re.compile(r"([.!?])\s+")
 _LETTER = re.compile(r"\w")
 
@@ -214,23 +221,22 @@ def _loops(answer: str) -> bool:
 
 def _sentences(answer: str) -> list[str]:
     """The sentences in their own spelling, but for quotation marks and emphasis; without what is quoted."""
-    for curly, plain in _CURLY.items():
-        answer = answer.replace(curly, plain)
-    answer = _LIKE_BLANKS.sub(" ", answer)
+    for mark, plain in _MARKS_ALIKE.items():
+        answer = answer.replace(mark, plain)
     if '"' in answer:  # a quotation is as long as it is when spelled out
         answer = _QUOTED.sub('"', _spelled_out(answer))
     return [part.strip() for part in _SENTENCE_END.sub(r"\1\n", answer).split("\n") if _LETTER.search(part)]
 
 
 def _spelled_out(text: str) -> str:
-    for pattern, replacement in _SPELLINGS:
+    for pattern, replacement in _SPELLINGS + _CONTRACTIONS if "'" in text else _SPELLINGS:
         text = pattern.sub(replacement, text)
     return text
 
 
 def _alike(sentence: str) -> str:
     """The wording that the patterns know."""
-    return _BLANKS.sub(" ", _spelled_out(sentence))
+    return " ".join(_spelled_out(sentence).split())
 
 
 def _refuses(sentence: str) -> bool:
