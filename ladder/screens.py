@@ -38,7 +38,7 @@ __all__ = [
     "word_length",
 ]
 
-ROWS = 256
+ROWS = 128
 """Of a batch at most."""
 Kept = NDArray[np.bool_]
 """Shape [rows]: whether the filter surely keeps it."""

@@ -80,15 +80,15 @@ def _words(texts: list[str]) -> tuple[Hashes, NDArray[np.int64]]:
 def recurring(hashes: Hashes, counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """([texts], [texts]): how many of a text's hashes stood in it before, and how often the commonest one stands."""
     places = np.arange(len(hashes), dtype=np.uint32)
-    texts = np.repeat(np.arange(len(counts), dtype=np.uint64), counts)
-    keys = hashes ^ (texts * np.uint64(_BASE))
-    slots = keys >> np.uint64(64 - _SLOT_BITS)
+    texts = np.repeat(np.arange(len(counts)), counts)
+    keys = hashes ^ np.repeat(np.arange(len(counts), dtype=np.uint64) * np.uint64(_BASE), counts)
+    slots = _first_bits(keys, _SLOT_BITS)
     last = _slots()
     last[slots] = places
     # A slot that more than one took holds all that are equal, and few others.
     contested = last[slots] != places
     contested[last[slots[contested]]] = True
-    keys, texts = keys[contested], texts[contested].astype(np.int64)
+    keys, texts = keys[contested], texts[contested]
     order = np.argsort(keys)
     keys, texts = keys[order], texts[order]
     firsts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: len(keys)])
@@ -105,13 +105,13 @@ class HashSet:
     def __init__(self, hashes: Hashes) -> None:
         self.hashes = np.unique(hashes)
         bits = max(8, (16 * len(self.hashes)).bit_length())
-        self._shift = np.uint64(64 - bits)
+        self._bits = bits
         self._taken = np.zeros(1 << bits, np.bool_)
-        self._taken[self.hashes >> self._shift] = True
+        self._taken[_first_bits(self.hashes, bits)] = True
 
     def has(self, hashes: Hashes) -> NDArray[np.bool_]:
         """Which of them it has, [hashes]."""
-        found: NDArray[np.bool_] = self._taken[hashes >> self._shift]
+        found: NDArray[np.bool_] = self._taken[_first_bits(hashes, self._bits)]
         likely = hashes[found]
         if len(likely):
             places = np.minimum(self.hashes.searchsorted(likely), len(self.hashes) - 1)
@@ -181,6 +181,10 @@ def _points(text: str) -> NDArray[np.uint8] | NDArray[np.uint32]:
     if text.isascii():
         return np.frombuffer(text.encode(), np.uint8)
     return np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), np.uint32)
+
+
+def _first_bits(hashes: Hashes, number: int) -> NDArray[np.int64]:
+    return (hashes >> np.uint64(64 - number)).view(np.int64)  # places of this type need no copy to be looked up
 
 
 @functools.cache
