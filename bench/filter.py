@@ -74,7 +74,7 @@ def synthetic(count: int) -> Iterable[Row]:
 
 
 def alone(step: Step, path: Path, given: Given) -> float:
-    """Rows a second of one filter, reading aside for those that see one row."""
+    """Rows a second of one filter with its screen; for those that see one row without reading it from the file."""
     rows = Rows([whole(path)])
     if step.kind == "rows":
         function, start = step.bound(given), time.process_time()

@@ -11,7 +11,8 @@ The name of a filter's first parameter says what it sees, the rest is what param
 
 A filter that asks for `benchmarks` gets the benchmarks' rows, for `model` the entry's model, for `base` the base
 model's rung. A reason is short and names the span or the number. `__all__` is what params.yaml may name, with that
-of ladder/model_filters.py.
+of ladder/model_filters.py. A filter that sees one row may have a screen of the same name and parameters in
+ladder/screens.py, which spares it the rows that it surely keeps.
 """
 
 import hashlib

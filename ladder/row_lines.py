@@ -40,13 +40,14 @@ def encoded(row: Row, where: str) -> bytes:
 
 def _plain(value: Any) -> str:
     """A value as `encoded` writes it, where no text in it has anything to escape; in half the time."""
-    if isinstance(value, str):
+    kind = type(value)
+    if kind is str:
         return f'"{value}"'
-    if isinstance(value, dict):
+    if kind is dict:
         return "{" + ", ".join([f'"{name}": {_plain(part)}' for name, part in value.items()]) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join([_plain(part) for part in value]) + "]"
-    return _encode(value)
+    if kind is list:
+        return "[" + ", ".join(map(_plain, value)) + "]"
+    return str(value) if kind is int else _encode(value)
 
 
 def told(label: str, reason: str, line: bytes) -> bytes:
