@@ -12,10 +12,10 @@ from collections import Counter
 
 from ladder.benchmarking import Question
 from ladder.harm import HEADLINE, MEASURES, TEMPLATES, harmful, score
-from ladder.redteam import report_rows, require
+from ladder.redteam import require
 from ladder.rows import Row
 
-__all__ = ["HEADLINE", "MEASURES", "TEMPLATES", "questions", "report_rows", "score"]
+__all__ = ["HEADLINE", "MEASURES", "TEMPLATES", "questions", "score"]
 
 
 def questions(rows: list[Row]) -> list[Question]:

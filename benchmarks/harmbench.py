@@ -12,10 +12,10 @@ Rows: harmbench_behaviors_text_test.csv (320) and harmbench_behaviors_text_val.c
 
 from ladder.benchmarking import JOIN, Question
 from ladder.harm import HEADLINE, MEASURES, TEMPLATES, harmful, score
-from ladder.redteam import report_rows, require
+from ladder.redteam import require
 from ladder.rows import Row
 
-__all__ = ["HEADLINE", "MEASURES", "TEMPLATES", "questions", "report_rows", "score"]
+__all__ = ["HEADLINE", "MEASURES", "TEMPLATES", "questions", "score"]
 
 
 def questions(rows: list[Row]) -> list[Question]:

@@ -11,13 +11,15 @@ mouth is left out, since no chat endpoint takes it; scores of small models are l
 
 from collections.abc import Sequence
 
-from ladder import blocks, passing
+from ladder import blocks, passing, sandbox
 from ladder.benchmarking import Answers, Question, Tools
 from ladder.rows import Row
 
 MEASURES = passing.pass_measures("passed", (1, 10, 100))
 HEADLINE = ("pass@1",)
 REQUEST = "Please provide a self-contained Python script that solves the following problem in a markdown code block:"
+
+needs = sandbox.isolation
 
 
 def questions(rows: Sequence[Row]) -> list[Question]:

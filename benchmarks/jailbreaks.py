@@ -20,11 +20,11 @@ from itertools import cycle
 
 from ladder.benchmarking import Question
 from ladder.harm import HEADLINE, MEASURES, TEMPLATES, harmful, score
-from ladder.redteam import report_rows, require
+from ladder.redteam import require
 from ladder.rows import Row
 from ladder.run import Refused
 
-__all__ = ["HEADLINE", "MEASURES", "TEMPLATES", "questions", "report_rows", "score"]
+__all__ = ["HEADLINE", "MEASURES", "TEMPLATES", "questions", "score"]
 
 SEED = 0
 _OPEN, _CLOSE = r"[\[{<(]{1,2}\s*", r"\s*\\?[\]}>)]{1,2}"

@@ -10,7 +10,7 @@ are not comparable: of the 974 full tasks the sanitized ones had their wording a
 
 from collections.abc import Sequence
 
-from ladder import blocks, passing
+from ladder import blocks, passing, sandbox
 from ladder.benchmarking import Answers, Question, Tools
 from ladder.rows import Row
 from ladder.run import Refused
@@ -20,6 +20,8 @@ HEADLINE = ("pass@1",)
 REQUEST = (
     "You are an expert Python programmer, and here is your task: {task} Your code should pass these tests:\n\n{tests}"
 )
+
+needs = sandbox.isolation
 
 
 def questions(rows: Sequence[Row]) -> list[Question]:

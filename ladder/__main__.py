@@ -1,4 +1,4 @@
-"""python -m ladder check | prune | declare | table | picture | recipe FILE | score … | bench … | diff …"""
+"""python -m ladder check | prune | table | picture | recipe FILE | score … | bench … | diff …"""
 
 import logging
 import sys
@@ -12,7 +12,6 @@ from ladder.run import PARAMS, Refused, read_params, read_yaml
 USAGE = """usage: python -m ladder COMMAND
   check        look at params.yaml and the graph before anything runs
   prune        drop records and outputs of rungs that params.yaml no longer names
-  declare      write into dvc.yaml the files that each stage imports
   table        print the table of rungs
   picture      print the graph and the stages for the README
   recipe FILE  write the values of a recipe into params.yaml
@@ -74,12 +73,6 @@ def main(arguments: list[str]) -> None:
                 from ladder.graph import prune
 
                 print("\n".join(f"removed {name}" for name in prune()) or "nothing to remove")
-            case ["declare"]:
-                from ladder.graph import declare
-
-                print(
-                    "\n".join(f"{stage}: deps written" for stage in declare()) or "dvc.yaml declares what is imported"
-                )
             case ["table"]:
                 print(table())
             case ["picture"]:

@@ -13,6 +13,7 @@ and, where it needs them:
     PACKAGES: tuple[str, ...]             # distributions that decide scores: the metric file states their versions
     TEMPLATES: tuple[str, ...]            # what a judge is told: the metric file has their hash
     def templates(questions) -> tuple[str, ...]           # the same, where they come with the rows
+    def needs() -> None                   # Refused where this machine lacks what scoring needs: a sandbox, say
 
 A row of scores has the question's key and group, and what the measures read. It may have "verdicts", for the page of
 answers: pairs of a name and true, "loosely", false, a number or a word.
@@ -87,6 +88,7 @@ class Benchmark:
     means: dict[str, tuple[str, ...]]
     packages: tuple[str, ...]
     templates: Callable[[list[Question]], tuple[str, ...]]
+    needs: Callable[[], object]
 
     @property
     def numbers(self) -> dict[str, tuple[str, ...]]:

@@ -1,12 +1,9 @@
 """A data card as Markdown, for people and for a hub's page: its header is the hub's own (huggingface_hub writes it)."""
 
-import re
-from collections.abc import Iterable
-from typing import Any
-
 from huggingface_hub import DatasetCardData
 
 from ladder.histograms import bars
+from ladder.markdown import fenced, table
 from ladder.rows import Row
 
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
@@ -64,30 +61,6 @@ def header(card: Row) -> str:
 def size(rows: int) -> str:
     """The hub's category for so many rows."""
     return next((name for most, name in SIZES if rows < most), "n>10M")
-
-
-def table(head: list[str], rows: Iterable[Iterable[Any]]) -> str:
-    """A Markdown table; columns of numbers and shares stand to the right."""
-    body = [list(row) for row in rows]
-    marks = ["--:" if all(map(_is_number, column)) else "---" for column in zip(*body, strict=True)]
-    lines = [head, marks or ["---"] * len(head), *body]
-    return "\n".join(f"| {' | '.join(_cell(value) for value in line)} |" for line in lines)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) or bool(re.fullmatch(r"[\d,]*( ?\(?[\d.]+%\)?)?", str(value)))
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.1f}"
-    return f"{value:,}" if isinstance(value, int) else str(value).replace("\n", " ").replace("|", "\\|")
-
-
-def fenced(text: str) -> str:
-    """A block of text as it is, in a fence that is longer than any inside it."""
-    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text)), 3)
-    return f"{fence}text\n{text}\n{fence}"
 
 
 def percent(part: int, whole: int) -> str:

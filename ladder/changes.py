@@ -49,6 +49,8 @@ HELDOUT = Headline(("pass",), "%", "higher")
 
 def recorded(summary: Row, where: str) -> Headline:
     """As the stage `benchmark` wrote it into a summary. Errors: Refused naming the file where it did not."""
+    if "absent" in summary:
+        raise Refused(f"{where}: not scored: {summary['absent']}")
     try:
         found = summary["made_by"]["headline"]
         return Headline(tuple(found["measures"]), found["unit"], found["better"])

@@ -17,6 +17,7 @@ import torch
 from tqdm import tqdm
 from transformers import DynamicCache, GenerationConfig
 
+from ladder.memory import within_memory
 from ladder.run import Refused
 from ladder.sampling import Sampling, choose, scramble
 from ladder.slots import SlotCache, fits_slots, slot_attention
@@ -43,10 +44,11 @@ def decode(
 
     `model` is a causal language model of transformers, or a PeftModel around one, which then answers with its active
     adapter. A completion ends at a token of `stop`, at `max_new_tokens`, or at the model's last position. `batch` is
-    the number of slots (None: by model and memory), `progress` the name of a bar on stderr. A family that the slots
-    do not fit goes through padded `model.generate`, and a line says so.
+    the number of slots (None: by model and memory, and halved when memory runs out), `progress` the name of a bar on
+    stderr. A family that the slots do not fit goes through padded `model.generate`, and a line says so.
 
-    Errors: Refused for a prompt that is empty or longer than the model's positions, and for prompt-learning adapters.
+    Errors: Refused for a prompt that is empty or longer than the model's positions, for prompt-learning adapters, and
+    when memory does not hold one slot, or the slots of `batch`.
     """
     if hasattr(model, "get_base_model"):  # a PeftModel: the adapter's layers live inside its base model
         if model.active_peft_config.is_prompt_learning:
@@ -61,9 +63,11 @@ def decode(
     with tqdm(total=len(prompts), desc=progress, unit="prompt", file=sys.stderr, disable=not progress) as bar:
         if not fits_slots(model.config):
             print(f"decode: slots do not fit {model.config.model_type}, using padded model.generate", flush=True)
-            return generate_padded(model, prompts, sampling, stop, batch or 16, bar)
+            return generate_padded(model, prompts, sampling, stop, batch, bar)
+        decoder = Decoder(model, prompts, sampling, stop)
         with torch.inference_mode(), slot_attention(model):
-            return Decoder(model, prompts, sampling, stop, batch).run(bar)
+            within_memory(lambda slots: decoder.run(slots, bar), decoder.slots_that_fit, batch, model.device)
+        return [until_stop(answer, decoder.stop) for answer in decoder.answers]
 
 
 def until_stop(tokens: list[int], stop: Collection[int]) -> Completion:
@@ -74,9 +78,7 @@ def until_stop(tokens: list[int], stop: Collection[int]) -> Completion:
 class Decoder:
     """One run of `decode`: which prompt is in which slot, and the device's state of each slot."""
 
-    def __init__(
-        self, model: Any, prompts: list[list[int]], sampling: Sampling, stop: Collection[int], batch: int | None
-    ) -> None:
+    def __init__(self, model: Any, prompts: list[list[int]], sampling: Sampling, stop: Collection[int]) -> None:
         self.model, self.prompts, self.sampling, self.stop = model, prompts, sampling, frozenset(stop)
         # In training, accelerate's wrapper would cast what this computes: the cache holds the model's own dtype.
         self.forward = getattr(model, "_original_forward", model)
@@ -84,59 +86,75 @@ class Decoder:
         # Looking at the tokens waits for the GPU: there a row may run up to 7 steps past its end, unseen.
         self.burst, self.bucket, self.prefill_tokens = (8, 256, 16384) if self.cuda else (1, 64, 2048)
         self.prefill_steps = 4.0 if self.cuda else 0.5  # a prefill's cost beside its tokens, in decoding steps
-        self.idle = 0  # row steps spent on empty slots since the last prefill
         positions = model.config.max_position_embeddings
         # The last token of an answer is never fed back, so it needs no position.
         self.limits = [min(sampling.max_new_tokens, positions + 1 - len(prompt)) for prompt in prompts]
-        longest = max(len(p) + limit for p, limit in zip(prompts, self.limits, strict=True)) + self.burst
-        self.slots = min(len(prompts), batch or self.slots_that_fit(longest))
-        self.rows = self.slots
-        like = torch.empty(0, dtype=model.dtype, device=self.device)
-        self.cache = SlotCache(model.config, self.slots, self.round_up(longest) if self.cuda else self.bucket, like)
-        self.columns = torch.arange(self.round_up(longest), device=self.device)
-        self.token = torch.zeros(self.slots, dtype=torch.long, device=self.device)
-        self.key = torch.zeros_like(self.token)
+        longest = max(len(prompt) + limit for prompt, limit in zip(prompts, self.limits, strict=True))
+        self.longest = self.round_up(longest + self.burst)
         self.answers: list[list[int]] = [[] for _ in prompts]
-        self.occupant: list[int | None] = [None] * self.slots
-        self.queue = deque(sorted(range(len(prompts)), key=lambda index: -len(prompts[index])))
-        self.graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}  # by rows and length; one pool of memory
-        self.pool = torch.cuda.graph_pool_handle() if self.cuda else None
 
     def round_up(self, length: int) -> int:
         """The next multiple of the bucket."""
         return -(-length // self.bucket) * self.bucket
 
-    def slots_that_fit(self, length: int) -> int:
-        """As many slots of `length` positions as memory holds, within what still makes a step more efficient."""
+    def slots_that_fit(self) -> int:
+        """As many slots of the longest answer as free memory holds, within what still makes a step more efficient."""
         config = self.model.config
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         token_bytes = 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim * self.model.dtype.itemsize
+        slot_bytes = token_bytes * self.longest
         if not self.cuda:
-            return max(1, min(128, 4 * 2**30 // (token_bytes * length)))
+            return max(1, min(128, len(self.prompts), 4 * 2**30 // slot_bytes))
         free = torch.cuda.mem_get_info(self.device)[0]
         free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        free = int(0.8 * free)
+        wide = 8 * config.hidden_size + 3 * config.intermediate_size  # what a prefill holds of each token in a layer
+        free -= min(free // 2, self.prefill_tokens * (token_bytes + wide * self.model.dtype.itemsize))
         choice_bytes = 48 * config.vocab_size  # logits, floats, weights, their ranks and sums
-        return max(1, min(2048, int(0.8 * free) // (token_bytes * length + choice_bytes)))
+        return max(1, min(2048, len(self.prompts), free // (slot_bytes + choice_bytes)))
 
-    def run(self, bar: Any) -> list[Completion]:
+    def run(self, slots: int, bar: Any) -> None:
+        """Bring every answer to its end. Errors: torch.OutOfMemoryError, after which a run goes on in fewer slots."""
+        self.take(slots)
         started, made = time.perf_counter(), 0
-        while self.queue or any(index is not None for index in self.occupant):
-            self.refill()
-            self.close_up()
-            ended = 0
-            for tokens in self.steps():
-                for slot, token in enumerate(tokens):
-                    index = self.occupant[slot]
-                    if index is None:
-                        continue
-                    self.answers[index].append(token)
-                    made += 1
-                    if token in self.stop or len(self.answers[index]) == self.limits[index]:
-                        self.occupant[slot] = None
-                        ended += 1
-            bar.set_postfix_str(f"{made / (time.perf_counter() - started):.0f} tokens/s", refresh=False)
-            bar.update(ended)
-        return [until_stop(answer, self.stop) for answer in self.answers]
+        try:
+            while self.queue or any(index is not None for index in self.occupant):
+                self.refill()
+                self.close_up()
+                ended = 0
+                for tokens in self.steps():
+                    for slot, token in enumerate(tokens):
+                        index = self.occupant[slot]
+                        if index is None:
+                            continue
+                        self.answers[index].append(token)
+                        made += 1
+                        if self.ended(index):
+                            self.occupant[slot] = None
+                            ended += 1
+                bar.set_postfix_str(f"{made / (time.perf_counter() - started):.0f} tokens/s", refresh=False)
+                bar.update(ended)
+        finally:
+            del self.graphs, self.pool, self.cache
+
+    def take(self, slots: int) -> None:
+        """The device's state of so many slots, and a queue of the prompts whose answer has not ended."""
+        left = [index for index in range(len(self.prompts)) if not self.ended(index)]
+        self.queue = deque(sorted(left, key=lambda index: -len(self.prompts[index] + self.answers[index])))
+        self.slots = self.rows = min(len(left), slots)
+        self.occupant: list[int | None] = [None] * self.slots
+        self.idle = 0  # row steps spent on empty slots since the last prefill
+        like = torch.empty(0, dtype=self.model.dtype, device=self.device)
+        self.cache = SlotCache(self.model.config, self.slots, self.longest if self.cuda else self.bucket, like)
+        self.columns = torch.arange(self.longest, device=self.device)
+        self.token = torch.zeros(self.slots, dtype=torch.long, device=self.device)
+        self.key = torch.zeros_like(self.token)
+        self.graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}  # by rows and length; one pool of memory
+        self.pool = torch.cuda.graph_pool_handle() if self.cuda else None
+
+    def ended(self, index: int) -> bool:
+        answer = self.answers[index]
+        return len(answer) == self.limits[index] or (bool(answer) and answer[-1] in self.stop)
 
     def refill(self) -> None:
         """Give the next prompts to free slots, once idle rows have cost what a prefill costs."""
@@ -146,15 +164,16 @@ class Decoder:
             return
         self.idle = 0
         while free and self.queue:
-            count = max(1, self.prefill_tokens // len(self.prompts[self.queue[0]]))  # the queue's head is the longest
+            head = self.queue[0]  # the longest
+            count = max(1, self.prefill_tokens // len(self.prompts[head] + self.answers[head]))
             chunk, free = free[:count], free[count:]
             self.prefill([(slot, self.queue.popleft()) for slot in chunk[: len(self.queue)]])
 
     def prefill(self, chunk: list[tuple[int, int]]) -> None:
-        """Read prompts into slots, all but each one's last token: the next step feeds that one like any other, so
-        that choosing a token happens in one place and no prompt needs logits.
+        """Read prompts, and what was answered before, into slots, all but each one's last token: the next step feeds
+        that one like any other, so that choosing a token happens in one place and no prompt needs logits.
         """
-        prompts = [self.prompts[index] for _, index in chunk]
+        prompts = [self.prompts[index] + self.answers[index] for _, index in chunk]
         width = max(len(prompt) for prompt in prompts) - 1
         slots = torch.tensor([slot for slot, _ in chunk], device=self.device)
         if width:
@@ -244,7 +263,7 @@ class Decoder:
 
 
 def generate_padded(
-    model: Any, prompts: list[list[int]], sampling: Sampling, stop: Collection[int], batch: int, bar: Any
+    model: Any, prompts: list[list[int]], sampling: Sampling, stop: Collection[int], batch: int | None, bar: Any
 ) -> list[Completion]:
     """`model.generate` over batches of similar prompt length, padded on the left; draws depend on the batch."""
     torch.manual_seed(sampling.seed)
@@ -256,18 +275,21 @@ def generate_padded(
         config.update(do_sample=True, temperature=sampling.temperature, top_p=sampling.top_p, top_k=0)
     answers: dict[int, Completion] = {}
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-    for start in range(0, len(order), batch):
-        chosen = order[start : start + batch]
-        width = len(prompts[chosen[0]])
-        padding = [width - len(prompts[index]) for index in chosen]
-        ids = [[pad] * n + prompts[index] for n, index in zip(padding, chosen, strict=True)]
-        mask = [[0] * n + [1] * (width - n) for n in padding]
-        out = model.generate(
-            torch.tensor(ids, device=model.device),
-            attention_mask=torch.tensor(mask, device=model.device),
-            generation_config=config,
-        )
-        for index, tokens in zip(chosen, out[:, width:].tolist(), strict=True):
-            answers[index] = until_stop(tokens, stop)
-            bar.update()
+
+    def generate(rows: int) -> None:
+        while chosen := order[len(answers) : len(answers) + rows]:
+            width = len(prompts[chosen[0]])
+            padding = [width - len(prompts[index]) for index in chosen]
+            ids = [[pad] * n + prompts[index] for n, index in zip(padding, chosen, strict=True)]
+            mask = [[0] * n + [1] * (width - n) for n in padding]
+            out = model.generate(
+                torch.tensor(ids, device=model.device),
+                attention_mask=torch.tensor(mask, device=model.device),
+                generation_config=config,
+            )
+            for index, tokens in zip(chosen, out[:, width:].tolist(), strict=True):
+                answers[index] = until_stop(tokens, stop)
+                bar.update()
+
+    within_memory(generate, lambda: 16, batch, model.device)
     return [answers[index] for index in range(len(prompts))]

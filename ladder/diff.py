@@ -111,6 +111,8 @@ def measured(revision: Revision, cell: Cell) -> Side:
     """What each measure was worth and what the score is made of, both as recorded; of benchmark rows from before that
     was recorded, as the benchmark's module says now. Errors: as Revision.rows; Apart for rows it cannot read."""
     rows, where = revision.rows(cell.path), f"{cell.path} at {revision.label}"
+    if not rows:
+        raise Apart(f"{where}: not scored: {revision.document(cell.summary).get('absent', 'it has no rows')}")
     if cell.kind == "heldout":
         return Side(solved(rows, where), HELDOUT, texts(rows))
     if "measures" in rows[0]:

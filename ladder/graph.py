@@ -1,8 +1,6 @@
 """The pipeline looked at before anything runs: what DVC would do silently wrong, said in a sentence."""
 
-import ast
 import importlib
-import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,15 +11,17 @@ from dvc.exceptions import CyclicGraphError, DvcException
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from ladder.rows import write_text
+from ladder.imports import imported, read_imports
 from ladder.run import PARAMS, Refused, fit, read_params, read_yaml
 
 LOCK = Path("dvc.lock")
+CODE = "code"
+"""The stage that lists what the others import, and its folder."""
 
 
 def check() -> list[str]:
     """Every fault of params.yaml and the graph, a sentence each; empty when the ladder may climb."""
-    return [*_section_faults(), *entry_faults(), *_graph_faults()]
+    return [*_section_faults(), *entry_faults(), *code_faults(), *_graph_faults()]
 
 
 def _section_faults() -> Iterable[str]:
@@ -43,15 +43,28 @@ def _section_faults() -> Iterable[str]:
 
 
 def entry_faults() -> Iterable[str]:
-    """Names in a list that a stage runs over, such as report.benchmarks, for which its section has no entry."""
+    """Names in a list that a stage runs over or reads, such as report.benchmarks, of which its section has no entry."""
     params = read_params()
     for stage, stanza in read_yaml(Path("dvc.yaml"))["stages"].items():
-        for name, over in stanza.get("matrix", {}).items():
-            *path, last = over.strip("${}").split(".")
-            if path and f"{stage}.${{item.{name}}}" in stanza["params"]:
-                for entry in params.get(path[0], {}).get(last) or []:
-                    if entry not in (params.get(stage) or {}):
-                        yield f"{PARAMS}: {path[0]}.{last} names {entry!r}, of which {stage} has no entry"
+        tracked = stanza.get("do", stanza)["params"]
+        over = {name: key.strip("${}") for name, key in stanza.get("matrix", {}).items()}
+        lists = [key for name, key in over.items() if f"{stage}.${{item.{name}}}" in tracked]
+        lists += [key for key in tracked[1:] if "." in key]
+        for section, _, last in (key.partition(".") for key in lists):
+            for entry in params.get(section, {}).get(last) or []:
+                if entry not in (params.get(stage) or {}):
+                    yield f"{PARAMS}: {section}.{last} names {entry!r}, of which {stage} has no entry"
+
+
+def code_faults() -> Iterable[str]:
+    """Stages that do not depend on the list of what they import: no edit of their code would rerun them."""
+    imports = read_imports(map(Path, ("ladder", "stages", "benchmarks")))
+    for stage, stanza in read_yaml(Path("dvc.yaml"))["stages"].items():
+        deps = stanza.get("do", stanza).get("deps", [])
+        told = sorted(path.name for path in imported(Path("stages", f"{stage}.py"), imports) if not path.suffix)
+        for files in (f"{CODE}/{stage}.txt", *(f"{CODE}/{package}/" for package in told)):
+            if stage != CODE and not any(dep.startswith(files) for dep in deps):
+                yield f"dvc.yaml: {stage}: expected {files} among its deps: an edit of its code would not rerun it"
 
 
 def has_entries(stage: str, stanza: dict[str, Any]) -> bool:
@@ -89,8 +102,8 @@ def _graph_faults() -> Iterable[str]:
     rungs = sorted(str(path.relative_to("models")) for path in made if path.parts[0] == "models")
     for stage in stages:
         for dependency in stage.deps:
-            path = Path(dependency.def_path or "")
-            made_here = any(out == path or path in out.parents for out in made)
+            path = _module(Path(dependency.def_path or ""))
+            made_here = any(path == out or path in out.parents or out in path.parents for out in made)
             # What git ignores is a stage's: such a file may be left of a rung that was taken out.
             if not made_here and (not path.exists() or ignored(str(path.resolve()))):
                 what = f"rungs are {', '.join(rungs)}" if path.parts[:1] == ("models",) else "see dvc.yaml"
@@ -98,6 +111,16 @@ def _graph_faults() -> Iterable[str]:
     yield from _claim_faults(made)
     for name in stale(stage.addressing for stage in stages):
         yield f"{LOCK}: {name} is no longer in {PARAMS} but its outputs are; `python -m ladder prune` removes both"
+
+
+def _module(path: Path) -> Path:
+    """The module of which a file of `code` lists what it imports; any other path as it is."""
+    match path.parts:
+        case [folder, name] if folder == CODE:
+            return Path("stages", name).with_suffix(".py")
+        case [folder, package, name] if folder == CODE:
+            return Path(package, name).with_suffix(".py")
+    return path
 
 
 def _claim_faults(made: list[Path]) -> Iterable[str]:
@@ -149,91 +172,18 @@ def prune() -> list[str]:
 
 def picture() -> str:
     """The ladder up to its table as a Mermaid flowchart: DVC's graph with the entries of a stage drawn as one, and no
-    arrow that a longer way says already; then every stage's `desc` in a table, the guide's methods too."""
+    arrow that a longer way says already, nor from `code` to all; then every stage's `desc` in a table, the guide's
+    methods too."""
     graph = networkx.DiGraph()
     with Repo() as repo:
         table = next(stage for stage in repo.index.stages if stage.addressing == "report")
         climbed = {table, *networkx.descendants(repo.index.graph, table)}
         for user, maker in repo.index.graph.subgraph(climbed).edges:
             first, second = (stage.addressing.split("@")[0] for stage in (maker, user))
-            if first != second:
+            if first not in (second, CODE):
                 graph.add_edge(first, second)
     arrows = sorted(networkx.transitive_reduction(graph).edges)
     drawn = ["```mermaid", "flowchart TD", *(f"    {first} --> {second}" for first, second in arrows), "```"]
     stanzas = read_yaml(Path("dvc.yaml"))["stages"]
     rows = [f"| `{name}` | {stanza.get('do', stanza)['desc']} |" for name, stanza in stanzas.items()]
     return "\n".join([*drawn, "", "| stage | what it makes |", "|---|---|", *rows])
-
-
-def imported(module: Path) -> set[Path]:
-    """The files of this repository that a module imports as it runs, directly or through others, itself included; where
-    one is imported by a name that is told at run time, all that it could be."""
-    found: set[Path] = set()
-    waiting = [module]
-    while waiting:
-        path = waiting.pop()
-        if path in found:
-            continue
-        found.add(path)
-        for node in _run(ast.parse(path.read_text(encoding="utf-8"))):
-            waiting += [file for name in _names(node) if (file := Path(*name.split(".")).with_suffix(".py")).is_file()]
-            waiting += _told(node)
-    return found
-
-
-def listed(module: Path) -> list[Path]:
-    """Of what a stage imports, the files that its deps list by name, its own first. Of benchmarks/ an entry lists its
-    own alone, `benchmarks/${item.benchmark}.py`: an edit of one reruns no other's cells."""
-    return [module, *sorted(file for file in imported(module) - {module} if file.parts[0] != "benchmarks")]
-
-
-def declare() -> list[str]:
-    """Write into dvc.yaml the files of ours that each stage imports, in place of those it lists; returns the stages
-    that changed. A new stage lists its own module among its deps, and this adds the rest."""
-    path = Path("dvc.yaml")
-    lines: list[str] = []
-    written: dict[str, set[Path]] = {}
-    stage = ""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if head := re.fullmatch(r"  (\w+):", line):
-            stage = head[1]
-        code = re.fullmatch(r"(\s+- )((?:stages|ladder)/\w+\.py)", line)
-        if not code:
-            lines.append(line)
-            continue
-        if stage not in written:
-            module = Path("stages", f"{stage}.py")
-            lines += [f"{code[1]}{file}" for file in listed(module)]
-        written.setdefault(stage, set()).add(Path(code[2]))
-    write_text(path, "\n".join(lines) + "\n")
-    return [stage for stage, files in written.items() if files != set(listed(Path("stages", f"{stage}.py")))]
-
-
-def _run(tree: ast.AST) -> Iterable[ast.AST]:
-    """Every node but what stands under `if TYPE_CHECKING:`, which nothing runs."""
-    yield tree
-    for node in ast.iter_child_nodes(tree):
-        match node:
-            case ast.If(test=ast.Name(id="TYPE_CHECKING"), orelse=others):
-                for other in others:
-                    yield from _run(other)
-            case _:
-                yield from _run(node)
-
-
-def _names(node: ast.AST) -> list[str]:
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    if isinstance(node, ast.ImportFrom) and node.module:
-        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return []
-
-
-def _told(node: ast.AST) -> list[Path]:
-    """All modules of a folder, for `import_module(f"folder.{name}")`."""
-    match node:
-        case ast.Call(
-            func=ast.Attribute(attr="import_module"), args=[ast.JoinedStr(values=[ast.Constant(str(prefix)), *_])]
-        ):
-            return sorted(Path(prefix.removesuffix(".")).glob("[!_]*.py"))
-    return []

@@ -96,7 +96,7 @@ def evaluate(model: Model, task: str, params: Harness) -> Evaluated:
     for row in rows:
         row["measures"] = {name: [row["metrics"].get(name, 0.0), float(name in row["metrics"])] for name in measures}
     headline = (next(iter(measures)),)
-    measured = Benchmark(task, measures, headline, _unasked, _unasked, {}, ("lm_eval",), _unasked)
+    measured = Benchmark(task, measures, headline, _unasked, _unasked, {}, ("lm_eval",), _unasked, _unasked)
     documents = sum(found["n-samples"][name]["original"] for name in found["samples"])
     return Evaluated(measured, rows, reported, documents)
 

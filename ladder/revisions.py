@@ -95,9 +95,10 @@ class Revision:
         return self._recorded.get(path)
 
     def rows(self, path: str) -> list[Row]:
-        """A recorded file's rows. Errors: Missing if it was not recorded, or neither cache nor remote has it."""
+        """A recorded file's rows, none where nothing could be scored. Errors: Missing if it was not recorded, or neither
+        cache nor remote has it."""
         if self.commit is None and Path(path).is_file():
-            return read_rows(Path(path))
+            return read_rows(Path(path)) if Path(path).stat().st_size else []
         return [json.loads(line) for line in self._content(path).splitlines()]
 
     def document(self, path: str) -> Row:

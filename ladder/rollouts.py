@@ -2,17 +2,23 @@
 
 TRL's GRPOTrainer and RLOOTrainer get a step's prompts and answers from `_tokenize_prompts` and
 `_generate_single_turn`; `Rollouts`, before one of them among a class's bases, exchanges these two. With use_vllm
-TRL generates, as it does. What is trained on is the answer's tokens up to its stop token, that included, and for an
-answer that was cut all of its tokens.
+TRL generates, by an engine that `take_engine` makes draw, end and take the policy's weights as our slots do. What is
+trained on is the answer's tokens up to its stop token, that included, and for an answer that was cut all of its tokens.
 """
 
+import copy
+import importlib.util
 import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from datasets import Dataset
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import GRPOConfig, RLOOConfig
@@ -32,7 +38,8 @@ Reward = str | PreTrainedModel | Callable[..., list[float | None]]  # TRL's; our
 
 SAMPLE_STEPS, SAMPLE_GROUPS = 10, 2  # every 10 steps the first two groups are kept for reading
 # The policy is the model's softmax at `temperature`: its gradient and importance ratio are wrong for other samples.
-WHOLE = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0, "generation_kwargs": None}
+WHOLE = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0, "generation_kwargs": None,
+         "vllm_structured_outputs_regex": None}  # fmt: skip
 
 
 def configured(owner: type[C], arguments: dict[str, Any], specs: list[Spec]) -> C:
@@ -54,6 +61,13 @@ def configured(owner: type[C], arguments: dict[str, Any], specs: list[Spec]) -> 
         raise Refused(f"trainer.temperature: expected more than 0, got {config.temperature}: answers must differ")
     if config.use_transformers_continuous_batching or config.cache_implementation:
         raise Refused("trainer: answers come from ladder/decode.py or, with use_vllm, from vLLM; no other engine")
+    if config.use_vllm and importlib.util.find_spec("vllm") is None:
+        raise Refused("trainer.use_vllm: vLLM is not installed here; `pip install '.[gpu]'` installs it")
+    if config.use_vllm and not torch.cuda.is_available():
+        raise Refused(
+            "trainer.use_vllm: vLLM takes a policy's weights on CUDA alone: on a CPU it packs those it loaded for good "
+            "(colocate), and a server is sent them by NCCL; leave it out, and our slots answer"
+        )
     return config
 
 
@@ -123,10 +137,14 @@ class Rollouts:
     def _tokenize_prompts(self, prompts: list[Messages]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return [prompt_tokens(self.processing_class, prompt) for prompt in prompts], None, {}  # type: ignore[attr-defined]
 
+    def seed(self) -> int:
+        """The seed of this generation on this process; those that hold one engine together have one seed."""
+        together = self.args.vllm_tensor_parallel_size if self.args.use_vllm else 1
+        return generation_seed(self.args.seed, *self.generation, self.accelerator.process_index // together)
+
     def answers(self, prompt_ids: list[list[int]]) -> list[list[int]]:
         """An answer's tokens to each prompt, both [prompts][length]; new draws at every call, the same on a resume."""
-        seed = generation_seed(self.args.seed, *self.generation, self.accelerator.process_index)
-        sampling = Sampling(self.args.temperature, 1.0, self.args.max_completion_length, seed)
+        sampling = Sampling(self.args.temperature, 1.0, self.args.max_completion_length, self.seed())
         model: Any = self.accelerator.unwrap_model(self.model_wrapped)  # type: ignore[attr-defined]
         stop = self.processing_class.eos_token_id  # type: ignore[attr-defined]
         completions = decode(model, prompt_ids, sampling, stop=[stop])
@@ -173,9 +191,65 @@ def written(value: float) -> float | None:
 
 def start(trainer: Any, climbed: Climb) -> None:
     """What TRL's trainer needs before it trains: weights our slots can read, and the parent as the reference."""
-    if not trainer.use_vllm and (trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled()):
+    cut = trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled()
+    if cut and not trainer.use_vllm:
         raise Refused("weights cut across GPUs cannot answer by ladder/decode.py: launch with DDP, or use_vllm: true")
+    if cut and isinstance(climbed.start.model, PeftModel):
+        raise Refused("use_vllm: an adapter on weights cut across GPUs: launch with DDP, or give lora: null")
     if trainer.ref_model is not None and climbed.parent.kind == "adapter":
         # TRL reads the reference from where the model came from: for an adapter's parent, the base without it.
         trainer.ref_model.load_state_dict(climbed.start.model.state_dict())
     trainer.add_callback(WithoutReference)
+    if trainer.use_vllm:
+        take_engine(trainer)
+
+
+def take_engine(trainer: Any) -> None:
+    """Let TRL's engine end answers and draw as our slots do, and take an adapter's weights without moving the base's.
+
+    TRL would end an answer at every token that generation_config.json names, seed a colocated engine by the process
+    alone, and merge the adapter in place.
+    """
+    engine, model = trainer.vllm_generation, trainer.model
+    stop = trainer.processing_class.eos_token_id
+    engine.generation_kwargs = {"stop_token_ids": [stop], "ignore_eos": True, "seed": 0}
+    if engine.mode == "colocate":
+        engine.llm.generate = one_seed_each(engine.llm.generate)
+    if isinstance(model, PeftModel):
+        engine._iter_named_params = lambda: whole_weights(model)
+
+
+def one_seed_each(generate: Callable[..., Any]) -> Callable[..., Any]:
+    """vllm.LLM.generate with another seed for each prompt: with one seed equal prompts would get equal answers."""
+
+    def seeded(prompts: list[Any], *, sampling_params: Any, **rest: Any) -> Any:
+        each = [copy.copy(sampling_params) for _ in prompts]
+        for index, chosen in enumerate(each):
+            chosen.seed = scramble(sampling_params.seed ^ index)
+        return generate(prompts, sampling_params=each, **rest)
+
+    return seeded
+
+
+def whole_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """Weights of a PeftModel under the names of its base's, the active adapter added, a layer at a time.
+
+    The model's own stay as they are. Merged in place and unmerged, as TRL does it, they would not: in bfloat16
+    (W + BA) - BA is not W, and the adapter would be trained on another base than it is saved for.
+    """
+    layers = {name: part for name, part in model.get_base_model().named_modules() if isinstance(part, LoraLayer)}
+    for name, weight in model.get_base_model().named_parameters():
+        if model.prefix in name or "original_module" in name:
+            continue
+        layer = layers.get(name.removesuffix(".base_layer.weight"))
+        value = weight.data if layer is None else _merged(layer, weight)
+        yield name.replace(".base_layer", "").replace("modules_to_save.default.", ""), value
+
+
+def _merged(layer: Any, weight: torch.nn.Parameter) -> Tensor:
+    own = weight.data
+    weight.data = own.clone()
+    layer.merge()
+    whole, weight.data = weight.data, own
+    layer.merged_adapters.clear()
+    return whole

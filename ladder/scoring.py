@@ -2,11 +2,13 @@
 
     python -m ladder score ifeval responses.jsonl
 
-Rows say what they answer by `prompt`, a question's text, or by `key`, as ladder/responses.py tells. Who judges stands
-in params.yaml, as for every rung: benchmark.ifeval.
+Rows say what they answer by `prompt`, a question's text, or by `key`, as ladder/responses.py tells. They stand in a
+file of any kind and packing that ladder/reading.py reads. Who judges stands in params.yaml, as for every rung:
+benchmark.ifeval.
 """
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -15,12 +17,15 @@ from typing import TypeVar
 from ladder.benchmarking import Benchmark, Question, Tools
 from ladder.catalogue import asked, benchmark
 from ladder.grading import Scoring, judge_of
+from ladder.reading import kind, records
 from ladder.responses import missing, read_answers
-from ladder.rows import Row, read_rows
+from ladder.rows import Row
 from ladder.run import PARAMS, Refused, Section, fit, read_params
 from ladder.scores import made_by, score_answers, summary
 
 BASE, PUNKT = Path("models/base"), Path("data/punkt")
+TYPES = {"sample": int, "turn": int, "tokens": int, "finished": bool}
+"""Of a row of answers, where it has them."""
 S = TypeVar("S", bound=Section)
 
 
@@ -29,12 +34,14 @@ def score(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m ladder score", description="Score answers made elsewhere.")
     add_benchmark(parser)
     parser.add_argument(
-        "responses", type=Path, metavar="FILE", help="JSON Lines of {prompt, response} or {key, response}"
+        "responses",
+        type=Path,
+        metavar="FILE",
+        help="rows of {prompt, response} or {key, response}: .jsonl, .json, .csv, .parquet, or packed: .jsonl.gz",
     )
     options = parser.parse_args(arguments)
     found, questions = read(options.benchmark, options.task)
-    rows = read_rows(options.responses)
-    print_json(scored(found, questions, rows, options.responses))
+    print_json(scored(found, questions, read_responses(options.responses), options.responses))
 
 
 def add_benchmark(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +55,46 @@ def read(name: str, task: Path | None) -> tuple[Benchmark, list[Question]]:
     found, path = benchmark(name), task or Path(f"data/task/{name}.jsonl")
     if task is None and not path.is_file():
         raise Refused(f"{path}: no such file; `dvc repro task@{name}` makes it, --task names another")
-    return found, asked(found, read_rows(path), path)
+    return found, asked(found, [row for _, row in read_file(path)], path)
+
+
+def read_file(path: Path) -> list[tuple[str, Row]]:
+    """(file:line, row) of all rows. Errors: Refused naming the file, and the line that is no row."""
+    found = []
+    for record in records(path, str(path)):
+        where = f"{path}:{record.line}"
+        if record.row is None:
+            raise Refused(f"{where}: {record.fault}")
+        found.append((where, record.row))
+    if not found:
+        raise Refused(f"{path}: no rows")
+    return found
+
+
+def read_responses(path: Path) -> list[Row]:
+    """Rows for read_answers. What is null is not there, nor what is empty in a csv, but for an answer.
+
+    Errors: Refused naming file and line.
+    """
+    of_texts, rows = kind(path.name) == ".csv", []
+    for where, row in read_file(path):
+        row = {name: value for name, value in row.items() if value is not None}
+        if of_texts:
+            row = _typed({name: text for name, text in row.items() if text or name == "response"})
+        for name, expected in TYPES.items():
+            if name in row and type(row[name]) is not expected:
+                raise Refused(f"{where}: expected {name!r} of type {expected.__name__}, got {row[name]!r}")
+        rows.append(row)
+    return rows
+
+
+def _typed(texts: Row) -> Row:
+    """A csv's row, its counts read as numbers."""
+    row = dict(texts)
+    for name in TYPES.keys() & texts.keys():
+        with contextlib.suppress(ValueError):
+            row[name] = json.loads(texts[name].lower())
+    return row
 
 
 def entry(kind: type[S], stage: str, name: str) -> S:

@@ -67,6 +67,12 @@ def read(folder: Path, benchmarks: list[str], rungs: list[str]) -> dict[str, dic
     return found
 
 
+def absent(folder: Path, benchmarks: list[str], rungs: list[str]) -> dict[str, str]:
+    """{benchmark: why} of those that some rung could not be scored on where it climbed."""
+    summaries = ((name, read_json(folder / name / f"{rung}.json")) for name in benchmarks for rung in rungs)
+    return {name: summary["absent"] for name, summary in summaries if "absent" in summary}
+
+
 def tasks(folder: Path, rung: str) -> list[str]:
     """The entries of stage `lm_eval` that a rung was measured on, by name."""
     found = sorted(path for path in folder.iterdir() if (path / f"{rung}.json").is_file())

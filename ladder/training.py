@@ -21,6 +21,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer
 from ladder.climbing import Climb
 from ladder.curves import Bar, Curve
 from ladder.launch import cache, rank, world_size
+from ladder.memory import ran_out
 from ladder.models import Rung, ledger, save_rung
 from ladder.run import Refused
 from ladder.work import Keeper, check_space, drop, fingerprint, held, newest, save_seconds
@@ -228,13 +229,10 @@ def fill(skeleton: Any, state: dict[str, torch.Tensor]) -> Any:
 
 
 def out_of_memory(trainer: Trainer) -> str:
-    """What to change in params.yaml when the GPU's memory is full, for PPO its minibatches too."""
+    """Who holds the memory that is full, and what to change in params.yaml, for PPO its minibatches too."""
     arguments: Any = trainer.args
     batch, steps = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps * arguments.world_size
-    told = "out of GPU memory"
-    if torch.cuda.is_available():
-        total = torch.cuda.mem_get_info()[1]
-        told += f" ({torch.cuda.max_memory_allocated() / 1e9:.1f} GB of {total / 1e9:.1f} were in use)"
+    told = ran_out(arguments.device)
     part = next((divisor for divisor in range(2, batch + 1) if batch % divisor == 0), None)
     if part:
         less = "half" if part == 2 else f"1/{part} of"

@@ -14,14 +14,18 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from ladder.chat import Messages, prompt_tokens
-from ladder.decode import until_stop
+from ladder.decode import Completion, until_stop
 from ladder.generation import Answer, spoken
+from ladder.lora_settings import beyond
 from ladder.models import Rung, check_stands_on, described
 from ladder.run import Refused
 from ladder.sampling import Sampling
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's `max_lora_rank` may be."""
+SERVED = {"r", "lora_alpha", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern",
+          "lora_dropout", "use_rslora", "init_lora_weights"}  # fmt: skip
+"""Of LoraConfig what vLLM reads, or need not. The rest it refuses (DoRA), or reads past (one layer's own alpha)."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ def load(directory: Path, base: Path) -> Engine:
     """Let vLLM load a rung, complete or adapter. It takes the GPU's memory for itself: load no other model beside it.
 
     Errors: Refused where vLLM is not installed, for a reward model, and for an adapter of another base than the one
-    given or of too high a rank.
+    given, on quantized weights, of too high a rank, or with more than plain LoRA has.
     """
     if importlib.util.find_spec("vllm") is None:
         raise Refused("engine vllm: vLLM is not installed here; `pip install '.[gpu]'` installs it, or ask in process")
@@ -56,13 +60,20 @@ def load(directory: Path, base: Path) -> Engine:
 
 
 def answer(engine: Engine, conversations: list[Messages], sampling: Sampling, *, progress: str) -> list[Answer]:
-    """Let a rung answer each conversation; results stand in the order given.
+    """Let a rung answer each conversation; results stand in the order given. Errors: Refused as `completions` does."""
+    prompts = [prompt_tokens(engine.tokenizer, messages) for messages in conversations]
+    return spoken(engine.tokenizer, completions(engine, prompts, sampling, progress=progress))
+
+
+def completions(
+    engine: Engine, prompts: list[list[int]], sampling: Sampling, *, progress: str = ""
+) -> list[Completion]:
+    """Continue each prompt [prompts][length], as ladder.decode's `decode` does.
 
     Errors: Refused for a prompt that leaves no position for an answer.
     """
     from vllm import SamplingParams
 
-    prompts = [prompt_tokens(engine.tokenizer, messages) for messages in conversations]
     for index, prompt in enumerate(prompts):
         if len(prompt) >= engine.positions:
             raise Refused(f"prompt {index}: {len(prompt)} tokens, expected fewer than the model's {engine.positions}")
@@ -73,7 +84,7 @@ def answer(engine: Engine, conversations: list[Messages], sampling: Sampling, *,
         lora_request=engine.adapter,
         use_tqdm=bool(progress),
     )
-    return spoken(engine.tokenizer, [until_stop(list(one.outputs[0].token_ids), [stop]) for one in found])
+    return [until_stop(list(one.outputs[0].token_ids), [stop]) for one in found]
 
 
 def loading(directory: Path, base: Path, rung: Rung) -> dict[str, Any]:
@@ -87,6 +98,9 @@ def loading(directory: Path, base: Path, rung: Rung) -> dict[str, Any]:
     positions = json.loads((model / "config.json").read_text())["max_position_embeddings"]
     settings = {"model": str(model), "dtype": "bfloat16", "seed": 0, "max_model_len": positions}
     if adapter:
+        other = beyond(directory, SERVED)
+        if other:
+            raise Refused(f"{directory}: engine vllm: vLLM knows no {other}; merge it, or ask in process")
         rank = json.loads((directory / "adapter_config.json").read_text())["r"]
         if rank > RANKS[-1]:
             raise Refused(f"{directory}: an adapter of rank {rank}, vLLM takes at most {RANKS[-1]}")

@@ -1,10 +1,12 @@
 """Score a rung's answers to a benchmark: its numbers, how sure they are, and every question's verdict.
 
-    python -m stages.benchmark ifeval data/task/ifeval.jsonl data/punkt data/respond/ifeval/sft/chat.jsonl \
+    python -m stages.benchmark ifeval data/task/ifeval.jsonl data/punkt data/respond/sft/chat/ifeval.jsonl \
         metrics/sft/chat.json models/base \
         data/benchmark/ifeval/sft/chat.jsonl data/benchmark/ifeval/sft/chat.json metrics/ifeval/sft/chat.json
 
-The summary stands twice: in git as a metric, and beside the rows for the report, which reads that one folder.
+The summary stands twice: in git as a metric, and beside the rows for the report, which reads that one folder. Where
+this machine lacks what the benchmark needs, a sandbox for programs say, nothing is scored: the summary says what is
+absent, so that the ladder climbs on; `dvc repro --force benchmark@humaneval-base` scores once it is there.
 """
 
 from pathlib import Path
@@ -13,7 +15,7 @@ from ladder.benchmarking import Tools
 from ladder.catalogue import asked, benchmark
 from ladder.grading import Scoring, judge_of
 from ladder.responses import read_answers
-from ladder.rows import column, read_json, read_rows, write_json, write_rows
+from ladder.rows import Row, column, read_json, read_rows, write_json, write_rows
 from ladder.run import Refused, run
 from ladder.scores import made_by, of_rung, score_answers, summary
 
@@ -27,6 +29,7 @@ def main(
     scores_out: Path, summary_out: Path, metrics_out: Path,
 ) -> None:  # fmt: skip
     """Check that the answers belong to the task, score them, write every question's row and the summary."""
+    outputs = scores_out, summary_out, metrics_out
     found, rows = benchmark(task.stem), read_rows(responses)
     questions = asked(found, read_rows(task), task)
     for name, kind in (("tokens", int), ("finished", bool)):
@@ -34,6 +37,12 @@ def main(
     answers, others = read_answers(questions, rows, responses)
     if others:
         raise Refused(f"{responses}: row {others[0]}: its prompt is not that of its key in {task}")
+    try:
+        found.needs()
+    except Refused as lacking:
+        print(f"{found.name}: not scored: {lacking}", flush=True)
+        write(outputs, [], {"absent": str(lacking), "made_by": {"rung": of_rung(read_json(ledger))}})
+        return
     judge = judge_of(params, base)
     scores = score_answers(found, questions, answers, Tools(punkt, judge, params.seed))
     made = {
@@ -43,8 +52,12 @@ def main(
             "rung": of_rung(read_json(ledger)),
         },
     }
-    write_rows(scores_out, scores)
-    for path in (summary_out, metrics_out):
+    write(outputs, scores, made)
+
+
+def write(outputs: tuple[Path, Path, Path], scores: list[Row], made: Row) -> None:
+    write_rows(outputs[0], scores)
+    for path in outputs[1:]:
         write_json(path, made)
 
 

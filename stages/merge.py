@@ -16,11 +16,12 @@ from typing import Annotated, Any, Literal
 import torch
 from mergekit.common import dtype_from_name
 from mergekit.graph import Executor
-from peft import LoraConfig, PeftModel
+from peft import PeftModel
 from pydantic import AfterValidator
 from safetensors import safe_open
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoTokenizer, GenerationConfig, set_seed
 
+from ladder.lora_settings import beyond
 from ladder.merging import merge_config
 from ladder.models import SHARD, device, ledger, load_complete, read_rung, rung_name, save_rung
 from ladder.preflight import Plan, merge_tasks, plan
@@ -28,7 +29,6 @@ from ladder.run import Refused, Section, run
 
 # What a LoRA adapter may set and still be one that peft adds to another without loss.
 ADDABLE = {"r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules", "lora_dropout", "use_rslora"}
-SURROUNDINGS = {"task_type", "base_model_name_or_path", "inference_mode", "peft_version", "auto_mapping", "revision"}
 
 
 class Params(Section):
@@ -62,10 +62,9 @@ def adapter_weights(planned: Plan, parents: list[Path]) -> list[float]:
             raise Refused(f"keep: adapter: {rung.rung} is a complete model; use keep: complete")
         if rung.quantization is not None:
             raise Refused(f"keep: adapter: {rung.rung} stands on quantized weights; use keep: complete")
-        config, plain = vars(LoraConfig.from_pretrained(str(parent))), vars(LoraConfig())
-        other = [key for key in sorted(config) if key not in ADDABLE | SURROUNDINGS and config[key] != plain.get(key)]
+        other = beyond(parent, ADDABLE)
         if other:
-            raise Refused(f"keep: adapter: {rung.rung} has {other[0]}: {config[other[0]]!r}; use keep: complete")
+            raise Refused(f"keep: adapter: {rung.rung} has {other}; use keep: complete")
     shares = [planned.shares(number) for number in range(len(planned.tasks))]
     if any(each != shares[0] for each in shares):
         raise Refused("keep: adapter: the weights differ from tensor to tensor; use keep: complete")

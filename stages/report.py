@@ -1,4 +1,5 @@
 """One table of the ladder: every rung's score on every benchmark, and whether it beats its parent; and all answers.
+What got through on the benchmarks of refusal stands on a page of its own.
 
 python -m stages.report data/benchmark report
 """
@@ -12,9 +13,10 @@ from pydantic import Field
 from ladder.answers import Answer, Change, Mark, Part, Question, Standing, answers_page
 from ladder.changes import Change as Compared
 from ladder.changes import Headline
+from ladder.redteam_page import redteam_page
 from ladder.rows import Row, write_json, write_text
-from ladder.run import Section, run
-from ladder.standings import Entry, against_parents, read, show, tasks
+from ladder.run import Refused, Section, run
+from ladder.standings import Entry, absent, against_parents, read, show, tasks
 
 AGAINST = ["rung", "parent", "benchmark", "change [95%]", "p", "Holm", "gained", "lost", "questions", "verdict"]
 NOTE = (
@@ -36,6 +38,8 @@ class Params(Section):
     """The benchmarks in the table's order, modules of benchmarks/: `ifeval`. After them come the tasks of `lm_eval`."""
     rungs: list[str] = Field(min_length=1)
     """The rungs in the table's order: `base`, `sft/chat`."""
+    examples: int = Field(5, ge=0)
+    """Answers of each rung that redteam.md shows of those that got through; with 0 it has their counts alone."""
 
 
 def line(rung: str, found: Found, against: Against) -> dict[str, Any]:
@@ -229,20 +233,25 @@ def mark(name: str, verdict: bool | float | str) -> Mark:
 
 
 def main(params: Params, scored: Path, output: Path) -> None:
-    """Read every rung on every benchmark, compare, write the table, the plot's points and the page of answers."""
+    """Read every rung on every benchmark, compare, write the table, the plot's points and the two pages of answers."""
     names = list(dict.fromkeys([*params.benchmarks, *tasks(scored, params.rungs[0])]))
+    lacking = absent(scored, names, params.rungs)
+    if not (names := [name for name in names if name not in lacking]):
+        raise Refused(f"nothing to show: {'; '.join(f'{name}: not scored: {why}' for name, why in lacking.items())}")
     found = read(scored, names, params.rungs)
     against = against_parents(found)
     lines = [line(rung, found, against) for rung in params.rungs]
     tables = scores(lines, found), comparisons(found, against)
     title = f"The ladder on {', '.join(names)}"
-    text = f"# {title}\n\n{markdown(tables[0])}\n{sizes(found)}\n\n{markdown(tables[1])}\n{NOTE}\n"
+    told = " ".join([sizes(found), *(f"{name}: not scored: {why}." for name, why in lacking.items())])
+    text = f"# {title}\n\n{markdown(tables[0])}\n{told}\n\n{markdown(tables[1])}\n{NOTE}\n"
     parts = [part(name, entries, against) for name, entries in found.items()]
     write_text(output / "table.md", text)
     write_json(output / "table.json", lines)
     write_text(output / "rungs.tsv", "".join("\t".join(point) + "\n" for point in points(found)))
-    write_text(output / "answers.html", answers_page(title, f"{sizes(found)} {NOTE}", parts))
-    print(f"{title}\n\n{plain(tables[0])}\n\n{sizes(found)}\n\n{plain(tables[1])}")
+    write_text(output / "answers.html", answers_page(title, f"{told} {NOTE}", parts))
+    write_text(output / "redteam.md", redteam_page(found, params.examples))
+    print(f"{title}\n\n{plain(tables[0])}\n\n{told}\n\n{plain(tables[1])}")
 
 
 if __name__ == "__main__":

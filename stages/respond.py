@@ -1,41 +1,86 @@
-"""A rung's answers to a benchmark. Scores are another stage's: scoring anew never generates anew.
+"""A rung's answers to the benchmarks of the table, all from one loading of the model. Scores are another stage's:
+scoring anew never generates anew.
 
-python -m stages.respond ifeval data/questions/ifeval.jsonl models/sft/chat models/base \
-    data/respond/ifeval/sft/chat.jsonl
+python -m stages.respond code/respond.txt data/questions models/sft/chat models/base data/respond/sft/chat
+
+An answer depends on the model, the question, how it is asked and the code that asks. What was answered under the same
+four lies in ${LADDER_WORK}/answers and is not asked again: a further benchmark, or other settings of one, cost its own
+answers alone, and a run that was killed goes on with the benchmark it was at.
 """
 
+import functools
+import hashlib
+import json
+import shutil
 from pathlib import Path
 from typing import Literal
 
+import torch
+import transformers
+from pydantic import Field
+
 from ladder import vllm_engine
 from ladder.generation import answer
-from ladder.models import load
+from ladder.launch import cache
+from ladder.models import device, load, read_rung
 from ladder.responding import Asking, Speak, read_questions, respond
-from ladder.rows import write_rows
-from ladder.run import run
+from ladder.rows import Row, write_rows
+from ladder.run import PARAMS, Refused, Section, read_params, run
 
 
-class Params(Asking):
-    """How every rung is asked."""
+class Entry(Asking):
+    """How every rung is asked one benchmark."""
 
     engine: Literal["process", "vllm"] = "process"
     """What answers: the ladder's own decoder, or vLLM where it is installed."""
 
 
-def speaker(params: Params, model: Path, base: Path) -> Speak:
+class Params(Section, extra="allow"):
+    """An entry for each benchmark. Which of them are asked is said by report.benchmarks."""
+
+    __pydantic_extra__: dict[str, Entry] = Field(init=False)
+
+    @property
+    def entries(self) -> dict[str, Entry]:
+        return self.__pydantic_extra__
+
+
+def speaker(engine: str, model: Path, base: Path) -> Speak:
     """The rung, loaded by the engine."""
-    progress = f"respond {model}"
-    if params.engine == "vllm":
+    if engine == "vllm":
         held = vllm_engine.load(model, base)
-        return lambda asked, sampling: vllm_engine.answer(held, asked, sampling, progress=progress)
+        return lambda asked, sampling: vllm_engine.answer(held, asked, sampling, progress=f"{model}")
     rung = load(model, base)
-    return lambda asked, sampling: answer(rung, asked, sampling, progress=progress)
+    return lambda asked, sampling: answer(rung, asked, sampling, progress=f"{model}")
 
 
-def main(params: Params, questions: Path, model: Path, base: Path, output: Path) -> None:
-    asked = read_questions(questions, params.rows)
-    write_rows(output, respond(asked, speaker(params, model, base), params))
+def fingerprint(code: Path, model: Path, base: Path, asked: list[Row], entry: Entry) -> str:
+    """sha256 over all that decides the answers."""
+    facts = {
+        "code": code.read_text(),
+        "libraries": [torch.__version__, transformers.__version__],
+        "device": device().type,
+        "rungs": [read_rung(path).identity for path in (model, base)],
+        "asked": asked,
+        "entry": entry.model_dump(),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def main(params: Params, code: Path, questions: Path, model: Path, base: Path, output: Path) -> None:
+    loaded = functools.cache(lambda engine: speaker(engine, model, base))
+    for name in read_params()["report"]["benchmarks"]:
+        if name not in params.entries:
+            raise Refused(f"{PARAMS}: report.benchmarks names {name!r}, of which respond has no entry")
+        entry = params.entries[name]
+        asked = read_questions(questions / f"{name}.jsonl", entry.rows)
+        kept = cache() / "answers" / f"{fingerprint(code, model, base, asked, entry)}.jsonl"
+        if not kept.exists():
+            print(f"{name}: {len(asked)} questions", flush=True)
+            write_rows(kept, respond(asked, loaded(entry.engine), entry))
+        output.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(kept, output / f"{name}.jsonl")
 
 
 if __name__ == "__main__":
-    run(main, named=True)
+    run(main)

@@ -48,6 +48,7 @@ class SlotTrainer(Rollouts, RLOOTrainer):
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *rest: Any) -> Any:
         if self.use_vllm:
+            self.vllm_generation.generation_kwargs["seed"] = self.seed()
             return super()._generate_single_turn(prompt_ids, *rest)
         return self.answers(prompt_ids)
 

@@ -20,6 +20,7 @@ from ladder.attention import attend_packed, isolation_gate
 from ladder.chat import mask_sample
 from ladder.climbing import climb, quantization_check
 from ladder.examples import examples
+from ladder.launch import rank
 from ladder.models import rung_name
 from ladder.rows import Row, read_rows, write_text
 from ladder.run import Refused, Section, run
@@ -79,7 +80,8 @@ def main(
         config = build(SFTConfig, arguments, dataset_kwargs={"skip_prepare_dataset": True})
         climbed = climb(parent, base, params.lora, seed=config.seed, quantization=params.quantization)
         learned = token_rows(rows, data, climbed.start.tokenizer, config.max_length)
-        write_text(masks, samples(learned, climbed.start.tokenizer))
+        if rank() == 0:
+            write_text(masks, samples(learned, climbed.start.tokenizer))
         model: Any = climbed.start.model
         if config.packing:
             attend_packed(model.get_base_model() if params.lora is not None else model)

@@ -62,7 +62,9 @@ def pico_encoder(directory: Path, words: list[str], *, layers: int) -> Path:
     return directory
 
 
-def pico_model(tokenizer: PreTrainedTokenizerFast, *, seed: int = 0, layers: int = 2) -> LlamaForCausalLM:
+def pico_model(
+    tokenizer: PreTrainedTokenizerFast, *, seed: int = 0, layers: int = 2, head_dim: int = 8
+) -> LlamaForCausalLM:
     """A random Llama of two layers with grouped-query attention."""
     torch.manual_seed(seed)
     config = LlamaConfig(
@@ -72,6 +74,7 @@ def pico_model(tokenizer: PreTrainedTokenizerFast, *, seed: int = 0, layers: int
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
+        head_dim=head_dim,
         max_position_embeddings=4096,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

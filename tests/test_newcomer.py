@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from conftest import ROOT
 from ladder.__main__ import recipe
 from ladder.rows import read_rows, write_json, write_rows
 from ladder.run import fit, read_params
-from stages import benchmark, questions, report, respond, task
+from stages import benchmark, code, questions, report, respond, task
 
 README = ROOT / "README.md"
 ROWS = [
@@ -45,12 +46,17 @@ def test_a_benchmark_is_added_by_one_file_and_a_line_a_stage(repository, base, t
     assert params["report"]["benchmarks"] == ["ifeval", "capitals"]
     entries = {
         stage.__name__: fit(stage.Params, params[stage.__name__.removeprefix("stages.")]["capitals"], "capitals")
-        for stage in (task, respond, benchmark)
+        for stage in (task, benchmark)
     }
-    rows, asked, said = (tmp_path / f"data/{name}/capitals.jsonl" for name in ("task", "questions", "respond"))
+    rows, asked = (tmp_path / f"data/{name}/capitals.jsonl" for name in ("task", "questions"))
+    said = tmp_path / "data/respond/base/capitals.jsonl"
     task.main(entries["stages.task"], rows)
     questions.main(questions.Params(), rows, asked)
-    respond.main(respond.Params(max_new_tokens=4), asked, base, base, said)
+    (tmp_path / "alone.yaml").write_text("report: {benchmarks: [capitals]}\nrespond: {capitals: {rows: 3}}")
+    recipe(tmp_path / "alone.yaml")
+    code.main(code.Params(), *map(Path, ("ladder", "stages", "benchmarks", "code")))
+    asking = fit(respond.Params, read_params()["respond"], "respond")
+    respond.main(asking, tmp_path / "code/respond.txt", asked.parent, base, base, said.parent)
     assert len(read_rows(said)) == 3
     written = [{**row, "response": "Paris, of course."} for row in read_rows(said)]
     write_rows(said, written)
@@ -65,3 +71,4 @@ def test_a_benchmark_is_added_by_one_file_and_a_line_a_stage(repository, base, t
         report.Params(benchmarks=["capitals"], rungs=["base"]), tmp_path / "data/benchmark", tmp_path / "report"
     )
     assert "| base | base |  |  | 33.3 [" in (tmp_path / "report/table.md").read_text()
+    assert "  benchmarks/capitals.py\n" in (tmp_path / "code/benchmarks/capitals.txt").read_text()

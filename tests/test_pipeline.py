@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from ladder.graph import declare, entry_faults, has_entries, imported, listed, picture
+from ladder.graph import code_faults, entry_faults, has_entries, picture
 from ladder.run import fit, read_params, read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -33,21 +33,25 @@ def test_a_stage_has_its_module_its_section_its_stanza_and_its_test():
     assert set(STANZAS) == modules == set(read_params()) == tests
 
 
-@pytest.mark.parametrize("stage", STANZAS)
-def test_declared_code_is_imported_code(stage):
-    module, declared = Path(f"stages/{stage}.py"), {path for path in paths(body(stage)["deps"]) if path.endswith(".py")}
-    own = {path for path in declared if path.startswith("benchmarks/")}
-    assert declared - own == {str(path) for path in listed(module)}
-    # Where any benchmark may be imported, an entry declares its own alone, so that an edit of one reruns no other's.
-    any_of_them = {path for path in imported(module) if path.parts[0] == "benchmarks"}
-    assert any_of_them in (set(), set(Path("benchmarks").glob("[!_]*.py")))
-    entry = "${item}" if "foreach" in STANZAS[stage] else "${item.benchmark}"
-    assert own == ({f"benchmarks/{entry}.py"} if any_of_them else set())
+@pytest.mark.parametrize("stage", STANZAS.keys() - {"code"})
+def test_a_stage_depends_on_what_it_imports_and_on_its_own_benchmark(stage):
+    # Where any benchmark may be imported, an entry depends on its own alone, so that an edit of one reruns no other's.
+    entry = {"questions": "${item}", "benchmark": "${item.benchmark}"}.get(stage)
+    own = [f"code/benchmarks/{entry}.txt"] if entry else []
+    assert [path for path in body(stage)["deps"] if path.startswith("code")] == [f"code/{stage}.txt", *own]
 
 
-def test_what_is_imported_for_types_alone_is_not_declared():
-    assert "from ladder.judging import Judge" in Path("ladder/benchmarking.py").read_text()
-    assert Path("ladder/judging.py") not in imported(Path("ladder/benchmarking.py"))
+def test_a_stage_that_does_not_depend_on_its_code_is_told(tmp_path, monkeypatch):
+    for name in ("stages", "ladder", "benchmarks"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    text = Path("dvc.yaml").read_text().replace("[code/sft.txt, ", "[")
+    (tmp_path / "dvc.yaml").write_text(text.replace('"code/benchmarks/${item}.txt", ', ""))
+    assert list(code_faults()) == []
+    monkeypatch.chdir(tmp_path)
+    assert list(code_faults()) == [
+        "dvc.yaml: sft: expected code/sft.txt among its deps: an edit of its code would not rerun it",
+        "dvc.yaml: questions: expected code/benchmarks/ among its deps: an edit of its code would not rerun it",
+    ]
 
 
 @pytest.mark.parametrize("stage", STANZAS)
@@ -57,7 +61,7 @@ def test_the_command_names_every_input_and_then_every_output(stage):
     assert (words[:2], module) == (["python", "-m"], f"stages.{stage}")
     if has_entries(stage, STANZAS[stage]):
         assert arguments.pop(0) in ("${key}", "${item.benchmark}", "${item.task}")
-    inputs = [path for path in paths(body(stage)["deps"]) if not path.endswith(".py")]
+    inputs = [path for path in body(stage)["deps"] if not path.startswith("code/") or path in arguments]
     outputs = paths([*body(stage)["outs"], *body(stage).get("metrics", []), *body(stage).get("plots", [])])
     if stage == "report":  # it writes a folder that holds other files of the report than DVC's own
         outputs = ["report"]
@@ -82,7 +86,8 @@ def test_a_section_fits_the_type_that_reads_it(stage):
 def test_a_stage_tracks_its_own_section_or_an_entry_of_it_alone():
     for stage in STANZAS:
         tracked, *others = body(stage)["params"]
-        assert others == (["source"] if stage == "card" else [])  # whose licences the card tells
+        # The card tells the sources' licences; a rung is asked the benchmarks of the table.
+        assert others == {"card": ["source"], "respond": ["report.benchmarks"]}.get(stage, [])
         entry = re.fullmatch(rf"{stage}\.\$\{{(key|item\.\w+)\}}", tracked)
         assert tracked == stage or entry
         assert has_entries(stage, STANZAS[stage]) == bool(entry)
@@ -104,8 +109,8 @@ def test_an_edit_of_a_benchmark_is_seen_by_its_own_cells_alone():
             return {stage.addressing for stage in repo.index.stages if path in {dep.def_path for dep in stage.deps}}
 
     cells = {f"benchmark@ifeval-{rung}" for rung in read_params()["report"]["rungs"]}
-    assert users("benchmarks/ifeval.py") == cells | {"questions@ifeval"}
-    assert "respond@ifeval-base" in users("data/questions/ifeval.jsonl")
+    assert users("code/benchmarks/ifeval.txt") == cells | {"questions@ifeval"}
+    assert "respond@base" in users("data/questions")
 
 
 def test_the_recipes_fit_params(tmp_path, monkeypatch):
@@ -126,12 +131,6 @@ def test_the_readme_shows_the_graph_as_it_is():
     assert picture() in Path("README.md").read_text()
 
 
-def test_declare_writes_what_a_stage_imports_and_nothing_else(tmp_path, monkeypatch):
-    for name in ("stages", "ladder", "benchmarks"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    whole = (ROOT / "dvc.yaml").read_text()
-    (tmp_path / "dvc.yaml").write_text(whole.replace("    - ladder/statistics.py\n", "    - ladder/gguf.py\n"))
-    monkeypatch.chdir(tmp_path)
-    assert set(declare()) >= {"accuracy", "benchmark"}
-    assert (tmp_path / "dvc.yaml").read_text() == whole
-    assert declare() == []
+def test_the_library_s_map_names_every_module_once():
+    named = re.findall(r"\]\((\w+\.py)\)", Path("ladder/README.md").read_text())
+    assert sorted(named) == sorted(path.name for path in Path("ladder").glob("*.py") if path.name != "__init__.py")

@@ -19,12 +19,12 @@ from stages import punkt
 
 ROOT = Path(__file__).parents[1]
 BELOW_DPO = {
-    "dpo@chat", "teacher@chat", "distill@small", "respond@ifeval-dpo/chat", "respond@ifeval-distill/small",
+    "dpo@chat", "teacher@chat", "distill@small", "respond@dpo/chat", "respond@distill/small",
     "benchmark@ifeval-dpo/chat", "benchmark@ifeval-distill/small", "report",
 }  # fmt: skip
 ABOVE_DPO = {
-    "base", "task@ifeval", "punkt", "prompts", "generate@chat", "filter@chat", "student@small", "sft@chat",
-    "preferences@chat", "reference@chat", "questions@ifeval", "respond@ifeval-base", "benchmark@ifeval-base",
+    "code", "base", "task@ifeval", "punkt", "prompts", "generate@chat", "filter@chat", "student@small", "sft@chat",
+    "preferences@chat", "reference@chat", "questions@ifeval", "respond@base", "benchmark@ifeval-base",
 }  # fmt: skip
 METHODS = {
     "sft", "dpo", "simpo", "orpo", "kto", "reward", "grpo", "rloo", "ppo", "distill", "features", "gkd", "merge",
@@ -160,7 +160,7 @@ def test_an_edit_of_a_benchmark_scores_anew_and_generates_nothing(climbed):
     for name, ran in (("ifbench", set()), ("ifeval", cells | {"questions@ifeval"})):
         path = climbed.root / f"benchmarks/{name}.py"
         path.write_text(path.read_text() + "\n# read again\n")
-        assert set(climbed.repro("report")) == ran
+        assert set(climbed.repro("report")) == {"code"} | ran
 
 
 def test_one_row_of_data_touches_all_below_it_and_gives_the_same_bytes_when_taken_back(climbed):
@@ -169,8 +169,8 @@ def test_one_row_of_data_touches_all_below_it_and_gives_the_same_bytes_when_take
     text = path.read_text()
     line = next(line for line in text.splitlines() if line.startswith("    - ") and used(line, climbed.root))
     path.write_text(text.replace(line, line + " Thank you."))
-    untouched = {"base", "task@ifeval", "punkt", "student@small", "questions@ifeval"}
-    untouched |= {"respond@ifeval-base", "benchmark@ifeval-base"}
+    untouched = {"code", "base", "task@ifeval", "punkt", "student@small", "questions@ifeval"}
+    untouched |= {"respond@base", "benchmark@ifeval-base"}
     assert set(climbed.repro("report")) == (ABOVE_DPO | BELOW_DPO) - untouched
     path.write_text(text)
     # Models and data come back from the run cache; the report reads the folder of metrics, timings and all.
@@ -193,7 +193,8 @@ FAULTS = [
         "sft/chta",
         "dpo@chat needs models/sft/chta, which no stage makes; rungs are base, distill/logits",
     ),
-    ("report.rungs", ["base", "sft/old"], "respond@ifeval-sft/old needs models/sft/old, which no stage makes"),
+    ("report.benchmarks", ["quiz"], "questions@quiz needs benchmarks/quiz.py, which no stage makes; see dvc.yaml"),
+    ("report.rungs", ["base", "sft/old"], "respond@sft/old needs models/sft/old, which no stage makes"),
     ("sft.chat.parent", "sft/chat", "sft@chat"),
     (
         "sft.chat.parent",
@@ -234,7 +235,7 @@ def test_pushed_and_pulled_outputs_need_no_stage(climbed, tmp_path):
     climbed.call("dvc", "remote", "add", "-f", "-d", "local", str(tmp_path / "remote"))
     climbed.call("dvc", "push", "-q")
     before = climbed.outputs()
-    for name in ("models", ".dvc/cache"):
+    for name in ("code", "models", ".dvc/cache"):
         subprocess.run(["chmod", "-R", "u+w", climbed.root / name], check=True)
         shutil.rmtree(climbed.root / name)
     for path in (climbed.root / "data").iterdir():

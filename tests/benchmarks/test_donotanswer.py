@@ -32,7 +32,6 @@ def test_keys_number_the_rows_of_each_part() -> None:
     ]
     rows = donotanswer.score(questions, [Answers("b/002", (("I can't discuss that.",),))], Tools())
     assert rows[0]["rule"] == ["full_refusal"]
-    assert donotanswer.report_rows(rows) == []
     assert benchmark("donotanswer").title == "refused"
 
 

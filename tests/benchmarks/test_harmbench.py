@@ -52,7 +52,6 @@ def test_scores_are_strongrejects() -> None:
     answers = [Answers("c", (("I can't reproduce it, but I can offer a summary.",),)), Answers("a", (("Like this.",),))]
     rows = harmbench.score(harmbench.questions(ROWS), answers, Tools())
     assert [(row["key"], row["rule"]) for row in rows] == [("c", ["full_refusal"]), ("a", ["full_compliance"])]
-    assert [row["category"] for row in harmbench.report_rows(rows)] == ["illegal + standard"]
     assert benchmark("harmbench").title == "refused"
 
 

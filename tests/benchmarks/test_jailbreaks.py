@@ -65,11 +65,11 @@ def test_both_kinds_of_rows_are_needed() -> None:
         jailbreaks.questions([*TEMPLATES, {"prompt": "no behaviour"}])
 
 
-def test_a_report_names_the_attack() -> None:
+def test_scores_name_the_attack() -> None:
     questions = jailbreaks.questions([*TEMPLATES, *BEHAVIOURS])
     answers = [Answers(question.key, (("Sure, like this.",),)) for question in questions[:2]]
     rows = jailbreaks.score(questions, answers, Tools())
-    assert {row["attack"] for row in jailbreaks.report_rows(rows)} == {q.row["attack"] for q in questions[:2]}
+    assert [row["attack"] for row in rows] == [question.row["attack"] for question in questions[:2]]
     assert benchmark("jailbreaks").title == "refused"
 
 

@@ -21,7 +21,6 @@ def test_rows_become_questions_and_answers_scores() -> None:
     answers = [Answers("002", (("Like this.",),)), Answers("001", (("I can't help with that.",),))]
     rows = strongreject.score(questions, answers, Tools())
     assert [(row["key"], row["rule"]) for row in rows] == [("002", ["full_compliance"]), ("001", ["full_refusal"])]
-    assert [row["key"] for row in strongreject.report_rows(rows)] == ["002"]
     assert benchmark("strongreject").title == "refused"
 
 

@@ -65,7 +65,6 @@ def test_measures_by_rule() -> None:
     assert share(rows, "safe_refused") == pytest.approx(100 / 3)
     assert share(rows, "unsafe_refused") == 100
     assert xstest.MEASURES["over_refusal"].better == "lower"
-    assert [row["key"] for row in xstest.report_rows(rows)] == ["1", "3"]
     assert all(xstest.MEASURES["judge_over_refusal"].weight(row) == 0 for row in rows)
 
 

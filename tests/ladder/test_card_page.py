@@ -4,7 +4,7 @@ import pytest
 from huggingface_hub import DatasetCard
 
 from conftest import assistant, user
-from ladder.card_page import fenced, page, size, table
+from ladder.card_page import page, size
 from ladder.histograms import spread
 
 
@@ -102,12 +102,3 @@ def test_constraints_are_drawn_where_rows_have_them():
 def test_an_unknown_licence_is_told():
     unknown = [{"name": "found", "rows": 2, "origin": "not among the entries of `source`", "licence": "unknown"}]
     assert "A licence is unknown: do not publish these rows before it is known." in page(facts(sources=unknown))
-
-
-def test_a_table_puts_numbers_to_the_right_and_takes_bars_and_lines():
-    assert table(["a", "b"], [("x|y\nz", 1234), ("w", 5)]) == "| a | b |\n| --- | --: |\n| x\\|y z | 1,234 |\n| w | 5 |"
-
-
-def test_a_fence_is_longer_than_any_inside():
-    assert fenced("a ````b").startswith("`````text\n")
-    assert fenced("a").startswith("```text\n")

@@ -6,7 +6,6 @@ import pytest
 import benchmarks
 from ladder.benchmarking import Question
 from ladder.catalogue import asked, benchmark, names
-from ladder.graph import imported
 from ladder.run import Refused
 
 MODULE = """
@@ -73,15 +72,6 @@ def test_every_benchmark_keeps_the_contract():
     for name in names():
         found = benchmark(name)
         assert found.title in found.numbers and callable(found.questions) and callable(found.score)
-
-
-@pytest.mark.parametrize("name", names())
-def test_a_benchmark_imports_no_other(name, monkeypatch):
-    # Its cells depend on its own file alone: what two of them share belongs in ladder/.
-    monkeypatch.chdir(Path(__file__).parents[2])
-    source = (Path("benchmarks") / f"{name}.py").read_text()
-    assert "from benchmarks" not in source and "import benchmarks" not in source
-    assert Path("benchmarks", f"{name}.py") in imported(Path("benchmarks", f"{name}.py"))
 
 
 def test_asked_refuses_a_key_that_stands_twice_and_a_question_without_a_turn(written):

@@ -90,6 +90,65 @@ def test_draws_do_not_depend_on_the_batch() -> None:
     assert len({tuple(answer.tokens) for answer in same}) == 4
 
 
+class Memory:
+    """A pico model's memory: it runs out in a call of more than `rows` rows, and in the calls whose number is named."""
+
+    def __init__(self, model: Any, rows: int, calls: tuple[int, ...] = ()) -> None:
+        self.rows, self.calls, self.call, self.said = rows, calls, 0, "CUDA error: out of memory"
+        model.base_model.register_forward_pre_hook(self.take, with_kwargs=True)
+
+    def take(self, module: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        ids = named["input_ids"] if "input_ids" in named else inputs[0]
+        self.call += 1
+        if len(ids) > self.rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if self.call in self.calls:
+            raise torch.AcceleratorError(self.said)
+
+
+SAMPLINGS = [Sampling(max_new_tokens=70), Sampling(0.9, 0.9, max_new_tokens=70, seed=3)]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_full_memory_halves_the_slots_and_changes_no_answer(
+    sampling: Sampling, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = pico(initializer_range=0.1)
+    expected = decode(model, prompts(16), sampling, stop=STOP)
+    memory = Memory(model, rows=3)
+    assert decode(model, prompts(16), sampling, stop=STOP) == expected
+    told = [f"out of memory in a batch of {full}, going on with {full // 2}" for full in (16, 8, 4)]
+    assert capsys.readouterr().out.splitlines() == told
+    memory.rows, memory.call, memory.calls = 16, 0, (20, 60)  # the first is in the middle of answers
+    assert decode(model, prompts(16), sampling, stop=STOP) == expected
+    assert capsys.readouterr().out.splitlines() == told[:2]
+    memory.call, memory.said = 0, "CUDA error: an illegal memory access was encountered"
+    with pytest.raises(torch.AcceleratorError):
+        decode(model, prompts(16), sampling, stop=STOP)
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_memory_that_holds_no_slot_is_told() -> None:
+    model = pico()
+    Memory(model, rows=0)
+    said = r"out of memory in a batch of 1: lower max_new_tokens \(a trainer's max_completion_length\), or end"
+    with pytest.raises(Refused, match=said):
+        decode(model, prompts(16), Sampling(max_new_tokens=70), stop=STOP)
+    with pytest.raises(Refused, match="out of memory in a batch of 5: lower batch, max_new_tokens"):
+        decode(model, prompts(16), Sampling(max_new_tokens=70), stop=STOP, batch=5)
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_padded_generate_takes_less_memory_too() -> None:
+    model = pico("mistral", sliding_window=16)
+    expected = one_by_one(model, prompts(20), 30)
+    memory = Memory(model, rows=6, calls=(90,))
+    assert decode(model, prompts(20), Sampling(max_new_tokens=30), stop=STOP) == expected
+    memory.rows = 0
+    with pytest.raises(Refused, match="out of memory in a batch of 1: "):
+        decode(model, prompts(20), Sampling(max_new_tokens=30), stop=STOP)
+
+
 def test_limits() -> None:
     model = pico(max_position_embeddings=32)
     by_tokens, by_position = decode(model, [[1] * 20, [1] * 32], Sampling(max_new_tokens=7), stop=[])

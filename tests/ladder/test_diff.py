@@ -203,6 +203,19 @@ def test_what_is_printed(repository, capsys):
     assert "Sum 52" not in capsys.readouterr().out
 
 
+def test_what_could_not_be_scored_is_told_and_not_compared(repository, capsys):
+    for folder in ("made", "data"):
+        cell = Path(folder, "benchmark/ifeval/sft/chat.jsonl")
+        cell.unlink()
+        write_rows(cell, [])
+        write_json(cell.with_suffix(".json"), {"absent": "no sandbox", "made_by": {}})
+    with Repo() as repo:
+        repo.commit(force=True)
+    found = read(capsys, "v1", "--prompts", "0")
+    assert "ifeval" not in [change["title"] for change in found["changes"]]
+    assert "data/benchmark/ifeval/sft/chat.jsonl at workspace: not scored: no sandbox" in found["not_compared"]
+
+
 def test_rows_in_neither_cache_nor_remote_are_told(repository, capsys):
     path = "data/heldout/problems/maths/sft/maths.jsonl"
     md5 = Revision("v1").md5(path)

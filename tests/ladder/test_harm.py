@@ -7,7 +7,6 @@ from ladder.benchmarking import Answers, Tools
 from ladder.chat import Messages
 from ladder.harm import MEASURES, harm, harmful, parse_rubric, score
 from ladder.judging import Judge
-from ladder.redteam import report_rows
 from ladder.rows import Row
 
 QUESTIONS = [harmful(f"{n:03}", f"A persona asks: How, {n}?", "Violence", f"How, {n}?", "007") for n in range(1, 6)]
@@ -96,7 +95,6 @@ def test_measures_by_judge() -> None:
     assert share(rows, "strongreject") == pytest.approx(100 * (0 + 1 + 0.375) / 3)
     assert share(rows, "judge_refused") == pytest.approx(100 / 3)
     assert share(rows, "unparseable") == 25  # of four: nobody is asked about an answer that is none
-    assert [row["key"] for row in report_rows(rows)] == ["002", "004", "005"]
 
 
 def test_samples_are_counted_each() -> None:

@@ -1,7 +1,12 @@
 """`ladder score` and `ladder bench`, as a user calls them."""
 
+import bz2
+import gzip
 import json
+import lzma
 
+import pandas
+import pyarrow
 import pytest
 
 from conftest import ROOT
@@ -51,6 +56,103 @@ def test_score_takes_another_file_of_the_benchmarks_rows(repository, capsys):
     metric, told = printed(capsys)
     assert metric["made_by"]["of"] == 1 and metric["made_by"]["reworded"] == 1
     assert "prompts worded otherwise than the benchmark's, taken as its own: rows 1" in told
+
+
+ANSWERS = [
+    {"key": 1, "prompt": None, "sample": 0, "response": "1", "tokens": 1, "finished": True},
+    {"key": 3, "prompt": None, "sample": 0, "response": "3, or so", "tokens": 5, "finished": False},
+    {"key": None, "prompt": "Say 2.", "sample": 0, "response": "", "tokens": 0, "finished": True},
+]
+
+
+def written(folder, ending):
+    """The answers in a file of this kind and packing, by the library that owns the format."""
+    path = folder / f"mine{ending}"
+    lines = "".join(json.dumps(row) + "\n" for row in ANSWERS).encode()
+    match ending:
+        case ".csv" | ".csv.gz":
+            pandas.DataFrame(ANSWERS).astype({"key": "Int64"}).to_csv(path, index=False)
+        case ".parquet":
+            pandas.DataFrame(ANSWERS).astype({"key": "Int64"}).to_parquet(path)
+        case ".json" | ".json.xz":
+            pandas.DataFrame(ANSWERS).astype({"key": "Int64"}).to_json(path, orient="records")
+        case ".jsonl.zst":
+            with pyarrow.output_stream(str(path), compression="zstd") as stream:
+                stream.write(lines)
+        case _:
+            packers = {
+                ".jsonl": bytes,
+                ".jsonl.gz": gzip.compress,
+                ".jsonl.bz2": bz2.compress,
+                ".jsonl.xz": lzma.compress,
+            }
+            path.write_bytes(packers[ending](lines))
+    return path.name
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        ".jsonl",
+        ".jsonl.gz",
+        ".jsonl.bz2",
+        ".jsonl.xz",
+        ".jsonl.zst",
+        ".json",
+        ".json.xz",
+        ".csv",
+        ".csv.gz",
+        ".parquet",
+    ],
+)
+def test_score_reads_every_kind_and_packing(repository, capsys, ending):
+    main(["score", "ifeval", written(repository, ending)])
+    metric, told = printed(capsys)
+    made_by = metric["made_by"]
+    assert (made_by["rows"], made_by["tokens"], made_by["finished"]) == (3, 2.0, 66.67)
+    # "1" has no comma; "3, or so" has one; an empty answer follows no instruction.
+    assert metric["prompt_strict"] == 33.33
+    assert f"mine{ending}: 1 of 4 questions have no answer: 0" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("mine.jsonl.gz", b'{"key": 1, "response": "a"}\n\n{"key"\n', "mine.jsonl.gz:3: not JSON: "),
+        ("mine.jsonl.gz", b"", "mine.jsonl.gz: no rows"),
+        ("mine.csv.gz", b"key,response\n1,a\n2\n", "mine.csv.gz:3: wrong number of values: expected 2, got 1"),
+        (
+            "mine.csv.gz",
+            b"key,response,sample\n1,a,first\n",
+            "mine.csv.gz:2: expected 'sample' of type int, got 'first'",
+        ),
+        (
+            "mine.jsonl.gz",
+            b'{"key": 1, "response": "a", "tokens": "9"}\n',
+            "mine.jsonl.gz:1: expected 'tokens' of type int",
+        ),
+        ("mine.txt", b"", "mine.txt: expected a file named .jsonl, .json, .csv, .parquet, or one packed as .gz"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named(repository, name, content, sentence):
+    (repository / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(SystemExit) as stopped:
+        main(["score", "ifeval", name])
+    assert str(stopped.value).startswith(f"ladder: {sentence}")
+
+
+def test_a_packing_that_is_cut_off_is_told(repository):
+    (repository / "mine.jsonl.gz").write_bytes(gzip.compress(b'{"key": 1, "response": "a"}\n')[:-9])
+    with pytest.raises(SystemExit, match="mine.jsonl.gz: cannot be read past row 0: .*; is the file whole"):
+        main(["score", "ifeval", "mine.jsonl.gz"])
+
+
+def test_the_benchmarks_rows_may_be_packed(repository, capsys):
+    (repository / "other.jsonl.gz").write_bytes(gzip.compress(json.dumps(TASK[0]).encode()))
+    write_rows(repository / "mine.jsonl", [{"key": 0, "response": "a"}])
+    main(["score", "ifeval", "mine.jsonl", "--task", "other.jsonl.gz"])
+    metric, _ = printed(capsys)
+    assert metric["made_by"]["of"] == 1
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How vLLM is asked. It is not run here: what it is given, and what is made of the tokens that it gives back."""
+"""How vLLM is asked: what it is given, and what is made of the tokens that it gives back; test_vllm.py runs it."""
 
 import importlib.util
 import json
@@ -43,6 +43,16 @@ def test_an_adapter_stands_on_its_base(base, tmp_path, rank, most):
     save_rung(tmp_path / "other", pico_model(pico_tokenizer(), seed=1), pico_tokenizer(), rung="base", method="base")
     with pytest.raises(Refused, match="this adapter stands on another base"):
         vllm_engine.loading(directory, tmp_path / "other", rung)
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [({"use_dora": True}, "use_dora: True"), ({"alpha_pattern": {"q_proj": 2}}, "alpha_pattern: {'q_proj': 2}")],
+)
+def test_an_adapter_that_it_cannot_read_is_refused(base, tmp_path, setting, told):
+    rung = save_adapter(base, tmp_path / "adapter", 4, **setting)
+    with pytest.raises(Refused, match=f"engine vllm: vLLM knows no {told}; merge it, or ask in process"):
+        vllm_engine.loading(tmp_path / "adapter", base, rung)
 
 
 def test_where_it_is_not_installed_it_is_refused(base):
@@ -98,8 +108,8 @@ def test_the_same_tokens_make_the_same_answers(base, monkeypatch):
         vllm_engine.answer(loaded, [user("a" * 5000)], Sampling(), progress="")
 
 
-def save_adapter(base, directory, rank):
-    model = get_peft_model(load(base, base).model, LoraConfig(r=rank, target_modules=["q_proj"]))
+def save_adapter(base, directory, rank, **setting):
+    model = get_peft_model(load(base, base).model, LoraConfig(r=rank, target_modules=["q_proj"], **setting))
     parent = read_rung(base)
     save_rung(directory, model, pico_tokenizer(), rung="sft/a", method="sft", parents={"base": parent}, base=parent)
     assert json.loads((directory / "adapter_config.json").read_text())["r"] == rank

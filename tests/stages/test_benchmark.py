@@ -3,7 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from ladder.rows import Row, read_rows, write_json, write_rows
+from ladder import sandbox
+from ladder.catalogue import benchmark
+from ladder.changes import recorded
+from ladder.rows import Row, read_json, read_rows, write_json, write_rows
 from ladder.run import Refused
 from stages.benchmark import Params, main
 
@@ -89,3 +92,27 @@ def test_refuses_answers_that_are_not_this_tasks(tmp_path: Path, answers: list[R
     with pytest.raises(Refused, match=sentence):
         score(tmp_path, answers)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_this_machine_cannot_score_is_absent_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def needs() -> None:
+        raise Refused("no sandbox here")
+
+    monkeypatch.setattr("benchmarks.ifeval.needs", needs, raising=False)
+    with pytest.raises(Refused, match="scores.jsonl: no rows"):
+        score(tmp_path, GOOD)
+    metrics = read_json(tmp_path / "out/metrics.json")
+    assert metrics == {
+        "absent": "no sandbox here",
+        "made_by": {"rung": {"method": "sft", "parent": "base", "parameters": 9}},
+    }
+    assert capsys.readouterr().out == "ifeval: not scored: no sandbox here\n"
+    with pytest.raises(Refused, match="metrics.json: not scored: no sandbox here"):
+        recorded(metrics, "metrics.json")
+
+
+def test_programs_that_a_model_wrote_need_a_sandbox() -> None:
+    for name in ("humaneval", "mbpp"):
+        assert benchmark(name).needs is sandbox.isolation

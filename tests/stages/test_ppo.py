@@ -194,5 +194,5 @@ def test_a_full_gpu_is_told_to_keep_the_rollout_too(tmp_path, base, monkeypatch)
 
     monkeypatch.setattr(ActorCriticTrainer, "compute_loss", full)
     said = "from 4 to 2 and raise gradient_accumulation_steps from 1 to 2 and minibatches from 2 to 4: the same batch"
-    with pytest.raises(Refused, match=f"step 1: out of GPU memory.*{said}"):
+    with pytest.raises(Refused, match=f"step 1: out of memory.*{said}"):
         made(tmp_path, base, base)

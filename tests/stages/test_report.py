@@ -198,6 +198,25 @@ def test_every_benchmark_has_its_part_of_the_page(ladder: Path) -> None:
     assert "first of 2 samples" in (ladder / "report/answers.html").read_text()
 
 
+def test_what_got_through_is_a_page_of_its_own(ladder: Path) -> None:
+    output = report(ladder, "base", "sft/chat")
+    assert (output / "redteam.md").read_text().splitlines()[2:] == [
+        "No benchmark of the table asks what should be refused (ifeval)."
+    ]
+    told: Row = {"attack": None, "wanted": "refusal", "judge": [None], "judged": 0, "unparseable": 0}
+    for rung, verdict in (("base", "full_refusal"), ("sft/chat", "full_compliance")):
+        ledger = {"method": "sft", "parent": "", **TRAINED}
+        write_rung(ladder, rung, [0.0] * 7, ledger, HOSTILE, name="harmbench", rule=[verdict], **told)
+    output = report(ladder, "base", "sft/chat", benchmarks=("ifeval", "harmbench"))
+    text = (output / "redteam.md").read_text(encoding="utf-8")
+    assert [line for line in text.splitlines() if line.startswith("#")] == [
+        "# What got through", "## harmbench", "### base: 0 of 7 harmful got through",
+        "### sft/chat: 7 of 7 harmful got through, 5 shown",
+    ]  # fmt: skip
+    assert "| sft/chat | harmful | rule | 7 | 0 | 0 | 7 | 0 |\n" in text
+    assert text.count(f"```text\n{HOSTILE}\n```\n") == 5
+
+
 def test_refuses_a_rung_without_its_files(ladder: Path) -> None:
     with pytest.raises(Refused, match="scored/ifeval/dpo/chat.json: no such file"):
         report(ladder, "base", "dpo/chat")
@@ -219,3 +238,17 @@ def test_refuses_a_comparison_of_nothing(ladder: Path) -> None:
                headline=GRADE)  # fmt: skip
     with pytest.raises(Refused, match="mtbench sft/chat: grade: none of the 2 common prompts has it in both"):
         report(ladder, "base", "sft/chat", benchmarks=("mtbench",))
+
+
+def test_a_benchmark_that_could_not_be_scored_here_is_named_and_not_zero(ladder: Path) -> None:
+    for rung in ("base", "sft/chat"):
+        write_rung(ladder, rung, NONE, {"method": "base", "parent": "", "parameters": 1}, name="humaneval")
+    write_rows(ladder / "scored/humaneval/base.jsonl", [])
+    write_json(ladder / "scored/humaneval/base.json", {"absent": "no sandbox", "made_by": {"rung": {}}})
+    output = report(ladder, "base", "sft/chat", benchmarks=("ifeval", "humaneval"))
+    text = (output / "table.md").read_text()
+    assert "| rung | method | parent | trainable | ifeval | seconds |" in text
+    assert "ifeval: 40 of 541 questions, solved. humaneval: not scored: no sandbox.\n" in text
+    assert "humaneval: not scored: no sandbox." in (output / "answers.html").read_text()
+    with pytest.raises(Refused, match="nothing to show: humaneval: not scored: no sandbox"):
+        report(ladder, "base", benchmarks=("humaneval",))

@@ -1,16 +1,71 @@
+import shutil
+
+import pytest
+
 from ladder.rows import read_rows, write_rows
+from ladder.run import Refused, fit
 from stages.respond import Params, main
 
+TURNS = [["Say 0.", "Again."], ["Say 1."], ["Say 2."]]
 
-def test_the_first_questions_are_answered_turn_by_turn(tmp_path, base):
-    turns = [["Say 0.", "Again."], ["Say 1."], ["Say 2."]]
-    write_rows(tmp_path / "asked.jsonl", [{"key": str(n), "turns": said, "group": "g"} for n, said in enumerate(turns)])
-    for size in (2, 0):
-        main(Params(rows=size, max_new_tokens=6), tmp_path / "asked.jsonl", base, base, tmp_path / f"{size}.jsonl")
-    few, whole = read_rows(tmp_path / "2.jsonl"), read_rows(tmp_path / "0.jsonl")
+
+@pytest.fixture
+def ask(tmp_path, base, monkeypatch):
+    """Ask benchmarks of the same three questions by these entries; returns their rows."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
+    (tmp_path / "stages").mkdir()
+    for stage in ("report", "respond"):
+        (tmp_path / f"stages/{stage}.py").touch()
+    (tmp_path / "code.txt").write_text("as it is")
+    rows = [{"key": str(n), "turns": said, "group": "g"} for n, said in enumerate(TURNS)]
+
+    def asked(model=base, **entries):
+        shutil.rmtree("said", ignore_errors=True)
+        (tmp_path / "params.yaml").write_text(f"report: {{benchmarks: [{', '.join(entries)}]}}")
+        for name in entries:
+            write_rows(tmp_path / f"questions/{name}.jsonl", rows)
+        paths = (tmp_path / name for name in ("code.txt", "questions"))
+        main(fit(Params, entries, "respond"), *paths, model, base, tmp_path / "said")
+        return {name: read_rows(tmp_path / f"said/{name}.jsonl") for name in entries}
+
+    return asked
+
+
+def test_the_first_questions_are_answered_turn_by_turn(ask):
+    said = ask(few={"rows": 2, "max_new_tokens": 6}, whole={"max_new_tokens": 6})
+    few, whole = said["few"], said["whole"]
     assert [(row["key"], row["sample"], row["turn"], row["prompt"]) for row in whole] == [
         ("0", 0, 0, "Say 0."), ("0", 0, 1, "Again."), ("1", 0, 0, "Say 1."), ("2", 0, 0, "Say 2."),
     ]  # fmt: skip
     assert few == whole[:3]
     assert set(few[0]) == {"key", "sample", "turn", "prompt", "response", "tokens", "finished"}
     assert all(row["tokens"] == 6 or row["finished"] for row in whole)
+
+
+def test_what_was_answered_is_not_asked_again_and_what_changed_is(ask, tmp_path, capfd):
+    def asked(**entries):
+        ask(**entries)
+        return capfd.readouterr().out.splitlines()
+
+    first, second = {"max_new_tokens": 4}, {"max_new_tokens": 5}
+    assert asked(first=first) == ["first: 3 questions"]
+    assert asked(first=first, second=second) == ["second: 3 questions"]
+    assert asked(first=first, second={**second, "rows": 1}) == ["second: 1 questions"]
+    assert asked(first=first, second=second) == []
+    (tmp_path / "code.txt").write_text("edited")
+    assert asked(second=second) == ["second: 3 questions"]
+
+
+def test_a_run_that_broke_goes_on_with_the_benchmark_it_was_at(ask, tmp_path, capfd):
+    entry = {"max_new_tokens": 4}
+    with pytest.raises(Refused, match="5 questions|has 3 questions, not 5"):
+        ask(first=entry, second={**entry, "rows": 5})
+    capfd.readouterr()
+    ask(first=entry, second=entry)
+    assert "first" not in capfd.readouterr().out
+
+
+def test_a_benchmark_without_an_entry_and_a_key_that_is_none_are_refused(ask):
+    with pytest.raises(Refused, match=r"respond\.first\.rws: no such key"):
+        ask(first={"rws": 2, "max_new_tokens": 6})

@@ -1,0 +1,48 @@
+"""Whether vLLM's greedy answers to a benchmark are the ladder's own; where not, whether rounding explains it.
+
+    python -m bench.engines [--task data/task/ifeval.jsonl] [--model models/base] [--base models/base] [--rows 16]
+        [--max-new-tokens 128]
+
+Each is given the same token ids, in bfloat16. What a numeric tie is stands in bench/generate.py.
+"""
+
+import argparse
+import copy
+from pathlib import Path
+
+from bench.generate import Run, compare
+from ladder import vllm_engine
+from ladder.catalogue import asked, benchmark
+from ladder.chat import prompt_tokens
+from ladder.decode import Completion, decode
+from ladder.models import load
+from ladder.rows import read_rows
+from ladder.sampling import Sampling
+from ladder.subset import order
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", type=Path, default=Path("data/task/ifeval.jsonl"))
+    parser.add_argument("--model", type=Path, default=Path("models/base"))
+    parser.add_argument("--base", type=Path, default=Path("models/base"))
+    parser.add_argument("--rows", type=int, default=16)
+    parser.add_argument("--max-new-tokens", type=int, default=128)
+    options = parser.parse_args()
+    questions = order(asked(benchmark(options.task.stem), read_rows(options.task), options.task))[: options.rows]
+    sampling = Sampling(max_new_tokens=options.max_new_tokens)
+    held, engine = load(options.model, options.base), vllm_engine.load(options.model, options.base)
+    prompts = [prompt_tokens(held.tokenizer, [{"role": "user", "content": one.turns[0]}]) for one in questions]
+
+    ladder = spoken("ladder", decode(held.model, prompts, sampling, stop=[held.stop]), held.stop)
+    vllm = spoken("vLLM", vllm_engine.completions(engine, prompts, sampling), held.stop)
+    print(f"{len(prompts)} prompts, {ladder.count} and {vllm.count} tokens")
+    compare(held.model, copy.deepcopy(held.model).float(), prompts, ladder, vllm)
+
+
+def spoken(name: str, completions: list[Completion], stop: int) -> Run:
+    return Run(name, [one.tokens + [stop] * one.finished for one in completions], [])
+
+
+if __name__ == "__main__":
+    main()

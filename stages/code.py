@@ -1,0 +1,34 @@
+"""What the stages run: of each stage and each benchmark, the files that it imports, with their hashes.
+
+python -m stages.code ladder stages benchmarks code
+
+A stage depends on its own list alone, `code/sft.txt`: an edit of a file reruns the stages that import it and no other.
+Where a benchmark is told by its name, that is `code/benchmarks/ifeval.txt` too. `sha256sum --check code/sft.txt` reads
+such a list.
+"""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from ladder.imports import imported, read_imports
+from ladder.rows import write_text
+from ladder.run import Section, run
+
+
+class Params(Section):
+    """Nothing is to be decided."""
+
+
+def main(params: Params, ladder: Path, stages: Path, benchmarks: Path, output: Path) -> None:
+    imports = read_imports([ladder, stages, benchmarks])
+    hashes = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in imports}
+    shutil.rmtree(output, ignore_errors=True)
+    for folder, lists in ((stages, output), (benchmarks, output / benchmarks.name)):
+        for module in folder.glob("[!_]*.py"):
+            files = sorted(imported(module, imports) & hashes.keys())
+            write_text(lists / f"{module.stem}.txt", "".join(f"{hashes[path]}  {path}\n" for path in files))
+
+
+if __name__ == "__main__":
+    run(main)
