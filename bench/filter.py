@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from ladder.cluster import shards, spread
-from ladder.filtering import Rows, run_passes
+from ladder.filtering import BATCH_ROWS, Bound, run_passes, sift
 from ladder.ledger import total
 from ladder.rows import Row
-from ladder.shards import whole
+from ladder.shards import Rows, whole
 from ladder.steps import Given, Step, parse
 from ladder.wording import words
 
@@ -74,22 +74,25 @@ def synthetic(count: int) -> Iterable[Row]:
 
 
 def alone(step: Step, path: Path, given: Given) -> float:
-    """Rows a second of one filter, reading aside for those that see one row."""
-    function, rows = step.bound(given), Rows([whole(path)])
+    """Rows a second of one filter with its screen; for those that see one row without reading it from the file."""
+    rows = Rows([whole(path)])
     if step.kind == "rows":
-        start = time.process_time()
+        function, start = step.bound(given), time.process_time()
         return sum(1 for _ in function(rows)) / (time.process_time() - start)
-    held = list(rows)
-    function(held[0])
+    held, bound = list(rows), [Bound.of(step, given)]
+    sift(held[:1], bound)
     start = time.process_time()
-    for row in held:
-        function(row)
+    for place in range(0, len(held), BATCH_ROWS):
+        sift(held[place : place + BATCH_ROWS], bound)
     return len(held) / (time.process_time() - start)
 
 
 def together(path: Path, given: Given, steps: list[Step]) -> tuple[float, int]:
-    """(rows a second from file to file, rows kept). The benchmarks' index, made once a process, is not counted."""
-    given.benchmarks.index(8)
+    """(rows a second from file to file, rows kept). What is made of the benchmarks, once a process, is not counted."""
+    sift(
+        [{"messages": [{"role": "user", "content": "Hi"}]}],
+        [Bound.of(step, given) for step in parse([{"decontaminate": {"ngram": 8}}])],
+    )
     with tempfile.TemporaryDirectory() as folder:
         start = time.process_time()
         done = run_passes(path, steps, given, Path(folder) / "passes", shards("local"), spread("local"))

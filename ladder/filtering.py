@@ -11,11 +11,12 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import orjson
 
 from ladder.decontamination import COMMON
@@ -23,10 +24,14 @@ from ladder.ledger import Tally, read_tally, source, total, write_tally
 from ladder.row_lines import encoded, normalised, parsed, rewritten, told
 from ladder.rows import Row, read_json, write_json
 from ladder.run import Refused
-from ladder.shards import Shard, split, whole
+from ladder.screens import ROWS, Batch, Kept
+from ladder.shards import Rows, Shard, split, whole
 from ladder.steps import Given, Step, passes
 
-BATCH_ROWS, BATCH_BYTES = 256, 1 << 22
+BATCH_ROWS, BATCH_BYTES = 256, 1 << 19
+MOST_CHARACTERS = 1 << 20
+"""Of a batch that is screened: what its arrays take is 50 times that in bytes."""
+BUFFER = 1 << 17
 TOLD = 10
 """Contaminated rows of a shard that are told of."""
 
@@ -72,9 +77,9 @@ class Pass:
 
     def run(self, number: int) -> None:
         """All steps over one shard; any process of any machine that sees the files may do it."""
-        functions = [(step, step.bound(self.given)) for step in self.steps]
+        bound = [Bound.of(step, self.given) for step in self.steps]
+        gate = [Bound.of(Step("gate", "decontaminate", vars(self.gate)), self.given)] if self.gate else []
         data = self.shards[number].path
-        index = self.given.benchmarks.index(self.gate.ngram, self.gate.common) if self.gate else None
         tally: Tally = Counter()
         found: list[str] = []
         with self._writing(number) as (kept, rejected):
@@ -82,17 +87,19 @@ class Pass:
                 read = [self._read(line, f"{data}:{place}") for place, line in lines]
                 if self.first:
                     tally.update(("in", "", source(row)) for row, _ in read)
-                after, verdicts = sift([row for row, _ in read], functions)
+                after, verdicts = sift([row for row, _ in read], bound)
+                left = [row for row, verdict in zip(after, verdicts, strict=True) if verdict is None]
+                contaminated = iter(sift(left, gate)[1])
                 for (before, line), row, verdict in zip(read, after, verdicts, strict=True):
                     written = line if row is before else encoded(row, f"{data}: row {row.get('id')!r}")
                     if verdict is None:
                         kept.write(written)
-                        if index is not None and self.gate is not None:
+                        if gate:
                             tally["kept", "", source(row)] += 1
                             tally["edited", "", ""] += bool(row.get("edited"))
-                            if reason := index.found(row, self.gate.covers):
+                            if said := next(contaminated):
                                 tally["contaminated", "", ""] += 1
-                                found += [f"row {row.get('id')!r} {reason}"] if len(found) < TOLD else []
+                                found += [f"row {row.get('id')!r} {said[1]}"] if len(found) < TOLD else []
                     else:
                         tally["rejected", verdict[0], source(row)] += 1
                         rejected[verdict[0]].write(told(*verdict, written))
@@ -124,7 +131,7 @@ class Pass:
         self.folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as files:
             yield (
-                files.enter_context(self.kept(number).open("wb")),
+                files.enter_context(self.kept(number).open("wb", buffering=BUFFER)),
                 {one.label: files.enter_context(self.rejected(one.label, number).open("wb")) for one in self.steps},
             )
 
@@ -137,44 +144,57 @@ class Pass:
         return clean, line if clean is row else encoded(clean, where)
 
 
-class Rows(Iterable[Row]):
-    """The rows of shards, read anew at each iteration."""
+@dataclass(frozen=True)
+class Bound:
+    """A step with what it judges by."""
 
-    def __init__(self, shards: Sequence[Shard]) -> None:
-        self.shards = shards
+    step: Step
+    function: Callable[..., Any]
+    screen: Callable[[Batch], Kept] | None
 
-    def __iter__(self) -> Iterator[Row]:
-        return (orjson.loads(line) for shard in self.shards for _, line in shard.lines())
+    @classmethod
+    def of(cls, step: Step, given: Given) -> "Bound":
+        return cls(step, step.bound(given), step.screen(given))
 
 
-def sift(
-    rows: list[Row], steps: Sequence[tuple[Step, Callable[..., Any]]]
-) -> tuple[list[Row], list[tuple[str, str] | None]]:
+def sift(rows: list[Row], steps: Sequence[Bound]) -> tuple[list[Row], list[tuple[str, str] | None]]:
     """(rows as the steps leave them, the label and the reason of the step that rejects each)."""
     rows = list(rows)
-    verdicts: list[Any] = [None] * len(rows)
-    for batched, group in itertools.groupby(steps, key=lambda pair: pair[0].kind == "batch"):
+    verdicts: list[tuple[str, str] | None] = [None] * len(rows)
+    for kind, group in itertools.groupby(steps, key=lambda bound: bound.step.kind):
+        several = list(group)
         alive = [number for number, verdict in enumerate(verdicts) if verdict is None]
-        pairs = list(group)
-        if not batched:  # a row through all of them before the next: what they share of it is still at hand
-            for number in alive:
-                rows[number], verdicts[number] = _through(rows[number], pairs)
+        if kind == "row":  # a row through all of them before the next: what they share of it is still at hand
+            for number, doubtful in zip(alive, _doubtful([rows[number] for number in alive], several), strict=True):
+                verdicts[number] = _verdict(rows[number], doubtful) if doubtful else None
             continue
-        for step, function in pairs:
-            reasons = function([rows[number] for number in alive]) if alive else []
+        for bound in several:
+            if kind == "text":
+                for number in alive:
+                    rows[number] = rewritten(rows[number], bound.function)
+                continue
+            reasons = bound.function([rows[number] for number in alive]) if alive else []
             for number, reason in zip(alive, reasons, strict=True):
-                verdicts[number] = None if reason is None else (step.label, reason)
+                verdicts[number] = None if reason is None else (bound.step.label, reason)
             alive = [number for number in alive if verdicts[number] is None]
     return rows, verdicts
 
 
-def _through(row: Row, steps: Sequence[tuple[Step, Callable[..., Any]]]) -> tuple[Row, tuple[str, str] | None]:
-    for step, function in steps:
-        if step.kind == "text":
-            row = rewritten(row, function)
-        elif (reason := function(row)) is not None:
-            return row, (step.label, reason)
-    return row, None
+def _doubtful(rows: list[Row], steps: Sequence[Bound]) -> Iterator[list[Bound]]:
+    """For each row the steps that may reject it."""
+    for start in range(0, len(rows), ROWS):
+        batch = Batch(rows[start : start + ROWS])
+        if sum(map(len, batch.texts)) > MOST_CHARACTERS:
+            yield from (list(steps) for _ in batch.rows)
+            continue
+        kept = [np.zeros(len(batch.rows), np.bool_) if one.screen is None else one.screen(batch) for one in steps]
+        for doubts in (~np.array(kept)).T:
+            yield list(itertools.compress(steps, doubts)) if doubts.any() else []
+
+
+def _verdict(row: Row, steps: Sequence[Bound]) -> tuple[str, str] | None:
+    reasons = ((bound.step.label, bound.function(row)) for bound in steps)
+    return next(((label, reason) for label, reason in reasons if reason is not None), None)
 
 
 def _batches(lines: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:

@@ -11,7 +11,8 @@ The name of a filter's first parameter says what it sees, the rest is what param
 
 A filter that asks for `benchmarks` gets the benchmarks' rows, for `model` the entry's model, for `base` the base
 model's rung. A reason is short and names the span or the number. `__all__` is what params.yaml may name, with that
-of ladder/model_filters.py.
+of ladder/model_filters.py. A filter that sees one row may have a screen of the same name and parameters in
+ladder/screens.py, which spares it the rows that it surely keeps.
 """
 
 import hashlib
@@ -38,7 +39,7 @@ from ladder.rows import Row
 from ladder.run import Refused
 from ladder.turns import said
 from ladder.wording import WORD as WORD
-from ladder.wording import reply, runs, words
+from ladder.wording import reply, runs, vocabulary, words
 
 __all__ = [
     "alphabetic",
@@ -92,7 +93,10 @@ def length(row: Row, *, least: int, most: int) -> str | None:
 def repetition(row: Row, *, ngram: int, most: float) -> str | None:
     """At most a share `most` of the answer's words stands in runs of `ngram` words that it has already said
     (Rae et al. 2021, "Gopher", table A1: duplicate n-grams)."""
-    said = words(reply(row))
+    text = reply(row)
+    said = words(text)
+    if (len(said) - len(vocabulary(text))) * ngram <= most * len(said):  # a word's first time begins a new run
+        return None
     again = max(0, len(said) - ngram + 1) - len(set(runs(said, ngram)))
     if again * ngram <= most * len(said):  # were no two of those runs to overlap
         return None
@@ -115,10 +119,20 @@ def exact(rows: Iterable[Row]) -> Iterator[str | None]:
     of sha256 a row."""
     seen: set[bytes] = set()
     for row in rows:
-        text = " ".join(f"{said(row, 'prompt')}\n{reply(row)}".lower().split())
+        text = _one_spaced(f"{said(row, 'prompt')}\n{reply(row)}".lower())
         key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
         yield "duplicate" if key in seen else None
         seen.add(key)
+
+
+def _one_spaced(text: str) -> str:
+    """A space for each run of blanks, none at the ends."""
+    if text.isascii() and "  " not in (spaced := text.translate(_SPACES)):  # the same, several times as fast
+        return spaced.strip(" ")
+    return " ".join(text.split())
+
+
+_SPACES = {code: " " for code in range(128) if chr(code).isspace()}
 
 
 def best(rows: Iterable[Row], *, per_prompt: int) -> Iterator[str | None]:

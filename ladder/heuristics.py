@@ -19,33 +19,43 @@ Its count of words, 50 to 100000, is the filter `length`. Two more are of answer
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from ladder.refusals import Verdict, verdict
+from ladder.refusals import Verdict, may_decline, verdict
 from ladder.rows import Row
 from ladder.turns import said
+from ladder.wording import WORD, vocabulary
 
 STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
 _BULLETS = ("-", "*", "\u2022", "\u2023", "\u25cf", "\u25e6", "\u25aa", "\u2013")
 _BARE = ".,;:!?\"'()[]*_"
 _PARAGRAPH = re.compile(r"\n\s*\n")
+TELLING = frozenset(
+    WORD.findall(
+        "language ai artificial am m name openai anthropic deepmind laion knowledge training update cut cutoff lorem"
+        " regenerate generating reserved javascript cookies"
+    )
+)
+"""Words of which all that follows has one; `m` is what "I'm" leaves."""
 _BOILERPLATE = re.compile(
-    "|".join(
+    r"\b(?:"
+    + "|".join(
         (
-            r"\bas an? (?:large |artificial intelligence |ai )*(?:language model|ai (?:model|assistant|chatbot))\b",
-            r"\bas an (?:ai|artificial intelligence)\b(?=,| i\b)",
-            r"\bi(?:'m| am) (?:just |only |merely )?an? (?:large |ai |artificial intelligence )*"
+            r"as an? (?:large |artificial intelligence |ai )*(?:language model|ai (?:model|assistant|chatbot))\b",
+            r"as an (?:ai|artificial intelligence)\b(?=,| i\b)",
+            r"i(?:'m| am) (?:just |only |merely )?an? (?:large |ai |artificial intelligence )*"
             r"(?:language model|ai (?:model|assistant|chatbot)|ai\b|artificial intelligence)",
-            r"\b(?:i am|i'm|my name is) (?:chatgpt|gpt-?\d\w*|claude|bard|gemini|open ?assistant)\b",
-            r"\b(?:trained|developed|created) by (?:openai|anthropic|google deepmind|laion)\b",
-            r"\bmy (?:knowledge|training)(?: data)? (?:cut-?off|only goes|only extends|was last updated)\b",
-            r"\bas of my (?:last|latest|most recent) (?:knowledge |training )?(?:update|cut-?off)\b",
-            r"\blorem ipsum dolor\b",
-            r"\b(?:regenerate response|stop generating|all rights reserved|enable javascript)\b",
-            r"\b(?:accept|use of|uses) cookies\b",
+            r"(?:i am|i'm|my name is) (?:chatgpt|gpt-?\d\w*|claude|bard|gemini|open ?assistant)\b",
+            r"(?:trained|developed|created) by (?:openai|anthropic|google deepmind|laion)\b",
+            r"my (?:knowledge|training)(?: data)? (?:cut-?off|only goes|only extends|was last updated)\b",
+            r"as of my (?:last|latest|most recent) (?:knowledge |training )?(?:update|cut-?off)\b",
+            r"lorem ipsum dolor\b",
+            r"(?:regenerate response|stop generating|all rights reserved|enable javascript)\b",
+            r"(?:accept|use of|uses) cookies\b",
         )
     )
+    + ")"
 )
 
 
@@ -55,14 +65,50 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if line.strip()]
+@lru_cache(maxsize=16)
+def _letters(text: str) -> int:
+    return len("".join(_words(text)))
+
+
+@lru_cache(maxsize=16)
+def lines(text: str) -> tuple[str, ...]:
+    """Those that are not blank, without the blanks around them."""
+    return tuple(stripped for line in text.splitlines() if (stripped := line.strip()))
+
+
+def is_bullet(line: str) -> bool:
+    return line.startswith(_BULLETS)
+
+
+def ends_in_ellipsis(line: str) -> bool:
+    return line.endswith(("...", "\u2026"))
+
+
+@lru_cache(maxsize=16)
+def _pairs(text: str) -> tuple[int, ...]:
+    """Where the pairs of words start that stand more than once."""
+    words = _words(text)
+    pairs = list(zip(words, words[1:], strict=False))
+    last = dict(zip(pairs, range(len(pairs)), strict=True))
+    if len(last) == len(pairs):
+        return ()
+    before = [start for start, other in enumerate(map(last.__getitem__, pairs)) if start != other]
+    return tuple(sorted({*before, *(last[pairs[start]] for start in before)}))
+
+
+def _again(text: str, size: int) -> list[tuple[int, tuple[str, ...]]]:
+    """(start, run) of the runs of `size` words all of whose pairs stand more than once: others cannot themselves."""
+    words, starts = _words(text), _pairs(text)
+    if size < 2:
+        return [(start, words[start : start + 1]) for start in range(len(words))]
+    several = zip(starts, starts[size - 2 :], strict=False)
+    return [(first, words[first : first + size]) for first, last in several if last - first == size - 2]
 
 
 def word_length(row: Row, *, least: float, most: float) -> str | None:
     """A word has `least` to `most` characters in the mean."""
-    words = _words(said(row, "completion"))
-    mean = sum(map(len, words)) / max(1, len(words))
+    text = said(row, "completion")
+    mean = _letters(text) / max(1, len(_words(text)))
     return None if least <= mean <= most else f"{mean:.1f} characters a word"
 
 
@@ -76,24 +122,28 @@ def symbols(row: Row, *, most: float) -> str | None:
 
 def bullets(row: Row, *, most: float) -> str | None:
     """At most a share `most` of the lines begins with a bullet point."""
-    return _share_of_lines(row, most, "bullets", lambda line: line.startswith(_BULLETS))
+    return _share_of_lines(row, most, "bullets", is_bullet)
 
 
 def ellipses(row: Row, *, most: float) -> str | None:
     """At most a share `most` of the lines ends with an ellipsis."""
-    return _share_of_lines(row, most, "ending in an ellipsis", lambda line: line.endswith(("...", "\u2026")))
+    return _share_of_lines(row, most, "ending in an ellipsis", ends_in_ellipsis)
 
 
 def alphabetic(row: Row, *, least: float) -> str | None:
     """At least a share `least` of the words has a letter."""
     words = _words(said(row, "completion"))
-    share = sum(word.isalpha() or any(map(str.isalpha, word)) for word in words) / max(1, len(words))
+    mixed = [word for word in words if not word.isalpha()]
+    share = (len(words) - len(mixed) + sum(any(map(str.isalpha, word)) for word in mixed)) / max(1, len(words))
     return None if share >= least else f"{share:.2f} of the words with a letter"
 
 
 def stop_words(row: Row, *, least: int) -> str | None:
     """At least `least` different ones of the, be, to, of, and, that, have, with."""
-    words = _words(said(row, "completion").lower())
+    text = said(row, "completion")
+    if len(STOP_WORDS.intersection(_words(text))) >= least:
+        return None
+    words = _words(text.lower())
     found = STOP_WORDS.intersection(words)
     if len(found) < least:
         found = STOP_WORDS.intersection(word.strip(_BARE) for word in words)
@@ -102,28 +152,30 @@ def stop_words(row: Row, *, least: int) -> str | None:
 
 def duplicate_lines(row: Row, *, most: float, most_characters: float) -> str | None:
     """At most a share `most` of the lines stood before, with at most a share `most_characters` of the characters."""
-    return _duplicates(_lines(said(row, "completion")), "lines", most, most_characters)
+    return _duplicates(lines(said(row, "completion")), "lines", most, most_characters)
 
 
 def duplicate_paragraphs(row: Row, *, most: float, most_characters: float) -> str | None:
     """The same of paragraphs, which empty lines part."""
-    paragraphs = [part.strip() for part in _PARAGRAPH.split(said(row, "completion")) if part.strip()]
+    text = said(row, "completion")
+    if "\n" not in text:
+        return None
+    paragraphs = [part.strip() for part in _PARAGRAPH.split(text) if part.strip()]
     return _duplicates(paragraphs, "paragraphs", most, most_characters)
 
 
 def top_ngrams(row: Row, *, most: dict[int, float]) -> str | None:
     """For each n, the run of n words that stands most often, if more than once, has at most that share of the
     characters (of several as frequent, the longest)."""
-    words = _words(said(row, "completion"))
-    total = sum(map(len, words))
+    text = said(row, "completion")
     for size in sorted(most):
-        counts = Counter(zip(*(words[start:] for start in range(size)), strict=False))
+        counts = Counter(run for _, run in _again(text, size))
         highest = max(counts.values(), default=1)
         if highest == 1:
             return None  # nor does a longer run stand twice
         tops = [run for run, count in counts.items() if count == highest]
         length, top = max((sum(map(len, run)), run) for run in tops)
-        share = min(1.0, highest * length / total)
+        share = min(1.0, highest * length / _letters(text))
         if share > most[size]:
             return f"{share:.2f} is {' '.join(top)!r}"
     return None
@@ -131,19 +183,18 @@ def top_ngrams(row: Row, *, most: dict[int, float]) -> str | None:
 
 def duplicate_ngrams(row: Row, *, most: dict[int, float]) -> str | None:
     """For each n, at most that share of the characters stands in runs of n words that stood before."""
-    words = _words(said(row, "completion"))
-    total = sum(map(len, words))
+    text = said(row, "completion")
+    words = _words(text)
     for size in sorted(most):
-        runs = list(zip(*(words[start:] for start in range(size)), strict=False))
-        if len(set(runs)) == len(runs):
-            return None  # nor does a longer run stand twice
         seen: set[tuple[str, ...]] = set()
         covered: set[int] = set()
-        for start, run in enumerate(runs):
+        for start, run in _again(text, size):
             if run in seen:
                 covered.update(range(start, start + size))
             seen.add(run)
-        share = sum(len(words[place]) for place in covered) / total
+        if not covered:
+            return None  # nor does a longer run stand twice
+        share = sum(len(words[place]) for place in covered) / _letters(text)
         if share > most[size]:
             return f"{share:.2f} in repeated runs of {size} words"
     return None
@@ -155,23 +206,28 @@ def refusal(row: Row, *, reject: list[Verdict]) -> str | None:
     An answer in several turns is judged by the last, the one that is trained to end the conversation."""
     turns = row.get("messages") or row.get("completion") or row["chosen"]
     answers = [message["content"] for message in turns if message["role"] == "assistant"]
+    if answers and {"full_refusal", "partial_refusal"}.issuperset(reject) and not may_decline(answers[-1]):
+        return None
     found = verdict(answers[-1]) if answers else "no_answer"
     return found.replace("_", " ") if found in reject else None
 
 
 def boilerplate(row: Row) -> str | None:
     """The answer does not speak of being a model, of its maker or its cut-off, and has no page furniture."""
-    found = _BOILERPLATE.search(said(row, "completion").lower().replace("\u2019", "'"))
+    text = said(row, "completion")
+    if TELLING.isdisjoint(vocabulary(text)):
+        return None
+    found = _BOILERPLATE.search(text.lower().replace("\u2019", "'"))
     return found.group().strip() if found else None
 
 
 def _share_of_lines(row: Row, most: float, what: str, holds: Callable[[str], bool]) -> str | None:
-    lines = _lines(said(row, "completion"))
-    share = sum(map(holds, lines)) / max(1, len(lines))
+    found = lines(said(row, "completion"))
+    share = sum(map(holds, found)) / max(1, len(found))
     return None if share <= most else f"{share:.2f} of the lines {what}"
 
 
-def _duplicates(parts: list[str], what: str, most: float, most_characters: float) -> str | None:
+def _duplicates(parts: Sequence[str], what: str, most: float, most_characters: float) -> str | None:
     if len(set(parts)) == len(parts):
         return None
     seen: set[str] = set()

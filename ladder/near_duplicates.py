@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ladder.rows import Row
 from ladder.run import Refused
+from ladder.shards import picked
 from ladder.shingles import CHARACTERS, Hashes, Unit, minhash, mix, shingle, shingle_sets
 from ladder.turns import Part, said
 
@@ -52,9 +53,8 @@ def near_duplicates(rows: Iterable[Row], *, part: Part, jaccard: float, ngram: i
 
 def _sharers(rows: Iterable[Row], part: Part, sharing: "_Sharing") -> Iterator[tuple[str, str]]:
     """(name, text) of every row that shares a band; of the others nothing is needed."""
-    for number, row in enumerate(rows):
-        wanted = sharing.shares[number]
-        yield (str(row.get("id", f"row {number + 1}")), said(row, part)) if wanted else ("", "")
+    for number, row in enumerate(picked(rows, sharing.shares.tolist()), start=1):
+        yield ("", "") if row is None else (str(row.get("id", f"row {number}")), said(row, part))
 
 
 def _verdict(

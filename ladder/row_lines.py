@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable
+from typing import Any
 
 import orjson
 
@@ -20,8 +21,10 @@ def parsed(line: bytes, where: str) -> tuple[Row, bytes]:
     """A user's line, and as we write it. orjson lets a repeated key pass: what it reads must give the line again."""
     with contextlib.suppress(orjson.JSONDecodeError):
         row = orjson.loads(line)
-        if isinstance(row, dict) and encoded(row, where) == line:
-            return row, line
+        if isinstance(row, dict):
+            written = encoded(row, where) if b"\\" in line else f"{_plain(row)}\n".encode()
+            if written == line:
+                return row, line
     row = parse_row(line, where)
     return row, encoded(row, where)
 
@@ -35,6 +38,18 @@ def encoded(row: Row, where: str) -> bytes:
         ) from None
 
 
+def _plain(value: Any) -> str:
+    """A value as `encoded` writes it, where no text in it has anything to escape; in half the time."""
+    kind = type(value)
+    if kind is str:
+        return f'"{value}"'
+    if kind is dict:
+        return "{" + ", ".join([f'"{name}": {_plain(part)}' for name, part in value.items()]) + "}"
+    if kind is list:
+        return "[" + ", ".join(map(_plain, value)) + "]"
+    return str(value) if kind is int else _encode(value)
+
+
 def told(label: str, reason: str, line: bytes) -> bytes:
     """A rejected row as it was written, with the filter's name and its reason before all else."""
     return _encode({"filter": label, "reason": reason})[:-1].encode() + b", " + line[1:]
@@ -42,7 +57,7 @@ def told(label: str, reason: str, line: bytes) -> bytes:
 
 def normalised(row: Row, where: str) -> Row:
     """The row with its texts normalised. Errors: Refused when it is of no type that TRL trains on."""
-    columns = next((names for names in reversed(TYPES) if all(name in row for name in names)), TYPES[1])
+    columns = next((names for names in reversed(TYPES) if all(map(row.__contains__, names))), TYPES[1])
     for name in columns:
         check_messages(row.get(name), f"{where}: {name}")
     if "filter" in row or "reason" in row:
@@ -52,9 +67,14 @@ def normalised(row: Row, where: str) -> Row:
 
 def rewritten(row: Row, function: Callable[[str], str]) -> Row:
     """The row with what `function` makes of every message's text; the same object where that is nothing."""
-    texts = {
-        name: [{**message, "content": function(message["content"])} for message in row[name]]
-        for name in COLUMNS
-        if name in row
+    columns = [name for name in COLUMNS if name in row]
+    texts = [[function(message["content"]) for message in row[name]] for name in columns]
+    if texts == [[message["content"] for message in row[name]] for name in columns]:
+        return row
+    return {
+        **row,
+        **{
+            name: [{**message, "content": text} for message, text in zip(row[name], several, strict=True)]
+            for name, several in zip(columns, texts, strict=True)
+        },
     }
-    return row if all(row[name] == messages for name, messages in texts.items()) else {**row, **texts}

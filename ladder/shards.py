@@ -1,9 +1,13 @@
 """Runs of lines of a JSON Lines file: what one worker reads, a line at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+import orjson
+
+from ladder.rows import Row
 
 CHUNK = 1 << 20
 
@@ -19,7 +23,7 @@ class Shard:
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """(number in its file, line) of every line that is not blank; a line ends with a newline."""
-        with self.path.open("rb") as file:
+        with self.path.open("rb", buffering=CHUNK) as file:
             file.seek(self.start)
             place, number = self.start, self.first
             while place < self.stop and (line := file.readline()):
@@ -51,6 +55,24 @@ def split(path: Path, count: int) -> list[Shard]:
                 first += _newlines(file, start, stop)
             start = stop
     return shards
+
+
+class Rows(Iterable[Row]):
+    """The rows of shards, read anew at each iteration."""
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self.shards = shards
+
+    def __iter__(self) -> Iterator[Row]:
+        return (orjson.loads(line) for shard in self.shards for _, line in shard.lines())
+
+
+def picked(rows: Iterable[Row], wanted: Iterable[bool]) -> Iterator[Row | None]:
+    """None for those not wanted, which are not parsed where they lie in a file."""
+    if not isinstance(rows, Rows):
+        return (row if want else None for row, want in zip(rows, wanted, strict=True))
+    lines = (line for shard in rows.shards for _, line in shard.lines())
+    return (orjson.loads(line) if want else None for line, want in zip(lines, wanted, strict=True))
 
 
 def _newlines(file: IO[bytes], start: int, stop: int) -> int:

@@ -7,6 +7,8 @@ mixed, so that a set of shingles is a set of 64-bit numbers; that any two of a m
 
 import functools
 import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -18,6 +20,7 @@ Unit = Literal["words", "characters"]
 CHARACTERS = 1 << 18
 """Of a batch: what its arrays hold then fits a core's cache."""
 _PIECE = re.compile(rf"(?s:.{{1,{CHARACTERS}}})\w*")
+_SLOT_BITS = 18
 _BASE, _SHINGLE_BASE = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93
 
 
@@ -45,11 +48,15 @@ def shingle_sets(texts: list[str], ngram: int, unit: Unit) -> list[Hashes]:
 
 def shingle(texts: list[str], ngram: int, unit: Unit) -> tuple[Hashes, NDArray[np.int64]]:
     """The shingles of all texts, in order and with repeats, [shingles]; how many each text has, [texts]."""
-    parts, counts = _words(texts) if unit == "words" else _characters(texts)
+    return runs(*(_words(texts) if unit == "words" else _characters(texts)), ngram)
+
+
+def runs(parts: Hashes, counts: NDArray[np.int64], ngram: int) -> tuple[Hashes, NDArray[np.int64]]:
+    """The same of parts already hashed, [parts], of which each text has `counts`, [texts]."""
     # A gap of ngram - 1 zeros after each text, so that a window never reads into the next.
     offsets = np.cumsum(counts) - counts
-    spread = offsets + (ngram - 1) * np.arange(len(texts))
-    padded = np.zeros(int(counts.sum()) + (ngram - 1) * (len(texts) + 1), np.uint64)
+    spread = offsets + (ngram - 1) * np.arange(len(counts))
+    padded = np.zeros(int(counts.sum()) + (ngram - 1) * (len(counts) + 1), np.uint64)
     padded[np.arange(len(parts)) + np.repeat(spread - offsets, counts)] = parts
     windows = np.zeros(len(padded) - ngram + 1, np.uint64)
     for place in range(ngram):
@@ -62,39 +69,128 @@ def shingle(texts: list[str], ngram: int, unit: Unit) -> tuple[Hashes, NDArray[n
 def _words(texts: list[str]) -> tuple[Hashes, NDArray[np.int64]]:
     lower = [text.lower() for text in texts]
     if sum(map(len, lower)) <= 4 * CHARACTERS:
-        return _word_hashes(lower)
+        found = cut(lower, WORD_CHARACTERS)
+        return found.hashes, found.counts
     # A text longer than a batch is hashed in pieces, none of which ends inside a word.
-    found = [[_word_hashes([piece])[0] for piece in _PIECE.findall(text)] for text in lower]
-    counts = [sum(map(len, pieces)) for pieces in found]
-    return np.concatenate([piece for pieces in found for piece in pieces]), np.array(counts, np.int64)
+    pieces = [[cut([piece], WORD_CHARACTERS).hashes for piece in _PIECE.findall(text)] for text in lower]
+    counts = [sum(map(len, hashes)) for hashes in pieces]
+    return np.concatenate([hashes for several in pieces for hashes in several]), np.array(counts, np.int64)
 
 
-def _word_hashes(lower: list[str]) -> tuple[Hashes, NDArray[np.int64]]:
-    points = _points("\0".join(lower))
-    inside = np.concatenate([[False], _letters()[points], [False]])
-    edges = np.flatnonzero(inside[1:] != inside[:-1])
+def recurring(hashes: Hashes, counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """([texts], [texts]): how many of a text's hashes stood in it before, and how often the commonest one stands."""
+    places = np.arange(len(hashes), dtype=np.uint32)
+    texts = np.repeat(np.arange(len(counts)), counts)
+    keys = hashes ^ np.repeat(np.arange(len(counts), dtype=np.uint64) * np.uint64(_BASE), counts)
+    slots = _first_bits(keys, _SLOT_BITS)
+    last = _slots()
+    last[slots] = places
+    # A slot that more than one took holds all that are equal, and few others.
+    contested = last[slots] != places
+    contested[last[slots[contested]]] = True
+    keys, texts = keys[contested], texts[contested]
+    order = np.argsort(keys)
+    keys, texts = keys[order], texts[order]
+    firsts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: len(keys)])
+    times = np.diff(firsts, append=len(keys))
+    again = np.bincount(texts[firsts], times - 1, len(counts)).astype(np.int64)
+    commonest = np.minimum(counts, 1)
+    np.maximum.at(commonest, texts[firsts], times)
+    return again, commonest
+
+
+class HashSet:
+    """A set of hashes. Before one is searched for it is looked up by its first bits, of which one in 16 is taken."""
+
+    def __init__(self, hashes: Hashes) -> None:
+        self.hashes = np.unique(hashes)
+        bits = max(8, (16 * len(self.hashes)).bit_length())
+        self._bits = bits
+        self._taken = np.zeros(1 << bits, np.bool_)
+        self._taken[_first_bits(self.hashes, bits)] = True
+
+    def has(self, hashes: Hashes) -> NDArray[np.bool_]:
+        """Which of them it has, [hashes]."""
+        found: NDArray[np.bool_] = self._taken[_first_bits(hashes, self._bits)]
+        likely = hashes[found]
+        if len(likely):
+            places = np.minimum(self.hashes.searchsorted(likely), len(self.hashes) - 1)
+            found[found] = self.hashes[places] == likely
+        return found
+
+
+class Characters:
+    """A set of characters, as a table to look up those of a text."""
+
+    def __init__(self, holds: Callable[[str], bool]) -> None:
+        self._holds = holds
+        self._ascii = bytes(holds(chr(point)) for point in range(256))
+
+    @functools.cached_property
+    def _all(self) -> NDArray[np.bool_]:
+        return np.fromiter(map(self._holds, map(chr, range(0x110000))), np.bool_, 0x110000)
+
+    def among(self, text: str) -> NDArray[np.bool_]:
+        """For each character of a text whether it is one of them."""
+        if text.isascii():
+            return np.frombuffer(text.encode().translate(self._ascii), np.bool_)
+        return self._all[_points(text)]
+
+
+WORD_CHARACTERS = Characters(lambda point: point.isalnum() or point == "_")
+"""The characters of \\w."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The words of several texts, one after the other."""
+
+    joined: str
+    """The texts, a line break between two."""
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    """Where each word stands in `joined`, [words]."""
+    hashes: Hashes
+    counts: NDArray[np.int64]
+    """How many each text has, [texts]."""
+
+
+def cut(texts: Sequence[str], inside: Characters) -> Cut:
+    """Words are runs of characters `inside`, to which a line break does not belong."""
+    joined = "\n".join(texts)
+    edges = np.flatnonzero(np.diff(inside.among(joined), prepend=False, append=False))
     starts, ends = edges[::2], edges[1::2]
-    powers, inverses = _powers(1 << max(18, len(points).bit_length()))
-    sums = np.zeros(len(points) + 1, np.uint64)
-    np.cumsum((points + np.uint32(1)).astype(np.uint64) * powers[: len(points)], out=sums[1:])
+    values = _points(joined).astype(np.uint64)
+    powers, inverses = _powers(1 << max(18, len(values).bit_length()))
+    values += np.uint64(1)
+    values *= powers[: len(values)]
+    sums = np.zeros(len(values) + 1, np.uint64)
+    np.cumsum(values, out=sums[1:])
     hashes = mix((sums[ends] - sums[starts]) * inverses[starts])
-    text_ends = np.cumsum([len(text) + 1 for text in lower])
-    return hashes, np.diff(np.searchsorted(starts, text_ends), prepend=0)
+    text_ends = np.cumsum([len(text) + 1 for text in texts])
+    return Cut(joined, starts, ends, hashes, np.diff(np.searchsorted(starts, text_ends), prepend=0))
 
 
 def _characters(texts: list[str]) -> tuple[Hashes, NDArray[np.int64]]:
     plain = [" ".join(text.lower().split()) for text in texts]
-    return mix(_points("".join(plain)) + np.uint64(1)), np.array([len(text) for text in plain], np.int64)
+    points = _points("".join(plain)).astype(np.uint64)
+    return mix(points + np.uint64(1)), np.array([len(text) for text in plain], np.int64)
 
 
-def _points(text: str) -> NDArray[np.uint32]:
+def _points(text: str) -> NDArray[np.uint8] | NDArray[np.uint32]:
+    if text.isascii():
+        return np.frombuffer(text.encode(), np.uint8)
     return np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), np.uint32)
 
 
+def _first_bits(hashes: Hashes, number: int) -> NDArray[np.int64]:
+    return (hashes >> np.uint64(64 - number)).view(np.int64)  # places of this type need no copy to be looked up
+
+
 @functools.cache
-def _letters() -> NDArray[np.bool_]:
-    """For every code point whether it belongs to a word."""
-    return np.fromiter((point.isalnum() or point == "_" for point in map(chr, range(0x110000))), np.bool_, 0x110000)
+def _slots() -> NDArray[np.uint32]:
+    """Room to note a place by a hash; what was noted before is of no matter."""
+    return np.zeros(1 << _SLOT_BITS, np.uint32)
 
 
 @functools.lru_cache(maxsize=2)

@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic import ConfigDict, ValidationError, create_model
 
-from ladder import filters
+from ladder import filters, screens
 from ladder.decontamination import Benchmarks, read_benchmarks
 from ladder.remembered import Remembered
+from ladder.screens import Batch, Kept
 
 GIVEN = {"base", "benchmarks", "model", "prompts"}
 """Parameters that the stage gives to the filters that ask for them."""
@@ -65,6 +66,12 @@ class Step:
         arguments = {**self.parameters, **given.arguments(self.function)}
         bound = partial(self.function, **arguments)
         return Remembered(bound) if self.kind == "batch" else bound
+
+    def screen(self, given: Given) -> Callable[[Batch], Kept] | None:
+        """Which rows of a batch it surely keeps, where that is quickly told."""
+        if self.name not in screens.__all__:
+            return None
+        return partial(vars(screens)[self.name], **self.parameters, **given.arguments(self.function))
 
 
 def parse(steps: list[dict[str, Any]]) -> list[Step]:

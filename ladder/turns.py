@@ -4,6 +4,7 @@ from typing import Literal
 
 from ladder.rows import Row
 from ladder.run import Refused
+from ladder.wording import COLUMNS
 
 Part = Literal["prompt", "completion", "all"]
 """What the user asks, what the assistant answers (of a pair the chosen answer), or every text of the row."""
@@ -15,10 +16,17 @@ def said(row: Row, part: Part) -> str:
     Takes the types `messages`, `prompt, completion` and `prompt, chosen, rejected`. Errors: Refused for another.
     """
     if part == "all":
-        return "\n".join(message["content"] for name in _columns(row, every=True) for message in row[name])
+        return "\n".join([message["content"] for name in _columns(row, every=True) for message in row[name]])
     role = "user" if part == "prompt" else "assistant"
     columns = _columns(row, every=False)
-    return "\n".join(message["content"] for name in columns for message in row[name] if message["role"] == role)
+    return "\n".join([message["content"] for name in columns for message in row[name] if message["role"] == role])
+
+
+def answering(row: Row) -> list[bool]:
+    """For each message, as ladder/wording.py gives them, whether the part "completion" has it."""
+    columns = _columns(row, every=False)
+    names = (name for name in COLUMNS if name in row)
+    return [name in columns and message["role"] == "assistant" for name in names for message in row[name]]
 
 
 def with_chosen(row: Row) -> Row:

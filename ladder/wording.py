@@ -27,12 +27,29 @@ def reply(row: Row) -> str:
     return "\n".join(message["content"] for message in row["messages"] if message["role"] == "assistant")
 
 
+def replying(row: Row) -> list[bool]:
+    """For each message whether it belongs to the reply."""
+    column = next((name for name in ("completion", "chosen") if name in row), "messages")
+    names = (name for name in COLUMNS if name in row)
+    return [
+        name == column and (column != "messages" or message["role"] == "assistant")
+        for name in names
+        for message in row[name]
+    ]
+
+
 @lru_cache(maxsize=16)
 def words(text: str) -> tuple[str, ...]:
     """The words of a text in lower case, punctuation aside. Filters that follow each other share the last ones."""
     if text.isascii():  # the same words, three times as fast
         return tuple(text.translate(_ASCII_WORDS).split())
     return tuple(WORD.findall(text.lower()))
+
+
+@lru_cache(maxsize=16)
+def vocabulary(text: str) -> frozenset[str]:
+    """The different words of a text."""
+    return frozenset(words(text))
 
 
 _ASCII_WORDS = {code: chr(code).lower() if WORD.match(chr(code)) else " " for code in range(128)}

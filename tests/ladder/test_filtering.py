@@ -6,12 +6,12 @@ import pytest
 from conftest import assistant, user
 from ladder import filtering, filters
 from ladder.cluster import spread
-from ladder.filtering import BATCH_ROWS, Gate, Rows, join, run_passes
+from ladder.filtering import BATCH_ROWS, Gate, join, run_passes
 from ladder.ledger import total
 from ladder.row_lines import rewritten
 from ladder.rows import read_rows, write_rows
 from ladder.run import Refused
-from ladder.shards import whole
+from ladder.shards import Rows, whole
 from ladder.steps import Given, parse
 
 

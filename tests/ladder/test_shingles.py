@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ladder import shingles
-from ladder.shingles import minhash, shingle, shingle_sets
+from ladder.shingles import HashSet, minhash, recurring, shingle, shingle_sets
 
 TEXTS = ["", "a", "Hi, World! foo_bar ñandú ÄÖ 12", "x\0y z a b c", "one  two\nthree four five six", "日本 語 a", "--"]
 
@@ -53,3 +53,25 @@ def test_signatures_agree_as_often_as_the_sets_are_alike():
     assert signatures.shape == (2, 2000)
     share = (signatures[0] == signatures[1]).mean()
     assert abs(share - 60 / 140) < 4 * (60 / 140 * 80 / 140 / 2000) ** 0.5
+
+
+def test_how_often_hashes_recur_in_their_text():
+    hashes = np.array([5, 7, 5, 5, 7, 5, 9], np.uint64)
+    again, commonest = recurring(hashes, np.array([4, 0, 2, 1]))
+    assert again.tolist() == [2, 0, 0, 0]
+    assert commonest.tolist() == [3, 0, 1, 1]
+
+
+def test_recurrences_of_many_hashes_equal_a_count():
+    drawn = np.random.default_rng(0).integers(0, 1 << 16, 60_000, dtype=np.uint64) << np.uint64(40)
+    again, commonest = recurring(drawn, np.array([50_000, 10_000]))
+    several = [np.unique(part, return_counts=True)[1] for part in np.split(drawn, [50_000])]
+    assert again.tolist() == [50_000 - len(several[0]), 10_000 - len(several[1])]
+    assert commonest.tolist() == [several[0].max(), several[1].max()]
+
+
+def test_a_set_has_its_hashes_and_no_others_that_begin_alike():
+    known = HashSet(np.array([1 << 63, 3, 3, (1 << 64) - 1], np.uint64))
+    asked = np.array([3, 4, 1 << 63, (1 << 63) + 1, (1 << 64) - 1, 0], np.uint64)
+    assert known.has(asked).tolist() == [True, False, True, False, True, False]
+    assert HashSet(np.zeros(0, np.uint64)).has(asked).tolist() == [False] * 6
