@@ -40,7 +40,7 @@ class Params(Section):
     allowed: dict[str, Annotated[float, Field(ge=0)]] = Field(min_length=1)
     """What it may lose, in points of the benchmark's score: `ifeval: 3`, `heldout/problems/maths-heldout: 5`."""
     strict: bool = False
-    """Also fail where the prompts are too few to exclude that it lost more."""
+    """Also fail where the prompts are too few to exclude that it lost more, and where a benchmark was not scored."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,17 @@ def revision(params: Params, folders: dict[str, Path]) -> Revision | None:
         ) from None
 
 
-def judge(params: Params, folders: dict[str, Path], past: Revision | None) -> list[Judged]:
-    """Compare on every benchmark. Errors: Refused where rows are missing or have no prompt in common."""
+def unscored(params: Params, folders: dict[str, Path]) -> dict[str, str]:
+    """{benchmark: why} of those that the rung could not be scored on where it climbed."""
+    files = {title: rows_of(title, folders, params.rung).with_suffix(".json") for title in params.allowed}
+    return {title: why for title, path in files.items() if path.is_file() and (why := read_json(path).get("absent"))}
+
+
+def judge(params: Params, titles: list[str], folders: dict[str, Path], past: Revision | None) -> list[Judged]:
+    """Compare on these benchmarks. Errors: Refused where rows are missing or have no prompt in common."""
     judged = []
-    for title, allowed in params.allowed.items():
-        path = rows_of(title, folders, params.rung)
+    for title in titles:
+        allowed, path = params.allowed[title], rows_of(title, folders, params.rung)
         of = HELDOUT
         if not title.startswith("heldout/"):
             summary = path.with_suffix(".json")
@@ -120,11 +126,12 @@ def cells(row: Judged) -> list[str]:
     return [change.title, *scores, loss, f"{change.p:.2g}", prompts, f"{row.allowed:g}", row.verdict]
 
 
-def markdown(params: Params, judged: list[Judged]) -> str:
-    """The table, with its note."""
+def markdown(params: Params, judged: list[Judged], lacking: dict[str, str]) -> str:
+    """The table, with its note, and what could not be judged."""
     head = ["benchmark", params.against, params.rung, "loss [95%]", "p", "prompts", "may lose", "verdict"]
     table = "".join(f"| {' | '.join(row)} |\n" for row in [head, ["---"] * len(head), *map(cells, judged)])
-    return f"# {params.rung} against {params.against}\n\n{table}\n{NOTE}\n"
+    told = "".join(f"\n{title}: not judged: {why}\n" for title, why in lacking.items())
+    return f"# {params.rung} against {params.against}\n\n{table}{told}\n{NOTE}\n"
 
 
 def summary(row: Judged) -> dict[str, Any]:
@@ -138,12 +145,16 @@ def summary(row: Judged) -> dict[str, Any]:
 def main(params: Params, benchmark: Path, heldout: Path, table: Path, metrics: Path) -> None:
     folders = {"benchmark": benchmark, "heldout": heldout}
     past = revision(params, folders)
-    judged = judge(params, folders, past)
-    text = markdown(params, judged)
+    lacking = unscored(params, folders)
+    judged = judge(params, [title for title in params.allowed if title not in lacking], folders, past)
+    text = markdown(params, judged, lacking)
     made_by = {**params.model_dump(exclude={"allowed"}), "commit": past.commit if past else None}
     write_text(table, text)
-    write_json(metrics, {**{row.change.title: summary(row) for row in judged}, "made_by": made_by})
+    absent = {title: {"absent": why} for title, why in lacking.items()}
+    write_json(metrics, {**{row.change.title: summary(row) for row in judged}, **absent, "made_by": made_by})
     print(text)
+    if lacking and (params.strict or not judged):
+        raise Refused(f"{params.rung}: not judged: {'; '.join(f'{title}: {why}' for title, why in lacking.items())}")
     fatal = ("lost too much", "may have lost too much") if params.strict else ("lost too much",)
     if failed := [row for row in judged if row.verdict in fatal]:
         losses = (f"{row.change.title} {row.verdict}: {cells(row)[3]}, {row.allowed:g} allowed" for row in failed)

@@ -217,3 +217,13 @@ def test_a_gate_against_a_revision_fails_dvc_until_it_holds(tmp_path, monkeypatc
     assert "gate@" not in Path("dvc.lock").read_text()  # not recorded: the next run judges anew
     with Repo() as repo:
         assert "gate@since-v1" in repo.status(["gate@since-v1"])
+
+
+def test_what_could_not_be_scored_is_told_and_fails_where_strict(rows):
+    write_rows(Path("data/benchmark/humaneval/dpo/chat.jsonl"), [])
+    write_json(Path("data/benchmark/humaneval/dpo/chat.json"), {"absent": "no sandbox", "made_by": {}})
+    found, refusal = judge(ifeval=30, humaneval=5)
+    assert (found["humaneval"], found["ifeval"]["verdict"], refusal) == ({"absent": "no sandbox"}, "held", "")
+    assert "\nhumaneval: not judged: no sandbox\n" in Path("report/gate/tax.md").read_text()
+    for given in ({"ifeval": 30, "humaneval": 5, "strict": True}, {"humaneval": 5}):
+        assert judge(**given)[1] == "dpo/chat: not judged: humaneval: no sandbox"
