@@ -220,8 +220,9 @@ def test_a_gate_against_a_revision_fails_dvc_until_it_holds(tmp_path, monkeypatc
 
 
 def test_what_could_not_be_scored_is_told_and_fails_where_strict(rows):
-    write_rows(Path("data/benchmark/humaneval/dpo/chat.jsonl"), [])
-    write_json(Path("data/benchmark/humaneval/dpo/chat.json"), {"absent": "no sandbox", "made_by": {}})
+    for rung in ("sft/chat", "dpo/chat"):
+        write_rows(Path(f"data/benchmark/humaneval/{rung}.jsonl"), [])
+        write_json(Path(f"data/benchmark/humaneval/{rung}.json"), {"absent": "no sandbox", "made_by": {}})
     found, refusal = judge(ifeval=30, humaneval=5)
     assert (found["humaneval"], found["ifeval"]["verdict"], refusal) == ({"absent": "no sandbox"}, "held", "")
     assert "\nhumaneval: not judged: no sandbox\n" in Path("report/gate/tax.md").read_text()
