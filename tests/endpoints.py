@@ -86,9 +86,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
             self.close_connection = True
         elif not said.hang:
-            self._send(said)
-            with server.lock:
+            with server.lock:  # before the answer is out: who has it may look at once
                 server.answered.append(asked["messages"][-1]["content"])
+            self._send(said)
 
     def _send(self, said: Said) -> None:
         body = _completion(said) if said.body is None else said.body
