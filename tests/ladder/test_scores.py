@@ -45,8 +45,9 @@ ANSWERS = [
 
 def made(rows=ROWS, headline=("pass", "part"), measures=MEASURES):
     return Benchmark(
-        "made", measures, headline, lambda rows: [], lambda *_: rows, {"both": ("pass", "part")}, (), lambda _: ()
-    )
+        "made", measures, headline, lambda rows: [], lambda *_: rows, {"both": ("pass", "part")}, (), lambda _: (),
+        lambda: None,
+    )  # fmt: skip
 
 
 def scored(found):
