@@ -103,15 +103,14 @@ def judge(params: Params, titles: list[str], folders: dict[str, Path], past: Rev
     judged = []
     for title in titles:
         allowed, path = params.allowed[title], rows_of(title, folders, params.rung)
-        of = HELDOUT
-        if not title.startswith("heldout/"):
-            summary = path.with_suffix(".json")
-            of = recorded(read_json(summary), str(summary))
         second = read_rows(path)
         first = past.rows(path.as_posix()) if past else read_rows(rows_of(title, folders, params.against))
         same = first == second
         if title.startswith("heldout/"):
-            first, second = solved(first, f"{title} {params.against}"), solved(second, str(path))
+            of, first, second = HELDOUT, solved(first, f"{title} {params.against}"), solved(second, str(path))
+        else:
+            summary = path.with_suffix(".json")
+            of = recorded(read_json(summary), str(summary))
         judged.append(Judged(compare(first, second, of, title=title, rung=params.rung), allowed, same))
     return judged
 

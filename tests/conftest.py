@@ -102,6 +102,13 @@ def moved(before: Path, after: Path, *, least: float) -> float:
     return torch.cat([(old != new)[old.abs() >= least] for old, new in large]).float().mean().item()
 
 
+def write_files(texts: dict[str, str]) -> None:
+    """Files of these texts under the working directory, by path."""
+    for name, text in texts.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(text)
+
+
 def user(text: str) -> list[Row]:
     return [{"role": "user", "content": text}]
 

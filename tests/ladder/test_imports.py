@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import write_files
 from ladder.imports import imported, read_imports
 from ladder.run import Refused
 
@@ -24,9 +25,7 @@ SOURCES = {
 @pytest.fixture
 def imports(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name, text in SOURCES.items():
-        Path(name).parent.mkdir(exist_ok=True)
-        Path(name).write_text(text)
+    write_files(SOURCES)
     return read_imports([Path("ours"), Path("plugins")])
 
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import write_files
 from stages.code import Params, main
 
 FOLDERS = ("ladder", "stages", "benchmarks")
@@ -19,9 +20,7 @@ SOURCES = {
 @pytest.fixture
 def lists(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name, text in SOURCES.items():
-        Path(name).parent.mkdir(exist_ok=True)
-        Path(name).write_text(text)
+    write_files(SOURCES)
     return write
 
 

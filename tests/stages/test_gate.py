@@ -125,7 +125,7 @@ def test_a_section_that_makes_no_gate_is_refused(section, said):
 
 
 def test_rows_that_are_not_there_are_named(rows):
-    with pytest.raises(Refused, match="data/benchmark/ifeval/dpo/maths.json: no such file"):
+    with pytest.raises(Refused, match="data/benchmark/ifeval/dpo/maths.jsonl: no such file"):
         gate.main(
             gate.Params(rung="dpo/maths", against="sft/chat", allowed={"ifeval": 1}),
             *map(Path, ("data/benchmark", "data/heldout", "tax.md", "tax.json")),
