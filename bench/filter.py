@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from ladder.cluster import shards, spread
-from ladder.filtering import BATCH_ROWS, Bound, run_passes, sift
+from ladder.filtering import BATCH_ROWS, run_passes
 from ladder.ledger import total
 from ladder.rows import Row
 from ladder.shards import Rows, whole
+from ladder.sifting import Sieve
 from ladder.steps import Given, Step, parse
 from ladder.wording import words
 
@@ -79,20 +80,17 @@ def alone(step: Step, path: Path, given: Given) -> float:
     if step.kind == "rows":
         function, start = step.bound(given), time.process_time()
         return sum(1 for _ in function(rows)) / (time.process_time() - start)
-    held, bound = list(rows), [Bound.of(step, given)]
-    sift(held[:1], bound)
+    held, sieve = list(rows), Sieve([step], given)
+    sieve.sift(held[:1])
     start = time.process_time()
     for place in range(0, len(held), BATCH_ROWS):
-        sift(held[place : place + BATCH_ROWS], bound)
+        sieve.sift(held[place : place + BATCH_ROWS])
     return len(held) / (time.process_time() - start)
 
 
 def together(path: Path, given: Given, steps: list[Step]) -> tuple[float, int]:
     """(rows a second from file to file, rows kept). What is made of the benchmarks, once a process, is not counted."""
-    sift(
-        [{"messages": [{"role": "user", "content": "Hi"}]}],
-        [Bound.of(step, given) for step in parse([{"decontaminate": {"ngram": 8}}])],
-    )
+    Sieve(parse([{"decontaminate": {"ngram": 8}}]), given).sift([{"messages": [{"role": "user", "content": "Hi"}]}])
     with tempfile.TemporaryDirectory() as folder:
         start = time.process_time()
         done = run_passes(path, steps, given, Path(folder) / "passes", shards("local"), spread("local"))

@@ -5,14 +5,18 @@ Every text inside a benchmark's rows counts: questions, reference answers, tests
 in a row marks it (Brown et al. 2020, appendix C, with 13 words; Lambert et al. 2024, "Tulu 3", section 3.2, with 8).
 """
 
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ladder import wording
 from ladder.rows import Row, read_rows
 from ladder.run import Refused
-from ladder.wording import messages, runs, texts, words
+from ladder.shingles import WORD_CHARACTERS, Hashes, HashSet, cut, mix, runs, windows
+from ladder.wording import messages, texts, words
 
 COMMON = 10
 """A run of words that stands in more texts of one benchmark than this is a template of it ("your answer must contain
@@ -24,40 +28,47 @@ SHOWN = 40
 
 
 class Index:
-    """Where each run of `ngram` words stands, and each text as a whole."""
+    """Where each run of `ngram` words stands, and each text as a whole. Runs are found by their hashes
+    (ladder/shingles.py), and then held to the words themselves."""
 
     def __init__(self, benchmarks: Mapping[str, list[Row]], ngram: int, common: int = COMMON) -> None:
         self.ngram = ngram
         self.texts: list[tuple[str, tuple[str, ...]]] = []
-        self.runs: dict[tuple[str, ...], int | list[int]] = {}
-        """By the run, the text that it stands in, or the texts: by their places in `texts`."""
-        self.wholes: dict[tuple[str, ...], str] = {}
-        self.templates: set[tuple[str, ...]] = set()
-        vocabulary: dict[str, str] = {}
+        """(benchmark, words); what stands in every row (a joined list, a sample repeated) is one text, no template."""
         for name, rows in benchmarks.items():
-            # What stands in every row (a joined list, a sample repeated) is one text and no template.
-            said = dict.fromkeys(
-                tuple(vocabulary.setdefault(word, word) for word in words(text)) for text in texts(rows)
-            )
-            found = Counter(run for text in said for run in set(runs(text, ngram)))
-            self.templates |= {run for run, count in found.items() if count > common}
-            for text in said:
-                self._add(name, text)
-        for run in self.templates:
-            del self.runs[run]
-        self._part = ngram * 5 // 8 or 1
-        self._stride = ngram - self._part + 1
-        # Hashes suffice: what they let through by chance is looked up in `runs`.
-        self._parts = {hash(part) for run in self.runs for part in runs(run, self._part)}
+            self.texts += ((name, text) for text in dict.fromkeys(words(text) for text in texts(rows)))
+        vocabulary = list({word for _, text in self.texts for word in text})
+        self._words = dict(zip(vocabulary, cut(vocabulary, WORD_CHARACTERS).hashes.tolist(), strict=True))
+        self.wholes: dict[tuple[str, ...], str] = {}
+        for name, text in self.texts:
+            if len(text) >= SHORTEST:
+                self.wholes.setdefault(text, name)
+        self.hashes, self._texts, self._places = self._runs(list(benchmarks), common)
+        """Of the runs that mark a row, sorted, [runs]; the text of each by its place in `texts`, and where it stands
+        there first."""
+        self._known = HashSet(self.hashes)
 
-    def _add(self, name: str, text: tuple[str, ...]) -> None:
-        if len(text) >= SHORTEST:
-            self.wholes.setdefault(text, name)
-        for run in dict.fromkeys(runs(text, self.ngram)):
-            known = self.runs.setdefault(run, len(self.texts))
-            if known != len(self.texts):
-                self.runs[run] = [*known, len(self.texts)] if isinstance(known, list) else [known, len(self.texts)]
-        self.texts.append((name, text))
+    def shingled(self, ngram: int) -> tuple[Hashes, NDArray[np.int64]]:
+        """Hashes of every text's runs of `ngram` words, and how many it has; of a shorter text its own."""
+        counts = np.array([len(text) for _, text in self.texts], np.int64)
+        hashes = (self._words[word] for _, text in self.texts for word in text)
+        return runs(np.fromiter(hashes, np.uint64, counts.sum()), counts, ngram)
+
+    def _runs(self, names: list[str], common: int) -> tuple[Hashes, NDArray[np.int64], NDArray[np.int64]]:
+        hashes, counts = self.shingled(self.ngram)
+        texts = np.repeat(np.arange(len(counts)), counts)
+        places = np.arange(len(hashes)) - np.repeat(np.cumsum(counts) - counts, counts)
+        long = np.array([len(text) >= self.ngram for _, text in self.texts], np.bool_)[texts]
+        hashes, texts, places = hashes[long], texts[long], places[long]
+        order = np.argsort(hashes, kind="stable")
+        hashes, texts, places = hashes[order], texts[order], places[order]
+        first = _changes(hashes) | _changes(texts)
+        hashes, texts, places = hashes[first], texts[first], places[first]
+        benchmark = np.array([names.index(name) for name, _ in self.texts], np.int64)[texts]
+        starts = np.flatnonzero(_changes(hashes) | _changes(benchmark))
+        templates = hashes[starts[np.diff(starts, append=len(hashes)) > common]]
+        marks = ~np.isin(hashes, templates)
+        return hashes[marks], texts[marks], places[marks]
 
     def found(self, row: Row, covers: float = 0.0) -> str | None:
         """`in NAME: the words` for the first span of a benchmark in a row's turns; None when it is clear.
@@ -69,45 +80,53 @@ class Index:
             said = words(turn["content"])
             if turn["role"] == "user" and said in self.wholes:
                 return _told(self.wholes[said], said)
-            if self._clear(said) or self.runs.keys().isdisjoint(runs(said, self.ngram)):
-                continue
-            if span := self._span(said, covers):
+            shared = self._shared(said) if len(said) >= self.ngram else {}
+            if shared and (span := self._span(said, shared, covers)):
                 return _told(*span)
         return None
 
-    def _clear(self, said: tuple[str, ...]) -> bool:
-        """Whether no run can stand in a text: any run of 8 words holds a part of 5 that starts at a multiple of 4."""
-        parts = zip(*(said[start :: self._stride] for start in range(self._part)), strict=False)
-        return self._parts.isdisjoint(map(hash, parts))
+    def _shared(self, said: tuple[str, ...]) -> dict[int, list[int]]:
+        """By the place of a run that stands in benchmarks, the texts that it stands in."""
+        hashes = mix(windows(np.array([self._words.get(word, 0) for word in said], np.uint64), self.ngram))
+        found = np.flatnonzero(self._known.has(hashes))
+        firsts = self.hashes.searchsorted(hashes[found]).tolist()
+        ends = self.hashes.searchsorted(hashes[found], "right").tolist()
+        shared = {}
+        for place, first, end in zip(found.tolist(), firsts, ends, strict=True):
+            run = said[place : place + self.ngram]
+            standing = zip(self._texts[first:end], self._places[first:end], strict=True)
+            if same := [int(text) for text, at in standing if self.texts[text][1][at : at + self.ngram] == run]:
+                shared[place] = same
+        return shared
 
-    def _span(self, said: tuple[str, ...], covers: float) -> tuple[str, tuple[str, ...]] | None:
+    def _span(
+        self, said: tuple[str, ...], shared: dict[int, list[int]], covers: float
+    ) -> tuple[str, tuple[str, ...]] | None:
         """(benchmark, words) of the first run that counts, with those that follow it without a gap."""
-        shared = list(runs(said, self.ngram))
-        counts: dict[int, bool] = {}
-        places = set()
-        for place, run in enumerate(shared):
-            if (known := self.runs.get(run)) is not None:
-                for text in known if isinstance(known, list) else [known]:
-                    if text not in counts:
-                        counts[text] = self._coverage(text, set(shared)) >= covers
-                    if counts[text]:
-                        places.add(place)
+        run = set(wording.runs(said, self.ngram))
+        several = set[int]().union(*shared.values())
+        counts = {text for text in several if covers <= 0 or self._coverage(text, run) >= covers}
+        places = {place for place, standing in shared.items() if not counts.isdisjoint(standing)}
         if not places:
             return None
         first = last = min(places)
         while last + 1 in places:
             last += 1
-        known = self.runs[shared[first]]
-        text = next(text for text in (known if isinstance(known, list) else [known]) if counts[text])
+        text = next(text for text in shared[first] if text in counts)
         return self.texts[text][0], said[first : last + self.ngram]
 
     def _coverage(self, text: int, shared: set[tuple[str, ...]]) -> float:
         said = self.texts[text][1]
         held: set[int] = set()
-        for start, run in enumerate(runs(said, self.ngram)):
+        for start, run in enumerate(wording.runs(said, self.ngram)):
             if run in shared:
                 held.update(range(start, start + self.ngram))
         return len(held) / len(said)
+
+
+def _changes(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which differ from the one before."""
+    return np.append(True, values[1:] != values[:-1])[: len(values)]
 
 
 def _told(name: str, span: tuple[str, ...]) -> str:

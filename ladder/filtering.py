@@ -6,6 +6,7 @@ the file in order and no filter but those of all rows sees past a row, so their 
 """
 
 import contextlib
+import gc
 import itertools
 import json
 import os
@@ -21,16 +22,15 @@ import orjson
 
 from ladder.decontamination import COMMON
 from ladder.ledger import Tally, read_tally, source, total, write_tally
-from ladder.row_lines import encoded, normalised, parsed, rewritten, told
-from ladder.rows import Row, read_json, write_json
+from ladder.remains import Remains
+from ladder.row_lines import normalised, parsed, told, with_texts
+from ladder.rows import Row
 from ladder.run import Refused
-from ladder.screens import ROWS, Batch, Kept
 from ladder.shards import Rows, Shard, split, whole
+from ladder.sifting import GATE, Sieve, stays
 from ladder.steps import Given, Step, passes
 
 BATCH_ROWS, BATCH_BYTES = 256, 1 << 19
-MOST_CHARACTERS = 1 << 20
-"""Of a batch that is screened: what its arrays take is 50 times that in bytes."""
 BUFFER = 1 << 17
 TOLD = 10
 """Contaminated rows of a shard that are told of."""
@@ -61,7 +61,9 @@ class Pass:
     first: bool
     """It reads rows as the user has them: checks and normalises them."""
     gate: Gate | None
-    """The last pass has it: what contaminates the rows that it keeps is counted, and told in a file beside."""
+    """The last pass that may change a row has it: what contaminates the rows that it keeps is told."""
+    sketched: tuple[Step, ...]
+    """Those that see all rows and come next: what they need of each is made here, or handed on."""
 
     def kept(self, number: int) -> Path:
         return self.folder / f"kept.{number:05}.jsonl"
@@ -69,59 +71,62 @@ class Pass:
     def rejected(self, label: str, number: int) -> Path:
         return self.folder / f"rejected.{label}.{number:05}.jsonl"
 
-    def contaminated(self, number: int) -> Path:
-        return self.folder / f"contaminated.{number:05}.json"
-
     def counts(self, number: int) -> Path:
         return self.folder / f"counts.{number:05}.json"
 
     def run(self, number: int) -> None:
         """All steps over one shard; any process of any machine that sees the files may do it."""
-        bound = [Bound.of(step, self.given) for step in self.steps]
-        gate = [Bound.of(Step("gate", "decontaminate", vars(self.gate)), self.given)] if self.gate else []
+        gate = [Step(GATE, "decontaminate", vars(self.gate))] if self.gate else []
+        sieve = Sieve([*self.steps, *gate], self.given, self.sketched)
+        gc.freeze()  # models and benchmarks stay: no use in looking through them again and again
         data = self.shards[number].path
         tally: Tally = Counter()
-        found: list[str] = []
-        with self._writing(number) as (kept, rejected):
+        remains = Remains(self.kept(number))
+        with self._writing(number) as (kept, rejected), remains.sketching(self.sketched) as sketches:
             for lines in _batches(self.shards[number].lines()):
                 read = [self._read(line, f"{data}:{place}") for place, line in lines]
                 if self.first:
                     tally.update(("in", "", source(row)) for row, _ in read)
-                after, verdicts = sift([row for row, _ in read], bound)
-                left = [row for row, verdict in zip(after, verdicts, strict=True) if verdict is None]
-                contaminated = iter(sift(left, gate)[1])
-                for (before, line), row, verdict in zip(read, after, verdicts, strict=True):
-                    written = line if row is before else encoded(row, f"{data}: row {row.get('id')!r}")
+                    tally["edited", "", ""] += sum(bool(row.get("edited")) for row, _ in read)
+                sifted = sieve.sift([row for row, _ in read])
+                for (before, line), row, verdict in zip(read, sifted.rows, sifted.verdicts, strict=True):
+                    written = line if row is before else with_texts(line, row, f"{data}: row {row.get('id')!r}")
                     if verdict is None:
                         kept.write(written)
-                        if gate:
-                            tally["kept", "", source(row)] += 1
-                            tally["edited", "", ""] += bool(row.get("edited"))
-                            if said := next(contaminated):
-                                tally["contaminated", "", ""] += 1
-                                found += [f"row {row.get('id')!r} {said[1]}"] if len(found) < TOLD else []
+                        remains.rows += 1
+                    elif stays(verdict):
+                        kept.write(written)
+                        remains.contaminated[remains.rows] = f"row {row.get('id')!r} {verdict[1]}"
+                        remains.rows += 1
                     else:
-                        tally["rejected", verdict[0], source(row)] += 1
+                        _reject(tally, verdict[0], row)
                         rejected[verdict[0]].write(told(*verdict, written))
-        write_json(self.contaminated(number), {"rows": found})
+                for file, made in zip(sketches, sifted.sketches, strict=True):
+                    file.write(made.tobytes())
+        remains.write()
         write_tally(self.counts(number), tally)
 
     def run_all(self) -> None:
         """The one step that sees all rows, over all shards, in this process."""
         (step,) = self.steps
-        verdicts = iter(step.bound(self.given)(Rows(self.shards)))
+        before = [Remains.read(shard.path) for shard in self.shards]
+        sketches = [remains.sketch(step) for remains in before] if step.sketch else None
+        verdicts = iter(step.bound(self.given)(Rows(self.shards, sketches)))
         for number, shard in enumerate(self.shards):
             tally: Tally = Counter()
+            keeps = bytearray()
             with self._writing(number) as (kept, rejected):
                 for _, line in shard.lines():
                     reason: Any = next(verdicts, self)
                     if reason is self:
                         raise ValueError(f"{step.name} gave fewer verdicts than there are rows")
+                    keeps.append(reason is None)
                     if reason is None:
                         kept.write(line)
                     else:
-                        tally["rejected", step.label, source(orjson.loads(line))] += 1
+                        _reject(tally, step.label, orjson.loads(line))
                         rejected[step.label].write(told(step.label, reason, line))
+            before[number].hand_on(self.kept(number), np.frombuffer(keeps, np.bool_), self.sketched)
             write_tally(self.counts(number), tally)
         if next(verdicts, self) is not self:
             raise ValueError(f"{step.name} gave more verdicts than there are rows")
@@ -141,60 +146,13 @@ class Pass:
             return orjson.loads(line), line
         row, line = parsed(line, where)
         clean = normalised(row, where)
-        return clean, line if clean is row else encoded(clean, where)
+        return clean, line if clean is row else with_texts(line, clean, where)
 
 
-@dataclass(frozen=True)
-class Bound:
-    """A step with what it judges by."""
-
-    step: Step
-    function: Callable[..., Any]
-    screen: Callable[[Batch], Kept] | None
-
-    @classmethod
-    def of(cls, step: Step, given: Given) -> "Bound":
-        return cls(step, step.bound(given), step.screen(given))
-
-
-def sift(rows: list[Row], steps: Sequence[Bound]) -> tuple[list[Row], list[tuple[str, str] | None]]:
-    """(rows as the steps leave them, the label and the reason of the step that rejects each)."""
-    rows = list(rows)
-    verdicts: list[tuple[str, str] | None] = [None] * len(rows)
-    for kind, group in itertools.groupby(steps, key=lambda bound: bound.step.kind):
-        several = list(group)
-        alive = [number for number, verdict in enumerate(verdicts) if verdict is None]
-        if kind == "row":  # a row through all of them before the next: what they share of it is still at hand
-            for number, doubtful in zip(alive, _doubtful([rows[number] for number in alive], several), strict=True):
-                verdicts[number] = _verdict(rows[number], doubtful) if doubtful else None
-            continue
-        for bound in several:
-            if kind == "text":
-                for number in alive:
-                    rows[number] = rewritten(rows[number], bound.function)
-                continue
-            reasons = bound.function([rows[number] for number in alive]) if alive else []
-            for number, reason in zip(alive, reasons, strict=True):
-                verdicts[number] = None if reason is None else (bound.step.label, reason)
-            alive = [number for number in alive if verdicts[number] is None]
-    return rows, verdicts
-
-
-def _doubtful(rows: list[Row], steps: Sequence[Bound]) -> Iterator[list[Bound]]:
-    """For each row the steps that may reject it."""
-    for start in range(0, len(rows), ROWS):
-        batch = Batch(rows[start : start + ROWS])
-        if sum(map(len, batch.texts)) > MOST_CHARACTERS:
-            yield from (list(steps) for _ in batch.rows)
-            continue
-        kept = [np.zeros(len(batch.rows), np.bool_) if one.screen is None else one.screen(batch) for one in steps]
-        for doubts in (~np.array(kept)).T:
-            yield list(itertools.compress(steps, doubts)) if doubts.any() else []
-
-
-def _verdict(row: Row, steps: Sequence[Bound]) -> tuple[str, str] | None:
-    reasons = ((bound.step.label, bound.function(row)) for bound in steps)
-    return next(((label, reason) for label, reason in reasons if reason is not None), None)
+def _reject(tally: Tally, label: str, row: Row) -> None:
+    tally["rejected", label, source(row)] += 1
+    if row.get("edited"):
+        tally["edited", label, ""] += 1
 
 
 def _batches(lines: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
@@ -229,24 +187,34 @@ def run_passes(
 
     Errors: Refused when a step leaves nothing, and naming the file and line of what is no row.
     """
-    cut, tally, found = tuple(split(data, shards)), Tally(), list[str]()
+    cut, tally = tuple(split(data, shards)), Tally()
     rejected: dict[str, list[Path]] = {}
     parts = passes(steps)
+    last_change = max(place for place, part in enumerate(parts) if not _sees_all(part))
     for place, part in enumerate(parts):
-        last = place == len(parts) - 1
-        one = Pass(cut, part, given, folder / f"{place:02}", place == 0, Gate.of(steps) if last else None)
-        one.run_all() if part and part[0].kind == "rows" else spread(one)
+        following = itertools.takewhile(_sees_all, parts[place + 1 :])
+        sketched = tuple(step for (step,) in following if step.sketch)
+        gate = Gate.of(steps) if place == last_change else None
+        one = Pass(cut, part, given, folder / f"{place:02}", place == 0, gate, sketched)
+        one.run_all() if _sees_all(part) else spread(one)
         numbers = range(len(cut))
         tally.update(sum((read_tally(one.counts(number)) for number in numbers), Tally()))
         rejected |= {step.label: [one.rejected(step.label, number) for number in numbers] for step in part}
         _refuse_nothing(data, tally, rejected)
         if place:
             for shard in cut:
-                shard.path.unlink()
-        if last:
-            found = [one_found for number in numbers for one_found in read_json(one.contaminated(number))["rows"]]
+                Remains(shard.path).remove()
         cut = tuple(whole(one.kept(number)) for number in numbers)
+    remains = [Remains.read(shard.path) for shard in cut]
+    for name in sorted({name for event, _, name in tally if event == "in"}):
+        tally["kept", "", name] = total(tally, "in", name=name) - total(tally, "rejected", name=name)
+    tally["contaminated", "", ""] = sum(len(one.contaminated) for one in remains)
+    found = [told for one in remains for told in list(one.contaminated.values())[:TOLD]]
     return Filtered([shard.path for shard in cut], rejected, tally, found)
+
+
+def _sees_all(steps: tuple[Step, ...]) -> bool:
+    return bool(steps) and steps[0].kind == "rows"
 
 
 def _refuse_nothing(data: Path, tally: Tally, rejected: dict[str, list[Path]]) -> None:

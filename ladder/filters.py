@@ -12,12 +12,15 @@ The name of a filter's first parameter says what it sees, the rest is what param
 A filter that asks for `benchmarks` gets the benchmarks' rows, for `model` the entry's model, for `base` the base
 model's rung. A reason is short and names the span or the number. `__all__` is what params.yaml may name, with that
 of ladder/model_filters.py. A filter that sees one row may have a screen of the same name and parameters in
-ladder/screens.py, which spares it the rows that it surely keeps.
+ladder/screens.py, which spares it the rows that it surely keeps; one that sees all rows may have a sketch of them in
+ladder/sketches.py, which spares it reading them.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+
+from ladder import sketches
 from ladder.checks import meets
 from ladder.decontamination import decontaminate
 from ladder.heuristics import (
@@ -37,7 +40,6 @@ from ladder.heuristics import (
 from ladder.near_duplicates import near_duplicates
 from ladder.rows import Row
 from ladder.run import Refused
-from ladder.turns import said
 from ladder.wording import WORD as WORD
 from ladder.wording import reply, runs, vocabulary, words
 
@@ -117,22 +119,11 @@ def _repeated(said: tuple[str, ...], ngram: int) -> float:
 def exact(rows: Iterable[Row]) -> Iterator[str | None]:
     """The same question with the same answer, but for case and blanks, stands once: the first time. Keeps 16 bytes
     of sha256 a row."""
-    seen: set[bytes] = set()
-    for row in rows:
-        text = _one_spaced(f"{said(row, 'prompt')}\n{reply(row)}".lower())
-        key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
-        yield "duplicate" if key in seen else None
-        seen.add(key)
-
-
-def _one_spaced(text: str) -> str:
-    """A space for each run of blanks, none at the ends."""
-    if text.isascii() and "  " not in (spaced := text.translate(_SPACES)):  # the same, several times as fast
-        return spaced.strip(" ")
-    return " ".join(text.split())
-
-
-_SPACES = {code: " " for code in range(128) if chr(code).isspace()}
+    keys = np.concatenate([np.zeros((0, 2), np.uint64), *sketches.sketched(rows, sketches.exact)])
+    order = np.lexsort(keys.T)
+    again = np.zeros(len(keys), np.bool_)
+    again[order[1:]] = (keys[order[1:]] == keys[order[:-1]]).all(axis=1)
+    return ("duplicate" if one else None for one in again)
 
 
 def best(rows: Iterable[Row], *, per_prompt: int) -> Iterator[str | None]:

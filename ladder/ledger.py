@@ -13,7 +13,8 @@ from ladder.turns import said
 from ladder.wording import WORD, reply
 
 Tally = Counter[tuple[str, str, str]]
-"""Rows by (`in`, `kept`, `rejected`, `edited` or `contaminated`; the filter; the name of their source)."""
+"""Rows by (`in`, `kept`, `rejected` or `contaminated`; the filter; the name of their source). `edited` are those of
+them that were: all without a filter, the rejected ones with its name."""
 SAMPLE = 5
 """Rejected rows of a filter to read."""
 MOST_REASONS = 10_000
@@ -49,7 +50,7 @@ def metrics(tally: Tally, labels: Sequence[str]) -> Row:
     numbers: Row = {
         "in": total(tally, "in"),
         "kept": total(tally, "kept"),
-        "edited": total(tally, "edited"),
+        "edited": total(tally, "edited", "") - sum(total(tally, "edited", label) for label in labels),
         "contaminated": total(tally, "contaminated"),
         "rejected": {label: total(tally, "rejected", label) for label in labels},
     }

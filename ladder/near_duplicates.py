@@ -6,25 +6,23 @@ signatures in bands find the candidates (Indyk and Motwani 1998; Leskovec, Rajar
 Datasets", section 3.4); whether a candidate goes is then decided by the exact similarity of the shingle sets, so that
 no row goes which is not alike to one that stays. Lee et al. 2022 (arXiv:2107.06499) take 5-grams and 0.8.
 
-The rows are read twice and never held. Of each row 8 bytes a band are kept (160 at a similarity of 0.8); of those
+Signatures are made where rows are read (ladder/sketches.py); only rows that share a band are read again, and none is
+held. Of each row 8 bytes a band are kept (160 at a similarity of 0.8); of those
 that share a band with another also their shingles' hashes, 8 bytes each, while a later row may still be alike.
 """
 
-import math
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ladder import sketches
 from ladder.rows import Row
-from ladder.run import Refused
 from ladder.shards import picked
-from ladder.shingles import CHARACTERS, Hashes, Unit, minhash, mix, shingle, shingle_sets
+from ladder.shingles import CHARACTERS, Hashes, Unit, shingle_sets
 from ladder.turns import Part, said
 
-RECALL = 0.9995
-"""The least chance that two texts as alike as the threshold share a band."""
-MOST_PERMUTATIONS = 128
 BATCH = 256
 COMPARED = 1024
 """Sets compared with one at a time."""
@@ -38,9 +36,8 @@ def near_duplicates(rows: Iterable[Row], *, part: Part, jaccard: float, ngram: i
     `ngram` shingles: 5 words suit answers and documents, 2 or 3 short questions. Where very many rows are alike but
     less than `jaccard` (one template, single words as shingles), each is compared with all: take a longer `ngram`.
     """
-    if not 0.1 <= jaccard <= 1 or ngram < 1:
-        raise Refused(f"near_duplicates: expected jaccard of 0.1 to 1 and ngram of 1 or more, got {jaccard}, {ngram}")
-    sharing = _Sharing(band_keys((("", said(row, part)) for row in rows), ngram, unit, *bands(jaccard)))
+    sketch = partial(sketches.near_duplicates, part=part, jaccard=jaccard, ngram=ngram, unit=unit)
+    sharing = _Sharing(sketches.sketched(rows, sketch))
     kept: dict[int, tuple[Hashes, str]] = {}  # what a later row may be alike to: its shingles and its name
     number = 0
     for batch in batched(_sharers(rows, part, sharing)):
@@ -87,19 +84,6 @@ def resemblances(own: Hashes, others: list[Hashes]) -> NDArray[np.float64]:
     shared = np.add.reduceat(own[places] == hashes, np.cumsum(sizes) - sizes, dtype=np.int64)
     similarities: NDArray[np.float64] = shared / (len(own) + sizes - shared)
     return similarities
-
-
-def bands(jaccard: float) -> tuple[int, int]:
-    """(bands, rows of a band): the most selective for which 1 - (1 - jaccard**rows)**bands is RECALL or more."""
-    best = (1, 1)
-    for rows in range(1, MOST_PERMUTATIONS + 1):
-        miss = 1 - min(jaccard**rows, 1 - 1e-12)
-        if miss == 1:
-            break
-        number = math.ceil(math.log(1 - RECALL) / math.log(miss))
-        if number * rows <= MOST_PERMUTATIONS:
-            best = (number, rows)
-    return best
 
 
 class _Sharing:
@@ -170,19 +154,3 @@ def batched(named: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def band_keys(named: Iterable[tuple[str, str]], ngram: int, unit: Unit, number: int, width: int) -> list[Hashes]:
-    """One number for each band of each text's signature, [texts of a batch, bands] a batch; 0 for an empty text."""
-    generator = np.random.default_rng(0)
-    factors = generator.integers(0, 1 << 32, number * width, dtype=np.uint32) | np.uint32(1)
-    shifts = generator.integers(0, 1 << 32, number * width, dtype=np.uint32)
-    weights = generator.integers(0, 1 << 63, width, dtype=np.uint64) | np.uint64(1)
-    keys = []
-    for batch in batched(named):
-        shingles, counts = shingle([text for _, text in batch], ngram, unit)
-        signatures = minhash(shingles, counts, factors, shifts).astype(np.uint64).reshape(-1, number, width)
-        found = np.zeros((len(batch), number), np.uint64)
-        found[counts > 0] = mix((signatures * weights).sum(axis=2, dtype=np.uint64)) | np.uint64(1)
-        keys.append(found)
-    return keys

@@ -6,19 +6,17 @@ says True of is one to which that filter gives no reason, so that only the other
 itself. Equal hashes of different words (3e-8 for any two of a million) are no matter: such a row is read.
 """
 
-from collections.abc import Callable
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ladder.decontamination import COMMON, Benchmarks
-from ladder.heuristics import STOP_WORDS, TELLING, ends_in_ellipsis, is_bullet, lines
+from ladder.batch import Batch, Words, summed
+from ladder.decontamination import COMMON, Benchmarks, Index
+from ladder.heuristics import STOP_WORDS, TELLING, ends_in_ellipsis, is_bullet
 from ladder.refusals import DECLINING, Verdict
-from ladder.rows import Row
-from ladder.shingles import WORD_CHARACTERS, Characters, Cut, Hashes, HashSet, cut, recurring, runs, shingle
-from ladder.turns import answering, said
-from ladder.wording import messages, replying
+from ladder.shingles import WORD_CHARACTERS, Characters, HashSet, cut, recurring, runs, runs_at
 
 __all__ = [
     "alphabetic",
@@ -38,89 +36,9 @@ __all__ = [
     "word_length",
 ]
 
-ROWS = 128
-"""Of a batch at most."""
 Kept = NDArray[np.bool_]
 """Shape [rows]: whether the filter surely keeps it."""
-Words = tuple[Hashes, NDArray[np.int64]]
-"""Hashes of the words of all rows, [words], and how many each row has, [rows]."""
-_NOT_BLANK = Characters(lambda point: not point.isspace())
 _LETTERS = Characters(str.isalpha)
-
-
-class Batch:
-    """The texts of several rows as the filters read them, cut into words once for all of them."""
-
-    def __init__(self, rows: list[Row]) -> None:
-        self.rows = rows
-        turns = [messages(row) for row in rows]
-        self.texts = [turn["content"] for several in turns for turn in several]
-        self.turns = np.array([len(several) for several in turns], np.int64)
-        """How many of `texts` each row has, [rows]."""
-
-    @cached_property
-    def answers(self) -> list[str]:
-        return [said(row, "completion") for row in self.rows]
-
-    @cached_property
-    def lines(self) -> list[tuple[str, ...]]:
-        return [lines(text) for text in self.answers]
-
-    @cached_property
-    def turn_words(self) -> Cut:
-        """Of every turn, as ladder/wording.py has them: in lower case, punctuation aside."""
-        return cut([text.lower() for text in self.texts], WORD_CHARACTERS)
-
-    @cached_property
-    def answering(self) -> list[bool]:
-        """Which of `texts` are answers."""
-        return [one for row in self.rows for one in answering(row)]
-
-    @cached_property
-    def words(self) -> Words:
-        """Those of what the assistant says."""
-        return self._words_of(self.answering)
-
-    @cached_property
-    def reply_words(self) -> Words:
-        """Those of what ladder/filters.py takes for the reply."""
-        wanted = [one for row in self.rows for one in replying(row)]
-        return self.words if wanted == self.answering else self._words_of(wanted)
-
-    def _words_of(self, wanted: list[bool]) -> Words:
-        counts, chosen = self.turn_words.counts, np.array(wanted, np.bool_)
-        return self.turn_words.hashes[np.repeat(chosen, counts)], _summed(counts * chosen, self.turns)
-
-    @cached_property
-    def parts(self) -> Cut:
-        """Of the answers, as ladder/heuristics.py has them: what blanks part."""
-        return cut(self.answers, _NOT_BLANK)
-
-    @cached_property
-    def letters(self) -> NDArray[np.int64]:
-        """Characters of all parts, [rows]."""
-        return _summed(self.parts.ends - self.parts.starts, self.parts.counts)
-
-    @cached_property
-    def longest(self) -> NDArray[np.int64]:
-        """Characters of the longest part, [rows]."""
-        parts, longest = self.parts, np.zeros(len(self.rows), np.int64)
-        some = parts.counts > 0
-        if some.any():
-            firsts = (np.cumsum(parts.counts) - parts.counts)[some]
-            longest[some] = np.maximum.reduceat(parts.ends - parts.starts, firsts)
-        return longest
-
-    def without(self, *marks: str) -> Kept:
-        """Which answers have none of them."""
-        if not any(mark in self.parts.joined for mark in marks):
-            return np.ones(len(self.rows), np.bool_)
-        return np.array([not any(mark in text for mark in marks) for text in self.answers])
-
-    def share(self, times: NDArray[np.int64], size: int) -> NDArray[np.float64]:
-        """Of an answer's characters the most that `times` runs of `size` parts can have, [rows]."""
-        most: NDArray[np.float64] = times * size * self.longest / np.maximum(1, self.letters)
-        return most
 
 
 def length(batch: Batch, *, least: int, most: int) -> Kept:
@@ -153,7 +71,7 @@ def ellipses(batch: Batch, *, most: float) -> Kept:
 def alphabetic(batch: Batch, *, least: float) -> Kept:
     parts = batch.parts
     letters = np.cumsum(np.append(False, _LETTERS.among(parts.joined)), dtype=np.int32)
-    with_letter = _summed(letters[parts.ends] > letters[parts.starts], parts.counts)
+    with_letter = summed(letters[parts.ends] > letters[parts.starts], parts.counts)
     return with_letter / np.maximum(1, parts.counts) >= least
 
 
@@ -162,7 +80,7 @@ def stop_words(batch: Batch, *, least: int) -> Kept:
         return np.ones(len(batch.rows), np.bool_)
     parts, found = batch.parts, np.zeros(len(batch.rows), np.int64)
     for word in _set_of(STOP_WORDS).hashes:
-        found += _summed(parts.hashes == word, parts.counts) > 0
+        found += summed(parts.hashes == word, parts.counts) > 0
     return found >= least
 
 
@@ -175,22 +93,21 @@ def duplicate_paragraphs(batch: Batch, *, most: float, most_characters: float) -
 
 
 def top_ngrams(batch: Batch, *, most: dict[int, float]) -> Kept:
-    return _few_repeats(batch, most, lambda hashes, counts: recurring(hashes, counts)[1], 1)
+    return _few_repeats(batch, most, which=1, none=1)
 
 
 def duplicate_ngrams(batch: Batch, *, most: dict[int, float]) -> Kept:
-    return _few_repeats(batch, most, lambda hashes, counts: recurring(hashes, counts)[0], 0)
+    return _few_repeats(batch, most, which=0, none=0)
 
 
-def _few_repeats(
-    batch: Batch, most: dict[int, float], counted: Callable[[Hashes, NDArray[np.int64]], NDArray[np.int64]], none: int
-) -> Kept:
-    """Whether for each size the runs that `counted` counts are too few to have that share of the characters."""
-    kept, times = np.ones(len(batch.rows), np.bool_), batch.parts.counts
+def _few_repeats(batch: Batch, most: dict[int, float], *, which: int, none: int) -> Kept:
+    """Whether for each size the runs that recur, by one of the counts of `Batch.recurring`, are too few to have that
+    share of the characters; `none` is that count where no run recurs."""
+    kept = np.ones(len(batch.rows), np.bool_)
     for size in sorted(most):
-        # Longer runs do not recur more often than shorter ones.
+        times = batch.recurring_at_most(size)[which]
         if ((times > none) & (batch.share(times, size) > most[size])).any():
-            times = counted(*runs(batch.parts.hashes, batch.parts.counts, size))
+            times = batch.recurring(size)[which]
         kept &= (times <= none) | (batch.share(times, size) <= most[size])
     return kept
 
@@ -198,26 +115,58 @@ def _few_repeats(
 def refusal(batch: Batch, *, reject: list[Verdict]) -> Kept:
     if not {"full_refusal", "partial_refusal"}.issuperset(reject):
         return np.zeros(len(batch.rows), np.bool_)
-    return batch.without("_", "\u02bc") & ~_any_of(batch.words, DECLINING)
+    return batch.without("_", "\u02bc") & ~_any_of(batch.words("completion"), DECLINING)
 
 
 def boilerplate(batch: Batch) -> Kept:
-    return ~_any_of(batch.words, TELLING)
+    return ~_any_of(batch.words("completion"), TELLING)
 
 
 def decontaminate(
     batch: Batch, *, ngram: int, common: int = COMMON, covers: float = 0.0, benchmarks: Benchmarks
 ) -> Kept:
-    known: HashSet = benchmarks.once(("screen", ngram, common), lambda: _known(benchmarks, ngram, common))
-    hashes, counts = runs(batch.turn_words.hashes, batch.turn_words.counts, ngram)
-    return _summed(known.has(hashes), _summed(counts, batch.turns)) == 0
+    known: _Known = benchmarks.once(("screen", ngram, common), lambda: _Known.of(benchmarks.index(ngram, common)))
+    kept: Kept = batch.once(("decontaminate", ngram, common), lambda: known.absent(batch))
+    return kept
 
 
-def _known(benchmarks: Benchmarks, ngram: int, common: int) -> HashSet:
-    """The runs of words that stand in benchmarks, and the texts that are shorter than a run."""
-    texts = [" ".join(words) for _, words in benchmarks.index(ngram, common).texts]
-    parts = [shingle(texts[start : start + ROWS], ngram, "words")[0] for start in range(0, len(texts), ROWS)]
-    return HashSet(np.concatenate([np.zeros(0, np.uint64), *parts]))
+@dataclass(frozen=True)
+class _Known:
+    """What stands in benchmarks: runs of words, and parts of such runs, of which few need to be looked up."""
+
+    ngram: int
+    part: int
+    runs: HashSet
+    """Runs of `ngram` words that mark a row, and the texts that are shorter."""
+    parts: HashSet
+    """All runs of `part` words, and the texts that are shorter."""
+
+    @classmethod
+    def of(cls, index: Index) -> "_Known":
+        part, (hashes, counts) = index.ngram * 5 // 8 or 1, index.shingled(index.ngram)
+        short = np.repeat(np.array([len(text) < index.ngram for _, text in index.texts], np.bool_), counts)
+        marking = np.concatenate([index.hashes, hashes[short]])
+        return cls(index.ngram, part, HashSet(marking), HashSet(index.shingled(part)[0]))
+
+    def absent(self, batch: Batch) -> Kept:
+        """Which rows have none of the runs."""
+        hashes, counts = batch.turn_words.hashes, batch.turn_words.counts
+        firsts = np.cumsum(counts) - counts
+        # Any run of 8 words holds a part of 5 that starts at a multiple of 4.
+        stride = self.ngram - self.part + 1
+        numbers = np.where(counts >= self.part, (counts - self.part) // stride + 1, np.minimum(counts, 1))
+        turns = np.repeat(np.arange(len(counts)), numbers)
+        places = stride * (np.arange(len(turns)) - np.repeat(np.cumsum(numbers) - numbers, numbers))
+        has = self.parts.has(runs_at(hashes, firsts[turns] + places, np.minimum(counts[turns], self.part)))
+        # The runs that hold such a part.
+        turns, places = np.repeat(turns[has], stride), np.subtract.outer(places[has], np.arange(stride)).ravel()
+        lengths = np.minimum(counts[turns], self.ngram)
+        inside = (places >= 0) & (places + lengths <= counts[turns])
+        turns, places, lengths = turns[inside], places[inside], lengths[inside]
+        has = self.runs.has(runs_at(hashes, firsts[turns] + places, lengths))
+        absent = np.ones(len(batch.rows), np.bool_)
+        absent[np.repeat(np.arange(len(absent)), batch.turns)[turns[has]]] = False
+        return absent
 
 
 @lru_cache
@@ -227,12 +176,4 @@ def _set_of(words: frozenset[str]) -> HashSet:
 
 def _any_of(words: Words, wanted: frozenset[str]) -> NDArray[np.bool_]:
     hashes, counts = words
-    return _summed(_set_of(wanted).has(hashes), counts) > 0
-
-
-def _summed(values: NDArray[np.bool_] | NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The sums of the first counts[0] values, of the next counts[1] ..., [counts]."""
-    sums = np.append(0, np.cumsum(values, dtype=np.int64))
-    ends = np.cumsum(counts)
-    summed: NDArray[np.int64] = sums[ends] - sums[ends - counts]
-    return summed
+    return summed(_set_of(wanted).has(hashes), counts) > 0

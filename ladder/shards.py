@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from ladder.rows import Row
 
@@ -58,10 +60,10 @@ def split(path: Path, count: int) -> list[Shard]:
 
 
 class Rows(Iterable[Row]):
-    """The rows of shards, read anew at each iteration."""
+    """The rows of shards, read anew at each iteration; what was made of each for a filter, [rows, numbers] a shard."""
 
-    def __init__(self, shards: Sequence[Shard]) -> None:
-        self.shards = shards
+    def __init__(self, shards: Sequence[Shard], sketches: list[NDArray[np.uint64]] | None = None) -> None:
+        self.shards, self.sketches = shards, sketches
 
     def __iter__(self) -> Iterator[Row]:
         return (orjson.loads(line) for shard in self.shards for _, line in shard.lines())

@@ -58,21 +58,40 @@ def runs(parts: Hashes, counts: NDArray[np.int64], ngram: int) -> tuple[Hashes, 
     spread = offsets + (ngram - 1) * np.arange(len(counts))
     padded = np.zeros(int(counts.sum()) + (ngram - 1) * (len(counts) + 1), np.uint64)
     padded[np.arange(len(parts)) + np.repeat(spread - offsets, counts)] = parts
-    windows = np.zeros(len(padded) - ngram + 1, np.uint64)
-    for place in range(ngram):
-        windows += padded[place : place + len(windows)] * np.uint64(pow(_SHINGLE_BASE, place, 1 << 64))
     numbers = np.where(counts >= ngram, counts - ngram + 1, np.minimum(counts, 1))
     first = np.cumsum(numbers) - numbers
-    return mix(windows[np.arange(int(numbers.sum())) + np.repeat(spread - first, numbers)]), numbers
+    places = np.arange(int(numbers.sum())) + np.repeat(spread - first, numbers)
+    return mix(windows(padded, ngram)[places]), numbers
+
+
+def windows(parts: Hashes, ngram: int) -> Hashes:
+    """Every run of a text of at least `ngram` parts, before it is mixed."""
+    found = np.zeros(len(parts) - ngram + 1, np.uint64)
+    for place in range(ngram):
+        found += parts[place : place + len(found)] * _power(place)
+    return found
+
+
+def runs_at(parts: Hashes, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Hashes:
+    """The same of some runs only: of so many parts, from there on, [runs]."""
+    found = np.zeros(len(starts), np.uint64)
+    for place in range(lengths.max(initial=0)):
+        inside = lengths > place
+        found += parts[np.where(inside, starts + place, 0)] * (inside * _power(place))
+    return mix(found)
+
+
+@functools.cache
+def _power(place: int) -> np.uint64:
+    return np.uint64(pow(_SHINGLE_BASE, place, 1 << 64))
 
 
 def _words(texts: list[str]) -> tuple[Hashes, NDArray[np.int64]]:
-    lower = [text.lower() for text in texts]
-    if sum(map(len, lower)) <= 4 * CHARACTERS:
-        found = cut(lower, WORD_CHARACTERS)
+    if sum(map(len, texts)) <= 4 * CHARACTERS:
+        found = cut(texts, WORD_CHARACTERS, lower=True)
         return found.hashes, found.counts
     # A text longer than a batch is hashed in pieces, none of which ends inside a word.
-    pieces = [[cut([piece], WORD_CHARACTERS).hashes for piece in _PIECE.findall(text)] for text in lower]
+    pieces = [[cut([piece], WORD_CHARACTERS).hashes for piece in _PIECE.findall(text.lower())] for text in texts]
     counts = [sum(map(len, hashes)) for hashes in pieces]
     return np.concatenate([hashes for several in pieces for hashes in several]), np.array(counts, np.int64)
 
@@ -106,12 +125,14 @@ class HashSet:
         self.hashes = np.unique(hashes)
         bits = max(8, (16 * len(self.hashes)).bit_length())
         self._bits = bits
-        self._taken = np.zeros(1 << bits, np.bool_)
-        self._taken[_first_bits(self.hashes, bits)] = True
+        taken = np.zeros(1 << bits, np.bool_)
+        taken[_first_bits(self.hashes, bits)] = True
+        self._taken = np.packbits(taken, bitorder="little")
 
     def has(self, hashes: Hashes) -> NDArray[np.bool_]:
         """Which of them it has, [hashes]."""
-        found: NDArray[np.bool_] = self._taken[_first_bits(hashes, self._bits)]
+        bits = _first_bits(hashes, self._bits)
+        found: NDArray[np.bool_] = (self._taken[bits >> 3] >> (bits & 7).astype(np.uint8) & 1).view(np.bool_)
         likely = hashes[found]
         if len(likely):
             places = np.minimum(self.hashes.searchsorted(likely), len(self.hashes) - 1)
@@ -155,9 +176,14 @@ class Cut:
     """How many each text has, [texts]."""
 
 
-def cut(texts: Sequence[str], inside: Characters) -> Cut:
+def cut(texts: Sequence[str], inside: Characters, *, lower: bool = False) -> Cut:
     """Words are runs of characters `inside`, to which a line break does not belong."""
     joined = "\n".join(texts)
+    if lower and joined.isascii():
+        joined = joined.lower()
+    elif lower:  # other characters may become two
+        texts = [text.lower() for text in texts]
+        joined = "\n".join(texts)
     edges = np.flatnonzero(np.diff(inside.among(joined), prepend=False, append=False))
     starts, ends = edges[::2], edges[1::2]
     values = _points(joined).astype(np.uint64)

@@ -11,10 +11,12 @@ from typing import Any
 
 from pydantic import ConfigDict, ValidationError, create_model
 
-from ladder import filters, screens
+from ladder import filters, screens, sketches
+from ladder.batch import Batch
 from ladder.decontamination import Benchmarks, read_benchmarks
 from ladder.remembered import Remembered
-from ladder.screens import Batch, Kept
+from ladder.screens import Kept
+from ladder.shingles import Hashes
 
 GIVEN = {"base", "benchmarks", "model", "prompts"}
 """Parameters that the stage gives to the filters that ask for them."""
@@ -73,6 +75,11 @@ class Step:
             return None
         return partial(vars(screens)[self.name], **self.parameters, **given.arguments(self.function))
 
+    @property
+    def sketch(self) -> Callable[[Batch], Hashes] | None:
+        """What it needs of each row of a batch, where it sees all rows and needs little of most."""
+        return partial(vars(sketches)[self.name], **self.parameters) if self.name in sketches.__all__ else None
+
 
 def parse(steps: list[dict[str, Any]]) -> list[Step]:
     """The steps of params.yaml, `name: {parameters}` each; a filter that stands twice is told apart as `name-2`.
@@ -117,11 +124,11 @@ def _parameters(name: str, given: Any) -> dict[str, Any]:
 
 
 def passes(steps: Sequence[Step]) -> list[tuple[Step, ...]]:
-    """Steps by pass. The first and the last never see all rows: they read what was given, and pass the gate."""
+    """Steps by pass, of which the first reads what was given and never sees all rows."""
     cut: list[tuple[Step, ...]] = [()]
     for step in steps:
         if step.kind == "rows":
             cut += [(step,), ()]
         else:
             cut[-1] += (step,)
-    return [part for number, part in enumerate(cut) if part or number in (0, len(cut) - 1)]
+    return [part for number, part in enumerate(cut) if part or number == 0]

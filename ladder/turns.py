@@ -22,11 +22,12 @@ def said(row: Row, part: Part) -> str:
     return "\n".join([message["content"] for name in columns for message in row[name] if message["role"] == role])
 
 
-def answering(row: Row) -> list[bool]:
-    """For each message, as ladder/wording.py gives them, whether the part "completion" has it."""
-    columns = _columns(row, every=False)
+def saying(row: Row, part: Part) -> list[bool]:
+    """For each message, as ladder/wording.py gives them, whether the part has it."""
+    columns = _columns(row, every=part == "all")
+    role = None if part == "all" else "user" if part == "prompt" else "assistant"
     names = (name for name in COLUMNS if name in row)
-    return [name in columns and message["role"] == "assistant" for name in names for message in row[name]]
+    return [name in columns and role in (None, message["role"]) for name in names for message in row[name]]
 
 
 def with_chosen(row: Row) -> Row:

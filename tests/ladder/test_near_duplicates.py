@@ -4,9 +4,10 @@ import random
 import pytest
 
 from conftest import assistant, user
-from ladder.near_duplicates import bands, near_duplicates, resemblances
+from ladder.near_duplicates import near_duplicates, resemblances
 from ladder.run import Refused
 from ladder.shingles import shingle_sets
+from ladder.sketches import bands
 
 
 def reasons(texts, *, jaccard=0.8, ngram=1, unit="words", part="completion"):

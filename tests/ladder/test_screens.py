@@ -86,6 +86,6 @@ def test_screens_by_hand(name, parameters, texts, kept):
 
 
 def test_each_row_of_several_turns_has_its_own_words():
-    words, counts = Batch([ROWS[3], ROWS[len(TEXTS) + 3], ROWS[2 * len(TEXTS) + 3]]).words
+    words, counts = Batch([ROWS[3], ROWS[len(TEXTS) + 3], ROWS[2 * len(TEXTS) + 3]]).words("completion")
     assert counts.tolist() == [8, 11, 8]  # 8 words; with "Yes it is." before; without the rejected answer
     assert np.array_equal(words[:8], words[11:19])

@@ -1,0 +1,100 @@
+"""Several filters over a batch of rows: each sees what those before it left."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ladder.batch import ROWS, Batch
+from ladder.row_lines import rewritten
+from ladder.rows import Row
+from ladder.screens import Kept
+from ladder.shingles import Hashes
+from ladder.steps import Given, Step
+
+GATE = "gate"
+"""The label of a step that rejects nothing: what it says of a row is told."""
+Verdict = tuple[str, str] | None
+"""The label and the reason of the step that rejects a row, or of the gate."""
+
+
+@dataclass(frozen=True)
+class Sifted:
+    rows: list[Row]
+    """As the steps leave them."""
+    verdicts: list[Verdict]
+    sketches: list[Hashes]
+    """Of the rows that stay, [rows, numbers] for each step that is sketched for."""
+
+
+def stays(verdict: Verdict) -> bool:
+    return verdict is None or verdict[0] == GATE
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """A step with what it judges by."""
+
+    step: Step
+    function: Callable[..., Any]
+    screen: Callable[[Batch], Kept] | None
+
+
+class Sieve:
+    """Steps, none of which sees all rows, and sketches for those that do and come next."""
+
+    def __init__(self, steps: Sequence[Step], given: Given, sketched: Sequence[Step] = ()) -> None:
+        bound = [_Bound(step, step.bound(given), step.screen(given)) for step in steps]
+        self._groups = [(kind, list(group)) for kind, group in itertools.groupby(bound, lambda one: one.step.kind)]
+        self._sketches = [step.sketch for step in sketched if step.sketch]
+        if self._sketches and (not self._groups or self._groups[-1][0] != "row"):
+            self._groups.append(("row", []))
+
+    def sift(self, rows: Sequence[Row]) -> Sifted:
+        left = list(rows)
+        verdicts: list[Verdict] = [None] * len(left)
+        sketches: list[list[Hashes]] = [[] for _ in self._sketches]
+        for place, (kind, group) in enumerate(self._groups, start=1):
+            alive = [number for number, verdict in enumerate(verdicts) if verdict is None]
+            if kind == "text":
+                for bound, number in itertools.product(group, alive):
+                    left[number] = rewritten(left[number], bound.function)
+            elif kind == "batch":
+                for bound in group:
+                    _judge(bound, left, verdicts)
+            else:
+                for start in range(0, len(alive), ROWS):
+                    numbers = alive[start : start + ROWS]
+                    batch = Batch([left[number] for number in numbers])
+                    for at, doubtful in _doubtful(batch, group):
+                        verdicts[numbers[at]] = _verdict(batch.rows[at], doubtful)
+                    if place == len(self._groups):
+                        kept = np.array([stays(verdicts[number]) for number in numbers])
+                        for made, sketch in zip(sketches, self._sketches, strict=True):
+                            made.append(sketch(batch)[kept])
+        return Sifted(left, verdicts, [np.concatenate(made or [np.zeros((0, 1), np.uint64)]) for made in sketches])
+
+
+def _judge(bound: _Bound, rows: list[Row], verdicts: list[Verdict]) -> None:
+    alive = [number for number, verdict in enumerate(verdicts) if verdict is None]
+    reasons = bound.function([rows[number] for number in alive]) if alive else []
+    for number, reason in zip(alive, reasons, strict=True):
+        verdicts[number] = None if reason is None else (bound.step.label, reason)
+
+
+def _doubtful(batch: Batch, steps: Sequence[_Bound]) -> Iterator[tuple[int, list[_Bound]]]:
+    """The rows that are not surely kept, by their place, and the steps that may reject each."""
+    if batch.large:
+        yield from ((at, list(steps)) for at in range(len(batch.rows)))
+        return
+    none = np.zeros(len(batch.rows), np.bool_)
+    doubts = ~np.array([none if one.screen is None else one.screen(batch) for one in steps], np.bool_)
+    for at in np.flatnonzero(doubts.any(axis=0)).tolist() if steps else []:
+        yield at, list(itertools.compress(steps, doubts[:, at].tolist()))
+
+
+def _verdict(row: Row, steps: Sequence[_Bound]) -> Verdict:
+    reasons = ((bound.step.label, bound.function(row)) for bound in steps)
+    return next(((label, reason) for label, reason in reasons if reason is not None), None)
