@@ -8,14 +8,17 @@ import heapq
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from ladder import decontamination, near_duplicates, pair_controls
+from ladder import decontamination, near_duplicates, pair_controls, screens
+from ladder.batch import ROWS, Batch
 from ladder.chat import Messages, check_messages
+from ladder.decontamination import Benchmarks
 from ladder.histograms import spread
 from ladder.row_file import RowFile
 from ladder.rows import Row
@@ -171,14 +174,23 @@ def contamination(rows: Iterable[Row], tasks: Path, ngram: int) -> Row:
     benchmarks = decontamination.read_benchmarks(tasks)
     found = dict.fromkeys(sorted(benchmarks), 0)
     spans: list[Row] = []
-    for number, row in enumerate(rows, start=1):
-        reason = decontamination.decontaminate(row, ngram=ngram, benchmarks=benchmarks)
-        told = re.match(r"in ([^:]+): ", reason or "")
-        if told:
+    for number, row, reason in _contaminated(rows, ngram, benchmarks):
+        if told := re.match(r"in ([^:]+): ", reason):
             found[told[1]] += 1
             if len(spans) < SPANS:
                 spans.append({"row": row.get("id", number), "span": reason})
     return {"ngram": ngram, "benchmarks": found, "spans": spans}
+
+
+def _contaminated(rows: Iterable[Row], ngram: int, benchmarks: Benchmarks) -> Iterator[tuple[int, Row, str]]:
+    """(number, row, reason) of those that hold a benchmark's words."""
+    numbered = enumerate(rows, start=1)
+    while several := list(islice(numbered, ROWS)):
+        batch = Batch([row for _, row in several])
+        clear = not batch.large and screens.decontaminate(batch, ngram=ngram, benchmarks=benchmarks)
+        for (number, row), surely in zip(several, np.broadcast_to(clear, len(several)).tolist(), strict=True):
+            if not surely and (reason := decontamination.decontaminate(row, ngram=ngram, benchmarks=benchmarks)):
+                yield number, row, reason
 
 
 def examples(rows: Iterable[Row], shown: int) -> list[Row]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ladder import wording
+from ladder.bounds import Number, Share, Size
 from ladder.rows import Row, read_rows
 from ladder.run import Refused
 from ladder.shingles import WORD_CHARACTERS, Hashes, HashSet, cut, mix, runs, windows
@@ -168,7 +169,7 @@ def read_benchmarks(tasks: Path) -> Benchmarks:
 
 
 def decontaminate(
-    row: Row, *, ngram: int, common: int = COMMON, covers: float = 0.0, benchmarks: Benchmarks
+    row: Row, *, ngram: Size, common: Number = COMMON, covers: Share = 0.0, benchmarks: Benchmarks
 ) -> str | None:
     """No run of `ngram` words, case and punctuation aside, stands in a benchmark's rows, and no user's turn is a whole
     text of one.

@@ -14,6 +14,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -88,7 +89,7 @@ class Pass:
                 if self.first:
                     tally.update(("in", "", source(row)) for row, _ in read)
                     tally["edited", "", ""] += sum(bool(row.get("edited")) for row, _ in read)
-                sifted = sieve.sift([row for row, _ in read])
+                sifted = sieve.sift([row for row, _ in read], partial(self._where, lines, read))
                 for (before, line), row, verdict in zip(read, sifted.rows, sifted.verdicts, strict=True):
                     written = line if row is before else with_texts(line, row, f"{data}: row {row.get('id')!r}")
                     if verdict is None:
@@ -139,6 +140,11 @@ class Pass:
                 files.enter_context(self.kept(number).open("wb", buffering=BUFFER)),
                 {one.label: files.enter_context(self.rejected(one.label, number).open("wb")) for one in self.steps},
             )
+
+    def _where(self, lines: list[tuple[int, bytes]], read: list[tuple[Row, bytes]], at: int) -> str:
+        """The user's file and line; a later pass has the row's name alone."""
+        path = self.shards[0].path
+        return f"{path}:{lines[at][0]}" if self.first else f"row {read[at][0].get('id')!r}"
 
     def _read(self, line: bytes, where: str) -> tuple[Row, bytes]:
         """A row, and the line that it is written as."""
@@ -236,7 +242,7 @@ def _first_reason(path: Path) -> str:
 def join(parts: Sequence[Path], target: Path) -> None:
     """The parts' bytes in order as one file, which is whole or not there; the parts are gone."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    joined = target.with_name(f".{target.name}.{os.getpid()}")
+    joined = target.with_name(f".{target.name}.part")
     for part in parts[:1]:
         os.replace(part, joined)
     with joined.open("ab") as file:

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from ladder import sketches
+from ladder.bounds import Number, Share, Size
 from ladder.checks import meets
 from ladder.decontamination import decontaminate
 from ladder.heuristics import (
@@ -67,9 +68,9 @@ __all__ = [
 ]
 
 
-def _value(row: Row, name: str, kind: type) -> object:
+def _value(row: Row, name: str, kind: type, where: str = "") -> object:
     if not isinstance(row.get(name), kind):
-        raise Refused(f"row {row.get('id')!r}: expected {name!r} of type {kind.__name__}, got {row.get(name)!r}")
+        raise Refused(f"{where}expected {name!r} of type {kind.__name__}, got {row.get(name)!r}")
     return row[name]
 
 
@@ -86,13 +87,13 @@ def verified(row: Row) -> str | None:
     return f"misses {', '.join(missed)}" if missed else None
 
 
-def length(row: Row, *, least: int, most: int) -> str | None:
+def length(row: Row, *, least: Number, most: Number) -> str | None:
     """The answer has `least` to `most` words."""
     count = len(words(reply(row)))
     return None if least <= count <= most else f"{count} words"
 
 
-def repetition(row: Row, *, ngram: int, most: float) -> str | None:
+def repetition(row: Row, *, ngram: Size, most: Share) -> str | None:
     """At most a share `most` of the answer's words stands in runs of `ngram` words that it has already said
     (Rae et al. 2021, "Gopher", table A1: duplicate n-grams)."""
     text = reply(row)
@@ -117,8 +118,8 @@ def _repeated(said: tuple[str, ...], ngram: int) -> float:
 
 
 def exact(rows: Iterable[Row]) -> Iterator[str | None]:
-    """The same question with the same answer, but for case and blanks, stands once: the first time. Keeps 16 bytes
-    of sha256 a row."""
+    """The same messages by the same speakers, but for case and blanks, stand once: the first time. Of pairs the
+    rejected answer counts too. Keeps 16 bytes of sha256 a row."""
     keys = np.concatenate([np.zeros((0, 2), np.uint64), *sketches.sketched(rows, sketches.exact)])
     order = np.lexsort(keys.T)
     again = np.zeros(len(keys), np.bool_)
@@ -126,13 +127,14 @@ def exact(rows: Iterable[Row]) -> Iterator[str | None]:
     return ("duplicate" if one else None for one in again)
 
 
-def best(rows: Iterable[Row], *, per_prompt: int) -> Iterator[str | None]:
+def best(rows: Iterable[Row], *, per_prompt: Size) -> Iterator[str | None]:
     """Of a prompt's answers (rows of one `id`) the best stay: those met without an edit first, then the longer ones."""
     ranked: dict[str, list[tuple[bool, int, int]]] = {}
     count = 0
     for index, row in enumerate(rows):
-        group = ranked.setdefault(str(_value(row, "id", str)), [])
-        group.append((bool(_value(row, "edited", bool)), -len(words(reply(row))), index))
+        where = f"best: row {index + 1} of those left: "
+        group = ranked.setdefault(str(_value(row, "id", str, where)), [])
+        group.append((bool(_value(row, "edited", bool, where)), -len(words(reply(row))), index))
         group.sort()
         del group[per_prompt:]
         count += 1

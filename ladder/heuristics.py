@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+from ladder.bounds import Amount, Number, Share, Size
 from ladder.refusals import Verdict, may_decline, verdict
 from ladder.rows import Row
 from ladder.turns import said
@@ -105,14 +106,14 @@ def _again(text: str, size: int) -> list[tuple[int, tuple[str, ...]]]:
     return [(first, words[first : first + size]) for first, last in several if last - first == size - 2]
 
 
-def word_length(row: Row, *, least: float, most: float) -> str | None:
+def word_length(row: Row, *, least: Amount, most: Amount) -> str | None:
     """A word has `least` to `most` characters in the mean."""
     text = said(row, "completion")
     mean = _letters(text) / max(1, len(_words(text)))
     return None if least <= mean <= most else f"{mean:.1f} characters a word"
 
 
-def symbols(row: Row, *, most: float) -> str | None:
+def symbols(row: Row, *, most: Amount) -> str | None:
     """At most `most` hash signs a word, and at most as many ellipses."""
     text = said(row, "completion")
     count = max(text.count("#"), text.count("...") + text.count("\u2026"))
@@ -120,17 +121,17 @@ def symbols(row: Row, *, most: float) -> str | None:
     return None if share <= most else f"{share:.2f} symbols a word"
 
 
-def bullets(row: Row, *, most: float) -> str | None:
+def bullets(row: Row, *, most: Share) -> str | None:
     """At most a share `most` of the lines begins with a bullet point."""
     return _share_of_lines(row, most, "bullets", is_bullet)
 
 
-def ellipses(row: Row, *, most: float) -> str | None:
+def ellipses(row: Row, *, most: Share) -> str | None:
     """At most a share `most` of the lines ends with an ellipsis."""
     return _share_of_lines(row, most, "ending in an ellipsis", ends_in_ellipsis)
 
 
-def alphabetic(row: Row, *, least: float) -> str | None:
+def alphabetic(row: Row, *, least: Share) -> str | None:
     """At least a share `least` of the words has a letter."""
     words = _words(said(row, "completion"))
     mixed = [word for word in words if not word.isalpha()]
@@ -138,7 +139,7 @@ def alphabetic(row: Row, *, least: float) -> str | None:
     return None if share >= least else f"{share:.2f} of the words with a letter"
 
 
-def stop_words(row: Row, *, least: int) -> str | None:
+def stop_words(row: Row, *, least: Number) -> str | None:
     """At least `least` different ones of the, be, to, of, and, that, have, with."""
     text = said(row, "completion")
     if len(STOP_WORDS.intersection(_words(text))) >= least:
@@ -150,12 +151,12 @@ def stop_words(row: Row, *, least: int) -> str | None:
     return None if len(found) >= least else f"{len(found)} stop words"
 
 
-def duplicate_lines(row: Row, *, most: float, most_characters: float) -> str | None:
+def duplicate_lines(row: Row, *, most: Share, most_characters: Share) -> str | None:
     """At most a share `most` of the lines stood before, with at most a share `most_characters` of the characters."""
     return _duplicates(lines(said(row, "completion")), "lines", most, most_characters)
 
 
-def duplicate_paragraphs(row: Row, *, most: float, most_characters: float) -> str | None:
+def duplicate_paragraphs(row: Row, *, most: Share, most_characters: Share) -> str | None:
     """The same of paragraphs, which empty lines part."""
     text = said(row, "completion")
     if "\n" not in text:
@@ -164,7 +165,7 @@ def duplicate_paragraphs(row: Row, *, most: float, most_characters: float) -> st
     return _duplicates(paragraphs, "paragraphs", most, most_characters)
 
 
-def top_ngrams(row: Row, *, most: dict[int, float]) -> str | None:
+def top_ngrams(row: Row, *, most: dict[Size, Share]) -> str | None:
     """For each n, the run of n words that stands most often, if more than once, has at most that share of the
     characters (of several as frequent, the longest)."""
     text = said(row, "completion")
@@ -181,7 +182,7 @@ def top_ngrams(row: Row, *, most: dict[int, float]) -> str | None:
     return None
 
 
-def duplicate_ngrams(row: Row, *, most: dict[int, float]) -> str | None:
+def duplicate_ngrams(row: Row, *, most: dict[Size, Share]) -> str | None:
     """For each n, at most that share of the characters stands in runs of n words that stood before."""
     text = said(row, "completion")
     words = _words(text)

@@ -10,6 +10,7 @@ import functools
 
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
+from ladder.bounds import Share
 from ladder.rows import Row
 from ladder.run import Refused
 from ladder.turns import Part, said
@@ -18,7 +19,7 @@ NO_LANGUAGE = "zxx"
 """The model's label for numbers, code and the like."""
 
 
-def language(row: Row, *, part: Part, keep: list[str], sure: float) -> str | None:
+def language(row: Row, *, part: Part, keep: list[str], sure: Share) -> str | None:
     """A row goes when its likeliest language is none of `keep` (ISO 639-1) and has a probability of `sure` or more.
 
     Errors: Refused for a language that the model does not know.

@@ -10,6 +10,7 @@ from ladder.personal import personal, redact
 from ladder.quality import judged, rewarded
 from ladder.safety import profanity
 from ladder.semantic import k_center, semantic_duplicates
+from ladder.token_length import token_length
 
 __all__ = [
     "judged",
@@ -22,4 +23,5 @@ __all__ = [
     "redact",
     "rewarded",
     "semantic_duplicates",
+    "token_length",
 ]

@@ -13,11 +13,14 @@ that share a band with another also their shingles' hashes, 8 bytes each, while 
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from ladder import sketches
+from ladder.bounds import Size
 from ladder.rows import Row
 from ladder.shards import picked
 from ladder.shingles import CHARACTERS, Hashes, Unit, shingle_sets
@@ -28,7 +31,9 @@ COMPARED = 1024
 """Sets compared with one at a time."""
 
 
-def near_duplicates(rows: Iterable[Row], *, part: Part, jaccard: float, ngram: int, unit: Unit) -> Iterator[str | None]:
+def near_duplicates(
+    rows: Iterable[Row], *, part: Part, jaccard: Annotated[float, Field(ge=0.1, le=1)], ngram: Size, unit: Unit
+) -> Iterator[str | None]:
     """A row goes when a row before it that stays is alike by `jaccard` or more, in shingles of `ngram` `unit`.
 
     Words are runs of letters, digits and _ (as \\w has them), case aside; characters are counted with every run of

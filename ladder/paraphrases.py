@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ladder.bounds import Cosine
 from ladder.decontamination import Benchmarks
 from ladder.rows import Row
 from ladder.semantic import Vectors, embed
@@ -16,7 +17,7 @@ SHOWN = 20
 """Words of the benchmark's text that a reason shows."""
 
 
-def paraphrased(batch: list[Row], *, cosine: float, model: Path, benchmarks: Benchmarks) -> list[str | None]:
+def paraphrased(batch: list[Row], *, cosine: Cosine, model: Path, benchmarks: Benchmarks) -> list[str | None]:
     """The question's embedding by the sentence encoder in `model` has a cosine below `cosine` to every text of a
     benchmark. Embeddings also bring together questions on the same matter: read the rejected rows before trusting a
     threshold below 0.9."""

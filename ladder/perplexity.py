@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from ladder.attention import attend_packed
+from ladder.bounds import Amount
 from ladder.chat import conversation, encode
 from ladder.models import Model, device, load
 from ladder.rows import Row
@@ -25,7 +26,7 @@ POSITIONS = 256
 """Logits turned to float32 at a time."""
 
 
-def perplexity(batch: list[Row], *, least: float, most: float, base: Path) -> list[str | None]:
+def perplexity(batch: list[Row], *, least: Amount, most: Amount, base: Path) -> list[str | None]:
     """The answer's perplexity under the base model is `least` to `most`; of a pair, that of the chosen answer.
 
     Errors: Refused for a row without an answer, or a base that is no rung.

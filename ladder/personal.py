@@ -11,6 +11,7 @@ finds, and public ones are among them: an answer on Einstein would be redacted t
 import functools
 from typing import Any
 
+from ladder.bounds import Share
 from ladder.rows import Row
 from ladder.run import Refused
 from ladder.turns import Part, said
@@ -20,13 +21,13 @@ TAGGED = frozenset({"AGE", "DATE_TIME", "EMAIL", "ID", "LOCATION", "NRP", "ORGAN
 """Entities that the tagger finds; without one of them it is not run."""
 
 
-def personal(batch: list[Row], *, part: Part, entities: list[str], sure: float) -> list[str | None]:
+def personal(batch: list[Row], *, part: Part, entities: list[str], sure: Share) -> list[str | None]:
     """No text of the row holds one of the `entities` with a score of `sure` or more. The reason names the kinds and
     how often each stands there, never the text. Errors: Refused for an entity that presidio does not know."""
     return [_told(_spans(said(row, part), tuple(entities), sure)) for row in batch]
 
 
-def redact(text: str, *, entities: list[str], sure: float) -> str:
+def redact(text: str, *, entities: list[str], sure: Share) -> str:
     """The text with each of the `entities` found with a score of `sure` or more put out as `<ENTITY>`.
 
     Errors: Refused for an entity that presidio does not know."""

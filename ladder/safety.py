@@ -5,11 +5,12 @@ library with scikit-learn"). It knows insults and swearing, not whether an answe
 rows to a judge or a guard model (`judged`, ladder/quality.py).
 """
 
+from ladder.bounds import Share
 from ladder.rows import Row
 from ladder.turns import Part, said
 
 
-def profanity(batch: list[Row], *, part: Part, most: float) -> list[str | None]:
+def profanity(batch: list[Row], *, part: Part, most: Share) -> list[str | None]:
     """The probability of being offensive is at most `most`; 0.5 is where the model decides."""
     from profanity_check import predict_prob  # loads its model, which takes a second
 

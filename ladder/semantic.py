@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModel, AutoTokenizer
 
+from ladder.bounds import Cosine, Size
 from ladder.likelihood import batches
 from ladder.models import device
 from ladder.near_duplicates import batched
@@ -32,7 +33,7 @@ TOKENS = 8192
 """Of a forward pass, padding included."""
 
 
-def semantic_duplicates(rows: Iterable[Row], *, part: Part, cosine: float, model: Path) -> Iterator[str | None]:
+def semantic_duplicates(rows: Iterable[Row], *, part: Part, cosine: Cosine, model: Path) -> Iterator[str | None]:
     """A row goes when a row before it that stays has an embedding of this cosine to its own or a higher one.
 
     SemDeDup (see above) with one cluster: 0.95 removes rewordings, below 0.8 rows on the same matter go too.
@@ -70,7 +71,7 @@ def _nearest(vectors: Vectors, blocks: list[Vectors]) -> tuple[Vectors, NDArray[
     return scores, numbers
 
 
-def k_center(rows: Iterable[Row], *, part: Part, number: int, model: Path) -> Iterator[str | None]:
+def k_center(rows: Iterable[Row], *, part: Part, number: Size, model: Path) -> Iterator[str | None]:
     """The `number` rows that cover the rest best: each next one is the farthest from those chosen (greedy k-center,
     Gonzalez 1985; Sener and Savarese 2018, arXiv:1708.00489), the first row being the first, and of equals the first.
 

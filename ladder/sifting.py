@@ -10,6 +10,7 @@ import numpy as np
 from ladder.batch import ROWS, Batch
 from ladder.row_lines import rewritten
 from ladder.rows import Row
+from ladder.run import Refused
 from ladder.screens import Kept
 from ladder.shingles import Hashes
 from ladder.steps import Given, Step
@@ -52,7 +53,8 @@ class Sieve:
         if self._sketches and (not self._groups or self._groups[-1][0] != "row"):
             self._groups.append(("row", []))
 
-    def sift(self, rows: Sequence[Row]) -> Sifted:
+    def sift(self, rows: Sequence[Row], where: Callable[[int], str] = "row {}".format) -> Sifted:
+        """Errors: Refused by a filter, with the filter's name and `where` the row stands (of a batch, the first)."""
         left = list(rows)
         verdicts: list[Verdict] = [None] * len(left)
         sketches: list[list[Hashes]] = [[] for _ in self._sketches]
@@ -63,13 +65,13 @@ class Sieve:
                     left[number] = rewritten(left[number], bound.function)
             elif kind == "batch":
                 for bound in group:
-                    _judge(bound, left, verdicts)
+                    _judge(bound, left, verdicts, where)
             else:
                 for start in range(0, len(alive), ROWS):
                     numbers = alive[start : start + ROWS]
                     batch = Batch([left[number] for number in numbers])
                     for at, doubtful in _doubtful(batch, group):
-                        verdicts[numbers[at]] = _verdict(batch.rows[at], doubtful)
+                        verdicts[numbers[at]] = _verdict(batch.rows[at], doubtful, where(numbers[at]))
                     if place == len(self._groups):
                         kept = np.array([stays(verdicts[number]) for number in numbers])
                         for made, sketch in zip(sketches, self._sketches, strict=True):
@@ -77,9 +79,12 @@ class Sieve:
         return Sifted(left, verdicts, [np.concatenate(made or [np.zeros((0, 1), np.uint64)]) for made in sketches])
 
 
-def _judge(bound: _Bound, rows: list[Row], verdicts: list[Verdict]) -> None:
+def _judge(bound: _Bound, rows: list[Row], verdicts: list[Verdict], where: Callable[[int], str]) -> None:
     alive = [number for number, verdict in enumerate(verdicts) if verdict is None]
-    reasons = bound.function([rows[number] for number in alive]) if alive else []
+    try:
+        reasons = bound.function([rows[number] for number in alive]) if alive else []
+    except Refused as error:
+        raise Refused(f"{where(alive[0])} to {where(alive[-1])}: {bound.step.label}: {error}") from None
     for number, reason in zip(alive, reasons, strict=True):
         verdicts[number] = None if reason is None else (bound.step.label, reason)
 
@@ -95,6 +100,12 @@ def _doubtful(batch: Batch, steps: Sequence[_Bound]) -> Iterator[tuple[int, list
         yield at, list(itertools.compress(steps, doubts[:, at].tolist()))
 
 
-def _verdict(row: Row, steps: Sequence[_Bound]) -> Verdict:
-    reasons = ((bound.step.label, bound.function(row)) for bound in steps)
-    return next(((label, reason) for label, reason in reasons if reason is not None), None)
+def _verdict(row: Row, steps: Sequence[_Bound], where: str) -> Verdict:
+    for bound in steps:
+        try:
+            reason = bound.function(row)
+        except Refused as error:
+            raise Refused(f"{where}: {bound.step.label}: {error}") from None
+        if reason is not None:
+            return bound.step.label, reason
+    return None

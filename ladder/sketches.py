@@ -19,19 +19,20 @@ from ladder.run import Refused
 from ladder.shards import Rows
 from ladder.shingles import Hashes, Unit, minhash, mix, runs, shingle
 from ladder.turns import Part, said
-from ladder.wording import reply
+from ladder.wording import COLUMNS
 
 __all__ = ["exact", "near_duplicates"]
 
 RECALL = 0.9995
 """The least chance that two texts as alike as the threshold share a band."""
 MOST_PERMUTATIONS = 128
+ANSWERS = ("chosen", "rejected")
 
 
 def sketched(rows: Iterable[Row], sketch: Callable[[Batch], Hashes]) -> list[Hashes]:
     """The sketches of all rows in order, in arrays of several rows: as they were made, or made here."""
     if isinstance(rows, Rows) and rows.sketches is not None:
-        return rows.sketches
+        return [part for part in rows.sketches if len(part)]
     left, made = iter(rows), []
     while batch := list(itertools.islice(left, ROWS)):
         made.append(sketch(Batch(batch)))
@@ -39,10 +40,20 @@ def sketched(rows: Iterable[Row], sketch: Callable[[Batch], Hashes]) -> list[Has
 
 
 def exact(batch: Batch) -> Hashes:
-    """Shape [rows, 2]: 16 bytes of sha256 of the question and the answer, but for case and blanks."""
-    texts = (f"{said(row, 'prompt')}\n{reply(row)}".lower() for row in batch.rows)
-    digests = (hashlib.sha256(_one_spaced(text)).digest()[:16] for text in texts)
+    """Shape [rows, 2]: 16 bytes of sha256 of what is said in the row and by whom, but for case and blanks."""
+    digests = (hashlib.sha256(_one_spaced(_told(row).lower())).digest()[:16] for row in batch.rows)
     return np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2)
+
+
+def _told(row: Row) -> str:
+    """Every message after its speaker, and the answers of a pair apart."""
+    parts = [
+        f"{name if name in ANSWERS else ''}\0{message['role']}\0{message['content'].strip()}"
+        for name in COLUMNS
+        if name in row
+        for message in row[name]
+    ]
+    return "\0".join(parts)
 
 
 def _one_spaced(text: str) -> bytes:

@@ -117,10 +117,13 @@ def _parameters(name: str, given: Any) -> dict[str, Any]:
     fields: Any = {one.name: (types[one.name], ... if one.default is one.empty else one.default) for one in wanted}
     model = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
     try:
-        return dict(model.model_validate(given))
+        parameters = dict(model.model_validate(given))
     except ValidationError as error:
         told = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise ValueError(f"{name} takes {', '.join(sorted(fields)) or 'no parameters'}, got {given} ({told})") from None
+    if "least" in fields and "most" in fields and parameters["least"] > parameters["most"]:
+        raise ValueError(f"{name}: least is {parameters['least']}, which is more than most, {parameters['most']}")
+    return parameters
 
 
 def passes(steps: Sequence[Step]) -> list[tuple[Step, ...]]:

@@ -9,9 +9,10 @@ from typing import BinaryIO
 
 @contextmanager
 def whole(path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path` to write bytes to; it takes the name when the block ends, and is gone when it fails."""
+    """A file beside `path` to write bytes to; it takes the name when the block ends, and is gone when it fails. What a
+    killed process left is written over."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.part")
     try:
         with temporary.open("wb") as file:
             yield file

@@ -1,10 +1,12 @@
 import json
+import random
 import weakref
+from functools import partial
 
 import pytest
 
 from conftest import assistant, user
-from ladder import filtering, filters
+from ladder import batch, filtering, filters
 from ladder.cluster import spread
 from ladder.filtering import BATCH_ROWS, Gate, join, run_passes
 from ladder.ledger import total
@@ -48,6 +50,10 @@ def alone(batch: list, *, least: int) -> list:
     return [None if len(row["completion"][0]["content"]) >= least else "short" for row in batch]
 
 
+def picky(batch: list) -> list:
+    raise Refused("no grade")
+
+
 def reads_twice(rows):
     count = sum(1 for _ in rows)
     return (f"{number + 1} of {count}" if row["completion"][0]["content"] == "last" else None
@@ -60,9 +66,9 @@ def too_few(rows):
 
 @pytest.fixture(autouse=True)
 def more_filters(monkeypatch):
-    for function in (upper, alone, reads_twice, too_few):
+    for function in (upper, alone, picky, reads_twice, too_few):
         monkeypatch.setattr(filters, function.__name__, function, raising=False)
-    monkeypatch.setattr(filters, "__all__", [*filters.__all__, "upper", "alone", "reads_twice", "too_few"])
+    monkeypatch.setattr(filters, "__all__", [*filters.__all__, "upper", "alone", "picky", "reads_twice", "too_few"])
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -96,16 +102,19 @@ def test_a_filter_of_all_rows_that_miscounts_is_a_bug(tmp_path, given):
         run(tmp_path, given, ["a", "b"], [{"too_few": None}])
 
 
-def test_a_row_without_change_keeps_its_bytes_and_another_is_normalised(tmp_path, given):
-    line = '{"n": 1e2, "id": "0", "prompt": [{"role": "user", "content": "é"}], "completion": '
-    good, blank = '[{"content": "ok", "role": "assistant"}]}\n', '[{"role": "assistant", "content": " ok "}]}'
-    (tmp_path / "rows.jsonl").write_text(line.replace("1e2", "100.0") + good + "\n" + line + blank)
+def test_a_row_without_change_keeps_its_bytes_and_another_all_but_its_texts(tmp_path, given):
+    line = '{"n":1e2, "big": 123456789012345678901234567890, "id": "0", "prompt": [{"role": "user", "content": "é"}], '
+    good, blank = (
+        '"completion": [{"content": "ok\\u0021", "role": "assistant"}]}\n',
+        line + '"completion": [{"role": "assistant", "content": " ok! "}]}',
+    )
+    (tmp_path / "rows.jsonl").write_text(line + good + "\n" + blank)
     done = run_passes(tmp_path / "rows.jsonl", parse([{"exact": None}]), given, tmp_path / "passes", 1, spread("local"))
     (kept,), (rejected,) = done.kept, done.rejected["exact"]
-    assert kept.read_text() == line.replace("1e2", "100.0") + good
+    assert kept.read_text() == line + good
     assert rejected.read_text() == (
-        '{"filter": "exact", "reason": "duplicate", "n": 100.0, "id": "0", '
-        '"prompt": [{"role": "user", "content": "é"}], "completion": [{"role": "assistant", "content": "ok"}]}\n'
+        '{"filter": "exact", "reason": "duplicate", "n": 100.0, "big": 123456789012345678901234567890, "id": "0", '
+        '"prompt": [{"role": "user", "content": "é"}], "completion": [{"role": "assistant", "content": "ok!"}]}\n'
     )
 
 
@@ -113,6 +122,7 @@ def test_a_row_without_change_keeps_its_bytes_and_another_is_normalised(tmp_path
     ("line", "said"),
     [
         ('{"id": 1, "id": 2}', "rows.jsonl:3: not JSON: a key stands twice"),
+        ('{"id": "x", "n": {"a": "\\u0022\\u0022", "a": 1}}', "rows.jsonl:3: not JSON: a key stands twice"),
         ('{"id": NaN}', "rows.jsonl:3: not JSON: NaN is not a JSON value"),
         ("[1]", "rows.jsonl:3: expected a JSON object, got list"),
         ('{"id": "x", "text": "no row"}', "rows.jsonl:3: prompt: expected `messages`, or `prompt` and `completion`"),
@@ -127,6 +137,24 @@ def test_what_is_no_row_is_named_by_file_and_line(tmp_path, given, line, said, c
     with pytest.raises(Refused) as refusal:
         run_passes(path, parse([{"exact": None}]), given, tmp_path / "passes", count, spread("local"))
     assert said in str(refusal.value)
+
+
+def test_a_row_that_a_filter_refuses_is_named_by_filter_file_and_line(tmp_path, given):
+    path = written(tmp_path, ["a", "b", "c"])
+    for wanted, said in (
+        (
+            [{"length": {"least": 1, "most": 3}}, {"finished": None}],
+            "rows.jsonl:1: finished: expected 'finished'",
+        ),
+        (
+            [{"exact": None}, {"upper": None}, {"finished": None}],
+            "row '0': finished: expected 'finished' of type",
+        ),
+        ([{"picky": None}], "rows.jsonl:1 to "),
+    ):
+        with pytest.raises(Refused) as refusal:
+            run_passes(path, parse(wanted), given, tmp_path / "passes", 1, spread("local"))
+        assert said in str(refusal.value)
 
 
 def test_all_types_of_rows_pass(tmp_path, given):
@@ -160,6 +188,53 @@ def test_what_the_gate_finds_is_counted_and_told(tmp_path, given):
     assert total(done.tally, "contaminated") == 30
     assert done.contaminated[0] == "row '1' in quiz: a b c d e f g h"
     assert len(done.contaminated) == 10
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_the_gate_finds_is_of_the_rows_that_are_kept_at_the_end(tmp_path, given, count):
+    write_rows(given.tasks / "quiz.jsonl", [{"prompt": "a b c d e f g h i j"}])
+    answers = ["a b c d e f g h", "fine", "A B C D E F G H", "x a b c d e f g h i", "fine"]
+    kept, rejected, done = run(tmp_path, given, answers, [{"exact": None}, {"reads_twice": None}], count)
+    assert (kept, rejected["exact"]) == (["0", "1", "3"], [("2", "duplicate"), ("4", "duplicate")])
+    assert total(done.tally, "contaminated") == 2
+    assert done.contaminated == ["row '0' in quiz: a b c d e f g h", "row '3' in quiz: a b c d e f g h i"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_sketches_handed_from_pass_to_pass_say_what_the_rows_say(tmp_path, given, count):
+    """Each filter called with the rows themselves, one after the other, against passes over shards."""
+    near = {"part": "completion", "jaccard": 0.6, "ngram": 2, "unit": "words"}
+    draw = random.Random(0)
+    answers = [" ".join(draw.choices("abc", k=draw.randint(1, 6))) for _ in range(300)]
+    kept, rejected, _ = run(
+        tmp_path,
+        given,
+        answers,
+        [{"near_duplicates": near}, {"exact": None}, {"near_duplicates": {**near, "part": "all"}}],
+        count,
+    )
+    left = [{"id": str(n), "prompt": user("Q?"), "completion": assistant(text)} for n, text in enumerate(answers)]
+    for label, judge in (
+        ("near_duplicates", partial(filters.near_duplicates, **near)),
+        ("exact", filters.exact),
+        ("near_duplicates-2", partial(filters.near_duplicates, **{**near, "part": "all"})),
+    ):
+        reasons = list(judge(left))
+        assert rejected[label] == [(row["id"], reason) for row, reason in zip(left, reasons, strict=True) if reason]
+        left = [row for row, reason in zip(left, reasons, strict=True) if reason is None]
+    assert kept == [row["id"] for row in left]
+    assert len(rejected["near_duplicates"]) > 100
+
+
+def test_a_batch_too_large_for_arrays_is_judged_as_a_small_one(tmp_path, given, monkeypatch):
+    near = {"near_duplicates": {"part": "all", "jaccard": 0.6, "ngram": 2, "unit": "words"}}
+    wanted = [{"length": {"least": 2, "most": 9}}, {"exact": None}, near]
+    answers = ["a b c d e", "a", "a b c d e f", "A B c d e", "x y z"]
+    small = run(tmp_path, given, answers, wanted, 1)
+    monkeypatch.setattr(batch, "MOST_CHARACTERS", 3)
+    large = run(tmp_path, given, answers, wanted, 2)
+    assert small[:2] == large[:2]
+    assert small[0] == ["0", "4"]
 
 
 def test_an_unchanged_row_is_the_same_object():

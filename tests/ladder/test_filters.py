@@ -22,14 +22,17 @@ def test_duplicates_differ_in_case_and_blanks_alone():
     assert list(filters.exact(rows)) == [None, "duplicate", None]
 
 
-def test_the_same_question_and_answer_is_one_whatever_the_type_of_row():
+def test_the_same_conversation_is_one_as_messages_and_as_prompt_and_completion():
     asked, said = user("Hi"), assistant("Yes")
-    rows = [
-        row("Hi", "Yes"),
-        {"messages": asked + said},
-        {"prompt": asked, "chosen": said, "rejected": assistant("No")},
-    ]
-    assert list(filters.exact(rows)) == [None, "duplicate", "duplicate"]
+    assert list(filters.exact([row("Hi", "Yes"), {"messages": asked + said}])) == [None, "duplicate"]
+
+
+def test_speakers_system_prompts_and_rejected_answers_make_a_row_another():
+    asked, said = user("Hi"), assistant("Yes")
+    pairs = [{"prompt": asked, "chosen": said, "rejected": assistant(text)} for text in ("No", "Never", "no")]
+    system = {"messages": [{"role": "system", "content": "Be brief."}, *asked, *said]}
+    rows = [{"messages": asked + said}, *pairs, system, {"messages": [*said, *asked]}, {"messages": user("Hi Yes")}]
+    assert list(filters.exact(rows)) == [None, None, None, "duplicate", None, None, None]
 
 
 def test_length_counts_words():
@@ -76,5 +79,7 @@ def test_only_unfinished_answers_go():
 
 
 def test_a_column_that_a_filter_needs_is_named():
-    with pytest.raises(Refused, match="row 'x': expected 'finished' of type bool, got None"):
+    with pytest.raises(Refused, match="^expected 'finished' of type bool, got None"):
         filters.finished({"id": "x", "prompt": user("a"), "completion": assistant("b")})
+    with pytest.raises(Refused, match="best: row 2 of those left: expected 'edited' of type bool, got None"):
+        list(filters.best([row("a", "b"), {"id": "x"}], per_prompt=1))

@@ -65,4 +65,4 @@ def test_code_is_the_file_and_all_of_ours_that_it_imports():
     names = {
         path.name for path in remembered._code(remembered.REPOSITORY / "ladder" / "decontamination.py", frozenset())
     }
-    assert names == {"decontamination.py", "rows.py", "run.py", "launch.py", "wording.py"}
+    assert names == {"bounds.py", "decontamination.py", "launch.py", "rows.py", "run.py", "shingles.py", "wording.py"}

@@ -21,6 +21,10 @@ def test_steps_have_a_label_each_and_defaults_of_their_own():
     [
         ({"length": {"least": 1}}, "length takes least, most, got {'least': 1} (most: Field required)"),
         ({"length": {"least": "x", "most": 2}}, "(least: Input should be a valid integer"),
+        ({"length": {"least": 5, "most": 1}}, "length: least is 5, which is more than most, 1"),
+        ({"repetition": {"ngram": 0, "most": 0.5}}, "(ngram: Input should be greater than or equal to 1"),
+        ({"language": {"part": "all", "keep": ["en"], "sure": 50}}, "(sure: Input should be less than or equal to 1"),
+        ({"top_ngrams": {"most": {0: 0.2}}}, "(most.0.[key]: Input should be greater than or equal to 1"),
         ({"exact": {"by": 1}}, "exact takes no parameters, got {'by': 1} (by: Extra inputs are not permitted)"),
         ({"decontaminate": {"ngram": 8, "benchmarks": {}}}, "decontaminate takes common, covers, ngram"),
         ({"exact": None, "finished": None}, "expected one filter with its parameters"),

@@ -1,0 +1,36 @@
+"""Length in tokens, as a conversation is trained on: what `max_length` of a trainer would cut or leave out."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from ladder.bounds import Number
+from ladder.chat import Messages, render
+from ladder.rows import Row
+from ladder.run import Refused
+
+
+def token_length(batch: list[Row], *, least: Number, most: Number, base: Path) -> list[str | None]:
+    """The conversation, in the chat template and the tokens of the base, has `least` to `most`; of a pair the longer of
+    its two."""
+    conversations = [_conversations(row) for row in batch]
+    tokenizer = _tokenizer(base)
+    texts = [render(tokenizer, messages, answer=False) for several in conversations for messages in several]
+    counts = iter([len(ids) for ids in tokenizer(texts, add_special_tokens=False).input_ids] if texts else [])
+    lengths = (max(next(counts) for _ in several) for several in conversations)
+    return [None if least <= length <= most else f"{length} tokens" for length in lengths]
+
+
+def _conversations(row: Row) -> list[Messages]:
+    if "messages" in row:
+        return [row["messages"]]
+    return [row["prompt"] + row[name] for name in ("completion", "chosen", "rejected") if name in row]
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(base: Path) -> PreTrainedTokenizerBase:
+    if not (base / "tokenizer_config.json").is_file():
+        raise Refused(f"{base}: no rung with a tokenizer (tokenizer_config.json)")
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base)
+    return tokenizer
