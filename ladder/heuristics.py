@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from ladder.bounds import Amount, Number, Share, Size
-from ladder.refusals import Verdict, may_decline, verdict
+from ladder.refusals import Verdict, refused, verdict
 from ladder.rows import Row
 from ladder.turns import said
 from ladder.wording import WORD, vocabulary
@@ -207,9 +207,8 @@ def refusal(row: Row, *, reject: list[Verdict]) -> str | None:
     An answer in several turns is judged by the last, the one that is trained to end the conversation."""
     turns = row.get("messages") or row.get("completion") or row["chosen"]
     answers = [message["content"] for message in turns if message["role"] == "assistant"]
-    if answers and {"full_refusal", "partial_refusal"}.issuperset(reject) and not may_decline(answers[-1]):
-        return None
-    found = verdict(answers[-1]) if answers else "no_answer"
+    judge = verdict if "no_answer" in reject or "full_compliance" in reject else refused
+    found = judge(answers[-1]) if answers else "no_answer"
     return found.replace("_", " ") if found in reject else None
 
 
