@@ -1,4 +1,4 @@
-# make ladder: set up, climb, print the table.  make guide: climb every method too.  make test: set up, run all tests.
+# make ladder: set up, climb, print the table; the card of the data.  make guide: climb every method too.  make test: set up, run all tests.
 PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 ladder: setup
 	@python -m ladder check
-	dvc repro report
+	dvc repro report card
 	@python -m ladder table
 
 guide: setup
