@@ -8,10 +8,11 @@ from ladder.paraphrases import paraphrased
 from ladder.perplexity import perplexity
 from ladder.personal import personal, redact
 from ladder.quality import judged, rewarded
-from ladder.safety import profanity
+from ladder.safety import guarded, profanity
 from ladder.semantic import k_center, semantic_duplicates
 
 __all__ = [
+    "guarded",
     "judged",
     "k_center",
     "language",
