@@ -103,10 +103,12 @@ class Judge:
             replies = self._replies([requests[index] for index in left], attempt, schema, progress)
             for index, reply in zip(left, replies, strict=True):
                 verdicts[index] = parse(reply["text"])
-            left = [index for index in left if verdicts[index] is None]
+            # What has no reply (EMPTY itself: too long, or failed in all tries) would have none in other words either.
+            answered = [index for index, reply in zip(left, replies, strict=True) if reply is not EMPTY]
+            left = [index for index in answered if verdicts[index] is None]
             if not left:
                 break
-        self._count(len(verdicts), len(left))
+        self._count(len(verdicts), sum(verdict is None for verdict in verdicts))
         return verdicts
 
     def rate(self, requests: list[Messages], scale: Scale = RATINGS, *, progress: str) -> list[float | None]:
