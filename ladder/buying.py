@@ -198,10 +198,12 @@ class Buyer:
             )
 
     def spending(self) -> str:
-        """What was bought so far: in money where prices are known, else in tokens."""
+        """What was bought so far, in money where prices are known, else in tokens; and how many the server lets be
+        under way, where these are fewer than they might be."""
+        slowed = f", {int(self.pace.room)} at once" if self.pace.room < self.pace.most else ""
         if self.endpoint.prices:
-            return f"cost {self.bought.cost(self.endpoint.prices):.4f}"
-        return f"{self.bought.prompt_tokens} + {self.bought.tokens} tokens"
+            return f"cost {self.bought.cost(self.endpoint.prices):.4f}{slowed}"
+        return f"{self.bought.prompt_tokens} + {self.bought.tokens} tokens{slowed}"
 
     def _spent(self) -> str:
         """Which part of the budget is used up, in words; empty while none is."""

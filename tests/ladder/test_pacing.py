@@ -1,6 +1,7 @@
 """What a limited or faulty server does to a run: against a real one on this machine, and the window by hand."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +72,7 @@ def test_a_window_of_429_halves_it_once_and_replies_raise_it_by_one_a_window() -
 def test_the_window_is_one_at_least_and_the_endpoint_s_concurrency_at_most() -> None:
     async def down(pace: Pace) -> None:
         for _ in range(9):
-            pace.busy(pace._now(), 0.0)
+            pace.busy(asyncio.get_running_loop().time(), 0.0)
 
     assert paced(down).room == 1
 
@@ -86,13 +87,14 @@ def test_a_pause_is_what_the_server_asks_for_or_a_time_that_doubles_whichever_is
 
     async def refused(pace: Pace) -> None:
         for asked in (0.0, 0.0, 0.0, 30.0):
-            pace.busy(pace._now(), asked)
-            pauses.append(pace.paused_until - pace._now())
+            now = asyncio.get_running_loop().time()
+            pace.busy(now, asked)
+            pauses.append(pace.paused_until - now)
 
     paced(refused)
-    for pause, least in zip(pauses, [0.5, 1, 2, 30], strict=True):
-        assert 0.75 * least - 0.01 <= pause <= 1.25 * least  # half a second and its doubles are less up to a quarter
-    assert pauses[-1] >= 29.9  # what the server asks for is not
+    # Half a second and its doubles may be shorter by a quarter, what the server asks for may not; then up to one more.
+    for pause, least in zip(pauses, [0.375, 0.75, 1.5, 30], strict=True):
+        assert least <= pause < 2 * least
 
 
 @pytest.mark.parametrize("headers", [{}, {"Retry-After": "0"}, {"Retry-After": "0.2"}], ids=["none", "0", "0.2"])
@@ -108,14 +110,19 @@ def test_429_uses_up_no_try(headers: dict[str, str]) -> None:
         assert met == {"busy": 6, "reply": 3}
 
 
+def test_that_a_server_slows_the_run_down_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(lambda _, before: Said("Yes.", status=200 if before else 429)) as server:
+        ask(client_of(server), 8, "say")
+    assert re.search(r"56 \+ 24 tokens, [4-7] at once", capsys.readouterr().err)
+
+
 def test_a_server_that_says_nothing_but_429_is_left_after_the_patience() -> None:
     with serving(lambda *_: Said("slow down", status=429)) as server:
         with pytest.raises(
             Refused, match="answered 429: .*slow down; for [0-9]+ s nothing else; what was bought is kept"
         ):
             ask(client_of(server, patience=0, timeout=0.5), 3)
-        # One try of each at once, and one after a pause of half a second; a third would be after a second more.
-        assert 3 < len(server.asked) <= 9
+        assert 3 <= len(server.asked) <= 9  # after pauses of a half and of one second the half second is over
 
 
 @pytest.mark.parametrize(
