@@ -3,12 +3,13 @@
 They are written as ladder/filters.py says, each in its own module; `__all__` is what params.yaml may name.
 """
 
+from ladder.guards import guarded
 from ladder.language import language
 from ladder.paraphrases import paraphrased
 from ladder.perplexity import perplexity
 from ladder.personal import personal, redact
 from ladder.quality import judged, rewarded
-from ladder.safety import guarded, profanity
+from ladder.safety import profanity
 from ladder.semantic import k_center, semantic_duplicates
 
 __all__ = [
