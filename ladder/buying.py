@@ -1,8 +1,9 @@
 """Replies bought of an OpenAI-compatible endpoint: paced, tried again, within a budget.
 
 A 429 is no failure of a request: it is sent again until the server has said nothing else for `patience` seconds. Any
-other fault is one of its `retries`. A request that fails for good has no reply, and the others go on, until more than
-the share `most_failed` have; what no request would pass (a wrong key, no such model, no server) stops all at once.
+other fault is one of its `retries`. A request that has no more of them is left until all others are done, has one last
+try, and then has no reply. The others go on, until more than the share `most_failed` have none; what no request would
+pass (a wrong key, no such model, no server) stops all at once.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import email.utils
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,18 +88,22 @@ class Buyer:
 
     async def _buy(self, bodies: dict[str, Row], keep: Callable[[str, Row], None], bar: "tqdm[None]") -> None:
         self.pace.begin()
-        left = iter(bodies.items())
         client = openai.AsyncOpenAI(
             base_url=self.endpoint.base_url, api_key=self.key, timeout=self.endpoint.timeout, max_retries=0
         )
 
-        async def work() -> None:
+        async def work(left: Iterator[tuple[str, Row]], retries: int, again: dict[str, Row]) -> None:
             try:
                 for key, body in left:
                     if self.pace.stop.is_set():
                         return
-                    reply = await self._reply(client, body)
-                    if reply is not None:
+                    reply = await self._reply(client, body, retries)
+                    if isinstance(reply, Fault):
+                        self.fail(reply.cause)
+                        if reply.again:
+                            again[key] = body
+                            continue
+                    elif reply is not None:
                         keep(key, reply)
                         self._check_usage(reply)
                     bar.set_postfix_str(self.spending(), refresh=False)
@@ -107,15 +112,21 @@ class Buyer:
                 self.pace.end()  # the others finish what is under way, and begin nothing
                 raise
 
-        async with client:
-            workers = (work() for _ in range(min(self.endpoint.concurrency, len(bodies))))
-            ended = await asyncio.gather(*workers, return_exceptions=True)
-        for error in ended:
-            if error is not None:
-                raise error
+        async def all_of(bodies: dict[str, Row], retries: int) -> dict[str, Row]:
+            left, again = iter(bodies.items()), dict[str, Row]()
+            workers = (work(left, retries, again) for _ in range(min(self.endpoint.concurrency, len(bodies))))
+            for error in await asyncio.gather(*workers, return_exceptions=True):
+                if error is not None:
+                    raise error
+            return again
 
-    async def _reply(self, client: openai.AsyncOpenAI, body: Row) -> Row | None:
-        """One reply; None where the request has none, or another has met an error meanwhile."""
+        async with client:
+            again = await all_of(bodies, self.endpoint.retries)
+            self.failed -= len(again)  # a server that was down for a while is no reason to go without them
+            bar.update(len(await all_of(again, 0)))
+
+    async def _reply(self, client: openai.AsyncOpenAI, body: Row, retries: int) -> Row | Fault | None:
+        """One reply, or the last try's fault; None where the request has no reply, or all was stopped meanwhile."""
         bare = {name: body[name] for name in body if name != "response_format"}
         form, tried = body, 0
         unformed: Fault | None = None
@@ -137,11 +148,10 @@ class Buyer:
             if found.status in (400, 422) and form is not bare and "response_format" in form:
                 form, unformed = bare, found  # it may be the schema that is not taken
                 continue
-            if found.of_all and (tried == self.endpoint.retries or not found.again):
-                raise self._refused(found.cause)
-            if tried == self.endpoint.retries or not found.again:
-                self.fail(found.cause)
-                return None
+            if tried == retries or not found.again:
+                if found.of_all:
+                    raise self._refused(found.cause)
+                return found
             self.pace.hold(found.wait)
             await self.pace.pause(backoff(tried))
             tried += 1

@@ -29,7 +29,8 @@ class Endpoint(Section):
     timeout: float = Field(default=120.0, gt=0)
     """Seconds until a request is tried again."""
     retries: int = Field(default=6, ge=0)
-    """How often a request that met 408, 409, 5xx, a timeout or a lost connection is tried again, with backoff."""
+    """How often a request that met 408, 409, 5xx, a timeout or a lost connection is tried again, with backoff; and
+    once more when all others are done."""
     patience: float = Field(default=600.0, ge=0)
     """Seconds in which a server may say 429 and nothing else, or ask to wait; then the run stops. Never less than
     `timeout`."""

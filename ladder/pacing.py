@@ -61,11 +61,12 @@ class Pace:
             self.room = min(self.most, self.room + 1 / self.room)
 
     def busy(self, sent: float, asked: float) -> None:
-        """A request that was sent then met a 429, which asks to wait so many seconds."""
+        """A request that was sent then, and has landed, met a 429, which asks to wait so many seconds."""
         now, wait = self._now(), asked
         if sent >= self.halved_at:
             wait = max(asked, backoff(self.halvings))
-            self.room, self.halved_at = max(1.0, self.room / 2), now
+            self.room = max(1.0, min(self.room, self.under_way + 1) / 2)
+            self.halved_at = now
             self.halvings += 1
         self.hold(wait)
 

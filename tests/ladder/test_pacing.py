@@ -55,8 +55,8 @@ async def full(pace: Pace) -> list[float]:
 def test_a_window_of_429_halves_it_once_and_replies_raise_it_by_one_a_window() -> None:
     async def refused(pace: Pace) -> None:
         for sent in await full(pace):
-            pace.busy(sent, 0.0)
             pace.landed()
+            pace.busy(sent, 0.0)
 
     assert paced(refused).room == 4
 
@@ -113,7 +113,7 @@ def test_429_uses_up_no_try(headers: dict[str, str]) -> None:
 def test_that_a_server_slows_the_run_down_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(lambda _, before: Said("Yes.", status=200 if before else 429)) as server:
         ask(client_of(server), 8, "say")
-    assert re.search(r"56 \+ 24 tokens, [4-7] at once", capsys.readouterr().err)
+    assert re.search(r"56 \+ 24 tokens, [1-7] at once", capsys.readouterr().err)
 
 
 def test_a_server_that_says_nothing_but_429_is_left_after_the_patience() -> None:
@@ -128,12 +128,12 @@ def test_a_server_that_says_nothing_but_429_is_left_after_the_patience() -> None
 @pytest.mark.parametrize(
     ("fault", "tries"),
     [
-        (Said("broken", status=500), 2),
+        (Said("broken", status=500), 3),
         (Said("what?", status=400), 1),
         (Said("what?", status=422), 1),
-        (Said(body=b"<html>busy</html>"), 2),
-        (Said(cut=20), 2),
-        (Said(reset=True), 2),
+        (Said(body=b"<html>busy</html>"), 3),
+        (Said(cut=20), 3),
+        (Said(reset=True), 3),
     ],
     ids=["500", "400", "422", "html", "cut", "reset"],
 )
@@ -150,6 +150,16 @@ def test_a_request_that_fails_for_good_is_a_row_without_a_reply_and_a_further_ru
         assert len(server.asked) == 19 + 2 * tries
         server.answering = lambda *_: Said("Now.")
         assert [reply and reply.text for reply in ask(client_of(server), 20)] == ["Yes."] * 7 + ["Now."] + ["Yes."] * 12
+
+
+def test_a_request_that_met_nothing_but_faults_has_a_last_try_when_all_others_are_done() -> None:
+    with serving(
+        lambda body, before: Said("Yes.", status=500 if "Say 7." in str(body) and before < 2 else 200)
+    ) as server:
+        client = client_of(server, most_failed=0.05)
+        assert ask(client, 20).count(None) == 0
+        assert client.buyer.failed == 0
+        assert server.answered[-1] == "Say 7."
 
 
 def test_a_request_that_hangs_fails_for_good() -> None:
