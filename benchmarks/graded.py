@@ -18,7 +18,6 @@ from ladder.fences import fenced
 from ladder.rows import Row
 from ladder.run import Refused, Section
 from ladder.templates import fill
-from ladder.verdicts import parse_json
 
 SYSTEM = """\
 You grade the answers of an assistant, each aspect from 1 (worst) to 10 (best):
@@ -96,7 +95,7 @@ def score(questions: list[Question], answers: list[Answers], tools: Tools) -> li
         raise Refused("graded: needs a judge")
     by_key = {question.key: question for question in questions}
     requests = [request(by_key[answer.key], sample) for answer in answers for sample in answer.samples]
-    replies = iter(tools.judge.ask(requests, parse_json(Grades), progress="graded"))
+    replies = iter(tools.judge.objects(requests, Grades, progress="graded"))
     return [_row(by_key[answer.key], [next(replies) for _ in answer.samples]) for answer in answers]
 
 

@@ -5,11 +5,12 @@
     replies = client.ask([Request(messages, sampling, Verdict)], progress="judge")       # reply.value is a Verdict
 
 Every reply is kept in a store (ladder.replies) as soon as it is there, by the sha256 of the body that is sent: model,
-messages, temperature, top_p, max_tokens, seed, response_format. So a run that was killed, that spent its budget, or
-whose rows have changed, goes on and asks for what it lacks. The address is not part of it: a server that comes up on
-another port or another node, as under Slurm, has the same weights under the same name, and nothing is bought again.
-Each reply keeps the address where it was bought, and a run says when some came from another than its own. Requests
-that are to differ (samples of one prompt) need seeds that differ: `seeded` gives them.
+messages, temperature, top_p, max_tokens, response_format, what the endpoint has as `extra`, and a seed where there is
+something to draw. So a run that was killed, that spent its budget, or whose rows have changed, goes on and asks for
+what it lacks, and what two stages ask alike at temperature 0 is bought once. The address is not part of it: a server
+that comes up on another port or another node, as under Slurm, has the same weights under the same name, and nothing is
+bought again. Each reply keeps the address where it was bought, and a run says when some came from another than its own.
+Requests that are to differ (samples of one prompt) need seeds that differ: `seeded` gives them.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ from ladder.replies import content_key, store_of
 from ladder.rows import Row
 from ladder.run import Section
 from ladder.sampling import Sampling
-from ladder.structured import read_object, response_format
+from ladder.structured import read_object, response_format, without_thoughts
 
 REPAIR = (
     "That is not the JSON object that was asked for: {error}. Reply with the corrected JSON object and nothing else. "
@@ -78,37 +79,50 @@ class Client:
         """The replies, in the order of the requests; what the store lacks is bought, the same request once.
 
         None where there is no reply: the request is longer than the model's context or refused for what it is about;
-        or with a schema, what was written is no object of it, and neither was the second try, which was shown the
-        error. Errors: Refused when the endpoint cannot be had or the budget is spent; what was bought is kept.
+        or it failed for good: no try had a reply, or with a schema, what was written is no object of it, and neither
+        was the second try, which was shown the error. Errors: Refused when the endpoint cannot be had, the budget is
+        spent, or more than the share `most_failed` of all requests have failed; what was bought is kept.
         """
+        replies, wrong = self.objects(requests, progress=progress)
+        for index, error in wrong.items():
+            replies[index] = None
+            self.buyer.fail(f"wrote no JSON object that was asked for: {error}")
+        return replies
+
+    def objects(self, requests: list[Request], *, progress: str) -> tuple[list[Reply | None], dict[int, str]]:
+        """The replies as they are, and by its place what is wrong with each that is no object of its schema, which is
+        not held against `most_failed`: for a caller who counts these. Errors: as `ask`."""
         replies = self._replies(requests, progress)
-        wrong: dict[int, Request] = {}
+        repairs: dict[int, Request] = {}
         for index, (request, reply) in enumerate(zip(requests, replies, strict=True)):
             if reply and request.schema:
                 replies[index], error = _read(reply, request.schema)
                 if error:
-                    wrong[index] = _repair(request, reply, error)
-        if wrong:
-            second = self._replies(list(wrong.values()), progress and f"{progress}, repairs")
-            for (index, request), reply in zip(wrong.items(), second, strict=True):
-                replies[index] = _read(reply, request.schema)[0] if reply and request.schema else None
-            mended = sum(replies[index] is not None for index in wrong)
+                    repairs[index] = _repair(request, reply, error)
+        wrong: dict[int, str] = {}
+        if repairs:
+            second = self._replies(list(repairs.values()), progress and f"{progress}, repairs")
+            for (index, request), reply in zip(repairs.items(), second, strict=True):
+                replies[index], error = _read(reply, request.schema) if reply and request.schema else (None, "")
+                wrong |= {index: error} if error else {}
+            mended = sum(replies[index] is not None and index not in wrong for index in repairs)
             self.repaired += mended
-            self.rejected += len(wrong) - mended
-            self._tell(f"{len(wrong)} replies were not of their schema; {mended} are, when asked again", progress)
-        return replies
+            self.rejected += len(repairs) - mended
+            self._tell(f"{len(repairs)} replies were not of their schema; {mended} are, when asked again", progress)
+        return replies, wrong
 
     def _replies(self, requests: list[Request], progress: str) -> list[Reply | None]:
-        bodies = [body(self.endpoint.model, request) for request in requests]
+        bodies = [body(self.endpoint, request) for request in requests]
         keys = [content_key(**one) for one in bodies]
         wanted = dict(zip(keys, bodies, strict=True))
-        missing = self._missing(wanted)
+        missing, failed = self._missing(wanted), self.buyer.failed
+        self.buyer.wanted += len(wanted)
         self._tell(f"{len(wanted)} requests, {len(wanted) - len(missing)} answered before", progress)
         if missing:
             with self.store.alone(tell=bool(progress)):
                 self._buy(self._missing(missing), len(wanted), progress)
         rows = {key: self.store[key] for key in wanted if key in self.store}
-        self._tell_of(rows, len(wanted), progress)
+        self._tell_of(rows, len(wanted), self.buyer.failed - failed, progress)
         return [reply_of(rows[key]) if key in rows else None for key in keys]
 
     def _buy(self, missing: dict[str, Row], wanted: int, progress: str) -> None:
@@ -119,16 +133,18 @@ class Client:
     def _missing(self, wanted: dict[str, Row]) -> dict[str, Row]:
         return {key: one for key, one in wanted.items() if key not in self.store}
 
-    def _tell_of(self, rows: dict[str, Row], wanted: int, progress: str) -> None:
+    def _tell_of(self, rows: dict[str, Row], wanted: int, failed: int, progress: str) -> None:
         own = self.endpoint.base_url
         for address, count in sorted(Counter(row["base_url"] for row in rows.values()).items()):
             if address != own:
                 self._tell(f"{count} of the replies were bought at {address}, not {own}", progress)
-        if len(rows) < wanted:
-            without = wanted - len(rows)
+        if without := wanted - len(rows) - failed:
             self._tell(
                 f"{without} requests have no reply: longer than its context, or refused for their text", progress
             )
+        if failed:
+            last = self.buyer.last_failure
+            self._tell(f"{failed} requests failed and are asked again by a further run; the last: {last}", progress)
 
     def _tell(self, sentence: str, progress: str) -> None:
         if progress:  # not on stdout, which may be a command's result
@@ -157,19 +173,21 @@ def client_of(endpoint: Endpoint, budget: Budget) -> Client:
     return Client(endpoint, budget)
 
 
-def body(model: str, request: Request) -> Row:
-    """What is sent for a request: all that decides the reply, and nothing else."""
+def body(endpoint: Endpoint, request: Request) -> Row:
+    """What is sent for a request: all that decides the reply, and nothing else. At temperature 0 no seed does."""
     sampling = request.sampling
-    form = {"response_format": response_format(request.schema)} if request.schema else {}
-    return {
-        "model": model,
+    sent = {
+        "model": endpoint.model,
         "messages": request.messages,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
-        "max_tokens": sampling.max_new_tokens,
-        "seed": sampling.seed,
-        **form,
+        endpoint.limit: sampling.max_new_tokens,
     }
+    if sampling.temperature:
+        sent["seed"] = sampling.seed
+    if request.schema:
+        sent["response_format"] = response_format(request.schema)
+    return {name: value for name, value in {**sent, **endpoint.extra}.items() if value is not None}
 
 
 def reply_of(row: Row) -> Reply:
@@ -194,15 +212,16 @@ def seeded(conversations: list[Messages], sampling: Sampling) -> list[Request]:
     return requests
 
 
-def _read(reply: Reply, schema: type[Section]) -> tuple[Reply | None, str]:
-    """The reply with its object; or None and what is wrong."""
+def _read(reply: Reply, schema: type[Section]) -> tuple[Reply, str]:
+    """The reply with its object; or as it is, and what is wrong."""
     try:
         return replace(reply, value=read_object(reply.text, schema)), ""
     except ValueError as error:
-        return None, str(error)
+        return reply, str(error)
 
 
 def _repair(request: Request, reply: Reply, error: str) -> Request:
     schema = json.dumps(request.schema.model_json_schema() if request.schema else {})
     told = {"role": "user", "content": REPAIR.format(error=error, schema=schema)}
-    return replace(request, messages=[*request.messages, {"role": "assistant", "content": reply.text}, told])
+    said = {"role": "assistant", "content": without_thoughts(reply.text)}
+    return replace(request, messages=[*request.messages, said, told])

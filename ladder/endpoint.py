@@ -1,11 +1,15 @@
 """An OpenAI-compatible endpoint as params.yaml names it: where it is, what it costs, what may be bought of it."""
 
 from dataclasses import dataclass
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
 from ladder.run import Refused, Section
+
+OURS = frozenset({"model", "messages", "max_tokens", "max_completion_tokens", "seed", "response_format", "n", "stream"})
+"""Fields of a request that no endpoint sets: what is asked decides them, or the client could not read the reply."""
 
 
 class Prices(Section):
@@ -25,9 +29,21 @@ class Endpoint(Section):
     timeout: float = Field(default=120.0, gt=0)
     """Seconds until a request is tried again."""
     retries: int = Field(default=6, ge=0)
-    """How often a request that met 408, 409, 429, 5xx, a timeout or a lost connection is tried again, with backoff."""
+    """How often a request that met 408, 409, 5xx, a timeout or a lost connection is tried again, with backoff; and
+    once more when all others are done."""
+    patience: float = Field(default=600.0, ge=0)
+    """Seconds in which a server may say 429 and nothing else, or ask to wait; then the run stops. Never less than
+    `timeout`."""
+    most_failed: float = Field(default=0.01, ge=0, le=1)
+    """The share of a run's requests that may fail for good, each as a row without a reply: the request was refused
+    (400), met faults in all tries, or wrote no JSON object of its schema. With more the run stops."""
     requests_per_minute: int | None = Field(default=None, ge=1)
     """The server's rate limit, kept from the start; its Retry-After is obeyed in any case."""
+    limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """The field in which the server takes the longest reply; OpenAI's reasoning models take the second alone."""
+    extra: dict[str, Any] = {}
+    """More fields of every request: `{reasoning_effort: low}`, `{chat_template_kwargs: {enable_thinking: false}}`. A
+    reply is kept by them too. null leaves one out that is sent else: `{temperature: null, top_p: null}`."""
     prices: Prices | None = None
     """What tokens cost there, in any currency; the progress bar shows the sum, and a budget in money is kept by it."""
 
@@ -39,6 +55,18 @@ class Endpoint(Section):
             # Not a ValueError: pydantic's would carry the address, and the sentence made of it would show it.
             raise Refused("endpoint.base_url: holds a user, password or query; a key comes from OPENAI_API_KEY")
         return base_url
+
+    @field_validator("extra")
+    @classmethod
+    def of_no_other(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        if taken := sorted(OURS & extra.keys()):
+            raise ValueError(
+                f"{taken[0]} is set by what is asked; expected other fields than {', '.join(sorted(OURS))}"
+            )
+        return extra
+
+    def __hash__(self) -> int:  # the fields' own would fail on a dict
+        return hash(self.model_dump_json())
 
 
 class Budget(Section):

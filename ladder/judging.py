@@ -3,12 +3,13 @@
     judge = load_judge(params, directory, base)                   # ladder.judging
     judge.rate(requests, RATINGS, progress="mt_bench")            # list[float | None], one grade a request
     judge.choose(requests, CHOICES, progress="mt_bench")          # list[str | None], one of the labels
-    judge.ask(requests, parse_json(Grades), progress="guide")     # list[T | None], any form of reply
+    judge.ask(requests, parse_rubric, progress="harm")            # list[T | None], any form of reply
+    judge.objects(requests, Grades, progress="graded")            # list[Grades | None], JSON of a schema
     judge.record(TEMPLATE)                                        # what the metric file says of the judge
 
 A request is one conversation (`Messages`), made of the benchmark's template and the answer, `fenced(answer)` of
-ladder.fences. The forms of verdicts (`RATINGS`, `CHOICES`, `parse_json`) are in ladder.verdicts. None is a verdict
-that could not be had: give it weight 0, it is counted in the record.
+ladder.fences. The forms of verdicts (`RATINGS`, `CHOICES`) are in ladder.verdicts. None is a verdict that could not
+be had: give it weight 0, it is counted in the record. What a reasoning model thinks before its verdict is not read.
 
 `rate` and `choose` serve both kinds of judge. An endpoint writes a reply, which is parsed strictly: `[[5]]`, `[[A]]`.
 A model in this process is too small to be asked for an essay: its reply is begun with the scale's `lead`, and the
@@ -35,9 +36,11 @@ from ladder.replies import EMPTY, Replies, content_key, store_of
 from ladder.rows import Row
 from ladder.run import Section
 from ladder.sampling import Sampling
-from ladder.verdicts import CHOICES, RATINGS, Scale
+from ladder.structured import without_thoughts
+from ladder.verdicts import CHOICES, RATINGS, Scale, parse_json
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Section)
 RETRY_TEMPERATURE = 0.5
 """A greedy reply that could not be parsed would come again as it was."""
 
@@ -78,18 +81,34 @@ class Judge:
     def ask(self, requests: list[Messages], parse: Callable[[str], T | None], *, progress: str) -> list[T | None]:
         """The judge's replies, each as `parse` reads it; None where no try gave one that `parse` takes.
 
-        Errors: Refused when an endpoint cannot be had or the budget is spent; what was bought until then is kept.
+        Errors: Refused when an endpoint cannot be had, more than its share of requests fail, or the budget is spent;
+        what was bought until then is kept.
         """
+        return self._asked(requests, lambda text: parse(without_thoughts(text)), None, progress)
+
+    def objects(self, requests: list[Messages], schema: type[S], *, progress: str) -> list[S | None]:
+        """The JSON objects of `schema` that the judge writes; None where no try gave one.
+
+        An endpoint is told the schema, and at each try a reply that is none is shown its error and asked for once
+        more. Errors: as `ask`.
+        """
+        return self._asked(requests, parse_json(schema), schema, progress)
+
+    def _asked(
+        self, requests: list[Messages], parse: Callable[[str], T | None], schema: type[Section] | None, progress: str
+    ) -> list[T | None]:
         verdicts: list[T | None] = [None] * len(requests)
         left = list(range(len(requests)))
         for attempt in range(self.params.retries + 1):
-            replies = self._replies([requests[index] for index in left], attempt, progress)
+            replies = self._replies([requests[index] for index in left], attempt, schema, progress)
             for index, reply in zip(left, replies, strict=True):
                 verdicts[index] = parse(reply["text"])
-            left = [index for index in left if verdicts[index] is None]
+            # What has no reply (EMPTY itself: too long, or failed in all tries) would have none in other words either.
+            answered = [index for index, reply in zip(left, replies, strict=True) if reply is not EMPTY]
+            left = [index for index in answered if verdicts[index] is None]
             if not left:
                 break
-        self._count(len(verdicts), len(left))
+        self._count(len(verdicts), sum(verdict is None for verdict in verdicts))
         return verdicts
 
     def rate(self, requests: list[Messages], scale: Scale = RATINGS, *, progress: str) -> list[float | None]:
@@ -144,12 +163,14 @@ class Judge:
             **self.caveat,
         }
 
-    def _replies(self, requests: list[Messages], attempt: int, progress: str) -> list[Row]:
+    def _replies(
+        self, requests: list[Messages], attempt: int, schema: type[Section] | None, progress: str
+    ) -> list[Row]:
         temperature = self.params.temperature if attempt == 0 else max(self.params.temperature, RETRY_TEMPERATURE)
         sampling = Sampling(temperature=temperature, max_new_tokens=self.params.max_new_tokens, seed=attempt)
         source = self.source
         if isinstance(source, Client):
-            found = source.ask([Request(messages, sampling) for messages in requests], progress=progress)
+            found, _ = source.objects([Request(messages, sampling, schema) for messages in requests], progress=progress)
             return self._tallied([EMPTY if reply is None else asdict(reply) for reply in found])
 
         def buy(missing: dict[str, Messages]) -> None:

@@ -3,6 +3,7 @@
 They are written as ladder/filters.py says, each in its own module; `__all__` is what params.yaml may name.
 """
 
+from ladder.guards import guarded
 from ladder.language import language
 from ladder.paraphrases import paraphrased
 from ladder.perplexity import perplexity
@@ -13,6 +14,7 @@ from ladder.semantic import k_center, semantic_duplicates
 from ladder.token_length import token_length
 
 __all__ = [
+    "guarded",
     "judged",
     "k_center",
     "language",

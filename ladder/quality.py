@@ -2,6 +2,7 @@
 
     rewarded: {least: 0.0}
     judged: {least: 7, template: rate, judge: {max_new_tokens: 512}}
+    judged: {least: 7, template: rate_json, form: json, judge: {endpoint: {base_url: …, model: …}}}
 
 A reward model's scale is its own: look at the rejected rows before choosing a threshold. `judge` is the section that
 benchmarks give to their judges (ladder/judging.py); without an `endpoint` in it the filter's `model` judges.
@@ -10,18 +11,31 @@ benchmarks give to their judges (ladder/judging.py); without an `endpoint` in it
 import functools
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from ladder.chat import conversation, encode
 from ladder.fences import fenced
 from ladder.judging import Judge, Judging, load_judge
 from ladder.models import Model, load_reward
 from ladder.prompt_files import read_template
+from ladder.remembered import Undecided
 from ladder.rewarding import rewards
 from ladder.rows import Row
-from ladder.run import fit
+from ladder.run import Section, fit
 from ladder.templates import fill
 from ladder.turns import said, with_chosen
+
+MOST_TOLD = 120
+"""Characters of a judge's reason that the ledger shows."""
+
+
+class Opinion(Section):
+    """What a judge replies in JSON."""
+
+    reason: str
+    grade: int = Field(ge=1, le=10)
 
 
 def rewarded(batch: list[Row], *, least: float, model: Path, base: Path) -> list[str | None]:
@@ -35,23 +49,37 @@ def rewarded(batch: list[Row], *, least: float, model: Path, base: Path) -> list
 
 
 def judged(
-    batch: list[Row], *, least: float, template: str, judge: dict[str, Any], model: Path, base: Path, prompts: Path
+    batch: list[Row],
+    *,
+    least: float,
+    template: str,
+    judge: dict[str, Any],
+    model: Path,
+    base: Path,
+    prompts: Path,
+    form: Literal["rating", "json"] = "rating",
 ) -> list[str | None]:
     """A judge grades the answer `least` or more, from 1 to 10, asked by data/prompts/quality/`template`.txt with its
     gaps {question} and {answer}. An answer without a readable grade goes. Errors: as ladder.judging.
+
+    `form` is what the template asks for: `Rating: [[5]]`, or the JSON object of Opinion, whose schema an endpoint is
+    told, and whose reason stands in the ledger.
     """
     text = read_template(prompts / f"{template}.txt", {"question", "answer"})
     asked = [fill(text, {"question": said(row, "prompt"), "answer": fenced(said(row, "completion"))}) for row in batch]
-    grades = _judge(json.dumps(judge), model, base).rate(
-        [[{"role": "user", "content": request}] for request in asked], progress="judged"
-    )
-    return [_graded(grade, least) for grade in grades]
+    requests = [[{"role": "user", "content": request}] for request in asked]
+    judging = _judge(json.dumps(judge), model, base)
+    if form == "json":
+        opinions = judging.objects(requests, Opinion, progress="judged")
+        return [_graded(one.grade, least, one.reason) if one else _graded(None, least) for one in opinions]
+    return [_graded(grade, least) for grade in judging.rate(requests, progress="judged")]
 
 
-def _graded(grade: float | None, least: float) -> str | None:
+def _graded(grade: float | None, least: float, reason: str = "") -> str | None:
     if grade is None:
-        return "no grade"
-    return None if grade >= least else f"grade {grade:.1f}"
+        return Undecided("no grade")
+    told = f"grade {grade:.1f}: {reason}" if reason else f"grade {grade:.1f}"
+    return None if grade >= least else " ".join(told.split())[:MOST_TOLD]
 
 
 @functools.lru_cache(maxsize=1)

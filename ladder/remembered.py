@@ -25,6 +25,10 @@ BUSY_SECONDS = 120.0
 """How long a process waits while another writes verdicts of the same filter."""
 
 
+class Undecided(str):
+    """The reason of a row that goes because no verdict could be had: it is not remembered."""
+
+
 class Remembered:
     """A filter of batches that judges only the rows whose verdict is not on disk."""
 
@@ -40,7 +44,7 @@ class Remembered:
             new = {key: row for key, row in zip(keys, batch, strict=True) if key not in known}
             if new:
                 judged = dict(zip(new, self.judge(list(new.values())), strict=True))
-                store.executemany(KEEP, judged.items())
+                store.executemany(KEEP, ((key, told) for key, told in judged.items() if type(told) is not Undecided))
                 store.commit()
                 known |= judged
         return [known[key] for key in keys]

@@ -1,8 +1,9 @@
 """Replies that were paid for: kept by the content of their request, so that none is bought twice.
 
-A store is one file of JSON Lines, `[key, reply]`, that grows at its end. A line is whole or, where a process was
-killed while it wrote, cut off at the next append. Processes may share it. Memory holds where each reply lies, not
-the reply: about 230 bytes for each.
+A store is one file of JSON Lines, `[key, reply]`, that grows at its end. A last line that is not whole, of a process
+that was killed while it wrote, is cut off at the next append; any other that is broken is left out, told of, and stays
+where it is: its reply is bought again. Processes may share a store. Memory holds where each reply lies, not the reply:
+about 230 bytes for each.
 """
 
 import fcntl
@@ -15,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from ladder.launch import cache
 from ladder.rows import Row
@@ -43,7 +46,7 @@ class Replies:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._places: dict[bytes, tuple[int, int]] = {}
-        self._end = 0
+        self._end = self._broken = 0
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         self.read()
@@ -58,10 +61,8 @@ class Replies:
         start, length = self._places[bytes.fromhex(key)]
         with self.path.open("rb", buffering=0) as file:
             line = os.pread(file.fileno(), length, start)
-        try:
-            return json.loads(line)[1]
-        except ValueError:
-            raise self._broken(start) from None
+        reply: Row = json.loads(line)[1]
+        return reply
 
     def read(self) -> None:
         """Take in what any process has added."""
@@ -88,17 +89,18 @@ class Replies:
     def _take_in(self, file: Any) -> None:
         """Note the whole lines from where this store has read to; the last may be under way, or torn."""
         file.seek(self._end)
+        before = self._broken
         for line in file:
             if not line.endswith(b"\n"):
-                return
-            found = KEY.match(line)
-            if not found:
-                raise self._broken(self._end)
-            self._places[bytes.fromhex(found[1].decode())] = (self._end, len(line))
+                break
+            if key := _key(line):
+                self._places[key] = (self._end, len(line))
+            else:
+                self._broken += 1
             self._end += len(line)
-
-    def _broken(self, start: int) -> Refused:
-        return Refused(f"{self.path}: broken at byte {start}: delete the file, its replies are bought again")
+        if new := self._broken - before:
+            lines = "1 broken line" if new == 1 else f"{new} broken lines"
+            print(f"{self.path}: {lines} left out; what was there is bought again", file=sys.stderr, flush=True)
 
     @contextmanager
     def alone(self, *, tell: bool) -> Iterator[None]:
@@ -112,3 +114,17 @@ class Replies:
                 fcntl.flock(lock, fcntl.LOCK_EX)
             self.read()
             yield
+
+
+def _key(line: bytes) -> bytes | None:
+    """The key of a line that holds a reply; None for one that is broken."""
+    found = KEY.match(line)
+    try:
+        whole = orjson.loads(line)
+    except ValueError:
+        try:
+            whole = json.loads(line)  # which takes half of a surrogate pair too, as a model may write it
+        except ValueError:
+            return None
+    held = found and isinstance(whole, list) and len(whole) == 2 and isinstance(whole[1], dict)
+    return bytes.fromhex(found[1].decode()) if found and held else None

@@ -30,6 +30,7 @@ from ladder.rows import Row, of_split, read_rows
 from ladder.run import Refused, fit
 from ladder.sampling import Sampling
 from ladder.sandbox import run_many
+from ladder.structured import without_thoughts
 from ladder.wording import WORD
 
 Values = list[float | None]
@@ -113,7 +114,7 @@ def judge(given: Answers, *, endpoint: dict[str, Any]) -> Values:
     ]
     server = fit(Endpoint, endpoint, "rewards: judge.endpoint")
     replies = ask(server, requests, Sampling(max_new_tokens=8), progress="")
-    return [grade(reply.text) for reply in replies]
+    return [grade(without_thoughts(reply.text)) for reply in replies]
 
 
 def _request(row: Row, text: str) -> str:

@@ -2,7 +2,7 @@
 
 A linear model over the words of a text, trained on 200,000 comments (Zhou 2019, "Building a better profanity detection
 library with scikit-learn"). It knows insults and swearing, not whether an answer helps to do harm: for that, give the
-rows to a judge or a guard model (`judged`, ladder/quality.py).
+rows to a guard model (`guarded`, ladder/guards.py).
 """
 
 from ladder.bounds import Share

@@ -19,7 +19,10 @@ def main(params: Params, prompts: Path, model: Path, base: Path, output: Path, m
     rows = sample(params, prompts, model, base, progress=f"generate {output.stem}")
     write_rows(output, rows)
     edited = sum(row["edited"] for row in rows)
-    write_json(metrics, {**rates(rows), "samples": len(rows) - edited, "edited": edited})
+    told = {**rates(rows), "samples": len(rows) - edited, "edited": edited}
+    if params.endpoint:  # a rung always replies
+        told["no_reply"] = sum(not row["tokens"] and not row["finished"] for row in rows)
+    write_json(metrics, told)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from ladder.benchmarking import Answers, Tools
 from ladder.chat import Messages
 from ladder.comparisons import Measure
 from ladder.rows import Row
-from ladder.run import Refused
+from ladder.run import Refused, Section
+from ladder.verdicts import parse_json
 
 ROWS: list[Row] = [
     {"prompt": "What is 2 + 2?", "reference": "4"},
@@ -30,6 +31,9 @@ class Rule:
     def ask(self, requests: list[Messages], parse: Callable[[str], Any], *, progress: str) -> list[Any]:
         self.asked += requests
         return [parse(self.rule(request[-1]["content"])) for request in requests]
+
+    def objects(self, requests: list[Messages], schema: type[Section], *, progress: str) -> list[Any]:
+        return self.ask(requests, parse_json(schema), progress=progress)
 
 
 def reply(helpfulness: Any, factuality: Any, safety: Any, **more: Any) -> str:

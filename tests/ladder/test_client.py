@@ -11,9 +11,11 @@ import pytest
 
 from conftest import ROOT, user
 from endpoints import Answering, Said, Server, serving
-from ladder.buying import backoff, retry_after
+from ladder.buying import retry_after
 from ladder.client import Client, Reply, Request, seeded
+from ladder.client import client_of as client_cache
 from ladder.endpoint import UNBOUNDED, Budget, Endpoint, Prices
+from ladder.pacing import backoff
 from ladder.rows import Row
 from ladder.run import Refused, Section, fit
 from ladder.sampling import Sampling
@@ -64,6 +66,7 @@ def test_replies_stand_in_the_order_asked_and_a_second_run_buys_nothing() -> Non
 def test_what_is_sent_is_the_request_and_what_it_is_kept_by() -> None:
     first = Request(user("Hi"), Sampling(0.7, 0.9, 50, 3))
     wanted = {"model": "big", "messages": user("Hi"), "temperature": 0.7, "top_p": 0.9, "max_tokens": 50, "seed": 3}
+    greedy = [Request(user("Hi"), Sampling(0, 0.9, 50, seed)) for seed in (3, 4)]
     changed = [
         Request(user("Ho"), first.sampling),
         *(Request(user("Hi"), Sampling(*one)) for one in [(0.8, 0.9, 50, 3), (0.7, 1, 50, 3), (0.7, 0.9, 9, 3)]),
@@ -76,6 +79,23 @@ def test_what_is_sent_is_the_request_and_what_it_is_kept_by() -> None:
         assert len(server.asked) == 1 + len(changed)
         client_of(server, model="other").ask([first], progress="")
         assert len(server.asked) == 2 + len(changed)
+        client_of(server).ask(greedy, progress="")  # with nothing to draw, a seed decides nothing
+        assert len(server.asked) == 3 + len(changed)
+        assert server.asked[-1] == {name: wanted[name] for name in wanted if name != "seed"} | {"temperature": 0}
+
+
+def test_an_endpoint_adds_fields_of_its_own_and_a_reply_is_kept_by_them() -> None:
+    effort = {"reasoning_effort": "low", "chat_template_kwargs": {"enable_thinking": False}, "top_p": None}
+    hot = [Request(user("Hi"), Sampling(0.7, 0.9, 50, 3))]
+    with serving(says(Said())) as server:
+        for _ in range(2):
+            client_of(server, limit="max_completion_tokens", extra=effort).ask(hot, progress="")
+        client_of(server, limit="max_completion_tokens").ask(hot, progress="")
+        first, second = server.asked
+    common = {"model": "big", "messages": user("Hi"), "temperature": 0.7, "max_completion_tokens": 50, "seed": 3}
+    assert first == {**common, "reasoning_effort": "low", "chat_template_kwargs": {"enable_thinking": False}}
+    assert second == {**common, "top_p": 0.9}
+    assert client_cache(Endpoint(base_url="http://host/v1", model="m", extra=effort), UNBOUNDED)  # it can be hashed
 
 
 def test_a_server_that_moved_sells_nothing_again_and_it_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -318,7 +338,7 @@ def test_what_is_no_object_of_the_schema_is_repaired_or_rejected_and_counted() -
         return Said("Good, as I said.") if number_of(body) == 2 else Said(f"```json\n{GOOD}\n```")
 
     with serving(lies) as server:
-        client = client_of(server)
+        client = client_of(server, most_failed=0.2)
         replies = client.ask(asked(4, Verdict), progress="")
         assert [reply and reply.value.grade for reply in replies] == ["good", "good", None, "good"]
         assert (client.repaired, client.rejected) == (2, 1)
@@ -327,8 +347,12 @@ def test_what_is_no_object_of_the_schema_is_repaired_or_rejected_and_counted() -
         assert second["messages"][1] == {"role": "assistant", "content": '{"grade": "fine"}'}
         shown = second["messages"][2]["content"]
         assert "grade: Input should be 'good' or 'bad'; why: Field required" in shown
-        assert client_of(server).ask(asked(4, Verdict), progress="") == replies
+        assert client_of(server, most_failed=0.2).ask(asked(4, Verdict), progress="") == replies
         assert len(server.asked) == 4 + 3
+        with pytest.raises(
+            Refused, match="wrote no JSON object that was asked for: Expecting value.*; 1 of 7 requests"
+        ):
+            client_of(server).ask(asked(4, Verdict), progress="")
 
 
 def test_a_server_that_takes_no_schema_is_asked_without(capsys: pytest.CaptureFixture[str]) -> None:
@@ -386,7 +410,7 @@ def test_the_key_is_sent_and_nowhere_else(
     key = "sk-very-secret-0123456789"
     monkeypatch.setenv("OPENAI_API_KEY", key)
     with serving(says(Said(f"{key} [[5]]"))) as server:  # a server that gives it back
-        client = client_of(server)
+        client = client_of(server, most_failed=1)
         replies = client.ask(asked(3), progress="say")
         assert texts(replies) == ["<OPENAI_API_KEY> [[5]]"] * 3
         assert set(server.keys) == {f"Bearer {key}"}
@@ -417,6 +441,8 @@ def test_an_endpoint_holds_no_secret_and_no_nonsense() -> None:
         ({**server, "api_key": "sk-1"}, "endpoint.api_key: no such key"),
         ({**server, "base_url": "https://user:sk-1@host/v1"}, "endpoint.base_url: holds a user"),
         ({**server, "base_url": "https://host/v1?key=sk-1"}, "endpoint.base_url: holds a user"),
+        ({**server, "extra": {"model": "n"}}, "endpoint.extra: model is set by what is asked"),
+        ({**server, "limit": "length"}, "endpoint.limit: Input should be 'max_tokens' or 'max_completion_tokens'"),
         ({**server, "concurrency": 0}, "endpoint.concurrency: .* greater than or equal to 1"),
         ({**server, "prices": {"prompt": 1}}, "endpoint.prices.completion: missing"),
     ]:

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 from conftest import user
 from endpoints import Answering, Said, Server, serving
 from ladder.endpoint import Budget, Endpoint
 from ladder.judging import Judge, Judging, load_judge
-from ladder.run import Refused, fit
+from ladder.run import Refused, Section, fit
 from ladder.verdicts import RATINGS, Scale, parse_rating
 
 NOWHERE = Path("none")
@@ -82,7 +83,7 @@ def test_an_unparseable_reply_is_asked_for_again_at_a_temperature() -> None:
         judge = judge_of(server)
         assert judge.rate(asked(1), progress="") == [7.0]
         assert [one["temperature"] for one in server.asked] == [0, 0.5, 0.5]
-        assert [one["seed"] for one in server.asked] == [0, 1, 2]
+        assert [one.get("seed") for one in server.asked] == [None, 1, 2]
         assert judge.unparseable == 0
 
 
@@ -148,3 +149,55 @@ def test_any_form_of_reply_and_choices() -> None:
         assert len(server.asked) == 2
         assert judge.choose(asked(1), Scale(("X", "Y"), "[["), progress="") == [None]
         assert judge.rate(asked(1), RATINGS, progress="") == [parse_rating("[[B]]")] == [None]
+
+
+def test_what_a_reasoning_model_thinks_is_no_verdict() -> None:
+    thought = "<think>Is it [[2]] or [[B]]?</think>\n"
+    with serving(
+        lambda body, _: Said(thought + ("[[5]]" if "Grade" in body["messages"][0]["content"] else "[[A]]"))
+    ) as server:
+        judge = judge_of(server)
+        assert judge.rate(asked(1), progress="") == [5.0]
+        assert judge.choose([user("Which?")], progress="") == ["A"]
+        assert len(server.asked) == 2
+        server.answering = says(Said("<think>Rather [[5]]", finish="length"))
+        assert judge.rate(asked(2), progress="") == [5.0, None]
+
+
+class Grade(Section):
+    why: str
+    grade: int = Field(ge=1, le=10)
+
+
+def test_objects_are_asked_for_by_their_schema_repaired_once_a_try_and_counted_where_there_is_none() -> None:
+    def writes(body: dict, _: int) -> Said:
+        if body["messages"][0]["content"] == "Grade 2.":
+            return Said("Ten.", finish="length")
+        if body["messages"][0]["content"] == "Grade 1." and len(body["messages"]) == 1:
+            return Said("<think>Hm.</think>Eight.")
+        return Said('{"why": "short", "grade": 8}')
+
+    with serving(writes) as server:
+        judge = judge_of(server, retries=1)
+        eight = Grade(why="short", grade=8)
+        assert judge.objects(asked(3), Grade, progress="") == [eight, eight, None]
+        assert len(server.asked) == 3 + 2 + 2  # a repair of each of two; of one another try, with its repair
+        assert {body["response_format"]["json_schema"]["name"] for body in server.asked} == {"Grade"}
+        repair = next(body["messages"] for body in server.asked if len(body["messages"]) == 3)
+        assert repair[1] in ({"role": "assistant", "content": said} for said in ("Eight.", "Ten."))
+        record = judge.record("T")
+        assert {name: record[name] for name in ("asked", "unparseable", "replies", "cut", "tokens")} == {
+            "asked": 3, "unparseable": 1, "replies": 4, "cut": 2, "tokens": 12
+        }  # fmt: skip
+
+
+def test_requests_that_fail_for_good_are_unparseable_up_to_their_share() -> None:
+    broken = Said("no", status=400)
+    with serving(lambda body, _: broken if "0" in body["messages"][0]["content"] else Said()) as server:
+        endpoint = Endpoint(base_url=server.base_url, model="big", most_failed=0.5)
+        judge = load_judge(Judging(endpoint=endpoint), NOWHERE, NOWHERE)
+        assert judge.rate(asked(3), progress="") == [None, 5.0, 5.0]
+        assert judge.unparseable == 1
+        assert len(server.asked) == 3
+        with pytest.raises(Refused, match="1 of 3 requests failed, more than endpoint.most_failed: 0.01"):
+            judge_of(server).rate(asked(3), progress="")

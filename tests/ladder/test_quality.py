@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from conftest import assistant, pico_model, pico_tokenizer, user
+from conftest import ROOT, assistant, pico_model, pico_tokenizer, user
 from endpoints import Said, serving
 from ladder.chat import encode
 from ladder.heads import scoring
@@ -71,3 +71,21 @@ def test_a_judge_of_an_endpoint_grades_by_the_template(tmp_path, monkeypatch):
     template.write_text("{question}")
     with pytest.raises(Refused, match="no {answer} in it"):
         judged(ROWS, least=7, template="rate", prompts=tmp_path, judge={}, model=tmp_path, base=tmp_path)
+
+
+def test_a_judge_of_an_endpoint_writes_json_and_its_reason_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("LADDER_WORK", str(tmp_path))
+
+    def grade(asked, _):
+        said = {"a": '{"reason": "Right.", "grade": 8}', "b": '{"reason": "It\\nrambles.", "grade": 3}', "c": "fine"}
+        letter = next(one for one in said if f"Say {one}." in asked["messages"][0]["content"])
+        assert asked["response_format"]["json_schema"]["schema"]["required"] == ["reason", "grade"]
+        return Said(said[letter])
+
+    prompts = ROOT / "data" / "prompts" / "quality"
+    with serving(grade) as server:
+        judge = {"endpoint": {"base_url": server.base_url, "model": "json"}, "retries": 0}
+        asked = {"template": "rate_json", "form": "json", "prompts": prompts, "judge": judge}
+        told = judged(ROWS, least=7, **asked, model=tmp_path, base=tmp_path)
+        assert told == [None, "grade 3.0: It rambles.", "no grade"]
+        assert len(server.asked) == 3 + 1  # a repair

@@ -3,7 +3,7 @@ from functools import partial
 import pytest
 
 from ladder import remembered
-from ladder.remembered import Remembered, fingerprint
+from ladder.remembered import Remembered, Undecided, fingerprint
 
 ASKED = []
 
@@ -29,6 +29,17 @@ def test_a_row_is_judged_once_whatever_its_batch():
     assert first(rows(1, 2, 1)) == ["odd 1", None, "odd 1"]
     assert Remembered(partial(odd, most=9))(rows(3, 2, 1)) == ["odd 3", None, "odd 1"]
     assert ASKED == [1, 2, 3]
+
+
+def doubtful(batch):
+    ASKED.extend(row["n"] for row in batch)
+    return [Undecided("no grade") if row["n"] == 1 else "bad" for row in batch]
+
+
+def test_what_could_not_be_judged_is_asked_again():
+    for _ in range(2):
+        assert Remembered(partial(doubtful))(rows(1, 2)) == ["no grade", "bad"]
+    assert ASKED == [1, 2, 1]
 
 
 def test_other_parameters_other_verdicts():

@@ -49,14 +49,44 @@ def test_a_line_cut_by_a_kill_is_cut_off(tmp_path: Path, torn: str) -> None:
     assert torn not in path.read_text()
 
 
-def test_a_broken_store_is_named(tmp_path: Path) -> None:
+BROKEN = {
+    "no reply": b"no reply",
+    "no JSON": f'["{B}", {{"text": no}}]'.encode(),
+    "a byte of 0": f'["{B}", {{"text": "a\x00b"}}]'.encode(),
+    "no UTF-8": f'["{B}", {{"text": "'.encode() + b'\xff"}]',
+    "no object": f'["{B}", 5]'.encode(),
+    "short key": f'["{B[:9]}", {{"text": "two"}}]'.encode(),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+def test_a_broken_line_is_left_out_and_told_of_and_the_others_are_used(
+    tmp_path: Path, broken: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "replies.jsonl"
-    path.write_bytes(b"no reply\n")
-    with pytest.raises(Refused, match="replies.jsonl: broken at byte 0: delete the file"):
-        Replies(path)
-    path.write_text(f'["{A}", {{"text": no}}]\n')
-    with pytest.raises(Refused, match="replies.jsonl: broken at byte 0: delete the file"):
-        Replies(path)[A]
+    Replies(path).add(A, {"text": "one \ud83d"})
+    with path.open("ab") as file:
+        file.write(broken + b"\n")
+    before = path.read_bytes()
+    store = Replies(path)
+    assert capsys.readouterr().err == f"{path}: 1 broken line left out; what was there is bought again\n"
+    assert kept(store) == {A: {"text": "one \ud83d"}}
+    store.add(C, {"text": "three"})
+    store.add(B, {"text": "two"})
+    assert capsys.readouterr().err == ""
+    assert path.read_bytes().startswith(before)
+    assert kept(Replies(path)) == {A: {"text": "one \ud83d"}, B: {"text": "two"}, C: {"text": "three"}}
+
+
+def test_a_reply_of_which_a_later_line_is_broken_is_the_one_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "replies.jsonl"
+    Replies(path).add(A, {"text": "one"})
+    with path.open("a") as file:
+        file.write(f'["{A}", {{"text": tw}}]\n' * 2)
+    assert kept(Replies(path)) == {A: {"text": "one"}}
+    assert "2 broken lines left out" in capsys.readouterr().err
 
 
 MANY = """

@@ -44,7 +44,8 @@ def served(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     try:
         while not healthy(port):
             assert server._thread.is_alive()
-        yield Endpoint(base_url=f"http://127.0.0.1:{port}/v1", model=str(model), concurrency=4, timeout=60)
+        where = f"http://127.0.0.1:{port}/v1"
+        yield Endpoint(base_url=where, model=str(model), concurrency=4, timeout=60, most_failed=1)
     finally:
         server.kill_server()
 

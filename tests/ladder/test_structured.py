@@ -2,7 +2,7 @@ import pytest
 from pydantic import Field
 
 from ladder.run import Section
-from ladder.structured import read_object, response_format
+from ladder.structured import read_object, response_format, without_thoughts
 
 
 class Grades(Section):
@@ -17,6 +17,8 @@ class Grades(Section):
         ' {"why": "clear", "helpful": 4}\n',
         '```json\n{"helpful": 4, "why": "clear"}\n```',
         '```\n{\n"helpful": 4,\n"why": "clear"}\n```\n',
+        '<think>\nA 3? {"helpful": 3}\n</think>\n\n{"helpful": 4, "why": "clear"}',
+        'A 3?\n</think>\n```json\n{"helpful": 4, "why": "clear"}\n```',
     ],
 )
 def test_an_object_of_the_schema_is_read(text: str) -> None:
@@ -51,3 +53,19 @@ def test_the_format_is_the_endpoints_field() -> None:
     schema = form["json_schema"]["schema"]
     assert schema["properties"]["helpful"] == {"title": "Helpful", "type": "integer", "minimum": 1, "maximum": 5}
     assert (schema["required"], schema["additionalProperties"]) == (["helpful", "why"], False)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("\n<think>\n[[3]]?\n</think>\n\nRating: [[4]]", "Rating: [[4]]"),
+        ("[[3]]?</think>[[4]]", "[[4]]"),  # its template has written the opening mark
+        ("<think>[[3]], or rather", ""),  # cut before it said anything
+        ("<think></think>", ""),
+        ("It says <think>so</think>. [[4]]", "It says <think>so</think>. [[4]]"),
+        ('{"why": "it ends in </think>", "helpful": 4}', '{"why": "it ends in </think>", "helpful": 4}'),
+        (" [[4]] ", " [[4]] "),
+    ],
+)
+def test_what_is_thought_before_a_reply_is_no_part_of_it(text: str, said: str) -> None:
+    assert without_thoughts(text) == said

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from conftest import user
+from endpoints import Said, serving
 from ladder.rows import read_rows, write_rows
 from ladder.run import Refused
 from ladder.samples import Draws, asked
@@ -35,6 +36,21 @@ def test_every_prompt_of_the_split_is_answered_and_judged(tmp_path, base):
         "samples": 4,
         "edited": 0,
     }
+
+
+def test_a_request_that_an_endpoint_cannot_answer_is_a_row_without_an_answer_and_counted(tmp_path, monkeypatch):
+    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
+    write_rows(tmp_path / "prompts.jsonl", [{"id": str(n), "prompt": user(f"{n}?"), "checks": []} for n in range(4)])
+    settings = {"split": None, "samples": 1, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 5, "seed": 0}
+    with serving(lambda body, _: Said("Yes.", status=500 if body["messages"] == user("2?") else 200)) as server:
+        where = {"base_url": server.base_url, "model": "big", "retries": 0, "most_failed": 0.25}
+        params = Params(prompts="prompts", model="base", endpoint=where, edits=False, **settings)
+        outputs = (tmp_path / "rows.jsonl", tmp_path / "generate.json")
+        main(params, tmp_path / "prompts.jsonl", tmp_path, tmp_path, *outputs)
+    said = [(row["completion"][0]["content"], row["finished"]) for row in read_rows(tmp_path / "rows.jsonl")]
+    assert said == [("Yes.", True), ("Yes.", True), ("", False), ("Yes.", True)]
+    metrics = json.loads((tmp_path / "generate.json").read_text())
+    assert metrics == {"pass_rate": 100.0, "finish_rate": 75.0, "samples": 4, "edited": 0, "no_reply": 1}
 
 
 def test_no_split_asks_every_prompt(tmp_path, base):

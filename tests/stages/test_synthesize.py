@@ -10,6 +10,7 @@ from endpoints import Said, serving
 from ladder.rows import read_rows, write_rows
 from ladder.run import Refused, fit
 from ladder.samples import Draws, asked
+from stages import generate
 from stages.synthesize import Params, main
 
 PROMPTS = Path(__file__).parents[2] / "data" / "prompts"
@@ -42,7 +43,7 @@ def replying(body, before):
     text = body["messages"][-1]["content"]
     if "SAME or DIFFERENT" in text:
         return Said("DIFFERENT")
-    own = sum(map(ord, text)) * 7919 + body["seed"]
+    own = sum(map(ord, text)) * 7919 + body.get("seed", 0)
     return Said(" ".join(f"{letter}{own % 100003}" for letter in "abcde"))
 
 
@@ -95,6 +96,22 @@ def test_a_run_that_ended_early_goes_on_and_buys_nothing_twice(tmp_path, endpoin
     synthesize(tmp_path, tmp_path, "evolve", endpoint=where)
     asked_for = [json.dumps(body, sort_keys=True) for body in server.asked]
     assert len(asked_for) == len(set(asked_for)) == 2 * 3 * 4
+
+
+def test_what_evolved_was_answered_greedily_and_generate_buys_no_answer_again(tmp_path, endpoint):
+    server, where = endpoint
+    rows = synthesize(tmp_path, tmp_path, "evolve", endpoint=where, temperature=0.0)
+    bought = len(server.asked)
+    params = generate.Params(
+        prompts="synthesize/new", model="base", endpoint=where, split="sft", samples=2, temperature=0.0, top_p=1.0,
+        max_new_tokens=200, seed=7, edits=False,
+    )  # fmt: skip
+    generate.main(
+        params, tmp_path / "new.jsonl", tmp_path, tmp_path, tmp_path / "answered.jsonl", tmp_path / "answered.json"
+    )
+    assert len(read_rows(tmp_path / "answered.jsonl")) == 2 * len(rows) > 0
+    assert len(server.asked) == bought
+    assert len({json.dumps(body, sort_keys=True) for body in server.asked}) == bought
 
 
 def test_where_no_evolution_is_left_nobody_is_asked_to_judge(tmp_path, base):
