@@ -22,10 +22,8 @@ from typing import Any, Literal, get_args
 from ladder import trees
 from ladder.chat import ROLES, Messages
 from ladder.misfits import Misfit
-from ladder.rows import Row
+from ladder.rows import Kind, Row
 
-Kind = Literal["messages", "completion", "preference"]
-"""TRL's row types: `messages`, `prompt, completion` or `prompt, chosen, rejected`."""
 Format = Literal["preference", "transcripts", "messages", "sharegpt", "completion", "alpaca", "seeds", "tree"]
 COLUMNS = {"prompt", "chosen", "rejected", "messages", "conversations", "completion", "instruction", "input", "output"}
 COLUMNS |= {"instances", "system"}

@@ -17,10 +17,10 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from ladder.datafiles import data_files, of_rows
-from ladder.formats import COLUMNS, Format, Kind, read
+from ladder.formats import COLUMNS, Format, read
 from ladder.misfits import Misfit
 from ladder.reading import Record, beginning, records
-from ladder.rows import Row, write_json
+from ladder.rows import Kind, Row, write_json
 from ladder.run import Refused, Section, run
 from ladder.writing import whole
 
