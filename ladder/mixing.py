@@ -21,6 +21,7 @@ TYPES: dict[Kind, set[str]] = {
     "messages": {"messages"},
     "completion": {"prompt", "completion"},
     "preference": {"prompt", "chosen", "rejected"},
+    "prompt": {"prompt"},
 }
 ONE_ANSWER = {"messages", "completion"}
 """Types that say the same in two ways: a row of one becomes a row of the other."""

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from ladder.run import Refused
 
 Row = dict[str, Any]
-Kind = Literal["messages", "completion", "preference"]
-"""TRL's row types: `messages`, `prompt, completion` or `prompt, chosen, rejected`."""
+Kind = Literal["messages", "completion", "preference", "prompt"]
+"""TRL's row types: `messages`, `prompt, completion`, `prompt, chosen, rejected`, or `prompt` alone, to be answered."""
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -39,7 +39,8 @@ class Params(Section):
     split: str | None = None
     """The repository's split, as its card or its files' names tell: `train_sft`. Null where there is one alone."""
     rows: Kind = "messages"
-    """The type to write: `messages`, `completion` (the last answer, all before it as the prompt) or `preference`."""
+    """The type to write: `messages`, `completion` (the last answer, all before it as the prompt), `preference`, or
+    `prompt`, for a rung to answer (what the data set answers is left out)."""
     format: Format | None = None
     """Null recognises each row by its columns; a name makes every other row a misfit. See ladder/formats.py."""
     columns: dict[str, str] = {}
