@@ -18,6 +18,8 @@ from ladder.chat import Messages
 from ladder.rows import Row
 from ladder.run import Refused, Section
 
+SCORES = ("score_chosen", "score_rejected")
+
 
 class Controls(Section):
     """What pairs are held to, wherever they come from."""
@@ -49,32 +51,51 @@ def prompt_key(pair: Row) -> str:
     return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def scores(row: Row) -> list[float] | None:
+    """[score_chosen, score_rejected]; None where they do not both stand. Errors: ValueError for one that is no
+    number."""
+    found = [row.get(name) for name in SCORES]
+    for name, value in zip(SCORES, found, strict=True):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ValueError(f"{name}: expected a number, got {value!r:.100}")
+    return None if None in found else [float(value) for value in found if value is not None]
+
+
 def check_pair(row: Row, where: str) -> Row:
-    """Refuse what is no pair: `prompt` as messages, `chosen` and `rejected` one message of the assistant each."""
+    """Refuse what is no pair: `prompt` as messages, `chosen` and `rejected` an answer of the assistant each, and
+    numbers as scores."""
     for name in ("prompt", "chosen", "rejected"):
         messages = row.get(name)
         good = isinstance(messages, list) and messages and all(isinstance(message, dict) for message in messages)
         if not good or not all(isinstance(message.get("content"), str) for message in messages or []):
             raise Refused(f"{where}: {name}: expected a list of messages with texts, got {messages!r:.100}")
-        if name != "prompt" and [message.get("role") for message in messages or []] != ["assistant"]:
+        roles = [message.get("role") for message in messages or []]
+        if name != "prompt" and ({roles[0], roles[-1]} != {"assistant"} or "user" in roles):
             raise Refused(f"{where}: {name}: expected one message of the assistant; earlier turns go in prompt")
+    try:
+        scores(row)
+    except ValueError as error:
+        raise Refused(f"{where}: {error}") from None
     return row
 
 
 def fault(pair: Row, margin: float | None, where: str) -> str | None:
-    """Why a pair is not to be learned: `identical` answers, `equal` or `reversed` scores, or a difference that is
-    `below_margin`. None where it is; a pair without scores is judged by its answers alone.
+    """Why a pair is not to be learned: `identical` answers, one of `several_turns` (an assistant that calls a tool and
+    goes on), `equal` or `reversed` scores, or a difference that is `below_margin`. None where it is; a pair without
+    scores is judged by its answers alone.
 
     Errors: Refused where a margin is asked for and there are no scores.
     """
     if pair["chosen"] == pair["rejected"]:
         return "identical"
-    scores = pair.get("score_chosen"), pair.get("score_rejected")
-    if None in scores:
+    if len(pair["chosen"]) > 1 or len(pair["rejected"]) > 1:
+        return "several_turns"
+    if (scored := scores(pair)) is None:
         if margin is not None:
-            raise Refused(f"{where}: margin {margin:g} needs score_chosen and score_rejected, got {scores}")
+            got = tuple(pair.get(name) for name in SCORES)
+            raise Refused(f"{where}: margin {margin:g} needs score_chosen and score_rejected, got {got}")
         return None
-    difference = float(scores[0]) - float(scores[1])  # type: ignore[arg-type]
+    difference = scored[0] - scored[1]
     if difference <= 0:
         return "reversed" if difference < 0 else "equal"
     return "below_margin" if difference < (margin or 0) - 1e-9 else None  # 0.3 - 0.2 is no less than 0.1

@@ -19,6 +19,7 @@ from pydantic import Field, field_validator
 from ladder.datafiles import data_files, of_rows
 from ladder.formats import COLUMNS, Format, read
 from ladder.misfits import Misfit
+from ladder.pair_controls import SCORES, scores
 from ladder.reading import Record, beginning, records
 from ladder.rows import Kind, Row, write_json
 from ladder.run import Refused, Section, run
@@ -45,7 +46,7 @@ class Params(Section):
     """Null recognises each row by its columns; a name makes every other row a misfit. See ladder/formats.py."""
     columns: dict[str, str] = {}
     """Names: ours to theirs, `{prompt: question, completion: answer}`. One that no format reads is kept beside the
-    row: `{score_chosen: score_chosen}`."""
+    row: `{level: difficulty}`. Of pairs `score_chosen` and `score_rejected` are kept in any case."""
     first: int | None = Field(default=None, ge=1)
     """Read so many rows from the beginning; the files after them are not even fetched."""
     most_broken: float = Field(default=0.01, ge=0, le=1)
@@ -70,6 +71,14 @@ def renamed(row: Row, columns: dict[str, str]) -> tuple[Row, Row]:
     return {**left, **ours}, {name: value for name, value in ours.items() if name not in COLUMNS}
 
 
+def scored(row: Row) -> Row:
+    """The scores of a pair, where both answers have one. Errors: Misfit for one that is no number."""
+    try:
+        return dict(zip(SCORES, scores(row) or (), strict=False))
+    except ValueError as error:
+        raise Misfit(f"not a score: {error}") from None
+
+
 def encoded(row: Row) -> bytes:
     """A line of JSON Lines. Errors: Misfit for a text with a NUL or half a surrogate pair, and a value JSON lacks."""
     try:
@@ -78,7 +87,7 @@ def encoded(row: Row) -> bytes:
     except UnicodeEncodeError:
         raise Misfit("not Unicode: half a surrogate pair in a text") from None
     except (TypeError, ValueError) as error:
-        raise Misfit(f"not JSON: {error}") from None
+        raise Misfit(f"no JSON value: {error}") from None
     if "\\u0000" in line and NUL.search(line):
         raise Misfit("NUL character: in a text")
     return encoded
@@ -90,6 +99,8 @@ def mapped(record: Record, number: int, place: str, name: str, params: Params) -
         raise Misfit(record.fault)
     row, beside = renamed(record.row, params.columns)
     found, rows = read(row, params.format, params.rows)
+    if params.rows == "preference":
+        beside |= scored(row)
     source = {"name": name, "row": place}
     parts = [f"{name}-{number}"] if len(rows) == 1 else [f"{name}-{number}-{part}" for part in range(1, len(rows) + 1)]
     made = ({"id": part, "source": source, **beside, **row} for part, row in zip(parts, rows, strict=True))
@@ -128,6 +139,13 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
                     rows += lines.count(b"\n")
                     kept.write(lines)
         broken_rows = reasons.total()
+        if not total:
+            raise Refused(f"{params.source}: no rows in it")
+        if not rows and reasons.keys() <= {"not JSON", "not an object"}:
+            raise Refused(
+                f"{params.source}: none of its {total} rows is a JSON object; expected one object a line, or a file "
+                f"named .json that is an array of them; see {quarantine}"
+            )
         if not rows or broken_rows > params.most_broken * total:
             why = f"more than most_broken: {params.most_broken}" if rows else "none is left"
             listed = ", ".join(f"{reason}: {count}" for reason, count in ordered(reasons).items())
