@@ -8,6 +8,7 @@ Every row says where it is from: `source` holds this entry's name, and the file 
 
 import json
 import re
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from ladder.datafiles import data_files, of_rows
+from ladder.datafiles import Files, data_files, of_rows
 from ladder.formats import COLUMNS, Format, read
 from ladder.misfits import Misfit
 from ladder.pair_controls import SCORES, scores
@@ -31,8 +32,8 @@ NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 class Params(Section):
     source: str
-    """`hub:org/name@COMMIT[/file]`, `wheel:NAME==VERSION/member`, or a file or folder under data/raw (a DVC import
-    too)."""
+    """`hub:org/name@COMMIT[/file]`, `wheel:NAME==VERSION/member`, or under data/raw (a DVC import too) a file, a
+    folder, or a pattern of files: `mine/*.jsonl`."""
     sha256: str | None = None
     """Of the one file that is named; required for a wheel."""
     config: str | None = None
@@ -112,9 +113,9 @@ def ordered(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def read_files(params: Params, raw: Path, scratch: Path) -> Iterator[tuple[str, Record]]:
+def read_files(files: Files) -> Iterator[tuple[str, Record]]:
     """(file, record) of everything that the source holds."""
-    for file, path in data_files(params.source, params.sha256, params.config, params.split, raw, scratch):
+    for file, path in files:
         for record in records(path, file):
             yield file, record
 
@@ -125,8 +126,11 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
     total = rows = 0
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".source.") as scratch, whole(output) as kept:
+        files = data_files(params.source, params.sha256, params.config, params.split, raw, Path(scratch))
+        if files.unread:
+            print(f"{params.source}: no split holds {', '.join(files.unread)}", file=sys.stderr, flush=True)
         with whole(quarantine) as broken:
-            for file, record in islice(read_files(params, raw, Path(scratch)), params.first):
+            for file, record in islice(read_files(files), params.first):
                 total += 1
                 try:
                     found, lines = mapped(record, total, f"{file}:{record.line}", output.stem, params)
@@ -154,7 +158,8 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
             )
     counts = {"rows": rows, "read": total, "quarantined": broken_rows}
     made_by = {"source": params.source, "revision": of_rows(params.source).revision or None, "licence": params.licence}
-    write_json(metrics, {**counts, "formats": ordered(formats), "reasons": ordered(reasons), "made_by": made_by})
+    told = {"formats": ordered(formats), "reasons": ordered(reasons), "made_by": made_by}
+    write_json(metrics, {**counts, **told, **({"no_split_holds": files.unread} if files.unread else {})})
 
 
 if __name__ == "__main__":
