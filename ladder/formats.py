@@ -10,7 +10,8 @@ Recognised by their columns, in this order:
 - completion   `prompt, completion`, each a text or messages
 - alpaca       `instruction, output`, and `input` where there is one
 - seeds        `instruction, instances`, each of input and output (Self-Instruct's seed tasks)
-- tree         `prompt` with its `replies`, ranked (Open Assistant's trees): the best path, or every pair of ranks
+- tree         `prompt` with its `replies`, ranked (Open Assistant's trees): the best path, or every pair of ranks. Rows
+               that are a message each (`message_id, parent_id, role, text`) are put together first
 - prompt       `prompt` alone, a text or messages
 
 Where rows of `prompt` are wanted, a conversation gives all up to its last message of the user, a pair its prompt.

@@ -24,6 +24,7 @@ from ladder.pair_controls import SCORES, scores
 from ladder.reading import Record, beginning, records
 from ladder.rows import Kind, Row, write_json
 from ladder.run import Refused, Section, run
+from ladder.trees import planted
 from ladder.writing import whole
 
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -130,7 +131,8 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
         if files.unread:
             print(f"{params.source}: no split holds {', '.join(files.unread)}", file=sys.stderr, flush=True)
         with whole(quarantine) as broken:
-            for file, record in islice(read_files(files), params.first):
+            there = read_files(files)
+            for file, record in islice(planted(there) if params.format in (None, "tree") else there, params.first):
                 total += 1
                 try:
                     found, lines = mapped(record, total, f"{file}:{record.line}", output.stem, params)

@@ -236,6 +236,26 @@ def test_the_first_rows_alone(tmp_path):
     assert (metrics["read"], metrics["quarantined"]) == (2, 0)
 
 
+def test_messages_of_a_tree_that_are_rows_become_one_row_at_the_roots_place(tmp_path):
+    lines = [
+        {"message_id": "b", "parent_id": "a", "role": "assistant", "text": "4", "lang": "en", "rank": None},
+        {"message_id": "a", "parent_id": None, "role": "prompter", "text": "2+2?", "lang": "en", "rank": None},
+        {"message_id": "d", "parent_id": "c", "role": "assistant", "text": "5", "lang": "en", "rank": None},
+    ]
+    content = "\n".join(map(json.dumps, lines)).encode()
+    rows, quarantine, metrics = run(tmp_path, content, columns={"language": "lang"}, most_broken=0.5)
+    assert rows == [
+        {
+            "id": "try-1",
+            "source": {"name": "try", "row": "rows.jsonl:2"},
+            "language": "en",
+            "messages": user("2+2?") + assistant("4"),
+        }
+    ]
+    assert [(told["line"], told["reason"]) for told in quarantine] == [(3, "no way to a root: 'd' answers 'c'")]
+    assert (metrics["read"], metrics["formats"]) == (2, {"tree": 1})
+
+
 @pytest.mark.skipif(not SHARED, reason="LADDER_SHARED_DATA names no folder of the shared data")
 def test_open_assistants_trees_become_754_ranked_pairs_with_their_tree(tmp_path):
     content = (Path(SHARED) / "train/oasst_en_100_tree.jsonl.gz").read_bytes()
