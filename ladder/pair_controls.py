@@ -1,7 +1,7 @@
 """Pairs of a better and a worse answer, after they were made: margins, lengths, and prompts kept apart.
 
 A pair is a row of TRL's preference type, `prompt, chosen, rejected`. Where its answers were scored it also has
-`score_chosen` and `score_rejected`, named as in UltraFeedback-binarized (Tunstall et al. 2023, arXiv:2310.16944).
+ladder.pair_scores' columns.
 """
 
 import hashlib
@@ -15,10 +15,9 @@ from pydantic import Field
 
 from ladder import statistics
 from ladder.chat import Messages
+from ladder.pair_scores import SCORES, scores
 from ladder.rows import Row
 from ladder.run import Refused, Section
-
-SCORES = ("score_chosen", "score_rejected")
 
 
 class Controls(Section):
@@ -49,16 +48,6 @@ def prompt_key(pair: Row) -> str:
     """sha256 of the prompt's roles and texts; case and blanks aside, so that no near copy stands on the other side."""
     said = [[message["role"], " ".join(message["content"].lower().split())] for message in pair["prompt"]]
     return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def scores(row: Row) -> list[float] | None:
-    """[score_chosen, score_rejected]; None where they do not both stand. Errors: ValueError for one that is no
-    number."""
-    found = [row.get(name) for name in SCORES]
-    for name, value in zip(SCORES, found, strict=True):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise ValueError(f"{name}: expected a number, got {value!r:.100}")
-    return None if None in found else [float(value) for value in found if value is not None]
 
 
 def check_pair(row: Row, where: str) -> Row:

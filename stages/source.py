@@ -20,7 +20,7 @@ from pydantic import Field, field_validator
 from ladder.datafiles import Files, data_files, of_rows
 from ladder.formats import COLUMNS, Format, read
 from ladder.misfits import Misfit
-from ladder.pair_controls import SCORES, scores
+from ladder.pair_scores import SCORES, scores
 from ladder.reading import Record, beginning, records
 from ladder.rows import Kind, Row, write_json
 from ladder.run import Refused, Section, run
@@ -76,7 +76,7 @@ def renamed(row: Row, columns: dict[str, str]) -> tuple[Row, Row]:
 def scored(row: Row) -> Row:
     """The scores of a pair, where both answers have one. Errors: Misfit for one that is no number."""
     try:
-        return dict(zip(SCORES, scores(row) or (), strict=False))
+        return {name: row[name] for name in SCORES} if scores(row) else {}
     except ValueError as error:
         raise Misfit(f"not a score: {error}") from None
 
