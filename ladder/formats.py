@@ -52,8 +52,8 @@ def read(row: Row, name: Format | None, kind: Kind) -> tuple[Format, list[Row]]:
     if found in ("preference", "transcripts"):
         if kind not in ("preference", "prompt"):
             raise Misfit(f"pair: a pair of answers ({found}) where rows of {kind} are wanted")
-        pair = _pair(*(_transcripts(row) if found == "transcripts" else _preference(row)))
-        return found, [pair if kind == "preference" else {"prompt": pair["prompt"]}]
+        pair = _transcripts(row) if found == "transcripts" else _preference(row)
+        return found, [_pair(*pair) if kind == "preference" else _of_conversation(pair[0], kind)]
     if found == "prompt" and kind != "prompt":
         raise Misfit(f"no answer: a prompt alone, where rows of {kind} are wanted")
     if kind == "preference":

@@ -38,7 +38,7 @@ def planted(read: Iterable[tuple[str, Record]]) -> Iterator[tuple[str, Record]]:
     reached: set[str] = set()
     for file, line, node in found.values():
         if not node["parent_id"]:
-            yield file, Record(line, {**node, "prompt": node})
+            yield file, Record(line, {**node, "prompt": node}, raw=_written(node))
             waiting = [node]
             while waiting:
                 reached.add(waiting[-1]["message_id"])
@@ -46,7 +46,7 @@ def planted(read: Iterable[tuple[str, Record]]) -> Iterator[tuple[str, Record]]:
     for name, (file, line, node) in found.items():
         if name not in reached:
             why = f"no way to a root: {name!r} answers {node['parent_id']!r}"
-            yield file, _stray(line, {**node, "replies": []}, why)
+            yield file, _stray(line, node, why)
 
 
 def _is_message(row: Row) -> bool:
@@ -56,7 +56,12 @@ def _is_message(row: Row) -> bool:
 
 
 def _stray(line: int, row: Row, fault: str) -> Record:
-    return Record(line, None, fault, json.dumps(row, default=str).encode())
+    return Record(line, None, fault, _written(row))
+
+
+def _written(row: Row) -> bytes:
+    """A message as its row was, for a quarantine."""
+    return json.dumps({name: value for name, value in row.items() if name != "replies"}, default=str).encode()
 
 
 def best(row: Row) -> Messages:

@@ -89,6 +89,7 @@ def test_a_seed_task_gives_one_row_an_instance():
         ({"messages": [*CHAT[2:], {"role": "tool", "content": "x"}, *assistant("5")]}, "messages", CHAT[2:3]),
         ({"prompt": "2+2?", "completion": "4"}, "completion", user("2+2?")),
         ({"prompt": "2+2?", "chosen": "4", "rejected": "5"}, "preference", user("2+2?")),
+        ({"prompt": "2+2?", "chosen": "4", "rejected": "4"}, "preference", user("2+2?")),
         ({"chosen": CHAT, "rejected": CHAT[:3] + assistant("5")}, "preference", CHAT[:3]),
     ],
 )

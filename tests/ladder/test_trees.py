@@ -11,7 +11,7 @@ import pytest
 
 from conftest import assistant, user
 from ladder.misfits import Misfit
-from ladder.reading import Record
+from ladder.reading import Record, beginning
 from ladder.trees import best, pairs, planted
 
 SHARED = os.environ.get("LADDER_SHARED_DATA")
@@ -93,6 +93,13 @@ def test_messages_that_are_rows_become_trees_wherever_they_lie():
     (tree,) = [record.row for _, record in made if record.line == 3]
     assert tree["lang"] == "en" and best(tree) == user("A") + assistant("B")
     assert list(pairs(tree)) == [(user("A"), assistant("B"), assistant("C"))]
+
+
+def test_a_chain_of_messages_of_any_length_is_a_tree():
+    rows = [message(str(n), str(n - 1) if n else None, ("prompter", "assistant")[n % 2]) for n in range(3000)]
+    ((_, record),) = planted(("f.jsonl", Record(line, row)) for line, row in enumerate(rows, start=1))
+    assert [one["content"] for one in best(record.row)] == [str(n) for n in range(3000)]
+    assert beginning(record).startswith('{"message_id": "0", "parent_id": null')
 
 
 def flat(node, parent=None):
