@@ -5,6 +5,7 @@ import csv
 import importlib
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +183,17 @@ def test_the_hubs_benchmarks_become_questions(copy):
     ladder.run("task@xstest", "task@mbpp", "questions@xstest", "questions@mbpp")
     assert len(read_rows(Path("data/questions/xstest.jsonl"))) == 3
     assert len(read_rows(Path("data/questions/mbpp.jsonl"))) == 4
+
+
+def test_the_seeds_are_enough_for_the_prompts_and_problems_of_a_gpu(copy):
+    ladder = copy("gpu.yaml")
+    params = read_params()
+    ladder.run("prompts", *(f"problems@{name}" for name in params["problems"]))
+    assert len(read_rows(Path("data/prompts.jsonl"))) == sum(params["prompts"]["count"].values())
+    for name, entry in params["problems"].items():
+        assert len(read_rows(Path(f"data/problems/{name}.jsonl"))) == entry["count"]
+
+
+def test_every_recipe_is_run_by_a_test_here():
+    named = re.findall(r'copy\("(.+?)"\)', Path(__file__).read_text())
+    assert sorted(named) == sorted(path.name for path in (ROOT / "recipes").glob("*.yaml"))
