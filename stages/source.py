@@ -30,6 +30,9 @@ from ladder.writing import whole
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """As JSON escapes it; a backslash before it is a text that speaks of the escape."""
 
+NO_OBJECT = {"not JSON", "not an object"}
+"""Reasons of a row that is no JSON object, whatever it is to mean."""
+
 
 class Params(Section):
     source: str
@@ -125,6 +128,7 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
     formats: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     total = rows = 0
+    opening = b""  # the end of the first line: a bracket there tells of an object or array over several lines
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".source.") as scratch, whole(output) as kept:
         files = data_files(params.source, params.sha256, params.config, params.split, raw, Path(scratch))
@@ -134,12 +138,13 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
             there = read_files(files)
             for file, record in islice(planted(there) if params.format in (None, "tree") else there, params.first):
                 total += 1
+                opening = record.raw.strip()[-1:] if total == 1 else opening
                 try:
                     found, lines = mapped(record, total, f"{file}:{record.line}", output.stem, params)
                 except Misfit as misfit:
                     reasons[str(misfit).partition(":")[0]] += 1
-                    told = {"file": file, "line": record.line, "reason": str(misfit), "begins": beginning(record)}
-                    broken.write(json.dumps(told).encode() + b"\n")
+                    fault = {"file": file, "line": record.line, "reason": str(misfit), "begins": beginning(record)}
+                    broken.write(json.dumps(fault).encode() + b"\n")
                 else:
                     formats[found] += 1
                     rows += lines.count(b"\n")
@@ -147,21 +152,18 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
         broken_rows = reasons.total()
         if not total:
             raise Refused(f"{params.source}: no rows in it")
-        if not rows and reasons.keys() <= {"not JSON", "not an object"}:
-            raise Refused(
-                f"{params.source}: none of its {total} rows is a JSON object; expected one object a line, or a file "
-                f"named .json that is an array of them; see {quarantine}"
-            )
         if not rows or broken_rows > params.most_broken * total:
             why = f"more than most_broken: {params.most_broken}" if rows else "none is left"
             listed = ", ".join(f"{reason}: {count}" for reason, count in ordered(reasons).items())
-            raise Refused(
-                f"{params.source}: {broken_rows} of {total} rows cannot be read, {why} ({listed}); see {quarantine}"
-            )
+            told = f"{broken_rows} of {total} rows cannot be read, {why} ({listed})"
+            if opening in (b"{", b"[") or not rows and reasons.keys() <= NO_OBJECT:
+                told += "; expected one JSON object a line, or a file named .json that is an array of them"
+            raise Refused(f"{params.source}: {told}; see {quarantine}")
     counts = {"rows": rows, "read": total, "quarantined": broken_rows}
     made_by = {"source": params.source, "revision": of_rows(params.source).revision or None, "licence": params.licence}
-    told = {"formats": ordered(formats), "reasons": ordered(reasons), "made_by": made_by}
-    write_json(metrics, {**counts, **told, **({"no_split_holds": files.unread} if files.unread else {})})
+    left = {"no_split_holds": files.unread} if files.unread else {}
+    document = {**counts, "formats": ordered(formats), "reasons": ordered(reasons), "made_by": made_by, **left}
+    write_json(metrics, document)
 
 
 if __name__ == "__main__":

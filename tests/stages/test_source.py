@@ -97,11 +97,31 @@ def test_a_file_without_rows_is_refused(tmp_path):
         run(tmp_path, b"\n")
 
 
-@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
-def test_an_object_over_several_lines_is_told_from_rows(tmp_path, name):
-    content = json.dumps({"data": [{"prompt": "2+2?", "completion": "4"}]}, indent=2).encode()
-    with pytest.raises(Refused, match=f"^{name}: none of its 8 rows is a JSON object; expected one object a line, or"):
-        run(tmp_path, content, name)
+ROW = json.dumps({"prompt": "2+2?", "completion": "4"})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        (
+            "rows.json",
+            json.dumps({"data": [json.loads(ROW)]}, indent=2),
+            "8 of 8 rows cannot be read, none is left (not JSON: 8)",
+        ),
+        (
+            "rows.jsonl",
+            f'{{"data": [\n{ROW},\n{ROW}\n]}}',
+            "3 of 4 rows cannot be read, more than most_broken: 0.01 (not JSON: 3)",
+        ),
+        ("rows.jsonl", f"[\n{ROW},\n{ROW}\n]", "3 of 4 rows cannot be read, more than most_broken: 0.01 (not JSON: 3)"),
+        ("rows.jsonl", '"a"\n"b"', "2 of 2 rows cannot be read, none is left (not an object: 2)"),
+    ],
+)
+def test_an_object_or_array_over_several_lines_is_told_from_rows(tmp_path, name, content, told):
+    with pytest.raises(Refused) as refusal:
+        run(tmp_path, content.encode(), name)
+    hint = "expected one JSON object a line, or a file named .json that is an array of them"
+    assert str(refusal.value) == f"{name}: {told}; {hint}; see {outputs(tmp_path)[1]}"
 
 
 def test_an_answer_that_calls_a_tool_is_read_and_left_out_of_the_pairs(tmp_path):
