@@ -32,6 +32,12 @@ def check_messages(messages: Any, where: str) -> Messages:
     return messages
 
 
+def up_to_user(messages: Messages) -> Messages:
+    """What stands before the last answer: the messages up to the user's last one; none where the user says nothing."""
+    last = max((turn for turn, message in enumerate(messages, 1) if message["role"] == "user"), default=0)
+    return messages[:last]
+
+
 def render(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, answer: bool) -> str:
     """The conversation as text; with `answer`, up to where the assistant is to speak."""
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer))

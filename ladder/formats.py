@@ -10,8 +10,11 @@ Recognised by their columns, in this order:
 - completion   `prompt, completion`, each a text or messages
 - alpaca       `instruction, output`, and `input` where there is one
 - seeds        `instruction, instances`, each of input and output (Self-Instruct's seed tasks)
-- tree         `prompt` with its `replies`, ranked (Open Assistant's trees): the best path, or every pair of ranks
+- tree         `prompt` with its `replies`, ranked (Open Assistant's trees): the best path, or every pair of ranks. Rows
+               that are a message each (`message_id, parent_id, role, text`) are put together first
+- prompt       `prompt` alone, a text or messages
 
+Where rows of `prompt` are wanted, a conversation gives all up to its last message of the user, a pair its prompt.
 A column without a value counts as missing. What would change a row's meaning and is not read here makes it a misfit.
 """
 
@@ -20,13 +23,11 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from ladder import trees
-from ladder.chat import ROLES, Messages
+from ladder.chat import ROLES, Messages, up_to_user
 from ladder.misfits import Misfit
-from ladder.rows import Row
+from ladder.rows import Kind, Row
 
-Kind = Literal["messages", "completion", "preference"]
-"""TRL's row types: `messages`, `prompt, completion` or `prompt, chosen, rejected`."""
-Format = Literal["preference", "transcripts", "messages", "sharegpt", "completion", "alpaca", "seeds", "tree"]
+Format = Literal["preference", "transcripts", "messages", "sharegpt", "completion", "alpaca", "seeds", "tree", "prompt"]
 COLUMNS = {"prompt", "chosen", "rejected", "messages", "conversations", "completion", "instruction", "input", "output"}
 COLUMNS |= {"instances", "system"}
 """Those that the formats read."""
@@ -49,9 +50,12 @@ def read(row: Row, name: Format | None, kind: Kind) -> tuple[Format, list[Row]]:
             return found, [_pair(*pair) for pair in trees.pairs(row)]
         return found, [_of_conversation(trees.best(row), kind)]
     if found in ("preference", "transcripts"):
-        if kind != "preference":
+        if kind not in ("preference", "prompt"):
             raise Misfit(f"pair: a pair of answers ({found}) where rows of {kind} are wanted")
-        return found, [_pair(*(_transcripts(row) if found == "transcripts" else _preference(row)))]
+        pair = _transcripts(row) if found == "transcripts" else _preference(row)
+        return found, [_pair(*pair) if kind == "preference" else _of_conversation(pair[0], kind)]
+    if found == "prompt" and kind != "prompt":
+        raise Misfit(f"no answer: a prompt alone, where rows of {kind} are wanted")
     if kind == "preference":
         raise Misfit(f"no pair: a row of format {found} has one answer, rows of preference need two")
     return found, [_of_conversation(messages, kind) for messages in CONVERSATIONS[found](row)]
@@ -75,6 +79,8 @@ def recognise(row: Row) -> Format:
         return "seeds"
     if isinstance(row.get("prompt"), dict) and "replies" in row["prompt"]:
         return "tree"
+    if isinstance(row.get("prompt"), str | list):
+        return "prompt"
     raise Misfit(
         f"no format: none of {', '.join(get_args(Format))} has the columns {', '.join(sorted(there)) or 'none'}"
     )
@@ -85,7 +91,11 @@ def _unread(of: Row) -> str | None:
 
 
 def _of_conversation(messages: Messages, kind: Kind) -> Row:
+    if kind == "prompt":
+        messages = up_to_user(messages)
     check_turns(messages)
+    if kind == "prompt":
+        return {"prompt": messages}
     if messages[-1]["role"] != "assistant":
         raise Misfit(f"turns: the last is {messages[-1]['role']}, not assistant")
     return {"messages": messages} if kind == "messages" else {"prompt": messages[:-1], "completion": messages[-1:]}
@@ -173,6 +183,10 @@ def _completion(row: Row) -> list[Messages]:
     return [_with_system(row, prompt + _said(row.get("completion"), "completion", "assistant"))]
 
 
+def _prompt(row: Row) -> list[Messages]:
+    return [_with_system(row, _said(row.get("prompt"), "prompt", "user"))]
+
+
 def _alpaca(row: Row) -> list[Messages]:
     return [_with_system(row, _task(row.get("instruction"), row))]
 
@@ -199,6 +213,7 @@ CONVERSATIONS: dict[Format, Callable[[Row], list[Messages]]] = {
     "completion": _completion,
     "alpaca": _alpaca,
     "seeds": _seeds,
+    "prompt": _prompt,
 }
 
 

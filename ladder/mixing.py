@@ -14,14 +14,17 @@ from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
-from ladder.rows import Row
+from ladder.rows import Kind, Row
 from ladder.run import Refused
 
-TYPES = {
+TYPES: dict[Kind, set[str]] = {
     "messages": {"messages"},
     "completion": {"prompt", "completion"},
     "preference": {"prompt", "chosen", "rejected"},
+    "prompt": {"prompt"},
 }
+ONE_ANSWER = {"messages", "completion"}
+"""Types that say the same in two ways: a row of one becomes a row of the other."""
 
 
 def apportion(weights: dict[str, float], rows: int) -> dict[str, int]:
@@ -72,11 +75,12 @@ def draw(sizes: list[int], counts: list[int], names: list[str], seed: int) -> "a
     return drawn
 
 
-def mixed(paths: list[Path], names: list[str], places: "list[array[int]]", drawn: "array[int]") -> Iterator[Row]:
-    """The rows drawn. Each keeps `source`, or gets its part and its id or line there; `id` becomes its part and row,
-    so that it is unique. Errors: Refused for a row that is not of the type of the first."""
+def mixed(
+    paths: list[Path], names: list[str], places: "list[array[int]]", drawn: "array[int]", kind: Kind
+) -> Iterator[Row]:
+    """The rows drawn, as rows of `kind`. Each keeps `source`, or gets its part and its id or line there; `id` becomes
+    its part and row, so that it is unique. Errors: Refused for a row that does not become one of `kind`."""
     starts = [0, *accumulate(map(len, places))]
-    kind = ""
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("rb")) for path in paths]
         for ticket in drawn:
@@ -84,13 +88,50 @@ def mixed(paths: list[Path], names: list[str], places: "list[array[int]]", drawn
             part = bisect_right(starts, place) - 1
             number = place - starts[part]
             where = f"{paths[part]}: row {number + 1}"
-            row = _at(files[part], places[part][number], where)
-            found = _type(row, where)
-            if found != (kind := kind or found):
-                raise Refused(f"{where}: of type {found}, but the mixture is of {kind}; its parts must be of one type")
+            row = converted(_at(files[part], places[part][number], where), kind, where)
             own = f"{names[part]}:{number + 1}" + (f".{copy + 1}" if copy else "")
-            source = row.get("source") or {"name": names[part], "row": row.get("id", number + 1)}
-            yield {**row, "id": own, "source": source}
+            yield {**row, "id": own, "source": origin(row, names[part], number + 1)}
+
+
+def origin(row: Row, name: str, number: int) -> Row:
+    """Where a row is from: as it says itself, or else row `number` of `name`, by its id where it has one."""
+    return row.get("source") or {"name": name, "row": row.get("id", number)}
+
+
+def common_type(paths: list[Path], places: "list[array[int]]") -> Kind:
+    """The type that the rows of all files have or can become, by the first row of each: `messages` where some are and
+    others are `prompt, completion`. Errors: Refused naming two files whose rows have none in common."""
+    found: dict[Kind, Path] = {}
+    for path, place in zip(paths, places, strict=True):
+        with path.open("rb") as file:
+            where = f"{path}: row 1"
+            found.setdefault(row_type(_at(file, place[0], where), where), path)
+    if len(found) == 1:
+        return next(iter(found))
+    if set(found) == ONE_ANSWER:
+        return "messages"
+    told = " and ".join(f"{path} has rows of {kind}" for kind, path in found.items())
+    raise Refused(f"{told}: no type holds them all; mix files of one type, or of messages and completion")
+
+
+def converted(row: Row, kind: Kind, where: str) -> Row:
+    """A row as one of `kind`. No text is lost between `messages` and `prompt, completion`: the last answer is the
+    completion, all before it the prompt. Errors: Refused for any other change of type."""
+    found = row_type(row, where)
+    if found == kind:
+        return row
+    if {found, kind} != ONE_ANSWER:
+        raise Refused(f"{where}: of type {found}, which does not become {kind}")
+    rest = {name: value for name, value in row.items() if name not in TYPES[found]}
+    for name in TYPES[found]:
+        if not isinstance(row[name], list):
+            raise Refused(f"{where}: {name}: expected a list of messages, got {row[name]!r:.100}")
+    if kind == "messages":
+        return {**rest, "messages": row["prompt"] + row["completion"]}
+    *prompt, answer = row["messages"] or [None]
+    if not isinstance(answer, dict) or answer.get("role") != "assistant" or not prompt:
+        raise Refused(f"{where}: messages do not end with an answer, so that they do not become {kind}")
+    return {**rest, "prompt": prompt, "completion": [answer]}
 
 
 def _at(file: BinaryIO, place: int, where: str) -> Row:
@@ -104,7 +145,8 @@ def _at(file: BinaryIO, place: int, where: str) -> Row:
     return row
 
 
-def _type(row: Row, where: str) -> str:
+def row_type(row: Row, where: str) -> Kind:
+    """Errors: Refused when a row has the columns of no type."""
     for name, columns in TYPES.items():
         if columns <= row.keys():
             return name

@@ -1,7 +1,7 @@
 """Pairs of a better and a worse answer, after they were made: margins, lengths, and prompts kept apart.
 
 A pair is a row of TRL's preference type, `prompt, chosen, rejected`. Where its answers were scored it also has
-`score_chosen` and `score_rejected`, named as in UltraFeedback-binarized (Tunstall et al. 2023, arXiv:2310.16944).
+ladder.pair_scores' columns.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from pydantic import Field
 
 from ladder import statistics
 from ladder.chat import Messages
+from ladder.pair_scores import SCORES, scores
 from ladder.rows import Row
 from ladder.run import Refused, Section
 
@@ -50,31 +51,40 @@ def prompt_key(pair: Row) -> str:
 
 
 def check_pair(row: Row, where: str) -> Row:
-    """Refuse what is no pair: `prompt` as messages, `chosen` and `rejected` one message of the assistant each."""
+    """Refuse what is no pair: `prompt` as messages, `chosen` and `rejected` an answer of the assistant each, and
+    numbers as scores."""
     for name in ("prompt", "chosen", "rejected"):
         messages = row.get(name)
         good = isinstance(messages, list) and messages and all(isinstance(message, dict) for message in messages)
         if not good or not all(isinstance(message.get("content"), str) for message in messages or []):
             raise Refused(f"{where}: {name}: expected a list of messages with texts, got {messages!r:.100}")
-        if name != "prompt" and [message.get("role") for message in messages or []] != ["assistant"]:
+        roles = [message.get("role") for message in messages or []]
+        if name != "prompt" and ({roles[0], roles[-1]} != {"assistant"} or "user" in roles):
             raise Refused(f"{where}: {name}: expected one message of the assistant; earlier turns go in prompt")
+    try:
+        scores(row)
+    except ValueError as error:
+        raise Refused(f"{where}: {error}") from None
     return row
 
 
 def fault(pair: Row, margin: float | None, where: str) -> str | None:
-    """Why a pair is not to be learned: `identical` answers, `equal` or `reversed` scores, or a difference that is
-    `below_margin`. None where it is; a pair without scores is judged by its answers alone.
+    """Why a pair is not to be learned: `identical` answers, one of `several_turns` (an assistant that calls a tool and
+    goes on), `equal` or `reversed` scores, or a difference that is `below_margin`. None where it is; a pair without
+    scores is judged by its answers alone.
 
     Errors: Refused where a margin is asked for and there are no scores.
     """
     if pair["chosen"] == pair["rejected"]:
         return "identical"
-    scores = pair.get("score_chosen"), pair.get("score_rejected")
-    if None in scores:
+    if len(pair["chosen"]) > 1 or len(pair["rejected"]) > 1:
+        return "several_turns"
+    if (scored := scores(pair)) is None:
         if margin is not None:
-            raise Refused(f"{where}: margin {margin:g} needs score_chosen and score_rejected, got {scores}")
+            got = tuple(pair.get(name) for name in SCORES)
+            raise Refused(f"{where}: margin {margin:g} needs score_chosen and score_rejected, got {got}")
         return None
-    difference = float(scores[0]) - float(scores[1])  # type: ignore[arg-type]
+    difference = scored[0] - scored[1]
     if difference <= 0:
         return "reversed" if difference < 0 else "equal"
     return "below_margin" if difference < (margin or 0) - 1e-9 else None  # 0.3 - 0.2 is no less than 0.1

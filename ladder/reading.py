@@ -73,7 +73,7 @@ def records(path: Path, name: str) -> Iterator[Record]:
         raise Refused(f"{name}: no such file")
     line = 0
     try:
-        for record in _parquet(path) if found == ".parquet" else _text(path, name, found):
+        for record in _parquet(path, name) if found == ".parquet" else _text(path, name, found):
             line = record.line
             yield record
     except (EOFError, OSError, zlib.error, lzma.LZMAError, pyarrow.ArrowInvalid) as error:
@@ -197,9 +197,23 @@ def _values(source: Iterator[str]) -> tuple[list[str], str]:
         return [], f"broken quote: {error}"
 
 
-def _parquet(path: Path) -> Iterator[Record]:
+class Unreadable:
+    """What stands for a value that Python has no type for, such as a time after the year 9999 or in an unknown zone:
+    its row is read, and no JSON is written of it."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __str__(self) -> str:
+        return f"unreadable: {self.error}"
+
+
+def _parquet(path: Path, name: str) -> Iterator[Record]:
     number = 0
     with parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
+        names = file.schema_arrow.names
+        if twice := next((one for one in names if names.count(one) > 1), None):
+            raise Refused(f"{name}: expected distinct column names, got two of {twice!r}")
         for batch in file.iter_batches(batch_size=BATCH):
             for row in _python(batch):
                 number += 1
@@ -209,12 +223,34 @@ def _parquet(path: Path) -> Iterator[Record]:
 def _python(batch: pyarrow.RecordBatch) -> list[Row | None]:
     """The rows of a batch; None for one with a text that is not UTF-8, which Arrow does not check."""
     try:
-        return list(batch.to_pylist())
+        return list(_rows(batch))
     except UnicodeDecodeError:
         if len(batch) == 1:
             return [None]
         half = len(batch) // 2
         return _python(batch.slice(0, half)) + _python(batch.slice(half))
+
+
+def _rows(batch: pyarrow.RecordBatch) -> list[Row]:
+    try:
+        return list(batch.to_pylist())
+    except UnicodeDecodeError:
+        raise
+    except (KeyError, OverflowError, ValueError):
+        columns = [_values_of(column) for column in batch.columns]
+        return [dict(zip(batch.schema.names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _values_of(column: pyarrow.Array) -> list[Any]:
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError:
+        raise
+    except (KeyError, OverflowError, ValueError) as error:
+        if len(column) == 1:
+            return [Unreadable(error)]
+        half = len(column) // 2
+        return _values_of(column.slice(0, half)) + _values_of(column.slice(half))
 
 
 def beginning(record: Record, most: int = 200) -> str:

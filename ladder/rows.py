@@ -4,11 +4,13 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ladder.run import Refused
 
 Row = dict[str, Any]
+Kind = Literal["messages", "completion", "preference", "prompt"]
+"""TRL's row types: `messages`, `prompt, completion`, `prompt, chosen, rejected`, or `prompt` alone, to be answered."""
 
 
 def read_rows(path: Path) -> list[Row]:

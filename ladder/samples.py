@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from ladder.chat import Messages, check_messages
+from ladder.chat import Messages, check_messages, up_to_user
 from ladder.checks import meets
 from ladder.client import ask
 from ladder.edits import repair
@@ -36,7 +36,7 @@ class Draws(Section):
 
 class Samples(Draws):
     prompts: str
-    """The file of prompts under data/: `prompts`, `problems/practice`."""
+    """The file of prompts under data/: `prompts`, `problems/practice`, `source/ultrachat`."""
     model: str
     """The rung that answers: `base`, `sft/chat`."""
     endpoint: Endpoint | None
@@ -53,13 +53,20 @@ class Samples(Draws):
 
 
 def asked(params: Draws, prompts: Path) -> list[Row]:
-    """The prompts of the split. Errors: Refused naming the file, and the row that is no prompt with checks."""
+    """The prompts of the split: of a row of `messages` all up to the user's last one, since what follows is another's
+    answer. A row without `checks` has none. Errors: Refused naming the file, and the row that is no prompt."""
     chosen = of_split(read_rows(prompts), params.split, prompts)
     column(chosen, "id", str, prompts)
-    column(chosen, "checks", list, prompts)
-    for number, row in enumerate(chosen, start=1):
-        check_messages(row.get("prompt"), f"{prompts}: prompt {number}")
-    return chosen
+    found = [_prompt(row, f"{prompts}: prompt {number}") for number, row in enumerate(chosen, start=1)]
+    column(found, "checks", list, prompts)
+    return found
+
+
+def _prompt(row: Row, where: str) -> Row:
+    messages = row.get("messages")
+    prompt = row.get("prompt") if messages is None else up_to_user(check_messages(messages, where))
+    checks = [] if row.get("checks") is None else row["checks"]
+    return {**row, "prompt": check_messages(prompt, where), "checks": checks}
 
 
 def repeated(prompts: list[Row], samples: int) -> list[Messages]:
@@ -116,9 +123,9 @@ def succeeded(row: Row) -> bool:
 
 
 def rates(rows: list[Row]) -> dict[str, float]:
-    """Percent of the samples, edits aside, that meet all checks, and that ended by themselves."""
+    """Percent of the samples, edits aside, that meet all checks, of those that have any, and that ended by
+    themselves. Where no prompt has a check there is no `pass_rate`."""
     sampled = [row for row in rows if not row["edited"]]
-    return {
-        "pass_rate": round(100 * sum(all(row["passed"]) for row in sampled) / len(sampled), 2),
-        "finish_rate": round(100 * sum(row["finished"] for row in sampled) / len(sampled), 2),
-    }
+    checked = [all(row["passed"]) for row in sampled if row["checks"]]
+    passed = {"pass_rate": round(100 * sum(checked) / len(checked), 2)} if checked else {}
+    return {**passed, "finish_rate": round(100 * sum(row["finished"] for row in sampled) / len(sampled), 2)}

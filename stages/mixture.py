@@ -1,8 +1,7 @@
-"""Two files of rows in one, by weights or counts; every row keeps where it came from. A mixture of more is a mixture
-of mixtures.
+"""Several files of rows in one, by weights or counts; every row keeps where it came from. A mixture may be a part of
+another.
 
-python -m stages.mixture chat data/filter/chat.jsonl data/source/hh.jsonl data/mixture/chat.jsonl \
-    metrics/mixture/chat.json
+python -m stages.mixture both data/part/both data/mixture/both.jsonl metrics/mixture/both.json
 """
 
 import json
@@ -10,17 +9,15 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from ladder.mixing import apportion, draw, mixed, offsets
-from ladder.rows import write_json
+from ladder.mixing import apportion, common_type, draw, mixed, offsets
+from ladder.rows import Kind, write_json
 from ladder.run import Refused, Section, run
 from ladder.writing import whole
 
 
 class Part(Section):
-    """Where a part of a mixture is, and how much of it is wanted: by weight or by count."""
+    """How much of a part is wanted: by weight or by count."""
 
-    data: str
-    """The file of rows under data/: `filter/chat`, `source/hh`, `mixture/both`."""
     weight: float | None = Field(default=None, gt=0)
     """Its share of the rows that no count claims, in proportion to the other weights."""
     count: int | None = Field(default=None, ge=1)
@@ -36,52 +33,73 @@ class Part(Section):
 
 
 class Params(Section):
-    parts: tuple[Part, Part]
-    """A list: dvc.yaml reads each one's `data` as a dependency, by its place."""
+    parts: dict[str, Part] = Field(min_length=1)
+    """By their names: `own` of the mixture `both` is the entry `both/own` of the section `part`."""
+    type: Kind | None = None
+    """Of the rows written. Null takes that of the parts: `messages` where some have those and others a prompt and a
+    completion, which are turned into each other without loss."""
     rows: int | None = Field(default=None, ge=1)
-    """Rows in all; null where both parts have a count."""
+    """Rows in all; null where every part has a count."""
     seed: int
     """Which rows, and their order."""
 
     @model_validator(mode="after")
     def adds_up(self) -> "Params":
-        if len({part.data for part in self.parts}) < len(self.parts):
-            raise ValueError(f"parts: {self.parts[0].data} stands twice")
-        claimed = sum(part.count or 0 for part in self.parts)
-        weighted = any(part.weight for part in self.parts)
+        claimed = sum(part.count or 0 for part in self.parts.values())
+        weighted = any(part.weight for part in self.parts.values())
         if weighted and (self.rows is None or self.rows <= claimed):
             raise ValueError(f"rows: expected more than the {claimed} that counts claim, for weights to share")
         if not weighted and self.rows not in (None, claimed):
-            raise ValueError(f"rows: expected null or the {claimed} of both counts")
+            raise ValueError(f"rows: expected null or the {claimed} of all counts")
+        for name, count in wanted(self).items():
+            if not count:
+                raise ValueError(
+                    f"parts: {name} gets no row by its weight of {self.parts[name].weight:g}; raise it or rows, or "
+                    "leave the part out"
+                )
         return self
 
 
 def wanted(params: Params) -> dict[str, int]:
     """How many rows of each part, in the order of the parts."""
-    counts = {part.data: part.count for part in params.parts if part.count}
-    weights = {part.data: part.weight for part in params.parts if part.weight}
+    counts = {name: part.count for name, part in params.parts.items() if part.count}
+    weights = {name: part.weight for name, part in params.parts.items() if part.weight}
     shared = apportion(weights, params.rows - sum(counts.values())) if weights and params.rows else {}
-    return {part.data: (counts | shared)[part.data] for part in params.parts}
+    return {name: (counts | shared)[name] for name in params.parts}
 
 
-def main(params: Params, first: Path, second: Path, output: Path, metrics: Path) -> None:
-    paths, counts = [first, second], wanted(params)
+def files(params: Params, folder: Path) -> list[Path]:
+    """The file of every part. Errors: Refused where the folder has another part, or lacks one."""
+    named = {folder / f"{name}.jsonl" for name in params.parts}
+    there = set(folder.glob("**/*.jsonl"))
+    for path in sorted(named - there):
+        raise Refused(f"{path}: no such file; a part is an entry of `part`: `{folder.name}/{path.stem}: {{data: …}}`")
+    for path in sorted(there - named):
+        raise Refused(
+            f"{path}: expected in mixture.{folder.name}.parts too, with its weight or count; what `part` no longer "
+            "names, `python -m ladder prune` removes"
+        )
+    return [folder / f"{name}.jsonl" for name in params.parts]
+
+
+def main(params: Params, folder: Path, output: Path, metrics: Path) -> None:
+    paths, counts = files(params, folder), wanted(params)
     places = [offsets(path) for path in paths]
-    for part, path, place in zip(params.parts, paths, places, strict=True):
-        count = counts[part.data]
-        if count > len(place) and not part.repeat:
+    for (name, count), path, place in zip(counts.items(), paths, places, strict=True):
+        if count > len(place) and not params.parts[name].repeat:
             raise Refused(
                 f"{path}: {count} rows are wanted and it has {len(place)}; ask for fewer, or set repeat: true"
             )
+    kind = params.type or common_type(paths, places)
     drawn = draw([len(place) for place in places], list(counts.values()), list(counts), params.seed)
     with whole(output) as file:
-        for row in mixed(paths, list(counts), places, drawn):
+        for row in mixed(paths, list(counts), places, drawn, kind):
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
     parts = {
         name: {"rows": count, "of": len(place), "share": round(count / len(drawn), 4)}
         for (name, count), place in zip(counts.items(), places, strict=True)
     }
-    write_json(metrics, {"rows": len(drawn), "parts": parts})
+    write_json(metrics, {"rows": len(drawn), "type": kind, "parts": parts})
 
 
 if __name__ == "__main__":

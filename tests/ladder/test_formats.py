@@ -78,6 +78,30 @@ def test_a_seed_task_gives_one_row_an_instance():
     assert read(row, None, "messages") == ("seeds", [{"messages": first}, {"messages": second}])
 
 
+@pytest.mark.parametrize(
+    ("row", "name", "prompt"),
+    [
+        ({"prompt": "2+2?", "id": 7}, "prompt", user("2+2?")),
+        ({"prompt": CHAT[:3]}, "prompt", CHAT[:3]),
+        ({"prompt": "2+2?", "system": "Be brief."}, "prompt", [{"role": "system", "content": "Be brief."}] + CHAT[2:3]),
+        ({"messages": CHAT[:3]}, "messages", CHAT[:3]),
+        ({"messages": CHAT}, "messages", CHAT[:3]),
+        ({"messages": [*CHAT[2:], {"role": "tool", "content": "x"}, *assistant("5")]}, "messages", CHAT[2:3]),
+        ({"prompt": "2+2?", "completion": "4"}, "completion", user("2+2?")),
+        ({"prompt": "2+2?", "chosen": "4", "rejected": "5"}, "preference", user("2+2?")),
+        ({"prompt": "2+2?", "chosen": "4", "rejected": "4"}, "preference", user("2+2?")),
+        ({"chosen": CHAT, "rejected": CHAT[:3] + assistant("5")}, "preference", CHAT[:3]),
+    ],
+)
+def test_a_prompt_is_all_up_to_the_last_word_of_the_user(row, name, prompt):
+    assert read(row, None, "prompt") == (name, [{"prompt": prompt}])
+
+
+def test_the_prompt_of_a_tree_stands_before_the_best_last_answer():
+    tree = {"prompt": {"role": "prompter", "text": "Hi", "replies": [{"role": "assistant", "text": "Hello"}]}}
+    assert read(tree, None, "prompt") == ("tree", [{"prompt": user("Hi")}])
+
+
 PAIR = {"prompt": user("2+2?"), "chosen": assistant("4"), "rejected": assistant("5")}
 
 
@@ -158,6 +182,10 @@ def test_hh_transcripts_part_where_trl_parts_them():
         ({"chosen": CHAT, "rejected": CHAT[:2]}, "preference", "turns: chosen does not begin with the assistant"),
         ({"chosen": "hi", "rejected": "ho"}, "preference", "not a transcript: chosen does not begin"),
         ({"prompt": {"role": "assistant", "replies": []}}, "messages", "not a tree"),
+        ({"prompt": "2+2?"}, "messages", "no answer: a prompt alone, where rows of messages are wanted"),
+        ({"prompt": "2+2?"}, "preference", "no answer: a prompt alone, where rows of preference are wanted"),
+        ({"prompt": assistant("2+2?")}, "prompt", "turns: none of a user"),
+        ({"prompt": " "}, "prompt", "empty text: turn 1, of user"),
     ],
 )
 def test_a_misfit_is_told(row, kind, reason):

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from conftest import assistant, user
-from ladder.mixing import apportion, draw, mixed, offsets
+from ladder.mixing import apportion, converted, draw, mixed, offsets
 from ladder.rows import write_rows
 from ladder.run import Refused
 
@@ -66,7 +66,7 @@ def test_a_row_keeps_its_source_or_gets_its_part(tmp_path):
     origin = {"name": "b", "row": "rows.jsonl:7"}
     first = [{"id": "x", "messages": user("1") + assistant("2")}, {"messages": user("3") + assistant("4")}]
     second = [{"id": "x", "source": origin, "score": 1, "messages": user("5") + assistant("6")}]
-    rows = mixed(*two(tmp_path, first, second), [1, 0, 2, 5])
+    rows = mixed(*two(tmp_path, first, second), [1, 0, 2, 5], "messages")
     assert list(rows) == [
         {"messages": user("3") + assistant("4"), "id": "filter/a:2", "source": {"name": "filter/a", "row": 2}},
         {"id": "filter/a:1", "messages": user("1") + assistant("2"), "source": {"name": "filter/a", "row": "x"}},
@@ -78,11 +78,23 @@ def test_a_row_keeps_its_source_or_gets_its_part(tmp_path):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"prompt": user("1"), "completion": assistant("2")}, "of type completion, but the mixture is of messages"),
+        ({"prompt": user("1"), "chosen": 1, "rejected": 2}, "of type preference, which does not become messages"),
+        ({"prompt": "1", "completion": assistant("2")}, "prompt: expected a list of messages, got '1'"),
         ({"text": "x"}, "expected messages, or completion, prompt, or chosen, prompt, rejected"),
     ],
 )
-def test_a_row_of_another_type_is_named(tmp_path, row, said):
+def test_a_row_that_does_not_become_the_type_is_named(tmp_path, row, said):
     paths, names, places = two(tmp_path, [{"messages": user("1")}], [row])
     with pytest.raises(Refused, match=f"second.jsonl: row 1: {said}"):
-        list(mixed(paths, names, places, [0, 1]))
+        list(mixed(paths, names, places, [0, 1], "messages"))
+
+
+def test_the_last_answer_is_the_completion():
+    said = user("1") + assistant("2") + [{"role": "tool", "content": "3"}] + assistant("4")
+    one, other = {"messages": said}, {"prompt": said[:3], "completion": said[3:]}
+    assert converted(one, "completion", "here") == other
+    assert converted(other, "messages", "here") == converted({**other, "prompt": said[:1], "completion": said[1:]},
+                                                             "messages", "here") == one  # fmt: skip
+    for messages in ([], user("1"), assistant("2")):
+        with pytest.raises(Refused, match="here: messages do not end with an answer"):
+            converted({"messages": messages}, "completion", "here")

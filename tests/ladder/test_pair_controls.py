@@ -137,7 +137,8 @@ def test_an_empty_side_is_refused(tmp_path):
         ({"prompt": "Hi"}, "prompt: expected a list of messages with texts, got 'Hi'"),
         ({"chosen": []}, "chosen: expected a list of messages"),
         ({"chosen": user("Hi")}, "chosen: expected one message of the assistant"),
-        ({"rejected": assistant("a") * 2}, "rejected: expected one message of the assistant"),
+        ({"rejected": assistant("a") + user("b")}, "rejected: expected one message of the assistant"),
+        ({"score_chosen": "high"}, "score_chosen: expected a number, got 'high'"),
         ({"rejected": [{"role": "assistant", "content": None}]}, "rejected: expected a list of messages with texts"),
     ],
 )

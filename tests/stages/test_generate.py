@@ -2,11 +2,14 @@ import json
 
 import pytest
 
-from conftest import user
+from conftest import assistant, user
 from endpoints import Said, serving
+from ladder.examples import examples
+from ladder.models import load
 from ladder.rows import read_rows, write_rows
-from ladder.run import Refused
+from ladder.run import Refused, fit
 from ladder.samples import Draws, asked
+from stages import filter, source
 from stages.generate import Params, main
 
 
@@ -65,7 +68,8 @@ def test_a_split_without_prompts_is_named(tmp_path, base):
 @pytest.mark.parametrize(
     ("row", "named"),
     [
-        ({"id": "a", "prompt": user("Hi")}, "row 1: expected 'checks' of type list, got None"),
+        ({"id": "a", "prompt": user("Hi"), "checks": "x"}, "row 1: expected 'checks' of type list, got 'x'"),
+        ({"id": "a", "messages": assistant("Hi")}, "prompt 1: expected"),
         ({"prompt": user("Hi"), "checks": []}, "row 1: expected 'id' of type str"),
         ({"id": "a", "prompt": "Hi", "checks": []}, "prompt 1: expected"),
     ],
@@ -75,3 +79,43 @@ def test_rows_that_are_no_prompts_are_named(tmp_path, row, named):
     draws = Draws(split=None, samples=1, temperature=1.0, top_p=1.0, max_new_tokens=5, seed=0)
     with pytest.raises(Refused, match=f"prompts.jsonl: {named}"):
         asked(draws, tmp_path / "prompts.jsonl")
+
+
+PUBLISHED = [
+    {"prompt": "Name a river."},
+    {"messages": [*user("Name a sea."), *assistant("The Black Sea."), *user("Another?"), *assistant("The Red Sea.")]},
+]
+
+
+def test_published_prompts_are_answered_filtered_and_read_as_what_is_learned(tmp_path, base, ifeval_files):
+    """Of a conversation the model reads no more than what stands before the published answer."""
+    (tmp_path / "raw").mkdir()
+    write_rows(tmp_path / "raw/rows.jsonl", PUBLISHED)
+    section = {"source": "rows.jsonl", "licence": "mit", "rows": "prompt"}
+    outputs = [tmp_path / name for name in ("published.jsonl", "quarantine.jsonl", "source.json")]
+    source.main(fit(source.Params, section, "source.published"), tmp_path / "raw", *outputs)
+    settings = {"samples": 2, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 5, "seed": 0, "edits": False}
+    params = Params(prompts="source/published", model="base", endpoint=None, split=None, **settings)
+    main(params, outputs[0], base, base, tmp_path / "said.jsonl", tmp_path / "generate.json")
+    asked_for = [user("Name a river.")] * 2 + [PUBLISHED[1]["messages"][:3]] * 2
+    said = read_rows(tmp_path / "said.jsonl")
+    assert [row["prompt"] for row in said] == asked_for
+    assert [row["source"]["row"] for row in said] == ["rows.jsonl:1"] * 2 + ["rows.jsonl:2"] * 2
+    metrics = json.loads((tmp_path / "generate.json").read_text())
+    assert metrics == {"finish_rate": 25.0 * sum(row["finished"] for row in said), "samples": 4, "edited": 0}
+
+    section = {"data": "generate/said", "model": "base", "steps": [{"verified": None}, {"decontaminate": {"ngram": 8}}]}
+    outputs = [tmp_path / f"kept{end}" for end in (".jsonl", ".rejected.jsonl", ".rejected.md", ".json", ".tsv")]
+    steps = fit(filter.Params, section, "filter.said")
+    filter.main(steps, tmp_path / "said.jsonl", ifeval_files[0].parent, base, base, tmp_path, *outputs)
+    kept = read_rows(outputs[0])
+    assert kept == said
+    learned = examples(kept, outputs[0], load(base, base).tokenizer, None)
+    assert len(learned) == 4
+
+
+def test_a_row_of_messages_is_asked_what_stands_before_its_answer(tmp_path):
+    write_rows(tmp_path / "prompts.jsonl", [{"id": "a", **PUBLISHED[1]}])
+    draws = Draws(split=None, samples=1, temperature=1.0, top_p=1.0, max_new_tokens=5, seed=0)
+    (row,) = asked(draws, tmp_path / "prompts.jsonl")
+    assert (row["prompt"], row["checks"]) == (PUBLISHED[1]["messages"][:3], [])

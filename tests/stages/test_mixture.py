@@ -9,46 +9,51 @@ from ladder.run import Refused, fit
 from stages.mixture import Params, main
 
 
-def run(tmp_path, first, second, *, own=30, other=20, **params):
-    paths = [tmp_path / "filter/chat.jsonl", tmp_path / "source/hh.jsonl"]
-    for path, count in zip(paths, (own, other), strict=True):
-        rows = [{"id": str(n), "messages": user(f"{path.stem} {n}") + assistant("x")} for n in range(count)]
-        write_rows(path, rows)
-    parts = [{"data": "filter/chat", **first}, {"data": "source/hh", **second}]
+def run(tmp_path, parts, *, sizes=(30, 20, 10), **params):
+    """A mixture of parts of so many rows, in the order that they are named."""
+    for name, count in zip(parts, sizes, strict=False):
+        rows = [{"id": str(n), "messages": user(f"{name} {n}") + assistant("x")} for n in range(count)]
+        write_rows(tmp_path / f"part/both/{name}.jsonl", rows)
+    return mix(tmp_path, parts, **params)
+
+
+def mix(tmp_path, parts, **params):
     section = fit(Params, {"parts": parts, "seed": 0, **params}, "mixture.both")
-    main(section, *paths, tmp_path / "mixture/both.jsonl", tmp_path / "both.json")
+    main(section, tmp_path / "part/both", tmp_path / "mixture/both.jsonl", tmp_path / "both.json")
     return read_rows(tmp_path / "mixture/both.jsonl"), json.loads((tmp_path / "both.json").read_text())
 
 
+def shares(rows):
+    return Counter(row["source"]["name"] for row in rows)
+
+
 def test_weights_and_counts_are_met_and_sources_kept(tmp_path):
-    rows, metrics = run(tmp_path, {"count": 10}, {"weight": 0.3}, rows=15)
-    assert Counter(row["source"]["name"] for row in rows) == {"filter/chat": 10, "source/hh": 5}
+    rows, metrics = run(tmp_path, {"own": {"count": 10}, "hh": {"weight": 0.3}}, rows=15)
+    assert shares(rows) == {"own": 10, "hh": 5}
     assert metrics == {
         "rows": 15,
-        "parts": {
-            "filter/chat": {"rows": 10, "of": 30, "share": 0.6667},
-            "source/hh": {"rows": 5, "of": 20, "share": 0.3333},
-        },
+        "type": "messages",
+        "parts": {"own": {"rows": 10, "of": 30, "share": 0.6667}, "hh": {"rows": 5, "of": 20, "share": 0.3333}},
     }
     assert len({row["id"] for row in rows}) == 15
     for row in rows:
-        stem = row["source"]["name"].split("/")[1]
-        assert row["messages"][0]["content"] == f"{stem} {row['source']['row']}"
+        assert row["messages"][0]["content"] == f"{row['source']['name']} {row['source']['row']}"
 
 
-def test_weights_share_the_rows_in_proportion(tmp_path):
-    rows, _ = run(tmp_path, {"weight": 0.7}, {"weight": 0.3}, rows=20)
-    assert Counter(row["source"]["name"] for row in rows) == {"filter/chat": 14, "source/hh": 6}
+def test_weights_share_the_rows_of_any_number_of_parts_in_proportion(tmp_path):
+    rows, _ = run(tmp_path, {"own": {"weight": 0.5}, "hh": {"weight": 0.3}, "web": {"weight": 0.2}}, rows=20)
+    assert shares(rows) == {"own": 10, "hh": 6, "web": 4}
+    rows, _ = run(tmp_path / "one", {"own": {"count": 7}})
+    assert shares(rows) == {"own": 7}
 
 
 def test_more_than_there_is_is_refused_unless_it_may_repeat(tmp_path):
-    with pytest.raises(
-        Refused, match="source/hh.jsonl: 50 rows are wanted and it has 20; ask for fewer, or set repeat"
-    ):
-        run(tmp_path, {"count": 10}, {"count": 50})
+    parts = {"own": {"count": 10}, "hh": {"count": 50}}
+    with pytest.raises(Refused, match="hh.jsonl: 50 rows are wanted and it has 20; ask for fewer, or set repeat"):
+        run(tmp_path, parts)
     assert not (tmp_path / "mixture/both.jsonl").exists()
-    rows, metrics = run(tmp_path, {"count": 10}, {"count": 50, "repeat": True})
-    times = Counter(row["messages"][0]["content"] for row in rows if row["source"]["name"] == "source/hh")
+    rows, metrics = run(tmp_path, {**parts, "hh": {"count": 50, "repeat": True}})
+    times = Counter(row["messages"][0]["content"] for row in rows if row["source"]["name"] == "hh")
     assert sorted(times.values()) == [2] * 10 + [3] * 10
     assert len({row["id"] for row in rows}) == metrics["rows"] == 60
 
@@ -56,39 +61,71 @@ def test_more_than_there_is_is_refused_unless_it_may_repeat(tmp_path):
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
     found = []
     for seed in (0, 0, 1):
-        run(tmp_path, {"count": 10}, {"count": 10}, seed=seed)
+        run(tmp_path, {"own": {"count": 10}, "hh": {"count": 10}}, seed=seed)
         found.append((tmp_path / "mixture/both.jsonl").read_bytes())
     assert found[0] == found[1] != found[2]
 
 
-def test_a_mixture_of_a_mixture_keeps_the_first_source(tmp_path):
-    run(tmp_path, {"count": 5}, {"count": 5})
-    third = [{"id": "a", "messages": user("third") + assistant("x")}]
-    write_rows(tmp_path / "third.jsonl", third)
-    parts = [{"data": "mixture/both", "count": 10}, {"data": "third", "count": 1}]
-    main(
-        fit(Params, {"parts": parts, "seed": 0}, "mixture.all"),
-        tmp_path / "mixture/both.jsonl",
-        tmp_path / "third.jsonl",
-        tmp_path / "all.jsonl",
-        tmp_path / "all.json",
-    )
-    names = Counter(row["source"]["name"] for row in read_rows(tmp_path / "all.jsonl"))
-    assert names == {"filter/chat": 5, "source/hh": 5, "third": 1}
+MESSAGES = {"messages": user("1") + assistant("2") + user("3") + assistant("4"), "level": 5}
+COMPLETION = {"prompt": user("1") + assistant("2") + user("3"), "completion": assistant("4"), "level": 5}
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "params", "said"),
+    ("stated", "found", "row"),
     [
-        ({"count": 1, "weight": 1}, {"count": 1}, {}, "parts.0: expected weight or count, one of them"),
-        ({"count": 1}, {}, {}, "parts.1: expected weight or count, one of them"),
-        ({"weight": 1}, {"weight": 1}, {}, "rows: expected more than the 0 that counts claim, for weights to share"),
-        ({"count": 5}, {"weight": 1}, {"rows": 5}, "rows: expected more than the 5 that counts claim"),
-        ({"count": 5}, {"count": 5}, {"rows": 11}, "rows: expected null or the 10 of both counts"),
-        ({"count": 5, "data": "source/hh"}, {"count": 5}, {}, "parts: source/hh stands twice"),
+        (None, "messages", MESSAGES),
+        ("messages", "messages", MESSAGES),
+        ("completion", "completion", COMPLETION),
     ],
 )
-def test_a_section_that_does_not_add_up_is_refused(tmp_path, first, second, params, said):
+def test_messages_and_completions_become_one_type(tmp_path, stated, found, row):
+    write_rows(tmp_path / "part/both/own.jsonl", [COMPLETION])
+    write_rows(tmp_path / "part/both/web.jsonl", [MESSAGES])
+    rows, metrics = mix(tmp_path, {"own": {"count": 1}, "web": {"count": 1}}, type=stated)
+    assert metrics["type"] == found
+    left = [{name: value for name, value in one.items() if name not in ("id", "source")} for one in rows]
+    assert left == [row, row]
+
+
+def test_pairs_and_answers_do_not_become_one_type(tmp_path):
+    pair = {"prompt": user("1"), "chosen": assistant("2"), "rejected": assistant("3")}
+    write_rows(tmp_path / "part/both/own.jsonl", [pair])
+    write_rows(tmp_path / "part/both/web.jsonl", [MESSAGES])
     with pytest.raises(Refused) as refusal:
-        run(tmp_path, first, second, **params)
+        mix(tmp_path, {"own": {"count": 1}, "web": {"count": 1}})
+    assert str(refusal.value).replace(f"{tmp_path}/part/both/", "") == (
+        "own.jsonl has rows of preference and web.jsonl has rows of messages: no type holds them all; mix files of "
+        "one type, or of messages and completion"
+    )
+
+
+def test_the_parts_of_the_folder_are_those_that_are_named(tmp_path):
+    with pytest.raises(Refused, match="web.jsonl: no such file; a part is an entry of `part`: `both/web: {data: …}`"):
+        run(tmp_path, {"own": {"count": 1}, "web": {"count": 1}}, sizes=(3,))
+    with pytest.raises(Refused, match="own.jsonl: expected in mixture.both.parts too, with its weight or count"):
+        run(tmp_path, {"web": {"count": 1}})
+
+
+def of(name, other, **params):
+    return {"parts": {"own": name, "hh": other}, **params}
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        (of({"count": 1, "weight": 1}, {"count": 1}), "parts.own: expected weight or count, one of them"),
+        (of({"count": 1}, {}), "parts.hh: expected weight or count, one of them"),
+        (of({"weight": 1}, {"weight": 1}), "rows: expected more than the 0 that counts claim, for weights to share"),
+        (of({"count": 5}, {"weight": 1}, rows=5), "rows: expected more than the 5 that counts claim"),
+        (of({"count": 5}, {"count": 5}, rows=11), "rows: expected null or the 10 of all counts"),
+        (
+            of({"weight": 1}, {"weight": 0.001}, rows=100),
+            "parts: hh gets no row by its weight of 0.001; raise it or rows, or leave the part out",
+        ),
+        ({"parts": {}}, "mixture.both.parts: Dictionary should have at least 1 item"),
+    ],
+)
+def test_a_section_that_does_not_add_up_is_refused(section, said):
+    with pytest.raises(Refused) as refusal:
+        fit(Params, {"seed": 0, **section}, "mixture.both")
     assert said in str(refusal.value)

@@ -44,6 +44,9 @@ def test_an_edit_is_judged_again_and_marked():
         (1, False, [True], "hello, it is a good day."),
     ]
     assert rates(rows) == {"pass_rate": 50.0, "finish_rate": 100.0}
+    unchecked = judged([{**prompt, "checks": []}], [Answer("Hello", 1, False)], 1, edits=False)
+    assert rates(unchecked) == {"finish_rate": 0.0}
+    assert rates(rows + unchecked * 2) == {"pass_rate": 50.0, "finish_rate": 50.0}
 
 
 def sampled(tmp_path, base, checks, *, reward=None, prompts=3, **settings):
@@ -71,6 +74,11 @@ def test_a_policys_own_answers_become_pairs(tmp_path, base):
 def test_no_pair_at_all_is_refused(tmp_path, base):
     with pytest.raises(Refused, match="no prompt has both an answer that meets its checks and one that does not"):
         sampled(tmp_path, base, [{"kind": "includes_words", "words": ["x" * 300]}, {"kind": "words_at_most", "n": 0}])
+
+
+def test_prompts_without_checks_are_not_sampled_to_be_ranked_by_them(tmp_path, base):
+    with pytest.raises(Refused, match="prompts.jsonl: no prompt has a check; set rank: reward, judge or aspects"):
+        sampled(tmp_path, tmp_path / "no model", [])
 
 
 def answers(asked, before):

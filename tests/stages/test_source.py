@@ -13,6 +13,7 @@ from conftest import assistant, user
 from ladder.chat import conversation
 from ladder.rows import read_rows
 from ladder.run import Refused, fit
+from stages import pairs
 from stages.source import Params, main
 
 SHARED = os.environ.get("LADDER_SHARED_DATA")
@@ -92,8 +93,78 @@ def test_more_misfits_than_stated_are_refused_and_the_quarantine_tells_them(tmp_
 
 
 def test_a_file_without_rows_is_refused(tmp_path):
-    with pytest.raises(Refused, match="rows.jsonl: 0 of 0 rows cannot be read, none is left"):
+    with pytest.raises(Refused, match="^rows.jsonl: no rows in it$"):
         run(tmp_path, b"\n")
+
+
+ROW = json.dumps({"prompt": "2+2?", "completion": "4"})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        (
+            "rows.json",
+            json.dumps({"data": [json.loads(ROW)]}, indent=2),
+            "8 of 8 rows cannot be read, none is left (not JSON: 8)",
+        ),
+        (
+            "rows.jsonl",
+            f'{{"data": [\n{ROW},\n{ROW}\n]}}',
+            "3 of 4 rows cannot be read, more than most_broken: 0.01 (not JSON: 3)",
+        ),
+        ("rows.jsonl", f"[\n{ROW},\n{ROW}\n]", "3 of 4 rows cannot be read, more than most_broken: 0.01 (not JSON: 3)"),
+        ("rows.jsonl", '"a"\n"b"', "2 of 2 rows cannot be read, none is left (not an object: 2)"),
+    ],
+)
+def test_an_object_or_array_over_several_lines_is_told_from_rows(tmp_path, name, content, told):
+    with pytest.raises(Refused) as refusal:
+        run(tmp_path, content.encode(), name)
+    hint = "expected one JSON object a line, or a file named .json that is an array of them"
+    assert str(refusal.value) == f"{name}: {told}; {hint}; see {outputs(tmp_path)[1]}"
+
+
+def test_an_answer_that_calls_a_tool_is_read_and_left_out_of_the_pairs(tmp_path):
+    called = [*assistant("clock()"), {"role": "tool", "content": "noon"}, *assistant("Noon.")]
+    lines = [
+        {"prompt": "Time?", "chosen": called, "rejected": "No."},
+        {"prompt": "2+2?", "chosen": "4", "rejected": "5"},
+    ]
+    rows, _, _ = run(tmp_path, "\n".join(map(json.dumps, lines)).encode(), rows="preference")
+    assert rows[0]["chosen"] == called
+    outputs = [tmp_path / name for name in ("pairs.jsonl", "validation.jsonl", "pairs.json")]
+    pairs.main(pairs.Params(data="source/try"), tmp_path / "source/try.jsonl", *outputs)
+    assert read_rows(outputs[0]) == rows[1:]
+    assert json.loads(outputs[2].read_text())["dropped_several_turns"] == 1
+
+
+def test_scores_of_pairs_are_kept_where_both_are_numbers(tmp_path):
+    pair = {"prompt": "2+2?", "chosen": "4", "rejected": "5"}
+    scores = [(9, 2.5), (1, None), ("high", 1.0), (True, 1.0)]
+    lines = [{**pair, "score_chosen": chosen, "score_rejected": rejected} for chosen, rejected in scores]
+    content = "\n".join(map(json.dumps, lines)).encode()
+    rows, quarantine, metrics = run(tmp_path, content, rows="preference", most_broken=0.5)
+    assert [(row.get("score_chosen"), row.get("score_rejected")) for row in rows] == [(9, 2.5), (None, None)]
+    assert "score_chosen" not in rows[1]
+    assert [told["reason"] for told in quarantine] == [
+        "not a score: score_chosen: expected a number, got 'high'",
+        "not a score: score_chosen: expected a number, got True",
+    ]
+    theirs = {"score_chosen": "best", "score_rejected": "worst"}
+    content = json.dumps({**pair, "best": 3, "worst": 1}).encode()
+    (row,), _, _ = run(tmp_path, content, rows="preference", columns=theirs)
+    assert (row["score_chosen"], row["score_rejected"]) == (3, 1)
+
+
+def test_a_time_that_python_has_no_type_for_is_no_matter_in_a_column_that_is_not_read(tmp_path):
+    times = pyarrow.array([2**62, 0], pyarrow.timestamp("ms"))
+    (tmp_path / "raw").mkdir()
+    table = pyarrow.table({"prompt": ["a", "b"], "completion": ["x", "y"], "at": times})
+    parquet.write_table(table, tmp_path / "raw/rows.parquet")
+    rows, quarantine, _ = run(tmp_path, None, "rows.parquet")
+    assert ([row["messages"][0]["content"] for row in rows], quarantine) == (["a", "b"], [])
+    with pytest.raises(Refused, match="none is left \\(no JSON value: 2\\)"):
+        run(tmp_path, None, "rows.parquet", columns={"at": "at"})
 
 
 def test_twenty_thousand_rows_of_mixed_formats_with_one_in_a_hundred_broken(tmp_path):
@@ -170,12 +241,11 @@ def test_ultrachat_and_ultrafeedback_as_they_lie_on_the_hub(tmp_path):
     assert [row["messages"] for row in rows] == theirs["messages"][:]
     assert rows[-1]["source"]["row"] == "chat/data/train_sft-00001-of-00002-0123456789abcdef.parquet:6"
     assert metrics["formats"] == {"messages": 7}
-    rows, _, metrics = run(
-        tmp_path, None, "feedback", rows="preference", columns={"score_chosen": "score_chosen"}, split="train_prefs"
-    )
+    rows, _, metrics = run(tmp_path, None, "feedback", rows="preference", split="train_prefs")
     assert [(row["prompt"], row["chosen"], row["rejected"], row["score_chosen"]) for row in rows] == [
         (user(f"{n}?"), assistant("Yes."), assistant("No."), 8.0 + n) for n in range(3)
     ]
+    assert [row["score_rejected"] for row in rows] == [2.5] * 3
     assert metrics["formats"] == {"preference": 3}
 
 
@@ -184,6 +254,26 @@ def test_the_first_rows_alone(tmp_path):
     rows, _, metrics = run(tmp_path, gzip.compress(content), "rows.jsonl.gz", first=2)
     assert [row["messages"][0]["content"] for row in rows] == ["0", "1"]
     assert (metrics["read"], metrics["quarantined"]) == (2, 0)
+
+
+def test_messages_of_a_tree_that_are_rows_become_one_row_at_the_roots_place(tmp_path):
+    lines = [
+        {"message_id": "b", "parent_id": "a", "role": "assistant", "text": "4", "lang": "en", "rank": None},
+        {"message_id": "a", "parent_id": None, "role": "prompter", "text": "2+2?", "lang": "en", "rank": None},
+        {"message_id": "d", "parent_id": "c", "role": "assistant", "text": "5", "lang": "en", "rank": None},
+    ]
+    content = "\n".join(map(json.dumps, lines)).encode()
+    rows, quarantine, metrics = run(tmp_path, content, columns={"language": "lang"}, most_broken=0.5)
+    assert rows == [
+        {
+            "id": "try-1",
+            "source": {"name": "try", "row": "rows.jsonl:2"},
+            "language": "en",
+            "messages": user("2+2?") + assistant("4"),
+        }
+    ]
+    assert [(told["line"], told["reason"]) for told in quarantine] == [(3, "no way to a root: 'd' answers 'c'")]
+    assert (metrics["read"], metrics["formats"]) == (2, {"tree": 1})
 
 
 @pytest.mark.skipif(not SHARED, reason="LADDER_SHARED_DATA names no folder of the shared data")

@@ -1,0 +1,35 @@
+"""A file of rows that goes into a mixture: its entry is named `MIXTURE/PART`, and every row says where it came from.
+
+python -m stages.part both/own data/filter/chat.jsonl data/part/both/own.jsonl
+"""
+
+import json
+from pathlib import Path
+
+from ladder.mixing import origin, row_type
+from ladder.row_file import RowFile
+from ladder.rows import Row
+from ladder.run import Section, run
+from ladder.writing import whole
+
+
+class Params(Section):
+    data: str
+    """The file of rows under data/: `filter/chat`, `source/hh`, `mixture/both`."""
+
+
+def typed(row: Row, where: str) -> Row:
+    """The row. Errors: Refused when it is of none of TRL's types."""
+    row_type(row, where)
+    return row
+
+
+def main(params: Params, data: Path, output: Path) -> None:
+    with whole(output) as file:
+        for number, row in enumerate(RowFile(data, typed), start=1):
+            row = {**row, "source": origin(row, params.data, number)}
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    run(main, named=True)

@@ -1,0 +1,28 @@
+import pytest
+
+from conftest import assistant, user
+from ladder.rows import read_rows, write_rows
+from ladder.run import Refused
+from stages.part import Params, main
+
+
+def test_a_row_keeps_its_source_or_gets_its_file(tmp_path):
+    rows = [
+        {"id": "a", "messages": user("1") + assistant("2"), "score": 3},
+        {"prompt": user("3"), "completion": assistant("4")},
+        {"id": "b", "source": {"name": "hh", "row": "hh.jsonl:7"}, "messages": user("5") + assistant("é")},
+    ]
+    write_rows(tmp_path / "chat.jsonl", rows)
+    main(Params(data="filter/chat"), tmp_path / "chat.jsonl", tmp_path / "part/both/own.jsonl")
+    assert read_rows(tmp_path / "part/both/own.jsonl") == [
+        {**rows[0], "source": {"name": "filter/chat", "row": "a"}},
+        {**rows[1], "source": {"name": "filter/chat", "row": 2}},
+        rows[2],
+    ]
+
+
+def test_a_row_of_no_type_is_named(tmp_path):
+    write_rows(tmp_path / "chat.jsonl", [{"messages": user("1") + assistant("2")}, {"text": "x"}])
+    with pytest.raises(Refused, match="chat.jsonl:2: expected messages, or completion, prompt, or chosen, prompt, rej"):
+        main(Params(data="filter/chat"), tmp_path / "chat.jsonl", tmp_path / "part/both/own.jsonl")
+    assert not (tmp_path / "part/both/own.jsonl").exists()
