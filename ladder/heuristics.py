@@ -205,7 +205,7 @@ def refusal(row: Row, *, reject: list[Verdict]) -> str | None:
     """The answer is of none of the kinds in `reject`: full_refusal, partial_refusal, no_answer (ladder/refusals.py).
 
     An answer in several turns is judged by the last, the one that is trained to end the conversation."""
-    turns = row.get("messages") or row.get("completion") or row["chosen"]
+    turns = row.get("messages") or row.get("completion") or row.get("chosen", ())
     answers = [message["content"] for message in turns if message["role"] == "assistant"]
     judge = verdict if "no_answer" in reject or "full_compliance" in reject else refused
     found = judge(answers[-1]) if answers else "no_answer"

@@ -11,7 +11,7 @@ from ladder.rows import Row, parse_row
 from ladder.run import Refused
 from ladder.wording import COLUMNS, normalise
 
-TYPES = (("messages",), ("prompt", "completion"), ("prompt", "chosen", "rejected"))
+TYPES = (("prompt",), ("messages",), ("prompt", "completion"), ("prompt", "chosen", "rejected"))
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
@@ -54,8 +54,8 @@ def told(label: str, reason: str, line: bytes) -> bytes:
 
 
 def normalised(row: Row, where: str) -> Row:
-    """The row with its texts normalised. Errors: Refused when it is of no type that TRL trains on."""
-    columns = next((names for names in reversed(TYPES) if all(map(row.__contains__, names))), TYPES[1])
+    """The row with its texts normalised. Errors: Refused when it is of none of TRL's types."""
+    columns = next((names for names in reversed(TYPES) if all(map(row.__contains__, names))), TYPES[2])
     for name in columns:
         check_messages(row.get(name), f"{where}: {name}")
     if "filter" in row or "reason" in row:

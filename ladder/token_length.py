@@ -25,7 +25,8 @@ def token_length(batch: list[Row], *, least: Number, most: Number, base: Path) -
 def _conversations(row: Row) -> list[Messages]:
     if "messages" in row:
         return [row["messages"]]
-    return [row["prompt"] + row[name] for name in ("completion", "chosen", "rejected") if name in row]
+    answers = [row[name] for name in ("completion", "chosen", "rejected") if name in row]
+    return [row["prompt"] + answer for answer in answers or [[]]]
 
 
 @lru_cache(maxsize=1)

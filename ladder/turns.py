@@ -13,7 +13,8 @@ Part = Literal["prompt", "completion", "all"]
 def said(row: Row, part: Part) -> str:
     """The texts of one part of a row, a line break between two.
 
-    Takes the types `messages`, `prompt, completion` and `prompt, chosen, rejected`. Errors: Refused for another.
+    Takes the types `messages`, `prompt, completion`, `prompt, chosen, rejected` and a `prompt` alone. Errors: Refused
+    for another.
     """
     if part == "all":
         return "\n".join([message["content"] for name in _columns(row, every=True) for message in row[name]])
@@ -42,4 +43,6 @@ def _columns(row: Row, *, every: bool) -> tuple[str, ...]:
         return ("prompt", "completion")
     if "chosen" in row:
         return ("prompt", "chosen", "rejected") if every else ("prompt", "chosen")
+    if "prompt" in row:
+        return ("prompt",)
     raise Refused(f"row {row.get('id')}: expected messages, prompt and completion, or prompt, chosen and rejected")

@@ -20,11 +20,12 @@ def messages(row: Row) -> list[Row]:
 
 
 def reply(row: Row) -> str:
-    """What is answered in a row: the completion, the chosen answer of a pair, the assistant's turns of `messages`."""
+    """What is answered in a row: the completion, the chosen answer of a pair, the assistant's turns of `messages`; of a
+    prompt alone nothing."""
     for name in ("completion", "chosen"):
         if name in row:
             return "\n".join(message["content"] for message in row[name])
-    return "\n".join(message["content"] for message in row["messages"] if message["role"] == "assistant")
+    return "\n".join(message["content"] for message in row.get("messages", ()) if message["role"] == "assistant")
 
 
 def replying(row: Row) -> list[bool]:

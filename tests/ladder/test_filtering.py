@@ -175,6 +175,21 @@ def test_all_types_of_rows_pass(tmp_path, given):
     ]
 
 
+def test_prompts_alone_are_filtered_before_anything_answers_them(tmp_path, given):
+    texts = ["Name a fish.", " name a  FISH. ", "Name a fish, please.", "Is it red green blue?", "Why?"]
+    write_rows(tmp_path / "rows.jsonl", [{"id": str(n), "prompt": user(text)} for n, text in enumerate(texts)])
+    near = {"part": "prompt", "jaccard": 0.7, "ngram": 1, "unit": "words"}
+    steps = parse([{"decontaminate": {"ngram": 3}}, {"exact": None}, {"near_duplicates": near}])
+    done = run_passes(tmp_path / "rows.jsonl", steps, given, tmp_path / "passes", 1, spread("local"))
+    assert [(row["id"], row["prompt"]) for row in read_rows(done.kept[0])] == [
+        ("0", user("Name a fish.")),
+        ("4", user("Why?")),
+    ]
+    wanted = parse([{"length": {"least": 1, "most": 9}}, {"refusal": {"reject": ["no_answer"]}}])
+    with pytest.raises(Refused, match="no row is left after length: 0 words"):
+        run_passes(tmp_path / "rows.jsonl", wanted, given, tmp_path / "answers", 1, spread("local"))
+
+
 def test_the_gate_is_what_decontaminate_asks_and_eight_words_without_it():
     assert Gate.of(parse([{"exact": None}])) == Gate(8, 10, 0.0)
     assert Gate.of(parse([{"decontaminate": {"ngram": 13, "covers": 0.5}}])) == Gate(13, 10, 0.5)

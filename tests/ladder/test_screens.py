@@ -28,6 +28,7 @@ ROWS = [
     *({"prompt": user("Q"), "completion": assistant(text)} for text in TEXTS),
     *({"messages": [*user(text), *assistant("Yes it is."), *user("Q"), *assistant(text)]} for text in TEXTS),
     *({"prompt": user("Q"), "chosen": assistant(text), "rejected": assistant("red green blue")} for text in TEXTS),
+    *({"prompt": user(text)} for text in TEXTS),
     {"prompt": [*user("Q"), *assistant("so it is so it goes")], "completion": assistant("That is it.")},
 ]
 BENCHMARKS = Benchmarks({"quiz": [{"question": "red green blue"}, {"question": "Is it the end of it?"}]})
