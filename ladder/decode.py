@@ -10,25 +10,17 @@ import sys
 import time
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import DynamicCache, GenerationConfig
+from transformers import DynamicCache
 
 from ladder.memory import within_memory
+from ladder.padded import generate_padded
 from ladder.run import Refused
-from ladder.sampling import Sampling, choose, scramble
+from ladder.sampling import Completion, Sampling, choose, scramble, until_stop
 from ladder.slots import SlotCache, fits_slots, slot_attention
-
-
-@dataclass(frozen=True)
-class Completion:
-    """The tokens after a prompt, without the stop token; `finished` tells whether a stop token ended them."""
-
-    tokens: list[int]
-    finished: bool
 
 
 def decode(
@@ -68,11 +60,6 @@ def decode(
         with torch.inference_mode(), slot_attention(model):
             within_memory(lambda slots: decoder.run(slots, bar), decoder.slots_that_fit, batch, model.device)
         return [until_stop(answer, decoder.stop) for answer in decoder.answers]
-
-
-def until_stop(tokens: list[int], stop: Collection[int]) -> Completion:
-    end = next((place for place, token in enumerate(tokens) if token in stop), None)
-    return Completion(tokens[:end], end is not None)
 
 
 class Decoder:
@@ -260,36 +247,3 @@ class Decoder:
             with torch.cuda.graph(self.graphs[shape], pool=self.pool):
                 self.step()
         self.graphs[shape].replay()
-
-
-def generate_padded(
-    model: Any, prompts: list[list[int]], sampling: Sampling, stop: Collection[int], batch: int | None, bar: Any
-) -> list[Completion]:
-    """`model.generate` over batches of similar prompt length, padded on the left; draws depend on the batch."""
-    torch.manual_seed(sampling.seed)
-    pad = min(stop, default=0)
-    config = GenerationConfig(
-        max_new_tokens=sampling.max_new_tokens, eos_token_id=sorted(stop) or None, pad_token_id=pad, do_sample=False
-    )
-    if sampling.temperature > 0:
-        config.update(do_sample=True, temperature=sampling.temperature, top_p=sampling.top_p, top_k=0)
-    answers: dict[int, Completion] = {}
-    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-
-    def generate(rows: int) -> None:
-        while chosen := order[len(answers) : len(answers) + rows]:
-            width = len(prompts[chosen[0]])
-            padding = [width - len(prompts[index]) for index in chosen]
-            ids = [[pad] * n + prompts[index] for n, index in zip(padding, chosen, strict=True)]
-            mask = [[0] * n + [1] * (width - n) for n in padding]
-            out = model.generate(
-                torch.tensor(ids, device=model.device),
-                attention_mask=torch.tensor(mask, device=model.device),
-                generation_config=config,
-            )
-            for index, tokens in zip(chosen, out[:, width:].tolist(), strict=True):
-                answers[index] = until_stop(tokens, stop)
-                bar.update()
-
-    within_memory(generate, lambda: 16, batch, model.device)
-    return [answers[index] for index in range(len(prompts))]
