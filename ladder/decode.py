@@ -114,7 +114,9 @@ class Decoder:
         left = snapshot.read(self.device) if snapshot else None
         if left:
             self.take_up(*left)
-            bar.update(sum(map(self.ended, range(len(self.prompts)))))
+            done = sum(map(self.ended, range(len(self.prompts))))
+            print(f"going on: {done} of {len(self.prompts)} answers are there", flush=True)
+            bar.update(done)
         else:
             self.take(slots)
         self.columns = torch.arange(self.longest, device=self.device)

@@ -4,11 +4,13 @@ python -m stages.generate chat data/prompts.jsonl models/base models/base data/g
     metrics/generate/chat.json
 """
 
+import json
 from pathlib import Path
 
-from ladder.rows import write_json, write_rows
+from ladder.rows import write_json
 from ladder.run import run
-from ladder.samples import Samples, rates, sample
+from ladder.samples import Samples, Tally, sample
+from ladder.writing import whole
 
 
 class Params(Samples):
@@ -16,10 +18,12 @@ class Params(Samples):
 
 
 def main(params: Params, prompts: Path, model: Path, base: Path, output: Path, metrics: Path) -> None:
-    rows = sample(params, prompts, model, base, progress=f"generate {output.stem}")
-    write_rows(output, rows)
-    edited = sum(row["edited"] for row in rows)
-    write_json(metrics, {**rates(rows), "samples": len(rows) - edited, "edited": edited})
+    tally = Tally()
+    with whole(output) as file:
+        for row in sample(params, prompts, model, base, progress=f"generate {output.stem}"):
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+            tally.add(row)
+    write_json(metrics, {**tally.rates(), "samples": tally.samples, "edited": tally.edited})
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def main(
     metrics: Path,
 ) -> None:
     texts = critique.read_templates(templates, TEMPLATES[params.rank])  # before anything is paid for
-    rows = sample(params, prompts, model, base, progress=f"preferences {output.stem}")
+    rows = list(sample(params, prompts, model, base, progress=f"preferences {output.stem}"))
     made, told = ranked(params, rows, ranker, base, texts)
     if not made:
         why = "".join(f", {name}: {count}" for name, count in told.items() if name != "judge")

@@ -17,8 +17,8 @@ from ladder.chat import Messages
 from ladder.client import ask
 from ladder.endpoint import Budget, Endpoint
 from ladder.evolve import evolve
-from ladder.generation import Answer, answer
-from ladder.models import load
+from ladder.generation import Answer
+from ladder.keeping import Speaker
 from ladder.persona import Personas, persona
 from ladder.responding import Speak
 from ladder.rows import write_json, write_rows
@@ -87,7 +87,8 @@ def speaker(params: Params, model: Path, base: Path, progress: str) -> Speak:
     """The endpoint, or else the rung."""
     if params.endpoint:
         return partial(ask, params.endpoint, progress=progress, budget=params.budget)
-    return partial(answer, load(model, base), progress=progress)
+    speaker = Speaker(model, base)
+    return lambda asked, sampling: list(speaker.answers(asked, sampling, progress=progress))
 
 
 def make(params: Params, speak: Speak, prompts: Path, seeds: Path, name: str) -> Harvest:

@@ -32,11 +32,13 @@ SETTINGS = {
 
 def test_an_edit_is_judged_again_and_marked():
     prompt = {"id": "a", "prompt": user("Say hello."), "checks": [{"kind": "lowercase"}]}
-    rows = judged(
-        [prompt],
-        [Answer("Hello there. It is fine.", 6, True), Answer("hello, it is a good day.", 8, True)],
-        2,
-        edits=True,
+    rows = list(
+        judged(
+            [prompt],
+            [Answer("Hello there. It is fine.", 6, True), Answer("hello, it is a good day.", 8, True)],
+            2,
+            edits=True,
+        )
     )
     assert [(row["sample"], row["edited"], row["passed"], row["completion"][0]["content"]) for row in rows] == [
         (0, False, [False], "Hello there. It is fine."),
