@@ -50,22 +50,28 @@ class Speaker:
         return load(self.directory, self.base)
 
     def answers(self, conversations: list[Messages], sampling: Sampling, *, progress: str) -> Iterator[Answer]:
-        """Answer each conversation, in the order given; memory holds the answers of one portion."""
+        """Answer each conversation; then the answers, in the order given, of which memory holds one portion."""
         folder = launch.cache() / "samples" / self.fingerprint(sampling)
+        paths = []
         for first in range(0, len(conversations), PORTION):
             portion = conversations[first : first + PORTION]
             place = f", {first + 1} to {first + len(portion)} of {len(conversations)}"
             called = progress and progress + (place if len(conversations) > PORTION else "")
-            path = folder / f"{content_key(first, portion)}.jsonl"
-            with alone(path, called):
-                snapshot, found = Snapshot(path.with_suffix(".state")), kept(path, len(portion))
-                if found is None:
-                    found = answer(self.model, portion, sampling, first=first, snapshot=snapshot, progress=called)
-                    write_rows(path, map(asdict, found))
-                elif called:
-                    print(f"{called}: {len(found)} answers were made before", file=sys.stderr, flush=True)
-                snapshot.drop()
-            yield from found
+            paths.append(folder / f"{content_key(first, portion)}.jsonl")
+            self._make(paths[-1], portion, sampling, first, called)
+        return (said for path in paths for said in _read(path))
+
+    def _make(self, path: Path, portion: list[Messages], sampling: Sampling, first: int, called: str) -> None:
+        """Have the answers of a portion in `path`."""
+        snapshot = Snapshot(path.with_suffix(".state"))
+        with alone(path, called):
+            if _whole(path, len(portion)):
+                if called:
+                    print(f"{called}: {len(portion)} answers were made before", file=sys.stderr, flush=True)
+            else:
+                made = answer(self.model, portion, sampling, first=first, snapshot=snapshot, progress=called)
+                write_rows(path, map(asdict, made))
+            snapshot.drop()
 
     def fingerprint(self, sampling: Sampling) -> str:
         """16 hex digits of sha256 over all that decides an answer but the conversations."""
@@ -87,18 +93,19 @@ def content_key(first: int, portion: list[Messages]) -> str:
     return digest.hexdigest()[:16]
 
 
-def kept(path: Path, count: int) -> list[Answer] | None:
-    """The answers of a portion of `count` conversations; None where they are not there, or not all."""
+def _whole(path: Path, count: int) -> bool:
+    """Whether a portion of `count` conversations is there. A torn file is told."""
     if not path.exists():
-        return None
-    try:
-        found = [Answer(**row) for row in read_rows(path)]
-    except (Refused, TypeError):
-        found = []
-    if len(found) != count:
-        print(f"{path}: torn, its answers are made anew", flush=True)
-        return None
-    return found
+        return False
+    with contextlib.suppress(Refused, TypeError):
+        if len(_read(path)) == count:
+            return True
+    print(f"{path}: torn, its answers are made anew", flush=True)
+    return False
+
+
+def _read(path: Path) -> list[Answer]:
+    return [Answer(**row) for row in read_rows(path)]
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ def repeated(prompts: list[Row], samples: int) -> list[Messages]:
 
 
 def sample(params: Samples, prompts: Path, model: Path, base: Path, *, progress: str) -> Iterator[Row]:
-    """Answer every prompt of the split and judge the answers: rows of prompt and completion, with `passed`.
+    """Answer every prompt of the split; then the answers, judged: rows of prompt and completion, with `passed`.
 
     A rung's answers are held by the portion (ladder.keeping), an endpoint's all.
     """

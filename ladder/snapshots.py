@@ -21,8 +21,8 @@ from ladder.rows import Row
 
 State = tuple[Row, dict[str, Tensor]]
 """What JSON can hold, and the tensors."""
-SHARE = 0.03
-"""Of the time, what saving may take: a state of a few MB is saved every second or so, one of 1 GB twice a minute."""
+SHARE = 0.05
+"""Of the time, what saving may take: a state of 1 GB is saved every 40 seconds, a smaller one more often."""
 BYTES_A_SECOND = 5e8
 """How fast a state is written, until the first one tells."""
 

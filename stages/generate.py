@@ -18,9 +18,9 @@ class Params(Samples):
 
 
 def main(params: Params, prompts: Path, model: Path, base: Path, output: Path, metrics: Path) -> None:
-    tally = Tally()
+    rows, tally = sample(params, prompts, model, base, progress=f"generate {output.stem}"), Tally()
     with whole(output) as file:
-        for row in sample(params, prompts, model, base, progress=f"generate {output.stem}"):
+        for row in rows:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
             tally.add(row)
     write_json(metrics, {**tally.rates(), "samples": tally.samples, "edited": tally.edited})
