@@ -9,7 +9,7 @@ from ladder.chat import Messages, check_messages
 from ladder.checks import meets
 from ladder.client import ask
 from ladder.edits import repair
-from ladder.endpoint import UNBOUNDED, Budget, Endpoint
+from ladder.endpoint import UNBOUNDED, Budget, Endpoint, served_by
 from ladder.generation import Answer
 from ladder.keeping import Speaker
 from ladder.rows import Row, column, of_split, read_rows
@@ -80,22 +80,24 @@ def sample(params: Samples, prompts: Path, model: Path, base: Path, *, progress:
         answers = ask(params.endpoint, conversations, params.sampling, progress=progress, budget=params.budget)
     else:
         answers = Speaker(model, base).answers(conversations, params.sampling, progress=progress)
-    return judged(chosen, answers, params.samples, edits=params.edits)
+    return judged(chosen, answers, params.samples, edits=params.edits, **served_by(params.endpoint))
 
 
-def judged(prompts: list[Row], answers: Iterable[Answer], samples: int, *, edits: bool) -> Iterator[Row]:
+def judged(
+    prompts: list[Row], answers: Iterable[Answer], samples: int, *, edits: bool, **columns: str
+) -> Iterator[Row]:
     """One row a sample, with the verdict of each check; after a failed one what it becomes when edited.
 
-    `answers` stand as the conversations of `repeated` do.
+    `answers` stand as the conversations of `repeated` do. `columns` are what every row has besides.
     """
     for number, said in enumerate(answers):
         prompt = prompts[number // samples]
-        row = _judged(prompt, number % samples, said.text, said, edited=False)
+        row = _judged(prompt, number % samples, said.text, said, edited=False) | columns
         yield row
         if edits and not succeeded(row):
             text = repair(said.text, prompt["prompt"][-1]["content"], prompt["checks"])
             if text is not None:
-                yield _judged(prompt, number % samples, text, said, edited=True)
+                yield _judged(prompt, number % samples, text, said, edited=True) | columns
 
 
 def _judged(prompt: Row, sample: int, text: str, said: Answer, *, edited: bool) -> Row:

@@ -7,6 +7,7 @@ python -m stages.generate chat data/prompts.jsonl models/base models/base data/g
 import json
 from pathlib import Path
 
+from ladder.endpoint import served_by
 from ladder.rows import write_json
 from ladder.run import run
 from ladder.samples import Samples, Tally, sample
@@ -23,7 +24,8 @@ def main(params: Params, prompts: Path, model: Path, base: Path, output: Path, m
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
             tally.add(row)
-    write_json(metrics, {**tally.rates(), "samples": tally.samples, "edited": tally.edited})
+    counts = {"samples": tally.samples, "edited": tally.edited}
+    write_json(metrics, {**tally.rates(), **counts, **served_by(params.endpoint)})
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ladder import critique
+from ladder.endpoint import served_by
 from ladder.judging import Judging, load_judge
 from ladder.models import load_reward
 from ladder.pair_controls import Controls, controlled, labelled
@@ -89,7 +90,7 @@ def main(
     labels, counts = controlled(made, params, params.seed, output)
     write_rows(output, labelled(made, labels, "train"))
     write_rows(validation, labelled(made, labels, "validation"))
-    write_json(metrics, {**rates(rows), **counts, **told})
+    write_json(metrics, {**rates(rows), **counts, **told, **served_by(params.endpoint)})
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from ladder.chat import Messages
 from ladder.client import ask
-from ladder.endpoint import Budget, Endpoint
+from ladder.endpoint import Budget, Endpoint, served_by
 from ladder.evolve import evolve
 from ladder.generation import Answer
 from ladder.keeping import Speaker
@@ -95,7 +95,8 @@ def make(params: Params, speak: Speak, prompts: Path, seeds: Path, name: str) ->
     """All rounds of the method."""
     begin = read_instructions(seeds, params.split)
     sampling = Sampling(params.temperature, params.top_p, params.max_new_tokens, params.seed)
-    plan = Plan(name, params.method, params.count, params.rounds, params.batch, params.novelty, params.split, sampling)
+    told = params.method, params.count, params.rounds, params.batch, params.novelty, params.split
+    plan = Plan(name, *told, sampling, served_by(params.endpoint))
     if params.method == "evolve":
         return evolve(speak, prompts, begin, plan, params.operations)
     if params.personas:
@@ -113,7 +114,8 @@ def main(
         taken = ", ".join(f"{name} {count}" for name, count in harvest.counts()["rejected"].items())
         raise Refused(f"{output}: nothing is left: {taken}; the texts and reasons stand in {ledger}")
     write_rows(output, harvest.rows)
-    write_json(metrics, {**harvest.counts(), "requests": speak.requests, "tokens": speak.tokens})
+    asked = {"requests": speak.requests, "tokens": speak.tokens}
+    write_json(metrics, {**harvest.counts(), **asked, **served_by(params.endpoint)})
 
 
 if __name__ == "__main__":

@@ -77,6 +77,7 @@ def test_an_endpoint_serves_every_method_and_the_bytes_are_the_same_again(tmp_pa
         (tmp_path / name).mkdir()
         rows = synthesize(tmp_path / name, tmp_path, method, endpoint=where, seed=int(name == "other"))
         assert len(rows) == 8
+        assert {row["source"]["model"] for row in rows} == {"scripted"}
         if name == "one":
             bought = len(server.asked)
         if name == "two":
