@@ -1,8 +1,8 @@
 """A rung's answers, kept as they are made: a run that was killed goes on, and what was answered is not asked again.
 
 They lie in ${LADDER_WORK}/samples/<fingerprint>/, a folder for all that decides an answer but the conversations: the
-rung and the base it stands on, the sampling, our code, the libraries and the device. In it is a file for each portion
-of the conversations, written whole, and beside it the state of the one that is under way (ladder.snapshots).
+rung, the sampling, our code, the libraries and the device. In it is a file for each portion of the conversations,
+written whole, and beside it the state of the one that is under way (ladder.snapshots).
 
 An answer depends on its place, by which it is drawn, and in bfloat16 on the answers beside it. So a portion is kept by
 the place and the text of all that is in it: conversations that are added or changed cost their portion, and those in
@@ -76,7 +76,7 @@ class Speaker:
     def fingerprint(self, sampling: Sampling) -> str:
         """16 hex digits of sha256 over all that decides an answer but the conversations."""
         facts = {
-            "rungs": [self.rung.identity, read_rung(self.base).identity],
+            "rung": self.rung.identity,  # and so the base that it stands on
             "sampling": asdict(sampling),
             "code": code(),
             "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
@@ -112,12 +112,12 @@ def _read(path: Path) -> list[Answer]:
 def alone(path: Path, called: str) -> Iterator[None]:
     """Make a portion while no other process does: it would make the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with (path.parent / "lock").open("w") as lock:
+    with path.with_suffix(".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if called:
-                print(f"{called}: another process makes such answers: waiting for it", file=sys.stderr, flush=True)
+                print(f"{called}: another process makes these answers: waiting for it", file=sys.stderr, flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
