@@ -100,7 +100,7 @@ def _whole(path: Path, count: int) -> bool:
     with contextlib.suppress(Refused, TypeError):
         if len(_read(path)) == count:
             return True
-    print(f"{path}: torn, its answers are made anew", flush=True)
+    print(f"{path}: torn, its answers are made anew", file=sys.stderr, flush=True)
     return False
 
 

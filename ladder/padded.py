@@ -1,5 +1,6 @@
 """Generation for the families that the slots do not fit: transformers' own `generate`, over padded batches."""
 
+import sys
 from collections.abc import Collection
 from typing import Any
 
@@ -47,7 +48,7 @@ def generate_padded(
     if left:
         made = map(Completion, ragged(left[1]), left[0]["finished"])
         answers |= dict(zip(order, made, strict=False))  # the longest prompts, which were first
-        print(f"going on: {len(answers)} of {len(prompts)} answers are there", flush=True)
+        print(f"going on: {len(answers)} of {len(prompts)} answers are there", file=sys.stderr, flush=True)
         bar.update(len(answers))
         if cuda:
             torch.cuda.set_rng_state(left[1]["draws"], model.device)

@@ -4,23 +4,22 @@ All of the state, the cache of keys and values with it: in bfloat16 the logits o
 so an answer begun anew in other company would be another answer. Gone on with, the tokens are those of an unbroken run.
 """
 
-import json
 import os
+import pickle
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from itertools import accumulate, pairwise
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ladder.rows import Row
 
 State = tuple[Row, dict[str, Tensor]]
-"""What JSON can hold, and the tensors."""
+"""Numbers and lists of them by name, and tensors by name."""
 SHARE = 0.05
 """Of the time, what saving may take: a state of 1 GB is saved every 40 seconds, a smaller one more often."""
 BYTES_A_SECOND = 5e8
@@ -43,12 +42,11 @@ class Snapshot:
         if not fresh or not self.path.exists():
             return None
         try:
-            with safe_open(self.path, "pt") as file:
-                facts = json.loads(file.metadata()["facts"])
-                # A copy: memory of the file's own may begin at an odd address, where kernels sum in another order.
-                tensors = {name: file.get_tensor(name).to(device, copy=True) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, TypeError, KeyError, ValueError):
-            print(f"{self.path}: torn, its answers are begun anew", flush=True)
+            facts, tensors = torch.load(self.path, device, weights_only=True)
+        except torch.OutOfMemoryError:
+            raise
+        except (EOFError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError):
+            print(f"{self.path}: torn, its answers are begun anew", file=sys.stderr, flush=True)
             return None
         return facts, tensors
 
@@ -59,15 +57,15 @@ class Snapshot:
         begun = time.monotonic()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(self.path.parent).free < 2 * size:
-            print(f"{self.path}: no room for {size} bytes, so a kill costs what is answered here", flush=True)
-        else:
-            facts, tensors = state()
-            temporary = self.path.with_suffix(".new")
-            whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-            save_file(whole, temporary, {"facts": json.dumps(facts)})
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())  # else the name may be on disk before the bytes
-            os.replace(temporary, self.path)
+            told = f"{self.path}: no room for {size} bytes, so a kill costs what is answered here"
+            print(told, file=sys.stderr, flush=True)
+            self.saved = time.monotonic()
+            return
+        temporary = self.path.with_suffix(".new")
+        torch.save(state(), temporary)  # tensor by tensor: a second copy of all of them may not fit
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # else the name may be on disk before the bytes
+        os.replace(temporary, self.path)
         self.saved = time.monotonic()
         self.rate = max(1, size) / max(1e-4, self.saved - begun)
 
