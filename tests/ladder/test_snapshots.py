@@ -2,6 +2,7 @@
 depend on the company."""
 
 import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,9 @@ def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("family", "killed_after"), [("slots", 1), ("slots", 17), ("padded", 60)])
-def test_the_tokens_are_those_of_an_unbroken_run(family: str, killed_after: int, tmp_path: Path) -> None:
+def test_the_tokens_are_those_of_an_unbroken_run(
+    family: str, killed_after: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Killed as often as it takes; a slot loses the step it was in, padded batches the batch."""
     model = pico(initializer_range=0.1, **FAMILIES[family]).to(torch.bfloat16)
     calls, path = Calls(model), tmp_path / "work/one.state"
@@ -59,6 +62,8 @@ def test_the_tokens_are_those_of_an_unbroken_run(family: str, killed_after: int,
         calls.last = killed_after + PREFILLS
     assert answers == expected
     assert kills >= 2
+    told = [int(done) for done in re.findall(r"going on: (\d+) of 16 answers are there\n", capsys.readouterr().err)]
+    assert kills - 1 <= len(told) <= kills and told == sorted(told)
     assert unbroken <= made <= unbroken + kills * (PREFILLS if family == "slots" else DRAWN.max_new_tokens)
     Snapshot(path).drop()
     assert not list(path.parent.iterdir())
