@@ -16,8 +16,9 @@ import torch
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ladder.decode import Completion, decode, generate_padded
-from ladder.sampling import Sampling
+from ladder.decode import decode
+from ladder.padded import generate_padded
+from ladder.sampling import Completion, Sampling
 
 TASKS = (
     "In one word, what is the opposite of {}?",

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from ladder.client import ask
 from ladder.endpoint import Endpoint
-from ladder.generation import answer
-from ladder.models import load
+from ladder.keeping import Speaker
 from ladder.responding import Asking, Speak, respond
 from ladder.rows import write_rows
 from ladder.run import PARAMS, Refused, read_params
@@ -49,9 +48,9 @@ def speaker(model: str, name: str | None) -> tuple[str, Speak]:
             raise Refused(f"--name: expected the model's name at {model}")
         endpoint = Endpoint(base_url=model, model=name)
         return name, lambda conversations, sampling: ask(endpoint, conversations, sampling, progress=f"bench {name}")
-    rung = load(Path(model), BASE)
+    rung = Speaker(Path(model), BASE)
     called = name or rung.rung.rung
-    return called, lambda conversations, sampling: answer(rung, conversations, sampling, progress=f"bench {called}")
+    return called, lambda asked, sampling: list(rung.answers(asked, sampling, progress=f"bench {called}"))
 
 
 def kept(benchmark: str, name: str) -> Path:

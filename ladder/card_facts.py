@@ -93,16 +93,18 @@ def facts(
 
 def shape(rows: Iterable[Row], path: Path) -> Row:
     """{"rows", "type": columns of messages, "columns": {name: rows that have it}, "true": {name: rows where it is so},
-    "sources": {name: rows}}."""
+    "sources": {name: rows}, "models": {name: rows whose answer an endpoint's model wrote}, where there are any}."""
     kinds: Counter[tuple[str, ...]] = Counter()
     columns: Counter[str] = Counter()
     true: Counter[str] = Counter()
     sources: Counter[str] = Counter()
+    models: Counter[str] = Counter()
     for row in rows:
         kinds[tuple(name for name in kind(row) if row[name])] += 1
         columns.update(name for name, value in row.items() if value != [] or name != "completion")
         true.update({name: int(value) for name, value in row.items() if isinstance(value, bool)})
         sources[source(row)] += 1
+        models.update(name for name in [row.get("model")] if isinstance(name, str))
     if len(kinds) > 1:
         raise Refused(f"{path}: rows of several types: {', or '.join(' + '.join(columns) for columns in kinds)}")
     return {
@@ -110,8 +112,13 @@ def shape(rows: Iterable[Row], path: Path) -> Row:
         "type": list(next(iter(kinds))),
         "columns": dict(columns),
         "true": dict(true),
-        "sources": dict(sorted(sources.items(), key=lambda item: (-item[1], item[0]))),
+        "sources": _most_first(sources),
+        **({"models": _most_first(models)} if models else {}),
     }
+
+
+def _most_first(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def source(row: Row) -> str:

@@ -22,6 +22,7 @@ def page(card: Row) -> str:
         _summary(card),
         "## Sources and licences",
         _sources(card),
+        _models(card),
         "## Rows",
         _columns(card),
         "## Lengths",
@@ -89,6 +90,14 @@ def _sources(card: Row) -> str:
     warning = "A licence is unknown: do not publish these rows before it is known." if unstated else ""
     made = table(["source", "rows", "share", "licence"], rows)
     return "\n\n".join(part for part in (made, "\n".join(origins), warning) if part)
+
+
+def _models(card: Row) -> str:
+    if "models" not in card:
+        return ""
+    rows = [(f"`{name}`", count, percent(count, card["rows"])) for name, count in card["models"].items()]
+    said = "Answers by models of endpoints, whose terms may bind them:"
+    return f"{said}\n\n{table(['model', 'rows', 'share'], rows)}"
 
 
 def _columns(card: Row) -> str:

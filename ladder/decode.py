@@ -10,25 +10,19 @@ import sys
 import time
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import DynamicCache, GenerationConfig
+from transformers import DynamicCache
 
 from ladder.memory import within_memory
+from ladder.padded import generate_padded
+from ladder.rows import Row
 from ladder.run import Refused
-from ladder.sampling import Sampling, choose, scramble
+from ladder.sampling import Completion, Sampling, choose, scramble, until_stop
 from ladder.slots import SlotCache, fits_slots, slot_attention
-
-
-@dataclass(frozen=True)
-class Completion:
-    """The tokens after a prompt, without the stop token; `finished` tells whether a stop token ended them."""
-
-    tokens: list[int]
-    finished: bool
+from ladder.snapshots import Snapshot, State, flat, ragged
 
 
 def decode(
@@ -38,14 +32,18 @@ def decode(
     *,
     stop: Collection[int],
     batch: int | None = None,
+    first: int = 0,
+    snapshot: Snapshot | None = None,
     progress: str = "",
 ) -> list[Completion]:
     """Complete every prompt (token ids); the completions come in the prompts' order.
 
     `model` is a causal language model of transformers, or a PeftModel around one, which then answers with its active
     adapter. A completion ends at a token of `stop`, at `max_new_tokens`, or at the model's last position. `batch` is
-    the number of slots (None: by model and memory, and halved when memory runs out), `progress` the name of a bar on
-    stderr. A family that the slots do not fit goes through padded `model.generate`, and a line says so.
+    the number of slots (None: by model and memory, and halved when memory runs out), `first` the place of the first
+    prompt among all that the seed draws for, `snapshot` where the state is kept, and taken up after a kill, and
+    `progress` the name of a bar on stderr. A family that the slots do not fit goes through padded `model.generate`, and
+    a line says so.
 
     Errors: Refused for a prompt that is empty or longer than the model's positions, for prompt-learning adapters, and
     when memory does not hold one slot, or the slots of `batch`.
@@ -63,23 +61,21 @@ def decode(
     with tqdm(total=len(prompts), desc=progress, unit="prompt", file=sys.stderr, disable=not progress) as bar:
         if not fits_slots(model.config):
             print(f"decode: slots do not fit {model.config.model_type}, using padded model.generate", flush=True)
-            return generate_padded(model, prompts, sampling, stop, batch, bar)
-        decoder = Decoder(model, prompts, sampling, stop)
+            return generate_padded(model, prompts, sampling, stop, batch, bar, first=first, snapshot=snapshot)
+        decoder = Decoder(model, prompts, sampling, stop, first)
         with torch.inference_mode(), slot_attention(model):
-            within_memory(lambda slots: decoder.run(slots, bar), decoder.slots_that_fit, batch, model.device)
+            within_memory(lambda slots: decoder.run(slots, bar, snapshot), decoder.slots_that_fit, batch, model.device)
         return [until_stop(answer, decoder.stop) for answer in decoder.answers]
-
-
-def until_stop(tokens: list[int], stop: Collection[int]) -> Completion:
-    end = next((place for place, token in enumerate(tokens) if token in stop), None)
-    return Completion(tokens[:end], end is not None)
 
 
 class Decoder:
     """One run of `decode`: which prompt is in which slot, and the device's state of each slot."""
 
-    def __init__(self, model: Any, prompts: list[list[int]], sampling: Sampling, stop: Collection[int]) -> None:
+    def __init__(
+        self, model: Any, prompts: list[list[int]], sampling: Sampling, stop: Collection[int], first: int
+    ) -> None:
         self.model, self.prompts, self.sampling, self.stop = model, prompts, sampling, frozenset(stop)
+        self.first = first
         # In training, accelerate's wrapper would cast what this computes: the cache holds the model's own dtype.
         self.forward = getattr(model, "_original_forward", model)
         self.device, self.cuda = model.device, model.device.type == "cuda"
@@ -113,9 +109,19 @@ class Decoder:
         choice_bytes = 48 * config.vocab_size  # logits, floats, weights, their ranks and sums
         return max(1, min(2048, len(self.prompts), free // (slot_bytes + choice_bytes)))
 
-    def run(self, slots: int, bar: Any) -> None:
+    def run(self, slots: int, bar: Any, snapshot: Snapshot | None) -> None:
         """Bring every answer to its end. Errors: torch.OutOfMemoryError, after which a run goes on in fewer slots."""
-        self.take(slots)
+        left = snapshot.read(self.device) if snapshot else None
+        if left:
+            self.take_up(*left)
+            done = sum(map(self.ended, range(len(self.prompts))))
+            bar.write(f"going on: {done} of {len(self.prompts)} answers are there", file=sys.stderr)
+            bar.update(done)
+        else:
+            self.take(slots)
+        self.columns = torch.arange(self.longest, device=self.device)
+        self.graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}  # by rows and length; one pool of memory
+        self.pool = torch.cuda.graph_pool_handle() if self.cuda else None
         started, made = time.perf_counter(), 0
         try:
             while self.queue or any(index is not None for index in self.occupant):
@@ -134,6 +140,8 @@ class Decoder:
                             ended += 1
                 bar.set_postfix_str(f"{made / (time.perf_counter() - started):.0f} tokens/s", refresh=False)
                 bar.update(ended)
+                if snapshot:
+                    snapshot.keep(self.state, sum(cached.nbytes for cached in self.cache.tensors))
         finally:
             del self.graphs, self.pool, self.cache
 
@@ -146,11 +154,26 @@ class Decoder:
         self.idle = 0  # row steps spent on empty slots since the last prefill
         like = torch.empty(0, dtype=self.model.dtype, device=self.device)
         self.cache = SlotCache(self.model.config, self.slots, self.longest if self.cuda else self.bucket, like)
-        self.columns = torch.arange(self.longest, device=self.device)
         self.token = torch.zeros(self.slots, dtype=torch.long, device=self.device)
         self.key = torch.zeros_like(self.token)
-        self.graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}  # by rows and length; one pool of memory
-        self.pool = torch.cuda.graph_pool_handle() if self.cuda else None
+
+    def state(self) -> State:
+        """All that the next step depends on, but for the prompts."""
+        facts: Row = {name: getattr(self, name) for name in ("slots", "rows", "idle", "occupant")}
+        facts |= {"queue": list(self.queue), "length": self.cache.length}
+        cached = {f"cache.{number}": tensor for number, tensor in enumerate(self.cache.tensors)}
+        own = {"position": self.cache.position, "token": self.token, "key": self.key}
+        return facts, {**cached, **own, **flat(self.answers)}
+
+    def take_up(self, facts: Row, tensors: dict[str, torch.Tensor]) -> None:
+        """The device's state and the queue as `state` told them."""
+        self.slots, self.rows, self.idle = facts["slots"], facts["rows"], facts["idle"]
+        self.occupant, self.queue, self.answers = facts["occupant"], deque(facts["queue"]), ragged(tensors)
+        like = torch.empty(0, dtype=self.model.dtype, device=self.device)
+        self.cache = SlotCache(self.model.config, self.slots, 1, like)
+        self.cache.tensors = [tensors[f"cache.{number}"] for number in range(len(self.cache.tensors))]
+        self.cache.position, self.cache.length = tensors["position"], facts["length"]
+        self.token, self.key = tensors["token"], tensors["key"]
 
     def ended(self, index: int) -> bool:
         answer = self.answers[index]
@@ -188,7 +211,8 @@ class Decoder:
         for slot, index in chunk:
             self.occupant[slot] = index
         seed = scramble(self.sampling.seed & 0xFFFFFFFF)
-        start = [[p[-1], len(p) - 1, scramble(seed ^ index)] for p, (_, index) in zip(prompts, chunk, strict=True)]
+        keys = [scramble(seed ^ (self.first + index)) for _, index in chunk]
+        start = [[prompt[-1], len(prompt) - 1, key] for prompt, key in zip(prompts, keys, strict=True)]
         self.token[slots], self.cache.position[slots], self.key[slots] = torch.tensor(start, device=self.device).T
 
     def close_up(self) -> None:
@@ -260,36 +284,3 @@ class Decoder:
             with torch.cuda.graph(self.graphs[shape], pool=self.pool):
                 self.step()
         self.graphs[shape].replay()
-
-
-def generate_padded(
-    model: Any, prompts: list[list[int]], sampling: Sampling, stop: Collection[int], batch: int | None, bar: Any
-) -> list[Completion]:
-    """`model.generate` over batches of similar prompt length, padded on the left; draws depend on the batch."""
-    torch.manual_seed(sampling.seed)
-    pad = min(stop, default=0)
-    config = GenerationConfig(
-        max_new_tokens=sampling.max_new_tokens, eos_token_id=sorted(stop) or None, pad_token_id=pad, do_sample=False
-    )
-    if sampling.temperature > 0:
-        config.update(do_sample=True, temperature=sampling.temperature, top_p=sampling.top_p, top_k=0)
-    answers: dict[int, Completion] = {}
-    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-
-    def generate(rows: int) -> None:
-        while chosen := order[len(answers) : len(answers) + rows]:
-            width = len(prompts[chosen[0]])
-            padding = [width - len(prompts[index]) for index in chosen]
-            ids = [[pad] * n + prompts[index] for n, index in zip(padding, chosen, strict=True)]
-            mask = [[0] * n + [1] * (width - n) for n in padding]
-            out = model.generate(
-                torch.tensor(ids, device=model.device),
-                attention_mask=torch.tensor(mask, device=model.device),
-                generation_config=config,
-            )
-            for index, tokens in zip(chosen, out[:, width:].tolist(), strict=True):
-                answers[index] = until_stop(tokens, stop)
-                bar.update()
-
-    within_memory(generate, lambda: 16, batch, model.device)
-    return [answers[index] for index in range(len(prompts))]

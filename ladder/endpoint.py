@@ -89,6 +89,11 @@ class Budget(Section):
 UNBOUNDED = Budget()
 
 
+def served_by(endpoint: Endpoint | None) -> dict[str, str]:
+    """{"model": its name as served}, for rows and metrics to tell; empty for a rung, whose hash dvc.lock has."""
+    return {"model": endpoint.model} if endpoint else {}
+
+
 @dataclass
 class Bought:
     """What this process has bought of an endpoint."""

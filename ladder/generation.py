@@ -8,6 +8,7 @@ from ladder.chat import Messages, prompt_tokens
 from ladder.decode import Completion, decode
 from ladder.models import Model
 from ladder.sampling import Sampling
+from ladder.snapshots import Snapshot
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,22 @@ class Answer:
     finished: bool
 
 
-def answer(model: Model, conversations: list[Messages], sampling: Sampling, *, progress: str) -> list[Answer]:
-    """Let a rung answer each conversation; results stand in the order given."""
+def answer(
+    model: Model,
+    conversations: list[Messages],
+    sampling: Sampling,
+    *,
+    first: int = 0,
+    snapshot: Snapshot | None = None,
+    progress: str,
+) -> list[Answer]:
+    """Let a rung answer each conversation; results stand in the order given. `first` and `snapshot` as in `decode`."""
     if not conversations:
         return []
     prompts = [prompt_tokens(model.tokenizer, messages) for messages in conversations]
-    completions = decode(model.model, prompts, sampling, stop=[model.stop], progress=progress)
+    completions = decode(
+        model.model, prompts, sampling, stop=[model.stop], first=first, snapshot=snapshot, progress=progress
+    )
     return spoken(model.tokenizer, completions)
 
 

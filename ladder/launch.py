@@ -6,7 +6,8 @@ LADDER_LAUNCH  what starts a training stage on several GPUs: `torchrun --nproc-p
                --config_file launch/fsdp2.yaml`. Unset: the one line of the file .launch; without it, this process.
 LADDER_GPUS    the GPUs of this machine that stages share: `0,1,2,3`. A stage waits for a free one; a launched stage
                waits for all of them.
-LADDER_WORK    where checkpoints of unfinished trainings lie, and the locks of the GPUs; the user's cache if unset.
+LADDER_WORK    where checkpoints of unfinished trainings lie, answers, replies and verdicts that were had once, and the
+               locks of the GPUs; the user's cache if unset.
 """
 
 import ctypes

@@ -112,5 +112,6 @@ def _told(chosen: Row, rejected: Row) -> Iterable[tuple[str, object]]:
         if name in chosen:
             yield f"{name}_chosen", chosen[name]
             yield f"{name}_rejected", rejected[name]
-    if "source" in chosen:
-        yield "source", chosen["source"]
+    for name in ("source", "model"):
+        if name in chosen:
+            yield name, chosen[name]

@@ -1,5 +1,6 @@
 """Samples of a rung on our prompts, each with the verdict of its checks: raw material of SFT rows and of pairs."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pydantic import Field, model_validator
@@ -8,9 +9,9 @@ from ladder.chat import Messages, check_messages, up_to_user
 from ladder.checks import meets
 from ladder.client import ask
 from ladder.edits import repair
-from ladder.endpoint import UNBOUNDED, Budget, Endpoint
-from ladder.generation import Answer, answer
-from ladder.models import load
+from ladder.endpoint import UNBOUNDED, Budget, Endpoint, served_by
+from ladder.generation import Answer
+from ladder.keeping import Speaker
 from ladder.rows import Row, column, of_split, read_rows
 from ladder.run import Section
 from ladder.sampling import Sampling
@@ -74,32 +75,36 @@ def repeated(prompts: list[Row], samples: int) -> list[Messages]:
     return [row["prompt"] for row in prompts for _ in range(samples)]
 
 
-def sample(params: Samples, prompts: Path, model: Path, base: Path, *, progress: str) -> list[Row]:
-    """Answer every prompt of the split and judge the answers: rows of prompt and completion, with `passed`."""
+def sample(params: Samples, prompts: Path, model: Path, base: Path, *, progress: str) -> Iterator[Row]:
+    """Answer every prompt of the split; then the answers, judged: rows of prompt and completion, with `passed`.
+
+    A rung's answers are held by the portion (ladder.keeping), an endpoint's all.
+    """
     chosen = asked(params, prompts)
     conversations = repeated(chosen, params.samples)
+    answers: Iterable[Answer]
     if params.endpoint:
         answers = ask(params.endpoint, conversations, params.sampling, progress=progress, budget=params.budget)
     else:
-        answers = answer(load(model, base), conversations, params.sampling, progress=progress)
-    return judged(chosen, answers, params.samples, edits=params.edits)
+        answers = Speaker(model, base).answers(conversations, params.sampling, progress=progress)
+    return judged(chosen, answers, params.samples, edits=params.edits, **served_by(params.endpoint))
 
 
-def judged(prompts: list[Row], answers: list[Answer], samples: int, *, edits: bool) -> list[Row]:
+def judged(
+    prompts: list[Row], answers: Iterable[Answer], samples: int, *, edits: bool, **columns: str
+) -> Iterator[Row]:
     """One row a sample, with the verdict of each check; after a failed one what it becomes when edited.
 
-    `answers` stand as the conversations of `repeated` do.
+    `answers` stand as the conversations of `repeated` do. `columns` are what every row has besides.
     """
-    rows = []
     for number, said in enumerate(answers):
         prompt = prompts[number // samples]
-        row = _judged(prompt, number % samples, said.text, said, edited=False)
-        rows.append(row)
+        row = _judged(prompt, number % samples, said.text, said, edited=False) | columns
+        yield row
         if edits and not succeeded(row):
             text = repair(said.text, prompt["prompt"][-1]["content"], prompt["checks"])
             if text is not None:
-                rows.append(_judged(prompt, number % samples, text, said, edited=True))
-    return rows
+                yield _judged(prompt, number % samples, text, said, edited=True) | columns
 
 
 def _judged(prompt: Row, sample: int, text: str, said: Answer, *, edited: bool) -> Row:
@@ -122,10 +127,32 @@ def succeeded(row: Row) -> bool:
     return row["finished"] and all(row["passed"])
 
 
+class Tally:
+    """Counts of rows that pass by."""
+
+    def __init__(self) -> None:
+        self.samples = self.edited = self.checked = self.passed = self.finished = self.unanswered = 0
+
+    def add(self, row: Row) -> None:
+        if row["edited"]:
+            self.edited += 1
+            return
+        self.samples += 1
+        self.checked += bool(row["checks"])
+        self.passed += bool(row["checks"]) and all(row["passed"])
+        self.finished += row["finished"]
+        self.unanswered += not row["tokens"] and not row["finished"]
+
+    def rates(self) -> dict[str, float]:
+        """Percent of the samples, edits aside, that meet all checks, of those that have any, and that ended by
+        themselves. Where no prompt has a check there is no `pass_rate`."""
+        passed = {"pass_rate": round(100 * self.passed / self.checked, 2)} if self.checked else {}
+        return {**passed, "finish_rate": round(100 * self.finished / self.samples, 2)}
+
+
 def rates(rows: list[Row]) -> dict[str, float]:
-    """Percent of the samples, edits aside, that meet all checks, of those that have any, and that ended by
-    themselves. Where no prompt has a check there is no `pass_rate`."""
-    sampled = [row for row in rows if not row["edited"]]
-    checked = [all(row["passed"]) for row in sampled if row["checks"]]
-    passed = {"pass_rate": round(100 * sum(checked) / len(checked), 2)} if checked else {}
-    return {**passed, "finish_rate": round(100 * sum(row["finished"] for row in sampled) / len(sampled), 2)}
+    """The tally's rates, of rows that are held."""
+    tally = Tally()
+    for row in rows:
+        tally.add(row)
+    return tally.rates()

@@ -1,5 +1,6 @@
 """How the next token is chosen: the same draw for the same seed, prompt and position, in any batch."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,6 +18,19 @@ class Sampling:
     top_p: float = 1.0
     max_new_tokens: int = 256
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class Completion:
+    """The tokens after a prompt, without the stop token; `finished` tells whether a stop token ended them."""
+
+    tokens: list[int]
+    finished: bool
+
+
+def until_stop(tokens: list[int], stop: Collection[int]) -> Completion:
+    end = next((place for place, token in enumerate(tokens) if token in stop), None)
+    return Completion(tokens[:end], end is not None)
 
 
 Bits = TypeVar("Bits", int, Tensor)

@@ -5,7 +5,7 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ladder.chat import Messages, check_messages
@@ -38,6 +38,8 @@ class Plan:
     novelty: float | None
     split: str | None
     sampling: Sampling
+    served_by: dict[str, str] = field(default_factory=dict)
+    """{"model": its name} where an endpoint writes."""
 
     def chance(self, round_: int) -> random.Random:
         """A generator of the round's own: a longer run draws the same in its first rounds."""
@@ -145,6 +147,7 @@ class Harvest:
             "round": origin.round,
             "parents": origin.parents,
             **origin.more,
+            **self.plan.served_by,
         }
 
     def counts(self) -> Row:

@@ -4,11 +4,14 @@ python -m stages.generate chat data/prompts.jsonl models/base models/base data/g
     metrics/generate/chat.json
 """
 
+import json
 from pathlib import Path
 
-from ladder.rows import write_json, write_rows
+from ladder.endpoint import served_by
+from ladder.rows import Row, write_json
 from ladder.run import run
-from ladder.samples import Samples, rates, sample
+from ladder.samples import Samples, Tally, sample
+from ladder.writing import whole
 
 
 class Params(Samples):
@@ -16,12 +19,14 @@ class Params(Samples):
 
 
 def main(params: Params, prompts: Path, model: Path, base: Path, output: Path, metrics: Path) -> None:
-    rows = sample(params, prompts, model, base, progress=f"generate {output.stem}")
-    write_rows(output, rows)
-    edited = sum(row["edited"] for row in rows)
-    told = {**rates(rows), "samples": len(rows) - edited, "edited": edited}
+    rows, tally = sample(params, prompts, model, base, progress=f"generate {output.stem}"), Tally()
+    with whole(output) as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+            tally.add(row)
+    told: Row = {**tally.rates(), "samples": tally.samples, "edited": tally.edited}
     if params.endpoint:  # a rung always replies
-        told["no_reply"] = sum(not row["tokens"] and not row["finished"] for row in rows)
+        told |= {"no_reply": tally.unanswered, **served_by(params.endpoint)}
     write_json(metrics, told)
 
 

@@ -9,8 +9,7 @@ python -m stages.heldout problems/maths-heldout data/problems/maths-heldout.json
 from pathlib import Path
 
 from ladder.comparisons import MEASURES, made_by, scores
-from ladder.generation import answer
-from ladder.models import load
+from ladder.keeping import Speaker
 from ladder.rows import Row, write_json, write_rows
 from ladder.run import Refused, run
 from ladder.samples import Draws, asked, judged, repeated
@@ -38,13 +37,13 @@ def main(params: Params, prompts: Path, model: Path, base: Path, output: Path, m
     for number, row in enumerate(chosen, start=1):
         if not row["checks"]:
             raise Refused(f"{prompts}: prompt {number}: no check to judge its answers by")
-    loaded = load(model, base)
+    speaker = Speaker(model, base)
     conversations = repeated(chosen, params.samples)
-    answers = answer(loaded, conversations, params.sampling, progress=f"heldout {loaded.rung.rung}")
-    rows = judged(chosen, answers, params.samples, edits=False)
+    answers = speaker.answers(conversations, params.sampling, progress=f"heldout {speaker.rung.rung}")
+    rows = list(judged(chosen, answers, params.samples, edits=False))
     write_rows(output, rows)
     means, interval = summary(rows, output)
-    made = made_by(params, prompts, "prompts", loaded.rung.rung, loaded.rung.identity, asked=len(chosen))
+    made = made_by(params, prompts, "prompts", speaker.rung.rung, speaker.rung.identity, asked=len(chosen))
     write_json(metrics, {**means, "interval": interval, "made_by": made})
 
 

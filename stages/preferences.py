@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ladder import critique
+from ladder.endpoint import served_by
 from ladder.judging import Judging, load_judge
 from ladder.models import load_reward
 from ladder.pair_controls import Controls, controlled, labelled
@@ -83,7 +84,7 @@ def main(
     texts = critique.read_templates(templates, TEMPLATES[params.rank])  # before anything is paid for
     if params.rank == "checks" and not any(row["checks"] for row in asked(params, prompts)):
         raise Refused(f"{prompts}: no prompt has a check; set rank: reward, judge or aspects")
-    rows = sample(params, prompts, model, base, progress=f"preferences {output.stem}")
+    rows = list(sample(params, prompts, model, base, progress=f"preferences {output.stem}"))
     made, told = ranked(params, rows, ranker, base, texts)
     if not made:
         why = "".join(f", {name}: {count}" for name, count in told.items() if name != "judge")
@@ -91,7 +92,7 @@ def main(
     labels, counts = controlled(made, params, params.seed, output)
     write_rows(output, labelled(made, labels, "train"))
     write_rows(validation, labelled(made, labels, "validation"))
-    write_json(metrics, {**rates(rows), **counts, **told})
+    write_json(metrics, {**rates(rows), **counts, **told, **served_by(params.endpoint)})
 
 
 if __name__ == "__main__":

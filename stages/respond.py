@@ -5,7 +5,8 @@ python -m stages.respond code/respond.txt data/questions models/sft/chat models/
 
 An answer depends on the model, the question, how it is asked and the code that asks. What was answered under the same
 four lies in ${LADDER_WORK}/answers and is not asked again: a further benchmark, or other settings of one, cost its own
-answers alone, and a run that was killed goes on with the benchmark it was at.
+answers alone, and a run that was killed goes on with the benchmark it was at, in process with the very token
+(ladder.keeping).
 """
 
 import functools
@@ -20,9 +21,9 @@ import transformers
 from pydantic import Field
 
 from ladder import vllm_engine
-from ladder.generation import answer
+from ladder.keeping import Speaker
 from ladder.launch import cache
-from ladder.models import device, load, read_rung
+from ladder.models import device, read_rung
 from ladder.responding import Asking, Speak, read_questions, respond
 from ladder.rows import Row, write_rows
 from ladder.run import PARAMS, Refused, Section, read_params, run
@@ -50,8 +51,8 @@ def speaker(engine: str, model: Path, base: Path) -> Speak:
     if engine == "vllm":
         held = vllm_engine.load(model, base)
         return lambda asked, sampling: vllm_engine.answer(held, asked, sampling, progress=f"{model}")
-    rung = load(model, base)
-    return lambda asked, sampling: answer(rung, asked, sampling, progress=f"{model}")
+    rung = Speaker(model, base)
+    return lambda asked, sampling: list(rung.answers(asked, sampling, progress=f"{model}"))
 
 
 def fingerprint(code: Path, model: Path, base: Path, asked: list[Row], entry: Entry) -> str:

@@ -15,10 +15,10 @@ from pydantic import Field, model_validator
 
 from ladder.chat import Messages
 from ladder.client import ask
-from ladder.endpoint import Budget, Endpoint
+from ladder.endpoint import Budget, Endpoint, served_by
 from ladder.evolve import evolve
-from ladder.generation import Answer, answer
-from ladder.models import load
+from ladder.generation import Answer
+from ladder.keeping import Speaker
 from ladder.persona import Personas, persona
 from ladder.responding import Speak
 from ladder.rows import write_json, write_rows
@@ -87,14 +87,16 @@ def speaker(params: Params, model: Path, base: Path, progress: str) -> Speak:
     """The endpoint, or else the rung."""
     if params.endpoint:
         return partial(ask, params.endpoint, progress=progress, budget=params.budget)
-    return partial(answer, load(model, base), progress=progress)
+    speaker = Speaker(model, base)
+    return lambda asked, sampling: list(speaker.answers(asked, sampling, progress=progress))
 
 
 def make(params: Params, speak: Speak, prompts: Path, seeds: Path, name: str) -> Harvest:
     """All rounds of the method."""
     begin = read_instructions(seeds, params.split)
     sampling = Sampling(params.temperature, params.top_p, params.max_new_tokens, params.seed)
-    plan = Plan(name, params.method, params.count, params.rounds, params.batch, params.novelty, params.split, sampling)
+    told = params.method, params.count, params.rounds, params.batch, params.novelty, params.split
+    plan = Plan(name, *told, sampling, served_by(params.endpoint))
     if params.method == "evolve":
         return evolve(speak, prompts, begin, plan, params.operations)
     if params.personas:
@@ -112,7 +114,8 @@ def main(
         taken = ", ".join(f"{name} {count}" for name, count in harvest.counts()["rejected"].items())
         raise Refused(f"{output}: nothing is left: {taken}; the texts and reasons stand in {ledger}")
     write_rows(output, harvest.rows)
-    write_json(metrics, {**harvest.counts(), "requests": speak.requests, "tokens": speak.tokens})
+    asked = {"requests": speak.requests, "tokens": speak.tokens}
+    write_json(metrics, {**harvest.counts(), **asked, **served_by(params.endpoint)})
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ def test_what_a_file_holds_counted_by_hand(tmp_path):
     assert found["columns"] == {"prompt": 5, "completion": 5, "id": 5, "checks": 5, "edited": 5, "source": 1}
     assert found["true"] == {"edited": 1}
     assert found["sources"] == {"": 4, "own": 1}
+    assert "models" not in found
     assert found["turns"] == {"2": 5}
     assert found["checks"] == {"kinds": {"no_commas": 2, "lowercase": 1}, "of_a_row": {"0": 3, "1": 1, "2": 1}}
     # c and d: of the words of question and answer (13 and 14) come 9 and 10 runs of 5, of which 9 are shared.
@@ -48,6 +49,11 @@ def test_what_a_file_holds_counted_by_hand(tmp_path):
     (span,) = found["contamination"]["spans"]
     assert span["row"] == "e"
     assert span["span"].startswith("in quiz: which river runs through the city")
+
+
+def test_the_model_that_wrote_an_answer_is_counted(tmp_path):
+    rows = [row("Say it.", "It.", model=model) for model in ("small", "big", "big")]
+    assert card(tmp_path, [*rows, row("Say it.", "It.")])["models"] == {"big": 2, "small": 1}
 
 
 def test_lengths_are_in_characters_words_and_the_tokenizers_own_tokens(tmp_path):

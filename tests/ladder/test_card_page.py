@@ -99,6 +99,12 @@ def test_constraints_are_drawn_where_rows_have_them():
     assert "| `lowercase` | 1 | 50.0% |" in lines
 
 
+def test_the_models_of_endpoints_are_named():
+    lines = page(facts(models={"org/big": 1})).splitlines()
+    assert "| `org/big` | 1 | 50.0% |" in lines
+    assert not any("endpoints" in line for line in page(facts()).splitlines())
+
+
 def test_an_unknown_licence_is_told():
     unknown = [{"name": "found", "rows": 2, "origin": "not among the entries of `source`", "licence": "unknown"}]
     assert "A licence is unknown: do not publish these rows before it is known." in page(facts(sources=unknown))

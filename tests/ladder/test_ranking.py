@@ -27,6 +27,13 @@ def test_by_checks_the_pair_nearest_in_length_comes_first():
     assert texts(made) == [("one two three four", "three four five"), ("good", "good but cut")]
     assert [pair["rejected_finished"] for pair in made] == [True, False]
     assert len(by_checks(rows, 2)) == 3
+    assert [set(pair) & {"source", "model"} for pair in made] == [set(), set()]
+
+
+def test_a_pair_tells_what_its_answers_tell_of_their_origin():
+    rows = [row("a", text, passed=text == "yes", model="big", source={"name": "own"}) for text in ("yes", "no")]
+    (pair,) = by_checks(rows, 1)
+    assert (pair["model"], pair["source"]) == ("big", {"name": "own"})
 
 
 def test_an_answer_cut_before_its_first_word_is_not_rejected():

@@ -9,7 +9,7 @@ from conftest import user
 from endpoints import Said, Server, serving
 from ladder.client import client_of
 from ladder.endpoint import Budget, Endpoint
-from ladder.rows import Row, read_rows, write_rows
+from ladder.rows import Row, read_json, read_rows, write_rows
 from ladder.run import Refused, fit
 from stages.generate import Params, main
 
@@ -45,6 +45,8 @@ def test_a_change_of_the_rows_buys_only_what_is_new(tmp_path: Path) -> None:
     with serving(echo) as server:
         first = generate(tmp_path, server, 4)
         assert len({row["completion"][0]["content"] for row in first}) == len(server.asked) == 8
+        assert {row["model"] for row in first} == {"big"}
+        assert read_json(tmp_path / "rows.json")["model"] == "big"
         assert generate(tmp_path, server, 5)[:8] == first
         assert len(server.asked) == 10
 

@@ -53,7 +53,7 @@ def test_a_request_that_an_endpoint_cannot_answer_is_a_row_without_an_answer_and
     said = [(row["completion"][0]["content"], row["finished"]) for row in read_rows(tmp_path / "rows.jsonl")]
     assert said == [("Yes.", True), ("Yes.", True), ("", False), ("Yes.", True)]
     metrics = json.loads((tmp_path / "generate.json").read_text())
-    assert metrics == {"finish_rate": 75.0, "samples": 4, "edited": 0, "no_reply": 1}
+    assert metrics == {"finish_rate": 75.0, "samples": 4, "edited": 0, "no_reply": 1, "model": "big"}
 
 
 def test_no_split_asks_every_prompt(tmp_path, base):

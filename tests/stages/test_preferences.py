@@ -32,11 +32,13 @@ SETTINGS = {
 
 def test_an_edit_is_judged_again_and_marked():
     prompt = {"id": "a", "prompt": user("Say hello."), "checks": [{"kind": "lowercase"}]}
-    rows = judged(
-        [prompt],
-        [Answer("Hello there. It is fine.", 6, True), Answer("hello, it is a good day.", 8, True)],
-        2,
-        edits=True,
+    rows = list(
+        judged(
+            [prompt],
+            [Answer("Hello there. It is fine.", 6, True), Answer("hello, it is a good day.", 8, True)],
+            2,
+            edits=True,
+        )
     )
     assert [(row["sample"], row["edited"], row["passed"], row["completion"][0]["content"]) for row in rows] == [
         (0, False, [False], "Hello there. It is fine."),
@@ -44,7 +46,7 @@ def test_an_edit_is_judged_again_and_marked():
         (1, False, [True], "hello, it is a good day."),
     ]
     assert rates(rows) == {"pass_rate": 50.0, "finish_rate": 100.0}
-    unchecked = judged([{**prompt, "checks": []}], [Answer("Hello", 1, False)], 1, edits=False)
+    unchecked = list(judged([{**prompt, "checks": []}], [Answer("Hello", 1, False)], 1, edits=False))
     assert rates(unchecked) == {"finish_rate": 0.0}
     assert rates(rows + unchecked * 2) == {"pass_rate": 50.0, "finish_rate": 50.0}
 

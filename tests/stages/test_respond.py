@@ -2,6 +2,8 @@ import shutil
 
 import pytest
 
+from ladder import keeping
+from ladder.generation import answer
 from ladder.rows import read_rows, write_rows
 from ladder.run import Refused, fit
 from stages.respond import Params, main
@@ -69,3 +71,24 @@ def test_a_run_that_broke_goes_on_with_the_benchmark_it_was_at(ask, tmp_path, ca
 def test_a_benchmark_without_an_entry_and_a_key_that_is_none_are_refused(ask):
     with pytest.raises(Refused, match=r"respond\.first\.rws: no such key"):
         ask(first={"rws": 2, "max_new_tokens": 6})
+
+
+def test_a_benchmark_that_broke_in_its_second_turn_keeps_the_first(ask, base, monkeypatch, capfd):
+    entry = {"max_new_tokens": 4}
+    whole = ask(first={**entry, "seed": 0})["first"]
+    monkeypatch.setenv("LADDER_WORK", "elsewhere")
+    made = []
+
+    def broken(model, conversations, *rest, **named):
+        if len(conversations) == 1:
+            raise KeyboardInterrupt
+        made.append(len(conversations))
+        return answer(model, conversations, *rest, **named)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(keeping, "answer", broken)
+        ask(first=entry)
+    capfd.readouterr()
+    assert ask(first=entry)["first"] == whole
+    assert made == [3]
+    assert f"{base}: 3 answers were made before" in capfd.readouterr().err

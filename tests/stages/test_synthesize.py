@@ -55,7 +55,7 @@ def endpoint(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["self_instruct", "persona"])
-def test_a_rung_makes_prompts_that_generate_reads(tmp_path, base, method):
+def test_a_rung_makes_prompts_that_generate_reads(tmp_path, base, method, monkeypatch):
     rows = synthesize(tmp_path, base, method, rounds=1)
     assert [row["id"] for row in rows] == [f"new-{n:05d}" for n in range(len(rows))]
     assert {row["source"]["method"] for row in rows} == {method}
@@ -67,6 +67,7 @@ def test_a_rung_makes_prompts_that_generate_reads(tmp_path, base, method):
     assert sum(metrics["rejected"].values()) == len(rejected)
     assert metrics["requests"] >= len(rows)
     before = [path.read_bytes() for path in outputs(tmp_path)]
+    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "of another machine"))  # made anew, not kept
     synthesize(tmp_path, base, method, rounds=1)
     assert [path.read_bytes() for path in outputs(tmp_path)] == before
 
@@ -78,6 +79,7 @@ def test_an_endpoint_serves_every_method_and_the_bytes_are_the_same_again(tmp_pa
         (tmp_path / name).mkdir()
         rows = synthesize(tmp_path / name, tmp_path, method, endpoint=where, seed=int(name == "other"))
         assert len(rows) == 8
+        assert {row["source"]["model"] for row in rows} == {"scripted"}
         if name == "one":
             bought = len(server.asked)
         if name == "two":

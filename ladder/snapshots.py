@@ -1,0 +1,89 @@
+"""The state of a decoding that is not done, on disk: one that was killed goes on with its next step.
+
+All of the state, the cache of keys and values with it: in bfloat16 the logits of a row depend on the rows beside it,
+so an answer begun anew in other company would be another answer. Gone on with, the tokens are those of an unbroken run.
+"""
+
+import os
+import pickle
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from itertools import accumulate, pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ladder.rows import Row
+
+State = tuple[Row, dict[str, Tensor]]
+"""Numbers and lists of them by name, and tensors by name."""
+SHARE = 0.05
+"""Of the time, what saving may take: a state of 1 GB is saved every 40 seconds, a smaller one more often."""
+BYTES_A_SECOND = 5e8
+"""How fast a state is written, until the first one tells."""
+
+
+class Snapshot:
+    """The file of one decoding's state. `decode` reads it once, writes it now and then, and leaves it to its caller to
+    `drop` it when the answers are kept. One process at a time may use it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.fresh = True
+        self.saved, self.rate = time.monotonic(), BYTES_A_SECOND
+
+    def read(self, device: torch.device) -> State | None:
+        """The state that a killed process left; None where there is none, and from the second call on: who asks again
+        is further. A torn file is told."""
+        fresh, self.fresh = self.fresh, False
+        if not fresh or not self.path.exists():
+            return None
+        try:
+            facts, tensors = torch.load(self.path, device, weights_only=True)
+        except torch.OutOfMemoryError:
+            raise
+        except (EOFError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError):
+            print(f"{self.path}: torn, its answers are begun anew", file=sys.stderr, flush=True)
+            return None
+        return facts, tensors
+
+    def keep(self, state: Callable[[], State], size: int) -> None:
+        """Write the state, of about `size` bytes, where the time since the last one is worth it."""
+        if time.monotonic() - self.saved < size / self.rate / SHARE:
+            return
+        begun = time.monotonic()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(self.path.parent).free < 2 * size:
+            told = f"{self.path}: no room for {size} bytes, so a kill costs what is answered here"
+            print(told, file=sys.stderr, flush=True)
+            self.saved = time.monotonic()
+            return
+        temporary = self.path.with_suffix(".new")
+        torch.save(state(), temporary)  # tensor by tensor: a second copy of all of them may not fit
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # else the name may be on disk before the bytes
+        os.replace(temporary, self.path)
+        self.saved = time.monotonic()
+        self.rate = max(1, size) / max(1e-4, self.saved - begun)
+
+    def drop(self) -> None:
+        """Forget the state."""
+        self.path.with_suffix(".new").unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+
+def flat(answers: list[list[int]]) -> dict[str, Tensor]:
+    """Lists of tokens as two tensors: all tokens, and each list's length."""
+    return {
+        "answers": torch.tensor([token for answer in answers for token in answer], dtype=torch.int32),
+        "lengths": torch.tensor([len(answer) for answer in answers], dtype=torch.int32),
+    }
+
+
+def ragged(tensors: dict[str, Tensor]) -> list[list[int]]:
+    """The lists that `flat` was given."""
+    tokens = tensors["answers"].tolist()
+    return [tokens[start:end] for start, end in pairwise(accumulate(tensors["lengths"].tolist(), initial=0))]
