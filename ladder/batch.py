@@ -19,6 +19,7 @@ MOST_CHARACTERS = 1 << 20
 """Of a batch that is made into arrays: they take 50 times that in bytes."""
 Words = tuple[Hashes, NDArray[np.int64]]
 """Hashes of the words of all rows, [words], and how many each row has, [rows]."""
+Recurring = tuple[NDArray[np.int64], NDArray[np.int64]]
 _NOT_BLANK = Characters(lambda point: not point.isspace())
 
 
@@ -92,18 +93,20 @@ class Batch:
             longest[some] = np.maximum.reduceat(parts.ends - parts.starts, firsts)
         return longest
 
-    def recurring(self, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """([rows], [rows]): of an answer's runs of `size` parts, how many stood before, how often the commonest
-        stands."""
-        found: tuple[NDArray[np.int64], NDArray[np.int64]] = self.once(
-            ("recurring", size), lambda: recurring(*runs(self.parts.hashes, self.parts.counts, size))
-        )
+    def recurring_at_most(self, size: int) -> Recurring:
+        """([rows], [rows]): of an answer's runs of `size` parts, how many stood before, how often the commonest stands;
+        as far as it was counted already, or no more than that: longer runs do not recur more often than shorter."""
+        counted = [shorter for shorter in range(size, 0, -1) if ("recurring", shorter) in self._made]
+        found: Recurring = self._made["recurring", counted[0]] if counted else (self.parts.counts, self.parts.counts)
         return found
 
-    def recurring_at_most(self, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """A bound of the same by what was counted already: longer runs do not recur more often than shorter ones."""
-        counted = [shorter for shorter in range(size, 0, -1) if ("recurring", shorter) in self._made]
-        return self.recurring(counted[0]) if counted else (self.parts.counts, self.parts.counts)
+    def recurring(self, size: int, rows: NDArray[np.bool_]) -> Recurring:
+        """The same, counted for these rows."""
+        again, commonest = (times.copy() for times in self.recurring_at_most(size))
+        hashes, counts = self.parts.hashes, self.parts.counts
+        again[rows], commonest[rows] = recurring(*runs(hashes[np.repeat(rows, counts)], counts[rows], size))
+        self._made["recurring", size] = again, commonest
+        return again, commonest
 
     def without(self, *marks: str) -> NDArray[np.bool_]:
         """Which answers have none of them."""

@@ -106,8 +106,9 @@ def _few_repeats(batch: Batch, most: dict[int, float], *, which: int, none: int)
     kept = np.ones(len(batch.rows), np.bool_)
     for size in sorted(most):
         times = batch.recurring_at_most(size)[which]
-        if ((times > none) & (batch.share(times, size) > most[size])).any():
-            times = batch.recurring(size)[which]
+        doubtful = kept & (times > none) & (batch.share(times, size) > most[size])
+        if doubtful.any():
+            times = batch.recurring(size, doubtful)[which]
         kept &= (times <= none) | (batch.share(times, size) <= most[size])
     return kept
 
