@@ -36,10 +36,12 @@ class Index:
         self.ngram = ngram
         self.texts: list[tuple[str, tuple[str, ...]]] = []
         """(benchmark, words); what stands in every row (a joined list, a sample repeated) is one text, no template."""
+        vocabulary: dict[str, str] = {}
         for name, rows in benchmarks.items():
-            self.texts += ((name, text) for text in dict.fromkeys(words(text) for text in texts(rows)))
-        vocabulary = list({word for _, text in self.texts for word in text})
-        self._words = dict(zip(vocabulary, cut(vocabulary, WORD_CHARACTERS).hashes.tolist(), strict=True))
+            said = (tuple(vocabulary.setdefault(word, word) for word in words(text)) for text in texts(rows))
+            self.texts += ((name, text) for text in dict.fromkeys(said))
+        hashes = cut(list(vocabulary), WORD_CHARACTERS).hashes
+        self._words = dict(zip(vocabulary, hashes.tolist(), strict=True))
         self.wholes: dict[tuple[str, ...], str] = {}
         for name, text in self.texts:
             if len(text) >= SHORTEST:
