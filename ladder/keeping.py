@@ -24,6 +24,7 @@ import torch
 
 from ladder import launch
 from ladder.chat import Messages
+from ladder.code_text import essence
 from ladder.generation import Answer, answer
 from ladder.imports import imported, read_imports
 from ladder.models import Model, Rung, device, load, read_rung
@@ -127,5 +128,5 @@ def code() -> str:
     """sha256 over the files of ours that decide an answer: this one and what it imports."""
     digest = hashlib.sha256()
     for path in sorted(imported(HERE, read_imports([HERE.parent]))):
-        digest.update(path.name.encode() + path.read_bytes())
+        digest.update(path.name.encode() + essence(path))
     return digest.hexdigest()

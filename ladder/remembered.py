@@ -17,6 +17,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from ladder.code_text import essence
 from ladder.launch import cache
 from ladder.rows import Row
 
@@ -68,7 +69,7 @@ def fingerprint(judge: partial[Any]) -> str:
         told = _content(value) if isinstance(value, Path) else json.dumps(value, sort_keys=True)
         digest.update(f"{name}={told}\n".encode())
     for path in sorted(_code(Path(inspect.getfile(judge.func)).resolve(), frozenset())):
-        digest.update(path.read_bytes())
+        digest.update(essence(path))
     digest.update(_installed())
     return digest.hexdigest()[:16]
 

@@ -27,6 +27,7 @@ from datasets import Dataset
 from transformers import Trainer, TrainerCallback
 from trl.trainer.utils import RepeatSampler
 
+from ladder.code_text import essence
 from ladder.launch import rank, world_size
 from ladder.rows import write_json
 from ladder.run import Refused
@@ -53,7 +54,7 @@ def fingerprint(rows: Any, **recipe: Any) -> str:
     }
     digest.update(json.dumps(facts, sort_keys=True).encode())
     for path in sorted(_own_code()):
-        digest.update(path.read_bytes())
+        digest.update(essence(path))
     for part in _row_bytes(rows):
         digest.update(part)
     return digest.hexdigest()[:16]

@@ -2,15 +2,16 @@
 
 python -m stages.code ladder stages benchmarks code
 
-A stage depends on its own list alone, `code/sft.txt`: an edit of a file reruns the stages that import it and no other.
-Where a benchmark is told by its name, that is `code/benchmarks/ifeval.txt` too. `sha256sum --check code/sft.txt` reads
-such a list.
+A stage depends on its own list alone, `code/sft.txt`: an edit of a file reruns the stages that import it and no other,
+and an edit of what the file explains (ladder/code_text.py) none. Where a benchmark is told by its name, that is
+`code/benchmarks/ifeval.txt` too.
 """
 
 import hashlib
 import shutil
 from pathlib import Path
 
+from ladder.code_text import essence
 from ladder.imports import imported, read_imports
 from ladder.rows import write_text
 from ladder.run import Section, run
@@ -22,7 +23,7 @@ class Params(Section):
 
 def main(params: Params, ladder: Path, stages: Path, benchmarks: Path, output: Path) -> None:
     imports = read_imports([ladder, stages, benchmarks])
-    hashes = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in imports}
+    hashes = {path: hashlib.sha256(essence(path)).hexdigest() for path in imports}
     shutil.rmtree(output, ignore_errors=True)
     for folder, lists in ((stages, output), (benchmarks, output / benchmarks.name)):
         for module in folder.glob("[!_]*.py"):
