@@ -4,13 +4,12 @@ another.
 python -m stages.mixture both data/part/both data/mixture/both.jsonl metrics/mixture/both.json
 """
 
-import json
 from pathlib import Path
 
 from pydantic import Field, model_validator
 
 from ladder.mixing import apportion, common_type, draw, mixed, offsets
-from ladder.rows import Kind, write_json
+from ladder.rows import Kind, encoded, write_json
 from ladder.run import Refused, Section, run
 from ladder.writing import whole
 
@@ -94,7 +93,7 @@ def main(params: Params, folder: Path, output: Path, metrics: Path) -> None:
     drawn = draw([len(place) for place in places], list(counts.values()), list(counts), params.seed)
     with whole(output) as file:
         for row in mixed(paths, list(counts), places, drawn, kind):
-            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+            file.write(encoded(row, f"{output}: row {row['id']!r}"))
     parts = {
         name: {"rows": count, "of": len(place), "share": round(count / len(drawn), 4)}
         for (name, count), place in zip(counts.items(), places, strict=True)
