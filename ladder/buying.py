@@ -177,6 +177,9 @@ class Buyer:
         except openai.APIConnectionError as error:
             unreachable = type(error.__cause__).__name__ == "ConnectError"  # of the HTTP library that openai has
             return Fault(f"cannot be reached: {error.__cause__ or error}", of_all=unreachable)
+        except UnicodeEncodeError:
+            self.bought.requests -= 1
+            return Fault("cannot be asked this: half a surrogate pair in a text", again=False)
         except ValueError as error:
             return Fault(f"answered with something that is not JSON: {error}")
         choice = _choice(reply)

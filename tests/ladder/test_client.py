@@ -225,6 +225,23 @@ def test_a_reply_without_a_text_is_empty() -> None:
         assert client_of(server).ask(asked(1), progress="") == [Reply("", 7, 3, False)]
 
 
+def test_half_a_surrogate_pair_in_a_reply_is_a_character_that_can_be_written_and_sent() -> None:
+    with serving(lambda body, before: Said('{"wrong": "\ud83d\ude00 \ud83d"}')) as server:
+        client = client_of(server, most_failed=1)
+        assert texts(client.ask(asked(1), progress="")) == ['{"wrong": "\U0001f600 \ufffd"}']
+        assert client.ask(asked(1, Verdict), progress="") == [None]
+        assert server.asked[-1]["messages"][1]["content"] == '{"wrong": "\U0001f600 \ufffd"}'
+
+
+def test_a_request_that_utf_8_cannot_hold_is_named_and_stops_no_other() -> None:
+    half = Request(user("\ud83d"))
+    with serving(says(Said("Yes."))) as server:
+        assert texts(client_of(server, most_failed=0.5).ask([half, *asked(1)], progress="")) == [None, "Yes."]
+        with pytest.raises(Refused, match="cannot be asked this: half a surrogate pair in a text"):
+            client_of(server).ask([half], progress="")
+        assert len(server.asked) == 1
+
+
 def test_an_error_costs_nothing_that_was_under_way() -> None:
     with serving(lambda body, _: Said("no", status=400) if number_of(body) == 3 else Said(latency=0.2)) as server:
         with pytest.raises(Refused, match="answered 400"):
