@@ -29,6 +29,8 @@ AGAIN = (408, 409)
 """Statuses below 500 that pass by themselves, as 429 does."""
 NO_REPLY = ("context_length_exceeded", "content_filter", "content_policy_violation")
 """Codes of a request that has no reply, whoever asks and however often."""
+TOO_LONG = ("maximum context length", "Request too large")
+"""Words of the same that has another code."""
 PLACEHOLDER = 16
 """A key shorter than this is one of a local server (`EMPTY`, `token-abc`), and may stand in a text by chance."""
 ROUNDING = 1e-9
@@ -295,4 +297,5 @@ def _choice(reply: Any) -> Any:
 
 def _has_no_reply(error: openai.APIStatusError) -> bool:
     """Longer than the context, or of what the server does not speak about: another request may well have a reply."""
-    return error.code in NO_REPLY or "maximum context length" in error.message  # vLLM gives no such code
+    # vLLM gives no such code; OpenAI answers 429 where one request alone takes more tokens than a minute may have.
+    return error.code in NO_REPLY or any(words in error.message for words in TOO_LONG)

@@ -233,7 +233,7 @@ def _transcripts(row: Row) -> tuple[Messages, Messages, Messages]:
 
 
 def _part(first: Messages, second: Messages) -> tuple[Messages, Messages, Messages]:
-    """(what both begin with, what is left of the first, of the second); of two that are equal the last message is left."""
+    """(what both begin with, what is left of the first, of the second); of two that are equal their last."""
     shared = 0
     while shared < min(len(first), len(second)) and first[shared] == second[shared]:
         shared += 1

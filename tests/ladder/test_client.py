@@ -212,12 +212,13 @@ def test_a_server_that_never_recovers_is_refused_after_the_retries() -> None:
 
 
 def test_a_request_without_a_reply_stops_no_other(capsys: pytest.CaptureFixture[str]) -> None:
-    faults = {0: TOO_LONG, 2: FILTERED}
+    too_large = "Request too large for m on tokens per min (TPM): Limit 9, Requested 10."  # a 429 that does not pass
+    faults = {0: TOO_LONG, 2: FILTERED, 4: Said(too_large, status=429)}
     with serving(lambda body, _: faults.get(number_of(body), Said())) as server:
         client = client_of(server, retries=0)
-        assert texts(client.ask(asked(4), progress="say")) == [None, "[[5]]", None, "[[5]]"]
+        assert texts(client.ask(asked(5), progress="say")) == [None, "[[5]]", None, "[[5]]", None]
         assert client.bought.requests == 2
-    assert "big: 2 requests have no reply" in capsys.readouterr().err
+    assert "big: 3 requests have no reply" in capsys.readouterr().err
 
 
 def test_a_reply_without_a_text_is_empty() -> None:
