@@ -15,8 +15,8 @@ TYPES = (("prompt",), ("messages",), ("prompt", "completion"), ("prompt", "chose
 
 def parsed(line: bytes, where: str) -> tuple[Row, bytes]:
     """A user's line as a row, and as it is to be written: the same, or what we make of one that orjson will not read
-    or reads less strictly than we do."""
-    with contextlib.suppress(orjson.JSONDecodeError):
+    or write, or reads less strictly than we do."""
+    with contextlib.suppress(orjson.JSONDecodeError, orjson.JSONEncodeError):
         row = orjson.loads(line)
         if line.startswith(b"{") and line.endswith(b"}\n") and _whole(row, line):
             return row, line

@@ -259,6 +259,13 @@ def test_an_unchanged_row_is_the_same_object():
     assert rewritten(row, str.strip) is row
 
 
+def test_a_row_deeper_than_orjson_writes_is_read(tmp_path, given):
+    line = '{"id": "0", "deep": ' + "[" * 300 + "]" * 300 + ', "prompt": [{"role": "user", "content": "Hi"}]}\n'
+    (tmp_path / "rows.jsonl").write_text(line)
+    done = run_passes(tmp_path / "rows.jsonl", parse([{"exact": None}]), given, tmp_path / "passes", 1, spread("local"))
+    assert done.kept[0].read_text() == line
+
+
 def test_parts_are_joined_in_order(tmp_path):
     parts = [tmp_path / name for name in "ab"]
     for part in parts:
