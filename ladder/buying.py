@@ -33,6 +33,8 @@ TOO_LONG = ("maximum context length", "Request too large")
 """Words of the same that has another code."""
 PLACEHOLDER = 16
 """A key shorter than this is one of a local server (`EMPTY`, `token-abc`), and may stand in a text by chance."""
+LOOK = 0.05
+"""Seconds until it is looked again whether a budget is used up."""
 ROUNDING = 1e-9
 """A share of so many requests may be a hair below a whole number."""
 
@@ -133,6 +135,10 @@ class Buyer:
         form, tried = body, 0
         unformed: Fault | None = None
         while (sent := await self.pace.turn()) is not None:
+            if self.bought.requests == self.budget.requests and self.pace.under_way > 1:
+                self.pace.landed()
+                await self.pace.pause(LOOK)  # of those under way one may meet a 429, which costs nothing
+                continue
             form = form if self.takes_formats else bare
             try:
                 found = await self._sent(client, form)

@@ -291,6 +291,17 @@ def test_a_budget_stops_and_further_runs_go_on(budget: Budget, bought: int, said
         assert len(server.asked) == 20
 
 
+def test_a_budget_is_not_used_up_by_what_was_met_by_429() -> None:
+    def limited(body: Row, before: int) -> Said:
+        return Said("slow down", status=429) if number_of(body) < 2 and not before else Said(latency=0.05)
+
+    with serving(limited) as server:
+        client = client_of(server, Budget(requests=3))
+        with pytest.raises(Refused, match="its budget of 3 requests is used up"):
+            client.ask(asked(6), progress="")
+        assert client.bought.requests == len(client.store) == 3
+
+
 def test_a_budget_holds_over_all_that_a_client_is_asked() -> None:
     with serving(says(Said())) as server:
         client = client_of(server, Budget(requests=8))
