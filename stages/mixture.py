@@ -17,7 +17,7 @@ from ladder.writing import whole
 class Part(Section):
     """How much of a part is wanted: by weight or by count."""
 
-    weight: float | None = Field(default=None, gt=0)
+    weight: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Its share of the rows that no count claims, in proportion to the other weights."""
     count: int | None = Field(default=None, ge=1)
     """So many rows."""
@@ -72,7 +72,8 @@ def files(params: Params, folder: Path) -> list[Path]:
     named = {folder / f"{name}.jsonl" for name in params.parts}
     there = set(folder.glob("**/*.jsonl"))
     for path in sorted(named - there):
-        raise Refused(f"{path}: no such file; a part is an entry of `part`: `{folder.name}/{path.stem}: {{data: …}}`")
+        entry = path.relative_to(folder.parent).with_suffix("")
+        raise Refused(f"{path}: no such file; a part is an entry of `part`: `{entry}: {{data: …}}`")
     for path in sorted(there - named):
         raise Refused(
             f"{path}: expected in mixture.{folder.name}.parts too, with its weight or count; what `part` no longer "
