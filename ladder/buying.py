@@ -29,8 +29,12 @@ AGAIN = (408, 409)
 """Statuses below 500 that pass by themselves, as 429 does."""
 NO_REPLY = ("context_length_exceeded", "content_filter", "content_policy_violation")
 """Codes of a request that has no reply, whoever asks and however often."""
+TOO_LONG = ("maximum context length", "Request too large")
+"""Words of the same that has another code."""
 PLACEHOLDER = 16
 """A key shorter than this is one of a local server (`EMPTY`, `token-abc`), and may stand in a text by chance."""
+LOOK = 0.05
+"""Seconds until it is looked again whether a budget is used up."""
 ROUNDING = 1e-9
 """A share of so many requests may be a hair below a whole number."""
 
@@ -131,6 +135,10 @@ class Buyer:
         form, tried = body, 0
         unformed: Fault | None = None
         while (sent := await self.pace.turn()) is not None:
+            if self.bought.requests == self.budget.requests and self.pace.under_way > 1:
+                self.pace.landed()
+                await self.pace.pause(LOOK)  # of those under way one may meet a 429, which costs nothing
+                continue
             form = form if self.takes_formats else bare
             try:
                 found = await self._sent(client, form)
@@ -177,6 +185,9 @@ class Buyer:
         except openai.APIConnectionError as error:
             unreachable = type(error.__cause__).__name__ == "ConnectError"  # of the HTTP library that openai has
             return Fault(f"cannot be reached: {error.__cause__ or error}", of_all=unreachable)
+        except UnicodeEncodeError:
+            self.bought.requests -= 1
+            return Fault("cannot be asked this: half a surrogate pair in a text", again=False)
         except ValueError as error:
             return Fault(f"answered with something that is not JSON: {error}")
         choice = _choice(reply)
@@ -292,4 +303,5 @@ def _choice(reply: Any) -> Any:
 
 def _has_no_reply(error: openai.APIStatusError) -> bool:
     """Longer than the context, or of what the server does not speak about: another request may well have a reply."""
-    return error.code in NO_REPLY or "maximum context length" in error.message  # vLLM gives no such code
+    # vLLM gives no such code; OpenAI answers 429 where one request alone takes more tokens than a minute may have.
+    return error.code in NO_REPLY or any(words in error.message for words in TOO_LONG)

@@ -191,8 +191,9 @@ def body(endpoint: Endpoint, request: Request) -> Row:
 
 
 def reply_of(row: Row) -> Reply:
-    """A reply as the store has it."""
-    return Reply(row["text"], row["prompt_tokens"], row["tokens"], row["finished"])
+    """A reply as the store has it; half a surrogate pair, which JSON takes and UTF-8 does not, becomes U+FFFD."""
+    text = row["text"].encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return Reply(text, row["prompt_tokens"], row["tokens"], row["finished"])
 
 
 def seeded(conversations: list[Messages], sampling: Sampling) -> list[Request]:

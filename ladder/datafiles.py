@@ -36,7 +36,8 @@ class Files(Iterable[tuple[str, Path]]):
 
 
 def data_files(source: str, sha256: str | None, config: str | None, split: str | None, here: Path, into: Path) -> Files:
-    """The files of a source. A path, or a pattern of paths such as `set/*.jsonl`, is one under `here`.
+    """The files of a source. A path, or a pattern of paths such as `set/*.jsonl`, is one under `here`; a
+    pattern takes no hidden file.
 
     Errors: Refused, naming the source and what was wrong, and where nothing but their names and kinds says which
     files of a folder are read and which are left out.
@@ -85,7 +86,11 @@ def _under(here: Path, name: str, source: str) -> Path:
 
 
 def _matching(here: Path, pattern: str) -> list[str]:
-    found = sorted(path.relative_to(here) for path in here.glob(pattern) if path.is_file())
+    try:
+        names = sorted(path.relative_to(here) for path in here.glob(pattern) if path.is_file())
+    except ValueError as error:
+        raise Refused(f"source {pattern}: {error}") from None
+    found = [name for name in names if not any(part.startswith(".") for part in name.parts)]
     if not found:
         raise Refused(f"source {pattern}: no file under {here} matches it")
     return [name.as_posix() for name in found]

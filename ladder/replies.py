@@ -118,7 +118,8 @@ class Replies:
 
 def _key(line: bytes) -> bytes | None:
     """The key of a line that holds a reply; None for one that is broken."""
-    found = KEY.match(line)
+    if (found := KEY.match(line)) is None:
+        return None
     try:
         whole = orjson.loads(line)
     except ValueError:
@@ -126,5 +127,5 @@ def _key(line: bytes) -> bytes | None:
             whole = json.loads(line)  # which takes half of a surrogate pair too, as a model may write it
         except ValueError:
             return None
-    held = found and isinstance(whole, list) and len(whole) == 2 and isinstance(whole[1], dict)
-    return bytes.fromhex(found[1].decode()) if found and held else None
+    held = isinstance(whole, list) and len(whole) == 2 and isinstance(whole[1], dict)
+    return bytes.fromhex(found[1].decode()) if held else None

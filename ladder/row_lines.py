@@ -1,25 +1,22 @@
 """A row and its line in a file, quickly: read as strictly as ladder/rows.py does, normalised, written."""
 
 import contextlib
-import json
 from collections.abc import Callable
 
 import orjson
 
 from ladder.chat import check_messages
-from ladder.rows import Row, parse_row
+from ladder.rows import Row, encoded, parse_row
 from ladder.run import Refused
 from ladder.wording import COLUMNS, normalise
 
 TYPES = (("prompt",), ("messages",), ("prompt", "completion"), ("prompt", "chosen", "rejected"))
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-
 
 def parsed(line: bytes, where: str) -> tuple[Row, bytes]:
     """A user's line as a row, and as it is to be written: the same, or what we make of one that orjson will not read
-    or reads less strictly than we do."""
-    with contextlib.suppress(orjson.JSONDecodeError):
+    or write, or reads less strictly than we do."""
+    with contextlib.suppress(orjson.JSONDecodeError, orjson.JSONEncodeError):
         row = orjson.loads(line)
         if line.startswith(b"{") and line.endswith(b"}\n") and _whole(row, line):
             return row, line
@@ -34,15 +31,6 @@ def _whole(row: Row, line: bytes) -> bool:
     return line.count(b'"') == orjson.dumps(row).count(b'"') and not (b"\\" in line and b"\\u0022" in line)
 
 
-def encoded(row: Row, where: str) -> bytes:
-    try:
-        return f"{_encode(row)}\n".encode()
-    except UnicodeEncodeError as error:
-        raise Refused(
-            f"{where}: half a surrogate pair, {error.object[error.start]!a}, which UTF-8 cannot hold"
-        ) from None
-
-
 def with_texts(line: bytes, row: Row, where: str) -> bytes:
     """The line of a row of which texts have changed; all else as it stood (orjson makes a float of a long integer)."""
     return encoded({**parse_row(line, where), **{name: row[name] for name in COLUMNS if name in row}}, where)
@@ -50,14 +38,15 @@ def with_texts(line: bytes, row: Row, where: str) -> bytes:
 
 def told(label: str, reason: str, line: bytes) -> bytes:
     """A rejected row as it was written, with the filter's name and its reason before all else."""
-    return _encode({"filter": label, "reason": reason})[:-1].encode() + b", " + line[1:]
+    return encoded({"filter": label, "reason": reason}, label).removesuffix(b"}\n") + b", " + line[1:]
 
 
 def normalised(row: Row, where: str) -> Row:
     """The row with its texts normalised. Errors: Refused when it is of none of TRL's types."""
     columns = next((names for names in reversed(TYPES) if all(map(row.__contains__, names))), TYPES[2])
-    for name in columns:
-        check_messages(row.get(name), f"{where}: {name}")
+    for name in COLUMNS:
+        if name in columns or row.get(name, []) != []:
+            check_messages(row.get(name), f"{where}: {name}")
     if "filter" in row or "reason" in row:
         raise Refused(f"{where}: the columns `filter` and `reason` are the ledger's; drop them or name them otherwise")
     return rewritten(row, normalise)

@@ -1,6 +1,7 @@
 """Rows on disk: JSON Lines in, JSON Lines out. What is written is whole or not there."""
 
 import json
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -42,8 +43,12 @@ def parse_row(line: bytes, where: str) -> Row:
 
 
 def parse_json(text: str) -> Any:
-    """A JSON value, read strictly: Python alone would take NaN, and the last of two equal keys. Errors: ValueError."""
-    return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    """A JSON value, read strictly: Python alone would take NaN, make 1e999 infinite, and take the last of two equal
+    keys. Errors: ValueError."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("brackets within brackets, too deep to read") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> Row:
@@ -55,6 +60,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> Row:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON value")
+
+
+def _finite(number: str) -> float:
+    if math.isinf(value := float(number)):
+        raise ValueError(f"{number} is more than a number holds")
+    return value
 
 
 def read_json(path: Path) -> Row:
@@ -77,6 +88,19 @@ def of_split(rows: list[Row], split: str | None, data: Path) -> list[Row]:
         splits = sorted({str(row.get("split")) for row in rows})
         raise Refused(f"{data}: no row of split {split!r}; its splits are {', '.join(splits)}")
     return chosen
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
+def encoded(row: Row, where: str) -> bytes:
+    """A line of JSON Lines. Errors: Refused, beginning with `where`, for a text that UTF-8 cannot hold."""
+    try:
+        return f"{_encode(row)}\n".encode()
+    except UnicodeEncodeError as error:
+        raise Refused(
+            f"{where}: half a surrogate pair, {error.object[error.start]!a}, which UTF-8 cannot hold"
+        ) from None
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:

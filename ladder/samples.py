@@ -141,7 +141,7 @@ class Tally:
         self.checked += bool(row["checks"])
         self.passed += bool(row["checks"]) and all(row["passed"])
         self.finished += row["finished"]
-        self.unanswered += not row["tokens"] and not row["finished"]
+        self.unanswered += not (row["tokens"] or row["finished"] or row["completion"][0]["content"])
 
     def rates(self) -> dict[str, float]:
         """Percent of the samples, edits aside, that meet all checks, of those that have any, and that ended by

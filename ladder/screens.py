@@ -138,16 +138,16 @@ class _Known:
     ngram: int
     part: int
     runs: HashSet
-    """Runs of `ngram` words that mark a row, and the texts that are shorter."""
+    """Runs of `ngram` words that mark a row, the first run of every text, and the texts that are shorter."""
     parts: HashSet
     """All runs of `part` words, and the texts that are shorter."""
 
     @classmethod
     def of(cls, index: Index) -> "_Known":
         part, (hashes, counts) = index.ngram * 5 // 8 or 1, index.shingled(index.ngram)
-        short = np.repeat(np.array([len(text) < index.ngram for _, text in index.texts], np.bool_), counts)
-        marking = np.concatenate([index.hashes, hashes[short]])
-        return cls(index.ngram, part, HashSet(marking), HashSet(index.shingled(part)[0]))
+        # A text as a whole marks a row too, be all its runs templates or it shorter than a run.
+        firsts = hashes[(np.cumsum(counts) - counts)[counts > 0]]
+        return cls(index.ngram, part, HashSet(np.concatenate([index.hashes, firsts])), HashSet(index.shingled(part)[0]))
 
     def absent(self, batch: Batch) -> Kept:
         """Which rows have none of the runs."""

@@ -46,14 +46,18 @@ def exact(batch: Batch) -> Hashes:
 
 
 def _told(row: Row) -> str:
-    """Every message after its speaker, and the answers of a pair apart."""
+    """Every message after its speaker, and the answers of a pair apart; a NUL that is said is no end of a message."""
     parts = [
-        f"{name if name in ANSWERS else ''}\0{message['role']}\0{message['content'].strip()}"
+        f"{name if name in ANSWERS else ''}\0{message['role']}\0{_escaped(message['content'].strip())}"
         for name in COLUMNS
         if name in row
         for message in row[name]
     ]
     return "\0".join(parts)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\0", "\\0")
 
 
 def _one_spaced(text: str) -> bytes:

@@ -22,6 +22,8 @@ State = tuple[Row, dict[str, Tensor]]
 """Numbers and lists of them by name, and tensors by name."""
 SHARE = 0.05
 """Of the time, what saving may take: a state of 1 GB is saved every 40 seconds, a smaller one more often."""
+WRITER = "inline_container"
+"""The part of torch that writes, in whose errors it stands."""
 BYTES_A_SECOND = 5e8
 """How fast a state is written, until the first one tells."""
 
@@ -32,7 +34,7 @@ class Snapshot:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.fresh = True
+        self.fresh, self.missed = True, False
         self.saved, self.rate = time.monotonic(), BYTES_A_SECOND
 
     def read(self, device: torch.device) -> State | None:
@@ -51,23 +53,34 @@ class Snapshot:
         return facts, tensors
 
     def keep(self, state: Callable[[], State], size: int) -> None:
-        """Write the state, of about `size` bytes, where the time since the last one is worth it."""
+        """Write the state, of about `size` bytes, where the time since the last one is worth it. A disk that does not
+        take it is told: the answers do not need it."""
         if time.monotonic() - self.saved < size / self.rate / SHARE:
             return
         begun = time.monotonic()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(self.path.parent).free < 2 * size:
-            told = f"{self.path}: no room for {size} bytes, so a kill costs what is answered here"
-            print(told, file=sys.stderr, flush=True)
-            self.saved = time.monotonic()
+            self._miss(f"no room for {size} bytes")
             return
         temporary = self.path.with_suffix(".new")
-        torch.save(state(), temporary)  # tensor by tensor: a second copy of all of them may not fit
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())  # else the name may be on disk before the bytes
-        os.replace(temporary, self.path)
-        self.saved = time.monotonic()
+        try:
+            torch.save(state(), temporary)  # tensor by tensor: a second copy of all of them may not fit
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())  # else the name may be on disk before the bytes
+            os.replace(temporary, self.path)
+        except (OSError, RuntimeError) as error:
+            temporary.unlink(missing_ok=True)
+            if isinstance(error, RuntimeError) and WRITER not in str(error):
+                raise
+            self._miss("cannot be written (a full disk, or a quota)")
+            return
+        self.saved, self.missed = time.monotonic(), False
         self.rate = max(1, size) / max(1e-4, self.saved - begun)
+
+    def _miss(self, cause: str) -> None:
+        if not self.missed:  # told once
+            print(f"{self.path}: {cause}, so a kill costs what is answered from now on", file=sys.stderr, flush=True)
+        self.saved, self.missed = time.monotonic(), True
 
     def drop(self) -> None:
         """Forget the state."""

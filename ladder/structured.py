@@ -36,10 +36,7 @@ def read_object(text: str, schema: type[S]) -> S:
     """
     text = without_thoughts(text)
     block = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n\s*```\s*", text, re.DOTALL)
-    try:
-        value = parse_json(block[1] if block else text)
-    except RecursionError:  # a model that loops on brackets
-        raise ValueError("brackets within brackets without an end") from None
+    value = parse_json(block[1] if block else text)
     try:
         return schema.model_validate(value, strict=True)
     except ValidationError as error:

@@ -3,6 +3,7 @@
 from functools import lru_cache
 from pathlib import Path
 
+from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ladder.bounds import Number
@@ -13,13 +14,20 @@ from ladder.run import Refused
 
 def token_length(batch: list[Row], *, least: Number, most: Number, base: Path) -> list[str | None]:
     """The conversation, in the chat template and the tokens of the base, has `least` to `most`; of a pair the longer of
-    its two."""
-    conversations = [_conversations(row) for row in batch]
+    its two. Errors: Refused naming the row that the template does not take."""
     tokenizer = _tokenizer(base)
-    texts = [render(tokenizer, messages, answer=False) for several in conversations for messages in several]
+    rendered = [_rendered(tokenizer, row) for row in batch]
+    texts = [text for several in rendered for text in several]
     counts = iter([len(ids) for ids in tokenizer(texts, add_special_tokens=False).input_ids] if texts else [])
-    lengths = (max(next(counts) for _ in several) for several in conversations)
+    lengths = (max(next(counts) for _ in several) for several in rendered)
     return [None if least <= length <= most else f"{length} tokens" for length in lengths]
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, row: Row) -> list[str]:
+    try:
+        return [render(tokenizer, messages, answer=False) for messages in _conversations(row)]
+    except TemplateError as error:
+        raise Refused(f"row {row.get('id')}: the chat template refuses it: {error}") from None
 
 
 def _conversations(row: Row) -> list[Messages]:

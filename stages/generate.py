@@ -4,11 +4,10 @@ python -m stages.generate chat data/prompts.jsonl models/base models/base data/g
     metrics/generate/chat.json
 """
 
-import json
 from pathlib import Path
 
 from ladder.endpoint import served_by
-from ladder.rows import Row, write_json
+from ladder.rows import Row, encoded, write_json
 from ladder.run import run
 from ladder.samples import Samples, Tally, sample
 from ladder.writing import whole
@@ -22,7 +21,7 @@ def main(params: Params, prompts: Path, model: Path, base: Path, output: Path, m
     rows, tally = sample(params, prompts, model, base, progress=f"generate {output.stem}"), Tally()
     with whole(output) as file:
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+            file.write(encoded(row, f"{output}: row {row['id']!r}"))
             tally.add(row)
     told: Row = {**tally.rates(), "samples": tally.samples, "edited": tally.edited}
     if params.endpoint:  # a rung always replies

@@ -4,13 +4,12 @@ another.
 python -m stages.mixture both data/part/both data/mixture/both.jsonl metrics/mixture/both.json
 """
 
-import json
 from pathlib import Path
 
 from pydantic import Field, model_validator
 
 from ladder.mixing import apportion, common_type, draw, mixed, offsets
-from ladder.rows import Kind, write_json
+from ladder.rows import Kind, encoded, write_json
 from ladder.run import Refused, Section, run
 from ladder.writing import whole
 
@@ -18,7 +17,7 @@ from ladder.writing import whole
 class Part(Section):
     """How much of a part is wanted: by weight or by count."""
 
-    weight: float | None = Field(default=None, gt=0)
+    weight: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Its share of the rows that no count claims, in proportion to the other weights."""
     count: int | None = Field(default=None, ge=1)
     """So many rows."""
@@ -73,7 +72,8 @@ def files(params: Params, folder: Path) -> list[Path]:
     named = {folder / f"{name}.jsonl" for name in params.parts}
     there = set(folder.glob("**/*.jsonl"))
     for path in sorted(named - there):
-        raise Refused(f"{path}: no such file; a part is an entry of `part`: `{folder.name}/{path.stem}: {{data: …}}`")
+        entry = path.relative_to(folder.parent).with_suffix("")
+        raise Refused(f"{path}: no such file; a part is an entry of `part`: `{entry}: {{data: …}}`")
     for path in sorted(there - named):
         raise Refused(
             f"{path}: expected in mixture.{folder.name}.parts too, with its weight or count; what `part` no longer "
@@ -94,7 +94,7 @@ def main(params: Params, folder: Path, output: Path, metrics: Path) -> None:
     drawn = draw([len(place) for place in places], list(counts.values()), list(counts), params.seed)
     with whole(output) as file:
         for row in mixed(paths, list(counts), places, drawn, kind):
-            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+            file.write(encoded(row, f"{output}: row {row['id']!r}"))
     parts = {
         name: {"rows": count, "of": len(place), "share": round(count / len(drawn), 4)}
         for (name, count), place in zip(counts.items(), places, strict=True)

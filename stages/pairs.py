@@ -3,12 +3,11 @@
 python -m stages.pairs hh data/source/hh.jsonl data/pairs/hh.jsonl data/pairs/hh.validation.jsonl metrics/pairs/hh.json
 """
 
-import json
 from pathlib import Path
 
 from ladder.pair_controls import Controls, check_pair, controlled, labelled
 from ladder.row_file import RowFile
-from ladder.rows import write_json
+from ladder.rows import encoded, write_json
 from ladder.run import run
 from ladder.writing import whole
 
@@ -26,7 +25,7 @@ def main(params: Params, data: Path, output: Path, validation: Path, metrics: Pa
     for path, side in ((output, "train"), (validation, "validation")):
         with whole(path) as file:
             for pair in labelled(pairs, labels, side):
-                file.write(json.dumps(pair, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+                file.write(encoded(pair, f"{data}: row {pair.get('id')!r}"))
     write_json(metrics, {"in": len(labels), **counts})
 
 

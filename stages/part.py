@@ -3,12 +3,11 @@
 python -m stages.part both/own data/filter/chat.jsonl data/part/both/own.jsonl
 """
 
-import json
 from pathlib import Path
 
 from ladder.mixing import origin, row_type
 from ladder.row_file import RowFile
-from ladder.rows import Row
+from ladder.rows import Row, encoded
 from ladder.run import Section, run
 from ladder.writing import whole
 
@@ -28,7 +27,7 @@ def main(params: Params, data: Path, output: Path) -> None:
     with whole(output) as file:
         for number, row in enumerate(RowFile(data, typed), start=1):
             row = {**row, "source": origin(row, params.data, number)}
-            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+            file.write(encoded(row, f"{data}: row {number}"))
 
 
 if __name__ == "__main__":

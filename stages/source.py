@@ -53,7 +53,8 @@ class Params(Section):
     """Names: ours to theirs, `{prompt: question, completion: answer}`. One that no format reads is kept beside the
     row: `{level: difficulty}`. Of pairs `score_chosen` and `score_rejected` are kept in any case."""
     first: int | None = Field(default=None, ge=1)
-    """Read so many rows from the beginning; the files after them are not even fetched."""
+    """Read so many rows from the beginning; the files after them are not even fetched. Messages that are rows of their
+    own make trees first, of all files, and the first of these are read."""
     most_broken: float = Field(default=0.01, ge=0, le=1)
     """The share of rows that may go to quarantine; one more, and the stage fails."""
     licence: str

@@ -212,17 +212,35 @@ def test_a_server_that_never_recovers_is_refused_after_the_retries() -> None:
 
 
 def test_a_request_without_a_reply_stops_no_other(capsys: pytest.CaptureFixture[str]) -> None:
-    faults = {0: TOO_LONG, 2: FILTERED}
+    too_large = "Request too large for m on tokens per min (TPM): Limit 9, Requested 10."  # a 429 that does not pass
+    faults = {0: TOO_LONG, 2: FILTERED, 4: Said(too_large, status=429)}
     with serving(lambda body, _: faults.get(number_of(body), Said())) as server:
         client = client_of(server, retries=0)
-        assert texts(client.ask(asked(4), progress="say")) == [None, "[[5]]", None, "[[5]]"]
+        assert texts(client.ask(asked(5), progress="say")) == [None, "[[5]]", None, "[[5]]", None]
         assert client.bought.requests == 2
-    assert "big: 2 requests have no reply" in capsys.readouterr().err
+    assert "big: 3 requests have no reply" in capsys.readouterr().err
 
 
 def test_a_reply_without_a_text_is_empty() -> None:
     with serving(says(Said(None, finish="length"))) as server:
         assert client_of(server).ask(asked(1), progress="") == [Reply("", 7, 3, False)]
+
+
+def test_half_a_surrogate_pair_in_a_reply_is_a_character_that_can_be_written_and_sent() -> None:
+    with serving(lambda body, before: Said('{"wrong": "\ud83d\ude00 \ud83d"}')) as server:
+        client = client_of(server, most_failed=1)
+        assert texts(client.ask(asked(1), progress="")) == ['{"wrong": "\U0001f600 \ufffd"}']
+        assert client.ask(asked(1, Verdict), progress="") == [None]
+        assert server.asked[-1]["messages"][1]["content"] == '{"wrong": "\U0001f600 \ufffd"}'
+
+
+def test_a_request_that_utf_8_cannot_hold_is_named_and_stops_no_other() -> None:
+    half = Request(user("\ud83d"))
+    with serving(says(Said("Yes."))) as server:
+        assert texts(client_of(server, most_failed=0.5).ask([half, *asked(1)], progress="")) == [None, "Yes."]
+        with pytest.raises(Refused, match="cannot be asked this: half a surrogate pair in a text"):
+            client_of(server).ask([half], progress="")
+        assert len(server.asked) == 1
 
 
 def test_an_error_costs_nothing_that_was_under_way() -> None:
@@ -271,6 +289,17 @@ def test_a_budget_stops_and_further_runs_go_on(budget: Budget, bought: int, said
         last = client_of(server, budget, concurrency=1, prices=PRICES)
         assert texts(last.ask(asked(20), progress="")) == ["[[5]]"] * 20
         assert len(server.asked) == 20
+
+
+def test_a_budget_is_not_used_up_by_what_was_met_by_429() -> None:
+    def limited(body: Row, before: int) -> Said:
+        return Said("slow down", status=429) if number_of(body) < 2 and not before else Said(latency=0.05)
+
+    with serving(limited) as server:
+        client = client_of(server, Budget(requests=3))
+        with pytest.raises(Refused, match="its budget of 3 requests is used up"):
+            client.ask(asked(6), progress="")
+        assert client.bought.requests == len(client.store) == 3
 
 
 def test_a_budget_holds_over_all_that_a_client_is_asked() -> None:

@@ -61,6 +61,13 @@ def test_a_pattern(here):
     assert [name for name, _ in listed(here, "set/**/*.jsonl")] == sorted(
         f"set/{name}" for name in FILES if "/" in name
     )
+    with pytest.raises(Refused, match=r"source set/\*\*\.jsonl: Invalid pattern: '\*\*' can only be an entire"):
+        listed(here, "set/**.jsonl")
+
+
+def test_a_pattern_takes_no_hidden_file(tmp_path):
+    here = folder(tmp_path, "a.jsonl", "._a.jsonl", ".gitignore", ".old/b.jsonl")
+    assert [name for name, _ in listed(here, "set/**/*")] == ["set/a.jsonl"]
 
 
 def folder(tmp_path, *names):

@@ -125,6 +125,8 @@ def test_a_row_without_change_keeps_its_bytes_and_another_all_but_its_texts(tmp_
         ('{"id": "x", "n": {"a": "\\u0022\\u0022", "a": 1}}', "rows.jsonl:3: not JSON: a key stands twice"),
         ('{"id": NaN}', "rows.jsonl:3: not JSON: NaN is not a JSON value"),
         ("[1]", "rows.jsonl:3: expected a JSON object, got list"),
+        ('{"prompt": "a", "messages": [{"role": "user", "content": "a"}]}', "rows.jsonl:3: prompt: expected"),
+        ('{"n": 1e999}', "rows.jsonl:3: not JSON: 1e999 is more than a number holds"),
         ('{"id": "x", "text": "no row"}', "rows.jsonl:3: prompt: expected `messages`, or `prompt` and `completion`"),
         ('{"messages": [{"role": "user", "content": "a"}], "reason": "b"}', "rows.jsonl:3: the columns `filter` and"),
         ('{"messages": [{"role": "user", "content": "\\ud800"}]}', "rows.jsonl:3: half a surrogate pair"),
@@ -255,6 +257,13 @@ def test_a_batch_too_large_for_arrays_is_judged_as_a_small_one(tmp_path, given, 
 def test_an_unchanged_row_is_the_same_object():
     row = {"prompt": user("a"), "completion": assistant("b")}
     assert rewritten(row, str.strip) is row
+
+
+def test_a_row_deeper_than_orjson_writes_is_read(tmp_path, given):
+    line = '{"id": "0", "deep": ' + "[" * 300 + "]" * 300 + ', "prompt": [{"role": "user", "content": "Hi"}]}\n'
+    (tmp_path / "rows.jsonl").write_text(line)
+    done = run_passes(tmp_path / "rows.jsonl", parse([{"exact": None}]), given, tmp_path / "passes", 1, spread("local"))
+    assert done.kept[0].read_text() == line
 
 
 def test_parts_are_joined_in_order(tmp_path):

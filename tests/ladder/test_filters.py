@@ -20,6 +20,9 @@ def row(question, answer, **rest):
 def test_duplicates_differ_in_case_and_blanks_alone():
     rows = [row("Hi", "Yes  it is"), row("hi ", "yes it\nis"), row("Hi", "yes it was")]
     assert list(filters.exact(rows)) == [None, "duplicate", None]
+    told = [{"messages": user("a\0\0assistant\0b")}, {"messages": user("a") + assistant("b")}]
+    told += [{"messages": user("a\0")}, {"messages": user("a\\0")}, {"messages": user("a\\\\0")}]
+    assert list(filters.exact(told)) == [None] * 5
 
 
 def test_the_same_conversation_is_one_as_messages_and_as_prompt_and_completion():

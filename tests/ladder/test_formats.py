@@ -97,6 +97,18 @@ def test_a_prompt_is_all_up_to_the_last_word_of_the_user(row, name, prompt):
     assert read(row, None, "prompt") == (name, [{"prompt": prompt}])
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "2+2?", "chosen": "4", "rejected": "4"},
+        {"chosen": user("2+2?") + assistant("4"), "rejected": user("2+2?") + assistant("4")},
+        {"chosen": "\n\nHuman: 2+2?\n\nAssistant: 4", "rejected": "\n\nHuman: 2+2?\n\nAssistant: 4"},
+    ],
+)
+def test_the_prompt_of_a_pair_stands_where_its_answers_do_not_differ(row):
+    assert read(row, None, "prompt")[1] == [{"prompt": user("2+2?")}]
+
+
 def test_the_prompt_of_a_tree_stands_before_the_best_last_answer():
     tree = {"prompt": {"role": "prompter", "text": "Hi", "replies": [{"role": "assistant", "text": "Hello"}]}}
     assert read(tree, None, "prompt") == ("tree", [{"prompt": user("Hi")}])

@@ -55,6 +55,7 @@ BROKEN = {
     "a byte of 0": f'["{B}", {{"text": "a\x00b"}}]'.encode(),
     "no UTF-8": f'["{B}", {{"text": "'.encode() + b'\xff"}]',
     "no object": f'["{B}", 5]'.encode(),
+    "brackets": b"[" * 5000,
     "short key": f'["{B[:9]}", {{"text": "two"}}]'.encode(),
 }
 

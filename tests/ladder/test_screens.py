@@ -36,7 +36,11 @@ PARAMETERS = {
     "alphabetic": [{"least": 0.8}, {"least": 1}],
     "boilerplate": [{}],
     "bullets": [{"most": 0}, {"most": 0.5}],
-    "decontaminate": [{"ngram": 3, "benchmarks": BENCHMARKS}, {"ngram": 8, "benchmarks": BENCHMARKS}],
+    "decontaminate": [
+        {"ngram": 3, "benchmarks": BENCHMARKS},
+        {"ngram": 8, "benchmarks": BENCHMARKS},
+        {"ngram": 3, "common": 0, "benchmarks": BENCHMARKS},  # no run marks a row, a whole question does
+    ],
     "duplicate_lines": [{"most": 0, "most_characters": 1}, {"most": 1, "most_characters": 0}],
     "duplicate_ngrams": [{"most": {2: 0.1, 3: 0}}, {"most": {3: 0.4}}],
     "duplicate_paragraphs": [{"most": 0, "most_characters": 1}],

@@ -3,6 +3,7 @@ depend on the company."""
 
 import contextlib
 import re
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,25 @@ def test_a_full_disk_is_told_and_generation_goes_on(tmp_path: Path, capsys: pyte
     snapshot.keep(lambda: ({}, {}), 2**60)
     assert f"no room for {2**60} bytes" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_quota_that_is_used_up_is_told_and_generation_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No disk tells how much of it a user may still write; here a limit on the length of files stands for that."""
+    snapshot = Snapshot(tmp_path / "one.state")
+    snapshot.keep(lambda: ({"n": 1}, {}), 0)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limit[1]))
+    try:
+        for _ in range(2):
+            snapshot.keep(lambda: ({"n": 2}, {"cache": torch.zeros(1 << 20)}), 4 << 20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    told = "one.state: cannot be written (a full disk, or a quota), so a kill costs what is answered from now on\n"
+    assert capsys.readouterr().err == f"{tmp_path}/{told}"
+    assert [path.name for path in tmp_path.iterdir()] == ["one.state"]
+    assert Snapshot(tmp_path / "one.state").read(torch.device("cpu")) == ({"n": 1}, {})
 
 
 def test_saving_takes_a_small_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def test_an_object_of_the_schema_is_read(text: str) -> None:
         ('{"helpful": 4, "why": "clear", "sure": true}', "sure: Extra inputs are not permitted"),
         ('{"helpful": 4, "helpful": 5, "why": "clear"}', "a key stands twice"),
         ('{"helpful": NaN, "why": "clear"}', "NaN is not a JSON value"),
-        ("[" * 200_000, "brackets within brackets without an end"),
+        ("[" * 200_000, "brackets within brackets, too deep to read"),
     ],
 )
 def test_what_is_wrong_is_said(text: str, said: str) -> None:

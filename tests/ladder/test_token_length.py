@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from conftest import assistant, user
@@ -27,3 +29,14 @@ def test_tokens_are_those_of_the_chat_template(base):
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
     with pytest.raises(Refused, match="no rung with a tokenizer"):
         token_length([{"messages": user("a")}], least=0, most=1, base=tmp_path)
+
+
+def test_a_row_that_the_template_refuses_is_named(tmp_path, base):
+    for path in base.glob("tokenizer*"):
+        shutil.copy(path, tmp_path)
+    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system message') }}{% endif %}a"
+    (tmp_path / "chat_template.jinja").write_text(refusing)
+    rows = [{"id": n, "messages": [{"role": role, "content": "a"}]} for n, role in enumerate(("user", "system"))]
+    assert token_length(rows[:1], least=1, most=1, base=tmp_path) == [None]
+    with pytest.raises(Refused, match="row 1: the chat template refuses it: no system message"):
+        token_length(rows, least=1, most=1, base=tmp_path)

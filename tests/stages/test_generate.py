@@ -45,15 +45,17 @@ def test_a_request_that_an_endpoint_cannot_answer_is_a_row_without_an_answer_and
     monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
     write_rows(tmp_path / "prompts.jsonl", [{"id": str(n), "prompt": user(f"{n}?"), "checks": []} for n in range(4)])
     settings = {"split": None, "samples": 1, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 5, "seed": 0}
-    with serving(lambda body, _: Said("Yes.", status=500 if body["messages"] == user("2?") else 200)) as server:
+    cut = Said("Yes.", finish="length", usage=False)  # a reply all the same
+    faults = {"2?": Said("no", status=500), "3?": cut}
+    with serving(lambda body, _: faults.get(body["messages"][0]["content"], Said("Yes."))) as server:
         where = {"base_url": server.base_url, "model": "big", "retries": 0, "most_failed": 0.25}
         params = Params(prompts="prompts", model="base", endpoint=where, edits=False, **settings)
         outputs = (tmp_path / "rows.jsonl", tmp_path / "generate.json")
         main(params, tmp_path / "prompts.jsonl", tmp_path, tmp_path, *outputs)
     said = [(row["completion"][0]["content"], row["finished"]) for row in read_rows(tmp_path / "rows.jsonl")]
-    assert said == [("Yes.", True), ("Yes.", True), ("", False), ("Yes.", True)]
+    assert said == [("Yes.", True), ("Yes.", True), ("", False), ("Yes.", False)]
     metrics = json.loads((tmp_path / "generate.json").read_text())
-    assert metrics == {"finish_rate": 75.0, "samples": 4, "edited": 0, "no_reply": 1, "model": "big"}
+    assert metrics == {"finish_rate": 50.0, "samples": 4, "edited": 0, "no_reply": 1, "model": "big"}
 
 
 def test_no_split_asks_every_prompt(tmp_path, base):

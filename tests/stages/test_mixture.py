@@ -102,6 +102,8 @@ def test_pairs_and_answers_do_not_become_one_type(tmp_path):
 def test_the_parts_of_the_folder_are_those_that_are_named(tmp_path):
     with pytest.raises(Refused, match="web.jsonl: no such file; a part is an entry of `part`: `both/web: {data: …}`"):
         run(tmp_path, {"own": {"count": 1}, "web": {"count": 1}}, sizes=(3,))
+    with pytest.raises(Refused, match="`both/web/new: {data: …}`"):
+        run(tmp_path, {"own": {"count": 1}, "web/new": {"count": 1}}, sizes=(3,))
     with pytest.raises(Refused, match="own.jsonl: expected in mixture.both.parts too, with its weight or count"):
         run(tmp_path, {"web": {"count": 1}})
 
@@ -114,6 +116,7 @@ def of(name, other, **params):
     ("section", "said"),
     [
         (of({"count": 1, "weight": 1}, {"count": 1}), "parts.own: expected weight or count, one of them"),
+        (of({"weight": float("inf")}, {"weight": 1}, rows=3), "parts.own.weight: Input should be a finite number"),
         (of({"count": 1}, {}), "parts.hh: expected weight or count, one of them"),
         (of({"weight": 1}, {"weight": 1}), "rows: expected more than the 0 that counts claim, for weights to share"),
         (of({"count": 5}, {"weight": 1}, rows=5), "rows: expected more than the 5 that counts claim"),
