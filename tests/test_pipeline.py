@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from ladder.graph import code_faults, entry_faults, has_entries, picture
+from ladder.graph import code_faults, entry_faults, has_entries, part_faults, picture
 from ladder.run import fit, read_params, read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -101,6 +101,20 @@ def test_what_the_table_names_has_an_entry_in_each_section(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     for stage in ("respond", "benchmark"):
         assert f"params.yaml: report.benchmarks names 'nothing', of which {stage} has no entry" in list(entry_faults())
+
+
+def test_a_mixture_and_its_parts_name_each_other(tmp_path, monkeypatch):
+    for name in ("stages", "ladder", "dvc.yaml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "params.yaml").write_text(
+        "part: {both/own: {data: filter/chat}, both/old: {data: filter/old}, bothers/x: {data: filter/chat}}\n"
+        "mixture: {both: {parts: {own: {count: 1}, web: {count: 2}}, seed: 0}, bothers: {parts: {x: {count: 1}}}}"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert list(part_faults()) == [
+        "params.yaml: mixture.both.parts needs the entry `both/web: {data: …}` in part",
+        "params.yaml: part has both/old, which mixture.both.parts does not name, with a weight or count",
+    ]
 
 
 def test_an_edit_of_a_benchmark_is_seen_by_its_own_cells_alone():
