@@ -141,6 +141,29 @@ def test_the_recipes_fit_params(tmp_path, monkeypatch):
                 fit(kind, entry, name)
 
 
+def test_a_recipe_leaves_what_it_does_not_name_as_it_stands(tmp_path, monkeypatch):
+    from ladder.__main__ import recipe
+
+    monkeypatch.setattr("ladder.__main__.PARAMS", tmp_path / "params.yaml")
+    monkeypatch.setattr("ladder.__main__.read_params", lambda: None)
+    long = "wheel:" + "long-name/" * 20
+    (tmp_path / "params.yaml").write_text(
+        f"base:\n  source: {long}\n  template: null\n\nsource: {{}}  # published rows\n\n"
+        "part: {}  # of rows\n\n"
+        "filter:\n  chat:\n    steps:\n      - length: {least: 1}\n"
+    )
+    (tmp_path / "mine.yaml").write_text("source: {mine: {source: mine.jsonl}}\npart: {all/mine: {data: source/mine}}\n")
+    assert recipe(tmp_path / "mine.yaml") == [
+        "source.mine: {'source': 'mine.jsonl'}",
+        "part.all/mine: {'data': 'source/mine'}",
+    ]
+    assert (tmp_path / "params.yaml").read_text() == (
+        f"base:\n  source: {long}\n  template: null\n\nsource:  # published rows\n  mine:\n    source: mine.jsonl\n\n"
+        "part:  # of rows\n  all/mine:\n    data: source/mine\n\n"
+        "filter:\n  chat:\n    steps:\n      - length: {least: 1}\n"
+    )
+
+
 def test_the_readme_shows_the_graph_as_it_is():
     assert picture() in Path("README.md").read_text()
 
