@@ -1,7 +1,9 @@
 """dvc.yaml read as data: every stage declares what it imports, reads and writes, and has its four parts."""
 
 import importlib
+import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -162,6 +164,15 @@ def test_a_recipe_leaves_what_it_does_not_name_as_it_stands(tmp_path, monkeypatc
         "part:  # of rows\n  all/mine:\n    data: source/mine\n\n"
         "filter:\n  chat:\n    steps:\n      - length: {least: 1}\n"
     )
+
+
+def test_a_funnel_is_drawn_from_nought_in_the_order_of_its_steps():
+    found = subprocess.run(
+        ["dvc", "plots", "show", "--show-vega", "plots/filter/chat.tsv"], capture_output=True, check=True, text=True
+    )
+    drawn = json.loads(found.stdout)["encoding"]
+    assert drawn["y"]["field"] == "step" and drawn["y"]["sort"] is None  # as the rows come; else by the alphabet
+    assert drawn["x"]["field"] == "rows" and "scale" not in drawn["x"]
 
 
 def test_the_readme_shows_the_graph_as_it_is():
