@@ -102,8 +102,9 @@ def _section(label: str, paths: list[Path]) -> Iterator[str]:
         yield f"\n### {row.get('id', 'row')} {source(row)}".rstrip() + f"\n\n**{row['reason']}**\n"
         span = row["reason"].rpartition(": ")[2]
         yield _quoted(said(row, "prompt"), span)
-        yield "\n---\n"
-        yield _quoted(reply(row), span)
+        if "prompt" not in row or row.keys() & {"completion", "chosen"}:  # a prompt alone has nothing below the line
+            yield "\n---\n"
+            yield _quoted(reply(row), span)
 
 
 def _read(paths: list[Path]) -> tuple[list[tuple[str, int]], list[Row]]:

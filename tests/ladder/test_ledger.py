@@ -72,3 +72,12 @@ def test_samples_show_the_span_and_are_the_same_in_whatever_shards_they_lie(tmp_
     assert text.count("⟦") == 5
     assert "⟦Red, green;  BLUE⟧ and" in text
     assert "> …" in text
+
+
+def test_a_rejected_prompt_without_an_answer_has_nothing_below_it(tmp_path):
+    row = {"reason": "in quiz: red green blue", "id": "ask-1", "prompt": user("Say red green blue.")}
+    (tmp_path / "rejected").write_text(json.dumps(row) + "\n")
+    tally = Tally({("in", "", ""): 1, ("rejected", "decontaminate", ""): 1})
+    write_samples(tmp_path / "page.md", tally, {"decontaminate": [tmp_path / "rejected"]})
+    page = (tmp_path / "page.md").read_text()
+    assert page.endswith("### ask-1\n\n**in quiz: red green blue**\n\n> Say ⟦red green blue⟧.\n")
