@@ -1,6 +1,8 @@
 """python -m ladder check | prune | table | picture | recipe FILE | score … | bench … | diff …"""
 
+import io
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,13 +26,28 @@ def recipe(path: Path) -> list[str]:
     """Put a recipe's values into params.yaml, comments kept; returns the keys that changed. It may add an entry to a
     stage that has named ones: `ppo.maths`."""
     yaml = YAML()
-    yaml.width = 120
+    yaml.width = 1 << 12  # params.yaml is written as it stands: what a recipe does not name stays out of the diff
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.representer.add_representer(type(None), _null)
     params = yaml.load(PARAMS.read_text(encoding="utf-8"))
     changed = _lay(params, read_yaml(path), "", path)
-    with PARAMS.open("w", encoding="utf-8") as stream:
-        yaml.dump(params, stream)
+    text = io.StringIO()
+    yaml.dump(params, text)
+    PARAMS.write_text(_spaced(text.getvalue()), encoding="utf-8")
     read_params()
     return changed
+
+
+def _spaced(text: str) -> str:
+    """A section that had no entries keeps its comment beside its name, and the blank line behind its last entry."""
+    lines: list[str] = []
+    for line in re.sub(r"^(\w+:) +(#.*)\n\n(?=  )", r"\1  \2\n", text, flags=re.MULTILINE).split("\n"):
+        lines += ["", line] if line[:1].isalpha() and lines and lines[-1].startswith(" ") else [line]
+    return "\n".join(lines)
+
+
+def _null(representer: Any, _: None) -> Any:
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
 def _lay(params: Any, values: Any, prefix: str, path: Path) -> list[str]:

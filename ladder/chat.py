@@ -24,7 +24,8 @@ def conversation(row: Row, where: str) -> Messages:
 def check_messages(messages: Any, where: str) -> Messages:
     """Refuse what is not a list of {"role": system, user or assistant, "content": text}."""
     if not isinstance(messages, list) or not messages:
-        raise Refused(f"{where}: expected `messages`, or `prompt` and `completion`, as lists of messages")
+        what = "expected `messages`, or `prompt` and `completion`, as lists of messages"
+        raise Refused(f"{where}: {what}; `source` makes them of other forms")
     for message in messages:
         good = isinstance(message, dict) and message.get("role") in ROLES and isinstance(message.get("content"), str)
         if not good:

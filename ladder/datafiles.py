@@ -18,6 +18,8 @@ from ladder.sources import Source, fetch, parse
 PATTERN = set("*?[")
 NO_ROWS = {"config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 """Files that describe a data set."""
+BESIDE = ".dvc"
+"""`dvc add` leaves such a file beside each that it takes."""
 SHOWN = 5
 
 
@@ -87,13 +89,17 @@ def _under(here: Path, name: str, source: str) -> Path:
 
 def _matching(here: Path, pattern: str) -> list[str]:
     try:
-        names = sorted(path.relative_to(here) for path in here.glob(pattern) if path.is_file())
+        names = sorted(path.relative_to(here) for path in here.glob(pattern) if _data(path))
     except ValueError as error:
         raise Refused(f"source {pattern}: {error}") from None
     found = [name for name in names if not any(part.startswith(".") for part in name.parts)]
     if not found:
         raise Refused(f"source {pattern}: no file under {here} matches it")
     return [name.as_posix() for name in found]
+
+
+def _data(path: Path) -> bool:
+    return path.is_file() and path.suffix != BESIDE
 
 
 def _listed(parsed: Source, source: str, config: str | None, split: str | None) -> tuple[list[str], list[str]]:
@@ -108,6 +114,7 @@ def _listed(parsed: Source, source: str, config: str | None, split: str | None) 
     except (ValueError, OSError, HTTPError, datasets.exceptions.DatasetsError) as error:
         raise Refused(f"source {source}: `datasets` cannot list its files: {' '.join(str(error).split())}") from None
     files = {str(one): [_name(str(file), parsed) for file in held] for one, held in _splits(builder).items()}
+    files = {one: [name for name in names if not name.endswith(BESIDE)] for one, names in files.items()}
     others = [other for name, other in builder.builder_configs.items() if name != builder.config.name]
     held = {name for names in files.values() for name in names}
     unread = sorted(name for name in there if name not in held and not any(_holds(other, name) for other in others))

@@ -32,7 +32,7 @@ class Decoder:
         try:
             return self.checked(*self.value(text, 0), len(text.rstrip(" \t\r\n")))
         except json.JSONDecodeError as error:
-            return None, f"not JSON: {error.msg} at column {error.colno}"
+            return None, f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
         except (ValueError, RecursionError) as error:
             return None, f"not JSON: {error}"
 

@@ -81,8 +81,9 @@ def recognise(row: Row) -> Format:
         return "tree"
     if isinstance(row.get("prompt"), str | list):
         return "prompt"
+    named = ", ".join(sorted(there)) or "none"
     raise Misfit(
-        f"no format: none of {', '.join(get_args(Format))} has the columns {', '.join(sorted(there)) or 'none'}"
+        f"no format: none of {', '.join(get_args(Format))} has the columns {named}; `columns` says which is which"
     )
 
 

@@ -21,7 +21,7 @@ CODE = "code"
 
 def check() -> list[str]:
     """Every fault of params.yaml and the graph, a sentence each; empty when the ladder may climb."""
-    return [*_section_faults(), *entry_faults(), *code_faults(), *_graph_faults()]
+    return [*_section_faults(), *entry_faults(), *part_faults(), *code_faults(), *_graph_faults()]
 
 
 def _section_faults() -> Iterable[str]:
@@ -54,6 +54,19 @@ def entry_faults() -> Iterable[str]:
             for entry in params.get(section, {}).get(last) or []:
                 if entry not in (params.get(stage) or {}):
                     yield f"{PARAMS}: {section}.{last} names {entry!r}, of which {stage} has no entry"
+
+
+def part_faults() -> Iterable[str]:
+    """Parts that a mixture names and `part` has not, or the other way: its folder must hold those that it names."""
+    params = read_params()
+    for mixture, section in (params.get("mixture") or {}).items():
+        if isinstance(section, dict) and isinstance(section.get("parts"), dict):
+            named = {f"{mixture}/{name}" for name in section["parts"]}
+            there = {name for name in params.get("part") or {} if name.startswith(f"{mixture}/")}
+            for name in sorted(named - there):
+                yield f"{PARAMS}: mixture.{mixture}.parts needs the entry `{name}: {{data: …}}` in part"
+            for name in sorted(there - named):
+                yield f"{PARAMS}: part has {name}, which mixture.{mixture}.parts does not name, with a weight or count"
 
 
 def code_faults() -> Iterable[str]:

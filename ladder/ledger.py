@@ -18,6 +18,8 @@ them that were: all without a filter, the rejected ones with its name."""
 SAMPLE = 5
 """Rejected rows of a filter to read."""
 MOST_REASONS = 10_000
+CUT = re.compile(r" \.\.\. \(\d+ words\)$")
+"""What stands for the rest of a long run of words in a reason."""
 EXCERPT = 400
 """Characters of a text that a sample shows, around what the reason names."""
 
@@ -100,10 +102,11 @@ def _section(label: str, paths: list[Path]) -> Iterator[str]:
     yield from (f"- {count} × {reason}" for reason, count in reasons)
     for row in chosen:
         yield f"\n### {row.get('id', 'row')} {source(row)}".rstrip() + f"\n\n**{row['reason']}**\n"
-        span = row["reason"].rpartition(": ")[2]
+        span = CUT.sub("", row["reason"].rpartition(": ")[2])
         yield _quoted(said(row, "prompt"), span)
-        yield "\n---\n"
-        yield _quoted(reply(row), span)
+        if "prompt" not in row or row.keys() & {"completion", "chosen"}:  # a prompt alone has nothing below the line
+            yield "\n---\n"
+            yield _quoted(reply(row), span)
 
 
 def _read(paths: list[Path]) -> tuple[list[tuple[str, int]], list[Row]]:

@@ -85,8 +85,9 @@ def of_split(rows: list[Row], split: str | None, data: Path) -> list[Row]:
     """The rows of one split; None takes all. Errors: Refused when there are none."""
     chosen = [row for row in rows if split in (None, row.get("split"))]
     if not chosen:
-        splits = sorted({str(row.get("split")) for row in rows})
-        raise Refused(f"{data}: no row of split {split!r}; its splits are {', '.join(splits)}")
+        splits = sorted({str(row["split"]) for row in rows if row.get("split") is not None})
+        told = f"its splits are {', '.join(splits)}" if splits else "its rows have none: set split: null"
+        raise Refused(f"{data}: no row of split {split!r}; {told}")
     return chosen
 
 

@@ -70,7 +70,9 @@ def _sentence(where: str, kind: type[Section], item: Any) -> str:
         return f"{key}: no such key{hint}"
     if item["type"] == "missing":
         return f"{key}: missing"
-    got = "" if isinstance(item["input"], dict) else f" (got {item['input']!r})"  # a section may hold what is secret
+    # a section may hold what is secret, and of a list a sentence of ours says which of it does not fit
+    told = isinstance(item["input"], dict) or (isinstance(item["input"], list) and item["type"] == "value_error")
+    got = "" if told else f" (got {item['input']!r})"
     return f"{key}: {item['msg'].removeprefix('Value error, ')}{got}"
 
 

@@ -43,6 +43,7 @@ def licensed(sources: dict[str, int], params: Params, entries: dict[str, Any]) -
     for name, rows in sources.items():
         if name in entries:
             origin, licence = entries[name]["source"], entries[name].get("licence", UNKNOWN)
+            origin = origin if ":" in origin else f"data/raw/{origin}"
         elif name == "" or "/" in name:
             origin, licence = f"made here by {stage(name or params.data)}", params.licence
         else:

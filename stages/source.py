@@ -71,7 +71,7 @@ class Params(Section):
 def renamed(row: Row, columns: dict[str, str]) -> tuple[Row, Row]:
     """(the row under our names, what is to be kept beside it). Errors: Misfit naming the column that is not there."""
     if missing := next((theirs for theirs in columns.values() if theirs not in row), None):
-        raise Misfit(f"no column: {missing!r}")
+        raise Misfit(f"no column: {missing!r}; the row has {', '.join(sorted(map(str, row)))}")
     ours = {name: row[theirs] for name, theirs in columns.items()}
     left = {name: value for name, value in row.items() if name not in columns.values()}
     return {**left, **ours}, {name: value for name, value in ours.items() if name not in COLUMNS}
@@ -129,6 +129,7 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
     formats: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     total = rows = 0
+    first = ""
     opening = b""  # the end of the first line: a bracket there tells of an object or array over several lines
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".source.") as scratch, whole(output) as kept:
@@ -144,6 +145,7 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
                     found, lines = mapped(record, total, f"{file}:{record.line}", output.stem, params)
                 except Misfit as misfit:
                     reasons[str(misfit).partition(":")[0]] += 1
+                    first = first or f"{file}:{record.line}: {misfit}"
                     fault = {"file": file, "line": record.line, "reason": str(misfit), "begins": beginning(record)}
                     broken.write(json.dumps(fault).encode() + b"\n")
                 else:
@@ -159,6 +161,8 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
             told = f"{broken_rows} of {total} rows cannot be read, {why} ({listed})"
             if opening in (b"{", b"[") or not rows and reasons.keys() <= NO_OBJECT:
                 told += "; expected one JSON object a line, or a file named .json that is an array of them"
+            else:
+                told += f"; first {first}"
             raise Refused(f"{params.source}: {told}; see {quarantine}")
     counts = {"rows": rows, "read": total, "quarantined": broken_rows}
     made_by = {"source": params.source, "revision": of_rows(params.source).revision or None, "licence": params.licence}

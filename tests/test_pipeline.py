@@ -1,13 +1,15 @@
 """dvc.yaml read as data: every stage declares what it imports, reads and writes, and has its four parts."""
 
 import importlib
+import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 from dvc.repo import Repo
 
-from ladder.graph import code_faults, entry_faults, has_entries, picture
+from ladder.graph import code_faults, entry_faults, has_entries, part_faults, picture
 from ladder.run import fit, read_params, read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -103,6 +105,20 @@ def test_what_the_table_names_has_an_entry_in_each_section(tmp_path, monkeypatch
         assert f"params.yaml: report.benchmarks names 'nothing', of which {stage} has no entry" in list(entry_faults())
 
 
+def test_a_mixture_and_its_parts_name_each_other(tmp_path, monkeypatch):
+    for name in ("stages", "ladder", "dvc.yaml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "params.yaml").write_text(
+        "part: {both/own: {data: filter/chat}, both/old: {data: filter/old}, bothers/x: {data: filter/chat}}\n"
+        "mixture: {both: {parts: {own: {count: 1}, web: {count: 2}}, seed: 0}, bothers: {parts: {x: {count: 1}}}}"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert list(part_faults()) == [
+        "params.yaml: mixture.both.parts needs the entry `both/web: {data: …}` in part",
+        "params.yaml: part has both/old, which mixture.both.parts does not name, with a weight or count",
+    ]
+
+
 def test_an_edit_of_a_benchmark_is_seen_by_its_own_cells_alone():
     def users(path):
         with Repo() as repo:
@@ -125,6 +141,38 @@ def test_the_recipes_fit_params(tmp_path, monkeypatch):
             kind = importlib.import_module(f"stages.{stage}").Params
             for name, entry in section.items() if has_entries(stage, STANZAS[stage]) else [(stage, section)]:
                 fit(kind, entry, name)
+
+
+def test_a_recipe_leaves_what_it_does_not_name_as_it_stands(tmp_path, monkeypatch):
+    from ladder.__main__ import recipe
+
+    monkeypatch.setattr("ladder.__main__.PARAMS", tmp_path / "params.yaml")
+    monkeypatch.setattr("ladder.__main__.read_params", lambda: None)
+    long = "wheel:" + "long-name/" * 20
+    (tmp_path / "params.yaml").write_text(
+        f"base:\n  source: {long}\n  template: null\n\nsource: {{}}  # published rows\n\n"
+        "part: {}  # of rows\n\n"
+        "filter:\n  chat:\n    steps:\n      - length: {least: 1}\n"
+    )
+    (tmp_path / "mine.yaml").write_text("source: {mine: {source: mine.jsonl}}\npart: {all/mine: {data: source/mine}}\n")
+    assert recipe(tmp_path / "mine.yaml") == [
+        "source.mine: {'source': 'mine.jsonl'}",
+        "part.all/mine: {'data': 'source/mine'}",
+    ]
+    assert (tmp_path / "params.yaml").read_text() == (
+        f"base:\n  source: {long}\n  template: null\n\nsource:  # published rows\n  mine:\n    source: mine.jsonl\n\n"
+        "part:  # of rows\n  all/mine:\n    data: source/mine\n\n"
+        "filter:\n  chat:\n    steps:\n      - length: {least: 1}\n"
+    )
+
+
+def test_a_funnel_is_drawn_from_nought_in_the_order_of_its_steps():
+    found = subprocess.run(
+        ["dvc", "plots", "show", "--show-vega", "plots/filter/chat.tsv"], capture_output=True, check=True, text=True
+    )
+    drawn = json.loads(found.stdout)["encoding"]
+    assert drawn["y"]["field"] == "step" and drawn["y"]["sort"] is None  # as the rows come; else by the alphabet
+    assert drawn["x"]["field"] == "rows" and "scale" not in drawn["x"]
 
 
 def test_the_readme_shows_the_graph_as_it_is():

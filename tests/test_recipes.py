@@ -43,7 +43,7 @@ ENGLISH = [
 class Copy:
     """A copy of the repository with a recipe in its params.yaml."""
 
-    def __init__(self, root: Path, base: Path, name: str) -> None:
+    def __init__(self, root: Path, base: Path, name: str | Path) -> None:
         self.root = root
         for part in ("stages", "ladder", "benchmarks", "data/prompts", "data/seeds"):
             (root / part).parent.mkdir(parents=True, exist_ok=True)
@@ -128,6 +128,28 @@ def test_published_data_sets_become_pairs_and_a_mixture(copy):
     assert (told["in"], told["dropped_equal"]) == (60, 20)
     kept = read_rows(Path("data/pairs/ultrafeedback.jsonl"))
     assert {(row["score_chosen"], row["score_rejected"]) for row in kept} == {(8.0, 2.0)}
+
+
+def test_what_the_readme_says_of_ones_own_data_is_what_one_has_to_do(copy, tmp_path):
+    block = (ROOT / "README.md").read_text().partition("**Your own data**")[2].partition("```yaml\n")[2]
+    (tmp_path / "own.yaml").write_text(block.partition("```")[0])
+    ladder = copy(tmp_path / "own.yaml")
+    Path("data/raw").mkdir()
+    with Path("data/raw/faq.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["question", "answer"])
+        writer.writerows([[text, f"That depends on this: {text}"] for text in (*ENGLISH, f"Please say {QUIZ}")])
+    own = [{"id": str(n), "prompt": user(f"Say {n}."), "completion": assistant(f"{n}"), "checks": []} for n in range(3)]
+    write_rows(Path("data/filter/chat.jsonl"), own)
+    ladder.change("mixture", "all", rows=10)
+    ladder.run("source@faq", "filter@faq", "part@all/faq", "part@all/chat", "mixture@all", "card@all")
+    assert read_json(Path("metrics/filter/faq.json"))["rejected"] == {"exact": 0, "length": 0, "decontaminate": 1}
+    assert {name: part["rows"] for name, part in read_json(Path("metrics/mixture/all.json"))["parts"].items()} == {
+        "faq": 8,
+        "chat": 2,
+    }
+    assert "- faq: data/raw/faq.csv\n" in Path("data/card/all.md").read_text()
+    fit(importlib.import_module("stages.sft").Params, read_params()["sft"]["faq"], "sft.faq")
 
 
 def replying(body: Row, before: int) -> Said:

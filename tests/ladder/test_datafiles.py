@@ -70,6 +70,12 @@ def test_a_pattern_takes_no_hidden_file(tmp_path):
     assert [name for name, _ in listed(here, "set/**/*")] == ["set/a.jsonl"]
 
 
+def test_what_dvc_leaves_beside_the_files_that_it_keeps_is_no_data(tmp_path):
+    here = folder(tmp_path, "a.jsonl", "a.jsonl.dvc", "b.jsonl", "b.jsonl.dvc", ".gitignore")
+    assert [name for name, _ in listed(here, "set")] == ["set/a.jsonl", "set/b.jsonl"]
+    assert [name for name, _ in listed(here, "set/a*")] == ["set/a.jsonl"]
+
+
 def folder(tmp_path, *names):
     for name in names:
         path = tmp_path / "set" / name

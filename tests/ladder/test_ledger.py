@@ -1,6 +1,7 @@
 import json
 
 from conftest import assistant, user
+from ladder.decontamination import Index
 from ladder.ledger import Tally, funnel, metrics, read_tally, write_samples, write_tally
 
 TALLY = Tally(
@@ -72,3 +73,22 @@ def test_samples_show_the_span_and_are_the_same_in_whatever_shards_they_lie(tmp_
     assert text.count("⟦") == 5
     assert "⟦Red, green;  BLUE⟧ and" in text
     assert "> …" in text
+
+
+def test_a_rejected_prompt_without_an_answer_has_nothing_below_it(tmp_path):
+    row = {"reason": "in quiz: red green blue", "id": "ask-1", "prompt": user("Say red green blue.")}
+    (tmp_path / "rejected").write_text(json.dumps(row) + "\n")
+    tally = Tally({("in", "", ""): 1, ("rejected", "decontaminate", ""): 1})
+    write_samples(tmp_path / "page.md", tally, {"decontaminate": [tmp_path / "rejected"]})
+    page = (tmp_path / "page.md").read_text()
+    assert page.endswith("### ask-1\n\n**in quiz: red green blue**\n\n> Say ⟦red green blue⟧.\n")
+
+
+def test_of_a_long_run_that_a_reason_cuts_short_the_words_that_it_shows_are_marked(tmp_path):
+    asked = " ".join(f"w{n}" for n in range(60))
+    row = {"id": "ask-1", "prompt": user(asked)}
+    found = Index({"quiz": [{"prompt": asked}]}, 8).found(row)
+    assert found and found.endswith(" w39 ... (60 words)")
+    (tmp_path / "rejected").write_text(json.dumps({"reason": found, **row}) + "\n")
+    write_samples(tmp_path / "page.md", TALLY, {"decontaminate": [tmp_path / "rejected"]})
+    assert "> ⟦w0 w1 " in (tmp_path / "page.md").read_text() and " w39⟧ w40 " in (tmp_path / "page.md").read_text()

@@ -36,6 +36,7 @@ PACKERS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".z
     ("line", "fault"),
     [
         (b'{"a": "\xe9"}', "not UTF-8: at byte 7"),
+        (b'{"a": "x', "not JSON: Unterminated string starting at column 7"),
         (b'{"a": "x"', "not JSON: Expecting ',' delimiter at column 10"),
         (b'{"a": "x"} {"a": "y"}', "not JSON: something follows the object at column 11"),
         (b'{"a": 1, "b": 2, "a": 3}', "key twice: 'a'"),

@@ -57,3 +57,5 @@ def test_a_split_is_chosen_by_name():
     assert of_split(rows, "heldout", data) == rows[1:] and of_split(rows, None, data) == rows
     with pytest.raises(Refused, match="rows.jsonl: no row of split 'test'; its splits are heldout, train"):
         of_split(rows, "test", data)
+    with pytest.raises(Refused, match="rows.jsonl: no row of split 'test'; its rows have none: set split: null"):
+        of_split([{"prompt": "a"}, {"split": None}], "test", data)

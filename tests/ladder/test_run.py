@@ -1,8 +1,10 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+from pydantic import AfterValidator
 
 from ladder.grading import Scoring
 from ladder.judging import Judging
@@ -10,6 +12,10 @@ from ladder.run import Refused, Section, fit, read_params, read_yaml
 
 ROOT = Path(__file__).parents[2]
 PROMPTS = "prompts:\n  count: {sft: 2, preferences: 2, heldout: 2}\n  seed: 0\n  constraints_max: 1\n"
+
+
+def none_known(steps):
+    raise ValueError(f"no step is named {steps[0]!r}")
 
 
 class Inner(Section):
@@ -27,6 +33,18 @@ def test_a_section_that_is_wrong_as_a_whole_is_not_shown():
         with pytest.raises(Refused) as refused:
             fit(kind, section, "benchmark.ifeval")
         assert "sk-1" not in str(refused.value) and "got" not in str(refused.value)
+
+
+class Listed(Section):
+    steps: Annotated[list[str], AfterValidator(none_known)]
+
+
+def test_a_list_is_not_shown_where_the_sentence_says_which_of_it_does_not_fit():
+    with pytest.raises(Refused) as refused:
+        fit(Listed, {"steps": ["a", "b"]}, "params.yaml: sift")
+    assert str(refused.value) == "params.yaml: sift.steps: no step is named 'a'"
+    with pytest.raises(Refused, match=r"sift.steps: Input should be a valid list \(got 'a'\)"):
+        fit(Listed, {"steps": "a"}, "params.yaml: sift")
 
 
 def test_a_number_without_a_dot_is_a_number(tmp_path):

@@ -85,7 +85,8 @@ def test_more_misfits_than_stated_are_refused_and_the_quarantine_tells_them(tmp_
         run(tmp_path, MIXED, most_broken=0.49)
     output, quarantine, metrics = outputs(tmp_path)
     assert str(refusal.value) == (
-        f"rows.jsonl: 2 of 4 rows cannot be read, more than most_broken: 0.49 (not JSON: 1, pair: 1); see {quarantine}"
+        f"rows.jsonl: 2 of 4 rows cannot be read, more than most_broken: 0.49 (not JSON: 1, pair: 1); "
+        f"first rows.jsonl:2: not JSON: Expecting ',' delimiter at column 18; see {quarantine}"
     )
     assert len(quarantine.read_text().splitlines()) == 2
     assert not output.exists() and not metrics.exists()
@@ -163,7 +164,7 @@ def test_a_time_that_python_has_no_type_for_is_no_matter_in_a_column_that_is_not
     parquet.write_table(table, tmp_path / "raw/rows.parquet")
     rows, quarantine, _ = run(tmp_path, None, "rows.parquet")
     assert ([row["messages"][0]["content"] for row in rows], quarantine) == (["a", "b"], [])
-    with pytest.raises(Refused, match="none is left \\(no JSON value: 2\\)"):
+    with pytest.raises(Refused, match="none is left \\(no JSON value: 2\\); first rows.parquet:1: no JSON value"):
         run(tmp_path, None, "rows.parquet", columns={"at": "at"})
 
 
@@ -202,7 +203,9 @@ def test_columns_are_renamed_and_others_kept_on_demand(tmp_path):
             "completion": assistant("4"),
         }
     ]
-    assert [told["reason"] for told in quarantine] == ["no column: 'answer'"]
+    assert [told["reason"] for told in quarantine] == ["no column: 'answer'; the row has question"]
+    with pytest.raises(Refused, match="first rows.jsonl:1: no column: 'qestion'; the row has answer, level, question;"):
+        run(tmp_path, content, columns={"prompt": "qestion"})
     with pytest.raises(Refused, match="columns: id: this stage writes a column of that name"):
         run(tmp_path, content, columns={"id": "level"})
 

@@ -65,5 +65,5 @@ def test_rows_that_do_not_fit_are_refused(tmp_path, base, rows):
 
 
 def test_a_split_without_rows_is_named(tmp_path, base, rows):
-    with pytest.raises(Refused, match="rows.jsonl: no row of split 'train'; its splits are None"):
+    with pytest.raises(Refused, match="rows.jsonl: no row of split 'train'; its rows have none: set split: null"):
         teach(tmp_path, base, rows, split="train")
