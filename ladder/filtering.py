@@ -97,7 +97,7 @@ class Pass:
                         remains.rows += 1
                     elif stays(verdict):
                         kept.write(written)
-                        remains.contaminated[remains.rows] = f"row {row.get('id')!r} {verdict[1]}"
+                        remains.tell(f"row {row.get('id')!r} {verdict[1]}")
                         remains.rows += 1
                     else:
                         _reject(tally, verdict[0], row)
@@ -215,7 +215,7 @@ def run_passes(
     for name in sorted({name for event, _, name in tally if event == "in"}):
         tally["kept", "", name] = total(tally, "in", name=name) - total(tally, "rejected", name=name)
     tally["contaminated", "", ""] = sum(len(one.contaminated) for one in remains)
-    found = [told for one in remains for told in list(one.contaminated.values())[:TOLD]]
+    found = [told for one in remains for told in list(filter(None, one.contaminated.values()))[:TOLD]]
     return Filtered([shard.path for shard in cut], rejected, tally, found)
 
 

@@ -13,6 +13,8 @@ from ladder.rows import read_json, write_json
 from ladder.shingles import Hashes
 from ladder.steps import Step
 
+MOST_TOLD = 1000
+
 
 @dataclass
 class Remains:
@@ -20,7 +22,11 @@ class Remains:
     """The file of rows; what else is left lies beside it, under its name and another ending."""
     rows: int = 0
     contaminated: dict[int, str] = field(default_factory=dict)
-    """What the gate said, by the row's place in the file."""
+    """What the gate said, by the row's place in the file; of the first ones, the others are counted."""
+
+    def tell(self, said: str) -> None:
+        """What the gate says of the next row."""
+        self.contaminated[self.rows] = said if len(self.contaminated) < MOST_TOLD else ""
 
     @classmethod
     def read(cls, kept: Path) -> "Remains":
