@@ -157,9 +157,13 @@ def test_a_param_of_dpo_touches_what_is_below_it_and_not_the_reference(climbed):
 
 def test_an_edit_of_a_benchmark_scores_anew_and_generates_nothing(climbed):
     cells = {f"benchmark@ifeval-{rung}" for rung in ("base", "dpo/chat", "distill/small")}
-    for name, ran in (("ifbench", set()), ("ifeval", cells | {"questions@ifeval"})):
+    for name, edit, ran in (
+        ("ifbench", "AGAIN = True", set()),
+        ("ifeval", "# read again", set()),
+        ("ifeval", "AGAIN = True", cells | {"questions@ifeval"}),
+    ):
         path = climbed.root / f"benchmarks/{name}.py"
-        path.write_text(path.read_text() + "\n# read again\n")
+        path.write_text(f"{path.read_text()}\n{edit}\n")
         assert set(climbed.repro("report")) == {"code"} | ran
 
 
