@@ -12,13 +12,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import openai
 from tqdm import tqdm
 
 from ladder.endpoint import Bought, Budget, Endpoint
+from ladder.faults import Fault
 from ladder.pacing import Pace, backoff
 from ladder.rows import Row
 from ladder.run import Refused
@@ -37,21 +37,6 @@ LOOK = 0.05
 """Seconds until it is looked again whether a budget is used up."""
 ROUNDING = 1e-9
 """A share of so many requests may be a hair below a whole number."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What came in place of a reply."""
-
-    cause: str
-    status: int = 0
-    """0: no answer of the server, or one that is no chat completion."""
-    of_all: bool = False
-    """Whether every request would meet it."""
-    again: bool = True
-    """Whether another try may have a reply."""
-    wait: float = 0.0
-    """Seconds that the server asks to wait."""
 
 
 class Buyer:

@@ -92,16 +92,14 @@ class Pass:
                 sifted = sieve.sift([row for row, _ in read], partial(self._where, lines, read))
                 for (before, line), row, verdict in zip(read, sifted.rows, sifted.verdicts, strict=True):
                     written = line if row is before else with_texts(line, row, f"{data}: row {row.get('id')!r}")
-                    if verdict is None:
-                        kept.write(written)
-                        remains.rows += 1
-                    elif stays(verdict):
-                        kept.write(written)
-                        remains.tell(f"row {row.get('id')!r} {verdict[1]}")
-                        remains.rows += 1
-                    else:
+                    if verdict is not None and not stays(verdict):
                         _reject(tally, verdict[0], row)
                         rejected[verdict[0]].write(told(*verdict, written))
+                        continue
+                    if verdict is not None:
+                        remains.tell(f"row {row.get('id')!r} {verdict[1]}")
+                    kept.write(written)
+                    remains.rows += 1
                 for file, made in zip(sketches, sifted.sketches, strict=True):
                     file.write(made.tobytes())
         remains.write()
