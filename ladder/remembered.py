@@ -5,7 +5,6 @@ the row: the parameters, the filter's code and all of ours that it imports, the 
 installed packages. A row that was judged under the same is not judged again; delete the folder to forget.
 """
 
-import ast
 import contextlib
 import hashlib
 import importlib.metadata
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ladder.code_text import essence
+from ladder.imports import Imports, imported, read_imports
 from ladder.launch import cache
 from ladder.rows import Row
 
@@ -68,7 +68,7 @@ def fingerprint(judge: partial[Any]) -> str:
     for name, value in sorted(judge.keywords.items()):
         told = _content(value) if isinstance(value, Path) else json.dumps(value, sort_keys=True)
         digest.update(f"{name}={told}\n".encode())
-    for path in sorted(_code(Path(inspect.getfile(judge.func)).resolve(), frozenset())):
+    for path in sorted(code(Path(inspect.getfile(judge.func)).resolve())):
         digest.update(essence(path))
     digest.update(_installed())
     return digest.hexdigest()[:16]
@@ -86,18 +86,14 @@ def _content(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _code(path: Path, found: frozenset[Path]) -> frozenset[Path]:
-    """A file of ours and those that it imports, directly or through others."""
-    found |= {path}
-    for node in ast.walk(ast.parse(path.read_bytes())):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            file = REPOSITORY.joinpath(*name.split(".")).with_suffix(".py")
-            if file.is_file() and file not in found:
-                found = _code(file, found)
-    return found
+def code(module: Path) -> set[Path]:
+    """The files of a module of ours and of those that it imports, directly or through others."""
+    return {path for path in imported(module, _imports()) if path.suffix}
+
+
+@lru_cache(maxsize=1)
+def _imports() -> Imports:
+    return read_imports([REPOSITORY / name for name in ("ladder", "stages", "benchmarks")])
 
 
 @lru_cache(maxsize=1)
