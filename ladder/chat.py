@@ -1,4 +1,4 @@
-"""Conversations as tokens: one rendering for training and for generation, and the mask of what is trained."""
+"""Conversations as tokens: one rendering for training and for generation, and the mask of what is learned."""
 
 import hashlib
 import json
@@ -6,11 +6,16 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from ladder.rendering import Messages, Rendering, control_strings, render, template_text, trace
 from ladder.rows import Row
 from ladder.run import Refused
+from ladder.segments import Span, parts, read, read_on
 
-Messages = list[dict[str, Any]]
 ROLES = ("system", "user", "assistant", "tool")
+MESSAGE_KEYS = ("role", "content", "reasoning_content", "train")
+"""What a message may hold. `train: false` keeps an assistant's turn as context and out of the loss."""
+NOTHING = (None, "", [], {})
+"""Values of another key that say nothing, as tables write a key that some other message has."""
 
 
 def conversation(row: Row, where: str) -> Messages:
@@ -22,15 +27,43 @@ def conversation(row: Row, where: str) -> Messages:
 
 
 def check_messages(messages: Any, where: str) -> Messages:
-    """Refuse what is not a list of {"role": system, user or assistant, "content": text}."""
+    """Refuse what is not a list of {"role": system, user, assistant or tool, "content": text}.
+
+    A message may also hold `reasoning_content` (text) and `train` (true or false); another key with a value is refused,
+    because it would be left out in silence.
+    """
     if not isinstance(messages, list) or not messages:
         what = "expected `messages`, or `prompt` and `completion`, as lists of messages"
         raise Refused(f"{where}: {what}; `source` makes them of other forms")
-    for message in messages:
+    for number, message in enumerate(messages, start=1):
         good = isinstance(message, dict) and message.get("role") in ROLES and isinstance(message.get("content"), str)
         if not good:
             raise Refused(f"{where}: expected a message with a role of {', '.join(ROLES)} and a text, got {message!r}")
+        for key, value in message.items():
+            if key not in MESSAGE_KEYS and value not in NOTHING:
+                raise Refused(
+                    f"{where}: turn {number} has a key {key!r} that no stage reads; expected {', '.join(MESSAGE_KEYS)}"
+                )
+        if not isinstance(message.get("reasoning_content") or "", str) or message.get("train") not in (
+            None,
+            True,
+            False,
+        ):
+            raise Refused(f"{where}: turn {number}: expected a text as reasoning_content, and true or false as train")
     return messages
+
+
+class LostText(Refused):
+    """A row with assistant text that the chat template leaves out."""
+
+
+def refuse_lost(refusals: list[str], rows: int) -> None:
+    """Refuse a file some of whose rows were refused with LostText."""
+    if refusals:
+        raise LostText(
+            f"{refusals[0]}; {len(refusals)} of {rows} rows lose text this way. Use a template that keeps it "
+            "(base.chat_template: trl:NAME_training), or mark these turns `train: false`"
+        )
 
 
 def up_to_user(messages: Messages) -> Messages:
@@ -39,56 +72,143 @@ def up_to_user(messages: Messages) -> Messages:
     return messages[:last]
 
 
-def render(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, answer: bool) -> str:
-    """The conversation as text; with `answer`, up to where the assistant is to speak."""
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer))
+def is_learned(message: dict[str, Any]) -> bool:
+    """Whether training learns this message: a turn of the assistant that is not marked `train: false`."""
+    return message["role"] == "assistant" and message.get("train") is not False
 
 
-def tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, answer: bool) -> list[int]:
-    """The conversation as tokens. The template writes every special token, so none is added here."""
-    return list(tokenizer(render(tokenizer, messages, answer=answer), add_special_tokens=False).input_ids)
+def prompt_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages, where: str = "") -> list[int]:
+    """What the model reads before it answers, in training and in generation alike.
 
-
-def prompt_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[int]:
-    """What the model reads before it answers, in training and in generation alike."""
-    return tokens(tokenizer, messages, answer=True)
-
-
-def encode(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> tuple[list[int], list[int]]:
-    """Tokens of a conversation and the mask of those to learn: each assistant turn up to its stop token.
-
-    Returns (input_ids, mask), both [length]; what the template writes after the last stop token is left out.
-    Errors: Refused when there is no assistant turn to learn, when a turn does not end with the stop token, or
-    when the template renders a prompt in another way before an answer than inside a conversation (then the
-    model would be trained on a context that it never meets at inference).
+    The text of a special token inside a message stays text and never becomes the token.
+    Errors: Refused when the template refuses the conversation, or drops text of the system or the user.
     """
-    ids = tokens(tokenizer, messages, answer=False)
-    mask = [0] * len(ids)
-    end = 0
+    text = render(tokenizer, messages, answer=True, where=where)
+    control = control_strings(tokenizer)
+    follow = any(
+        message["role"] == "assistant" or control.search(message["content"]) or message["content"].strip() not in text
+        for message in messages
+    )
+    if not follow:
+        return read(tokenizer, text)
+    found = trace(tokenizer, messages, answer=True, where=where)
+    _check_context(messages, found, where)
+    spans = _spans(tokenizer, messages, found)
+    return [token for part in parts(tokenizer, found, sorted(spans.values())) for token in part]
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, messages: Messages, where: str = "", *, last_only: bool = False
+) -> tuple[list[int], list[int]]:
+    """Tokens of a conversation and the mask of those to learn.
+
+    Learned is what the model writes at inference: for each turn of the assistant that is not marked `train: false`
+    (with `last_only` for the last message alone), from the end of the generation prompt to the end of the turn's text,
+    and the stop token where the template writes it there. Returns (input_ids, mask), both [length]; what the template
+    writes after the last learned token is left out.
+
+    Errors: Refused, naming `where` and the turn, when there is nothing to learn, when the conversation's last turn has
+    no stop token, when the template drops or rewrites text that counts, and when it renders a prompt in another way
+    before an answer than inside a conversation (the model would be trained on a context that it never meets).
+    """
+    found = trace(tokenizer, messages, answer=False, where=where)
+    _check_context(messages, found, where)
+    last = len(messages) - 1
+    learned = [turn for turn, message in enumerate(messages) if is_learned(message) and not (last_only and turn < last)]
+    if not learned:
+        raise Refused(f"{_at(where)}nothing to learn: the conversation has no assistant turn that is trained")
+    spans = _spans(tokenizer, messages, found)
+    for turn in learned:
+        _check_learned(tokenizer, found, turn, spans.get(turn), where)
+    if last in learned and not found.text[: spans[last][1]].endswith(str(tokenizer.eos_token)):
+        raise Refused(
+            f"{_at(where)}no stop token {tokenizer.eos_token!r} after assistant turn {last + 1}: mend the template"
+        )
+    order = sorted(spans, key=lambda turn: spans[turn])
+    cut = parts(tokenizer, found, [spans[turn] for turn in order])
+    ids: list[int] = []
+    mask: list[int] = []
+    for number, part in enumerate(cut[: 2 * order.index(learned[-1]) + 2]):  # answers stand at odd places
+        ids += part
+        mask += [int(number % 2 == 1 and order[number // 2] in learned)] * len(part)
+    if not any(mask):
+        raise Refused(f"{_at(where)}nothing to learn: the answer has no token")
+    return ids, mask
+
+
+def completion_tokens(
+    tokenizer: PreTrainedTokenizerBase, prompt: Messages, answer: str | dict[str, Any], where: str = ""
+) -> tuple[list[int], list[int]]:
+    """A prompt and one answer to it, a text or a message: (prompt tokens, the answer's tokens with the stop token)."""
+    message = {"role": "assistant", "content": answer} if isinstance(answer, str) else {**answer, "train": True}
+    ids, mask = encode(tokenizer, [*prompt, message], where, last_only=True)
+    start = mask.index(1)
+    return ids[:start], ids[start:]
+
+
+def continued_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages, beginning: str) -> list[int]:
+    """The prompt's tokens and those of a given beginning of the answer."""
+    prompt = prompt_tokens(tokenizer, messages)
+    text = render(tokenizer, messages, answer=True)
+    whole = read(tokenizer, text + beginning)
+    return whole if whole[: len(prompt)] == prompt else prompt + read_on(tokenizer, beginning)
+
+
+def _at(where: str) -> str:
+    return f"{where}: " if where else ""
+
+
+def _check_context(messages: Messages, found: Rendering, where: str) -> None:
+    """Refuse a template that leaves out what the system, the user or a tool says."""
+    for turn, message in enumerate(messages):
+        written = found.written.get(turn)
+        if message["role"] != "assistant" and written is not None and written.missing:
+            raise Refused(
+                f"{_at(where)}the chat template leaves out text of turn {turn + 1} ({message['role']}); "
+                "use another template, or base.system: merge for a system message"
+            )
+
+
+def _check_learned(
+    tokenizer: PreTrainedTokenizerBase, found: Rendering, turn: int, span: Span | None, where: str
+) -> None:
+    if missing := found.written[turn].missing:
+        raise LostText(
+            f"{_at(where)}the chat template leaves out {missing} characters of assistant turn {turn + 1} (reasoning of "
+            "an earlier turn, or in a key that it does not read)"
+        )
+    if span is None:
+        raise Refused(
+            f"{_at(where)}the chat template renders turn {turn + 1} in another way in a conversation than before an "
+            "answer; use a template whose prompt is a prefix of the conversation"
+        )
+
+
+def _spans(tokenizer: PreTrainedTokenizerBase, messages: Messages, found: Rendering) -> dict[int, Span]:
+    """Where the assistant's turns stand, by turn: what the model writes, from the end of its prompt to the stop token.
+
+    A turn without its prompt in front of it, as where a template rewrites the history, is absent.
+    """
+    spans = {}
     for turn, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        prefix = prompt_tokens(tokenizer, messages[:turn])
-        start = len(prefix)
-        if ids[:start] != prefix:
-            raise Refused(
-                f"the chat template renders turn {turn + 1} in another way in a conversation than before an answer; "
-                "use a template whose prompt is a prefix of the conversation"
-            )
-        if tokenizer.eos_token_id not in ids[start:]:
-            raise Refused(f"no stop token {tokenizer.eos_token!r} after assistant turn {turn + 1}: mend the template")
-        end = ids.index(tokenizer.eos_token_id, start) + 1
-        mask[start:end] = [1] * (end - start)
-    if not any(mask):
-        raise Refused("nothing to learn: the conversation has no assistant turn")
-    return ids[:end], mask[:end]
+        prompt = render(tokenizer, messages[:turn], answer=True)
+        written = found.written[turn]
+        if not found.text.startswith(prompt) or (written.places and written.places[0] < len(prompt)):
+            continue
+        following = [later.places[0] for index, later in found.written.items() if index > turn and later.places]
+        end = max(written.end, len(prompt))
+        spans[turn] = len(prompt), _stop_end(tokenizer, found, end, min(following, default=len(found.text)))
+    return spans
 
 
-def completion_tokens(tokenizer: PreTrainedTokenizerBase, prompt: Messages, answer: str) -> tuple[list[int], list[int]]:
-    """A prompt and one answer to it: (prompt tokens, answer's tokens with the stop token)."""
-    ids, mask = encode(tokenizer, [*prompt, {"role": "assistant", "content": answer}])
-    start = len(prompt_tokens(tokenizer, prompt))
-    return ids[:start], ids[start:]
+def _stop_end(tokenizer: PreTrainedTokenizerBase, found: Rendering, end: int, following: int) -> int:
+    """Where the stop token ends that the template writes after a turn's text; `end` where it writes another or none."""
+    token = control_strings(tokenizer).search(found.text, end)
+    if token and token[0] == tokenizer.eos_token and token.start() < following:
+        return token.end()
+    return end
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -101,26 +221,7 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     """sha256 of the chat template. Errors: Refused when there is none."""
-    template = tokenizer.chat_template
-    if not isinstance(template, str):
-        raise Refused("the tokenizer has no chat template: set base.chat_template in params.yaml to a .jinja file")
-    return hashlib.sha256(template.encode()).hexdigest()
-
-
-def mask_gate(ids: list[list[int]], masks: list[list[int]], stop: int) -> None:
-    """Stop a run that would learn the wrong tokens. Shapes: ids and masks [rows][length], 0 or 1.
-
-    Errors: Refused when a row trains no token, or all of them, or leaves the stop token of an answer untrained
-    (such a model never learns to end).
-    """
-    for number, (row, mask) in enumerate(zip(ids, masks, strict=True), start=1):
-        if not any(mask):
-            raise Refused(f"mask gate: row {number} trains no token; is the answer cut off by max_length?")
-        if all(mask):
-            raise Refused(f"mask gate: row {number} trains every token, the prompt's too; mend the chat template")
-        ends = [place for place, learned in enumerate(mask) if learned and not any(mask[place + 1 : place + 2])]
-        if any(row[place] != stop for place in ends):
-            raise Refused(f"mask gate: row {number} has an answer whose stop token is not trained")
+    return hashlib.sha256(template_text(tokenizer).encode()).hexdigest()
 
 
 def mask_sample(tokenizer: PreTrainedTokenizerBase, ids: list[int], mask: list[int]) -> str:

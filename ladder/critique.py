@@ -112,7 +112,7 @@ def reward_scores(model: Model, rows: list[Row]) -> list[float]:
     """The reward of each sample in its conversation; one that was cut has no stop token."""
     ids = []
     for row in rows:
-        whole, _ = encode(model.tokenizer, [*row["prompt"], *row["completion"]])
+        whole, _ = encode(model.tokenizer, [*row["prompt"], *row["completion"]], last_only=True)
         ids.append(whole if row["finished"] else whole[:-1])
     return [round(score, 4) for score in rewards(model, ids)]
 

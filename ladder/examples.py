@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
-from ladder.chat import conversation, encode, mask_gate
+from ladder.chat import LostText, conversation, encode, refuse_lost
+from ladder.gate import mask_gate, text_gate
 from ladder.rows import Row
 from ladder.run import Refused
 
@@ -17,12 +18,32 @@ Example = dict[str, Tensor]
 
 def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> list[Example]:
     """input_ids and labels, int64 [length], of the rows of at most `max_length` tokens; through the mask gate."""
-    encoded = [encode(tokenizer, conversation(row, f"{data}: row {number}")) for number, row in enumerate(rows, 1)]
+    encoded = encoded_rows(tokenizer, rows, data)
     kept = [(ids, mask) for ids, mask in encoded if max_length is None or len(ids) <= max_length]
     if not kept:
         raise Refused(f"{data}: none of {len(rows)} rows fits max_length {max_length}")
     mask_gate([ids for ids, _ in kept], [mask for _, mask in kept], tokenizer.eos_token_id)
     return [example(ids, mask) for ids, mask in kept]
+
+
+def encoded_rows(tokenizer: PreTrainedTokenizerBase, rows: list[Row], data: Path) -> list[tuple[list[int], list[int]]]:
+    """`encode` of every row, checked by the text gate.
+
+    Errors: Refused naming the row; where the chat template leaves out assistant text, with the number of these rows.
+    """
+    encoded, lost = [], []
+    for number, row in enumerate(rows, start=1):
+        where = f"{data}: row {number}"
+        messages = conversation(row, where)
+        try:
+            ids, mask = encode(tokenizer, messages, where)
+        except LostText as refusal:
+            lost.append(str(refusal))
+            continue
+        text_gate(tokenizer, messages, ids, mask, where)
+        encoded.append((ids, mask))
+    refuse_lost(lost, len(rows))
+    return encoded
 
 
 def example(ids: list[int], mask: list[int]) -> Example:

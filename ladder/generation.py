@@ -1,5 +1,6 @@
 """Answers to conversations, in process from a rung; ladder.client asks an endpoint for them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
@@ -20,6 +21,11 @@ class Answer:
     finished: bool
 
 
+def place(index: int) -> str:
+    """What an error calls the conversation at `index` where its file is not known."""
+    return f"conversation {index + 1}"
+
+
 def answer(
     model: Model,
     conversations: list[Messages],
@@ -28,11 +34,17 @@ def answer(
     first: int = 0,
     snapshot: Snapshot | None = None,
     progress: str,
+    where: Callable[[int], str] = place,
 ) -> list[Answer]:
-    """Let a rung answer each conversation; results stand in the order given. `first` and `snapshot` as in `decode`."""
+    """Let a rung answer each conversation; the results keep the order. `first` and `snapshot` as in `decode`.
+
+    `where` names a conversation's file and row for an error, by its index counted from `first`.
+    """
     if not conversations:
         return []
-    prompts = [prompt_tokens(model.tokenizer, messages) for messages in conversations]
+    prompts = [
+        prompt_tokens(model.tokenizer, messages, where(first + index)) for index, messages in enumerate(conversations)
+    ]
     completions = decode(
         model.model, prompts, sampling, stop=[model.stop], first=first, snapshot=snapshot, progress=progress
     )

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase
 
-from ladder.chat import Messages, prompt_tokens, render
+from ladder.chat import Messages, continued_tokens, prompt_tokens
 from ladder.generation import answer
 from ladder.models import Model, device, load, read_rung
 from ladder.replies import EMPTY
@@ -43,7 +42,6 @@ class RungReplies:
         """Answer every request, and `keep` each reply under its request's key, a portion at a time."""
         left = []
         for key, messages in requests.items():
-            messages = plain(self.model.tokenizer, messages)
             length = len(prompt_tokens(self.model.tokenizer, messages))
             if length + sampling.max_new_tokens > self.positions:
                 keep(key, EMPTY)
@@ -61,7 +59,6 @@ class RungReplies:
     ) -> None:
         """`keep` each request's label_logps under its key, with the length of the prompt in tokens."""
         for key, messages in tqdm(requests.items(), desc=progress, unit="request", disable=not progress):
-            messages = plain(self.model.tokenizer, messages)
             length = len(prompt_tokens(self.model.tokenizer, messages))
             logps = label_logps(self.model, messages, scale)
             keep(key, {"logps": logps, "prompt_tokens": length, "tokens": 0, "finished": True})
@@ -71,30 +68,14 @@ class RungReplies:
         return int(self.model.model.config.max_position_embeddings)
 
 
-def plain(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> Messages:
-    """The messages with a space inside each special token that their texts spell out.
-
-    The tokenizer would read it as the template's own: an answer could end the judge's prompt and begin its reply.
-    """
-    special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-    return [{**message, "content": _broken(message["content"], special)} for message in messages]
-
-
-def _broken(text: str, special: list[str]) -> str:
-    for token in special:
-        text = text.replace(token, f"{token[0]} {token[1:]}")
-    return text
-
-
 @torch.inference_mode()
 def label_logps(model: Model, messages: Messages, scale: Scale) -> list[float]:
     """log p(label + tail | messages, lead) in nats for each label of the scale, up to what all labels share.
 
     Empty where messages and verdict are longer than the model's context. The prompt is read once.
     """
-    prompt = render(model.tokenizer, messages, answer=True)
-    texts = [prompt + scale.lead + label + scale.tail for label in scale.labels]
-    replies = model.tokenizer(texts, add_special_tokens=False).input_ids
+    texts = [scale.lead + label + scale.tail for label in scale.labels]
+    replies = [continued_tokens(model.tokenizer, messages, text) for text in texts]
     shared = next(place for place, tokens in enumerate(zip(*replies, strict=False)) if len(set(tokens)) > 1)
     context, endings = replies[0][:shared], [torch.tensor(reply[shared:]) for reply in replies]
     if len(context) + max(map(len, endings)) > model.model.config.max_position_embeddings:

@@ -15,7 +15,7 @@ import hashlib
 import importlib.metadata
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import cache, cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ import torch
 from ladder import launch
 from ladder.chat import Messages
 from ladder.code_text import essence
-from ladder.generation import Answer, answer
+from ladder.generation import Answer, answer, place
 from ladder.imports import imported, read_imports
 from ladder.models import Model, Rung, device, load, read_rung
 from ladder.rows import read_rows, write_rows
@@ -50,8 +50,18 @@ class Speaker:
     def model(self) -> Model:
         return load(self.directory, self.base)
 
-    def answers(self, conversations: list[Messages], sampling: Sampling, *, progress: str) -> Iterator[Answer]:
-        """Answer each conversation; then the answers, in the order given, of which memory holds one portion."""
+    def answers(
+        self,
+        conversations: list[Messages],
+        sampling: Sampling,
+        *,
+        progress: str,
+        where: Callable[[int], str] = place,
+    ) -> Iterator[Answer]:
+        """Answer each conversation; then the answers, in the order given, of which memory holds one portion.
+
+        `where` names the file and row of a conversation, by its index, for an error.
+        """
         folder = launch.cache() / "samples" / self.fingerprint(sampling)
         paths = []
         for first in range(0, len(conversations), PORTION):
@@ -59,10 +69,18 @@ class Speaker:
             place = f", {first + 1} to {first + len(portion)} of {len(conversations)}"
             called = progress and progress + (place if len(conversations) > PORTION else "")
             paths.append(folder / f"{content_key(first, portion)}.jsonl")
-            self._make(paths[-1], portion, sampling, first, called)
+            self._make(paths[-1], portion, sampling, first, called, where)
         return (said for path in paths for said in _read(path))
 
-    def _make(self, path: Path, portion: list[Messages], sampling: Sampling, first: int, called: str) -> None:
+    def _make(
+        self,
+        path: Path,
+        portion: list[Messages],
+        sampling: Sampling,
+        first: int,
+        called: str,
+        where: Callable[[int], str],
+    ) -> None:
         """Have the answers of a portion in `path`."""
         snapshot = Snapshot(path.with_suffix(".state"))
         with alone(path, called):
@@ -70,7 +88,9 @@ class Speaker:
                 if called:
                     print(f"{called}: {len(portion)} answers were made before", file=sys.stderr, flush=True)
             else:
-                made = answer(self.model, portion, sampling, first=first, snapshot=snapshot, progress=called)
+                made = answer(
+                    self.model, portion, sampling, first=first, snapshot=snapshot, progress=called, where=where
+                )
                 write_rows(path, map(asdict, made))
             snapshot.drop()
 

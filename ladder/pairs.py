@@ -4,7 +4,8 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from ladder.chat import check_messages, completion_tokens
+from ladder.chat import LostText, check_messages, completion_tokens, refuse_lost
+from ladder.gate import text_gate
 from ladder.models import Rung, check_parent
 from ladder.rows import Row, column
 from ladder.run import Refused
@@ -18,8 +19,8 @@ def pair_tokens(tokenizer: PreTrainedTokenizerBase, row: Row, where: str) -> Row
     message or has no token at all, or when both answers are the same.
     """
     check_messages(row.get("prompt"), f"{where}: prompt")
-    prompt, chosen = completion_tokens(tokenizer, row["prompt"], _answer(row, "chosen", where))
-    _, rejected = completion_tokens(tokenizer, row["prompt"], _answer(row, "rejected", where))
+    prompt, chosen = _completion(tokenizer, row, "chosen", where)
+    _, rejected = _completion(tokenizer, row, "rejected", where)
     if not row.get("rejected_finished", True):
         rejected = rejected[:-1]
     if row["chosen"] == row["rejected"] or chosen == rejected:
@@ -29,19 +30,34 @@ def pair_tokens(tokenizer: PreTrainedTokenizerBase, row: Row, where: str) -> Row
     return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
 
 
-def _answer(row: Row, name: str, where: str) -> str:
+def _completion(tokenizer: PreTrainedTokenizerBase, row: Row, name: str, where: str) -> tuple[list[int], list[int]]:
+    """(prompt tokens, the answer's tokens) of one side of a pair, through the text gate."""
+    answer, at = _answer(row, name, where), f"{where}: {name}"
+    prompt, ids = completion_tokens(tokenizer, row["prompt"], answer, at)
+    text_gate(tokenizer, [answer], prompt + ids, [0] * len(prompt) + [1] * len(ids), at)
+    return prompt, ids
+
+
+def _answer(row: Row, name: str, where: str) -> Row:
     messages = check_messages(row.get(name), f"{where}: {name}")
     if len(messages) != 1 or messages[0]["role"] != "assistant":
         roles = ", ".join(message["role"] for message in messages)
         raise Refused(
             f"{where}: {name}: expected one message of the assistant, got {roles}; earlier turns go in prompt"
         )
-    return str(messages[0]["content"])
+    return {name: value for name, value in messages[0].items() if name != "train"}
 
 
 def all_pair_tokens(tokenizer: PreTrainedTokenizerBase, rows: list[Row], data: Path) -> list[Row]:
     """`pair_tokens` of every row of a file."""
-    return [pair_tokens(tokenizer, row, f"{data}: row {number}") for number, row in enumerate(rows, start=1)]
+    found, lost = [], []
+    for number, row in enumerate(rows, start=1):
+        try:
+            found.append(pair_tokens(tokenizer, row, f"{data}: row {number}"))
+        except LostText as refusal:
+            lost.append(str(refusal))
+    refuse_lost(lost, len(rows))
+    return found
 
 
 def referenced_pair_tokens(tokenizer: PreTrainedTokenizerBase, rows: list[Row], data: Path) -> list[Row]:

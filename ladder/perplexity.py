@@ -33,7 +33,10 @@ def perplexity(batch: list[Row], *, least: Amount, most: Amount, base: Path) -> 
     """
     model = _model(base)
     longest = int(model.model.config.max_position_embeddings)
-    encoded = [encode(model.tokenizer, conversation(with_chosen(row), f"row {row.get('id')}")) for row in batch]
+    encoded = []
+    for row in batch:
+        where = f"row {row.get('id')}"
+        encoded.append(encode(model.tokenizer, conversation(with_chosen(row), where), where))
     readable = [index for index, (ids, _) in enumerate(encoded) if len(ids) <= longest]
     losses = mean_losses(model, [encoded[index] for index in readable])
     reasons: list[str | None] = [f"{len(ids)} tokens, the base reads {longest}" for ids, _ in encoded]

@@ -44,7 +44,10 @@ def rewarded(batch: list[Row], *, least: float, model: Path, base: Path) -> list
     Errors: Refused for a row without an answer, and for what is no reward model.
     """
     scorer = _scorer(model, base)
-    ids = [encode(scorer.tokenizer, conversation(with_chosen(row), f"row {row.get('id')}"))[0] for row in batch]
+    ids = [
+        encode(scorer.tokenizer, conversation(with_chosen(row), where(row)), where(row), last_only=True)[0]
+        for row in batch
+    ]
     return [None if value >= least else f"reward {value:.2f}" for value in rewards(scorer, ids)]
 
 

@@ -102,7 +102,8 @@ def model(given: Answers) -> Values:
         raise Refused("rewards: `model` needs a reward model: name a rung of stage reward in reward_model")
     ids = []
     for row, text, done in zip(given.rows, given.texts, given.finished, strict=True):
-        whole, _ = encode(given.reward_model.tokenizer, [*row["prompt"], {"role": "assistant", "content": text}])
+        answered = [*row["prompt"], {"role": "assistant", "content": text}]
+        whole, _ = encode(given.reward_model.tokenizer, answered, last_only=True)
         ids.append(whole if done else whole[:-1])
     return list(model_rewards(given.reward_model, ids))
 

@@ -86,7 +86,12 @@ def sample(params: Samples, prompts: Path, model: Path, base: Path, *, progress:
     if params.endpoint:
         answers = ask(params.endpoint, conversations, params.sampling, progress=progress, budget=params.budget)
     else:
-        answers = Speaker(model, base).answers(conversations, params.sampling, progress=progress)
+        answers = Speaker(model, base).answers(
+            conversations,
+            params.sampling,
+            progress=progress,
+            where=lambda index: f"{prompts}: prompt {index // params.samples + 1}",
+        )
     return judged(chosen, answers, params.samples, edits=params.edits, **served_by(params.endpoint))
 
 

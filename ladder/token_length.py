@@ -3,11 +3,10 @@
 from functools import lru_cache
 from pathlib import Path
 
-from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ladder.bounds import Number
-from ladder.chat import Messages, render
+from ladder.rendering import Messages, render
 from ladder.rows import Row
 from ladder.run import Refused
 
@@ -24,10 +23,8 @@ def token_length(batch: list[Row], *, least: Number, most: Number, base: Path) -
 
 
 def _rendered(tokenizer: PreTrainedTokenizerBase, row: Row) -> list[str]:
-    try:
-        return [render(tokenizer, messages, answer=False) for messages in _conversations(row)]
-    except TemplateError as error:
-        raise Refused(f"row {row.get('id')}: the chat template refuses it: {error}") from None
+    where = f"row {row.get('id')}"
+    return [render(tokenizer, messages, answer=False, where=where) for messages in _conversations(row)]
 
 
 def _conversations(row: Row) -> list[Messages]:

@@ -13,12 +13,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jinja2 import TemplateError
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ladder import gguf
-from ladder.chat import encode, render, tokens
+from ladder.chat import encode, prompt_tokens
+from ladder.chat_templates import (
+    LONGEST,
+    SECONDS,
+    check_bos,
+    fixed,
+    prove_rendering,
+    read_template,
+    single_template,
+    time_limit,
+)
+from ladder.gate import squeezed
 from ladder.models import ledger, save_rung
+from ladder.rendering import trace
 from ladder.run import Refused, Section, run
 from ladder.sources import fetch, require_safetensors
 
@@ -37,48 +48,92 @@ class Params(Section):
     sha256: str | None = None
     """The file's hash: required for a wheel, None for a directory."""
     chat_template: str | None = None
-    """A file of data/templates to use instead of the model's own template: `chatml.jinja`."""
+    """The template to use instead of the model's own: a file of data/templates (`chatml.jinja`), or one of TRL's package
+    (`trl:qwen3_training`)."""
+    template_arguments: dict[str, Any] = {}
+    """Variables that the chat template reads, such as `enable_thinking: false`. They hold for training and inference."""
+    system: Literal["template", "merge"] = "template"
+    """`merge` puts a system message into the first user turn, for templates without a system role."""
+    clock: str | None = None
+    """The date (2025-01-31) or date and time that a template gets which reads the clock; without it, it is refused."""
+    bos: Literal["template", "add", "none"] = "template"
+    """Where the tokenizer begins a text with a BOS token and the template does not: `add` writes one in front of every
+    conversation, `none` leaves it out, `template` refuses the model."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """What the weights are kept in."""
 
+    def settings(self) -> dict[str, Any]:
+        """What rung.json records: the keys about the template where they are set."""
+        later = {"template_arguments", "system", "clock", "bos"}
+        return {
+            name: value
+            for name, value in self.model_dump().items()
+            if name not in later or name in self.model_fields_set
+        }
 
-def repair(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
+
+def set_template(tokenizer: PreTrainedTokenizerBase, params: Params, templates: Path) -> None:
+    """Give the tokenizer the one chat template of this rung, with all that params say of it written into it."""
+    if params.chat_template is None:
+        template = single_template(tokenizer, params.source)
+    else:
+        template = read_template(params.chat_template, templates)
+    tokenizer.chat_template = fixed(
+        template,
+        arguments=params.template_arguments,
+        merge_system=params.system == "merge",
+        clock=params.clock,
+        bos=params.bos == "add",
+    )
+
+
+def repair(tokenizer: PreTrainedTokenizerBase, source: str, *, bos: bool = True) -> None:
     """Set the stop token that the chat template writes and, where there is none, the pad token; prove both.
 
-    Errors: Refused when there is no single template, an assistant's turn does not end in one special token,
-    the text of a turn does not survive encoding, or a conversation begins with two BOS tokens.
+    With `bos` a template that leaves out the tokenizer's BOS token is refused.
+    Errors: Refused when there is no single template, an assistant's turn does not end in one special token, the text of
+    a turn does not survive encoding, a conversation begins with two BOS tokens, or as `prove_rendering` says.
     """
-    if not isinstance(tokenizer.chat_template, str):
-        raise Refused(f"{source}: no chat template in it; set base.chat_template in params.yaml to a .jinja file")
-    try:
-        _, written, after = render(tokenizer, TURNS, answer=False).rpartition(ANSWER)
-    except TemplateError as error:
-        raise Refused(f"{source}: the chat template refuses a user's and an assistant's turn: {error}") from None
-    if not written:
-        raise Refused(f"{source}: the chat template does not write an assistant's turn as it is")
-    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-    stop = max((token for token in special if after.lstrip().startswith(token)), key=len, default=None)
-    if stop is None:
-        raise Refused(
-            f"{source}: the chat template ends an assistant's turn with {after[:20]!r}, which is not a special "
-            "token, so an answer would have no end; set base.chat_template to a template that writes one"
-        )
+    tokenizer.chat_template = single_template(tokenizer, source)
+    with time_limit(
+        SECONDS, f"{source}: the chat template does not end within {SECONDS:.0f} s on a short conversation"
+    ):
+        stop = stop_token(tokenizer, source)
     tokenizer.eos_token = stop
     tokenizer.clean_up_tokenization_spaces = False
     tokenizer.init_kwargs.pop("local_files_only", None)  # HF_HUB_OFFLINE would otherwise change the saved bytes
     tokenizer.pad_token = tokenizer.pad_token or stop
     prove(tokenizer, source)
+    for sentence in prove_rendering(tokenizer, TURNS, source):
+        print(f"base: rows will be refused that have {sentence}", flush=True)
+    if bos:
+        check_bos(tokenizer, TURNS, source)
+
+
+def stop_token(tokenizer: PreTrainedTokenizerBase, source: str) -> str:
+    """The special token that the chat template writes after an assistant's last turn. Errors: Refused."""
+    found = trace(tokenizer, TURNS, answer=False, where=source)
+    if len(found.text) > LONGEST:
+        raise Refused(f"{source}: the chat template makes {len(found.text):,} characters of a short conversation")
+    if found.written[1].missing:
+        raise Refused(f"{source}: the chat template does not write an assistant's turn as it is")
+    after = found.text[found.written[1].end :]
+    added = [token.content for token in tokenizer.added_tokens_decoder.values()]
+    stop = max((token for token in added if after.lstrip().startswith(token)), key=len, default=None)
+    if stop is None:
+        raise Refused(
+            f"{source}: the chat template ends an assistant's turn with {after[:20]!r}, which is not a special "
+            "token, so an answer would have no end; set base.chat_template to a template that writes one"
+        )
+    return stop
 
 
 def prove(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
     """Check that a turn comes back from its tokens and ends in the stop token. Errors: Refused."""
-    try:
-        ids, mask = encode(tokenizer, TURNS)
-    except Refused as refusal:
-        raise Refused(f"{source}: {refusal}") from None
+    ids, mask = encode(tokenizer, TURNS, source)
     start = mask.index(1)
     question, answer = str(tokenizer.decode(ids[:start])), str(tokenizer.decode(ids[start:-1]))
-    if QUESTION not in question or not answer.rstrip().endswith(ANSWER):
+    if squeezed(QUESTION) not in squeezed(question) or squeezed(ANSWER) not in squeezed(answer):
         raise Refused(f"{source}: the tokenizer does not give back the turns it encoded, but {question + answer!r}")
     if ids[:2] == [tokenizer.bos_token_id] * 2:
         raise Refused(f"{source}: a conversation begins with two {tokenizer.bos_token!r}; mend the chat template")
@@ -103,7 +158,7 @@ def load_directory(directory: Path, dtype: torch.dtype, source: str) -> PreTrain
 
 def align(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Carry stop and pad over to the model's configs; other stop tokens stay unless a conversation holds them."""
-    inside = tokens(tokenizer, TURNS, answer=True)
+    inside = prompt_tokens(tokenizer, TURNS)
     generation = model.generation_config
     known = generation.eos_token_id if isinstance(generation.eos_token_id, list) else [generation.eos_token_id]
     others = [token for token in known if token is not None and token not in inside]
@@ -128,9 +183,8 @@ def main(params: Params, templates: Path, output: Path, metrics: Path) -> None:
             tokenizer = gguf.load_tokenizer(found)
         else:
             tokenizer = AutoTokenizer.from_pretrained(found, trust_remote_code=False)
-        if params.chat_template is not None:
-            tokenizer.chat_template = read_template(templates / params.chat_template)
-        repair(tokenizer, params.source)
+        set_template(tokenizer, params, templates)
+        repair(tokenizer, params.source, bos=params.bos == "template")
         if packed:
             megabytes = found.stat().st_size / 1e6
             print(f"base: de-quantizing {found.name}, about {5 + SECONDS_A_MEGABYTE * megabytes:.0f} s", flush=True)
@@ -138,15 +192,8 @@ def main(params: Params, templates: Path, output: Path, metrics: Path) -> None:
         if len(tokenizer) > model.config.get_text_config().vocab_size:
             raise Refused(f"{params.source}: the tokenizer has more tokens ({len(tokenizer)}) than the embedding")
         align(model, tokenizer)
-        made = save_rung(output, model, tokenizer, rung="base", method="base", settings=params.model_dump())
+        made = save_rung(output, model, tokenizer, rung="base", method="base", settings=params.settings())
     ledger(metrics, made, time.monotonic() - started, {})
-
-
-def read_template(path: Path) -> str:
-    """Read a chat template. Errors: Refused when it is not there."""
-    if not path.is_file():
-        raise Refused(f"base.chat_template: {path}: no such file; expected the name of a .jinja file there")
-    return path.read_text(encoding="utf-8")
 
 
 if __name__ == "__main__":

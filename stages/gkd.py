@@ -115,8 +115,8 @@ def gkd_examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase
         if bare and params.lmbda < 1:
             raise Refused(f"{where}: no completion, and with lmbda {params.lmbda} answers of the rows are learned too")
         messages = conversation({**row, "completion": []} if bare else row, where)
-        prompt = prompt_tokens(tokenizer, messages if bare else messages[:-1])
-        ids, mask = (prompt, [0] * len(prompt)) if bare else encode(tokenizer, messages)
+        prompt = prompt_tokens(tokenizer, messages if bare else messages[:-1], where)
+        ids, mask = (prompt, [0] * len(prompt)) if bare else encode(tokenizer, messages, where)
         if len(ids) <= params.max_length:
             learned.append({**example(ids, mask), "prompt_length": torch.tensor(len(prompt))})
     if not learned:

@@ -1,7 +1,8 @@
 import pytest
 
 from conftest import ROOT, assistant, pico_tokenizer, user
-from ladder.chat import completion_tokens, conversation, encode, mask_gate, mask_sample, prompt_tokens, render
+from ladder.chat import completion_tokens, conversation, encode, mask_sample, prompt_tokens, render
+from ladder.gate import mask_gate
 from ladder.run import Refused
 from stages.base import repair
 

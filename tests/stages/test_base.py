@@ -83,12 +83,12 @@ def test_a_template_from_a_file(tmp_path: Path):
 @pytest.mark.parametrize(
     ("template", "sentence"),
     [
-        (None, "no chat template in it; set base.chat_template"),
+        (None, "the tokenizer has no chat template; set base.chat_template"),
         (CHATML.replace("<|im_end|>", "END"), "ends an assistant's turn with 'END.n', which is not a special token"),
         (CHATML.replace("<|im_end|>\n", ""), "ends an assistant's turn with '', which is not a special token"),
-        (CHATML.replace("['content'] }}", "['content'] | upper }}"), "does not write an assistant's turn as it is"),
+        (CHATML.replace("['content'] }}", "['content'] | upper }}"), "does not write the messages. text as it is"),
         ("<|im_start|>" + CHATML, "begins with two '<|im_start|>'"),
-        ("{{ raise_exception('no') }}", "refuses a user's and an assistant's turn: no"),
+        ("{{ raise_exception('no') }}", "the chat template refuses the conversation: no"),
         (CHATML.replace("assistant\n{% endif", "model\n{% endif"), "in another way in a conversation than before an"),
     ],
 )
