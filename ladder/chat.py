@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -14,7 +15,7 @@ from ladder.segments import Span, parts, read, read_on
 ROLES = ("system", "user", "assistant", "tool")
 MESSAGE_KEYS = ("role", "content", "reasoning_content", "train")
 """What a message may hold. `train: false` keeps an assistant's turn as context and out of the loss."""
-NOTHING = (None, "", [], {})
+NOTHING: tuple[Any, ...] = (None, "", [], {})
 """Values of another key that say nothing, as tables write a key that some other message has."""
 
 
@@ -53,6 +54,13 @@ def check_messages(messages: Any, where: str) -> Messages:
     return messages
 
 
+HEADER = re.compile(
+    r"(?:<s>|<bos>|<\|begin_of_text\|>)?\s*(?:<[^<>\s]+>\s*(?:system|user|assistant|model|human)\s*(?:\n|<)"
+    r"|<\|(?:system|user|assistant)\|>)"
+)
+"""How a chat template begins a turn: a special token, a role, and a line break or another token."""
+
+
 class LostText(Refused):
     """A row with assistant text that the chat template leaves out."""
 
@@ -83,6 +91,7 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages, where:
     The text of a special token inside a message stays text and never becomes the token.
     Errors: Refused when the template refuses the conversation, or drops text of the system or the user.
     """
+    check_plain(tokenizer, messages, where)
     text = render(tokenizer, messages, answer=True, where=where)
     control = control_strings(tokenizer)
     follow = any(
@@ -111,6 +120,7 @@ def encode(
     no stop token, when the template drops or rewrites text that counts, and when it renders a prompt in another way
     before an answer than inside a conversation (the model would be trained on a context that it never meets).
     """
+    check_plain(tokenizer, messages, where)
     found = trace(tokenizer, messages, answer=False, where=where)
     _check_context(messages, found, where)
     last = len(messages) - 1
@@ -158,6 +168,18 @@ def _at(where: str) -> str:
     return f"{where}: " if where else ""
 
 
+def check_plain(tokenizer: PreTrainedTokenizerBase, messages: Messages, where: str) -> None:
+    """Refuse a text that was rendered by a chat template before: it begins with the header of a turn."""
+    control = control_strings(tokenizer)
+    for number, message in enumerate(messages, start=1):
+        token = control.match(message["content"].lstrip())
+        if token and HEADER.match(message["content"].lstrip()):
+            raise Refused(
+                f"{_at(where)}turn {number} begins with {message['content'].lstrip()[:40]!r}: it was rendered by a "
+                "chat template before; expected the plain text of the message"
+            )
+
+
 def _check_context(messages: Messages, found: Rendering, where: str) -> None:
     """Refuse a template that leaves out what the system, the user or a tool says."""
     for turn, message in enumerate(messages):
@@ -195,9 +217,9 @@ def _spans(tokenizer: PreTrainedTokenizerBase, messages: Messages, found: Render
             continue
         prompt = render(tokenizer, messages[:turn], answer=True)
         written = found.written[turn]
-        if not found.text.startswith(prompt) or (written.places and written.places[0] < len(prompt)):
+        if not found.text.startswith(prompt) or (written.start is not None and written.start < len(prompt)):
             continue
-        following = [later.places[0] for index, later in found.written.items() if index > turn and later.places]
+        following = [later.start for index, later in found.written.items() if index > turn and later.start is not None]
         end = max(written.end, len(prompt))
         spans[turn] = len(prompt), _stop_end(tokenizer, found, end, min(following, default=len(found.text)))
     return spans

@@ -44,10 +44,10 @@ def rewarded(batch: list[Row], *, least: float, model: Path, base: Path) -> list
     Errors: Refused for a row without an answer, and for what is no reward model.
     """
     scorer = _scorer(model, base)
-    ids = [
-        encode(scorer.tokenizer, conversation(with_chosen(row), where(row)), where(row), last_only=True)[0]
-        for row in batch
-    ]
+    ids = []
+    for row in batch:
+        where = f"row {row.get('id')}"
+        ids.append(encode(scorer.tokenizer, conversation(with_chosen(row), where), where, last_only=True)[0])
     return [None if value >= least else f"reward {value:.2f}" for value in rewards(scorer, ids)]
 
 

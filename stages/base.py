@@ -26,11 +26,13 @@ from ladder.chat_templates import (
     read_template,
     single_template,
     time_limit,
+    training_hint,
 )
 from ladder.gate import squeezed
 from ladder.models import ledger, save_rung
-from ladder.rendering import trace
+from ladder.rendering import REASONING_TAG, render, trace
 from ladder.run import Refused, Section, run
+from ladder.segments import read_on
 from ladder.sources import fetch, require_safetensors
 
 QUESTION = "What is 2 + 2?"
@@ -48,10 +50,10 @@ class Params(Section):
     sha256: str | None = None
     """The file's hash: required for a wheel, None for a directory."""
     chat_template: str | None = None
-    """The template to use instead of the model's own: a file of data/templates (`chatml.jinja`), or one of TRL's package
-    (`trl:qwen3_training`)."""
+    """The template to use instead of the model's own: a file of data/templates (`chatml.jinja`), or one of TRL's
+    package (`trl:qwen3_training`)."""
     template_arguments: dict[str, Any] = {}
-    """Variables that the chat template reads, such as `enable_thinking: false`. They hold for training and inference."""
+    """Variables that the chat template reads, as `enable_thinking: false`; they hold for training and inference."""
     system: Literal["template", "merge"] = "template"
     """`merge` puts a system message into the first user turn, for templates without a system role."""
     clock: str | None = None
@@ -105,7 +107,7 @@ def repair(tokenizer: PreTrainedTokenizerBase, source: str, *, bos: bool = True)
     tokenizer.pad_token = tokenizer.pad_token or stop
     prove(tokenizer, source)
     for sentence in prove_rendering(tokenizer, TURNS, source):
-        print(f"base: rows will be refused that have {sentence}", flush=True)
+        print(f"base: training will refuse rows of {sentence}", flush=True)
     if bos:
         check_bos(tokenizer, TURNS, source)
 
@@ -124,19 +126,37 @@ def stop_token(tokenizer: PreTrainedTokenizerBase, source: str) -> str:
         raise Refused(
             f"{source}: the chat template ends an assistant's turn with {after[:20]!r}, which is not a special "
             "token, so an answer would have no end; set base.chat_template to a template that writes one"
+            f"{training_hint(tokenizer)}"
         )
     return stop
 
 
 def prove(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
     """Check that a turn comes back from its tokens and ends in the stop token. Errors: Refused."""
-    ids, mask = encode(tokenizer, TURNS, source)
-    start = mask.index(1)
-    question, answer = str(tokenizer.decode(ids[:start])), str(tokenizer.decode(ids[start:-1]))
+    ids, start = _exchange(tokenizer, source)
+    question, answer = str(tokenizer.decode(ids[:start])), str(tokenizer.decode(ids[start:]))
     if squeezed(QUESTION) not in squeezed(question) or squeezed(ANSWER) not in squeezed(answer):
         raise Refused(f"{source}: the tokenizer does not give back the turns it encoded, but {question + answer!r}")
     if ids[:2] == [tokenizer.bos_token_id] * 2:
         raise Refused(f"{source}: a conversation begins with two {tokenizer.bos_token!r}; mend the chat template")
+
+
+def _exchange(tokenizer: PreTrainedTokenizerBase, source: str) -> tuple[list[int], int]:
+    """Tokens of one exchange and where the answer begins.
+
+    A template whose prompt already begins the reasoning (`<think>`), and whose conversations do not, serves inference
+    alone: its rows are refused when they are trained. Another one whose prompt is not what a conversation holds is
+    refused here.
+    """
+    try:
+        ids, mask = encode(tokenizer, TURNS, source)
+        return ids, mask.index(1)
+    except Refused as refusal:
+        prompt = render(tokenizer, TURNS[:1], answer=True).rstrip()
+        if not any(prompt.endswith(tag[0]) for tag in REASONING_TAG.finditer(prompt)):
+            raise Refused(f"{refusal}{training_hint(tokenizer)}") from None
+        ids = prompt_tokens(tokenizer, TURNS[:1], source)
+        return ids + read_on(tokenizer, ANSWER), len(ids)
 
 
 def load_directory(directory: Path, dtype: torch.dtype, source: str) -> PreTrainedModel:
