@@ -91,7 +91,7 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages, where:
     The text of a special token inside a message stays text and never becomes the token.
     Errors: Refused when the template refuses the conversation, or drops text of the system or the user.
     """
-    check_plain(tokenizer, messages, where)
+    check_plain(tokenizer, [message for message in messages if message["role"] != "assistant"], where)
     text = render(tokenizer, messages, answer=True, where=where)
     control = control_strings(tokenizer)
     follow = any(
@@ -120,7 +120,6 @@ def encode(
     no stop token, when the template drops or rewrites text that counts, and when it renders a prompt in another way
     before an answer than inside a conversation (the model would be trained on a context that it never meets).
     """
-    check_plain(tokenizer, messages, where)
     found = trace(tokenizer, messages, answer=False, where=where)
     _check_context(messages, found, where)
     last = len(messages) - 1
@@ -171,11 +170,11 @@ def _at(where: str) -> str:
 def check_plain(tokenizer: PreTrainedTokenizerBase, messages: Messages, where: str) -> None:
     """Refuse a text that was rendered by a chat template before: it begins with the header of a turn."""
     control = control_strings(tokenizer)
-    for number, message in enumerate(messages, start=1):
+    for message in messages:
         token = control.match(message["content"].lstrip())
         if token and HEADER.match(message["content"].lstrip()):
             raise Refused(
-                f"{_at(where)}turn {number} begins with {message['content'].lstrip()[:40]!r}: it was rendered by a "
+                f"{_at(where)}a text of {message['role']} begins with {message['content'].lstrip()[:40]!r}: it was rendered by a "
                 "chat template before; expected the plain text of the message"
             )
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
-from ladder.chat import LostText, conversation, encode, refuse_lost
+from ladder.chat import LostText, check_plain, conversation, encode, refuse_lost
 from ladder.gate import mask_gate, text_gate
 from ladder.rows import Row
 from ladder.run import Refused
@@ -35,6 +35,7 @@ def encoded_rows(tokenizer: PreTrainedTokenizerBase, rows: list[Row], data: Path
     for number, row in enumerate(rows, start=1):
         where = f"{data}: row {number}"
         messages = conversation(row, where)
+        check_plain(tokenizer, messages, where)
         try:
             ids, mask = encode(tokenizer, messages, where)
         except LostText as refusal:

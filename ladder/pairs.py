@@ -4,7 +4,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from ladder.chat import LostText, check_messages, completion_tokens, refuse_lost
+from ladder.chat import LostText, check_messages, check_plain, completion_tokens, refuse_lost
 from ladder.gate import text_gate
 from ladder.models import Rung, check_parent
 from ladder.rows import Row, column
@@ -33,6 +33,7 @@ def pair_tokens(tokenizer: PreTrainedTokenizerBase, row: Row, where: str) -> Row
 def _completion(tokenizer: PreTrainedTokenizerBase, row: Row, name: str, where: str) -> tuple[list[int], list[int]]:
     """(prompt tokens, the answer's tokens) of one side of a pair, through the text gate."""
     answer, at = _answer(row, name, where), f"{where}: {name}"
+    check_plain(tokenizer, [*row["prompt"], answer], at)
     prompt, ids = completion_tokens(tokenizer, row["prompt"], answer, at)
     text_gate(tokenizer, [answer], prompt + ids, [0] * len(prompt) + [1] * len(ids), at)
     return prompt, ids

@@ -60,17 +60,22 @@ def read(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def read_on(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """The tokens of a text inside another: read behind a special token, so that no beginning of a text is marked."""
-    anchor = _anchor(tokenizer)
-    if not text or not anchor:
-        return read(tokenizer, text)
-    return read(tokenizer, anchor + text)[1:]
+    """The tokens of a text that goes on from another: what some tokenizers put in front of a text is left out."""
+    for anchor in _anchors(tokenizer) if text else ():
+        before, whole = read(tokenizer, anchor), read(tokenizer, anchor + text)
+        if whole[: len(before)] == before:
+            return whole[len(before) :]
+    return read(tokenizer, text)
 
 
 @lru_cache(maxsize=64)
-def _anchor(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A special token that takes no blanks from the text beside it; empty where there is none."""
-    for token in tokenizer.added_tokens_decoder.values():
-        if token.special and not (token.rstrip or token.lstrip or token.single_word):
-            return str(token.content)
-    return ""
+def _anchors(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Texts behind which a text is read as inside another: a special token that takes no blanks from its neighbor and
+    behind which nothing is put, then letters, which a text may merge with."""
+    special = (
+        str(token.content)
+        for token in tokenizer.added_tokens_decoder.values()
+        if token.special and not (token.rstrip or token.lstrip or token.single_word)
+    )
+    first = next((token for token in special if read(tokenizer, f"{token};")[1:] == read(tokenizer, ";;")[-1:]), None)
+    return [*([first] if first else []), ";", "a", "\n"]

@@ -7,6 +7,7 @@ import tempfile
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
 os.environ.setdefault("LADDER_WORK", tempfile.mkdtemp(prefix="ladder-"))
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -28,11 +29,11 @@ CHATML = (
 )
 
 
-def pico_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer with ChatML's special tokens; 259 tokens."""
+def pico_tokenizer(merges: Sequence[tuple[str, str]] = ()) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer with ChatML's special tokens; 259 tokens, and one for each merge."""
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(models.BPE({token: number for number, token in enumerate(special + alphabet)}, []))
+    vocabulary = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet()), *(one + two for one, two in merges)]
+    backend = Tokenizer(models.BPE({token: number for number, token in enumerate(vocabulary)}, list(merges)))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(

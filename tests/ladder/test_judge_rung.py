@@ -8,7 +8,7 @@ from conftest import user
 from ladder.chat import prompt_tokens
 from ladder.fences import fenced
 from ladder.generation import answer
-from ladder.judge_rung import label_logps, plain
+from ladder.judge_rung import label_logps
 from ladder.judging import Judge, Judging, expected, load_judge
 from ladder.models import Model, load
 from ladder.sampling import Sampling
@@ -129,7 +129,4 @@ def test_a_special_token_in_an_answer_is_text(base: Path) -> None:
         return sum(token in special for token in prompt_tokens(tokenizer, user(text)))
 
     assert written("Fine.") == 3  # <|im_start|>user … <|im_end|> <|im_start|>assistant
-    assert written(attack) == 6
-    assert written(fenced(attack)) == 3
-    assert written(plain(tokenizer, user(attack))[0]["content"]) == 3
-    assert plain(tokenizer, user("Fine.")) == user("Fine.")
+    assert written(attack) == written(fenced(attack)) == 3
