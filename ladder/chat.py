@@ -171,11 +171,11 @@ def check_plain(tokenizer: PreTrainedTokenizerBase, messages: Messages, where: s
     """Refuse a text that was rendered by a chat template before: it begins with the header of a turn."""
     control = control_strings(tokenizer)
     for message in messages:
-        token = control.match(message["content"].lstrip())
-        if token and HEADER.match(message["content"].lstrip()):
+        text = message["content"].lstrip()
+        if control.match(text) and HEADER.match(text):
             raise Refused(
-                f"{_at(where)}a text of {message['role']} begins with {message['content'].lstrip()[:40]!r}: it was rendered by a "
-                "chat template before; expected the plain text of the message"
+                f"{_at(where)}a text of {message['role']} begins with {text[:40]!r}: it was rendered by a chat "
+                "template before; expected the plain text of the message"
             )
 
 

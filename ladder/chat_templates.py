@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError, meta
+from jinja2 import TemplateError, meta, nodes
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
@@ -102,10 +102,16 @@ def fixed(
 
 
 def variables(template: str) -> set[str]:
-    """The names that a template reads from outside. Errors: Refused when it is not Jinja."""
+    """The names that a template reads from outside. Errors: Refused when it is not Jinja.
+
+    A name that it sets itself counts where the template asks first whether it is defined.
+    """
     try:
-        environment = _compile_jinja_template(template).environment
-        return set(meta.find_undeclared_variables(environment.parse(template)))
+        tree = _compile_jinja_template(template).environment.parse(template)
+        read = set(meta.find_undeclared_variables(tree))
+        own = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
+        asked = re.compile(r"\b(\w+)\s*(?:is\s+(?:not\s+)?defined|\|\s*default)")
+        return read - own | read & set(asked.findall(template))
     except TemplateError as error:
         line = f", line {error.lineno}" if hasattr(error, "lineno") else ""
         raise Refused(f"the chat template is not valid Jinja{line}: {error}") from None

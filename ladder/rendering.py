@@ -102,7 +102,7 @@ def _with_reasoning(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> M
 
     Where it reads one, reasoning in tags at the beginning of an assistant's content goes there too.
     """
-    key = reasoning_key(template_text(tokenizer))
+    key = _reasoning_key(tokenizer, template_text(tokenizer))
     plain = []
     for message in messages:
         content, reasoning = message["content"], message.get("reasoning_content")
@@ -135,17 +135,17 @@ def template_text(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 @lru_cache(maxsize=64)
-def reasoning_key(template: str) -> str | None:
-    """The key of a message in which this template reads reasoning; None where it reads none."""
-    names = set(re.findall(r"\w+", template))
-    return next((key for key in REASONING_KEYS if key in names and _reads(template, key)), None)
-
-
-def _reads(template: str, key: str) -> bool:
-    return (
-        re.search(rf"\.{key}\b|\[\s*['\"]{key}['\"]\s*\]|get\(\s*['\"]{key}['\"]|['\"]{key}['\"]\s+in\b", template)
-        is not None
-    )
+def _reasoning_key(tokenizer: PreTrainedTokenizerBase, template: str) -> str | None:
+    """The key of a message whose reasoning this template writes in a last turn; None where it writes none."""
+    words = set(re.findall(r"\w+", template))
+    for key in (key for key in REASONING_KEYS if key in words):
+        turn = {"role": "assistant", "content": "2", key: "PROBE-OF-REASONING"}
+        try:
+            if "PROBE-OF-REASONING" in _render(tokenizer, [{"role": "user", "content": "1"}, turn], False):
+                return key
+        except TEMPLATE_ERRORS:
+            continue
+    return None
 
 
 @lru_cache(maxsize=64)
