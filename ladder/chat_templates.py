@@ -88,7 +88,7 @@ def fixed(
     unknown = set(arguments) - (read := variables(template) - OURS)
     if unknown:
         raise Refused(
-            f"base.template_arguments: the chat template does not read {sorted(unknown)[0]!r}; it reads "
+            f"base.chat_template_kwargs: the chat template does not read {sorted(unknown)[0]!r}; it reads "
             f"{', '.join(sorted(read)) or 'none'}"
         )
     prelude = "{{- bos_token -}}" if bos else ""
@@ -193,7 +193,7 @@ def training_hint(tokenizer: PreTrainedTokenizerBase) -> str:
         if original.is_file() and original.read_text(encoding="utf-8") == template:
             hint += f". TRL has a training variant of this template: base.chat_template: trl:{path.stem}"
     if read := variables(template) - OURS - {"tools", "documents"}:
-        hint += f". The template reads {', '.join(sorted(read))} (base.template_arguments)"
+        hint += f". The template reads {', '.join(sorted(read))} (base.chat_template_kwargs)"
     return hint
 
 

@@ -52,7 +52,7 @@ class Params(Section):
     chat_template: str | None = None
     """The template to use instead of the model's own: a file of data/templates (`chatml.jinja`), or one of TRL's
     package (`trl:qwen3_training`)."""
-    template_arguments: dict[str, Any] = {}
+    chat_template_kwargs: dict[str, Any] = {}
     """Variables that the chat template reads, as `enable_thinking: false`; they hold for training and inference."""
     system: Literal["template", "merge"] = "template"
     """`merge` puts a system message into the first user turn, for templates without a system role."""
@@ -66,7 +66,7 @@ class Params(Section):
 
     def settings(self) -> dict[str, Any]:
         """What rung.json records: the keys about the template where they are set."""
-        later = {"template_arguments", "system", "clock", "bos"}
+        later = {"chat_template_kwargs", "system", "clock", "bos"}
         return {
             name: value
             for name, value in self.model_dump().items()
@@ -82,7 +82,7 @@ def set_template(tokenizer: PreTrainedTokenizerBase, params: Params, templates: 
         template = read_template(params.chat_template, templates)
     tokenizer.chat_template = fixed(
         template,
-        arguments=params.template_arguments,
+        arguments=params.chat_template_kwargs,
         merge_system=params.system == "merge",
         clock=params.clock,
         bos=params.bos == "add",
