@@ -62,12 +62,23 @@ def launched(command: list[str], stage: str, arguments: list[str]) -> int:
 
 
 def die_with_parent() -> None:
-    """End this process when DVC or the launcher that started it is killed: no orphan trains on (Linux).
+    """End this process when DVC or the launcher that started it is killed, so that no orphan trains on (Linux).
 
-    Started by hand it may outlive its shell, as under nohup.
+    Started by hand it may outlive its shell, as under nohup. The package `stages` calls this before anything heavy is
+    imported; a parent that was killed even earlier has left this process to init.
     """
     if {"DVC_STAGE", "RANK"} & set(os.environ):
         _die_with_parent(signal.SIGKILL)
+        if "RANK" not in os.environ and _is_orphan():
+            sys.exit("the process that started this stage was killed; nothing was done")
+
+
+def _is_orphan() -> bool:
+    """Whether DVC's shell, which is in our process group, has ended: then the parent is init or what stands for it."""
+    try:
+        return os.getpgid(os.getppid()) != os.getpgrp()
+    except ProcessLookupError:  # it ended this moment
+        return True
 
 
 def _die_with_parent(sent: int) -> None:

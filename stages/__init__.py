@@ -5,6 +5,10 @@ import logging
 import os
 import sys
 
+from ladder.launch import die_with_parent
+
+die_with_parent()  # before the stage's module imports torch, which takes seconds
+
 # Nothing here decides a number: it keeps other libraries quiet, and memory at hand.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports every run
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

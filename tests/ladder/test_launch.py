@@ -130,3 +130,35 @@ def test_a_stage_dies_with_the_dvc_that_started_it(tmp_path, start):
     os.kill(parent.pid, signal.SIGKILL)
     assert parent.stdout.read() == b""  # the end of the pipe: the stage, which held its other side, is gone
     assert not list(tmp_path.glob("made.*"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the signal of a parent's death is Linux's")
+@pytest.mark.parametrize("killed_before", [False, True], ids=["while it imports", "before it starts"])
+def test_a_stage_ends_with_what_started_it(tmp_path, killed_before):
+    """A parent starts a stage and is killed; the stage's package is all that has been imported."""
+    started, alive = tmp_path / "started", tmp_path / "alive"
+    stage = f"import sys, pathlib; pathlib.Path({str(started)!r}).touch(); "
+    stage += f"{'sys.stdin.readline(); ' * killed_before}import stages; "
+    stage += f"pathlib.Path({str(alive)!r}).touch(); sys.stdin.readline()"
+    parent = "import os, subprocess, sys; subprocess.Popen([sys.executable, '-c', sys.argv[1]]); sys.stdin.readline()"
+    read, write = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{parent}; os._exit(0)", stage],
+        cwd=ROOT,
+        env={**os.environ, "DVC_STAGE": "sft"},
+        stdin=subprocess.PIPE,
+        stderr=write,
+        start_new_session=True,  # as under a terminal: what adopts the stage is of another process group
+        text=True,
+    )
+    os.close(write)
+    assert process.stdin is not None
+    while not (started if killed_before else alive).exists():
+        assert process.poll() is None
+    process.kill()
+    process.wait()
+    process.stdin.close()  # a stage that lives on goes on to its end
+    with os.fdopen(read) as told:  # at its end when the stage has ended too
+        said = told.read()
+    assert alive.exists() is not killed_before
+    assert ("was killed; nothing was done" in said) is killed_before
