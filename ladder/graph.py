@@ -112,12 +112,13 @@ def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
         yield f"dvc.yaml: {' '.join(str(error).split())}"
         return
     made = _outputs(stages)
+    outs, reached = set(made), {folder for out in made for folder in (out, *out.parents)}
     rungs = sorted(str(path.relative_to("models")) for path in made if path.parts[0] == "models")
     rows = sorted(str(path.relative_to("data").with_suffix("")) for path in made if path.parts[0] == "data")
     for stage in stages:
         for dependency in stage.deps:
             path = _module(Path(dependency.def_path or ""))
-            made_here = any(path == out or path in out.parents or out in path.parents for out in made)
+            made_here = path in reached or not outs.isdisjoint(path.parents)
             # What git ignores is a stage's: such a file may be left of a rung that was taken out.
             if not made_here and (not path.exists() or ignored(str(path.resolve()))):
                 known = {"models": rungs, "data": rows}.get(path.parts[0], [])

@@ -93,12 +93,12 @@ def command_values(section: str, content: Any) -> Iterator[tuple[Keys, Any]]:
     if not isinstance(content, dict):
         return
     if section in SINGLE:
-        named = {(): content}
-        texts, lists = SINGLE_REFERENCES.get(section, ()), REFERENCE_LISTS.get(section, ())
+        named: dict[tuple[Any, ...], dict[Any, Any]] = {(): content}
+        texts = SINGLE_REFERENCES.get(section, ())
     else:
         named = {(name,): entry for name, entry in content.items() if isinstance(entry, dict)}
         texts = tuple(REFERENCES - COUNTS.get(section, frozenset()))
-        lists = REFERENCE_LISTS.get(section, ())
+    lists = REFERENCE_LISTS.get(section, ())
     for prefix, entry in named.items():
         for key, value in entry.items():
             if key in texts:
@@ -112,9 +112,9 @@ def command_values(section: str, content: Any) -> Iterator[tuple[Keys, Any]]:
 
 
 def did_you_mean(word: object, words: Any, *, cutoff: float = 0.6) -> str:
-    """`; did you mean 'chat'?` with the nearest of the valid words, or an empty text."""
+    """` (did you mean 'chat'?)` with the nearest of the valid words, or an empty text."""
     near = difflib.get_close_matches(str(word), [str(other) for other in words], n=1, cutoff=cutoff)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _instead(name: str, path: bool) -> str:
