@@ -196,7 +196,7 @@ FAULTS = [
     (
         "dpo.chat.parent",
         "sft/chta",
-        "dpo.chat.parent: dpo@chat needs models/sft/chta, which no stage makes (did you mean 'sft/chat'?); rungs are base, ",
+        "dpo.chat.parent: dpo@chat needs models/sft/chta, which no stage makes (did you mean 'sft/chat'?); rungs are",
     ),
     (
         "report.benchmarks",
