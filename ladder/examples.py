@@ -21,7 +21,9 @@ def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, ma
     encoded = encoded_rows(tokenizer, rows, data)
     kept = [(ids, mask) for ids, mask in encoded if max_length is None or len(ids) <= max_length]
     if not kept:
-        raise Refused(f"{data}: none of {len(rows)} rows fits max_length {max_length}")
+        raise Refused(
+            f"{data}: none of {len(rows)} rows fits max_length {max_length}, or the model's context of so many tokens"
+        )
     mask_gate([ids for ids, _ in kept], [mask for _, mask in kept], tokenizer.eos_token_id)
     return [example(ids, mask) for ids, mask in kept]
 

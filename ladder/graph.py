@@ -1,8 +1,8 @@
-"""The pipeline looked at before anything runs: what DVC would do silently wrong, said in a sentence."""
+"""The pipeline looked at before anything runs: each fault of params.yaml with its line, and of dvc.yaml's graph."""
 
-import importlib
 import shutil
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,12 @@ from dvc.exceptions import CyclicGraphError, DvcException
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
+from ladder.checking import params_faults
 from ladder.imports import imported, read_imports
-from ladder.run import PARAMS, Refused, fit, read_params, read_yaml
+from ladder.lines import Lines
+from ladder.names import Fault, did_you_mean, name_faults
+from ladder.pipeline import body, origins, read_pipeline
+from ladder.run import PARAMS, read_sections, read_yaml
 
 LOCK = Path("dvc.lock")
 CODE = "code"
@@ -20,69 +24,59 @@ CODE = "code"
 
 
 def check() -> list[str]:
-    """Every fault of params.yaml and the graph, a sentence each; empty when the ladder may climb."""
-    return [*_section_faults(), *entry_faults(), *part_faults(), *code_faults(), *_graph_faults()]
+    """Every fault of params.yaml and the graph, a sentence each; empty when the ladder may climb.
+
+    Each begins with `params.yaml:LINE: KEY`. Names that a shell could read as commands come first and alone: DVC
+    refuses to read such a pipeline.
+    """
+    params, lines = read_sections(), Lines(PARAMS)
+    if names := [_told(fault, lines) for fault in name_faults(params)]:
+        return names
+    faults = [*params_faults(params, read_pipeline(), _recorded_params()), *entry_faults(params), *part_faults(params)]
+    return [*(_told(fault, lines) for fault in faults), *code_faults(), *_graph_faults(params, lines)]
 
 
-def _section_faults() -> Iterable[str]:
-    """Sections that do not fit the stage that reads them. What DVC has recorded as run is not looked at again."""
-    recorded = _recorded_params()
-    pipeline = read_yaml(Path("dvc.yaml"))["stages"]
-    for stage, section in read_params().items():
-        named = has_entries(stage, pipeline.get(stage, {}))
-        if named and not isinstance(section, dict):
-            yield f"{PARAMS}: {stage}: expected named entries, {{}} for none, got {section!r}"
-            continue
-        entries = {f"{stage}.{name}": entry for name, entry in section.items()} if named else {stage: section}
-        for key, entry in entries.items():
-            if key not in recorded or recorded[key] != entry:
-                try:
-                    fit(importlib.import_module(f"stages.{stage}").Params, entry, f"{PARAMS}: {key}")
-                except Refused as refusal:
-                    yield str(refusal)
+def _told(fault: Fault, lines: Lines) -> str:
+    return f"{lines.where(fault.keys)}: {fault.sentence}"
 
 
-def entry_faults() -> Iterable[str]:
-    """Names in a list that a stage runs over or reads, such as report.benchmarks, of which its section has no entry."""
-    params = read_params()
-    for stage, stanza in read_yaml(Path("dvc.yaml"))["stages"].items():
-        tracked = stanza.get("do", stanza)["params"]
+def entry_faults(params: dict[str, Any]) -> Iterable[Fault]:
+    """Names in a list that a stage runs over or reads, such as report.benchmarks, that have no entry in its section."""
+    for stage, stanza in read_pipeline().items():
+        tracked = body(stanza)["params"]
         over = {name: key.strip("${}") for name, key in stanza.get("matrix", {}).items()}
         lists = [key for name, key in over.items() if f"{stage}.${{item.{name}}}" in tracked]
         lists += [key for key in tracked[1:] if "." in key]
         for section, _, last in (key.partition(".") for key in lists):
-            for entry in params.get(section, {}).get(last) or []:
-                if entry not in (params.get(stage) or {}):
-                    yield f"{PARAMS}: {section}.{last} names {entry!r}, of which {stage} has no entry"
+            known = params.get(stage) or {}
+            for place, entry in enumerate((params.get(section) or {}).get(last) or []):
+                if entry not in known:
+                    yield Fault((section, last, place), f"{stage} has no entry {entry!r}{did_you_mean(entry, known)}")
 
 
-def part_faults() -> Iterable[str]:
+def part_faults(params: dict[str, Any]) -> Iterable[Fault]:
     """Parts that a mixture names and `part` has not, or the other way: its folder must hold those that it names."""
-    params = read_params()
     for mixture, section in (params.get("mixture") or {}).items():
         if isinstance(section, dict) and isinstance(section.get("parts"), dict):
-            named = {f"{mixture}/{name}" for name in section["parts"]}
+            named = {f"{mixture}/{name}": name for name in section["parts"]}
             there = {name for name in params.get("part") or {} if name.startswith(f"{mixture}/")}
-            for name in sorted(named - there):
-                yield f"{PARAMS}: mixture.{mixture}.parts needs the entry `{name}: {{data: …}}` in part"
-            for name in sorted(there - named):
-                yield f"{PARAMS}: part has {name}, which mixture.{mixture}.parts does not name, with a weight or count"
+            for name in sorted(named.keys() - there):
+                keys = ("mixture", mixture, "parts", named[name])
+                yield Fault(keys, f"no such part; add the entry `{name}: {{data: ...}}` to part")
+            for name in sorted(there - named.keys()):
+                sentence = f"mixture.{mixture}.parts does not name this part; add it there with a weight or count"
+                yield Fault(("part", name), f"{sentence}{did_you_mean(name.split('/')[-1], section['parts'])}")
 
 
 def code_faults() -> Iterable[str]:
     """Stages that do not depend on the list of what they import: no edit of their code would rerun them."""
     imports = read_imports(map(Path, ("ladder", "stages", "benchmarks")))
-    for stage, stanza in read_yaml(Path("dvc.yaml"))["stages"].items():
-        deps = stanza.get("do", stanza).get("deps", [])
+    for stage, stanza in read_pipeline().items():
+        deps = body(stanza).get("deps", [])
         told = sorted(path.name for path in imported(Path("stages", f"{stage}.py"), imports) if not path.suffix)
         for files in (f"{CODE}/{stage}.txt", *(f"{CODE}/{package}/" for package in told)):
             if stage != CODE and not any(dep.startswith(files) for dep in deps):
                 yield f"dvc.yaml: {stage}: expected {files} among its deps: an edit of its code would not rerun it"
-
-
-def has_entries(stage: str, stanza: dict[str, Any]) -> bool:
-    """Whether a stage's section holds named entries: then its stanza tracks one of them, `sft.${key}`."""
-    return stage not in stanza.get("do", stanza).get("params", [stage])
 
 
 def _recorded_params() -> dict[str, Any]:
@@ -94,10 +88,16 @@ def _recorded_params() -> dict[str, Any]:
 
 
 def _lock() -> dict[str, Any]:
-    return (read_yaml(LOCK) or {}).get("stages", {}) if LOCK.exists() else {}
+    return _parsed_lock(LOCK.resolve(), LOCK.stat().st_mtime_ns) if LOCK.exists() else {}
 
 
-def _graph_faults() -> Iterable[str]:
+@lru_cache(maxsize=1)
+def _parsed_lock(path: Path, changed: int) -> dict[str, Any]:
+    """The stages of dvc.lock, read once while the file stays as it is: it takes seconds."""
+    return (read_yaml(path) or {}).get("stages", {})
+
+
+def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
     """Parents that no stage makes, rungs that are their own ancestors, records that no stage owns."""
     try:
         with Repo() as repo:
@@ -112,18 +112,34 @@ def _graph_faults() -> Iterable[str]:
         yield f"dvc.yaml: {' '.join(str(error).split())}"
         return
     made = _outputs(stages)
+    outs, reached = set(made), {folder for out in made for folder in (out, *out.parents)}
     rungs = sorted(str(path.relative_to("models")) for path in made if path.parts[0] == "models")
+    rows = sorted(str(path.relative_to("data").with_suffix("")) for path in made if path.parts[0] == "data")
     for stage in stages:
         for dependency in stage.deps:
             path = _module(Path(dependency.def_path or ""))
-            made_here = any(path == out or path in out.parents or out in path.parents for out in made)
+            made_here = path in reached or not outs.isdisjoint(path.parents)
             # What git ignores is a stage's: such a file may be left of a rung that was taken out.
             if not made_here and (not path.exists() or ignored(str(path.resolve()))):
-                what = f"rungs are {', '.join(rungs)}" if path.parts[:1] == ("models",) else "see dvc.yaml"
-                yield f"{PARAMS}: {stage.addressing} needs {path}, which no stage makes; {what}"
-    yield from _claim_faults(made)
+                known = {"models": rungs, "data": rows}.get(path.parts[0], [])
+                near = did_you_mean(Path(*path.parts[1:]).with_suffix(""), known)
+                what = f"rungs are {', '.join(rungs)}" if known is rungs else "see dvc.yaml"
+                where = _where(stage.addressing, str(dependency.def_path), params, lines)
+                yield f"{where}: {stage.addressing} needs {path}, which no stage makes{near}; {what}"
+    yield from _claim_faults(params, lines, made)
     for name in stale(stage.addressing for stage in stages):
         yield f"{LOCK}: {name} is no longer in {PARAMS} but its outputs are; `python -m ladder prune` removes both"
+
+
+def _where(addressing: str, dependency: str, params: dict[str, Any], lines: Lines) -> str:
+    """Where params.yaml names a dependency of a stage: `params.yaml:123: dpo.chat.parent`."""
+    stage, _, name = addressing.partition("@")
+    stanza = read_pipeline()[stage]
+    for template in body(stanza)["deps"]:
+        for keys in origins(dependency, template, stanza, params):
+            if "matrix" in stanza or len(keys) < 3 or keys[1] == name:
+                return lines.where(keys)
+    return str(PARAMS)
 
 
 def _module(path: Path) -> Path:
@@ -136,18 +152,20 @@ def _module(path: Path) -> Path:
     return path
 
 
-def _claim_faults(made: list[Path]) -> Iterable[str]:
+def _claim_faults(params: dict[str, Any], lines: Lines, made: list[Path]) -> Iterable[str]:
     """Claims of the guide about rows that no stage measures."""
-    for number, claim in enumerate(read_params().get("guide", {}).get("claims", [])):
+    guide = params.get("guide")
+    claims = guide.get("claims") if isinstance(guide, dict) else None
+    for number, claim in enumerate(claims if isinstance(claims, list) else []):
         if not isinstance(claim, dict):
-            continue  # its section's fault, told with the sections
+            continue  # its section's fault, reported with the sections
         measure, rung = str(claim.get("measure")).partition(":")[0], claim.get("rung")
         path = Path("data", measure, f"{rung}.jsonl")
         if measure != "reward" and path not in made:
             kinds = sorted({str(Path(*out.parts[1:-2])) for out in made if out.parts[1:2] == (measure.split("/")[0],)})
             yield (
-                f"{PARAMS}: guide.claims.{number}: no stage measures {measure} of {rung}; measured are "
-                f"{', '.join(kinds)} of the rungs that guide lists"
+                f"{lines.where(('guide', 'claims', number))}: no stage measures {measure} of {rung}"
+                f"{did_you_mean(measure, kinds)}; measured are {', '.join(kinds)} of the rungs that guide lists"
             )
 
 
@@ -197,6 +215,6 @@ def picture() -> str:
                 graph.add_edge(first, second)
     arrows = sorted(networkx.transitive_reduction(graph).edges)
     drawn = ["```mermaid", "flowchart TD", *(f"    {first} --> {second}" for first, second in arrows), "```"]
-    stanzas = read_yaml(Path("dvc.yaml"))["stages"]
-    rows = [f"| `{name}` | {stanza.get('do', stanza)['desc']} |" for name, stanza in stanzas.items()]
+    stanzas = read_pipeline()
+    rows = [f"| `{name}` | {body(stanza)['desc']} |" for name, stanza in stanzas.items()]
     return "\n".join([*drawn, "", "| stage | what it makes |", "|---|---|", *rows])

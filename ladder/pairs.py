@@ -80,10 +80,17 @@ def check_reference(rows: list[Row], data: Path, parent: Rung) -> None:
 
 def fitting(pairs: list[Row], data: Path, max_length: int | None) -> list[Row]:
     """The pairs whose two conversations are at most max_length tokens. Errors: Refused when none is."""
-    kept = [pair for pair in pairs if max_length is None or _longest(pair) <= max_length]
+    kept = [pair for pair in pairs if fits(pair, max_length)]
     if not kept:
-        raise Refused(f"{data}: none of {len(pairs)} pairs fits max_length {max_length}")
+        raise Refused(
+            f"{data}: none of {len(pairs)} pairs fits max_length {max_length}, or the model's context of so many tokens"
+        )
     return kept
+
+
+def fits(pair: Row, max_length: int | None) -> bool:
+    """Whether a pair's two conversations are at most max_length tokens."""
+    return max_length is None or _longest(pair) <= max_length
 
 
 def _longest(pair: Row) -> int:

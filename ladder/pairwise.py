@@ -16,6 +16,8 @@ from trl.trainer.utils import add_fused_lm_head
 
 from ladder.arguments import build
 from ladder.climbing import climb
+from ladder.context import report, within
+from ladder.empty import answered_pairs
 from ladder.models import Model, rung_name
 from ladder.pairs import all_pair_tokens, fitting
 from ladder.rows import Row, read_rows
@@ -90,7 +92,9 @@ def fit_pairs(
     with trainer_arguments(settings["trainer"]) as arguments:
         config = build(TrainingArguments, arguments)
         climbed = climb(parent, base, settings["lora"], seed=config.seed)
-        learned = fitting(all_pair_tokens(climbed.start.tokenizer, rows, data), data, settings["max_length"])
+        pairs = all_pair_tokens(climbed.start.tokenizer, rows, data)
+        pairs = fitting(pairs, data, within(settings["max_length"], climbed.start.model))
+        learned = answered_pairs(pairs, data, climbed.start.tokenizer)
         fit_and_save(
             PairTrainer(climbed.start, config, learned, loss),
             climbed,
@@ -101,6 +105,10 @@ def fit_pairs(
             output=output,
             metrics=metrics,
             curve=curve,
-            measured={"pairs": len(learned), "too_long": len(rows) - len(learned)},
+            measured={
+                "pairs": len(learned),
+                "too_long": len(rows) - len(pairs),
+                **report(method, empty_answers=len(pairs) - len(learned)),
+            },
             endings={"loss": "loss", "accuracy": "rewards/accuracies", "margin": "rewards/margins"},
         )

@@ -26,6 +26,7 @@ from trl import GRPOConfig, RLOOConfig
 from ladder.arguments import build
 from ladder.chat import Messages, prompt_tokens
 from ladder.climbing import Climb
+from ladder.context import fitting_prompts
 from ladder.decode import decode
 from ladder.models import Model
 from ladder.rewards import Spec, rewarded, total, weights
@@ -78,6 +79,13 @@ def prompts(data: Path, split: str | None, specs: list[Spec]) -> Dataset:
     """
     rows = rewarded(data, split, specs)
     return Dataset.from_list([{"prompt": row["prompt"], "row": json.dumps(row)} for row in rows])
+
+
+def fitting(dataset: Dataset, data: Path, policy: Model, answer: int | None) -> Dataset:
+    """The prompts that leave room for an answer of `answer` tokens in the policy's context. Errors: Refused."""
+    lengths = [len(prompt_tokens(policy.tokenizer, prompt)) for prompt in dataset["prompt"]]
+    kept = fitting_prompts(lengths, answer or 0, data, policy.model)
+    return dataset if len(kept) == len(dataset) else dataset.select(kept)
 
 
 def reward_functions(specs: list[Spec], policy: Model, reward_model: Model | None) -> list[Reward]:

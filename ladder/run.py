@@ -1,17 +1,20 @@
 """How a stage starts: its section of params.yaml and its paths become the arguments of its `main`."""
 
 import inspect
+import re
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from ladder.launch import die_with_parent, launched, launcher, lease, rank
+from ladder.lines import Keys, Lines
+from ladder.names import did_you_mean, name_faults
 
 PARAMS = Path("params.yaml")
 
@@ -42,38 +45,85 @@ def read_yaml(path: Path) -> Any:
 
 
 def read_params(path: Path = PARAMS) -> dict[str, Any]:
-    """All of params.yaml; every top-level key must be a stage's name (a module in stages/)."""
+    """All of params.yaml; every top-level key must be a stage's name (a module in stages/).
+
+    Errors: Refused for an entry name or a reference that a shell could read as a command (ladder/names.py).
+    """
+    params = read_sections(path)
+    faults = list(name_faults(params))
+    if faults:
+        lines, more = Lines(path), f"; {len(faults) - 1} more: run `python -m ladder check`" if faults[1:] else ""
+        raise Refused(f"{lines.where(faults[0].keys)}: {faults[0].sentence}{more}")
+    return params
+
+
+def read_sections(path: Path = PARAMS) -> dict[str, Any]:
+    """`read_params` without the rule of names: what `check` reads to list every fault."""
     params = read_yaml(path)
     if not isinstance(params, dict):
         raise Refused(f"{path}: expected one section per stage, got {type(params).__name__}")
     stages = {module.stem for module in Path("stages").glob("*.py")} - {"__init__"}
     for name in params:
         if name not in stages:
-            raise Refused(f"{path}: no stage is named {name!r}; sections are {', '.join(sorted(stages))}")
+            near = did_you_mean(name, stages)
+            raise Refused(
+                f"{Lines(path).where([name])}: no stage is named {name!r}{near}; sections are "
+                f"{', '.join(sorted(stages))}"
+            )
     return params
 
 
 def fit(kind: type[S], section: Any, where: str) -> S:
     """Build `kind` from a section as read. Errors: Refused, naming every key that does not fit."""
     if not isinstance(section, dict):
-        raise Refused(f"{where}: expected keys {', '.join(kind.model_fields)}, got {section!r}")
+        raise Refused(f"{where}: {misfits(kind, section)[0][1]}")
     try:
         return kind.model_validate(section)
     except ValidationError as error:
-        raise Refused("; ".join(_sentence(where, kind, item) for item in error.errors())) from None
+        found = [(item["loc"], _sentence(kind, item)) for item in error.errors()]
+        raise Refused("; ".join(f"{'.'.join([where, *map(str, keys)])}: {told}" for keys, told in found)) from None
 
 
-def _sentence(where: str, kind: type[Section], item: Any) -> str:
-    key = ".".join([where, *map(str, item["loc"])])
+def misfits(kind: type[Section], section: Any) -> list[tuple[Keys, str]]:
+    """(keys within the section, sentence) of everything that does not fit `kind`; empty when the section fits."""
+    if not isinstance(section, dict):
+        return [((), f"expected keys {', '.join(kind.model_fields)}, got {section!r}")]
+    try:
+        kind.model_validate(section)
+    except ValidationError as error:
+        return [(item["loc"], _sentence(kind, item)) for item in error.errors()]
+    except Refused as refusal:
+        return [((), str(refusal))]
+    return []
+
+
+def _sentence(kind: type[Section], item: Any) -> str:
     if item["type"] == "extra_forbidden":
-        hint = f"; keys here: {', '.join(kind.model_fields)}" if len(item["loc"]) == 1 else ""
-        return f"{key}: no such key{hint}"
+        fields = _fields(kind, item["loc"][:-1])
+        near = did_you_mean(item["loc"][-1], fields)
+        return f"no such key{near}; keys here: {', '.join(fields)}" if fields else "no such key"
     if item["type"] == "missing":
-        return f"{key}: missing"
+        return "missing"
+    near = did_you_mean(item["input"], re.findall(r"'([^']+)'", item["ctx"]["expected"])) if _is_choice(item) else ""
     # a section may hold what is secret, and of a list a sentence of ours says which of it does not fit
     told = isinstance(item["input"], dict) or (isinstance(item["input"], list) and item["type"] == "value_error")
     got = "" if told else f" (got {item['input']!r})"
-    return f"{key}: {item['msg'].removeprefix('Value error, ')}{got}"
+    return f"{item['msg'].removeprefix('Value error, ')}{got}{near}"
+
+
+def _is_choice(item: Any) -> bool:
+    return item["type"] in ("literal_error", "enum")
+
+
+def _fields(kind: Any, keys: Keys) -> list[str]:
+    """The keys of the section within `kind` that `keys` lead to; empty where they lead to no single section."""
+    for key in keys:
+        field = kind.model_fields.get(key)
+        inner = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        kind = next((part for part in inner if isinstance(part, type) and issubclass(part, BaseModel)), None)
+        if kind is None:
+            return []
+    return list(kind.model_fields)
 
 
 def run(main: Callable[..., None], *, named: bool = False, launch: bool = False) -> None:

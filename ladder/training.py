@@ -21,6 +21,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer
 from ladder.climbing import Climb
 from ladder.curves import Bar, Curve
 from ladder.launch import cache, rank, world_size
+from ladder.learned import check_learned, marks
 from ladder.memory import ran_out
 from ladder.models import Rung, ledger, save_rung
 from ladder.run import Refused
@@ -129,8 +130,15 @@ def fit_and_save(
         "base": climbed.base and climbed.base.identity,
     }
     folder = cache() / f"{rung.replace('/', '-')}-{fingerprint(trainer.train_dataset, **recipe)}"
+    whole = climbed.base is None
     with held(folder) if rank() == 0 else nullcontext():
+        before = None if sharded else marks(trainer.model, saved_in_bfloat16=whole)
         _train(trainer, watch, folder, output, resume_every)
+        try:
+            idle = check_learned(watch.points, before, before and marks(trainer.model, saved_in_bfloat16=whole))
+        except Refused:
+            drop(folder)  # else the next run would go on from the end of this one
+            raise
         model = trained(trainer, skeleton)
         if rank() == 0:
             if isinstance(model, PeftModel) and climbed.base is None:
@@ -150,7 +158,7 @@ def fit_and_save(
                 settings=settings,
             )
             ends = {metric: watch.ending(name) for metric, name in endings.items()}
-            ledger(metrics, made, watch.seconds, {**ends, **measured, **watch.rate(), "memory_gb": memory_gb()})
+            ledger(metrics, made, watch.seconds, {**ends, **measured, **idle, **watch.rate(), "memory_gb": memory_gb()})
             drop(folder)
         trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()

@@ -16,10 +16,11 @@ from transformers import TrainingArguments
 
 from ladder.arguments import build, passes
 from ladder.climbing import climb
+from ladder.context import report, within
 from ladder.distillation import Sums, TokenTrainer, hinton_sums, in_chunks
 from ladder.examples import Example, collate, example, learned_logits
 from ladder.models import check_parent, check_same_tokenizer, read_rung, rung_name
-from ladder.run import Section, run
+from ladder.run import Refused, Section, run
 from ladder.targets import Taught, load_taught, target
 from ladder.training import fit_and_save, trainer_arguments
 
@@ -77,7 +78,11 @@ def main(
     with trainer_arguments(params.trainer) as arguments:
         config = build(TrainingArguments, arguments)
         climbed = climb(parent, base, None, seed=config.seed)
-        learned = taught_examples(taught)
+        whole = taught_examples(taught)
+        limit = within(None, climbed.start.model)
+        learned = [row for row in whole if limit is None or len(row["input_ids"]) <= limit]
+        if not learned:
+            raise Refused(f"{data}: none of {len(whole)} rows fits the student's context of {limit} tokens")
         trainer = DistillationTrainer(
             climbed.start.model,
             args=config,
@@ -95,7 +100,7 @@ def main(
             output=output,
             metrics=metrics,
             curve=curve,
-            measured={"rows": len(learned)},
+            measured={"rows": len(learned), **report("distill", too_long=len(whole) - len(learned))},
             endings={"loss": "loss", "cross_entropy": "cross_entropy", "kl": "kl"},
         )
 

@@ -16,6 +16,8 @@ from trl import DPOConfig, DPOTrainer
 
 from ladder.arguments import adapter_check, build, passes
 from ladder.climbing import climb
+from ladder.context import report, within
+from ladder.empty import answered_pairs
 from ladder.models import rung_name
 from ladder.pairs import check_reference, fitting, referenced_pair_tokens
 from ladder.rows import read_rows
@@ -50,7 +52,9 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
         config = build(DPOConfig, arguments, precompute_ref_log_probs=True)
         climbed = climb(parent, base, params.lora, seed=config.seed)
         check_reference(rows, data, climbed.parent)
-        learned = fitting(referenced_pair_tokens(climbed.start.tokenizer, rows, data), data, config.max_length)
+        pairs = referenced_pair_tokens(climbed.start.tokenizer, rows, data)
+        pairs = fitting(pairs, data, within(config.max_length, climbed.start.model))
+        learned = answered_pairs(pairs, data, climbed.start.tokenizer)
         trainer = ReferenceTrainer(
             climbed.start.model,
             args=config,
@@ -69,7 +73,11 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
             output=output,
             metrics=metrics,
             curve=curve,
-            measured={"pairs": len(learned), "too_long": len(rows) - len(learned)},
+            measured={
+                "pairs": len(learned),
+                "too_long": len(rows) - len(pairs),
+                **report("dpo", empty_answers=len(pairs) - len(learned)),
+            },
             endings={"loss": "loss", "accuracy": "rewards/accuracies", "margin": "rewards/margins"},
         )
 

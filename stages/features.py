@@ -22,7 +22,9 @@ from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
 from ladder.arguments import build, passes
 from ladder.climbing import climb
+from ladder.context import report, within
 from ladder.distillation import Sums, TokenTrainer, check_whole, divergence, in_chunks
+from ladder.empty import answered
 from ladder.examples import Example, collate, examples, learned_logits, where_learned
 from ladder.layers import layer_map
 from ladder.models import check_same_tokenizer, load_complete, read_rung, rung_name
@@ -161,7 +163,8 @@ def main(
         student, above = climbed.start.model, taught_by.model.eval().requires_grad_(False).to(config.device)
         check_shapes(student.config, above.config, params)
         layers = layer_map(student.config, above.config, params.layers)
-        learned = examples(rows, data, climbed.start.tokenizer, params.max_length)
+        fitting = examples(rows, data, climbed.start.tokenizer, within(params.max_length, student, above))
+        learned = answered(fitting, data, climbed.start.tokenizer)
         if params.attention > 0:
             student.set_attn_implementation("eager")
             above.set_attn_implementation("eager")
@@ -186,7 +189,11 @@ def main(
             output=output,
             metrics=metrics,
             curve=curve,
-            measured={"rows": len(learned), "too_long": len(rows) - len(learned)},
+            measured={
+                "rows": len(learned),
+                "too_long": len(rows) - len(fitting),
+                **report("features", empty_answers=len(fitting) - len(learned)),
+            },
             endings={"loss": "loss", **{name: name for name in parts}},
         )
 

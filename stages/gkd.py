@@ -19,8 +19,10 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 from ladder.arguments import adapter_check, build, passes
 from ladder.chat import conversation, encode, prompt_tokens
 from ladder.climbing import climb
+from ladder.context import report, within
 from ladder.decode import decode
 from ladder.distillation import Sums, TokenTrainer, check_whole, generalized_jsd, in_chunks
+from ladder.empty import answered
 from ladder.examples import Example, collate, example, learned_logits
 from ladder.models import check_same_tokenizer, load_complete, read_rung, rung_name
 from ladder.rows import Row, of_split, read_rows
@@ -103,8 +105,13 @@ class GKDTrainer(TokenTrainer):
         return generalized_jsd(student, teacher, beta=beta, temperature=temperature).sum()[None]
 
 
-def gkd_examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, params: Params) -> list[Example]:
+def gkd_examples(
+    rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, params: Params, context: int | None = None
+) -> list[Example]:
     """input_ids, labels [length] and prompt_length of each row that fits; labels are all -100 where only a prompt is.
+
+    A row fits when it has at most max_length tokens, and it and the answer that is sampled to its prompt are within the
+    models' `context`.
 
     Errors: Refused for a row without an answer where lmbda is below 1, and when no row fits.
     """
@@ -117,10 +124,13 @@ def gkd_examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase
         messages = conversation({**row, "completion": []} if bare else row, where)
         prompt = prompt_tokens(tokenizer, messages if bare else messages[:-1], where)
         ids, mask = (prompt, [0] * len(prompt)) if bare else encode(tokenizer, messages, where)
-        if len(ids) <= params.max_length:
+        sampled = len(prompt) + params.max_new_tokens if params.lmbda > 0 else 0
+        if len(ids) <= params.max_length and (context is None or max(len(ids), sampled) <= context):
             learned.append({**example(ids, mask), "prompt_length": torch.tensor(len(prompt))})
     if not learned:
-        raise Refused(f"{data}: none of {len(rows)} rows fits max_length {params.max_length}")
+        raise Refused(
+            f"{data}: none of {len(rows)} rows fits max_length {params.max_length} and the context of {context}"
+        )
     return learned
 
 
@@ -137,7 +147,9 @@ def main(
     with trainer_arguments(params.trainer) as arguments:
         config = build(TrainingArguments, arguments)
         climbed, taught_by = climb(parent, base, params.lora, seed=config.seed), load_complete(teacher, base)
-        learned = gkd_examples(rows, data, climbed.start.tokenizer, params)
+        context = within(None, climbed.start.model, taught_by.model)
+        fitting = gkd_examples(rows, data, climbed.start.tokenizer, params, context)
+        learned = answered(fitting, data, climbed.start.tokenizer)
         trainer = GKDTrainer(
             climbed.start.model,
             args=config,
@@ -158,7 +170,11 @@ def main(
             output=output,
             metrics=metrics,
             curve=curve,
-            measured={"rows": len(learned), "too_long": len(rows) - len(learned)},
+            measured={
+                "rows": len(learned),
+                "too_long": len(rows) - len(fitting),
+                **report("gkd", empty_answers=len(fitting) - len(learned)),
+            },
             endings={"loss": "loss", "on_policy": "on_policy"},
         )
 

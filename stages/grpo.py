@@ -20,9 +20,10 @@ from trl import GRPOConfig, GRPOTrainer
 
 from ladder.arguments import adapter_check, passes
 from ladder.climbing import climb
+from ladder.context import report
 from ladder.models import rung_name
 from ladder.rewards import load_asked, named
-from ladder.rollouts import Rollouts, configured, prompts, resume_every, reward_functions, start
+from ladder.rollouts import Rollouts, configured, fitting, prompts, resume_every, reward_functions, start
 from ladder.rows import write_rows
 from ladder.run import Section, run
 from ladder.training import fit_and_save, trainer_arguments
@@ -68,8 +69,9 @@ def main(
 ) -> None:
     with trainer_arguments(params.trainer) as arguments:
         config = configured(GRPOConfig, arguments, params.rewards)
-        dataset = prompts(data, params.split, params.rewards)
+        rows = prompts(data, params.split, params.rewards)
         climbed = climb(parent, base, params.lora, seed=config.seed)
+        dataset = fitting(rows, data, climbed.start, config.max_completion_length)
         asked, parents = load_asked(params.rewards, reward_model, base, climbed.parent)
         trainer = SlotTrainer(
             climbed.start.model,
@@ -89,7 +91,7 @@ def main(
             output=output,
             metrics=metrics,
             curve=curve,
-            measured={"prompts": len(dataset)},
+            measured={"prompts": len(dataset), **report("grpo", too_long=len(rows) - len(dataset))},
             endings={
                 "reward": "reward",
                 "entropy": "entropy",

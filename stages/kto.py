@@ -19,6 +19,8 @@ from trl import KTOConfig, KTOTrainer
 
 from ladder.arguments import adapter_check, build, passes
 from ladder.climbing import climb
+from ladder.context import report, within
+from ladder.empty import answered_pairs
 from ladder.likelihood import completion_logps
 from ladder.models import Model, device, rung_name
 from ladder.pairs import check_reference, fitting, referenced_pair_tokens
@@ -103,7 +105,9 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
             raise Refused("trainer.per_device_train_batch_size: expected 2 or more, z0 is a mean over the batch")
         climbed = climb(parent, base, params.lora, seed=config.seed)
         check_reference(rows, data, climbed.parent)
-        pairs = fitting(referenced_pair_tokens(climbed.start.tokenizer, rows, data), data, config.max_length)
+        whole = referenced_pair_tokens(climbed.start.tokenizer, rows, data)
+        whole = fitting(whole, data, within(config.max_length, climbed.start.model))
+        pairs = answered_pairs(whole, data, climbed.start.tokenizer)
         learned = unpaired(pairs, config.seed)
         if config.loss_type == "kto":
             learned = with_mismatched(learned, climbed.start, config)
@@ -125,7 +129,11 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
             output=output,
             metrics=metrics,
             curve=curve,
-            measured={"pairs": len(pairs), "too_long": len(rows) - len(pairs)},
+            measured={
+                "pairs": len(pairs),
+                "too_long": len(rows) - len(whole),
+                **report("kto", empty_answers=len(whole) - len(pairs)),
+            },
             endings={"loss": "loss", "margin": "rewards/margins", "kl": "kl"},
         )
 

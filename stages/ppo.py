@@ -18,6 +18,7 @@ from ladder.actor_critic import ActorCritic, ActorCriticTrainer
 from ladder.arguments import adapter_check, build, passes
 from ladder.chat import prompt_tokens
 from ladder.climbing import climb
+from ladder.context import fitting_prompts, report
 from ladder.launch import rank
 from ladder.models import rung_name
 from ladder.rewards import load_asked, rewarded
@@ -60,10 +61,12 @@ def main(
         climbed = climb(parent, base, params.lora, seed=config.seed)
         asked, parents = load_asked(params.rewards, reward_model, base, climbed.parent)
         tokenizer = climbed.start.tokenizer
+        asked_ids = [prompt_tokens(tokenizer, row["prompt"]) for row in rows]
+        fitting = fitting_prompts([len(ids) for ids in asked_ids], params.max_new_tokens, data, climbed.start.model)
         trainer = ActorCriticTrainer(
             climbed.start,
             config,
-            prompts=[{**row, "prompt_ids": prompt_tokens(tokenizer, row["prompt"])} for row in rows],
+            prompts=[{**rows[index], "prompt_ids": asked_ids[index]} for index in fitting],
             settings=params,
             reward_model=asked,
         )
@@ -77,7 +80,7 @@ def main(
             output=output,
             metrics=metrics,
             curve=curve,
-            measured={"prompts": len(rows)},
+            measured={"prompts": len(fitting), **report("ppo", too_long=len(rows) - len(fitting))},
             endings={name: name for name in ("reward", "kl", "entropy", "finished", "explained_variance")},
             resume_every=trainer.steps_per_rollout,
         )

@@ -5,11 +5,12 @@ python -m stages.reference chat data/preferences/chat.jsonl models/sft/chat mode
 
 from pathlib import Path
 
+from ladder.context import report, within
 from ladder.likelihood import completion_logps
 from ladder.models import load
-from ladder.pairs import all_pair_tokens
+from ladder.pairs import all_pair_tokens, fits
 from ladder.rows import read_rows, write_rows
-from ladder.run import Section, run
+from ladder.run import Refused, Section, run
 
 
 class Params(Section):
@@ -21,7 +22,12 @@ class Params(Section):
 
 def main(params: Params, data: Path, model: Path, base: Path, output: Path) -> None:
     rows, reference = read_rows(data), load(model, base)
-    pairs = all_pair_tokens(reference.tokenizer, rows, data)
+    pairs, limit = all_pair_tokens(reference.tokenizer, rows, data), within(None, reference.model)
+    inside = [(row, pair) for row, pair in zip(rows, pairs, strict=True) if fits(pair, limit)]
+    if not inside:
+        raise Refused(f"{data}: none of {len(rows)} pairs fits the reference's context of {limit} tokens")
+    report("reference", too_long=len(rows) - len(inside))
+    rows, pairs = [row for row, _ in inside], [pair for _, pair in inside]
     prompts = [pair["prompt_ids"] for pair in pairs]
     completions = [pair["chosen_ids"] for pair in pairs] + [pair["rejected_ids"] for pair in pairs]
     logps = completion_logps(reference, prompts * 2, completions, progress=f"reference {output.stem}")

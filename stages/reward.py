@@ -22,6 +22,8 @@ from trl import RewardConfig, RewardTrainer
 from ladder.arguments import Adapter, adapter_check, build, passes
 from ladder.calibration import accuracy, brier, expected_calibration_error
 from ladder.climbing import Climb
+from ladder.context import report, within
+from ladder.empty import answered_pairs
 from ladder.heads import reading_pad, scoring
 from ladder.launch import rank
 from ladder.models import Model, load_complete, load_reward, read_rung, rung_name
@@ -63,10 +65,12 @@ def start(parent: Path, base: Path, lora: Adapter, *, seed: int) -> Climb:
 
 def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> list[Row]:
     """Pairs as whole conversations in tokens: chosen_ids and rejected_ids, each [length]."""
-    return [
-        {name: pair["prompt_ids"] + pair[name] for name in ("chosen_ids", "rejected_ids")}
-        for pair in fitting(all_pair_tokens(tokenizer, rows, data), data, max_length)
-    ]
+    return conversations(fitting(all_pair_tokens(tokenizer, rows, data), data, max_length))
+
+
+def conversations(pairs: list[Row]) -> list[Row]:
+    """The pairs with their prompt before each answer."""
+    return [{name: pair["prompt_ids"] + pair[name] for name in ("chosen_ids", "rejected_ids")} for pair in pairs]
 
 
 def reading_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
@@ -116,8 +120,9 @@ def main(
         config = build(RewardConfig, arguments)
         climbed = start(parent, base, params.lora, seed=config.seed)
         tokenizer = climbed.start.tokenizer
-        learned = examples(rows, data, tokenizer, config.max_length)
-        tested = examples(unseen, heldout, tokenizer, None)
+        pairs = fitting(all_pair_tokens(tokenizer, rows, data), data, within(config.max_length, climbed.start.model))
+        learned = conversations(answered_pairs(pairs, data, tokenizer))
+        tested = examples(unseen, heldout, tokenizer, within(None, climbed.start.model))
         check_unseen(rows, unseen, heldout, data)
         trainer = RewardTrainer(
             climbed.start.model,
@@ -135,7 +140,15 @@ def main(
             output=output,
             metrics=metrics,
             curve=curve,
-            measured={"pairs": len(learned), "too_long": len(rows) - len(learned)},
+            measured={
+                "pairs": len(learned),
+                "too_long": len(rows) - len(pairs),
+                **report(
+                    "reward",
+                    empty_answers=len(pairs) - len(learned),
+                    heldout_too_long=len(unseen) - len(tested),
+                ),
+            },
             endings={"loss": "loss", "accuracy": "accuracy", "margin": "margin"},
         )
         if rank() == 0:  # measured as it was saved

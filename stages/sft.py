@@ -19,7 +19,9 @@ from ladder.arguments import adapter_check, build, passes
 from ladder.attention import attend_packed, isolation_gate
 from ladder.chat import mask_sample
 from ladder.climbing import climb, quantization_check
-from ladder.examples import examples
+from ladder.context import report, within
+from ladder.empty import answered
+from ladder.examples import Example, examples
 from ladder.launch import rank
 from ladder.models import rung_name
 from ladder.rows import Row, read_rows, write_text
@@ -48,7 +50,12 @@ class Params(Section):
 
 def token_rows(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> list[Row]:
     """`examples` of the rows as lists, which a Dataset keeps: input_ids and labels [length]."""
-    return [{name: part.tolist() for name, part in row.items()} for row in examples(rows, data, tokenizer, max_length)]
+    return as_lists(examples(rows, data, tokenizer, max_length))
+
+
+def as_lists(rows: list[Example]) -> list[Row]:
+    """Examples as lists."""
+    return [{name: part.tolist() for name, part in row.items()} for row in rows]
 
 
 def dataset(learned: list[Row], config: SFTConfig) -> Dataset:
@@ -79,7 +86,8 @@ def main(
     with trainer_arguments(params.trainer) as arguments:
         config = build(SFTConfig, arguments, dataset_kwargs={"skip_prepare_dataset": True})
         climbed = climb(parent, base, params.lora, seed=config.seed, quantization=params.quantization)
-        learned = token_rows(rows, data, climbed.start.tokenizer, config.max_length)
+        fitting = examples(rows, data, climbed.start.tokenizer, within(config.max_length, climbed.start.model))
+        learned = as_lists(answered(fitting, data, climbed.start.tokenizer))
         if rank() == 0:
             write_text(masks, samples(learned, climbed.start.tokenizer))
         model: Any = climbed.start.model
@@ -104,7 +112,11 @@ def main(
             output=output,
             metrics=metrics,
             curve=curve,
-            measured={"rows": len(learned), "too_long": len(rows) - len(learned)},
+            measured={
+                "rows": len(learned),
+                "too_long": len(rows) - len(fitting),
+                **report("sft", empty_answers=len(fitting) - len(learned)),
+            },
             endings={"loss": "loss", "token_accuracy": "mean_token_accuracy"},
         )
 

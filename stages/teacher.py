@@ -18,7 +18,9 @@ from pydantic import Field
 from torch import Tensor
 from tqdm import tqdm
 
+from ladder.context import report, within
 from ladder.distillation import divergence
+from ladder.empty import answered
 from ladder.examples import Example, collate, examples, learned_logits
 from ladder.likelihood import batches
 from ladder.models import Model, device, load_complete
@@ -88,7 +90,8 @@ class Errors:
 def main(params: Params, data: Path, model: Path, base: Path, output: Path, metrics: Path) -> None:
     teacher = load_complete(model, base)
     rows = of_split(read_rows(data), params.split, data)
-    learned = examples(rows, data, teacher.tokenizer, params.max_length)
+    fitting = examples(rows, data, teacher.tokenizer, within(params.max_length, teacher.model))
+    learned = answered(fitting, data, teacher.tokenizer)
     vocabulary = teacher.model.config.vocab_size
     errors, found = Errors(vocabulary), {}
     counts = [int((row["labels"] != -100).sum()) for row in learned]
@@ -108,9 +111,12 @@ def main(params: Params, data: Path, model: Path, base: Path, output: Path, metr
     save_taught(output, taught, vocabulary=vocabulary)
     size = output.stat().st_size / errors.tokens
     measured = {"bytes_per_token": round(size, 1), **errors.measured(sampled=params.samples > 0)}
-    write_json(
-        metrics, {**measured, "tokens": errors.tokens, "rows": len(learned), "too_long": len(rows) - len(learned)}
-    )
+    counts_of_rows = {
+        "rows": len(learned),
+        "too_long": len(rows) - len(fitting),
+        **report("teacher", empty_answers=len(fitting) - len(learned)),
+    }
+    write_json(metrics, {**measured, "tokens": errors.tokens, **counts_of_rows})
 
 
 def joined(parts: list[Kept]) -> Kept:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from ladder.graph import code_faults, entry_faults, has_entries, part_faults, picture
+from ladder.graph import code_faults, entry_faults, part_faults, picture
+from ladder.names import SINGLE, WITH_PATHS, command_values
+from ladder.pipeline import INTERPOLATION, has_entries, values
 from ladder.run import fit, read_params, read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -63,7 +65,9 @@ def test_the_command_names_every_input_and_then_every_output(stage):
     assert (words[:2], module) == (["python", "-m"], f"stages.{stage}")
     if has_entries(stage, STANZAS[stage]):
         assert arguments.pop(0) in ("${key}", "${item.benchmark}", "${item.task}")
-    inputs = [path for path in body(stage)["deps"] if not path.startswith("code/") or path in arguments]
+    # Every stage reads params.yaml; `code` depends on the file because it refuses what others would write to a shell.
+    files = [path for path in body(stage)["deps"] if path != "params.yaml"]
+    inputs = [path for path in files if not path.startswith("code/") or path in arguments]
     outputs = paths([*body(stage)["outs"], *body(stage).get("metrics", []), *body(stage).get("plots", [])])
     if stage == "report":  # it writes a folder that holds other files of the report than DVC's own
         outputs = ["report"]
@@ -95,27 +99,70 @@ def test_a_stage_tracks_its_own_section_or_an_entry_of_it_alone():
         assert has_entries(stage, STANZAS[stage]) == bool(entry)
 
 
-def test_what_the_table_names_has_an_entry_in_each_section(tmp_path, monkeypatch):
-    for name in ("stages", "ladder", "benchmarks", "dvc.yaml"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    text = Path("params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(text.replace("  benchmarks: [", "  benchmarks: [nothing, "))
-    monkeypatch.chdir(tmp_path)
+def sample(stage, stanza):
+    """A section with one entry that holds a value for each interpolation of the stage's command."""
+    entry = {}
+    for expression in INTERPOLATION.findall(body(stage)["cmd"]):
+        match expression.replace("[", ".").replace("]", "").split("."):
+            case ["item", key] if "foreach" in stanza:
+                entry[key] = "a/b"
+            case ["item", key, _]:
+                entry[key] = ["a/b", "a/b"]
+    return {"x": entry} if has_entries(stage, stanza) else {}
+
+
+@pytest.mark.parametrize("stage", STANZAS)
+def test_every_value_that_reaches_a_command_is_validated(stage):
+    params = read_params()
+    for section in STANZAS:
+        params[section] = params[section] or sample(section, STANZAS[section])
+    validated = {tuple(keys) for section in params for keys, _ in command_values(section, params[section])}
+    validated |= {(section, name) for section in params.keys() - SINGLE for name in params[section]}
+    for expression in INTERPOLATION.findall(body(stage)["cmd"]):
+        found = [tuple(keys) for keys, _ in values(expression, STANZAS[stage], params)]
+        assert found and set(found) <= validated
+
+
+def test_sections_without_entries_and_entries_with_paths_are_those_of_dvc_yaml():
+    assert {stage for stage in STANZAS if not has_entries(stage, STANZAS[stage])} - {"respond"} == SINGLE
+    assert {stage for stage in STANZAS for name in read_params()[stage] if "/" in name} <= WITH_PATHS
+
+
+@pytest.mark.parametrize(
+    "name", ["x; touch PWN", "$(touch PWN)", "`touch PWN`", "x\ntouch PWN", "x y", "x'y", "x|y", "x&y"]
+)
+def test_dvc_refuses_an_output_whose_path_a_shell_could_read(name):
+    with Repo() as repo:
+        ignored = repo.dvcignore.check_ignore
+        for path in (f"models/sft/{name}", f"data/task/{name}.jsonl", f"metrics/sft/{name}.json", f"{name}/x"):
+            assert ignored(path).match
+
+
+def test_files_and_outputs_are_read_by_dvc():
+    with Repo() as repo:
+        ignored = repo.dvcignore.check_ignore
+        outs = [str(Path(out.fs_path).relative_to(ROOT)) for stage in repo.index.stages for out in stage.outs]
+        assert len(outs) > 100 and not any(ignored(path).match for path in outs)
+        assert not any(ignored(f"data/{folder}/my rows (1).jsonl").match for folder in ("raw", "seeds", "prompts"))
+        tracked = subprocess.run(["git", "ls-files"], capture_output=True, check=True, text=True).stdout.splitlines()
+        assert not any(ignored(path).match for path in tracked if not path.startswith(".dvc/"))
+
+
+def test_what_the_table_names_has_an_entry_in_each_section():
+    params = read_params()
+    params["report"]["benchmarks"] = ["gsm8k", "nothing", "ifevl"]
+    found = [(fault.keys, fault.sentence) for fault in entry_faults(params)]
     for stage in ("respond", "benchmark"):
-        assert f"params.yaml: report.benchmarks names 'nothing', of which {stage} has no entry" in list(entry_faults())
+        assert (("report", "benchmarks", 1), f"{stage} has no entry 'nothing'") in found
+        assert (("report", "benchmarks", 2), f"{stage} has no entry 'ifevl' (did you mean 'ifeval'?)") in found
 
 
-def test_a_mixture_and_its_parts_name_each_other(tmp_path, monkeypatch):
-    for name in ("stages", "ladder", "dvc.yaml"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "params.yaml").write_text(
-        "part: {both/own: {data: filter/chat}, both/old: {data: filter/old}, bothers/x: {data: filter/chat}}\n"
-        "mixture: {both: {parts: {own: {count: 1}, web: {count: 2}}, seed: 0}, bothers: {parts: {x: {count: 1}}}}"
-    )
-    monkeypatch.chdir(tmp_path)
-    assert list(part_faults()) == [
-        "params.yaml: mixture.both.parts needs the entry `both/web: {data: …}` in part",
-        "params.yaml: part has both/old, which mixture.both.parts does not name, with a weight or count",
+def test_a_mixture_and_its_parts_name_each_other():
+    part = {"both/own": {"data": "filter/chat"}, "both/old": {"data": "filter/old"}, "bothers/x": {"data": "filter/x"}}
+    mixture = {"both": {"parts": {"own": {"count": 1}, "web": {"count": 2}}}, "bothers": {"parts": {"x": {"count": 1}}}}
+    assert [(fault.keys, fault.sentence) for fault in part_faults({"part": part, "mixture": mixture})] == [
+        (("mixture", "both", "parts", "web"), "no such part; add the entry `both/web: {data: ...}` to part"),
+        (("part", "both/old"), "mixture.both.parts does not name this part; add it there with a weight or count"),
     ]
 
 

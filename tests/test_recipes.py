@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from conftest import ROOT, assistant, pico_encoder, user
 from endpoints import Said, serving
 from ladder.__main__ import recipe
-from ladder.graph import has_entries
+from ladder.pipeline import has_entries
 from ladder.rows import Row, read_json, read_rows, write_rows
 from ladder.run import fit, read_params, read_yaml
 

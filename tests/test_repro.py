@@ -136,6 +136,7 @@ def test_the_ladder_climbs_and_then_has_nothing_to_do(climbed):
 def test_a_comment_changes_nothing(climbed):
     path = climbed.root / "params.yaml"
     path.write_text("# a comment\n" + path.read_text())
+    assert climbed.repro("report") == ["code"]  # it looks at the names in params.yaml again, and writes the same files
     assert climbed.repro("report") == []
 
 
@@ -152,7 +153,7 @@ def test_a_sweep_point_adds_its_adapter_alone_to_the_cache(climbed):
 def test_a_param_of_dpo_touches_what_is_below_it_and_not_the_reference(climbed):
     climbed.change(lambda params: params["dpo"]["chat"]["trainer"].update(beta=0.3))
     # The report alone may not run: where no answer changed, what it reads differs by seconds, if at all.
-    assert {*climbed.repro("report"), "report"} == BELOW_DPO
+    assert {*climbed.repro("report"), "report"} == BELOW_DPO | {"code"}
 
 
 def test_an_edit_of_a_benchmark_scores_anew_and_generates_nothing(climbed):
@@ -195,10 +196,18 @@ FAULTS = [
     (
         "dpo.chat.parent",
         "sft/chta",
-        "dpo@chat needs models/sft/chta, which no stage makes; rungs are base, distill/logits",
+        "dpo.chat.parent: dpo@chat needs models/sft/chta, which no stage makes (did you mean 'sft/chat'?); rungs are",
     ),
-    ("report.benchmarks", ["quiz"], "questions@quiz needs benchmarks/quiz.py, which no stage makes; see dvc.yaml"),
-    ("report.rungs", ["base", "sft/old"], "respond@sft/old needs models/sft/old, which no stage makes"),
+    (
+        "report.benchmarks",
+        ["quiz"],
+        "report.benchmarks.0: questions@quiz needs benchmarks/quiz.py, which no stage makes; see dvc.yaml",
+    ),
+    (
+        "report.rungs",
+        ["base", "sft/old"],
+        "report.rungs.1: respond@sft/old needs models/sft/old, which no stage makes",
+    ),
     ("sft.chat.parent", "sft/chat", "sft@chat"),
     (
         "sft.chat.parent",
@@ -213,9 +222,34 @@ FAULTS = [
         {},
         "student@small is no longer in params.yaml but its outputs are; `python -m ladder prune` removes both",
     ),
-    ("mreg", {}, "no stage is named 'mreg'"),
+    ("mreg", {}, "mreg: no stage is named 'mreg' (did you mean 'merge'?)"),
     ("guide.claims", [MISSPELT], "guide.claims.0: no stage measures heldout/words of grpo/words; measured are"),
 ]
+
+
+def test_a_name_that_a_shell_would_run_runs_nothing(climbed):
+    path = climbed.root / "params.yaml"
+    before = path.read_text()
+
+    def outcome(edit, *command):
+        climbed.change(edit)
+        said = climbed.call(*command, code=255 if command[0] == "dvc" else 1)
+        path.write_text(before)
+        assert "Running stage 'sft" not in said and not list(climbed.root.rglob("PWN*"))
+        return said
+
+    def named(params):
+        params["sft"]["x; touch PWN; "] = dict(params["sft"]["chat"])
+
+    def parent(params):
+        params["sft"]["chat"]["parent"] = "base $(touch PWN)"
+
+    assert "is ignored by .dvcignore" in outcome(named, "dvc", "repro", "report")
+    assert "is ignored by .dvcignore" in outcome(named, "dvc", "repro", "--single-item", "--force", "sft@chat")
+    assert "sft.chat.parent: expected a name such as sft/chat" in outcome(parent, "dvc", "repro", "report")
+    for edit, key in ((named, "sft.x; touch PWN; "), (parent, "sft.chat.parent")):
+        assert f"{key}: " in outcome(edit, sys.executable, "-m", "ladder", "check")
+    climbed.repro("report")
 
 
 def put(params, key, value):

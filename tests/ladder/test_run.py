@@ -57,7 +57,10 @@ def test_a_number_without_a_dot_is_a_number(tmp_path):
     [
         ({"lora": {"r": "x"}}, "params.yaml: sft.lora.r: Input should be a valid integer"),
         ({"lora": {"r": 1, "rr": 2}}, "params.yaml: sft.lora.rr: no such key"),
-        ({"lora": {"r": 1}, "rte": 2}, "params.yaml: sft.rte: no such key; keys here: lora, rate"),
+        (
+            {"lora": {"r": 1}, "rte": 2},
+            "params.yaml: sft.rte: no such key (did you mean 'rate'?); keys here: lora, rate",
+        ),
         ({}, "params.yaml: sft.lora: missing"),
         (None, "params.yaml: sft: expected keys lora, rate, got None"),
     ],
@@ -71,7 +74,9 @@ def test_what_does_not_fit_is_named(section, said):
 def test_a_misspelt_section_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     (tmp_path / "p.yaml").write_text("stf: {}\n")
-    with pytest.raises(Refused, match="no stage is named 'stf'; sections are .*base, "):
+    with pytest.raises(
+        Refused, match=r"p.yaml:1: stf: no stage is named 'stf' \(did you mean 'sft'\?\); sections are .*base, "
+    ):
         read_params(tmp_path / "p.yaml")
 
 

@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -70,7 +71,6 @@ SMOOTHED = {"label_smoothing": 0.1}
 SIGMOID, FLIPPED = softplus(-1.5), softplus(1.5)
 BY_HAND = {
     "sigmoid": (SIGMOID, {}),
-    "hinge": (0.0, {}),
     "ipo": ((2 / 3 + 1 / 8 - 1) ** 2, {}),
     "exo_pair": (
         sigmoid(1.5) * math.log(sigmoid(1.5) / 0.9) + sigmoid(-1.5) * math.log(sigmoid(-1.5) / 0.1),
@@ -100,6 +100,31 @@ def test_every_loss_of_trl_reads_our_reference(tmp_path, base, referenced, loss_
     ]
     expected, settings = BY_HAND[loss_type]
     assert first_loss(tmp_path, base, moved, loss_type=[loss_type], **settings) == pytest.approx(expected, abs=3e-3)
+
+
+def test_a_run_without_any_gradient_publishes_no_rung(tmp_path, base, referenced):
+    # The chosen answer is ahead by 3 nats and the hinge asks for 2: the loss and its gradient are zero.
+    moved = [{**row, "ref_chosen_logps": row["ref_chosen_logps"] - 3} for row in referenced]
+    with pytest.raises(Refused, match="nothing was learned: the gradient was zero at all 1 steps, so no rung is saved"):
+        first_loss(tmp_path, base, moved, loss_type=["hinge"])
+    assert not (tmp_path / "models").exists() and not (tmp_path / "chat.json").exists()
+
+
+def test_pairs_longer_than_the_context_and_pairs_without_a_chosen_answer_are_counted(tmp_path, base, capsys):
+    whole = pairs()
+    whole[0]["prompt"] = user("x" * 5000)  # the pico model reads 4096 tokens
+    write_rows(tmp_path / "pairs.jsonl", whole)
+    made = tmp_path / "reference.jsonl"
+    reference.main(reference.Params(model="base", data="p"), tmp_path / "pairs.jsonl", base, base, made)
+    assert [row["id"] for row in read_rows(made)] == ["1", "2", "3"]
+    assert "reference: too_long: 1 left out" in capsys.readouterr().err
+    empty = {**read_rows(made)[0], "chosen": assistant(" ")}
+    first_loss(tmp_path, base, [empty, *read_rows(made), *read_rows(made)], max_length=None)
+    measured = json.loads((tmp_path / "chat.json").read_text())
+    assert (measured["pairs"], measured["too_long"], measured["empty_answers"]) == (6, 0, 1)
+    assert "dpo: empty_answers: 1 left out" in capsys.readouterr().err
+    with pytest.raises(Refused, match="the chosen answer of all 4 rows is empty after rendering"):
+        first_loss(tmp_path, base, [empty] * 4)
 
 
 def test_hinge_inside_its_margin(tmp_path, base, referenced):

@@ -194,6 +194,23 @@ def test_a_killed_training_goes_on_to_the_same_rung(tmp_path, base, monkeypatch,
     assert curves[0] == curves[1]
 
 
+def test_a_reward_that_never_differs_teaches_nothing_and_publishes_no_rung(tmp_path, base, capsys):
+    with pytest.raises(Refused, match="the gradient was zero at all 2 steps, .*; every answer to a prompt got"):
+        climbed(tmp_path, base, base, reward={"format": {"weight": 1.0, "pattern": ""}}, max_steps=2)
+    assert not (tmp_path / "models").exists() and not (tmp_path / "a.json").exists()
+
+
+def test_prompts_that_leave_no_room_for_an_answer_are_counted(tmp_path, base, capsys):
+    room = 4096 - TRAINER["max_completion_length"]  # the pico model's context
+    long = [{**row, "prompt": user("x" * room)} for row in alphabet(3)]
+    climbed(tmp_path, base, base, rows=alphabet() + long, max_steps=1)
+    measured = json.loads((tmp_path / "a.json").read_text())
+    assert (measured["prompts"], measured["too_long"]) == (8, 3)
+    assert "grpo: too_long: 3 left out" in capsys.readouterr().err
+    with pytest.raises(Refused, match="none of 3 prompts leaves room for an answer"):
+        climbed(tmp_path, base, base, rows=long, max_steps=1)
+
+
 def test_mistakes_are_told(tmp_path, base):
     with pytest.raises(Refused, match="base: a language model, expected a reward model"):
         climbed(tmp_path, base, base, reward={"model": {"weight": 1.0}})

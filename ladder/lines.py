@@ -1,0 +1,50 @@
+"""Line numbers of keys and values in a YAML file, for messages such as `params.yaml:123: sft.chat.parent: ...`."""
+
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+Keys = Sequence[Hashable]
+
+
+class Lines:
+    """The node tree of one YAML file, searched by a path of keys and list positions."""
+
+    def __init__(self, path: Path) -> None:
+        """Parse the file. Errors: YAMLError for text that is not YAML; OSError for a file that is not there."""
+        self.path = path
+        self.root: Node | None = YAML(typ="safe", pure=True).compose(path.read_text(encoding="utf-8"))
+
+    def line(self, keys: Keys) -> int | None:
+        """The line of the longest prefix of `keys` that is in the file, from 1; None when not even the first is."""
+        node, found = self.root, None
+        for key in keys:
+            step = _step(node, key)
+            if step is None:
+                break
+            mark, node = step
+            found = mark.start_mark.line + 1
+        return found
+
+    def where(self, keys: Keys) -> str:
+        """`params.yaml:123: sft.chat.parent`, without the line where the file has no such key."""
+        line = self.line(keys)
+        return f"{self.path}{f':{line}' if line else ''}{f': {dotted(keys)}' if keys else ''}"
+
+
+def dotted(keys: Keys) -> str:
+    """Keys as they are written in messages: `report.rungs.1`. Characters that cannot be printed are escaped."""
+    return ".".join(key if isinstance(key, str) and key.isprintable() else repr(key) for key in keys)
+
+
+def _step(node: Node | None, key: Hashable) -> tuple[Node, Node] | None:
+    """(the node whose line names the step, the node to search next)."""
+    if isinstance(node, MappingNode):
+        for name, value in node.value:
+            if isinstance(name, ScalarNode) and name.value == str(key):
+                return name, value
+    if isinstance(node, SequenceNode) and isinstance(key, int) and key < len(node.value):
+        return node.value[key], node.value[key]
+    return None
