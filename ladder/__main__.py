@@ -3,6 +3,7 @@
 import io
 import logging
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,9 @@ def main(arguments: list[str]) -> None:
                 sys.exit(USAGE)
     except Refused as refusal:
         sys.exit(f"ladder: {refusal}")
+    except KeyboardInterrupt as interrupt:
+        print(f"ladder: interrupted; {interrupt or 'run again to go on'}", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

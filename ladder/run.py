@@ -2,6 +2,7 @@
 
 import inspect
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from ladder.launch import die_with_parent, launched, launcher, lease, rank
+from ladder.secrets import masked, secrets_in
 
 PARAMS = Path("params.yaml")
 
@@ -50,7 +52,17 @@ def read_params(path: Path = PARAMS) -> dict[str, Any]:
     for name in params:
         if name not in stages:
             raise Refused(f"{path}: no stage is named {name!r}; sections are {', '.join(sorted(stages))}")
+    refuse_secrets(params, str(path))
     return params
+
+
+def refuse_secrets(section: Any, where: str) -> None:
+    """Errors: Refused where a parameter holds a key or password: params are committed and published with every rung."""
+    if found := list(secrets_in(section)):
+        raise Refused(
+            f"{where}: {', '.join(found)}: a secret; expected none, because params are published. Put it into an "
+            "environment variable: the libraries read HF_TOKEN and the like, an endpoint the one that `key_env` names"
+        )
 
 
 def fit(kind: type[S], section: Any, where: str) -> S:
@@ -58,7 +70,9 @@ def fit(kind: type[S], section: Any, where: str) -> S:
     if not isinstance(section, dict):
         raise Refused(f"{where}: expected keys {', '.join(kind.model_fields)}, got {section!r}")
     try:
-        return kind.model_validate(section)
+        fitted = kind.model_validate(section)
+        refuse_secrets(section, where)
+        return fitted
     except ValidationError as error:
         raise Refused("; ".join(_sentence(where, kind, item) for item in error.errors())) from None
 
@@ -73,7 +87,7 @@ def _sentence(where: str, kind: type[Section], item: Any) -> str:
     # a section may hold what is secret, and of a list a sentence of ours says which of it does not fit
     told = isinstance(item["input"], dict) or (isinstance(item["input"], list) and item["type"] == "value_error")
     got = "" if told else f" (got {item['input']!r})"
-    return f"{key}: {item['msg'].removeprefix('Value error, ')}{got}"
+    return masked(f"{key}: {item['msg'].removeprefix('Value error, ')}{got}")
 
 
 def run(main: Callable[..., None], *, named: bool = False, launch: bool = False) -> None:
@@ -106,6 +120,9 @@ def run(main: Callable[..., None], *, named: bool = False, launch: bool = False)
         main(params, *map(Path, arguments))
     except Refused as refusal:
         sys.exit(f"{stage}: {f'rank {rank()}: ' if rank() else ''}{refusal}")
+    except KeyboardInterrupt as interrupt:
+        print(f"{stage}: interrupted; {interrupt or 'run again to go on'}", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 def _launcher() -> list[str]:

@@ -39,7 +39,7 @@ def paced(steps: Callable[[Pace], Any], concurrency: int = 8) -> Pace:
     """The pace after `steps` in a loop."""
 
     async def run() -> Pace:
-        pace = Pace(Endpoint(base_url="http://host/v1", model="m", concurrency=concurrency))
+        pace = Pace(Endpoint(base_url="https://host/v1", model="m", concurrency=concurrency))
         pace.begin()
         await steps(pace)
         return pace
