@@ -166,7 +166,8 @@ def _reason(choice: dict[str, Any]) -> str:
 
 def _content(content: Any) -> tuple[str, str]:
     """Text and reasoning of a content: a text, or parts."""
-    said, thought = [], []
+    said: list[str] = []
+    thought: list[str] = []
     for part in content if isinstance(content, list) else [content]:
         kind = part.get("type") if isinstance(part, dict) else None
         (thought if kind in THOUGHTS or (isinstance(part, dict) and part.get("thought") is True) else said).extend(

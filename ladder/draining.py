@@ -13,8 +13,8 @@ LONGEST = 600.0
 
 
 class Drain:
-    """Within `with`, in a task of an event loop: the first Ctrl-C stops what is sent, and the task goes on until what is
-    under way has landed, or for `seconds`. A second one cancels the task.
+    """Within `with`, in a task of an event loop: the first Ctrl-C stops what is sent, and the task goes on until what
+    is under way has landed, or for `seconds`. A second one cancels the task.
 
     Only the main thread gets signals: elsewhere, and in a process that ignores Ctrl-C, this does nothing.
     """

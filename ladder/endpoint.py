@@ -95,7 +95,8 @@ class Endpoint(Section):
             )
         for path in secrets_in(extra):
             raise Refused(
-                f"endpoint.extra.{path}: a secret; a key comes from the environment: name its variable in endpoint.key_env"
+                f"endpoint.extra.{path}: a secret; expected none. Name the environment variable of a key in "
+                "endpoint.key_env"
             )
         try:
             json.dumps(extra, allow_nan=False)

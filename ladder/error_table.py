@@ -157,7 +157,7 @@ SIGNS: tuple[Sign, ...] = (
         # OpenAI "exceeds the context window"; llama.cpp "exceeds the available context size"; llama-cpp-python
         # "exceed context window of 512"; Moonshot "exceeded model token limit"; MiniMax
         r"exceed(?:s|ed)? (?:the |this |your |its |model'?s? |available |maximum |max |configured |allowed )*"
-        r"(?:context|token limit|number of tokens|(?:(?:input|prompt|sequence|model|token) )+(?:length|size|tokens|limit))",
+        r"(?:context|token limit|number of tokens|(?:(?:input|prompt|sequence|model) )+(?:length|size|tokens|limit))",
         r"context (?:size|window|length|limit)\b.{0,20}\bexceed",  # MLX in LM Studio, "context length exceeded"
         # Gemini "The input token count (9) exceeds the maximum number of tokens allowed (8)"; TensorRT-LLM and Triton
         # "Prompt length (9) exceeds maximum"; SGLang "Input length (9 tokens) exceeds"; GitHub Copilot

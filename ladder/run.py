@@ -68,7 +68,7 @@ def refuse_secrets(section: Any, where: str) -> None:
 def fit(kind: type[S], section: Any, where: str) -> S:
     """Build `kind` from a section as read. Errors: Refused, naming every key that does not fit."""
     if not isinstance(section, dict):
-        raise Refused(f"{where}: expected keys {', '.join(kind.model_fields)}, got {section!r}")
+        raise Refused(f"{where}: expected keys {', '.join(kind.model_fields)}, got {masked(repr(section))}")
     try:
         fitted = kind.model_validate(section)
         refuse_secrets(section, where)

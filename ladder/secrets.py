@@ -23,7 +23,7 @@ PREFIXES = (
     "tgp_v1_|pplx-|dapi|xoxb-|xoxp-|xapp-|pypi-|npm_|dop_v1_|wandb_v1_|AIza|AKIA|ASIA|ya29[.]|esecret_"
 )
 """What the keys of providers begin with: OpenAI and those who copy it, Hugging Face, GitHub, GitLab, Groq, xAI,
-NVIDIA, Replicate, Fireworks, Cerebras, Together, Perplexity, Databricks, Slack, PyPI, npm, DigitalOcean, Google, AWS."""
+NVIDIA, Replicate, Fireworks, Cerebras, Together, Perplexity, Databricks, Slack, PyPI, npm, Google, AWS."""
 TOKEN = re.compile(rf"(?<![A-Za-z0-9])(?:{PREFIXES})([A-Za-z0-9_-]+)")
 OTHER = re.compile(
     r"\b[Bb]earer\s+[A-Za-z0-9._~+/-]{12,}|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}|-----BEGIN [A-Z ]*PRIVATE KEY-----"

@@ -66,6 +66,10 @@ class Sender:
         return self._read(response, form.get(self.endpoint.limit))
 
     def _read(self, response: httpx.Response, limit: Any) -> Completion | Fault:
+        if response.is_redirect:
+            place = self._words(response.headers.get("location", "nowhere"))
+            cause = f"answered {response.status_code}: redirects to {place}; expected an answer. Change base_url"
+            return Fault(cause, Kind.ADDRESS, response.status_code)
         try:
             body = json.loads(response.content)
             if response.is_success:
@@ -76,15 +80,7 @@ class Sender:
         except (ValueError, RecursionError):
             text = response.content.decode(errors="replace")
         if response.is_success:
-            return self._fault(response, _streamed(text) or error_of(text), "an empty body", json=False)
-        if response.is_redirect:
-            place = self._words(response.headers.get("location", "nowhere"))
-            cause = f"answered {response.status_code}: redirects to {place}"
-            return Fault(
-                f"{cause}; expected an address that answers itself. Change endpoint.base_url",
-                Kind.ADDRESS,
-                response.status_code,
-            )
+            return self._fault(response, _streamed(text) or error_of(text), "an empty body", parsed=False)
         return self._fault(response, error_of(text), response.reason_phrase or "no message")
 
     def _completion(self, body: Any, limit: Any) -> Completion | Fault | None:
@@ -97,11 +93,11 @@ class Sender:
             return Fault(cause, Kind.OVERLOAD if "resource" in completion.reason else Kind.SERVER)
         return completion
 
-    def _fault(self, response: httpx.Response, error: Error, otherwise: str, *, json: bool = True) -> Fault:
+    def _fault(self, response: httpx.Response, error: Error, otherwise: str, *, parsed: bool = True) -> Fault:
         status, words = response.status_code, self._words(error.message)
         if not response.is_success:
             cause = f"answered {status}: {words or otherwise}"
-        elif not json:
+        elif not parsed:
             cause = f"answered with something that is not JSON: {words or otherwise}"
         elif words or error.names or error.status:
             code = f" {error.status}" if error.status else ""
