@@ -10,7 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from ladder.run import PARAMS, Refused, read_params, read_yaml
+from ladder.run import PARAMS, Refused, read_params, read_yaml, refuse_secrets
 
 USAGE = """usage: python -m ladder COMMAND
   check        look at params.yaml and the graph before anything runs
@@ -31,7 +31,9 @@ def recipe(path: Path) -> list[str]:
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.representer.add_representer(type(None), _null)
     params = yaml.load(PARAMS.read_text(encoding="utf-8"))
-    changed = _lay(params, read_yaml(path), "", path)
+    values = read_yaml(path)
+    refuse_secrets(values, str(path))
+    changed = _lay(params, values, "", path)
     text = io.StringIO()
     yaml.dump(params, text)
     PARAMS.write_text(_spaced(text.getvalue()), encoding="utf-8")

@@ -143,7 +143,7 @@ class Client:
             if address != own:
                 self._tell(f"{count} of the replies were bought at {address}, not {own}", progress)
         if without := wanted - len(rows) - failed:
-            self._tell(f"{without} requests have no reply{self._causes(without)}", progress)
+            self._tell(f"{without} requests have no reply{self._causes()}", progress)
         if empty := sum(not row["text"].strip() for row in rows.values()):
             self._tell(f"{empty} replies have no text, and count as unfinished", progress)
         for reason, count in sorted(self.buyer.unknown.items()):
@@ -153,14 +153,11 @@ class Client:
             last = self.buyer.last_failure
             self._tell(f"{failed} requests failed and are asked again by a further run; the last: {last}", progress)
 
-    def _causes(self, without: int) -> str:
-        """How many of the last requests without a reply had none for which reason, and what the server last said."""
-        kinds = {kind: causes[-without:] for kind, causes in self.buyer.without.items()}
-        self.buyer.without.clear()
-        if not kinds:
-            return ""
+    def _causes(self) -> str:
+        """Why requests have no reply, counted since the last call, and what the server last said to each kind."""
+        kinds, self.buyer.without = self.buyer.without, {}
         counts = ", ".join(f"{len(causes)} {kind}" for kind, causes in kinds.items())
-        return f": {counts}; the server: {'; '.join(causes[-1] for causes in kinds.values())}"
+        return f": {counts}; the server {', '.join(causes[-1] for causes in kinds.values())}" if kinds else ""
 
     def _tell(self, sentence: str, progress: str) -> None:
         if progress:  # not on stdout, which may be a command's result

@@ -6,7 +6,6 @@ The text is the answer alone. Reasoning that a server sends apart (a field of th
 in `reasoning`; reasoning within the text (`<think>`) stays there, for whoever reads the text to strip.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -64,6 +63,7 @@ DeepSeek, vLLM, SGLang, llama.cpp; OpenRouter, Groq, newer vLLM; OpenRouter; Oll
 THOUGHTS = ("thinking", "reasoning", "reasoning_text", "summary_text", "reasoning.text", "reasoning.summary", "thought")
 """Types of a part of a content that is reasoning: Mistral, Anthropic; OpenAI; OpenRouter."""
 MOST = 2**53
+"""More tokens than any reply has."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,11 @@ def read_completion(body: Any, limit: int | None = None) -> Completion | None:
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict):
         return None
+    reason = _reason(choice)
     message = next((choice[name] for name in ("message", "delta") if isinstance(choice.get(name), dict)), None)
     if message is None:
-        if not isinstance(choice.get("text"), str):
-            return None
-        message = {"content": choice["text"]}
-    if "content" not in message and not message.keys() & {"refusal", "tool_calls", "function_call", *REASONING}:
+        message = {"content": choice["text"]} if isinstance(choice.get("text"), str) else {}
+    if not reason and not message.keys() & {"content", "refusal", *REASONING}:  # Gemini may send a reason alone
         return None
     if isinstance(message.get("content"), int | float):  # also true and false
         return None
@@ -106,7 +105,6 @@ def read_completion(body: Any, limit: int | None = None) -> Completion | None:
         text = message["refusal"]  # OpenAI: the model declines in its own words, which are its answer
     apart = next(filter(None, ("".join(_texts(message.get(name))) for name in REASONING)), "")
     prompt_tokens, tokens = read_usage(body.get("usage"))
-    reason = _reason(choice)
     finish = normalized(reason)
     whole = finish == Finish.STOP or (finish == Finish.MISSING and not (limit and tokens >= limit))
     return Completion(text, apart or thought, finish, reason, prompt_tokens, tokens, whole and bool(text.strip()))
@@ -148,9 +146,9 @@ def _count(value: Any) -> int:
             value = float(value)
         except ValueError:
             return 0
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return 0
-    return int(value) if 0 < value < MOST else 0
+    return int(value) if 0 < value < MOST else 0  # not a number is neither
 
 
 def _reason(choice: dict[str, Any]) -> str:

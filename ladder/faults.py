@@ -92,6 +92,9 @@ def read_error(body: Any) -> Error | None:
         body = body[0] if body else None
     if not isinstance(body, dict):
         return None
+    feedback = body.get("promptFeedback")
+    if isinstance(feedback, dict) and feedback.get("blockReason") and not body.get("choices"):  # Gemini
+        return error_of(f"prompt blocked: {feedback['blockReason']}")
     base = body.get("base_resp")  # MiniMax: in every reply, with status_code 0 where all went well
     failed = isinstance(base, dict) and base.get("status_code") not in (None, 0, "0")
     first = body["choices"][0] if isinstance(body.get("choices"), list) and body["choices"] else None
