@@ -11,6 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from ladder.run import PARAMS, Refused, read_params, read_yaml, refuse_secrets
+from ladder.secrets import masked
 
 USAGE = """usage: python -m ladder COMMAND
   check        look at params.yaml and the graph before anything runs
@@ -117,7 +118,7 @@ def main(arguments: list[str]) -> None:
             case _:
                 sys.exit(USAGE)
     except Refused as refusal:
-        sys.exit(f"ladder: {refusal}")
+        sys.exit(f"ladder: {masked(str(refusal))}")
     except KeyboardInterrupt as interrupt:
         print(f"ladder: interrupted; {interrupt or 'run again to go on'}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)

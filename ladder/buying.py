@@ -159,7 +159,7 @@ class Buyer:
             self.pace.heard(reply=False)
             if found.no_reply:
                 return found
-            if found.status in (400, 422) and form is not bare and "response_format" in form:
+            if found.kind == Kind.REQUEST and form is not bare and "response_format" in form:
                 form, unformed = bare, found  # it may be the schema that is not taken
                 continue
             if tried == retries or not found.again:
@@ -198,6 +198,8 @@ class Buyer:
         if fault.kind == Kind.KEY and not self.key.value:
             name = self.endpoint.key_name or "the environment variable of its key"
             return f"{fault.cause}; no key was sent: name it by endpoint.key_env ({name})"
+        if fault.status == 404:
+            return f"{fault.cause}; expected a model {self.endpoint.model!r} at this address, most of which end in /v1"
         return fault.cause
 
     def _patience(self) -> float:
@@ -257,10 +259,10 @@ class Buyer:
 
     def _drop_formats(self, fault: Fault) -> None:
         self.takes_formats = False
-        said = fault.cause.partition(": ")[2][:100]
+        before, _, said = fault.cause.partition(": ")
         self._tell(
-            f"answered {fault.status} to a JSON schema ({said}): it is asked without one from now on, and what it "
-            "writes is checked"
+            f"{before} to a JSON schema ({said[:100]}): it is asked without one from now on, and what it writes is "
+            "checked"
         )
 
     def _tell(self, sentence: str) -> None:

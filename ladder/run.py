@@ -119,7 +119,7 @@ def run(main: Callable[..., None], *, named: bool = False, launch: bool = False)
             sys.exit(launched(command, stage, sys.argv[1:]))
         main(params, *map(Path, arguments))
     except Refused as refusal:
-        sys.exit(f"{stage}: {f'rank {rank()}: ' if rank() else ''}{refusal}")
+        sys.exit(f"{stage}: {f'rank {rank()}: ' if rank() else ''}{masked(str(refusal))}")
     except KeyboardInterrupt as interrupt:
         print(f"{stage}: interrupted; {interrupt or 'run again to go on'}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)

@@ -7,6 +7,7 @@ not asked through a proxy.
 import asyncio
 import json
 import os
+import re
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ from ladder.error_table import Kind
 from ladder.faults import Error, Fault, classify, error_of, read_error, readable, shortened, wait_of
 from ladder.keys import Key
 from ladder.rows import Row
+from ladder.run import Refused
 
 OPENAI_HEADERS = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
 """Which account pays, for OpenAI alone."""
@@ -31,14 +33,21 @@ class Sender:
         self.url = f"{endpoint.base_url.rstrip('/')}/chat/completions"
         headers = {"Content-Type": "application/json", "Accept": "application/json", **key.header()}
         if endpoint.host.endswith("api.openai.com"):
-            headers |= {OPENAI_HEADERS[name]: os.environ[name].strip() for name in OPENAI_HEADERS if name in os.environ}
-        self.http = httpx.AsyncClient(
-            headers=headers,
-            timeout=httpx.Timeout(endpoint.timeout, pool=None),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
-            follow_redirects=False,
-            trust_env=not endpoint.is_local,
-        )
+            for name, header in OPENAI_HEADERS.items():
+                if re.fullmatch(r"[!-~]+", value := os.environ.get(name, "").strip()):
+                    headers[header] = value
+        try:
+            self.http = httpx.AsyncClient(
+                headers=headers,
+                timeout=httpx.Timeout(endpoint.timeout, pool=None),
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+                follow_redirects=False,
+                trust_env=not endpoint.is_local,
+            )
+        except (ImportError, ValueError) as error:  # SOCKS without its package, or no address
+            raise Refused(
+                f"HTTPS_PROXY and the like: not a proxy that can be used: {self._words(str(error))}"
+            ) from None
 
     async def __aenter__(self) -> Self:
         return self
