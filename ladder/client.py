@@ -209,10 +209,15 @@ def body(endpoint: Endpoint, request: Request) -> Row:
 
 
 def reply_of(row: Row) -> Reply:
-    """A reply as the store has it; half a surrogate pair, which JSON takes and UTF-8 does not, becomes U+FFFD."""
-    text = row["text"].encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    """A reply as the store has it. One without a text is not finished, whatever an older store says."""
+    text = _writable(row["text"])
     finished = row["finished"] and bool(text.strip())
-    return Reply(text, row["prompt_tokens"], row["tokens"], finished, reasoning=row.get("reasoning", ""))
+    return Reply(text, row["prompt_tokens"], row["tokens"], finished, reasoning=_writable(row.get("reasoning", "")))
+
+
+def _writable(text: str) -> str:
+    """Half a surrogate pair, which JSON takes and UTF-8 does not, becomes U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def seeded(conversations: "list[Messages]", sampling: Sampling) -> list[Request]:

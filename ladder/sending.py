@@ -110,7 +110,7 @@ class Sender:
             cause = f"answered with something that is not JSON: {words or otherwise}"
         elif words or error.names or error.status:
             code = f" {error.status}" if error.status else ""
-            cause = f"answered {status} with error{code}: {words or ', '.join(sorted(error.names)) or 'no message'}"
+            cause = f"answered {status} with error{code}: {words or 'no message'}"
         else:
             cause = otherwise
         wait = wait_of(response.headers, error)
