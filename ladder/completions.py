@@ -1,6 +1,6 @@
 """Read a chat completion as servers write it: text, reasoning, why it ended, what it took.
 
-    completion = read_completion(body, limit=512)      # None where the body is no chat completion
+    completion = read_completion(body, limit=512)      # None if the body is not a chat completion
 
 The text is the answer alone. Reasoning that a server sends apart (a field of the message, or parts of its content) is
 in `reasoning`; reasoning within the text (`<think>`) stays there, for whoever reads the text to strip.
@@ -82,7 +82,7 @@ class Completion:
 
 
 def read_completion(body: Any, limit: int | None = None) -> Completion | None:
-    """The reply in a parsed body; None for what is no chat completion. `limit`: the longest reply that was asked for.
+    """The reply in a parsed body; None if it is not a chat completion. `limit`: the longest reply that was asked for.
 
     A reply without a reason (null or missing) is finished if it has a text and is shorter than `limit`.
     """

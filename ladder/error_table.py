@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What an error means for a run."""
+    """Meaning of an error for a run."""
 
     CONTEXT = "longer than the server takes"
     """The request does not fit into the model's context. The row has no reply."""

@@ -1,6 +1,6 @@
-"""What a server sends in place of a reply, read and classified by the table in ladder/error_table.py.
+"""Read and classify the errors of servers, by the table in ladder/error_table.py.
 
-    error = read_error(body)              # of an HTTP error or within HTTP 200; None where it holds no error
+    error = read_error(body)              # of an HTTP error or within HTTP 200; None if it holds none
     classify(status, error)               # Kind.CONTEXT
 
 The message is the server's own; whoever shows it masks keys in it and shortens it.
@@ -30,7 +30,7 @@ DEPTH = 5
 
 @dataclass(frozen=True)
 class Fault:
-    """What came in place of a reply."""
+    """Error in place of a reply."""
 
     cause: str
     kind: Kind = Kind.SERVER

@@ -1,4 +1,4 @@
-"""One request to an OpenAI-compatible endpoint, and what came back: a completion, or a classified fault.
+"""Send one request to an OpenAI-compatible endpoint and read the response: a completion or a classified fault.
 
 The key is sent to the host of the endpoint and to no other: redirects are not followed, and a server on this machine is
 not asked through a proxy.
@@ -58,7 +58,7 @@ class Sender:
         await self.http.aclose()
 
     async def send(self, form: Row) -> Completion | Fault:
-        """What one request brings."""
+        """Send one request and read its response."""
         try:
             content = json.dumps(form, ensure_ascii=False, allow_nan=False).encode()
         except UnicodeEncodeError:
