@@ -3,13 +3,15 @@
 import io
 import logging
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
-from ladder.run import PARAMS, Refused, read_params, read_yaml
+from ladder.run import PARAMS, Refused, read_params, read_yaml, refuse_secrets
+from ladder.secrets import masked
 
 USAGE = """usage: python -m ladder COMMAND
   check        look at params.yaml and the graph before anything runs
@@ -30,7 +32,9 @@ def recipe(path: Path) -> list[str]:
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.representer.add_representer(type(None), _null)
     params = yaml.load(PARAMS.read_text(encoding="utf-8"))
-    changed = _lay(params, read_yaml(path), "", path)
+    values = read_yaml(path)
+    refuse_secrets(values, str(path))
+    changed = _lay(params, values, "", path)
     text = io.StringIO()
     yaml.dump(params, text)
     PARAMS.write_text(_spaced(text.getvalue()), encoding="utf-8")
@@ -114,7 +118,10 @@ def main(arguments: list[str]) -> None:
             case _:
                 sys.exit(USAGE)
     except Refused as refusal:
-        sys.exit(f"ladder: {refusal}")
+        sys.exit(f"ladder: {masked(str(refusal))}")
+    except KeyboardInterrupt as interrupt:
+        print(f"ladder: interrupted; {interrupt or 'run again to go on'}", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

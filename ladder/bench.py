@@ -16,7 +16,7 @@ from ladder.endpoint import Endpoint
 from ladder.keeping import Speaker
 from ladder.responding import Asking, Speak, respond
 from ladder.rows import write_rows
-from ladder.run import PARAMS, Refused, read_params
+from ladder.run import PARAMS, Refused, fit, read_params
 from ladder.scoring import BASE, add_benchmark, entry, print_json, read, scored
 from ladder.subset import order
 
@@ -26,14 +26,16 @@ def bench(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m ladder bench", description="Ask a model and score its answers.")
     add_benchmark(parser)
     parser.add_argument("--model", required=True, help="a rung's directory, or http://HOST/v1")
-    parser.add_argument("--name", help="the model's name at the endpoint; its key comes from OPENAI_API_KEY")
+    parser.add_argument("--name", help="the model's name at the endpoint")
+    parser.add_argument("--key-env", help="the environment variable of the endpoint's key; see docs/servers.md")
+    parser.add_argument("--insecure", action="store_true", help="allow http to another machine")
     options = parser.parse_args(arguments)
     found, questions = read(options.benchmark, options.task)
     params = entry(Asking, "respond", found.name)
     if params.rows > len(questions):
         raise Refused(f"{PARAMS}: respond.{found.name}.rows: there are {len(questions)} questions, not {params.rows}")
     chosen = order(questions, seed=read_params().get("questions", {}).get("seed", 0))[: params.rows or None]
-    name, speak = speaker(options.model, options.name)
+    name, speak = speaker(options.model, options.name, key_env=options.key_env, insecure=options.insecure)
     turns = [{"key": question.key, "turns": list(question.turns)} for question in chosen]
     rows, path = respond(turns, speak, params), kept(found.name, name)
     write_rows(path, rows)
@@ -41,12 +43,13 @@ def bench(arguments: list[str]) -> None:
     print_json({"model": name, **scored(found, questions, rows, path)})
 
 
-def speaker(model: str, name: str | None) -> tuple[str, Speak]:
+def speaker(model: str, name: str | None, *, key_env: str | None = None, insecure: bool = False) -> tuple[str, Speak]:
     """The model's name, and what lets it answer."""
     if re.match(r"https?://", model):
         if name is None:
             raise Refused(f"--name: expected the model's name at {model}")
-        endpoint = Endpoint(base_url=model, model=name)
+        section = {"base_url": model, "model": name, "key_env": key_env, "insecure": insecure}
+        endpoint = fit(Endpoint, section, "--model")
         return name, lambda conversations, sampling: ask(endpoint, conversations, sampling, progress=f"bench {name}")
     rung = Speaker(Path(model), BASE)
     called = name or rung.rung.rung

@@ -19,19 +19,20 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from ladder.answering import Answer, Sampling
 from ladder.buying import Buyer
-from ladder.chat import Messages
 from ladder.endpoint import UNBOUNDED, Bought, Budget, Endpoint
-from ladder.generation import Answer
 from ladder.replies import content_key, store_of
 from ladder.rows import Row
 from ladder.run import Section
-from ladder.sampling import Sampling
 from ladder.structured import read_object, response_format, without_thoughts
+
+if TYPE_CHECKING:  # ladder.chat imports transformers
+    from ladder.chat import Messages
 
 REPAIR = (
     "That is not the JSON object that was asked for: {error}. Reply with the corrected JSON object and nothing else. "
@@ -43,14 +44,15 @@ REPAIR = (
 class Request:
     """One conversation that a model is to answer; with `schema`, by one JSON object of it."""
 
-    messages: Messages
+    messages: "Messages"
     sampling: Sampling = Sampling()
     schema: type[Section] | None = None
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What was said: the text, what it took in tokens, and whether it ended by itself (not cut at the limit)."""
+    """What was said: the text, what it took in tokens, and whether it is a whole answer: it has a text, and was not cut
+    at the limit or by a content filter."""
 
     text: str
     prompt_tokens: int
@@ -58,6 +60,8 @@ class Reply:
     finished: bool
     value: Any = None
     """The object of the request's schema."""
+    reasoning: str = ""
+    """What the server sent apart as reasoning. The text has none of it."""
 
 
 class Client:
@@ -139,12 +143,21 @@ class Client:
             if address != own:
                 self._tell(f"{count} of the replies were bought at {address}, not {own}", progress)
         if without := wanted - len(rows) - failed:
-            self._tell(
-                f"{without} requests have no reply: longer than its context, or refused for their text", progress
-            )
+            self._tell(f"{without} requests have no reply{self._causes()}", progress)
+        if empty := sum(not row["text"].strip() for row in rows.values()):
+            self._tell(f"{empty} replies have no text, and count as unfinished", progress)
+        for reason, count in sorted(self.buyer.unknown.items()):
+            self._tell(f"{count} replies ended with the unknown reason {reason!r}, and count as unfinished", progress)
+        self.buyer.unknown.clear()
         if failed:
             last = self.buyer.last_failure
             self._tell(f"{failed} requests failed and are asked again by a further run; the last: {last}", progress)
+
+    def _causes(self) -> str:
+        """Why requests have no reply, counted since the last call, and what the server last said to each kind."""
+        kinds, self.buyer.without = self.buyer.without, {}
+        counts = ", ".join(f"{len(causes)} {kind}" for kind, causes in kinds.items())
+        return f": {counts}; the server {', '.join(causes[-1] for causes in kinds.values())}" if kinds else ""
 
     def _tell(self, sentence: str, progress: str) -> None:
         if progress:  # not on stdout, which may be a command's result
@@ -152,7 +165,12 @@ class Client:
 
 
 def ask(
-    endpoint: Endpoint, conversations: list[Messages], sampling: Sampling, *, progress: str, budget: Budget = UNBOUNDED
+    endpoint: Endpoint,
+    conversations: "list[Messages]",
+    sampling: Sampling,
+    *,
+    progress: str,
+    budget: Budget = UNBOUNDED,
 ) -> list[Answer]:
     """Let an OpenAI-compatible server answer each conversation; results stand in the order given.
 
@@ -191,12 +209,18 @@ def body(endpoint: Endpoint, request: Request) -> Row:
 
 
 def reply_of(row: Row) -> Reply:
-    """A reply as the store has it; half a surrogate pair, which JSON takes and UTF-8 does not, becomes U+FFFD."""
-    text = row["text"].encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return Reply(text, row["prompt_tokens"], row["tokens"], row["finished"])
+    """A reply as the store has it. One without a text is not finished, whatever an older store says."""
+    text = _writable(row["text"])
+    finished = row["finished"] and bool(text.strip())
+    return Reply(text, row["prompt_tokens"], row["tokens"], finished, reasoning=_writable(row.get("reasoning", "")))
 
 
-def seeded(conversations: list[Messages], sampling: Sampling) -> list[Request]:
+def _writable(text: str) -> str:
+    """Half a surrogate pair, which JSON takes and UTF-8 does not, becomes U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def seeded(conversations: "list[Messages]", sampling: Sampling) -> list[Request]:
     """A request for each conversation, with a seed of its own: the n-th of the same conversation is its n-th sample.
 
     The seed [0, 2^31) is drawn from the sampling's seed, the conversation and n, not from the place in the list: a row

@@ -1,24 +1,14 @@
 """Answers to conversations, in process from a rung; ladder.client asks an endpoint for them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from ladder.answering import Answer, Sampling
 from ladder.chat import Messages, prompt_tokens
 from ladder.decode import Completion, decode
 from ladder.models import Model
-from ladder.sampling import Sampling
 from ladder.snapshots import Snapshot
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What was said: the text, its length in tokens, and whether it ended by itself (not cut at the limit)."""
-
-    text: str
-    tokens: int
-    finished: bool
 
 
 def place(index: int) -> str:

@@ -3,6 +3,7 @@
 import inspect
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from ruamel.yaml.error import YAMLError
 from ladder.launch import die_with_parent, launched, launcher, lease, rank
 from ladder.lines import Keys, Lines
 from ladder.names import did_you_mean, name_faults
+from ladder.secrets import masked, secrets_in
 
 PARAMS = Path("params.yaml")
 
@@ -70,7 +72,17 @@ def read_sections(path: Path = PARAMS) -> dict[str, Any]:
                 f"{Lines(path).where([name])}: no stage is named {name!r}{near}; sections are "
                 f"{', '.join(sorted(stages))}"
             )
+    refuse_secrets(params, str(path))
     return params
+
+
+def refuse_secrets(section: Any, where: str) -> None:
+    """Errors: Refused where a parameter holds a key or password: params are committed and published with every rung."""
+    if found := list(secrets_in(section)):
+        raise Refused(
+            f"{where}: {', '.join(found)}: a secret; expected none, because params are published. Put it into an "
+            "environment variable: the libraries read HF_TOKEN and the like, an endpoint the one that `key_env` names"
+        )
 
 
 def fit(kind: type[S], section: Any, where: str) -> S:
@@ -78,7 +90,9 @@ def fit(kind: type[S], section: Any, where: str) -> S:
     if not isinstance(section, dict):
         raise Refused(f"{where}: {misfits(kind, section)[0][1]}")
     try:
-        return kind.model_validate(section)
+        fitted = kind.model_validate(section)
+        refuse_secrets(section, where)
+        return fitted
     except ValidationError as error:
         found = [(item["loc"], _sentence(kind, item)) for item in error.errors()]
         raise Refused("; ".join(f"{'.'.join([where, *map(str, keys)])}: {told}" for keys, told in found)) from None
@@ -87,7 +101,7 @@ def fit(kind: type[S], section: Any, where: str) -> S:
 def misfits(kind: type[Section], section: Any) -> list[tuple[Keys, str]]:
     """(keys within the section, sentence) of everything that does not fit `kind`; empty when the section fits."""
     if not isinstance(section, dict):
-        return [((), f"expected keys {', '.join(kind.model_fields)}, got {section!r}")]
+        return [((), f"expected keys {', '.join(kind.model_fields)}, got {masked(repr(section))}")]
     try:
         kind.model_validate(section)
     except ValidationError as error:
@@ -108,7 +122,7 @@ def _sentence(kind: type[Section], item: Any) -> str:
     # a section may hold what is secret, and of a list a sentence of ours says which of it does not fit
     told = isinstance(item["input"], dict) or (isinstance(item["input"], list) and item["type"] == "value_error")
     got = "" if told else f" (got {item['input']!r})"
-    return f"{item['msg'].removeprefix('Value error, ')}{got}{near}"
+    return masked(f"{item['msg'].removeprefix('Value error, ')}{got}{near}")
 
 
 def _is_choice(item: Any) -> bool:
@@ -155,7 +169,10 @@ def run(main: Callable[..., None], *, named: bool = False, launch: bool = False)
             sys.exit(launched(command, stage, sys.argv[1:]))
         main(params, *map(Path, arguments))
     except Refused as refusal:
-        sys.exit(f"{stage}: {f'rank {rank()}: ' if rank() else ''}{refusal}")
+        sys.exit(f"{stage}: {f'rank {rank()}: ' if rank() else ''}{masked(str(refusal))}")
+    except KeyboardInterrupt as interrupt:
+        print(f"{stage}: interrupted; {interrupt or 'run again to go on'}", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 def _launcher() -> list[str]:

@@ -7,17 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Sampling:
-    """How tokens are chosen: greedily at temperature 0, else drawn from the softmax, cut to its `top_p` nucleus
-    (Holtzman et al. 2020, arXiv:1904.09751). A draw depends on the seed, the prompt's index and the position alone.
-    """
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    max_new_tokens: int = 256
-    seed: int = 0
+from ladder.answering import Sampling
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import pytest
 
 from conftest import ROOT, user
 from endpoints import Answering, Said, Server, serving
-from ladder.buying import retry_after
 from ladder.client import Client, Reply, Request, seeded
 from ladder.client import client_of as client_cache
 from ladder.endpoint import UNBOUNDED, Budget, Endpoint, Prices
+from ladder.faults import retry_after
 from ladder.pacing import backoff
 from ladder.rows import Row
 from ladder.run import Refused, Section, fit
@@ -95,7 +95,7 @@ def test_an_endpoint_adds_fields_of_its_own_and_a_reply_is_kept_by_them() -> Non
     common = {"model": "big", "messages": user("Hi"), "temperature": 0.7, "max_completion_tokens": 50, "seed": 3}
     assert first == {**common, "reasoning_effort": "low", "chat_template_kwargs": {"enable_thinking": False}}
     assert second == {**common, "top_p": 0.9}
-    assert client_cache(Endpoint(base_url="http://host/v1", model="m", extra=effort), UNBOUNDED)  # it can be hashed
+    assert client_cache(Endpoint(base_url="https://host/v1", model="m", extra=effort), UNBOUNDED)  # it can be hashed
 
 
 def test_a_server_that_moved_sells_nothing_again_and_it_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -313,7 +313,7 @@ def test_a_budget_holds_over_all_that_a_client_is_asked() -> None:
 
 def test_a_budget_that_cannot_be_kept_is_refused() -> None:
     with pytest.raises(Refused, match="budget.money needs endpoint.prices"):
-        Client(Endpoint(base_url="http://host/v1", model="m"), Budget(money=1))
+        Client(Endpoint(base_url="https://host/v1", model="m"), Budget(money=1))
     with serving(says(Said(usage=False))) as server:
         assert client_of(server).ask(asked(1), progress="") == [Reply("[[5]]", 0, 0, True)]
         with pytest.raises(Refused, match="does not tell how many tokens it used"):

@@ -39,7 +39,7 @@ def paced(steps: Callable[[Pace], Any], concurrency: int = 8) -> Pace:
     """The pace after `steps` in a loop."""
 
     async def run() -> Pace:
-        pace = Pace(Endpoint(base_url="http://host/v1", model="m", concurrency=concurrency))
+        pace = Pace(Endpoint(base_url="https://host/v1", model="m", concurrency=concurrency))
         pace.begin()
         await steps(pace)
         return pace
@@ -212,3 +212,21 @@ def test_one_poisonous_request_does_not_take_the_schema_from_the_others() -> Non
     with serving(formed) as server:
         replies = client_of(server, most_failed=0.05, concurrency=1).ask(requests, progress="")
     assert [reply and reply.value.grade for reply in replies] == [1] * 7 + [None] + [1] * 12
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Said("Loading model", status=503),
+        Said("Overloaded", status=529),
+        Said(body=b'{"error": {"message": "slow down", "code": 429}}'),
+        Said(body=b'{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}'),
+    ],
+    ids=["503", "529", "429 in 200", "overloaded in 200"],
+)
+def test_a_busy_server_uses_up_no_try_whatever_its_words(fault: Said) -> None:
+    with serving(lambda _, before: fault if not before else Said("Yes.")) as server:
+        client = client_of(server, retries=0, concurrency=2)
+        assert ask(client, 2) == [Reply("Yes.", 7, 3, True)] * 2
+        assert client.bought.requests == 2
+        assert client.buyer.pace.halved_at > 0

@@ -80,8 +80,8 @@ def test_the_key_is_in_no_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ("changed", "said"),
     [
         ({"budget": {"tokens": 5}}, "budget is of an endpoint, and there is none"),
-        ({"endpoint": {"base_url": "http://host/v1", "model": "m"}, "budget": {"money": 1}}, "needs endpoint.prices"),
-        ({"endpoint": {"base_url": "http://host/v1", "model": "m", "api_key": KEY}}, "endpoint.api_key: no such key"),
+        ({"endpoint": {"base_url": "https://host/v1", "model": "m"}, "budget": {"money": 1}}, "needs endpoint.prices"),
+        ({"endpoint": {"base_url": "https://host/v1", "model": "m", "api_key": KEY}}, "endpoint.api_key: no such key"),
     ],
 )
 def test_a_section_that_cannot_be_kept_is_refused(changed: dict[str, Any], said: str) -> None:

