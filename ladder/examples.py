@@ -11,12 +11,14 @@ from transformers import PreTrainedTokenizerBase
 from ladder.chat import conversation, encode, mask_gate
 from ladder.rows import Row
 from ladder.run import Refused
+from ladder.unpaired import refuse_unpaired
 
 Example = dict[str, Tensor]
 
 
 def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> list[Example]:
     """input_ids and labels, int64 [length], of the rows of at most `max_length` tokens; through the mask gate."""
+    refuse_unpaired(rows, data)
     encoded = [encode(tokenizer, conversation(row, f"{data}: row {number}")) for number, row in enumerate(rows, 1)]
     kept = [(ids, mask) for ids, mask in encoded if max_length is None or len(ids) <= max_length]
     if not kept:

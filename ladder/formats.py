@@ -37,8 +37,8 @@ from ladder.layouts import (
     asked_columns,
     conversation_column,
     preference,
+    reasoned,
     transcripts,
-    with_reasoning,
 )
 from ladder.misfits import Misfit
 from ladder.rows import Kind, Row
@@ -51,6 +51,8 @@ COLUMNS |= {"instances", "system", "label", "reasoning_content", "train"}
 """Those that the formats read under these names; `columns` of a source gives them to other columns."""
 RENDERED = ("prompt", "chosen", "rejected", "completion", "instruction", "output", "response", "question", "answer")
 """Columns that are looked at for rendered text before anything else is read."""
+TEXTUAL = ("preference", "completion", "alpaca", "question", "prompt")
+"""Formats whose columns may be texts."""
 
 
 def read(
@@ -68,7 +70,7 @@ def read(
     if name is None and not unwrap and not empty(row.get("text")):
         _check_text(row)
     found = name or recognise(row)
-    if found != "transcripts" or TURN.match(str(row.get("chosen"))) is None:
+    if found in TEXTUAL or (found == "transcripts" and TURN.match(str(row["chosen"])) is None):
         rendered.check_columns(row, RENDERED)
     _check_flags(row)
     label = columns.label(row)
@@ -78,7 +80,7 @@ def read(
             f"`rows: {kind}`. `ignore: [{label[0]}]` takes every answer as good"
         )
     rows = _rows(row, found, kind, ignore, label)
-    texts = [message["content"] for made in rows for name in made for message in made[name] if name != "label"]
+    texts = [message["content"] for made in rows for name in made.keys() - {"label"} for message in made[name]]
     columns.check(row, _read_columns(row, found, kind, label), texts)
     columns.check_placeholders(whole, texts)
     return found, rows
@@ -100,7 +102,7 @@ def _rows(row: Row, found: Format, kind: Kind, ignore: Collection[str], label: t
         raise Misfit(f"no pair: a row of format {found} has one answer, rows of preference need two")
     conversations = READERS[found](row, ignore)
     if found in REASONED and kind != "prompt":
-        conversations = [with_reasoning(row, messages) for messages in conversations]
+        conversations = [reasoned(row, messages) for messages in conversations]
     return [_of_conversation(messages, kind, label) for messages in conversations]
 
 

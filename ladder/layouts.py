@@ -48,7 +48,7 @@ def _with_system(row: Row, messages: Messages) -> Messages:
     return [{"role": "system", "content": system}, *messages]
 
 
-def with_reasoning(row: Row, messages: Messages) -> Messages:
+def reasoned(row: Row, messages: Messages) -> Messages:
     """Reasoning in a column of its own belongs to the one answer of the row."""
     names = [name for name, value in row.items() if plain(name) in REASONING and not empty(value)]
     if not names:

@@ -49,7 +49,7 @@ def messages_of(value: Any, column: str, ignore: Collection[str] = ()) -> Messag
         place = f"turn {number} of {column}"
         if not isinstance(message, dict):
             raise Misfit(f"not a message: {place} is {type(message).__name__}, not an object of role and content")
-        role, text, reasoning, learned = _message(message, place, ignore)
+        role, text, reasoning, learned = _message(_canonical(message), place, ignore)
         if role == "reasoning":
             thoughts.append(text)
             untrained.add(learned)
@@ -72,6 +72,16 @@ def messages_of(value: Any, column: str, ignore: Collection[str] = ()) -> Messag
     if not found:
         raise Misfit(f"not messages: {column} is an empty system message alone")
     return found
+
+
+def _canonical(message: Row) -> Row:
+    """The message with its role and text under the names that are looked for, whatever their case."""
+    if message.keys() & _SHORT.keys() >= {"role", "content"}:
+        return message
+    return {_SHORT.get(name.lower(), name) if name.lower() not in message else name: message[name] for name in message}
+
+
+_SHORT = {name: name for name in (*ROLE_KEYS, *TEXT_KEYS)}
 
 
 def _message(message: Row, place: str, ignore: Collection[str]) -> tuple[str, str, str, bool]:

@@ -19,6 +19,7 @@ from ladder.run import Refused
 
 TYPES: dict[Kind, set[str]] = {
     "messages": {"messages"},
+    "unpaired": {"prompt", "completion", "label"},
     "completion": {"prompt", "completion"},
     "preference": {"prompt", "chosen", "rejected"},
     "prompt": {"prompt"},

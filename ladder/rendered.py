@@ -20,7 +20,7 @@ ROLES = {
     **dict.fromkeys(("tool", "ipython", "function", "observation"), "tool"),
 }
 _ROLE = r"(?P<role>system|developer|user|human|prompter|assistant|model|bot|tool|ipython|function|observation)"
-BEGIN = r"(?:\s|<s>|<bos>|<\|begin_of_text\|>|<\|startoftext\|>|<\|endoftext\|>|<\|begin▁of▁sentence\|>|"
+BEGIN = r"(?:\s|<s>|<bos>|<\|begin_of_text\|>|<\|startoftext\|>|<\|endoftext\|>|"
 BEGIN += r"<｜begin▁of▁sentence｜>|\[gMASK\]|<sop>|<BOS_TOKEN>|<\|hy_begin▁of▁sentence\|>)*"
 """Blanks and the tokens that begin a text."""
 FENCE = re.compile(r"^(?P<fence>```+|~~~+).*?(?:^(?P=fence)|\Z)", re.MULTILINE | re.DOTALL)
@@ -74,13 +74,13 @@ FAMILIES = (
         r"<\|START_OF_TURN_TOKEN\|><\|(?P<role>SYSTEM|USER|CHATBOT)_TOKEN\|>",
         r"<\|END_OF_TURN_TOKEN\|>",
     ),
-    _family("Llama 2 or Mistral", r"\[INST\]|\[SYSTEM_PROMPT\]", r"</s>", r"\[/INST\]"),
+    _family("Llama 2 or Mistral", r"\[INST\]|\[SYSTEM_PROMPT\]|<<SYS>>", r"</s>", r"\[/INST\]|<</SYS>>"),
     _family("OpenChat", r"GPT4 Correct (?P<role>User|Assistant):", r"<\|end_of_turn\|>", r"<\|end_of_turn\|>"),
     _family(
         "Alpaca",
         r"(?:Below is an instruction that describes a task[^\n]*\s*)?"
         r"### ?(?P<role>Instruction|System|User|Human)[^\n:]*:",
-        needs=r"\n### ?(?:Response|Assistant|Output|Answer)[^\n:]*:",
+        needs=r"### ?(?:Response|Assistant|Output|Answer)[^\n:]*:",
     ),
     _family(
         "Vicuna",
@@ -109,7 +109,7 @@ def found(text: str) -> Found | None:
         return None
     for family, start in _STARTS:
         if (match := start.match(text)) and (family.needs is None or family.needs.search(text)):
-            return Found(family, match[0].strip())
+            return Found(family, match[0].strip().splitlines()[-1])
     if _ENDS.search(text) is None:
         return None
     plain = FENCE.sub("", text)
@@ -159,9 +159,9 @@ def _messages(text: str, family: Family, column: str) -> Messages:
     """The turns of a rendered text; an assistant's turn that is only its header is left out."""
     text = re.sub(rf"\A{BEGIN}", "", text)
     if family.name == "Llama 2 or Mistral":
-        return _inst(text)
+        return _inst(text, column)
     turn = {
-        "Alpaca": re.compile(r"(?:\A|\n)### ?(?P<role>Instruction|Input|System|User|Human|Response|Assistant)[^\n:]*:"),
+        "Alpaca": re.compile(r"### ?(?P<role>Instruction|Input|System|User|Human|Response|Assistant)[^\n:]*:"),
         "Vicuna": re.compile(r"(?:\A|(?<=\s)|(?<=</s>))(?P<role>USER|ASSISTANT):"),
         "Human and Assistant": re.compile(r"(?:\A|\n\n)(?P<role>Human|Assistant):"),
     }.get(family.name, family.header)
@@ -184,7 +184,7 @@ def _messages(text: str, family: Family, column: str) -> Messages:
     return made
 
 
-def _inst(text: str) -> Messages:
+def _inst(text: str, column: str) -> Messages:
     made: Messages = []
     system = re.match(r"(?s)\[SYSTEM_PROMPT\](.*?)\[/SYSTEM_PROMPT\]", text)
     text = text[system.end() :] if system else text
@@ -198,13 +198,9 @@ def _inst(text: str) -> Messages:
         answer = re.sub(r"(?:</s>|<s>|\s)+\Z", "", answer).strip()
         if answer:
             made.append({"role": "assistant", "content": answer})
+    if not made:
+        raise Misfit(f"rendered before: {column} has no turn between [INST] and [/INST]")
     return made
-
-
-def check_messages(messages: Messages, place: str = "") -> None:
-    """`check` of every message's text."""
-    for number, message in enumerate(messages, start=1):
-        check(message["content"], f"turn {number}{place}")
 
 
 def check_columns(row: Row, names: tuple[str, ...]) -> None:

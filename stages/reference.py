@@ -1,26 +1,43 @@
-"""Log-probabilities of a file of pairs under the reference model, once: no sweep of beta or lr computes them again.
+"""Log-probabilities of a file of pairs, or of unpaired preferences, under the reference model, once: no sweep of beta
+or lr computes them again.
 
 python -m stages.reference chat data/preferences/chat.jsonl models/sft/chat models/base data/reference/chat.jsonl
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from ladder.likelihood import completion_logps
-from ladder.models import load
+from ladder.models import Model, load
 from ladder.pairs import all_pair_tokens
-from ladder.rows import read_rows, write_rows
+from ladder.rows import Row, read_rows, write_rows
 from ladder.run import Section, run
+from ladder.unpaired import all_unpaired, all_unpaired_tokens
 
 
 class Params(Section):
     model: str
     """The reference: the rung that preference tuning starts from."""
     data: str
-    """The pairs: `preferences/chat`."""
+    """The pairs: `preferences/chat`; or unpaired preferences, for kto: `source/feedback`."""
+
+
+def referenced(rows: list[Row], data: Path, reference: Model, progress: str) -> Iterable[Row]:
+    """Unpaired preferences with ref_completion_logps and the reference's identity."""
+    tokens = all_unpaired_tokens(reference.tokenizer, rows, data)
+    prompts, completions = ([row[name] for row in tokens] for name in ("prompt_ids", "completion_ids"))
+    logps = completion_logps(reference, prompts, completions, progress=progress)
+    return (
+        {**row, "ref_completion_logps": logp, "reference": reference.rung.identity}
+        for row, logp in zip(rows, logps, strict=True)
+    )
 
 
 def main(params: Params, data: Path, model: Path, base: Path, output: Path) -> None:
     rows, reference = read_rows(data), load(model, base)
+    if all_unpaired(rows, data):
+        write_rows(output, referenced(rows, data, reference, f"reference {output.stem}"))
+        return
     pairs = all_pair_tokens(reference.tokenizer, rows, data)
     prompts = [pair["prompt_ids"] for pair in pairs]
     completions = [pair["chosen_ids"] for pair in pairs] + [pair["rejected_ids"] for pair in pairs]
