@@ -37,8 +37,8 @@ class Params(Section):
     """The rung it starts from, and its reference: `sft/words`."""
     data: str
     """The rows with the reference's log-probabilities: `reference/words`. Both answers of a pair are rows here; an
-    unpaired preference is one, good or bad by its label. For unequal numbers of both, KTOConfig has desirable_weight and
-    undesirable_weight."""
+    unpaired preference is one, good or bad by its label. KTOConfig's desirable_weight and undesirable_weight balance
+    unequal numbers of them."""
     lora: Annotated[Any, BeforeValidator(adapter_check)]
     """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights."""
     trainer: Annotated[dict[str, Any], AfterValidator(passes(KTOConfig))]
@@ -75,7 +75,7 @@ def unpaired(pairs: list[Row], seed: int) -> list[Row]:
     ]
 
 
-def answers(
+def learned_rows(
     rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, config: KTOConfig
 ) -> tuple[list[Row], dict[str, float]]:
     """(rows of prompt_ids, completion_ids, label and ref_logps in the order of training, what the metrics count)."""
@@ -123,7 +123,7 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
             raise Refused("trainer.per_device_train_batch_size: expected 2 or more, z0 is a mean over the batch")
         climbed = climb(parent, base, params.lora, seed=config.seed)
         check_reference(rows, data, climbed.parent)
-        learned, measured = answers(rows, data, climbed.start.tokenizer, config)
+        learned, measured = learned_rows(rows, data, climbed.start.tokenizer, config)
         if config.loss_type == "kto":
             learned = with_mismatched(learned, climbed.start, config)
         trainer = ReferenceTrainer(
