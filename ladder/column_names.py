@@ -112,7 +112,18 @@ HARMLESS_FIRST = {"num", "n", "count", "score", "rating", "metadata", "len", "le
 HARMLESS = {
     *("title", "views", "row", "line", "path", "key", "task", "ability", "state", "user", "correctness"),
     *("subject", "skill", "format", "style", "intent", "persona", "seed", "metadata", "meta", "extra", "extra_info"),
-    *("info", "provenance", "timestamp", "created", "updated", "modified", "temperature", "top_p", "max_tokens"),
+    *(
+        "langdetect",
+        "info",
+        "provenance",
+        "timestamp",
+        "created",
+        "updated",
+        "modified",
+        "temperature",
+        "top_p",
+        "max_tokens",
+    ),
     *("finish_reason", "stop_reason", "object", "logprobs", "annotations", "toxic", "redacted", "header", "hashed_ip"),
     *(
         "openai_moderation",

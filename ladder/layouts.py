@@ -35,7 +35,7 @@ def _said(value: Any, column: str, role: str, ignore: Collection[str]) -> Messag
 
 def _with_system(row: Row, messages: Messages) -> Messages:
     """Alpaca's and ShareGPT's kin keep the system message in a column of its own."""
-    names = [name for name in SYSTEMS if not empty(row.get(name))]
+    names = [name for name in SYSTEMS if name in row and not empty(row[name])]
     if not names:
         return messages
     system = row[names[0]]
@@ -111,7 +111,7 @@ def _second(row: Row) -> Any:
 
 
 def asked_columns(row: Row) -> list[str]:
-    return [name for name in QUESTIONS if not empty(row.get(name))]
+    return [name for name in QUESTIONS if name in row and not empty(row[name])]
 
 
 def _asked(row: Row, ignore: Collection[str]) -> Messages:
@@ -128,7 +128,7 @@ def _asked(row: Row, ignore: Collection[str]) -> Messages:
 
 
 def answer_column(row: Row) -> str:
-    names = [name for name in ANSWERS if not empty(row.get(name))]
+    names = [name for name in ANSWERS if name in row and not empty(row[name])]
     if len(names) > 1:
         raise Misfit(
             f"several answers: {', '.join(map(repr, names))}; say which in `columns`, as in "

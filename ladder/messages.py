@@ -88,6 +88,8 @@ def _message(message: Row, place: str, ignore: Collection[str]) -> tuple[str, st
     """(role, text, reasoning, whether it is learned) of one message."""
     role_key, role = _role(message, place)
     text_key = _text_key(message, place)
+    if len(message) == 2 and isinstance(message[text_key], str):
+        return role, message[text_key], "", True
     text, reasoning = _text(message[text_key], f"{text_key!r} of {place}")
     role = _channel(message, role, place, ignore)
     rest = {name: each for name, each in message.items() if name not in ignore and not empty(each)}

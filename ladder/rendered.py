@@ -67,7 +67,13 @@ FAMILIES = (
     _family("EXAONE", rf"\[\|{_ROLE}\|\]", r"\[\|endofturn\|\]"),
     _family("MiniMax", r"\]~b\](?P<role>system|user|ai)", r"\[e~\["),
     _family(
-        "DeepSeek", r"<[|｜](?P<role>User|Assistant)[|｜]>", r"<[|｜]end▁of▁sentence[|｜]>", r"<[|｜](?:Assistant|end)"
+        "DeepSeek",
+        r"<[|｜](?P<role>User|Assistant)[|｜]>",
+        r"<[|｜]end▁of▁sentence[|｜]>",
+        r"<[|｜]Assistant[|｜]>(?:\s*</?think>\s*)*\Z|<[|｜]end▁of▁sentence[|｜]>",
+    ),
+    _family(
+        "Idefics", r"(?:<\|im_start\|>)?(?P<role>User|Assistant|System):", r"<end_of_utterance>", r"<end_of_utterance>"
     ),
     _family(
         "Command R",
@@ -92,7 +98,11 @@ FAMILIES = (
 )
 """The most common first. Vicuna's and the last are plain words: they count only where the text also ends as there."""
 _STARTS = tuple((family, re.compile(f"{BEGIN}(?:{family.header.pattern})", family.header.flags)) for family in FAMILIES)
-_MARKS = re.compile(r"<[|｜a-z/]|\[[|IS/e]|\]~b\]|### ?[A-Z]|\A\s*(?:Human|USER|A chat|GPT4|Below)")
+_UNMARKED_SYSTEM = next(family for family in FAMILIES if family.name == "DeepSeek")
+"""Its system message comes first, without a header."""
+_BEGINS = re.compile(rf"{BEGIN}(?:[<\[#\]]|Human|User|USER|A chat|GPT4|Below)")
+_PLAIN = re.compile(r"\s*(?:Human|User|USER|A chat|GPT4|Below)")
+"""How the templates without a special character begin."""
 _ENDS = re.compile("|".join(sorted({family.end.pattern for family in FAMILIES if family.end})))
 _RUN_ON = tuple((family, family.marks, family.run_on) for family in FAMILIES if family.run_on)
 
@@ -105,11 +115,15 @@ class Found(NamedTuple):
 
 def found(text: str) -> Found | None:
     """What shows that a text was rendered before; None for text that was not."""
-    if _MARKS.search(text) is None:
+    if not ("<" in text or "[" in text or "#" in text or _PLAIN.match(text)):
         return None
-    for family, start in _STARTS:
+    for family, start in _STARTS if _BEGINS.match(text) else ():
         if (match := start.match(text)) and (family.needs is None or family.needs.search(text)):
             return Found(family, match[0].strip().splitlines()[-1])
+    last = _UNMARKED_SYSTEM.needs.search(text) if _UNMARKED_SYSTEM.needs else None
+    match = _UNMARKED_SYSTEM.header.search(text) if last else None
+    if match and last and match.start() < last.start():
+        return Found(_UNMARKED_SYSTEM, match[0])
     if _ENDS.search(text) is None:
         return None
     plain = FENCE.sub("", text)
@@ -157,7 +171,9 @@ def _without_end(text: str, family: Family) -> str:
 
 def _messages(text: str, family: Family, column: str) -> Messages:
     """The turns of a rendered text; an assistant's turn that is only its header is left out."""
-    text = re.sub(rf"\A{BEGIN}", "", text)
+    text = re.sub(r"<\|start\|>assistant\s*\Z", "", re.sub(rf"\A{BEGIN}", "", text))
+    if re.search(r"<\|channel\|>(?!final)", text):
+        raise Misfit(f"rendered before: {column} has reasoning or calls of tools in channels, which are not unwrapped")
     if family.name == "Llama 2 or Mistral":
         return _inst(text, column)
     turn = {
@@ -181,6 +197,8 @@ def _messages(text: str, family: Family, column: str) -> Messages:
             made.append({"role": role, "content": said})
     if not made:
         raise Misfit(f"rendered before: {column} has no turn with a text")
+    if family.end and any(family.end.search(message["content"]) for message in made):
+        raise Misfit(f"rendered before: {column} has the end of a turn of {family.name} inside a turn")
     return made
 
 
