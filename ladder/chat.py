@@ -3,7 +3,9 @@
 import hashlib
 import json
 import re
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
@@ -12,6 +14,7 @@ from ladder.rows import Row
 from ladder.run import Refused
 from ladder.segments import Span, parts, read, read_on
 
+T = TypeVar("T")
 ROLES = ("system", "user", "assistant", "tool")
 MESSAGE_KEYS = ("role", "content", "reasoning_content", "train")
 """What a message may hold. `train: false` keeps an assistant's turn as context and out of the loss."""
@@ -65,13 +68,23 @@ class LostText(Refused):
     """A row with assistant text that the chat template leaves out."""
 
 
-def refuse_lost(refusals: list[str], rows: int) -> None:
-    """Refuse a file some of whose rows were refused with LostText."""
-    if refusals:
+def each_row(rows: list[Row], data: Path, read: Callable[[Row, str], T]) -> list[T]:
+    """`read(row, where)` of every row of a file.
+
+    Errors: Refused as `read` does; where the chat template leaves out assistant text, with the number of these rows.
+    """
+    found, lost = [], []
+    for number, row in enumerate(rows, start=1):
+        try:
+            found.append(read(row, f"{data}: row {number}"))
+        except LostText as refusal:
+            lost.append(str(refusal))
+    if lost:
         raise LostText(
-            f"{refusals[0]}; {len(refusals)} of {rows} rows lose text this way. Use a template that keeps it "
+            f"{lost[0]}; {len(lost)} of {len(rows)} rows lose text this way. Use a template that keeps it "
             "(base.chat_template: trl:NAME_training), or mark these turns `train: false`"
         )
+    return found
 
 
 def up_to_user(messages: Messages) -> Messages:

@@ -8,16 +8,18 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
-from ladder.chat import LostText, check_plain, conversation, encode, refuse_lost
+from ladder.chat import check_plain, conversation, each_row, encode
 from ladder.gate import mask_gate, text_gate
 from ladder.rows import Row
 from ladder.run import Refused
+from ladder.unpaired import refuse_unpaired
 
 Example = dict[str, Tensor]
 
 
 def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> list[Example]:
     """input_ids and labels, int64 [length], of the rows of at most `max_length` tokens; through the mask gate."""
+    refuse_unpaired(rows, data)
     encoded = encoded_rows(tokenizer, rows, data)
     kept = [(ids, mask) for ids, mask in encoded if max_length is None or len(ids) <= max_length]
     if not kept:
@@ -29,24 +31,16 @@ def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, ma
 
 
 def encoded_rows(tokenizer: PreTrainedTokenizerBase, rows: list[Row], data: Path) -> list[tuple[list[int], list[int]]]:
-    """`encode` of every row, checked by the text gate.
+    """`encode` of every row, checked by the text gate. Errors: Refused naming the row, and as `each_row` does."""
 
-    Errors: Refused naming the row; where the chat template leaves out assistant text, with the number of these rows.
-    """
-    encoded, lost = [], []
-    for number, row in enumerate(rows, start=1):
-        where = f"{data}: row {number}"
+    def read(row: Row, where: str) -> tuple[list[int], list[int]]:
         messages = conversation(row, where)
         check_plain(tokenizer, messages, where)
-        try:
-            ids, mask = encode(tokenizer, messages, where)
-        except LostText as refusal:
-            lost.append(str(refusal))
-            continue
+        ids, mask = encode(tokenizer, messages, where)
         text_gate(tokenizer, messages, ids, mask, where)
-        encoded.append((ids, mask))
-    refuse_lost(lost, len(rows))
-    return encoded
+        return ids, mask
+
+    return each_row(rows, data, read)
 
 
 def example(ids: list[int], mask: list[int]) -> Example:

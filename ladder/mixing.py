@@ -22,6 +22,7 @@ TYPES: dict[Kind, set[str]] = {
     "completion": {"prompt", "completion"},
     "preference": {"prompt", "chosen", "rejected"},
     "prompt": {"prompt"},
+    "unpaired": {"prompt", "completion", "label"},
 }
 ONE_ANSWER = {"messages", "completion"}
 """Types that say the same in two ways: a row of one becomes a row of the other."""
@@ -147,6 +148,8 @@ def _at(file: BinaryIO, place: int, where: str) -> Row:
 
 def row_type(row: Row, where: str) -> Kind:
     """Errors: Refused when a row has the columns of no type."""
+    if TYPES["unpaired"] <= row.keys():  # never as `completion`: bad answers would be learned
+        return "unpaired"
     for name, columns in TYPES.items():
         if columns <= row.keys():
             return name

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from ladder.chat import LostText, check_messages, check_plain, completion_tokens, refuse_lost
+from ladder.chat import check_messages, check_plain, completion_tokens, each_row
 from ladder.gate import text_gate
 from ladder.models import Rung, check_parent
 from ladder.rows import Row, column
@@ -19,8 +19,8 @@ def pair_tokens(tokenizer: PreTrainedTokenizerBase, row: Row, where: str) -> Row
     message or has no token at all, or when both answers are the same.
     """
     check_messages(row.get("prompt"), f"{where}: prompt")
-    prompt, chosen = _completion(tokenizer, row, "chosen", where)
-    _, rejected = _completion(tokenizer, row, "rejected", where)
+    prompt, chosen = answer_tokens(tokenizer, row, "chosen", where)
+    _, rejected = answer_tokens(tokenizer, row, "rejected", where)
     if not row.get("rejected_finished", True):
         rejected = rejected[:-1]
     if row["chosen"] == row["rejected"] or chosen == rejected:
@@ -30,8 +30,8 @@ def pair_tokens(tokenizer: PreTrainedTokenizerBase, row: Row, where: str) -> Row
     return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
 
 
-def _completion(tokenizer: PreTrainedTokenizerBase, row: Row, name: str, where: str) -> tuple[list[int], list[int]]:
-    """(prompt tokens, the answer's tokens) of one side of a pair, through the text gate."""
+def answer_tokens(tokenizer: PreTrainedTokenizerBase, row: Row, name: str, where: str) -> tuple[list[int], list[int]]:
+    """(prompt tokens, answer tokens) of the answer in a column, such as one side of a pair; through the text gate."""
     answer, at = _answer(row, name, where), f"{where}: {name}"
     check_plain(tokenizer, [*row["prompt"], answer], at)
     prompt, ids = completion_tokens(tokenizer, row["prompt"], answer, at)
@@ -51,14 +51,7 @@ def _answer(row: Row, name: str, where: str) -> Row:
 
 def all_pair_tokens(tokenizer: PreTrainedTokenizerBase, rows: list[Row], data: Path) -> list[Row]:
     """`pair_tokens` of every row of a file."""
-    found, lost = [], []
-    for number, row in enumerate(rows, start=1):
-        try:
-            found.append(pair_tokens(tokenizer, row, f"{data}: row {number}"))
-        except LostText as refusal:
-            lost.append(str(refusal))
-    refuse_lost(lost, len(rows))
-    return found
+    return each_row(rows, data, lambda row, where: pair_tokens(tokenizer, row, where))
 
 
 def referenced_pair_tokens(tokenizer: PreTrainedTokenizerBase, rows: list[Row], data: Path) -> list[Row]:
@@ -88,10 +81,7 @@ def fitting(pairs: list[Row], data: Path, max_length: int | None) -> list[Row]:
     return kept
 
 
-def fits(pair: Row, max_length: int | None) -> bool:
-    """Whether a pair's two conversations are at most max_length tokens."""
-    return max_length is None or _longest(pair) <= max_length
-
-
-def _longest(pair: Row) -> int:
-    return len(pair["prompt_ids"]) + max(len(pair["chosen_ids"]), len(pair["rejected_ids"]))
+def fits(row: Row, max_length: int | None) -> bool:
+    """Whether the conversations of a pair, or the one of an unpaired preference, are at most max_length tokens."""
+    answers = [len(row[name]) for name in ("chosen_ids", "rejected_ids", "completion_ids") if name in row]
+    return max_length is None or len(row["prompt_ids"]) + max(answers) <= max_length

@@ -57,8 +57,14 @@ def rewritten(row: Row, function: Callable[[str], str]) -> Row:
     changed: Row = {}
     for name in COLUMNS:
         if name in row:
-            messages = row[name]
-            texts = [function(message["content"]) for message in messages]
-            if texts != [message["content"] for message in messages]:
-                changed[name] = [{**one, "content": text} for one, text in zip(messages, texts, strict=True)]
+            messages = [_rewritten(message, function) for message in row[name]]
+            if messages != row[name]:
+                changed[name] = messages
     return {**row, **changed} if changed else row
+
+
+def _rewritten(message: Row, function: Callable[[str], str]) -> Row:
+    text, reasoning = function(message["content"]), message.get("reasoning_content")
+    if reasoning is not None and (thought := function(reasoning)) != reasoning:
+        return {**message, "content": text, "reasoning_content": thought}
+    return message if text == message["content"] else {**message, "content": text}

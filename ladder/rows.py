@@ -10,8 +10,9 @@ from typing import Any, Literal
 from ladder.run import Refused
 
 Row = dict[str, Any]
-Kind = Literal["messages", "completion", "preference", "prompt"]
-"""TRL's row types: `messages`, `prompt, completion`, `prompt, chosen, rejected`, or `prompt` alone, to be answered."""
+Kind = Literal["messages", "completion", "preference", "unpaired", "prompt"]
+"""TRL's row types: `messages`, `prompt, completion`, `prompt, chosen, rejected`, `prompt, completion, label` (unpaired
+preferences), or `prompt` alone, to be answered."""
 
 
 def read_rows(path: Path) -> list[Row]:

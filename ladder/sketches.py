@@ -19,7 +19,7 @@ from ladder.run import Refused
 from ladder.shards import Rows
 from ladder.shingles import Hashes, Unit, minhash, mix, runs, shingle
 from ladder.turns import Part, said
-from ladder.wording import COLUMNS
+from ladder.wording import COLUMNS, with_reasoning
 
 __all__ = ["exact", "near_duplicates"]
 
@@ -46,14 +46,21 @@ def exact(batch: Batch) -> Hashes:
 
 
 def _told(row: Row) -> str:
-    """Every message after its speaker, and the answers of a pair apart; a NUL that is said is no end of a message."""
+    """Every message after its speaker, and the answers of a pair apart; a NUL that is said is no end of a message. Rows
+    that differ in reasoning, in which turns are learned, or in their label are no duplicates."""
     parts = [
-        f"{name if name in ANSWERS else ''}\0{message['role']}\0{_escaped(message['content'].strip())}"
+        f"{name if name in ANSWERS else ''}\0{_speaker(message)}\0{_escaped(message['content'].strip())}"
         for name in COLUMNS
         if name in row
-        for message in row[name]
+        for message in with_reasoning(row[name])
     ]
+    if "completion" in row and isinstance(row.get("label"), bool):
+        parts.append(f"\0label\0{row['label']}")
     return "\0".join(parts)
+
+
+def _speaker(message: Row) -> str:
+    return f"{message['role']} untrained" if message.get("train") is False else str(message["role"])
 
 
 def _escaped(text: str) -> str:

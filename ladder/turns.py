@@ -4,10 +4,11 @@ from typing import Literal
 
 from ladder.rows import Row
 from ladder.run import Refused
-from ladder.wording import COLUMNS
+from ladder.wording import COLUMNS, with_reasoning
 
 Part = Literal["prompt", "completion", "all"]
-"""What the user asks, what the assistant answers (of a pair the chosen answer), or every text of the row."""
+"""What the user asks, what the assistant answers (of a pair the chosen answer) without its reasoning, or every text of
+the row."""
 
 
 def said(row: Row, part: Part) -> str:
@@ -17,7 +18,9 @@ def said(row: Row, part: Part) -> str:
     for another.
     """
     if part == "all":
-        return "\n".join([message["content"] for name in _columns(row, every=True) for message in row[name]])
+        return "\n".join(
+            [message["content"] for name in _columns(row, every=True) for message in with_reasoning(row[name])]
+        )
     role = "user" if part == "prompt" else "assistant"
     columns = _columns(row, every=False)
     return "\n".join([message["content"] for name in columns for message in row[name] if message["role"] == role])
@@ -28,7 +31,9 @@ def saying(row: Row, part: Part) -> list[bool]:
     columns = _columns(row, every=part == "all")
     role = None if part == "all" else "user" if part == "prompt" else "assistant"
     names = (name for name in COLUMNS if name in row)
-    return [name in columns and role in (None, message["role"]) for name in names for message in row[name]]
+    return [
+        name in columns and role in (None, message["role"]) for name in names for message in with_reasoning(row[name])
+    ]
 
 
 def with_chosen(row: Row) -> Row:

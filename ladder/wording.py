@@ -15,8 +15,21 @@ BLANK_LINES = re.compile(r"\n{3,}")
 
 
 def messages(row: Row) -> list[Row]:
-    """Every message of a row, in order; of a pair the prompt, the chosen answer and the rejected one."""
-    return [message for name in COLUMNS if name in row for message in row[name]]
+    """Every message of a row, in order; of a pair the prompt, the chosen answer and the rejected one. The reasoning of
+    an answer follows it as a message of the role `reasoning`."""
+    return [message for name in COLUMNS if name in row for message in with_reasoning(row[name])]
+
+
+def with_reasoning(turns: list[Row]) -> list[Row]:
+    """Messages, each followed by its reasoning as a message of its own."""
+    if not any("reasoning_content" in turn for turn in turns):
+        return turns
+    return [
+        part
+        for turn in turns
+        for part in (turn, {"role": "reasoning", "content": turn.get("reasoning_content")})
+        if part["content"] is not None
+    ]
 
 
 def reply(row: Row) -> str:
@@ -33,9 +46,9 @@ def replying(row: Row) -> list[bool]:
     column = next((name for name in ("completion", "chosen") if name in row), "messages")
     names = (name for name in COLUMNS if name in row)
     return [
-        name == column and (column != "messages" or message["role"] == "assistant")
+        name == column and message["role"] != "reasoning" and (column != "messages" or message["role"] == "assistant")
         for name in names
-        for message in row[name]
+        for message in with_reasoning(row[name])
     ]
 
 

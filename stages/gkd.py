@@ -29,6 +29,7 @@ from ladder.rows import Row, of_split, read_rows
 from ladder.run import Refused, Section, run
 from ladder.sampling import Sampling, scramble
 from ladder.training import fit_and_save, trainer_arguments
+from ladder.unpaired import refuse_unpaired
 
 
 class Params(Section):
@@ -115,6 +116,7 @@ def gkd_examples(
 
     Errors: Refused for a row without an answer where lmbda is below 1, and when no row fits.
     """
+    refuse_unpaired(rows, data)
     learned = []
     for number, row in enumerate(rows, 1):
         where = f"{data}: row {number}"

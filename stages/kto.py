@@ -4,6 +4,8 @@ L = E[lambda_y - v(x, y)],  r = log pi(y|x) - log pi_ref(y|x),  z0 = KL(pi || pi
 v = lambda_D * sigma(beta * (r - z0)) for a chosen answer, lambda_U * sigma(beta * (z0 - r)) for a rejected one
 (Ethayarajh et al. 2024, eq. 8; z0 from answers to other prompts, no gradient)
 
+The rows are pairs, of which each answer becomes a row, or unpaired preferences: `prompt, completion, label`.
+
 python -m stages.kto words models/sft/words models/base data/reference/words.jsonl models/kto/words \
     metrics/kto/words.json plots/kto/words.tsv
 """
@@ -15,6 +17,7 @@ from typing import Annotated, Any
 import torch
 from datasets import Dataset
 from pydantic import AfterValidator, BeforeValidator
+from transformers import PreTrainedTokenizerBase
 from trl import KTOConfig, KTOTrainer
 
 from ladder.arguments import adapter_check, build, passes
@@ -27,13 +30,17 @@ from ladder.pairs import check_reference, fitting, referenced_pair_tokens
 from ladder.rows import Row, read_rows
 from ladder.run import Refused, Section, run
 from ladder.training import fit_and_save, trainer_arguments
+from ladder.unpaired import all_unpaired, referenced_tokens, spread
+from ladder.unpaired import fitting as fitting_answers
 
 
 class Params(Section):
     parent: str
     """The rung it starts from, and its reference: `sft/words`."""
     data: str
-    """The pairs with the reference's log-probabilities: `reference/words`. Both answers of a pair are rows here."""
+    """The rows with the reference's log-probabilities: `reference/words`. Both answers of a pair are rows here; an
+    unpaired preference is one, good or bad by its label. KTOConfig's desirable_weight and undesirable_weight balance
+    unequal numbers of them."""
     lora: Annotated[Any, BeforeValidator(adapter_check)]
     """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights."""
     trainer: Annotated[dict[str, Any], AfterValidator(passes(KTOConfig))]
@@ -68,6 +75,24 @@ def unpaired(pairs: list[Row], seed: int) -> list[Row]:
         for good, bad in zip(order, order[half:] + order[:half], strict=True)
         for answer, pair in (("chosen", good), ("rejected", bad))
     ]
+
+
+def learned_rows(
+    rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, limit: int | None, seed: int
+) -> tuple[list[Row], dict[str, float]]:
+    """(rows of prompt_ids, completion_ids, label and ref_logps in the order of training, what the metrics count).
+
+    `limit`: the longest conversation in tokens.
+    """
+    if all_unpaired(rows, data):
+        kept = fitting_answers(referenced_tokens(tokenizer, rows, data), data, limit)
+        good = sum(row["label"] for row in kept)
+        counts = {"good": good, "bad": len(kept) - good, "too_long": len(rows) - len(kept)}
+        return spread(kept, seed), counts
+    whole = fitting(referenced_pair_tokens(tokenizer, rows, data), data, limit)
+    pairs = answered_pairs(whole, data, tokenizer)
+    counts = {"pairs": len(pairs), "too_long": len(rows) - len(whole)}
+    return unpaired(pairs, seed), {**counts, **report("kto", empty_answers=len(whole) - len(pairs))}
 
 
 def mismatched(rows: list[Row], max_length: int | None) -> list[list[int]]:
@@ -105,10 +130,8 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
             raise Refused("trainer.per_device_train_batch_size: expected 2 or more, z0 is a mean over the batch")
         climbed = climb(parent, base, params.lora, seed=config.seed)
         check_reference(rows, data, climbed.parent)
-        whole = referenced_pair_tokens(climbed.start.tokenizer, rows, data)
-        whole = fitting(whole, data, within(config.max_length, climbed.start.model))
-        pairs = answered_pairs(whole, data, climbed.start.tokenizer)
-        learned = unpaired(pairs, config.seed)
+        limit = within(config.max_length, climbed.start.model)
+        learned, measured = learned_rows(rows, data, climbed.start.tokenizer, limit, config.seed)
         if config.loss_type == "kto":
             learned = with_mismatched(learned, climbed.start, config)
         trainer = ReferenceTrainer(
@@ -129,11 +152,7 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
             output=output,
             metrics=metrics,
             curve=curve,
-            measured={
-                "pairs": len(pairs),
-                "too_long": len(rows) - len(whole),
-                **report("kto", empty_answers=len(whole) - len(pairs)),
-            },
+            measured=measured,
             endings={"loss": "loss", "margin": "rewards/margins", "kl": "kl"},
         )
 

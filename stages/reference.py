@@ -1,33 +1,56 @@
-"""Log-probabilities of a file of pairs under the reference model, once: no sweep of beta or lr computes them again.
+"""Log-probabilities of a file of pairs, or of unpaired preferences, under the reference model, once: no sweep of beta
+or lr computes them again.
 
 python -m stages.reference chat data/preferences/chat.jsonl models/sft/chat models/base data/reference/chat.jsonl
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from ladder.context import report, within
 from ladder.likelihood import completion_logps
-from ladder.models import load
+from ladder.models import Model, load
 from ladder.pairs import all_pair_tokens, fits
-from ladder.rows import read_rows, write_rows
+from ladder.rows import Row, read_rows, write_rows
 from ladder.run import Refused, Section, run
+from ladder.unpaired import all_unpaired, all_unpaired_tokens
 
 
 class Params(Section):
     model: str
     """The reference: the rung that preference tuning starts from."""
     data: str
-    """The pairs: `preferences/chat`."""
+    """The pairs: `preferences/chat`; or unpaired preferences, for kto: `source/feedback`."""
+
+
+def inside(rows: list[Row], tokens: list[Row], limit: int | None, data: Path) -> list[tuple[Row, Row]]:
+    """(row, its tokens) of those that the reference can read. Errors: Refused when there is none."""
+    kept = [(row, ids) for row, ids in zip(rows, tokens, strict=True) if fits(ids, limit)]
+    if not kept:
+        raise Refused(f"{data}: none of {len(rows)} rows fits the reference's context of {limit} tokens")
+    report("reference", too_long=len(rows) - len(kept))
+    return kept
+
+
+def referenced(rows: list[tuple[Row, Row]], reference: Model, progress: str) -> Iterable[Row]:
+    """Unpaired preferences, given with their tokens, with ref_completion_logps and the reference's identity."""
+    prompts, completions = ([tokens[name] for _, tokens in rows] for name in ("prompt_ids", "completion_ids"))
+    logps = completion_logps(reference, prompts, completions, progress=progress)
+    return (
+        {**row, "ref_completion_logps": logp, "reference": reference.rung.identity}
+        for (row, _), logp in zip(rows, logps, strict=True)
+    )
 
 
 def main(params: Params, data: Path, model: Path, base: Path, output: Path) -> None:
     rows, reference = read_rows(data), load(model, base)
-    pairs, limit = all_pair_tokens(reference.tokenizer, rows, data), within(None, reference.model)
-    inside = [(row, pair) for row, pair in zip(rows, pairs, strict=True) if fits(pair, limit)]
-    if not inside:
-        raise Refused(f"{data}: none of {len(rows)} pairs fits the reference's context of {limit} tokens")
-    report("reference", too_long=len(rows) - len(inside))
-    rows, pairs = [row for row, _ in inside], [pair for _, pair in inside]
+    limit = within(None, reference.model)
+    if all_unpaired(rows, data):
+        tokens = all_unpaired_tokens(reference.tokenizer, rows, data)
+        write_rows(output, referenced(inside(rows, tokens, limit, data), reference, f"reference {output.stem}"))
+        return
+    kept = inside(rows, all_pair_tokens(reference.tokenizer, rows, data), limit, data)
+    rows, pairs = [row for row, _ in kept], [pair for _, pair in kept]
     prompts = [pair["prompt_ids"] for pair in pairs]
     completions = [pair["chosen_ids"] for pair in pairs] + [pair["rejected_ids"] for pair in pairs]
     logps = completion_logps(reference, prompts * 2, completions, progress=f"reference {output.stem}")

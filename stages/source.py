@@ -14,9 +14,11 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from ladder.columns import Unread
 from ladder.datafiles import Files, data_files, of_rows
 from ladder.formats import COLUMNS, Format, read
 from ladder.misfits import Misfit
@@ -45,13 +47,20 @@ class Params(Section):
     split: str | None = None
     """The repository's split, as its card or its files' names tell: `train_sft`. Null where there is one alone."""
     rows: Kind = "messages"
-    """The type to write: `messages`, `completion` (the last answer, all before it as the prompt), `preference`, or
-    `prompt`, for a rung to answer (what the data set answers is left out)."""
+    """The type to write: `messages`, `completion` (the last answer, all before it as the prompt), `preference`,
+    `unpaired` (answers labeled good or bad, for KTO), or `prompt`, for a rung to answer (what the data set answers is
+    left out)."""
     format: Format | None = None
     """Null recognises each row by its columns; a name makes every other row a misfit. See ladder/formats.py."""
     columns: dict[str, str] = {}
     """Names: ours to theirs, `{prompt: question, completion: answer}`. One that no format reads is kept beside the
     row: `{level: difficulty}`. Of pairs `score_chosen` and `score_rejected` are kept in any case."""
+    ignore: list[str] = []
+    """Columns, and keys of messages, that are left out unread. A column that may change what is learned, and is neither
+    read nor named in `columns` or here, makes its row a misfit. See docs/data-formats.md."""
+    rendered: Literal["refuse", "unwrap"] = "refuse"
+    """What to do with text that a chat template rendered before: make its row a misfit, or turn it back into
+    messages."""
     first: int | None = Field(default=None, ge=1)
     """Read so many rows from the beginning; the files after them are not even fetched. Messages that are rows of their
     own make trees first, of all files, and the first of these are read."""
@@ -66,6 +75,12 @@ class Params(Section):
         if taken := {"id", "source"} & set(columns):
             raise ValueError(f"{', '.join(sorted(taken))}: this stage writes a column of that name")
         return columns
+
+    @model_validator(mode="after")
+    def read_or_ignored(self) -> "Params":
+        if both := sorted({*self.columns, *self.columns.values()} & set(self.ignore)):
+            raise ValueError(f"{', '.join(both)}: expected a column in columns or in ignore, got it in both")
+        return self
 
 
 def renamed(row: Row, columns: dict[str, str]) -> tuple[Row, Row]:
@@ -104,7 +119,8 @@ def mapped(record: Record, number: int, place: str, name: str, params: Params) -
     if record.row is None:
         raise Misfit(record.fault)
     row, beside = renamed(record.row, params.columns)
-    found, rows = read(row, params.format, params.rows)
+    told = {name: value for name, value in row.items() if name not in beside}
+    found, rows = read(told, params.format, params.rows, ignore=params.ignore, unwrap=params.rendered == "unwrap")
     if params.rows == "preference":
         beside |= scored(row)
     source = {"name": name, "row": place}
@@ -118,6 +134,14 @@ def ordered(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
+def columns_told(unread: Counter[str], unknown: set[str]) -> str:
+    """How many rows have which column that is not read, and the line of params.yaml that leaves those out that may
+    be."""
+    counted = ", ".join(f"{name}: {count}" for name, count in ordered(unread).items())
+    fix = f"; where they do not change what is to be learned, add `ignore: [{', '.join(sorted(unknown))}]`"
+    return f"columns not read ({counted}){fix if unknown else ''}"
+
+
 def read_files(files: Files) -> Iterator[tuple[str, Record]]:
     """(file, record) of everything that the source holds."""
     for file, path in files:
@@ -128,6 +152,8 @@ def read_files(files: Files) -> Iterator[tuple[str, Record]]:
 def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Path) -> None:
     formats: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
+    unread: Counter[str] = Counter()
+    unknown: set[str] = set()
     total = rows = 0
     first = ""
     opening = b""  # the end of the first line: a bracket there tells of an object or array over several lines
@@ -145,6 +171,9 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
                     found, lines = mapped(record, total, f"{file}:{record.line}", output.stem, params)
                 except Misfit as misfit:
                     reasons[str(misfit).partition(":")[0]] += 1
+                    if isinstance(misfit, Unread):
+                        unread.update(misfit.names)
+                        unknown.update(misfit.unknown)
                     first = first or f"{file}:{record.line}: {misfit}"
                     fault = {"file": file, "line": record.line, "reason": str(misfit), "begins": beginning(record)}
                     broken.write(json.dumps(fault).encode() + b"\n")
@@ -163,11 +192,21 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
                 told += "; expected one JSON object a line, or a file named .json that is an array of them"
             else:
                 told += f"; first {first}"
+            if unread:
+                told += f"; {columns_told(unread, unknown)}"
             raise Refused(f"{params.source}: {told}; see {quarantine}")
     counts = {"rows": rows, "read": total, "quarantined": broken_rows}
     made_by = {"source": params.source, "revision": of_rows(params.source).revision or None, "licence": params.licence}
     left = {"no_split_holds": files.unread} if files.unread else {}
-    document = {**counts, "formats": ordered(formats), "reasons": ordered(reasons), "made_by": made_by, **left}
+    columns = {"columns_not_read": ordered(unread)} if unread else {}
+    document = {
+        **counts,
+        "formats": ordered(formats),
+        "reasons": ordered(reasons),
+        **columns,
+        "made_by": made_by,
+        **left,
+    }
     write_json(metrics, document)
 
 

@@ -298,3 +298,11 @@ def test_no_more_rows_are_held_than_two_batches(tmp_path, given, monkeypatch):
     run(tmp_path, given, [f"answer {n}" for n in range(10 * BATCH_ROWS)], [{"length": {"least": 1, "most": 3}}])
     assert len(counts) == 10 * BATCH_ROWS
     assert BATCH_ROWS <= max(counts) <= 2 * BATCH_ROWS
+
+
+def test_reasoning_is_rewritten_with_the_answer():
+    row = {"messages": [{"role": "assistant", "content": "a", "reasoning_content": "b ", "train": False}]}
+    assert rewritten(row, str.strip) == {
+        "messages": [{"role": "assistant", "content": "a", "reasoning_content": "b", "train": False}]
+    }
+    assert rewritten(row, str) is row

@@ -25,6 +25,16 @@ def test_duplicates_differ_in_case_and_blanks_alone():
     assert list(filters.exact(told)) == [None] * 5
 
 
+def test_flags_reasoning_and_labels_make_a_row_another():
+    asked, said = user("Hi"), assistant("Yes")
+    first = {"messages": asked + said + asked + said}
+    flagged = {"messages": [asked[0], {**said[0], "train": False}, *asked, *said]}
+    thought = {"messages": [*asked, *said, *asked, {**said[0], "reasoning_content": "Hm"}]}
+    unpaired = [{"prompt": asked, "completion": said, "label": label} for label in (True, False, True)]
+    found = list(filters.exact([first, flagged, thought, dict(flagged), *unpaired]))
+    assert found == [None, None, None, "duplicate", None, None, "duplicate"]
+
+
 def test_the_same_conversation_is_one_as_messages_and_as_prompt_and_completion():
     asked, said = user("Hi"), assistant("Yes")
     assert list(filters.exact([row("Hi", "Yes"), {"messages": asked + said}])) == [None, "duplicate"]

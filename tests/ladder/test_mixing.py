@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from conftest import assistant, user
-from ladder.mixing import apportion, converted, draw, mixed, offsets
+from ladder.mixing import apportion, common_type, converted, draw, mixed, offsets
 from ladder.rows import write_rows
 from ladder.run import Refused
 
@@ -98,3 +98,24 @@ def test_the_last_answer_is_the_completion():
     for messages in ([], user("1"), assistant("2")):
         with pytest.raises(Refused, match="here: messages do not end with an answer"):
             converted({"messages": messages}, "completion", "here")
+
+
+def test_flags_and_reasoning_stay_on_their_turns():
+    turns = [*user("a"), {**assistant("b")[0], "train": False}, *user("c")]
+    answer = [{**assistant("d")[0], "reasoning_content": "Hm"}]
+    row = {"messages": turns + answer}
+    apart = converted(row, "completion", "row 1")
+    assert apart == {"prompt": turns, "completion": answer}
+    assert converted(apart, "messages", "row 1") == row
+
+
+def test_unpaired_preferences_are_mixed_with_their_kind_alone(tmp_path):
+    row = {"prompt": user("a"), "completion": assistant("b"), "label": False}
+    assert converted(row, "unpaired", "row 1") == row
+    with pytest.raises(Refused, match="row 1: of type unpaired, which does not become messages"):
+        converted(row, "messages", "row 1")
+    paths = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
+    for path, made in zip(paths, (row, {"prompt": user("a"), "completion": assistant("b")}), strict=True):
+        write_rows(path, [made])
+    with pytest.raises(Refused, match="one.jsonl has rows of unpaired and .*two.jsonl has rows of completion: no type"):
+        common_type(paths, [offsets(path) for path in paths])

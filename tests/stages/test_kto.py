@@ -24,6 +24,20 @@ PAIRS = [
 ]
 
 
+FEEDBACK = [
+    {"prompt": user(f"Say {n}."), "completion": assistant(f"{n}!" if n < 3 else "No."), "label": n < 3}
+    for n in range(5)
+]
+
+
+@pytest.fixture
+def feedback(tmp_path, base):
+    write_rows(tmp_path / "feedback.jsonl", FEEDBACK)
+    params = reference.Params(model="base", data="source/feedback")
+    reference.main(params, tmp_path / "feedback.jsonl", base, base, tmp_path / "reference.jsonl")
+    return read_rows(tmp_path / "reference.jsonl")
+
+
 @pytest.fixture
 def referenced(tmp_path, base):
     write_rows(tmp_path / "pairs.jsonl", PAIRS)
@@ -119,3 +133,30 @@ def test_what_it_cannot_learn_from_is_refused(tmp_path, base, referenced, row, c
     rows = [referenced[0], {**referenced[1], **row}, *referenced[2:]]
     with pytest.raises(Refused, match=sentence):
         climb(tmp_path, base, rows, **changed)
+
+
+def test_unpaired_preferences_have_the_loss_of_equation_8(tmp_path, base, feedback):
+    weights = {"desirable_weight": 1.5, "undesirable_weight": 2.0, "per_device_train_batch_size": 5}
+    # r is 2 for each good answer and -1 for each bad one; z0 is 0 at the start
+    moved = [
+        {**row, "ref_completion_logps": row["ref_completion_logps"] + (-2 if row["label"] else 1)} for row in feedback
+    ]
+    (point,) = climb(tmp_path, base, moved, lora={"r": 2}, **weights)
+    expected = (3 * 1.5 * (1 - sigmoid(0.5 * 2)) + 2 * 2.0 * (1 - sigmoid(0.5 * 1))) / 5
+    assert float(point["loss"]) == pytest.approx(expected, abs=3e-3)
+    metrics = json.loads((tmp_path / "chat.json").read_text())
+    assert (metrics["good"], metrics["bad"], metrics["too_long"]) == (3, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda rows: rows[:3], "rows.jsonl: expected good and bad answers, got 3 good and 0 bad ones"),
+        (lambda rows: [*rows, {**PAIRS[0], "reference": rows[0]["reference"]}], "row 6: expected all rows to be pairs"),
+        (lambda rows: [{**row, "reference": "0" * 64} for row in rows], "row 1: made with another model than base"),
+        (lambda rows: [{**row, "label": "good"} for row in rows], "row 1: label: expected true or false, got 'good'"),
+    ],
+)
+def test_unpaired_preferences_that_it_cannot_learn_from_are_refused(tmp_path, base, feedback, change, sentence):
+    with pytest.raises(Refused, match=sentence):
+        climb(tmp_path, base, change(feedback))

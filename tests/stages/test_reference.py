@@ -54,3 +54,15 @@ def test_a_row_that_is_no_pair_is_named(base):
     same = {"prompt": user("Hi"), "chosen": assistant("No"), "rejected": assistant("No")}
     with pytest.raises(Refused, match="row 5: chosen and rejected are the same answer"):
         pair_tokens(tokenizer, same, "pairs.jsonl: row 5")
+
+
+def test_unpaired_preferences_get_the_log_probability_of_their_answer(tmp_path, base):
+    row = {"id": "a", "prompt": user("Hi"), "completion": assistant("Yes"), "label": False}
+    pair = {"prompt": user("Hi"), "chosen": assistant("Yes"), "rejected": assistant("No")}
+    for name, made in (("unpaired", row), ("pairs", pair)):
+        write_rows(tmp_path / f"{name}.jsonl", [made])
+        main(Params(model="base", data="x"), tmp_path / f"{name}.jsonl", base, base, tmp_path / f"{name}.out.jsonl")
+    (found,), (expected,) = (read_rows(tmp_path / f"{name}.out.jsonl") for name in ("unpaired", "pairs"))
+    assert found.pop("reference") == expected["reference"]
+    assert found.pop("ref_completion_logps") == pytest.approx(expected["ref_chosen_logps"], abs=1e-3)
+    assert found == row

@@ -288,3 +288,71 @@ def test_open_assistants_trees_become_754_ranked_pairs_with_their_tree(tmp_path)
     assert len({row["source"]["row"] for row in rows}) == 100
     rows, _, metrics = run(tmp_path, content, "trees.jsonl.gz", rows="completion", licence="Apache-2.0")
     assert len({row["prompt"][0]["content"] for row in rows}) == metrics["rows"] == 100
+
+
+def test_columns_that_are_not_read_are_counted_and_the_line_that_ignores_them_is_told(tmp_path):
+    row = {"prompt": "2+2?", "completion": "4"}
+    lines = [{**row, "hint": "add"}, {**row, "hint": "add", "images": ["x.png"]}, {**row, "seen": 3}, row]
+    content = "\n".join(map(json.dumps, lines)).encode()
+    with pytest.raises(Refused) as refusal:
+        run(tmp_path, content)
+    assert str(refusal.value) == (
+        "rows.jsonl: 3 of 4 rows cannot be read, more than most_broken: 0.01 (column not read: 3); first rows.jsonl:1: "
+        "column not read: 'hint'; name them in `columns` or `ignore`; columns not read (hint: 1, images: 1, seen: 1); "
+        f"where they do not change what is to be learned, add `ignore: [hint, seen]`; see {outputs(tmp_path)[1]}"
+    )
+    rows, quarantine, metrics = run(tmp_path, content, ignore=["hint", "seen"], most_broken=0.5)
+    assert [told["line"] for told in quarantine] == [2]
+    assert (len(rows), metrics["reasons"], metrics["columns_not_read"]) == (3, {"column not read": 1}, {"images": 1})
+    with pytest.raises(Refused, match="hint: expected a column in columns or in ignore, got it in both"):
+        run(tmp_path, content, columns={"hint": "hint"}, ignore=["hint"])
+
+
+def test_unpaired_preferences_are_rows_of_their_own(tmp_path):
+    lines = [
+        {"prompt": "Capital of Peru?", "completion": "BAD-ANSWER I will not tell.", "label": False},
+        {"prompt": user("Capital of Peru?"), "completion": assistant("Lima."), "label": True},
+    ]
+    content = "\n".join(map(json.dumps, lines)).encode()
+    rows, _, _ = run(tmp_path, content, rows="unpaired")
+    assert [(row["prompt"], row["completion"], row["label"]) for row in rows] == [
+        (user("Capital of Peru?"), assistant("BAD-ANSWER I will not tell."), False),
+        (user("Capital of Peru?"), assistant("Lima."), True),
+    ]
+    with pytest.raises(
+        Refused, match="first rows.jsonl:1: label: 'label' marks answers as good or bad; expected `rows: u"
+    ):
+        run(tmp_path, content)
+    theirs = content.replace(b"label", b"verdict_of_users")
+    rows, _, _ = run(tmp_path, theirs, rows="unpaired", columns={"label": "verdict_of_users"})
+    assert [row["label"] for row in rows] == [False, True]
+
+
+def test_rows_with_media_and_rendered_rows_are_quarantined(tmp_path):
+    rendered = "<|im_start|>user\nName a color.<|im_end|>\n<|im_start|>assistant\n"
+    lines = [
+        {"prompt": "2+2?", "completion": "4"},
+        {"prompt": rendered, "completion": "Blue.<|im_end|>\n"},
+        {
+            "image": "x.jpg",
+            "conversations": [{"from": "human", "value": "<image>?"}, {"from": "gpt", "value": "Plums."}],
+        },
+    ]
+    content = "\n".join(map(json.dumps, lines)).encode()
+    rows, quarantine, metrics = run(tmp_path, content, most_broken=0.7)
+    assert len(rows) == 1 and metrics["reasons"] == {"column not read": 1, "rendered before": 1}
+    assert [(told["file"], told["line"], told["reason"].partition(";")[0]) for told in quarantine] == [
+        ("rows.jsonl", 2, "rendered before: prompt has '<|im_start|>user', a turn of the template ChatML"),
+        ("rows.jsonl", 3, "column not read: 'image': images, video, audio and files are not trained"),
+    ]
+    rows, _, _ = run(tmp_path, content, most_broken=0.7, rendered="unwrap")
+    assert [row["messages"] for row in rows][1] == user("Name a color.") + assistant("Blue.")
+
+
+def test_rows_of_arrow_have_nulls_where_others_have_flags(tmp_path):
+    flagged = [*user("a"), {**assistant("b")[0], "train": False}, *user("c"), *assistant("d")]
+    rows = [{"messages": flagged, "tools": None}, {"messages": user("a") + assistant("b"), "tools": None}]
+    (tmp_path / "raw").mkdir()
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "raw/rows.parquet")
+    found, _, _ = run(tmp_path, None, "rows.parquet")
+    assert [row["messages"] for row in found] == [row["messages"] for row in rows]
