@@ -27,11 +27,12 @@ from ladder.buying import Buyer
 from ladder.chat import Messages
 from ladder.endpoint import UNBOUNDED, Bought, Budget, Endpoint
 from ladder.generation import Answer
+from ladder.reasoning import answer_of
 from ladder.replies import content_key, store_of
 from ladder.rows import Row
 from ladder.run import Section
 from ladder.sampling import Sampling
-from ladder.structured import read_object, response_format, without_thoughts
+from ladder.structured import read_object, response_format
 
 REPAIR = (
     "That is not the JSON object that was asked for: {error}. Reply with the corrected JSON object and nothing else. "
@@ -224,5 +225,5 @@ def _read(reply: Reply, schema: type[Section]) -> tuple[Reply, str]:
 def _repair(request: Request, reply: Reply, error: str) -> Request:
     schema = json.dumps(request.schema.model_json_schema() if request.schema else {})
     told = {"role": "user", "content": REPAIR.format(error=error, schema=schema)}
-    said = {"role": "assistant", "content": without_thoughts(reply.text)}
+    said = {"role": "assistant", "content": answer_of(reply.text)}
     return replace(request, messages=[*request.messages, said, told])

@@ -22,7 +22,7 @@ from ladder.remembered import Undecided
 from ladder.rows import Row
 from ladder.run import Refused, fit
 from ladder.templates import fill
-from ladder.turns import said, with_chosen
+from ladder.turns import answered, said, with_chosen
 
 MOST_TOLD = 60
 """Characters of a guard's reply that a reason shows."""
@@ -73,7 +73,7 @@ def label(text: str, labels: Sequence[str]) -> tuple[str, str] | None:
 
 
 def _request(template: str, row: Row) -> Messages:
-    text = fill(template, {"question": said(row, "prompt"), "answer": fenced(said(row, "completion"))})
+    text = fill(template, {"question": said(row, "prompt"), "answer": fenced(answered(row))})
     return [{"role": "user", "content": text}]
 
 

@@ -1,4 +1,4 @@
-"""Rewards: plain functions that give every answer a number.
+"""Rewards: plain functions that give every answer a number. They read the answer without its reasoning.
 
 A reward takes the answers and its own parameters, and returns one value for each, or None where it cannot tell. The
 module is the registry: params.yaml names the function, its keyword arguments are its parameters, and `weight` is its
@@ -25,12 +25,12 @@ from ladder.checks import meets
 from ladder.client import ask
 from ladder.endpoint import Endpoint
 from ladder.models import Model, Rung, check_same_tokenizer, load_reward
+from ladder.reasoning import answer_of, matched
 from ladder.rewarding import rewards as model_rewards
 from ladder.rows import Row, of_split, read_rows
 from ladder.run import Refused, fit
 from ladder.sampling import Sampling
 from ladder.sandbox import run_many
-from ladder.structured import without_thoughts
 from ladder.wording import WORD
 
 Values = list[float | None]
@@ -63,9 +63,12 @@ def checks(given: Answers, *, every: bool = False) -> Values:
 
 
 def format(given: Answers, *, pattern: str) -> Values:
-    """1 where the regular expression is found, else 0; `.` takes line breaks too, ^ and $ are the answer's ends."""
+    """1 where the regular expression is found, else 0; `.` takes line breaks too, ^ and $ are the answer's ends.
+
+    A pattern that names a reasoning mark (`<think>`) is matched with the whole text.
+    """
     form = re.compile(pattern, re.S)
-    return [float(form.search(text) is not None) for text in given.texts]
+    return [float(form.search(matched(text, pattern)) is not None) for text in given.texts]
 
 
 def ended(given: Answers) -> Values:
@@ -75,7 +78,7 @@ def ended(given: Answers) -> Values:
 
 def length(given: Answers, *, most: int, margin: int) -> Values:
     """0 up to `most - margin` words, then falling to -1 at `most` (Yu et al. 2025, "DAPO", eq. 13, in words)."""
-    counts = [len(WORD.findall(text)) for text in given.texts]
+    counts = [len(WORD.findall(answer_of(text))) for text in given.texts]
     return [-min(1.0, max(0.0, (count - most + margin) / margin)) for count in counts]
 
 
@@ -102,7 +105,9 @@ def model(given: Answers) -> Values:
         raise Refused("rewards: `model` needs a reward model: name a rung of stage reward in reward_model")
     ids = []
     for row, text, done in zip(given.rows, given.texts, given.finished, strict=True):
-        whole, _ = encode(given.reward_model.tokenizer, [*row["prompt"], {"role": "assistant", "content": text}])
+        whole, _ = encode(
+            given.reward_model.tokenizer, [*row["prompt"], {"role": "assistant", "content": answer_of(text)}]
+        )
         ids.append(whole if done else whole[:-1])
     return list(model_rewards(given.reward_model, ids))
 
@@ -110,11 +115,12 @@ def model(given: Answers) -> Values:
 def judge(given: Answers, *, endpoint: dict[str, Any]) -> Values:
     """A judging model's grade of 1 to 10, as 0 to 1; None where its reply is not a grade."""
     requests = [
-        [{"role": "user", "content": _request(row, text)}] for row, text in zip(given.rows, given.texts, strict=True)
+        [{"role": "user", "content": _request(row, answer_of(text))}]
+        for row, text in zip(given.rows, given.texts, strict=True)
     ]
     server = fit(Endpoint, endpoint, "rewards: judge.endpoint")
     replies = ask(server, requests, Sampling(max_new_tokens=8), progress="")
-    return [grade(without_thoughts(reply.text)) for reply in replies]
+    return [grade(answer_of(reply.text)) for reply in replies]
 
 
 def _request(row: Row, text: str) -> str:

@@ -2,9 +2,10 @@
 
 from typing import Literal
 
+from ladder.reasoning import answer_of, find_answer
 from ladder.rows import Row
 from ladder.run import Refused
-from ladder.wording import COLUMNS
+from ladder.wording import COLUMNS, messages
 
 Part = Literal["prompt", "completion", "all"]
 """What the user asks, what the assistant answers (of a pair the chosen answer), or every text of the row."""
@@ -21,6 +22,18 @@ def said(row: Row, part: Part) -> str:
     role = "user" if part == "prompt" else "assistant"
     columns = _columns(row, every=False)
     return "\n".join([message["content"] for name in columns for message in row[name] if message["role"] == role])
+
+
+def answered(row: Row) -> str:
+    """What the assistant answers in a row, without the reasoning of each turn: what filters of answers read."""
+    columns = _columns(row, every=False)
+    said = [message["content"] for name in columns for message in row[name] if message["role"] == "assistant"]
+    return "\n".join(map(answer_of, said))
+
+
+def reasons(row: Row) -> bool:
+    """Whether an answer of the row has reasoning that `answered` leaves out."""
+    return any(message["role"] == "assistant" and find_answer(message["content"]).reasons for message in messages(row))
 
 
 def saying(row: Row, part: Part) -> list[bool]:
