@@ -25,7 +25,7 @@ from ladder.rewarding import rewards
 from ladder.rows import Row
 from ladder.run import Section, fit
 from ladder.templates import fill
-from ladder.turns import answered, said, with_chosen
+from ladder.turns import answered, said, with_chosen, without_reasoning
 
 MOST_TOLD = 120
 """Characters of a judge's reason that the ledger shows."""
@@ -44,7 +44,8 @@ def rewarded(batch: list[Row], *, least: float, model: Path, base: Path) -> list
     Errors: Refused for a row without an answer, and for what is no reward model.
     """
     scorer = _scorer(model, base)
-    ids = [encode(scorer.tokenizer, conversation(with_chosen(row), f"row {row.get('id')}"))[0] for row in batch]
+    said_in = (conversation(with_chosen(row), f"row {row.get('id')}") for row in batch)
+    ids = [encode(scorer.tokenizer, without_reasoning(messages))[0] for messages in said_in]
     return [None if value >= least else f"reward {value:.2f}" for value in rewards(scorer, ids)]
 
 

@@ -31,6 +31,14 @@ def answered(row: Row) -> str:
     return "\n".join(map(answer_of, said))
 
 
+def without_reasoning(messages: list[Row]) -> list[Row]:
+    """The messages with the assistant's answers alone: what a reward model and a guard read."""
+    return [
+        {**message, "content": answer_of(message["content"])} if message["role"] == "assistant" else message
+        for message in messages
+    ]
+
+
 def reasons(row: Row) -> bool:
     """Whether an answer of the row has reasoning that `answered` leaves out."""
     return any(message["role"] == "assistant" and find_answer(message["content"]).reasons for message in messages(row))
