@@ -230,7 +230,8 @@ def _begins_line(text: str, place: int) -> bool:
 
 
 def _quoted(text: str, start: int, end: int) -> bool:
-    return text[start - 1 : start] in ("`", '"', "'", "\u201c", "\u2018") and start > 0 and text[end : end + 1] != ""
+    """Whether quotation marks or backticks stand on both sides."""
+    return start > 0 and text[start - 1] + text[end : end + 1] in ("``", '""', "''", "\u201c\u201d", "\u2018\u2019")
 
 
 def _in_code(text: str, place: int) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ladder.blocks import code
+from ladder.blocks import called, code
 from ladder.chat import check_messages, encode
 from ladder.checks import meets
 from ladder.client import ask
@@ -96,7 +96,7 @@ def tests(given: Answers, *, seconds: float = 10.0, memory_mb: int = 1024) -> Va
 def _program(row: Row, text: str) -> str:
     tests = row["tests"] if isinstance(row["tests"], str) else "\n".join(row["tests"])
     call = f"check({row['entry_point']})" if row.get("entry_point") else ""
-    return "\n".join([code(text, row.get("entry_point") or ""), tests, call])
+    return "\n".join([code(text, row.get("entry_point") or called([tests])), tests, call])
 
 
 def model(given: Answers) -> Values:
