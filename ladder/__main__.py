@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import re
 import sys
 from pathlib import Path
@@ -113,8 +114,12 @@ def main(arguments: list[str]) -> None:
                 diff(options)
             case _:
                 sys.exit(USAGE)
+        sys.stdout.flush()
     except Refused as refusal:
         sys.exit(f"ladder: {refusal}")
+    except BrokenPipeError:
+        # Whoever reads the output (head, less) wants no more of it. Python flushes stdout again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ MOST = 200_000
 _STARTS = re.compile(r"(?:async\s+def|def|class|from|import|@)(?:\s|\w|$)|[A-Za-z_]\w*\s*(?::[^=\n]+)?=(?!=)")
 _STATEMENT = re.compile(r"[ \t]*(?:return|yield|for|while|if|with|try|[A-Za-z_][\w., \[\]]*\s*[-+*/]?=(?!=))")
 _BODY = "def _():\n"
+BUILTINS = frozenset(dir(builtins))
 
 
 def tree(text: str) -> ast.Module | None:
@@ -93,7 +94,7 @@ def _bound(body: Iterable[ast.stmt]) -> Iterator[str]:
                 yield from _bound([*node.body, *node.orelse])
 
 
-def needed(text: str, but: set[str] | frozenset[str] = frozenset(dir(builtins))) -> set[str]:
+def needed(text: str, but: frozenset[str] = BUILTINS) -> set[str]:
     """Names that a text reads and binds nowhere in itself, but for these."""
     module = tree(text)
     if module is None:
@@ -120,7 +121,7 @@ def called(tests: Iterable[str]) -> str:
         module = tree(test)
         if module is None:
             continue
-        free = needed(test, but=set())
+        free = needed(test, but=frozenset())
         for statement in module.body:
             names = [node.func.id for node in ast.walk(statement) if isinstance(node, ast.Call)
                      and isinstance(node.func, ast.Name)]  # fmt: skip

@@ -103,7 +103,8 @@ def estimate(found: Benchmark, rows: list[Row], parts: tuple[str, ...], params: 
 
 def summary(found: Benchmark, rows: list[Row], params: Resampling) -> Row:
     """Every number of the benchmark, the headline first; "interval": `<name>_low` and `<name>_high`, 95%; and, where
-    there are several, "groups": the headline of each alone. A number that applies to no row is left out.
+    there are several, "groups": the headline of each alone; "caveats": {number: its known error}. A number that
+    applies to no row is left out.
 
     Errors: Refused where that is the headline: all replies of a judge were unparseable, say.
     """
@@ -113,7 +114,13 @@ def summary(found: Benchmark, rows: list[Row], params: Resampling) -> Row:
             numbers[name], interval[f"{name}_low"], interval[f"{name}_high"] = estimated
     if found.title not in numbers:
         raise Refused(f"{found.name}: no answer counts towards {found.title}: nothing to score")
-    return {**numbers, "interval": interval, **groups(found, rows, params)}
+    caveats = {name: text for name, text in found.caveats.items() if name in numbers}
+    return {
+        **numbers,
+        "interval": interval,
+        **groups(found, rows, params),
+        **({"caveats": caveats} if caveats else {}),
+    }
 
 
 def groups(found: Benchmark, rows: list[Row], params: Resampling) -> Row:

@@ -93,7 +93,7 @@ def test_the_program_of_every_shape_is_right(shape: dict[str, str]) -> None:
         f"Here is the function:\n\n{RIGHT}\nExplanation: it adds.\n\nDone",
         f"{RIGHT}\nThis function adds its two arguments.",
         "Here is the function:\n\nfrom operator import add as plus\n\ndef add(x, y):\n    return plus(x, y)\n",
-        "```python\ndef add(x, y):\n    return plus(x, y)\n```\nwith\n```python\ndef plus(x, y):\n    return x + y\n```",
+        "```python\ndef add(x, y):\n    return plus(x, y)\n```\n\n```python\ndef plus(x, y):\n    return x + y\n```",
         "```python\nimport operator\n```\n```python\ndef add(x, y):\n    return operator.add(x, y)\n```",
         "```python\nclass Solution:\n    @staticmethod\n    def add(x, y):\n        return x + y\n```",
         "```python\nclass Solution:\n    def __init__(self):\n        self.z = 0\n\n    def add(self, x, y):\n"
