@@ -13,6 +13,7 @@ from ladder.decontamination import Benchmarks, Index, read_benchmarks
 from ladder.filters import decontaminate as default
 from ladder.rows import read_rows, write_rows
 from ladder.run import Refused, fit, read_params
+from ladder.steps import parse
 from ladder.wording import runs, words
 from stages import prompts, task
 
@@ -89,8 +90,8 @@ def test_by_default_boilerplate_marks_nothing():
 
 
 def test_common_0_is_refused():
-    with pytest.raises(Refused, match="decontaminate.*common.*greater than or equal to 1"):
-        read_steps([{"decontaminate": {"ngram": 8, "common": 0}}])
+    with pytest.raises(ValueError, match="decontaminate.*common.*greater than or equal to 1"):
+        parse([{"decontaminate": {"ngram": 8, "common": 0}}])
 
 
 def test_covers_is_the_share_of_the_benchmarks_words_that_the_row_holds():

@@ -71,8 +71,8 @@ def test_a_file_whose_keys_are_shifted_against_its_prompts_is_refused(repository
     shifted = [{"key": (n + 1) % 4, "prompt": f"Say {n}.", "response": "a"} for n in range(4)]
     write_rows(repository / "mine.jsonl", shifted)
     assert refusal("mine.jsonl") == (
-        "ladder: mine.jsonl: row 1: its key and its prompt contradict each other: the prompt is that of key '0', not of "
-        "key '1'. 4 of 4 rows do. Correct the keys, or drop the column `key` to match rows by prompt."
+        "ladder: mine.jsonl: row 1: its key and its prompt contradict each other: the prompt is that of key '0', "
+        "not of key '1'. 4 of 4 rows do. Correct the keys, or drop the column `key` to match rows by prompt."
     )
 
 
