@@ -19,12 +19,13 @@ from ladder.verdicts import Scale
 
 CASES = Path(__file__).parents[1] / "cases"
 TEMPLATE = '<|im_start|>system\nCompare.<|im_end|>\n<|im_start|>user\n{instruction} "{output_1}" "{output_2}"<|im_end|>'
-NAMES = ("single-v1", "single-math-v1", "pair-v2", "pair-math-v1")
-PROMPTS = [
-    {"name": f"{name}{turns}", "system_prompt": "Judge.", "prompt_template": "{question}{question_1}{question_2}{answer}"
-     "{answer_a}{answer_b}{answer_1}{answer_2}{answer_a_1}{answer_a_2}{answer_b_1}{answer_b_2}"}
-    for name in NAMES for turns in ("", "-multi-turn")
-]  # fmt: skip
+GAPS = {
+    "single-v1": "{question} {answer}",
+    "single-v1-multi-turn": "{question_1} {answer_1} {question_2} {answer_2}",
+    "pair-v2": "{question} {answer_a} {answer_b}",
+    "pair-v2-multi-turn": "{question_1} {question_2} {answer_a_1} {answer_a_2} {answer_b_1} {answer_b_2}",
+}
+PROMPTS = [{"name": name, "system_prompt": "Judge.", "prompt_template": gaps} for name, gaps in GAPS.items()]
 MTBENCH = [
     {"question_id": 80 + n, "category": "writing", "turns": ["Write.", "More."], "judge_prompts": PROMPTS,
      "baseline": [{"choices": [{"turns": ["base one", "base two"]}]}]}
