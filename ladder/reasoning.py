@@ -165,6 +165,12 @@ def marks(special: list[str]) -> frozenset[str]:
     return found | ({"<|start|>", "<|end|>"} & set(special))
 
 
+def closing_token(vocabulary: dict[str, int]) -> int | None:
+    """The token of a vocabulary that ends reasoning; None where it has none."""
+    found = [token for token in vocabulary if _CLOSED.fullmatch(token)]
+    return vocabulary[min(found)] if found else None
+
+
 def names_mark(pattern: str) -> bool:
     """Whether a regular expression asks for a reasoning mark: it is then matched with the reasoning in place."""
     plain = pattern.replace("\\", "")

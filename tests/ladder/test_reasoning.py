@@ -2,7 +2,7 @@
 
 import pytest
 
-from ladder.reasoning import marks, names_mark, opens_reasoning, strip_reasoning, unended, whole_text
+from ladder.reasoning import closing_token, marks, names_mark, opens_reasoning, strip_reasoning, unended, whole_text
 
 HARMONY = (
     "<|channel|>analysis<|message|>User wants 4? #### 1<|end|><|start|>assistant<|channel|>final<|message|>"
@@ -157,3 +157,9 @@ def test_the_special_tokens_that_an_answer_keeps() -> None:
 def test_a_pattern_may_ask_for_the_reasoning_itself() -> None:
     assert names_mark(r"^<think>.*</think>") and names_mark(r"\[THINK\]")
     assert not names_mark("#### -?[0-9]+$") and not names_mark("think twice")
+
+
+def test_the_token_that_ends_reasoning() -> None:
+    assert closing_token({"a": 0, "<think>": 1, "</think>": 2}) == 2
+    assert closing_token({"[THINK]": 1, "[/THINK]": 7}) == 7
+    assert closing_token({"a": 0, "<|im_end|>": 1}) is None
