@@ -4,8 +4,10 @@
 draws for the instruction, and names the better. The win rate is the mean preference for the model: with a judge in
 this process its probability, as published ("weighted_alpaca_eval_gpt4_turbo"); with an endpoint 1 or 0, of which
 the published one is the expectation. Equal answers are a tie and are not judged, as published. The length-controlled
-win rate is of `ladder.length_control`, which says what of the published one cannot be had without the hub; it is
-left out where the answers do not tell it, as with a model that always loses or always says less.
+win rate is of `ladder.length_control`; it is left out where the answers do not determine it, as with a model that
+always loses or always says less. Without the published instruction difficulties, which no package carries, the number
+is called `length_controlled_minimal`. It is then off the published length-controlled win rate by 6.5 points on average
+over 57 models, all on short answers, and the metric file says so under "caveats".
 
 Three things are not as published, on purpose: answers stand between fence lines (`ladder.fences`; the hash in the
 metric file is of the prompt with them), answers are put into the prompt after it is cut into messages, so that none
@@ -38,6 +40,8 @@ FIRST, SECOND = "m", "M"
 """What the published prompt calls the answer that is shown first, and the other."""
 PREFERENCE = Scale((FIRST, SECOND), lead="", tail="", worth=(1.0, 0.0))
 """The reply is one letter; its worth is the preference for the answer shown first."""
+MINIMAL = "length_controlled_minimal"
+"""The length-controlled win rate without instruction difficulty, under the authors' name."""
 MESSAGE = re.compile(r"<\|im_start\|>(\w+)\n(.*?)<\|im_end\|>", re.DOTALL)
 
 
@@ -53,6 +57,10 @@ MEASURES = {
         "preferred to the baseline at equal length", "%", "higher",
         lambda row: row["length_controlled"], lambda row: float(row["length_controlled"] is not None), False,
     ),
+    MINIMAL: Measure(
+        "preferred to the baseline at equal length, without instruction difficulty", "%", "higher",
+        lambda row: row[MINIMAL], lambda row: float(row[MINIMAL] is not None), False,
+    ),
     "length": Measure("length of an answer", "characters", "lower", lambda row: row["length"], lambda row: 1.0, False),
     "unparseable": Measure(
         "verdicts that could not be had", "%", "lower",
@@ -60,6 +68,10 @@ MEASURES = {
     ),
 }  # fmt: skip
 HEADLINE = ("win_rate",)
+CAVEATS = {
+    MINIMAL: "without instruction difficulty; off the published length-controlled win rate by 6.5 points on average "
+    "over 57 models, all on short answers"
+}
 
 
 def questions(rows: list[Row]) -> list[Question]:
@@ -80,8 +92,8 @@ def score(questions: list[Question], answers: list[Answers], tools: Tools) -> li
     """One row a question; several samples are judged each, and averaged.
 
     {"key", "group", "preference": 0 to 1, or None where no verdict was had, "length", "baseline_length",
-    "length_controlled": the row's part of that rate in percent, or None, "difficulty", "judged", "unparseable",
-    "verdicts"}
+    "length_controlled" and "length_controlled_minimal": the row's part of that rate in percent, or None, "difficulty",
+    "judged", "unparseable", "verdicts"}
     """
     if tools.judge is None:
         raise Refused("alpaca_eval: needs a judge")
@@ -142,6 +154,7 @@ def _row(question: Question, said: list[str], preferences: list[float | None]) -
         "length": sum(map(len, said)) / len(said),
         "baseline_length": len(question.row["output"]),
         "length_controlled": None,
+        MINIMAL: None,
         "difficulty": question.row.get("instruction_difficulty"),
         "judged": judged,
         "unparseable": preferences.count(None),
@@ -150,7 +163,10 @@ def _row(question: Question, said: list[str], preferences: list[float | None]) -
 
 
 def _control(rows: list[Row]) -> None:
-    """Add each row's part of the length-controlled win rate. Errors: Refused where some difficulties are missing."""
+    """Add each row's part of the length-controlled win rate, under the name that says whether difficulties are known.
+
+    Errors: Refused where some difficulties are missing.
+    """
     known = [row for row in rows if row["preference"] is not None]
     with_difficulty = [row for row in known if row["difficulty"] is not None]
     if with_difficulty and len(with_difficulty) < len(known):
@@ -168,5 +184,6 @@ def _control(rows: list[Row]) -> None:
         numbers("difficulty") if with_difficulty else None,
     )
     if controlled is not None:
+        name = "length_controlled" if with_difficulty else MINIMAL
         for row, contribution in zip(known, controlled.contributions, strict=True):
-            row["length_controlled"] = 100 * float(contribution)
+            row[name] = 100 * float(contribution)

@@ -1,8 +1,8 @@
 """HumanEval (Chen et al. 2021, arXiv 2107.03374; MIT): 164 Python functions, written from their docstrings.
 
 Scored is whether an answer passes its problem's tests in the sandbox, as pass@k by the paper's unbiased estimator. The
-program is the published harness's: prompt, answer, tests, `check(function)`. An answer may be a chat's (the code stands
-in a fence), the whole function, or a continuation of the prompt, as most published samples are.
+program is the published harness's: prompt, answer, tests, `check(function)`. An answer may be a chat's (ladder.blocks
+says how its program is found), the whole function, or a continuation of the prompt, as most published samples are.
 
 The request is EvalPlus's (Liu et al. 2023, arXiv 2305.01210), whose leaderboard is of instruction-tuned models: it asks
 for one block of code, which is what is read. The start of an answer that EvalPlus and lm-eval put into the model's
@@ -32,8 +32,8 @@ def questions(rows: Sequence[Row]) -> list[Question]:
 def program(row: Row, answer: str) -> str:
     """What is run: it ends without an error where the answer is right."""
     function = row["entry_point"]
-    body = blocks.continuation(blocks.code(answer, function), function)
-    return f"{row['prompt']}{body}\n{row['test']}\ncheck({function})"
+    body = blocks.continuation(blocks.code(answer, function, row["prompt"]), function)
+    return f"{blocks.before(row['prompt'], body, function)}{body}\n{row['test']}\ncheck({function})"
 
 
 def score(questions: Sequence[Question], answers: Sequence[Answers], tools: Tools) -> list[Row]:

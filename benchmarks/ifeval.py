@@ -5,16 +5,50 @@ prompt- and instruction-level strict accuracy is what model makers quote as "IFE
 """
 
 import logging
+from typing import Any
 
 from ladder import instructions
 from ladder.benchmarking import Answers, Question, Tools
 from ladder.instructions import MEANS as MEANS
 from ladder.instructions import MEASURES as MEASURES
-from ladder.instructions import questions as questions
 from ladder.rows import Row
+from ladder.run import Refused
 
 HEADLINE = MEANS["mean_strict"]
 PACKAGES = ("lm_eval",)
+
+
+def questions(rows: list[Row]) -> list[Question]:
+    """rows: key, prompt, instruction_id_list, kwargs: an object of parameters for each instruction.
+
+    A table that was written by pandas or Arrow holds 3.0 for 3, and null or NaN for a parameter that an instruction
+    does not have. Errors: Refused naming the key of a row whose kwargs are not so.
+    """
+    return instructions.questions([_normalized(row) for row in rows])
+
+
+def _normalized(row: Row) -> Row:
+    names, kwargs = row["instruction_id_list"], row["kwargs"]
+    if not (isinstance(kwargs, list) and len(kwargs) == len(names)) or not all(
+        one is None or isinstance(one, dict) for one in kwargs
+    ):
+        raise Refused(
+            f"ifeval: key {row['key']!r}: expected kwargs for each of {len(names)} instructions, got {kwargs!r}"
+        )
+    return {**row, "kwargs": [_parameters(one or {}, row["key"]) for one in kwargs]}
+
+
+def _parameters(given: Row, key: Any) -> Row:
+    found = {}
+    for name, value in given.items():
+        if value is None or value != value:
+            continue
+        if isinstance(value, float):
+            if not value.is_integer():
+                raise Refused(f"ifeval: key {key!r}: kwargs: {name}: expected a whole number, got {value!r}")
+            value = int(value)
+        found[name] = value
+    return found
 
 
 def score(questions: list[Question], answers: list[Answers], tools: Tools) -> list[Row]:

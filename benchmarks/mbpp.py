@@ -41,7 +41,7 @@ def _question(row: Row) -> Question:
 def program(row: Row, answer: str) -> str:
     """What is run: it ends without an error where the answer is right."""
     setup = [*row.get("test_imports", []), row.get("test_setup_code", "")]
-    return "\n".join([blocks.code(answer), *setup, *row["test_list"]])
+    return "\n".join([blocks.code(answer, blocks.called(row["test_list"])), *setup, *row["test_list"]])
 
 
 def score(questions: Sequence[Question], answers: Sequence[Answers], tools: Tools) -> list[Row]:

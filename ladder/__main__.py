@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import re
 import signal
 import sys
@@ -117,11 +118,15 @@ def main(arguments: list[str]) -> None:
                 diff(options)
             case _:
                 sys.exit(USAGE)
+        sys.stdout.flush()
     except Refused as refusal:
         sys.exit(f"ladder: {masked(str(refusal))}")
     except KeyboardInterrupt as interrupt:
         print(f"ladder: interrupted; {interrupt or 'run again to go on'}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        # Whoever reads the output (head, less) wants no more of it. Python flushes stdout again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ladder.heuristics import lines
 from ladder.rows import Row
 from ladder.shingles import WORD_CHARACTERS, Characters, Cut, Hashes, cut, recurring, runs
-from ladder.turns import Part, said, saying
+from ladder.turns import Part, reasons, said, saying
 from ladder.wording import messages, replying
 
 ROWS = 128
@@ -48,6 +48,11 @@ class Batch:
     @cached_property
     def answers(self) -> list[str]:
         return [said(row, "completion") for row in self.rows]
+
+    @cached_property
+    def reasoning(self) -> NDArray[np.bool_]:
+        """Which rows have an answer with reasoning, [rows]."""
+        return np.array([reasons(row) for row in self.rows], np.bool_)
 
     @cached_property
     def lines(self) -> list[tuple[str, ...]]:

@@ -14,6 +14,7 @@ and, where it needs them:
     TEMPLATES: tuple[str, ...]            # what a judge is told: the metric file has their hash
     def templates(questions) -> tuple[str, ...]           # the same, where they come with the rows
     def needs() -> None                   # Refused where this machine lacks what scoring needs: a sandbox, say
+    CAVEATS: dict[str, str]               # known errors of numbers: the metric file states them beside the number
 
 A row of scores has the question's key and group, and what the measures read. It may have "verdicts", for the page of
 answers: pairs of a name and true, "loosely", false, a number or a word.
@@ -22,7 +23,7 @@ answers: pairs of a name and true, "loosely", false, a number or a word.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ladder.comparisons import Measure
 from ladder.rows import Row
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
     from ladder.judging import Judge
 
 JOIN = " + "
+
+
+def key_text(value: Any) -> str:
+    """A row's key as text; 1000.0, as a table with absent values holds it, is 1000."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,7 @@ class Benchmark:
     packages: tuple[str, ...]
     templates: Callable[[list[Question]], tuple[str, ...]]
     needs: Callable[[], object]
+    caveats: dict[str, str] = field(default_factory=dict)
 
     @property
     def numbers(self) -> dict[str, tuple[str, ...]]:

@@ -30,6 +30,7 @@ def benchmark(name: str) -> Benchmark:
         getattr(module, "PACKAGES", ()),
         getattr(module, "templates", lambda questions: getattr(module, "TEMPLATES", ())),
         getattr(module, "needs", lambda: None),
+        getattr(module, "CAVEATS", {}),
     )
     for title, parts in {"HEADLINE": found.headline, **found.means}.items():
         if not parts or not set(parts) <= set(found.measures):

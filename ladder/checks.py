@@ -17,6 +17,7 @@ from typing import Any
 
 import langdetect
 
+from ladder.reasoning import answer_of, names_mark
 from ladder.run import Refused
 from ladder.sentences import count_words, sentences
 
@@ -273,7 +274,16 @@ def arguments(check: dict[str, Any]) -> dict[str, Any]:
 
 
 def meets(text: str, checks: list[dict[str, Any]]) -> list[bool]:
-    """A verdict for each check `{"kind": …, **parameters}`. Refuses an unknown kind or a wrong parameter."""
+    """A verdict for each check `{"kind": …, **parameters}`, of the answer without its reasoning.
+
+    Errors: Refused for an unknown kind or a wrong parameter.
+    """
     given = [arguments(check) for check in checks]
-    return [bool(text.strip()) and VERDICTS[check["kind"]](text, **keywords)
+    said = answer_of(text)
+    return [bool(said.strip()) and VERDICTS[check["kind"]](_read(check, text, said), **keywords)
             for check, keywords in zip(checks, given, strict=True)]  # fmt: skip
+
+
+def _read(check: dict[str, Any], text: str, said: str) -> str:
+    """The answer; the whole text for a pattern that names a reasoning mark."""
+    return text if check["kind"] == "matches" and names_mark(check["pattern"]) else said

@@ -26,10 +26,11 @@ from tqdm import tqdm
 from ladder.answering import Answer, Sampling
 from ladder.buying import Buyer
 from ladder.endpoint import UNBOUNDED, Bought, Budget, Endpoint
+from ladder.reasoning import answer_of
 from ladder.replies import content_key, store_of
 from ladder.rows import Row
 from ladder.run import Section
-from ladder.structured import read_object, response_format, without_thoughts
+from ladder.structured import read_object, response_format
 
 if TYPE_CHECKING:  # ladder.chat imports transformers
     from ladder.chat import Messages
@@ -248,5 +249,5 @@ def _read(reply: Reply, schema: type[Section]) -> tuple[Reply, str]:
 def _repair(request: Request, reply: Reply, error: str) -> Request:
     schema = json.dumps(request.schema.model_json_schema() if request.schema else {})
     told = {"role": "user", "content": REPAIR.format(error=error, schema=schema)}
-    said = {"role": "assistant", "content": without_thoughts(reply.text)}
+    said = {"role": "assistant", "content": answer_of(reply.text)}
     return replace(request, messages=[*request.messages, said, told])

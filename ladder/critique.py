@@ -11,6 +11,7 @@ from ladder.fences import fenced
 from ladder.judging import Judge
 from ladder.models import Model
 from ladder.prompt_files import read_template
+from ladder.reasoning import answer_of
 from ladder.reliability import Side, preferred
 from ladder.rewarding import rewards
 from ladder.rows import Row
@@ -44,8 +45,8 @@ def request(prompt: Messages) -> str:
 
 
 def answer(row: Row) -> str:
-    """The text of a sample."""
-    return str(row["completion"][0]["content"])
+    """The answer of a sample, without its reasoning."""
+    return answer_of(str(row["completion"][0]["content"]))
 
 
 def parse_grade(text: str) -> Grade | None:
@@ -112,7 +113,8 @@ def reward_scores(model: Model, rows: list[Row]) -> list[float]:
     """The reward of each sample in its conversation; one that was cut has no stop token."""
     ids = []
     for row in rows:
-        whole, _ = encode(model.tokenizer, [*row["prompt"], *row["completion"]], last_only=True)
+        answered = [*row["prompt"], {"role": "assistant", "content": answer(row)}]
+        whole, _ = encode(model.tokenizer, answered, last_only=True)
         ids.append(whole if row["finished"] else whole[:-1])
     return [round(score, 4) for score in rewards(model, ids)]
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ladder import wording
-from ladder.bounds import Number, Share, Size
+from ladder.bounds import Share, Size
 from ladder.rows import Row, read_rows
 from ladder.run import Refused
 from ladder.shingles import WORD_CHARACTERS, Hashes, HashSet, cut, mix, runs, windows
@@ -22,6 +22,13 @@ from ladder.wording import messages, texts, words
 COMMON = 10
 """A run of words that stands in more texts of one benchmark than this is a template of it ("your answer must contain
 exactly ..."), and marks nothing (the number is Brown et al.'s, who leave out n-grams that match more than 10 texts)."""
+COVERS = 0.3
+"""The share of a benchmark's text that a row must hold to be marked; boilerplate holds less.
+
+GSM8K's train and test rows share no problem. With any run in common, 816 of the 7473 training rows (10.9%) are marked;
+with 0.2, 202 (2.7%); with 0.3, 47 (0.6%); with 0.5, 8 (0.1%). A benchmark's prompt inside other words, or without its
+last third, is found as often with 0.3 as with 0 (GSM8K, IFEval, MBPP); with 0.5, 13 of MBPP's 427 shortened prompts are
+lost."""
 SHORTEST = 3
 """A benchmark's text of fewer words ("yes", "New York") is no question to be found by."""
 SHOWN = 40
@@ -171,14 +178,14 @@ def read_benchmarks(tasks: Path) -> Benchmarks:
 
 
 def decontaminate(
-    row: Row, *, ngram: Size, common: Number = COMMON, covers: Share = 0.0, benchmarks: Benchmarks
+    row: Row, *, ngram: Size, common: Size = COMMON, covers: Share = COVERS, benchmarks: Benchmarks
 ) -> str | None:
-    """No run of `ngram` words, case and punctuation aside, stands in a benchmark's rows, and no user's turn is a whole
-    text of one.
+    """The row's runs of `ngram` words, case and punctuation aside, hold less than the share `covers` of every text of a
+    benchmark, and no user's turn is a whole text of one.
 
     Two controls of false alarms: runs that stand in more than `common` texts of a benchmark are templates and mark
-    nothing, and with `covers` a row goes only when it holds that share of the words of a benchmark's text (Lambert et
-    al. take 0.5 of a question). Without them a run in common is enough: train and test of GSM8K, which share no
-    problem, then share runs of 8 words in 11% of the rows.
+    nothing, and a row is rejected only where it holds the share `covers` of the words of a benchmark's text (Lambert et
+    al. take 0.5 of a question). With `covers: 0` one run in common is enough: GSM8K's train and test rows, which share
+    no problem, then share runs of 8 words in 11% of the rows, with the default in 0.6%.
     """
     return benchmarks.index(ngram, common).found(row, covers)

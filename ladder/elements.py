@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from ladder.rows import Row
+from ladder.rows import Row, finite, no_constant
 from ladder.run import Refused
 
 BLANK = re.compile(r"[ \t\r\n]*")
@@ -14,11 +14,11 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Decoder:
-    """RFC 8259: no NaN, no key twice in an object (Python's own takes both)."""
+    """RFC 8259: no NaN, no number beyond a float, no key twice in an object (Python's own takes all three)."""
 
     def __init__(self) -> None:
         self._twice: str | None = None
-        self._decoder = json.JSONDecoder(object_pairs_hook=self._object, parse_constant=_no_constant)
+        self._decoder = json.JSONDecoder(object_pairs_hook=self._object, parse_constant=no_constant, parse_float=finite)
 
     def _object(self, pairs: list[tuple[str, Any]]) -> Row:
         row = dict(pairs)
@@ -51,10 +51,6 @@ class Decoder:
         if not isinstance(value, dict):
             return None, f"not an object: {type(value).__name__}"
         return value, ""
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON value")
 
 
 class _Window:

@@ -20,9 +20,9 @@ from pathlib import Path
 from ladder.generation import Answer
 from ladder.novelty import words
 from ladder.prompt_files import read_lines, read_template
+from ladder.reasoning import answer_of
 from ladder.responding import Speak
 from ladder.sampling import Sampling
-from ladder.structured import without_thoughts
 from ladder.synthesis import Harvest, Instruction, Origin, Plan, tidy, user
 from ladder.templates import GAP, fill
 
@@ -143,7 +143,7 @@ def _gaining(
     greedy = replace(sampling, temperature=0.0, top_p=1.0, max_new_tokens=VERDICT_TOKENS)
     gaining = []
     for one, verdict in zip(evolved, speak(requests, greedy), strict=True):
-        if reason := no_gain(without_thoughts(verdict.text)):
+        if reason := no_gain(answer_of(verdict.text)):
             harvest.reject("no_gain", reason, one.text, one.origin)
         else:
             gaining.append(one)

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 from torch.utils.data import Sampler
 
 from ladder.decode import Completion
+from ladder.generation import decoded
 from ladder.models import Model
 from ladder.rewards import Spec, Values, named, total, weights
 from ladder.rows import Row
@@ -96,8 +97,9 @@ def score(
     rows: list[Row], answers: list[Completion], model: Model, settings: Rollouts, judge: Model | None
 ) -> Experience:
     """Reward answers of `model` to rows that carry their `prompt_ids`; `judge` is the reward model, if one is asked."""
-    decoded = model.tokenizer.batch_decode([answer.tokens for answer in answers], skip_special_tokens=True)
-    texts, finished = [text.strip() for text in decoded], [answer.finished for answer in answers]
+    prompts = [row["prompt_ids"] for row in rows]
+    texts = decoded(model.tokenizer, prompts, [answer.tokens for answer in answers])
+    finished = [answer.finished for answer in answers]
     parts = total(settings.rewards, rows, texts, finished, judge)
     sums = weighted_sums(list(parts.values()), weights(settings.rewards))
     return Experience(

@@ -21,7 +21,7 @@ from typing import IO, Any
 import numpy as np
 import orjson
 
-from ladder.decontamination import COMMON
+from ladder.decontamination import COMMON, COVERS
 from ladder.ledger import Tally, read_tally, source, total, write_tally
 from ladder.remains import Remains
 from ladder.row_lines import normalised, parsed, told, with_texts
@@ -43,11 +43,11 @@ class Gate:
 
     ngram: int = 8
     common: int = COMMON
-    covers: float = 0.0
+    covers: float = COVERS
 
     @classmethod
     def of(cls, steps: Sequence[Step]) -> "Gate":
-        """As the first step `decontaminate` asks; where it is no step, any run of 8 words."""
+        """As the first step `decontaminate` asks; where it is no step, its defaults with runs of 8 words."""
         return next((cls(**step.parameters) for step in steps if step.name == "decontaminate"), cls())
 
 

@@ -9,6 +9,10 @@ The name of a filter's first parameter says what it sees, the rest is what param
                                               and it keeps a hash or a signature of each, never the rows
     f(text, *, ...) -> str                    no verdict: what every message's text becomes
 
+Filters that judge an answer (its checks, length, form, refusal, grade) read it without its reasoning
+(ladder.reasoning). `exact`, `near_duplicates`, `decontaminate` and the filters of languages, names and offensive
+wording read the whole text. No filter cuts the reasoning from a row.
+
 A filter that asks for `benchmarks` gets the benchmarks' rows, for `model` the entry's model, for `base` the base
 model's rung. A reason is short and names the span or the number. `__all__` is what params.yaml may name, with that
 of ladder/model_filters.py. A filter that sees one row may have a screen of the same name and parameters in
@@ -39,10 +43,11 @@ from ladder.heuristics import (
     word_length,
 )
 from ladder.near_duplicates import near_duplicates
+from ladder.reasoning import strip_reasoning
 from ladder.rows import Row
 from ladder.run import Refused
 from ladder.wording import WORD as WORD
-from ladder.wording import reply, runs, vocabulary, words
+from ladder.wording import answer, reply, runs, vocabulary, words
 
 __all__ = [
     "alphabetic",
@@ -75,28 +80,32 @@ def _value(row: Row, name: str, kind: type, where: str = "") -> object:
 
 
 def finished(row: Row) -> str | None:
-    """The answer ended by itself, or was edited to an end."""
-    return None if _value(row, "finished", bool) else "not finished"
+    """The answer ended by itself, or was edited to an end; its reasoning ended too."""
+    if not _value(row, "finished", bool):
+        return "not finished"
+    turns = row.get("completion") or row.get("chosen") or row.get("messages") or ()
+    ended = all(strip_reasoning(turn["content"]).finished for turn in turns if turn["role"] == "assistant")
+    return None if ended else "reasoning not finished"
 
 
 def verified(row: Row) -> str | None:
     """The answer meets every check of its prompt."""
     _value(row, "checks", list)
-    verdicts = meets(reply(row), row["checks"])
+    verdicts = meets(reply(row), row["checks"])  # which reads the answer without its reasoning
     missed = [check["kind"] for check, met in zip(row["checks"], verdicts, strict=True) if not met]
     return f"misses {', '.join(missed)}" if missed else None
 
 
 def length(row: Row, *, least: Number, most: Number) -> str | None:
     """The answer has `least` to `most` words."""
-    count = len(words(reply(row)))
+    count = len(words(answer(row)))
     return None if least <= count <= most else f"{count} words"
 
 
 def repetition(row: Row, *, ngram: Size, most: Share) -> str | None:
     """At most a share `most` of the answer's words stands in runs of `ngram` words that it has already said
     (Rae et al. 2021, "Gopher", table A1: duplicate n-grams)."""
-    text = reply(row)
+    text = answer(row)
     said = words(text)
     if (len(said) - len(vocabulary(text))) * ngram <= most * len(said):  # a word's first time begins a new run
         return None
@@ -134,7 +143,7 @@ def best(rows: Iterable[Row], *, per_prompt: Size) -> Iterator[str | None]:
     for index, row in enumerate(rows):
         where = f"best: row {index + 1} of those left: "
         group = ranked.setdefault(str(_value(row, "id", str, where)), [])
-        group.append((bool(_value(row, "edited", bool, where)), -len(words(reply(row))), index))
+        group.append((bool(_value(row, "edited", bool, where)), -len(words(answer(row))), index))
         group.sort()
         del group[per_prompt:]
         count += 1

@@ -8,7 +8,11 @@ from ladder.answering import Answer, Sampling
 from ladder.chat import Messages, prompt_tokens
 from ladder.decode import Completion, decode
 from ladder.models import Model
+from ladder.reasoning import marks, opens_reasoning
 from ladder.snapshots import Snapshot
+
+LONGEST_MARK = 24
+"""Tokens of a prompt's end in which an opening mark is looked for."""
 
 
 def place(index: int) -> str:
@@ -38,12 +42,26 @@ def answer(
     completions = decode(
         model.model, prompts, sampling, stop=[model.stop], first=first, snapshot=snapshot, progress=progress
     )
-    return spoken(model.tokenizer, completions)
+    return spoken(model.tokenizer, completions, prompts)
 
 
-def spoken(tokenizer: PreTrainedTokenizerBase, completions: list[Completion]) -> list[Answer]:
-    """Tokens as answers, alike for every engine whose tokens we are given."""
-    texts = tokenizer.batch_decode([item.tokens for item in completions], skip_special_tokens=True)
-    return [
-        Answer(text.strip(), len(item.tokens), item.finished) for text, item in zip(texts, completions, strict=True)
-    ]
+def spoken(tokenizer: PreTrainedTokenizerBase, completions: list[Completion], prompts: list[list[int]]) -> list[Answer]:
+    """Tokens as answers, alike for every engine whose tokens we are given; `prompts` are what they continue."""
+    texts = decoded(tokenizer, prompts, [item.tokens for item in completions])
+    return [Answer(text, len(item.tokens), item.finished) for text, item in zip(texts, completions, strict=True)]
+
+
+def decoded(tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], answers: list[list[int]]) -> list[str]:
+    """The texts of answers, blanks at their ends aside, with what ladder.reasoning needs to find the reasoning.
+
+    Special tokens are dropped, except those that mark reasoning (`[THINK]`, `<|channel|>`). Where the prompt ends with
+    an opening mark, the text begins with it.
+    """
+    special = {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    kept = marks(list(special.values()))
+    if kept:
+        dropped = {number for number, token in special.items() if token not in kept}
+        answers = [[token for token in tokens if token not in dropped] for tokens in answers]
+    texts = tokenizer.batch_decode(answers, skip_special_tokens=not kept)
+    ends = tokenizer.batch_decode([prompt[-LONGEST_MARK:] for prompt in prompts])
+    return [(opens_reasoning(end) + text).strip() for end, text in zip(ends, texts, strict=True)]

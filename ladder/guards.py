@@ -22,7 +22,7 @@ from ladder.remembered import Undecided
 from ladder.rows import Row
 from ladder.run import Refused, fit
 from ladder.templates import fill
-from ladder.turns import said, with_chosen
+from ladder.turns import answered, said, with_chosen, without_reasoning
 
 MOST_TOLD = 60
 """Characters of a guard's reply that a reason shows."""
@@ -48,7 +48,7 @@ def guarded(
     if not keep or not drop or {one.lower() for one in keep} & {one.lower() for one in drop}:
         raise Refused(f"guarded: expected labels in keep and others in drop, got {keep} and {drop}")
     if template is None:
-        asked = [conversation(with_chosen(row), f"row {row.get('id')}") for row in batch]
+        asked = [without_reasoning(conversation(with_chosen(row), f"row {row.get('id')}")) for row in batch]
     else:
         text = read_template(prompts / f"{template}.txt", {"question", "answer"})
         asked = [_request(text, row) for row in batch]
@@ -73,7 +73,7 @@ def label(text: str, labels: Sequence[str]) -> tuple[str, str] | None:
 
 
 def _request(template: str, row: Row) -> Messages:
-    text = fill(template, {"question": said(row, "prompt"), "answer": fenced(said(row, "completion"))})
+    text = fill(template, {"question": said(row, "prompt"), "answer": fenced(answered(row))})
     return [{"role": "user", "content": text}]
 
 

@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 from ladder.benchmarking import Benchmark
 from ladder.comparisons import Measure
 from ladder.models import Model
+from ladder.reasoning import closing_token
 from ladder.rows import Row, write_json
 from ladder.run import Refused
 from ladder.scores import Resampling
@@ -80,7 +81,12 @@ def evaluate(model: Model, task: str, params: Harness) -> Evaluated:
 
     manager = _manager(params.include_path)
     found = simple_evaluate(
-        model=HFLM(pretrained=model.model, tokenizer=model.tokenizer, batch_size=params.batch_size),
+        model=HFLM(
+            pretrained=model.model,
+            tokenizer=model.tokenizer,
+            batch_size=params.batch_size,
+            think_end_token=closing_token(model.tokenizer.get_vocab()),
+        ),
         tasks=_tasks(manager, task, params.config),
         task_manager=manager,
         bootstrap_iters=0,

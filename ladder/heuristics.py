@@ -1,7 +1,7 @@
 """Rules on the form of an answer, each a filter of its own (Rae et al. 2021, "Gopher", arXiv:2112.11446, A.1.1).
 
-They read what the assistant says; words are what blanks part. Gopher's values, which are for web pages: a chat's
-answers may be shorter, and `bullets` may ask for a list.
+They read what the assistant answers, without its reasoning; words are what blanks part. Gopher's values, which are for
+web pages: a chat's answers may be shorter, and `bullets` may ask for a list.
 
     word_length:          {least: 3, most: 10}
     symbols:              {most: 0.1}
@@ -25,7 +25,7 @@ from functools import lru_cache
 from ladder.bounds import Amount, Number, Share, Size
 from ladder.refusals import Verdict, refused, verdict
 from ladder.rows import Row
-from ladder.turns import said
+from ladder.turns import answered
 from ladder.wording import WORD, vocabulary
 
 STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
@@ -108,14 +108,14 @@ def _again(text: str, size: int) -> list[tuple[int, tuple[str, ...]]]:
 
 def word_length(row: Row, *, least: Amount, most: Amount) -> str | None:
     """A word has `least` to `most` characters in the mean."""
-    text = said(row, "completion")
+    text = answered(row)
     mean = _letters(text) / max(1, len(_words(text)))
     return None if least <= mean <= most else f"{mean:.1f} characters a word"
 
 
 def symbols(row: Row, *, most: Amount) -> str | None:
     """At most `most` hash signs a word, and at most as many ellipses."""
-    text = said(row, "completion")
+    text = answered(row)
     count = max(text.count("#"), text.count("...") + text.count("\u2026"))
     share = count / max(1, len(_words(text)))
     return None if share <= most else f"{share:.2f} symbols a word"
@@ -133,7 +133,7 @@ def ellipses(row: Row, *, most: Share) -> str | None:
 
 def alphabetic(row: Row, *, least: Share) -> str | None:
     """At least a share `least` of the words has a letter."""
-    words = _words(said(row, "completion"))
+    words = _words(answered(row))
     mixed = [word for word in words if not word.isalpha()]
     share = (len(words) - len(mixed) + sum(any(map(str.isalpha, word)) for word in mixed)) / max(1, len(words))
     return None if share >= least else f"{share:.2f} of the words with a letter"
@@ -141,7 +141,7 @@ def alphabetic(row: Row, *, least: Share) -> str | None:
 
 def stop_words(row: Row, *, least: Number) -> str | None:
     """At least `least` different ones of the, be, to, of, and, that, have, with."""
-    text = said(row, "completion")
+    text = answered(row)
     if len(STOP_WORDS.intersection(_words(text))) >= least:
         return None
     words = _words(text.lower())
@@ -153,12 +153,12 @@ def stop_words(row: Row, *, least: Number) -> str | None:
 
 def duplicate_lines(row: Row, *, most: Share, most_characters: Share) -> str | None:
     """At most a share `most` of the lines stood before, with at most a share `most_characters` of the characters."""
-    return _duplicates(lines(said(row, "completion")), "lines", most, most_characters)
+    return _duplicates(lines(answered(row)), "lines", most, most_characters)
 
 
 def duplicate_paragraphs(row: Row, *, most: Share, most_characters: Share) -> str | None:
     """The same of paragraphs, which empty lines part."""
-    text = said(row, "completion")
+    text = answered(row)
     if "\n" not in text:
         return None
     paragraphs = [part.strip() for part in _PARAGRAPH.split(text) if part.strip()]
@@ -168,7 +168,7 @@ def duplicate_paragraphs(row: Row, *, most: Share, most_characters: Share) -> st
 def top_ngrams(row: Row, *, most: dict[Size, Share]) -> str | None:
     """For each n, the run of n words that stands most often, if more than once, has at most that share of the
     characters (of several as frequent, the longest)."""
-    text = said(row, "completion")
+    text = answered(row)
     for size in sorted(most):
         counts = Counter(run for _, run in _again(text, size))
         highest = max(counts.values(), default=1)
@@ -184,7 +184,7 @@ def top_ngrams(row: Row, *, most: dict[Size, Share]) -> str | None:
 
 def duplicate_ngrams(row: Row, *, most: dict[Size, Share]) -> str | None:
     """For each n, at most that share of the characters stands in runs of n words that stood before."""
-    text = said(row, "completion")
+    text = answered(row)
     words = _words(text)
     for size in sorted(most):
         seen: set[tuple[str, ...]] = set()
@@ -214,7 +214,7 @@ def refusal(row: Row, *, reject: list[Verdict]) -> str | None:
 
 def boilerplate(row: Row) -> str | None:
     """The answer does not speak of being a model, of its maker or its cut-off, and has no page furniture."""
-    text = said(row, "completion")
+    text = answered(row)
     if TELLING.isdisjoint(vocabulary(text)):
         return None
     found = _BOILERPLATE.search(text.lower().replace("\u2019", "'"))
@@ -222,7 +222,7 @@ def boilerplate(row: Row) -> str | None:
 
 
 def _share_of_lines(row: Row, most: float, what: str, holds: Callable[[str], bool]) -> str | None:
-    found = lines(said(row, "completion"))
+    found = lines(answered(row))
     share = sum(map(holds, found)) / max(1, len(found))
     return None if share <= most else f"{share:.2f} of the lines {what}"
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from ladder.benchmarking import JOIN, Answers, Question
+from ladder.benchmarking import JOIN, Answers, Question, key_text
 from ladder.comparisons import Measure
 from ladder.rows import Row
 from ladder.run import Refused
@@ -44,7 +44,7 @@ def questions(rows: list[Row]) -> list[Question]:
     """rows: key, prompt, instruction_id_list ("family:instruction"), kwargs; a question's groups are the families."""
     return [
         Question(
-            str(row["key"]),
+            key_text(row["key"]),
             (row["prompt"],),
             JOIN.join(name.partition(":")[0] for name in row["instruction_id_list"]),
             row,

@@ -32,11 +32,11 @@ from ladder.chat import Messages
 from ladder.client import Client, Request
 from ladder.endpoint import UNBOUNDED, Budget, Endpoint
 from ladder.judge_rung import RungReplies
+from ladder.reasoning import answer_of
 from ladder.replies import EMPTY, Replies, content_key, store_of
 from ladder.rows import Row
 from ladder.run import Section
 from ladder.sampling import Sampling
-from ladder.structured import without_thoughts
 from ladder.verdicts import CHOICES, RATINGS, Scale, parse_json
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ class Judge:
         Errors: Refused when an endpoint cannot be had, more than its share of requests fail, or the budget is spent;
         what was bought until then is kept.
         """
-        return self._asked(requests, lambda text: parse(without_thoughts(text)), None, progress)
+        return self._asked(requests, lambda text: parse(answer_of(text)), None, progress)
 
     def objects(self, requests: list[Messages], schema: type[S], *, progress: str) -> list[S | None]:
         """The JSON objects of `schema` that the judge writes; None where no try gave one.

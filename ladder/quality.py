@@ -25,7 +25,7 @@ from ladder.rewarding import rewards
 from ladder.rows import Row
 from ladder.run import Section, fit
 from ladder.templates import fill
-from ladder.turns import said, with_chosen
+from ladder.turns import answered, said, with_chosen, without_reasoning
 
 MOST_TOLD = 120
 """Characters of a judge's reason that the ledger shows."""
@@ -47,7 +47,8 @@ def rewarded(batch: list[Row], *, least: float, model: Path, base: Path) -> list
     ids = []
     for row in batch:
         where = f"row {row.get('id')}"
-        ids.append(encode(scorer.tokenizer, conversation(with_chosen(row), where), where, last_only=True)[0])
+        said = without_reasoning(conversation(with_chosen(row), where))
+        ids.append(encode(scorer.tokenizer, said, where, last_only=True)[0])
     return [None if value >= least else f"reward {value:.2f}" for value in rewards(scorer, ids)]
 
 
@@ -69,7 +70,7 @@ def judged(
     told, and whose reason stands in the ledger.
     """
     text = read_template(prompts / f"{template}.txt", {"question", "answer"})
-    asked = [fill(text, {"question": said(row, "prompt"), "answer": fenced(said(row, "completion"))}) for row in batch]
+    asked = [fill(text, {"question": said(row, "prompt"), "answer": fenced(answered(row))}) for row in batch]
     requests = [[{"role": "user", "content": request}] for request in asked]
     judging = _judge(json.dumps(judge), model, base)
     if form == "json":

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from ladder.chat import Messages
 from ladder.generation import Answer
+from ladder.reasoning import answer_of
 from ladder.rows import Row, column, read_rows
 from ladder.run import Refused, Section
 from ladder.sampling import Sampling
@@ -48,6 +49,7 @@ def read_questions(path: Path, rows: int) -> list[Row]:
 def respond(questions: list[Row], speak: Speak, params: Asking) -> list[Row]:
     """Ask every question's first turn, then the second of those that have one, and so on.
 
+    A later turn is asked after the answers without their reasoning, as reasoning models are trained.
     Returns rows {"key", "sample", "turn", "prompt", "response", "tokens", "finished"} by question, sample and turn.
     """
     asked = [(question, sample) for question in questions for sample in range(params.samples)]
@@ -61,7 +63,7 @@ def respond(questions: list[Row], speak: Speak, params: Asking) -> list[Row]:
         answers = speak([conversations[place] for place in going], sampling)
         for place, said in zip(going, answers, strict=True):
             question, sample = asked[place]
-            conversations[place].append({"role": "assistant", "content": said.text})
+            conversations[place].append({"role": "assistant", "content": answer_of(said.text)})
             rows[place].append(
                 {
                     "key": question["key"],

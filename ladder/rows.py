@@ -47,7 +47,7 @@ def parse_json(text: str) -> Any:
     """A JSON value, read strictly: Python alone would take NaN, make 1e999 infinite, and take the last of two equal
     keys. Errors: ValueError."""
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=no_constant, parse_float=finite)
     except RecursionError:
         raise ValueError("brackets within brackets, too deep to read") from None
 
@@ -59,11 +59,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> Row:
     return row
 
 
-def _no_constant(name: str) -> None:
+def no_constant(name: str) -> None:
+    """Refuse NaN and Infinity, for json's `parse_constant`. Errors: ValueError."""
     raise ValueError(f"{name} is not a JSON value")
 
 
-def _finite(number: str) -> float:
+def finite(number: str) -> float:
+    """A number as a float, for json's `parse_float`. Errors: ValueError for one beyond its range."""
     if math.isinf(value := float(number)):
         raise ValueError(f"{number} is more than a number holds")
     return value
@@ -72,7 +74,7 @@ def _finite(number: str) -> float:
 def read_json(path: Path) -> Row:
     """Read one JSON object. Errors: Refused naming the file."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise Refused(f"{path}: no such file") from None
     except ValueError as error:

@@ -12,6 +12,7 @@ from ladder.edits import repair
 from ladder.endpoint import UNBOUNDED, Budget, Endpoint, served_by
 from ladder.generation import Answer
 from ladder.keeping import Speaker
+from ladder.reasoning import find_answer, unfinished
 from ladder.rows import Row, column, of_split, read_rows
 from ladder.run import Section
 from ladder.sampling import Sampling
@@ -107,9 +108,11 @@ def judged(
         row = _judged(prompt, number % samples, said.text, said, edited=False) | columns
         yield row
         if edits and not succeeded(row):
-            text = repair(said.text, prompt["prompt"][-1]["content"], prompt["checks"])
+            start, end, ended = find_answer(said.text)
+            text = repair(said.text[start:end], prompt["prompt"][-1]["content"], prompt["checks"]) if ended else None
             if text is not None:
-                yield _judged(prompt, number % samples, text, said, edited=True) | columns
+                whole = said.text[:start] + text + said.text[end:]
+                yield _judged(prompt, number % samples, whole, said, edited=True) | columns
 
 
 def _judged(prompt: Row, sample: int, text: str, said: Answer, *, edited: bool) -> Row:
@@ -117,7 +120,7 @@ def _judged(prompt: Row, sample: int, text: str, said: Answer, *, edited: bool) 
         "id": prompt["id"],
         "sample": sample,
         "edited": edited,
-        "finished": said.finished or edited,  # an edit drops an unfinished end
+        "finished": (said.finished and not unfinished(text)) or edited,  # an edit drops an unfinished end
         "tokens": said.tokens,
         "passed": meets(text, prompt["checks"]),
         "checks": prompt["checks"],
@@ -137,6 +140,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.samples = self.edited = self.checked = self.passed = self.finished = self.unanswered = 0
+        self.unfinished_reasoning = 0
 
     def add(self, row: Row) -> None:
         if row["edited"]:
@@ -146,13 +150,16 @@ class Tally:
         self.checked += bool(row["checks"])
         self.passed += bool(row["checks"]) and all(row["passed"])
         self.finished += row["finished"]
+        self.unfinished_reasoning += unfinished(row["completion"][0]["content"])
         self.unanswered += not (row["tokens"] or row["finished"] or row["completion"][0]["content"])
 
     def rates(self) -> dict[str, float]:
         """Percent of the samples, edits aside, that meet all checks, of those that have any, and that ended by
-        themselves. Where no prompt has a check there is no `pass_rate`."""
+        themselves. Where no prompt has a check there is no `pass_rate`. `unfinished_reasoning`, where there is any,
+        counts the samples whose reasoning never ended."""
         passed = {"pass_rate": round(100 * self.passed / self.checked, 2)} if self.checked else {}
-        return {**passed, "finish_rate": round(100 * self.finished / self.samples, 2)}
+        reasoning = {"unfinished_reasoning": self.unfinished_reasoning} if self.unfinished_reasoning else {}
+        return {**passed, "finish_rate": round(100 * self.finished / self.samples, 2), **reasoning}
 
 
 def rates(rows: list[Row]) -> dict[str, float]:

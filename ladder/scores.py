@@ -1,5 +1,6 @@
 """Answers made into a benchmark's numbers: every question's row of scores, and the summary with its intervals."""
 
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from pydantic import Field
 from ladder import statistics
 from ladder.benchmarking import Answers, Benchmark, Question, Tools
 from ladder.comparisons import Measure
+from ladder.reasoning import answer_of, unfinished
 from ladder.rows import Row
 from ladder.run import Refused, Section
 from ladder.statistics import Array
@@ -33,11 +35,12 @@ def score_answers(found: Benchmark, questions: list[Question], answers: list[Ans
     """One row for each question that was answered: what the benchmark's score says of it, then
 
     "measures": {name: [value, weight]}, "prompt", "follow_ups" (the user's further turns), "responses"
-    [samples][turns], "tokens" and "finished" [samples].
+    [samples][turns] with their reasoning, "tokens" and "finished" [samples], and "unfinished_reasoning", the number of
+    samples whose reasoning never ended, where there are any. The benchmark scores answers without their reasoning.
     Errors: Refused where the benchmark's rows are not one for each answer, or lack what a measure reads.
     """
     by_key = {question.key: question for question in questions}
-    rows = found.score(questions, answers, tools)
+    rows = found.score(questions, [_without_reasoning(answer) for answer in answers], tools)
     if [row.get("key") for row in rows] != [answer.key for answer in answers]:
         raise Refused(f"benchmarks/{found.name}.py: score: expected one row for each answer, by key and in their order")
     return [
@@ -50,9 +53,20 @@ def score_answers(found: Benchmark, questions: list[Question], answers: list[Ans
             "responses": [list(turns) for turns in answer.samples],
             "tokens": list(answer.tokens),
             "finished": list(answer.finished),
+            **({"unfinished_reasoning": cut} if (cut := unfinished_reasoning([answer])) else {}),
         }
         for row, answer in zip(rows, answers, strict=True)
     ]
+
+
+def _without_reasoning(answer: Answers) -> Answers:
+    """What every benchmark scores and shows to a judge."""
+    return replace(answer, samples=tuple(tuple(map(answer_of, turns)) for turns in answer.samples))
+
+
+def unfinished_reasoning(answers: list[Answers]) -> int:
+    """How many samples have a turn whose reasoning never ended."""
+    return sum(any(map(unfinished, turns)) for answer in answers for turns in answer.samples)
 
 
 def _read(measure: Measure, row: Row, name: str, found: Benchmark) -> list[float]:
@@ -89,7 +103,8 @@ def estimate(found: Benchmark, rows: list[Row], parts: tuple[str, ...], params: 
 
 def summary(found: Benchmark, rows: list[Row], params: Resampling) -> Row:
     """Every number of the benchmark, the headline first; "interval": `<name>_low` and `<name>_high`, 95%; and, where
-    there are several, "groups": the headline of each alone. A number that applies to no row is left out.
+    there are several, "groups": the headline of each alone; "caveats": {number: its known error}. A number that
+    applies to no row is left out.
 
     Errors: Refused where that is the headline: all replies of a judge were unparseable, say.
     """
@@ -99,7 +114,13 @@ def summary(found: Benchmark, rows: list[Row], params: Resampling) -> Row:
             numbers[name], interval[f"{name}_low"], interval[f"{name}_high"] = estimated
     if found.title not in numbers:
         raise Refused(f"{found.name}: no answer counts towards {found.title}: nothing to score")
-    return {**numbers, "interval": interval, **groups(found, rows, params)}
+    caveats = {name: text for name, text in found.caveats.items() if name in numbers}
+    return {
+        **numbers,
+        "interval": interval,
+        **groups(found, rows, params),
+        **({"caveats": caveats} if caveats else {}),
+    }
 
 
 def groups(found: Benchmark, rows: list[Row], params: Resampling) -> Row:
@@ -145,6 +166,8 @@ def made_by(
         facts["samples"] = samples
     if finished:
         facts["finished"] = round(100 * sum(finished) / len(finished), 2)
+    if cut := unfinished_reasoning(answers):
+        facts["unfinished_reasoning"] = cut
     if tokens:
         facts["tokens"] = round(sum(tokens) / len(tokens), 1)
     facts["headline"] = headline(found)

@@ -1,10 +1,11 @@
 """A benchmark's score of answers that were made elsewhere: JSON on stdout, as the metric file of a rung has it.
 
     python -m ladder score ifeval responses.jsonl
+    python -m ladder score ifeval responses.jsonl --null-is-wrong --skip-foreign
 
-Rows say what they answer by `prompt`, a question's text, or by `key`, as ladder/responses.py tells. They stand in a
-file of any kind and packing that ladder/reading.py reads. Who judges stands in params.yaml, as for every rung:
-benchmark.ifeval.
+Rows name their question by `prompt`, a question's text, or by `key` (ladder/responses.py). The file is of any kind and
+packing that ladder/reading.py reads. The judge is set in params.yaml, as for every rung: benchmark.ifeval. Reasoning is
+stripped before an answer is scored (ladder/reasoning.py); docs/scoring.md describes the file.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from ladder.benchmarking import Benchmark, Question, Tools
 from ladder.catalogue import asked, benchmark
 from ladder.grading import Scoring, judge_of
 from ladder.reading import kind, records
+from ladder.reasoning import whole_text
 from ladder.responses import missing, read_answers
 from ladder.rows import Row
 from ladder.run import PARAMS, Refused, Section, fit, read_params
@@ -39,9 +41,14 @@ def score(arguments: list[str]) -> None:
         metavar="FILE",
         help="rows of {prompt, response} or {key, response}: .jsonl, .json, .csv, .parquet, or packed: .jsonl.gz",
     )
+    parser.add_argument("--null-is-wrong", action="store_true", help="score a response that is null as an empty answer")
+    parser.add_argument(
+        "--skip-foreign", action="store_true", help="leave out rows that answer no question of the benchmark"
+    )
     options = parser.parse_args(arguments)
     found, questions = read(options.benchmark, options.task)
-    print_json(scored(found, questions, read_responses(options.responses), options.responses))
+    rows = read_responses(options.responses, null_is_wrong=options.null_is_wrong)
+    print_json(scored(found, questions, rows, options.responses, skip_foreign=options.skip_foreign))
 
 
 def add_benchmark(parser: argparse.ArgumentParser) -> None:
@@ -71,17 +78,33 @@ def read_file(path: Path) -> list[tuple[str, Row]]:
     return found
 
 
-def read_responses(path: Path) -> list[Row]:
+def read_responses(path: Path, *, null_is_wrong: bool = False) -> list[Row]:
     """Rows for read_answers. What is null is not there, nor what is empty in a csv, but for an answer.
 
-    Errors: Refused naming file and line.
+    A response that is null, or an empty one, beside a column of reasoning is reasoning that never ended.
+    Errors: Refused naming file and line: for a row without a response, and for a null one unless `null_is_wrong`.
     """
     of_texts, rows = kind(path.name) == ".csv", []
     for where, row in read_file(path):
-        row = {name: value for name, value in row.items() if value is not None}
+        if "response" not in row:
+            raise Refused(
+                f"{where}: no column 'response'; expected the answer under that name, got columns "
+                f"{', '.join(row) or 'none'}. Rename the column that holds the answer."
+            )
+        row = {**row, "response": whole_text(row, "response")}
+        if row["response"] is None and not null_is_wrong:
+            raise Refused(
+                f"{where}: response: expected a text, got null. Leave the row out, or score such rows as wrong with "
+                "--null-is-wrong."
+            )
+        if row["response"] is None:
+            row["response"] = ""
+        row = {name: value for name, value in row.items() if value is not None and value == value}
         if of_texts:
             row = _typed({name: text for name, text in row.items() if text or name == "response"})
         for name, expected in TYPES.items():
+            if expected is int and isinstance(row.get(name), float) and row[name].is_integer():
+                row[name] = int(row[name])  # as pandas writes a column of numbers of which some are absent
             if name in row and type(row[name]) is not expected:
                 raise Refused(f"{where}: expected {name!r} of type {expected.__name__}, got {row[name]!r}")
         rows.append(row)
@@ -105,10 +128,17 @@ def entry(kind: type[S], stage: str, name: str) -> S:
     return fit(kind, section[name], f"{PARAMS}: {stage}.{name}")
 
 
-def scored(found: Benchmark, questions: list[Question], rows: list[Row], file: Path) -> Row:
+def scored(
+    found: Benchmark, questions: list[Question], rows: list[Row], file: Path, *, skip_foreign: bool = False
+) -> Row:
     """The metric of these rows. Errors: Refused as read_answers does."""
     params = entry(Scoring, "benchmark", found.name)
-    answers, others = read_answers(questions, rows, file)
+    foreign: list[int] | None = [] if skip_foreign else None
+    answers, others = read_answers(questions, rows, file, foreign)
+    if foreign:
+        few = ", ".join(map(str, foreign[:5])) + (", …" if len(foreign) > 5 else "")
+        print(f"{file}: {len(foreign)} of {len(rows)} rows answer no question and are skipped: rows {few}",
+              file=sys.stderr)  # fmt: skip
     if others:
         few = ", ".join(map(str, others[:5])) + (", …" if len(others) > 5 else "")
         print(f"{file}: prompts worded otherwise than the benchmark's, taken as its own: rows {few}", file=sys.stderr)
@@ -118,6 +148,9 @@ def scored(found: Benchmark, questions: list[Question], rows: list[Row], file: P
     judge = judge_of(params, BASE)
     scores = score_answers(found, questions, answers, Tools(PUNKT, judge, params.seed))
     made = made_by(found, questions, answers, params, judge) | ({"reworded": len(others)} if others else {})
+    made |= {"foreign": len(foreign)} if foreign else {}
+    if cut := made.get("unfinished_reasoning"):
+        print(f"{file}: {cut} answers are reasoning that never ended, and count as empty", file=sys.stderr)
     return {**summary(found, scores, params), "made_by": made}
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ladder.batch import Batch, Words, summed
-from ladder.decontamination import COMMON, Benchmarks, Index
+from ladder.decontamination import COMMON, COVERS, Benchmarks, Index
 from ladder.heuristics import STOP_WORDS, TELLING, ends_in_ellipsis, is_bullet
 from ladder.refusals import DECLINING, Verdict
 from ladder.shingles import WORD_CHARACTERS, Characters, HashSet, cut, recurring, runs, runs_at
@@ -124,7 +124,7 @@ def boilerplate(batch: Batch) -> Kept:
 
 
 def decontaminate(
-    batch: Batch, *, ngram: int, common: int = COMMON, covers: float = 0.0, benchmarks: Benchmarks
+    batch: Batch, *, ngram: int, common: int = COMMON, covers: float = COVERS, benchmarks: Benchmarks
 ) -> Kept:
     known: _Known = benchmarks.once(("screen", ngram, common), lambda: _Known.of(benchmarks.index(ngram, common)))
     kept: Kept = batch.once(("decontaminate", ngram, common), lambda: known.absent(batch))

@@ -96,6 +96,8 @@ def _doubtful(batch: Batch, steps: Sequence[_Bound]) -> Iterator[tuple[int, list
         return
     none = np.zeros(len(batch.rows), np.bool_)
     doubts = ~np.array([none if one.screen is None else one.screen(batch) for one in steps], np.bool_)
+    if steps:
+        doubts |= batch.reasoning  # a screen has seen the reasoning too
     for at in np.flatnonzero(doubts.any(axis=0)).tolist() if steps else []:
         yield at, list(itertools.compress(steps, doubts[:, at].tolist()))
 

@@ -5,12 +5,11 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from ladder.reasoning import answer_of
 from ladder.rows import Row, parse_json
 from ladder.run import Section
 
 S = TypeVar("S", bound=Section)
-OPENED, CLOSED = "<think>", "</think>"
-"""What a reasoning model writes around its thoughts, before what it says; some templates write the first for it."""
 
 
 def response_format(schema: type[Section]) -> Row:
@@ -19,22 +18,12 @@ def response_format(schema: type[Section]) -> Row:
     return {"type": "json_schema", "json_schema": form}
 
 
-def without_thoughts(text: str) -> str:
-    """What a reply says after the thoughts that it begins with; nothing where it was cut while it thought."""
-    start = text.lstrip()
-    if start.startswith(OPENED):
-        return start.partition(CLOSED)[2].lstrip()
-    thoughts, closed, said = start.partition(CLOSED)
-    # In an object, in a code block, or after an opening mark, the mark is part of what is said.
-    return text if not closed or OPENED in thoughts or start.startswith(("{", "`")) else said.lstrip()
-
-
 def read_object(text: str, schema: type[S]) -> S:
-    """The object that a reply consists of; thoughts before it and one Markdown code block around it are allowed.
+    """The object that a reply consists of; reasoning before it and one Markdown code block around it are allowed.
 
     Errors: ValueError saying what is wrong, for the model that wrote it to read.
     """
-    text = without_thoughts(text)
+    text = answer_of(text)
     block = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n\s*```\s*", text, re.DOTALL)
     value = parse_json(block[1] if block else text)
     try:

@@ -2,9 +2,10 @@
 
 from typing import Literal
 
+from ladder.reasoning import answer_of, find_answer
 from ladder.rows import Row
 from ladder.run import Refused
-from ladder.wording import COLUMNS, with_reasoning
+from ladder.wording import COLUMNS, messages, with_reasoning
 
 Part = Literal["prompt", "completion", "all"]
 """What the user asks, what the assistant answers (of a pair the chosen answer) without its reasoning, or every text of
@@ -24,6 +25,26 @@ def said(row: Row, part: Part) -> str:
     role = "user" if part == "prompt" else "assistant"
     columns = _columns(row, every=False)
     return "\n".join([message["content"] for name in columns for message in row[name] if message["role"] == role])
+
+
+def answered(row: Row) -> str:
+    """What the assistant answers in a row, without the reasoning of each turn: what filters of answers read."""
+    columns = _columns(row, every=False)
+    said = [message["content"] for name in columns for message in row[name] if message["role"] == "assistant"]
+    return "\n".join(map(answer_of, said))
+
+
+def without_reasoning(messages: list[Row]) -> list[Row]:
+    """The messages with the assistant's answers alone: what a reward model and a guard read."""
+    return [
+        {"role": "assistant", "content": answer_of(message["content"])} if message["role"] == "assistant" else message
+        for message in messages
+    ]
+
+
+def reasons(row: Row) -> bool:
+    """Whether an answer of the row has reasoning that `answered` leaves out."""
+    return any(message["role"] == "assistant" and find_answer(message["content"]).reasons for message in messages(row))
 
 
 def saying(row: Row, part: Part) -> list[bool]:

@@ -62,7 +62,7 @@ def load(directory: Path, base: Path) -> Engine:
 def answer(engine: Engine, conversations: list[Messages], sampling: Sampling, *, progress: str) -> list[Answer]:
     """Let a rung answer each conversation; results stand in the order given. Errors: Refused as `completions` does."""
     prompts = [prompt_tokens(engine.tokenizer, messages) for messages in conversations]
-    return spoken(engine.tokenizer, completions(engine, prompts, sampling, progress=progress))
+    return spoken(engine.tokenizer, completions(engine, prompts, sampling, progress=progress), prompts)
 
 
 def completions(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
+from ladder.reasoning import answer_of
 from ladder.rows import Row
 
 COLUMNS = ("messages", "prompt", "completion", "chosen", "rejected")
@@ -39,6 +40,14 @@ def reply(row: Row) -> str:
         if name in row:
             return "\n".join(message["content"] for message in row[name])
     return "\n".join(message["content"] for message in row.get("messages", ()) if message["role"] == "assistant")
+
+
+def answer(row: Row) -> str:
+    """The reply without its reasoning (ladder.reasoning), message by message."""
+    for name in ("completion", "chosen"):
+        if name in row:
+            return "\n".join(answer_of(message["content"]) for message in row[name])
+    return "\n".join(answer_of(one["content"]) for one in row.get("messages", ()) if one["role"] == "assistant")
 
 
 def replying(row: Row) -> list[bool]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ladder.comparisons import MEASURES, made_by, scores
 from ladder.keeping import Speaker
+from ladder.reasoning import unfinished
 from ladder.rows import Row, write_json, write_rows
 from ladder.run import Refused, run
 from ladder.samples import Draws, asked, judged, repeated
@@ -43,7 +44,10 @@ def main(params: Params, prompts: Path, model: Path, base: Path, output: Path, m
     rows = list(judged(chosen, answers, params.samples, edits=False))
     write_rows(output, rows)
     means, interval = summary(rows, output)
-    made = made_by(params, prompts, "prompts", speaker.rung.rung, speaker.rung.identity, asked=len(chosen))
+    counts = {"asked": len(chosen)}
+    if cut := sum(unfinished(row["completion"][0]["content"]) for row in rows):
+        counts["unfinished_reasoning"] = cut
+    made = made_by(params, prompts, "prompts", speaker.rung.rung, speaker.rung.identity, **counts)
     write_json(metrics, {**means, "interval": interval, "made_by": made})
 
 

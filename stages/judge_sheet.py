@@ -17,6 +17,7 @@ from ladder import reliability
 from ladder.chat import Messages
 from ladder.fences import fenced
 from ladder.judging import Judge, Judging, load_judge
+from ladder.reasoning import answer_of
 from ladder.reliability import INJECTIONS, INNOCENT, Side
 from ladder.rows import Row, read_rows, write_json, write_rows
 from ladder.run import Refused, Section, run
@@ -77,15 +78,15 @@ def request(row: Row) -> str:
 
 
 def flat(row: Row, where: str) -> Row:
-    """A row with its answers as texts. Errors: Refused naming a row that is no pair."""
+    """A row with its answers as texts, without their reasoning. Errors: Refused naming a row that is no pair."""
     try:
-        texts = {name: row[name][0]["content"] for name in ("chosen", "rejected")}
+        texts = {name: answer_of(row[name][0]["content"]) for name in ("chosen", "rejected")}
         return {
             **row,
             **texts,
             "prompt": [{"role": turn["role"], "content": turn["content"]} for turn in row["prompt"]],
         }
-    except (KeyError, IndexError, TypeError):
+    except (AttributeError, KeyError, IndexError, TypeError):
         raise Refused(f"{where}: expected prompt, chosen and rejected, lists of messages; got {row!r:.200}") from None
 
 

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from ladder.harness import Harness, evaluate
 from ladder.models import load_complete
+from ladder.reasoning import unfinished
 from ladder.rows import read_json, write_json, write_rows
 from ladder.run import run
 from ladder.scores import headline, of_rung, summary, versions
@@ -28,7 +29,9 @@ def main(
 ) -> None:
     """Run the task, write every document's row and the summary."""
     found = evaluate(load_complete(model, base), params.task, params)
+    cut = sum(unfinished(text) for row in found.rows for turns in row["responses"] for text in turns)
     made_by = {
+        **({"unfinished_reasoning": cut} if cut else {}),
         "rows": len(found.rows),
         "of": found.documents,
         "headline": headline(found.benchmark),

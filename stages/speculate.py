@@ -22,6 +22,7 @@ from tqdm import tqdm
 from transformers import DynamicCache
 
 from ladder.chat import prompt_tokens
+from ladder.generation import decoded
 from ladder.models import check_same_tokenizer, load_complete
 from ladder.rows import Row, column, of_split, read_rows, write_json, write_rows
 from ladder.run import Section, run
@@ -143,7 +144,7 @@ def main(params: Params, data: Path, teacher: Path, draft: Path, base: Path, out
         plain_tokens += len(plain.tokens)
         alike = plain.tokens == fast.tokens
         place, margin = (None, None) if alike else difference(above.model, prompt, plain.tokens, fast.tokens)
-        text = str(above.tokenizer.decode(fast.tokens, skip_special_tokens=True)).strip()
+        (text,) = decoded(above.tokenizer, [prompt], [fast.tokens])
         rows.append(
             {
                 "id": row.get("id", str(len(rows))),

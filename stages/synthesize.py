@@ -20,6 +20,7 @@ from ladder.evolve import evolve
 from ladder.generation import Answer
 from ladder.keeping import Speaker
 from ladder.persona import Personas, persona
+from ladder.reasoning import strip_reasoning
 from ladder.responding import Speak
 from ladder.rows import write_json, write_rows
 from ladder.run import Refused, Section, run
@@ -77,10 +78,16 @@ class Counted:
         self.requests = self.tokens = 0
 
     def __call__(self, conversations: list[Messages], sampling: Sampling) -> list[Answer]:
-        said = self.speak(conversations, sampling) if conversations else []
+        said = [_answered(one) for one in self.speak(conversations, sampling)] if conversations else []
         self.requests += len(said)
         self.tokens += sum(one.tokens for one in said)
         return said
+
+
+def _answered(said: Answer) -> Answer:
+    """Without reasoning; an answer whose reasoning never ended is unfinished."""
+    text, ended = strip_reasoning(said.text)
+    return Answer(text, said.tokens, said.finished and ended)
 
 
 def speaker(params: Params, model: Path, base: Path, progress: str) -> Speak:

@@ -1,4 +1,5 @@
 import csv
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +11,13 @@ from test_mtbench import kept
 from benchmarks import alpaca_eval
 from ladder import judging
 from ladder.benchmarking import Answers, Tools
+from ladder.catalogue import benchmark
 from ladder.chat import Messages
 from ladder.comparisons import Measure
 from ladder.length_control import length_controlled
 from ladder.rows import Row, read_rows
 from ladder.run import Refused
+from ladder.scores import Resampling, score_answers, summary
 from ladder.verdicts import Scale
 from stages import task
 
@@ -100,7 +103,8 @@ def test_a_row():
         "preference": pytest.approx((0.8 + 0.5) / 2),
         "length": (4 + 14 + 1) / 3,
         "baseline_length": 14,
-        "length_controlled": None,  # a single answer, shorter than the baseline's
+        "length_controlled": None,
+        "length_controlled_minimal": None,  # a single answer, shorter than the baseline's
         "difficulty": None,
         "judged": 2,
         "unparseable": 1,
@@ -114,12 +118,12 @@ def test_unparseable_verdicts_have_no_weight_and_are_counted():
     judge = Rule(lambda one, two: None if "1" in one + two else 0.75 if "answer" in one else 0.25)
     scores = alpaca_eval.score(questions, answers, Tools(judge=judge))
     assert [score["preference"] for score in scores] == [0.75, None, 0.75, 0.75]
-    assert scores[1]["length_controlled"] is None
+    assert scores[1]["length_controlled_minimal"] is None
     assert mean(alpaca_eval.MEASURES["win_rate"], scores) == 0.75
-    assert mean(alpaca_eval.MEASURES["length_controlled"], scores) == pytest.approx(75, abs=0.1)
+    assert mean(alpaca_eval.MEASURES["length_controlled_minimal"], scores) == pytest.approx(75, abs=0.1)
     assert mean(alpaca_eval.MEASURES["unparseable"], scores) == 0.25
     none = alpaca_eval.score(questions, answers, Tools(judge=Rule(lambda one, two: None)))
-    assert [score["length_controlled"] for score in none] == [None] * 4
+    assert [score["length_controlled_minimal"] for score in none] == [None] * 4
 
 
 def test_where_every_verdict_is_a_win_there_is_no_length_control():
@@ -128,7 +132,7 @@ def test_where_every_verdict_is_a_win_there_is_no_length_control():
     judge = Rule(lambda one, two: float(one != "the baseline's"))
     scores = alpaca_eval.score(questions, answers, Tools(judge=judge))
     assert mean(alpaca_eval.MEASURES["win_rate"], scores) == 1
-    assert [alpaca_eval.MEASURES["length_controlled"].weight(score) for score in scores] == [0] * 4
+    assert [alpaca_eval.MEASURES["length_controlled_minimal"].weight(score) for score in scores] == [0] * 4
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -144,7 +148,14 @@ def test_the_length_control_is_the_regression_of_all_rows(known: bool):
     preferences = np.array([score["preference"] for score in scores])
     wanted = length_controlled(preferences, lengths.astype(float), baseline.astype(float), difficulties)
     assert wanted is not None
-    assert mean(alpaca_eval.MEASURES["length_controlled"], scores) == pytest.approx(100 * wanted.win_rate)
+    name, other = ("length_controlled", "length_controlled_minimal")[:: 1 if known else -1]
+    assert mean(alpaca_eval.MEASURES[name], scores) == pytest.approx(100 * wanted.win_rate)
+    assert [score[other] for score in scores] == [None] * 60
+    found, params = benchmark("alpaca_eval"), Resampling(resamples=1000)
+    answered = [Answers(str(index), (("a" * int(length),),)) for index, length in enumerate(lengths)]
+    summed = summary(found, score_answers(found, alpaca_eval.questions(rows), answered, Tools(judge=judge)), params)
+    assert name in summed and other not in summed
+    assert ("6.5 points" in json.dumps(summed.get("caveats", ""))) == (not known)
     assert mean(alpaca_eval.MEASURES["length"], scores) == lengths.mean()
 
 

@@ -2,14 +2,18 @@ import gzip
 import json
 import os
 import random
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from conftest import ROOT, assistant, user
-from ladder.decontamination import Benchmarks, Index, decontaminate, read_benchmarks
+from ladder import decontamination
+from ladder.decontamination import Benchmarks, Index, read_benchmarks
+from ladder.filters import decontaminate as default
 from ladder.rows import read_rows, write_rows
 from ladder.run import Refused, fit, read_params
+from ladder.steps import parse
 from ladder.wording import runs, words
 from stages import prompts, task
 
@@ -18,6 +22,10 @@ ALPACA_EVAL = {
     "sha256": "83db546b872ddebee8965fd05fa48461ee3c32bc695c62fb57f2d214ff741ec4",
     "format": "json",
 }
+
+
+decontaminate = partial(decontamination.decontaminate, covers=0.0)
+"""Any run in common marks a row."""
 
 
 def row(question, answer=""):
@@ -69,6 +77,21 @@ def test_a_run_of_many_of_a_benchmarks_texts_is_a_template_and_marks_nothing():
 def test_a_text_that_stands_in_every_row_is_no_template():
     benchmarks = Benchmarks({"samples": [{"question": "red green blue", "sample": n} for n in range(50)]})
     assert decontaminate(row("is it red green blue"), ngram=3, common=1, benchmarks=benchmarks)
+
+
+def test_by_default_boilerplate_marks_nothing():
+    question = "Tom has some apples and gives two away. How many apples does he have left in total now?"
+    benchmarks = Benchmarks({"gsm8k": [{"question": question}]})
+    boilerplate = row("Ann has nine pens and sells three. How many pens does he have left in total now?")
+    copied = row("Here: tom has some apples and gives two away. What is left?")
+    assert default(boilerplate, ngram=5, benchmarks=benchmarks) == "in gsm8k: does he have left in total now"
+    assert default(row("Say how many pens does he have left."), ngram=4, benchmarks=benchmarks) is None
+    assert default(copied, ngram=8, benchmarks=benchmarks) == "in gsm8k: tom has some apples and gives two away"
+
+
+def test_common_0_is_refused():
+    with pytest.raises(ValueError, match="decontaminate.*common.*greater than or equal to 1"):
+        parse([{"decontaminate": {"ngram": 8, "common": 0}}])
 
 
 def test_covers_is_the_share_of_the_benchmarks_words_that_the_row_holds():

@@ -193,7 +193,7 @@ def test_prompts_alone_are_filtered_before_anything_answers_them(tmp_path, given
 
 
 def test_the_gate_is_what_decontaminate_asks_and_eight_words_without_it():
-    assert Gate.of(parse([{"exact": None}])) == Gate(8, 10, 0.0)
+    assert Gate.of(parse([{"exact": None}])) == Gate(8, 10, 0.3)
     assert Gate.of(parse([{"decontaminate": {"ngram": 13, "covers": 0.5}}])) == Gate(13, 10, 0.5)
 
 

@@ -4,10 +4,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from conftest import user
+from conftest import pico_tokenizer, user
 from ladder.client import ask, client_of
 from ladder.endpoint import Endpoint
-from ladder.generation import Answer
+from ladder.generation import Answer, decoded
+from ladder.reasoning import strip_reasoning
 from ladder.run import Refused
 from ladder.sampling import Sampling
 
@@ -112,3 +113,28 @@ def test_a_server_that_is_not_there_is_named():
     endpoint = Endpoint(base_url="http://127.0.0.1:9/v1", model="m", retries=0)
     with pytest.raises(Refused, match="endpoint http://127.0.0.1:9/v1 cannot be reached"):
         ask(endpoint, [user("Hi")], Sampling(), progress="")
+
+
+def reasoning_tokenizer(*special):
+    tokenizer = pico_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>", *special]})
+    return tokenizer
+
+
+def test_special_tokens_that_mark_reasoning_stay_in_an_answer():
+    text = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>4<|im_end|>"
+    harmony = reasoning_tokenizer("<|channel|>", "<|message|>", "<|start|>", "<|end|>")
+    said = harmony(text, add_special_tokens=False).input_ids
+    assert decoded(harmony, [[]], [said]) == [text.removesuffix("<|im_end|>")]
+    assert strip_reasoning(decoded(harmony, [[]], [said])[0]) == ("4", True)
+    magistral = reasoning_tokenizer("[THINK]", "[/THINK]")
+    said = magistral("[THINK]Hm.[/THINK]4<|im_end|>", add_special_tokens=False).input_ids
+    assert decoded(magistral, [[]], [said]) == ["[THINK]Hm.[/THINK]4"]
+
+
+def test_an_answer_begins_with_the_mark_that_its_prompt_ends_with():
+    tokenizer = pico_tokenizer()
+    prompts = [tokenizer(text).input_ids for text in ("<|im_start|>assistant\n<think>\n", "<|im_start|>assistant\n")]
+    texts = decoded(tokenizer, prompts, [tokenizer("Hm, or<|im_end|>").input_ids] * 2)
+    assert texts == ["<think>\nHm, or", "Hm, or"]
+    assert [strip_reasoning(text) for text in texts] == [("", False), ("Hm, or", True)]

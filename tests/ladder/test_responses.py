@@ -52,6 +52,26 @@ def test_a_prompt_worded_nearly_as_one_that_has_no_other_answer_is_told():
         read_answers(QUESTIONS, [said("a", prompt=LONG), said("b", prompt=other)], "file")
 
 
+def test_a_prompt_may_be_worded_otherwise_or_hold_more_than_the_question_of_its_key():
+    other = LONG.replace("Shinto religion", "Shinto shrine religion").upper()
+    rendered = f"<|im_start|>user\n{LONG}<|im_end|>\n<|im_start|>assistant\n"
+    for prompt in (other, rendered, f"  {LONG}\n", [{"role": "user", "content": LONG}]):
+        (answer,), _ = read_answers(QUESTIONS, [said("a", key="3", prompt=prompt)], "file")
+        assert answer.key == "3"
+    assert read_answers(QUESTIONS, [said("a", key=3.0)], "file").answers[0].key == "3"
+
+
+def test_rows_of_other_benchmarks_are_left_out_when_asked():
+    foreign: list[int] = []
+    rows = [said("a", key="9"), said("b", key="1"), said("c", prompt="Who are you?")]
+    answers, _ = read_answers(QUESTIONS, rows, "file", foreign)
+    assert ([answer.key for answer in answers], foreign) == (["1"], [1, 3])
+    with pytest.raises(Refused, match="file: none of its 1 rows answers a question of the benchmark"):
+        read_answers(QUESTIONS, rows[:1], "file", [])
+    with pytest.raises(Refused, match="none of the benchmark's; --skip-foreign leaves such rows out"):
+        read_answers(QUESTIONS, rows, "file")
+
+
 def test_a_key_decides_where_the_prompt_reads_otherwise_and_that_is_told():
     answers, reworded = read_answers(QUESTIONS, [said("a", key="1", prompt="What is 1?")], "file")
     assert (answers[0].key, reworded) == ("1", [1])
@@ -60,6 +80,12 @@ def test_a_key_decides_where_the_prompt_reads_otherwise_and_that_is_told():
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
+        (
+            [said("a", key="1", prompt=LONG)],
+            "row 1: its key and its prompt contradict .* that of key '3', not of key '1'",
+        ),
+        ([said("a", key="3", prompt="What is one?")], "that of key '1', not of key '3'. 1 of 1 rows do"),
+        ([said("a", key="1", prompt="Write a poem.")], "the prompt 'Write a poem.' is not that of key '1'"),
         ([said("a", key="9")], "file: row 1: key '9' is none of the benchmark's"),
         ([said("a", prompt="Who are you?")], 'row 1: its prompt .* none of the benchmark\'s; give it a "key"'),
         ([said("a", prompt="Twice.")], 'row 1: its prompt .* that of 2 questions; give it a "key"'),

@@ -4,6 +4,9 @@ import bz2
 import gzip
 import json
 import lzma
+import os
+import subprocess
+import sys
 
 import pandas
 import pyarrow
@@ -56,6 +59,105 @@ def test_score_takes_another_file_of_the_benchmarks_rows(repository, capsys):
     metric, told = printed(capsys)
     assert metric["made_by"]["of"] == 1 and metric["made_by"]["reworded"] == 1
     assert "prompts worded otherwise than the benchmark's, taken as its own: rows 1" in told
+
+
+def refusal(*arguments):
+    with pytest.raises(SystemExit) as stopped:
+        main(["score", "ifeval", *arguments])
+    return str(stopped.value)
+
+
+def test_a_file_whose_keys_are_shifted_against_its_prompts_is_refused(repository):
+    shifted = [{"key": (n + 1) % 4, "prompt": f"Say {n}.", "response": "a"} for n in range(4)]
+    write_rows(repository / "mine.jsonl", shifted)
+    assert refusal("mine.jsonl") == (
+        "ladder: mine.jsonl: row 1: its key and its prompt contradict each other: the prompt is that of key '0', "
+        "not of key '1'. 4 of 4 rows do. Correct the keys, or drop the column `key` to match rows by prompt."
+    )
+
+
+def test_all_shifted_responses_of_the_paper_are_refused(ifeval_files, repository):
+    task = read_rows(ifeval_files[0])
+    prompts = [row["prompt"] for row in task]
+    rows = [{"key": row["key"], "prompt": prompts[number - 1], "response": "a"} for number, row in enumerate(task)]
+    write_rows(repository / "mine.jsonl", rows)
+    assert "541 of 541 rows do" in refusal("mine.jsonl", "--task", str(ifeval_files[0]))
+
+
+def test_a_null_response_is_wrong_when_asked(repository, capsys):
+    write_rows(repository / "mine.jsonl", [{"key": 1, "response": "1"}, {"key": 2, "response": None}])
+    assert refusal("mine.jsonl").startswith("ladder: mine.jsonl:2: response: expected a text, got null. Leave the row")
+    main(["score", "ifeval", "mine.jsonl", "--null-is-wrong"])
+    assert printed(capsys)[0]["prompt_strict"] == 50.0
+
+
+def test_reasoning_that_never_ended_is_counted(repository, capsys):
+    rows = [
+        {"key": 0, "response": "<think>\na, b\n</think>\n\nNo mark."},
+        {"key": 1, "response": "<think>\nno mark"},
+        {"key": 2, "response": None, "reasoning_content": "no mark"},
+    ]
+    write_rows(repository / "mine.jsonl", rows)
+    main(["score", "ifeval", "mine.jsonl"])
+    metric, told = printed(capsys)
+    assert (metric["prompt_strict"], metric["made_by"]["unfinished_reasoning"]) == (33.33, 2)
+    assert "mine.jsonl: 2 answers are reasoning that never ended" in told
+
+
+def test_foreign_rows_are_skipped_when_asked(repository, capsys):
+    write_rows(repository / "mine.jsonl", [{"key": 1, "response": "1"}, {"key": 77, "response": "2"}])
+    assert "key 77 is none of the benchmark's; --skip-foreign" in refusal("mine.jsonl")
+    main(["score", "ifeval", "mine.jsonl", "--skip-foreign"])
+    metric, told = printed(capsys)
+    assert (metric["made_by"]["rows"], metric["made_by"]["foreign"]) == (1, 1)
+    assert "mine.jsonl: 1 of 2 rows answer no question and are skipped: rows 2" in told
+    write_rows(repository / "mine.jsonl", [{"key": 77, "response": "2"}])
+    assert refusal("mine.jsonl", "--skip-foreign").startswith("ladder: mine.jsonl: none of its 1 rows answers")
+
+
+def test_a_missing_column_is_named_with_what_is_there(repository):
+    write_rows(repository / "mine.jsonl", [{"key": 1, "output": "1"}])
+    assert refusal("mine.jsonl") == (
+        "ladder: mine.jsonl:1: no column 'response'; expected the answer under that name, got columns key, output. "
+        "Rename the column that holds the answer."
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "mine.jsonl: no rows"),
+        (b'{"key": 1, "key": 2, "response": "a"}\n', "mine.jsonl:1: key twice: 'key'"),
+        (b'{"key": 1, "response": "a", "score": 1e999}\n', "mine.jsonl:1: not JSON: 1e999 is more than a number holds"),
+        (b'{"key": 1, "response": "a", "score": NaN}\n', "mine.jsonl:1: not JSON: NaN is not a JSON value"),
+    ],
+)
+def test_what_is_no_row_is_refused(repository, content, sentence):
+    (repository / "mine.jsonl").write_bytes(content)
+    assert refusal("mine.jsonl") == f"ladder: {sentence}"
+
+
+def test_the_benchmarks_numbers_may_be_floats(repository, capsys):
+    kwargs = [{"relation": "at least", "num_words": 3.0, "num_bullets": None}]
+    row = {"key": 5.0, "prompt": "Say three.", "instruction_id_list": ["length_constraints:number_words"]}
+    write_rows(repository / "other.jsonl", [{**row, "kwargs": kwargs}])
+    write_rows(repository / "mine.jsonl", [{"key": 5, "response": "one two three"}])
+    main(["score", "ifeval", "mine.jsonl", "--task", "other.jsonl"])
+    assert printed(capsys)[0]["prompt_strict"] == 100.0
+    write_rows(repository / "other.jsonl", [{**row, "kwargs": [{"num_words": 3.5}]}])
+    assert "ifeval: key 5.0: kwargs: num_words: expected a whole number, got 3.5" in refusal(
+        "mine.jsonl", "--task", "other.jsonl"
+    )
+
+
+def test_a_reader_that_closes_the_pipe_ends_without_a_traceback(repository):
+    write_rows(repository / "mine.jsonl", [{"key": 1, "response": "1"}])
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "ladder", "score", "ifeval", "mine.jsonl"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    os.close(writing)
+    assert (done.returncode, b"Traceback" in done.stderr, b"BrokenPipe" in done.stderr) == (0, False, False)
 
 
 ANSWERS = [

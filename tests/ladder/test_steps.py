@@ -13,7 +13,7 @@ def test_steps_have_a_label_each_and_defaults_of_their_own():
         ("exact-2", "rows"),
         ("decontaminate", "row"),
     ]
-    assert steps[3].parameters == {"ngram": 9, "common": 10, "covers": 0.0}
+    assert steps[3].parameters == {"ngram": 9, "common": 10, "covers": 0.3}
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 import pytest
 from pydantic import Field
 
+from ladder.reasoning import answer_of
 from ladder.run import Section
-from ladder.structured import read_object, response_format, without_thoughts
+from ladder.structured import read_object, response_format
 
 
 class Grades(Section):
@@ -68,4 +69,4 @@ def test_the_format_is_the_endpoints_field() -> None:
     ],
 )
 def test_what_is_thought_before_a_reply_is_no_part_of_it(text: str, said: str) -> None:
-    assert without_thoughts(text) == said
+    assert answer_of(text) == said
