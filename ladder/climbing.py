@@ -1,13 +1,12 @@
 """From a parent to a model in training: which weights take gradients, and what the result will stand on."""
 
-import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import BitsAndBytesConfig, set_seed
+from transformers import set_seed
 
 from ladder.adapters import factor_dora
 from ladder.arguments import Adapter, build
@@ -34,25 +33,6 @@ class Climb:
     def trainable_parameters(self) -> int:
         """How many weights take gradients."""
         return sum(weight.numel() for weight in self.start.model.parameters() if weight.requires_grad)
-
-
-def quantization_check(value: Any) -> Quantization:
-    """A pydantic validator of `quantization`: BitsAndBytesConfig's arguments, or null for weights as they are."""
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        raise ValueError("expected arguments of BitsAndBytesConfig, or null")
-    known = set(inspect.signature(BitsAndBytesConfig).parameters) - {"kwargs"}
-    for name in value:
-        if name not in known:
-            raise ValueError(f"BitsAndBytesConfig has no argument {name!r}")
-    try:
-        config = BitsAndBytesConfig(**value)
-    except (TypeError, AttributeError) as error:  # it looks dtypes up as attributes of torch
-        raise ValueError(f"BitsAndBytesConfig: {error}") from None
-    if not config.is_quantizable():
-        raise ValueError("expected load_in_4bit: true or load_in_8bit: true")
-    return value
 
 
 def climb(parent: Path, base: Path, lora: Adapter, *, seed: int, quantization: Quantization = None) -> Climb:

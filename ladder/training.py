@@ -22,8 +22,9 @@ from ladder.climbing import Climb
 from ladder.curves import Bar, Curve
 from ladder.launch import cache, rank, world_size
 from ladder.memory import ran_out
-from ladder.models import Rung, ledger, save_rung
+from ladder.models import Rung, ledger, rung_name, save_rung
 from ladder.run import Refused
+from ladder.trackers import tracking, without_trackers
 from ladder.work import Keeper, check_space, drop, fingerprint, held, newest, save_seconds
 
 
@@ -43,13 +44,13 @@ def trainer_arguments(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
             "gradient_checkpointing": False,
             **shared(arguments, world_size()),
             "output_dir": folder,
-            "report_to": "none",
+            **tracking(arguments),
             "save_strategy": "no",
             "logging_strategy": "steps",
             "logging_steps": 1,
             "logging_nan_inf_filter": False,
             "use_cpu": not torch.cuda.is_available(),
-            "dataloader_pin_memory": torch.cuda.is_available(),
+            "dataloader_pin_memory": torch.cuda.is_available() and arguments.get("dataloader_pin_memory", True),
             "remove_unused_columns": False,
         }
 
@@ -117,6 +118,7 @@ def fit_and_save(
     What decides the result must be in `settings`, `parents` or the trainer's train_dataset.
     """
     check_rows(trainer)
+    settings = without_trackers(settings)
     watch = Curve(curve)
     trainable = climbed.trainable_parameters
     sharded = trainer.accelerator.distributed_type == DistributedType.FSDP
@@ -158,11 +160,13 @@ def fit_and_save(
 
 def _train(trainer: Trainer, watch: Curve, folder: Path, output: Path, resume_every: int) -> None:
     trainer.args.output_dir = str(folder)
+    trainer.args.run_name = trainer.args.run_name or rung_name(output)
     trainer.add_callback(watch)
     trainer.add_callback(Keeper(trainer, folder, every=resume_every, seconds=save_seconds()))
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Bar)
+    if not trainer.args.disable_tqdm:
+        trainer.add_callback(Bar)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     if rank() == 0:

@@ -35,7 +35,7 @@ class Params(Section):
     """The teacher's targets, whose temperature is also the student's: `teacher/chat`."""
     alpha: Annotated[float, Field(ge=0, le=1)]
     """Share of the cross-entropy with the answers; 1 leaves nothing of the teacher."""
-    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments))]
+    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments, "tokens"))]
     """transformers' TrainingArguments."""
 
 

@@ -55,7 +55,7 @@ class Params(Section):
     """Softens both distributions in the KL."""
     max_length: int
     """Rows of more tokens are left out."""
-    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments))]
+    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments, "tokens"))]
     """transformers' TrainingArguments."""
 
 

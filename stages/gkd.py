@@ -52,7 +52,7 @@ class Params(Section):
     """Of the student's own answers; one that has not ended by then is learned without an end."""
     max_length: int
     """Rows of more tokens are left out."""
-    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments))]
+    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments, "tokens"))]
     """transformers' TrainingArguments."""
 
 

@@ -33,7 +33,7 @@ class Params(Section):
     """Weight of the odds ratio against the likelihood: the paper's lambda, 0.1 there; TRL's beta."""
     max_length: int | None
     """Pairs with more tokens than this are left out, never cut."""
-    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments))]
+    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments, "pairs"))]
     """transformers' TrainingArguments."""
 
 

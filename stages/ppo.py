@@ -38,7 +38,7 @@ class Params(ActorCritic):
     lora: Annotated[Any, BeforeValidator(adapter_check)]
     """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights. No dropout, whatever it
     says: the ratio of new to old probabilities would be noise."""
-    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments))]
+    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments, "ppo"))]
     """transformers' TrainingArguments. A batch is one minibatch of answers; an epoch rolls out every prompt once."""
 
 

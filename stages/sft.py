@@ -15,10 +15,10 @@ from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer, pack_dataset
 
 from ladder.adapters import adapters_unrounded, lora_plus_optimizer
-from ladder.arguments import adapter_check, build, passes
+from ladder.arguments import adapter_check, build, passes, quantization_check
 from ladder.attention import attend_packed, isolation_gate
 from ladder.chat import mask_sample
-from ladder.climbing import climb, quantization_check
+from ladder.climbing import climb
 from ladder.examples import examples
 from ladder.launch import rank
 from ladder.models import rung_name

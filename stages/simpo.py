@@ -34,7 +34,7 @@ class Params(Section):
     """The margin, in the unit of the rewards: 0.3 to 1.6 in the paper; TRL's simpo_gamma."""
     max_length: int | None
     """Pairs with more tokens than this are left out, never cut."""
-    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments))]
+    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments, "pairs"))]
     """transformers' TrainingArguments."""
 
 
