@@ -54,7 +54,7 @@ TRAINER_NEEDS: tuple[Need, ...] = (
       "dataloader_in_order"), _set("dataloader_num_workers"), "dataloader_num_workers: 1 or more"),
     (("run_name", "project"), _set("report_to"), "report_to"),
     (("eval_steps",), _one_of("eval_strategy", ("steps",), "no"), "eval_strategy: steps"),
-    (("eval_delay", "eval_on_start"), _one_of("eval_strategy", ("steps", "epoch"), "no"),
+    (("eval_delay",), _one_of("eval_strategy", ("steps", "epoch"), "no"),
      "eval_strategy: steps or epoch"),
 )  # fmt: skip
 NEEDS: dict[str, tuple[Need, ...]] = {

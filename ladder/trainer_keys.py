@@ -62,6 +62,7 @@ COMMON: dict[str, str] = {
     "auto_find_batch_size": "lower per_device_train_batch_size and raise gradient_accumulation_steps",
     "average_tokens_across_devices": "the loss is a mean over the tokens of all processes",
     "use_cpu": "hide the GPUs with CUDA_VISIBLE_DEVICES=''",
+    "eval_on_start": "measure the parent with the stages heldout and benchmark",
     "use_cache": "no cache is used in training",
     "remove_unused_columns": "the ladder's rows have no unused columns",
     "length_column_name": "lengths are counted in tokens: set train_sampling_strategy alone",
@@ -76,7 +77,7 @@ TRL: dict[str, str] = {
 OTHER_LOSS = {"label_smoothing_factor": LOSS}
 OWN_LOSS = {**OTHER_LOSS, "use_liger_kernel": LIGER, "liger_kernel_config": LIGER}
 VALIDATION = (
-    "eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "per_device_eval_batch_size",
+    "eval_strategy", "eval_steps", "eval_delay", "per_device_eval_batch_size",
     "load_best_model_at_end", "metric_for_best_model", "greater_is_better",
 )  # fmt: skip
 NO_VALIDATION = dict.fromkeys(VALIDATION, "measure a policy with the stages heldout and benchmark")
@@ -210,7 +211,7 @@ EFFECTIVE: dict[str, str] = {
         max_grad_norm label_smoothing_factor bf16 fp16 tf32 gradient_checkpointing gradient_checkpointing_kwargs
         torch_compile torch_compile_backend torch_compile_mode use_liger_kernel liger_kernel_config neftune_noise_alpha
         torch_empty_cache_steps log_on_each_node log_level log_level_replica disable_tqdm report_to run_name project
-        eval_strategy eval_steps eval_delay eval_on_start per_device_eval_batch_size load_best_model_at_end
+        eval_strategy eval_steps eval_delay per_device_eval_batch_size load_best_model_at_end
         metric_for_best_model greater_is_better full_determinism seed data_seed dataloader_drop_last
         dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers dataloader_prefetch_factor
         dataloader_multiprocessing_context dataloader_in_order train_sampling_strategy""",

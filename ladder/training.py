@@ -18,6 +18,7 @@ from accelerate.utils import DistributedType, broadcast_object_list
 from peft import PeftModel
 from transformers import PrinterCallback, ProgressCallback, Trainer
 
+from ladder.best import Best, LastStep
 from ladder.climbing import Climb
 from ladder.curves import Bar, Curve
 from ladder.launch import cache, rank, world_size
@@ -26,6 +27,9 @@ from ladder.models import Rung, ledger, rung_name, save_rung
 from ladder.run import Refused
 from ladder.trackers import tracking, without_trackers
 from ladder.work import Keeper, check_space, drop, fingerprint, held, newest, save_seconds
+
+OURS = ("load_best_model_at_end",)
+"""Keys that the ladder reads itself: transformers would tie the best checkpoint to checkpoints by steps."""
 
 
 @contextmanager
@@ -42,7 +46,7 @@ def trainer_arguments(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {
             "bf16": not arguments.get("fp16"),
             "gradient_checkpointing": False,
-            **shared(arguments, world_size()),
+            **{name: value for name, value in shared(arguments, world_size()).items() if name not in OURS},
             "output_dir": folder,
             **tracking(arguments),
             "save_strategy": "no",
@@ -130,11 +134,15 @@ def fit_and_save(
         "parents": {name: parent.identity for name, parent in parents.items()},
         "base": climbed.base and climbed.base.identity,
     }
+    if trainer.eval_dataset is not None:
+        recipe["held_out"] = fingerprint(trainer.eval_dataset)
     folder = cache() / f"{rung.replace('/', '-')}-{fingerprint(trainer.train_dataset, **recipe)}"
     with held(folder) if rank() == 0 else nullcontext():
-        _train(trainer, watch, folder, output, resume_every)
+        best = _best(trainer, settings, folder, sharded)
+        _train(trainer, watch, folder, output, resume_every, best)
         model = trained(trainer, skeleton)
         if rank() == 0:
+            validated = best.restore(model) if best else watch.validation()
             if isinstance(model, PeftModel) and climbed.base is None:
                 model = model.merge_and_unload()
             if climbed.base is None:
@@ -152,17 +160,40 @@ def fit_and_save(
                 settings=settings,
             )
             ends = {metric: watch.ending(name) for metric, name in endings.items()}
-            ledger(metrics, made, watch.seconds, {**ends, **measured, **watch.rate(), "memory_gb": memory_gb()})
+            ledger(
+                metrics,
+                made,
+                watch.seconds,
+                {**ends, **measured, **validated, **watch.rate(), "memory_gb": memory_gb()},
+            )
             drop(folder)
         trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
 
 
-def _train(trainer: Trainer, watch: Curve, folder: Path, output: Path, resume_every: int) -> None:
+def _best(trainer: Trainer, settings: dict[str, Any], folder: Path, sharded: bool) -> Best | None:
+    """The keeper of the best checkpoint, where params.yaml asks for one."""
+    given = settings.get("trainer") or {}
+    if not given.get("load_best_model_at_end"):
+        return None
+    if sharded:
+        raise Refused("trainer.load_best_model_at_end: FSDP shards the weights; launch with launch/ddp.yaml")
+    metric = given.get("metric_for_best_model") or "loss"
+    greater = given.get("greater_is_better")
+    return Best(trainer, folder, metric, not metric.endswith("loss") if greater is None else greater)
+
+
+def _train(
+    trainer: Trainer, watch: Curve, folder: Path, output: Path, resume_every: int, best: Best | None = None
+) -> None:
     trainer.args.output_dir = str(folder)
     trainer.args.run_name = trainer.args.run_name or rung_name(output)
     trainer.add_callback(watch)
     trainer.add_callback(Keeper(trainer, folder, every=resume_every, seconds=save_seconds()))
+    if trainer.eval_dataset is not None:
+        trainer.add_callback(LastStep)
+    if best:
+        trainer.add_callback(best)
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     if not trainer.args.disable_tqdm:
@@ -171,7 +202,7 @@ def _train(trainer: Trainer, watch: Curve, folder: Path, output: Path, resume_ev
         torch.cuda.reset_peak_memory_stats()
     if rank() == 0:
         checkpoint, rung = sizes(trainer.model)
-        check_space(folder, 2 * checkpoint, "the training's last two checkpoints")
+        check_space(folder, (3 if best else 2) * checkpoint, "the training's last two checkpoints")
         check_space(output, rung, "the rung")
     found = [str(newest(folder) or "") if rank() == 0 else ""]
     broadcast_object_list(found)

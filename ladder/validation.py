@@ -71,14 +71,20 @@ def check_evaluation(trainer: dict[str, Any], validation: Validation | None, kin
     needed = [
         *(["eval_strategy"] if evaluates else []),
         *(["load_best_model_at_end"] if trainer.get("load_best_model_at_end") else []),
-        *(name for name in ("eval_steps", "metric_for_best_model", "greater_is_better") if trainer.get(name) is not None),
+        *(
+            name
+            for name in ("eval_steps", "metric_for_best_model", "greater_is_better")
+            if trainer.get(name) is not None
+        ),
         *(["per_device_eval_batch_size"] if "per_device_eval_batch_size" in trainer else []),
         *(["lr_scheduler_type"] if schedule else []),
     ]
     if needed and validation is None:
         raise ValueError(f"trainer.{needed[0]}: no rows to evaluate on; set validation: {{share: 0.05}}")
     if schedule and not evaluates:
-        raise ValueError(f"trainer.lr_scheduler_type: {trainer['lr_scheduler_type']} needs eval_strategy: steps or epoch")
+        raise ValueError(
+            f"trainer.lr_scheduler_type: {trainer['lr_scheduler_type']} needs eval_strategy: steps or epoch"
+        )
     if trainer.get("load_best_model_at_end") and not evaluates:
         raise ValueError("trainer.load_best_model_at_end: nothing is compared; set eval_strategy: steps or epoch")
     if trainer.get("metric_for_best_model") is not None:

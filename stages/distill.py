@@ -19,14 +19,15 @@ from ladder.climbing import climb
 from ladder.distillation import Sums, TokenTrainer, hinton_sums, in_chunks
 from ladder.examples import Example, collate, example, learned_logits
 from ladder.models import check_parent, check_same_tokenizer, read_rung, rung_name
-from ladder.run import Section, run
+from ladder.run import run
 from ladder.targets import Taught, load_taught, target
 from ladder.training import fit_and_save, trainer_arguments
+from ladder.validation import Validated, before_answer, split
 
 TARGET = ("indices", "weights", "rest", "entropy")
 
 
-class Params(Section):
+class Params(Validated):
     parent: str
     """The student, all of whose weights are trained: `student/small`."""
     teacher: str
@@ -77,11 +78,12 @@ def main(
     with trainer_arguments(params.trainer) as arguments:
         config = build(TrainingArguments, arguments)
         climbed = climb(parent, base, None, seed=config.seed)
-        learned = taught_examples(taught)
+        learned, held = split(taught_examples(taught), before_answer, params.validation)
         trainer = DistillationTrainer(
             climbed.start.model,
             args=config,
             train_dataset=learned,
+            eval_dataset=held.held_out or None,
             data_collator=collate_taught,
         )
         trainer.alpha, trainer.temperature = params.alpha, taught.temperature
@@ -95,7 +97,7 @@ def main(
             output=output,
             metrics=metrics,
             curve=curve,
-            measured={"rows": len(learned)},
+            measured={"rows": len(learned), **held.counts},
             endings={"loss": "loss", "cross_entropy": "cross_entropy", "kl": "kl"},
         )
 

@@ -19,11 +19,12 @@ from ladder.climbing import climb
 from ladder.models import rung_name
 from ladder.pairs import check_reference, fitting, referenced_pair_tokens
 from ladder.rows import read_rows
-from ladder.run import Section, run
+from ladder.run import run
 from ladder.training import fit_and_save, trainer_arguments
+from ladder.validation import Validated, pair_prompt, split
 
 
-class Params(Section):
+class Params(Validated):
     parent: str
     """The rung it starts from, and its reference: `sft/chat`."""
     data: str
@@ -50,11 +51,13 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
         config = build(DPOConfig, arguments, precompute_ref_log_probs=True)
         climbed = climb(parent, base, params.lora, seed=config.seed)
         check_reference(rows, data, climbed.parent)
-        learned = fitting(referenced_pair_tokens(climbed.start.tokenizer, rows, data), data, config.max_length)
+        pairs = fitting(referenced_pair_tokens(climbed.start.tokenizer, rows, data), data, config.max_length)
+        learned, held = split(pairs, pair_prompt, params.validation)
         trainer = ReferenceTrainer(
             climbed.start.model,
             args=config,
             train_dataset=Dataset.from_list(learned),
+            eval_dataset=Dataset.from_list(held.held_out) if held.held_out else None,
             processing_class=climbed.start.tokenizer,
         )
         if params.lora is not None:
@@ -69,7 +72,7 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
             output=output,
             metrics=metrics,
             curve=curve,
-            measured={"pairs": len(learned), "too_long": len(rows) - len(learned)},
+            measured={"pairs": len(learned), "too_long": len(rows) - len(pairs), **held.counts},
             endings={"loss": "loss", "accuracy": "rewards/accuracies", "margin": "rewards/margins"},
         )
 

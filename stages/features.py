@@ -27,13 +27,14 @@ from ladder.examples import Example, collate, examples, learned_logits, where_le
 from ladder.layers import layer_map
 from ladder.models import check_same_tokenizer, load_complete, read_rung, rung_name
 from ladder.rows import of_split, read_rows
-from ladder.run import Refused, Section, run
+from ladder.run import Refused, run
 from ladder.training import fit_and_save, trainer_arguments
+from ladder.validation import Validated, before_answer, split
 
 Weight = Annotated[float, Field(ge=0)]
 
 
-class Params(Section):
+class Params(Validated):
     parent: str
     """The student, all of whose weights are trained: `student/shallow`."""
     teacher: str
@@ -161,7 +162,8 @@ def main(
         student, above = climbed.start.model, taught_by.model.eval().requires_grad_(False).to(config.device)
         check_shapes(student.config, above.config, params)
         layers = layer_map(student.config, above.config, params.layers)
-        learned = examples(rows, data, climbed.start.tokenizer, params.max_length)
+        fitting = examples(rows, data, climbed.start.tokenizer, params.max_length)
+        learned, held = split(fitting, before_answer, params.validation)
         if params.attention > 0:
             student.set_attn_implementation("eager")
             above.set_attn_implementation("eager")
@@ -169,6 +171,7 @@ def main(
             student,
             args=config,
             train_dataset=learned,
+            eval_dataset=held.held_out or None,
             data_collator=collate,
         )
         trainer.params, trainer.teacher, trainer.layers = params, above, layers
@@ -186,7 +189,7 @@ def main(
             output=output,
             metrics=metrics,
             curve=curve,
-            measured={"rows": len(learned), "too_long": len(rows) - len(learned)},
+            measured={"rows": len(learned), "too_long": len(rows) - len(fitting), **held.counts},
             endings={"loss": "loss", **{name: name for name in parts}},
         )
 

@@ -24,12 +24,13 @@ from ladder.distillation import Sums, TokenTrainer, check_whole, generalized_jsd
 from ladder.examples import Example, collate, example, learned_logits
 from ladder.models import check_same_tokenizer, load_complete, read_rung, rung_name
 from ladder.rows import Row, of_split, read_rows
-from ladder.run import Refused, Section, run
+from ladder.run import Refused, run
 from ladder.sampling import Sampling, scramble
 from ladder.training import fit_and_save, trainer_arguments
+from ladder.validation import Validated, before_answer, split
 
 
-class Params(Section):
+class Params(Validated):
     parent: str
     """The student: `student/shallow`."""
     teacher: str
@@ -137,11 +138,15 @@ def main(
     with trainer_arguments(params.trainer) as arguments:
         config = build(TrainingArguments, arguments)
         climbed, taught_by = climb(parent, base, params.lora, seed=config.seed), load_complete(teacher, base)
-        learned = gkd_examples(rows, data, climbed.start.tokenizer, params)
+        fitting = gkd_examples(rows, data, climbed.start.tokenizer, params)
+        learned, held = split(fitting, before_answer, params.validation)
+        if any((row["labels"] == -100).all() for row in held.held_out):
+            raise Refused(f"{data}: validation is measured on the rows' answers, and some rows have none; leave it out")
         trainer = GKDTrainer(
             climbed.start.model,
             args=config,
             train_dataset=learned,
+            eval_dataset=held.held_out or None,
             data_collator=collate_gkd,
         )
         trainer.params, trainer.stop = params, climbed.start.stop
@@ -158,7 +163,7 @@ def main(
             output=output,
             metrics=metrics,
             curve=curve,
-            measured={"rows": len(learned), "too_long": len(rows) - len(learned)},
+            measured={"rows": len(learned), "too_long": len(rows) - len(fitting), **held.counts},
             endings={"loss": "loss", "on_policy": "on_policy"},
         )
 

@@ -23,11 +23,12 @@ from ladder.likelihood import completion_logps
 from ladder.models import Model, device, rung_name
 from ladder.pairs import check_reference, fitting, referenced_pair_tokens
 from ladder.rows import Row, read_rows
-from ladder.run import Refused, Section, run
+from ladder.run import Refused, run
 from ladder.training import fit_and_save, trainer_arguments
+from ladder.validation import Validated, pair_prompt, split
 
 
-class Params(Section):
+class Params(Validated):
     parent: str
     """The rung it starts from, and its reference: `sft/words`."""
     data: str
@@ -101,16 +102,21 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
         config = build(KTOConfig, arguments, precompute_ref_log_probs=True)
         if config.loss_type == "kto" and config.per_device_train_batch_size < 2:
             raise Refused("trainer.per_device_train_batch_size: expected 2 or more, z0 is a mean over the batch")
+        if config.loss_type == "kto" and params.validation and config.per_device_eval_batch_size < 2:
+            raise Refused("trainer.per_device_eval_batch_size: expected 2 or more, z0 is a mean over the batch")
         climbed = climb(parent, base, params.lora, seed=config.seed)
         check_reference(rows, data, climbed.parent)
         pairs = fitting(referenced_pair_tokens(climbed.start.tokenizer, rows, data), data, config.max_length)
-        learned = unpaired(pairs, config.seed)
+        learned_pairs, held = split(pairs, pair_prompt, params.validation)
+        learned, measured = unpaired(learned_pairs, config.seed), unpaired(held.held_out, config.seed)
         if config.loss_type == "kto":
             learned = with_mismatched(learned, climbed.start, config)
+            measured = with_mismatched(measured, climbed.start, config) if measured else []
         trainer = ReferenceTrainer(
             climbed.start.model,
             args=config,
             train_dataset=Dataset.from_list(learned),
+            eval_dataset=Dataset.from_list(measured) if measured else None,
             processing_class=climbed.start.tokenizer,
         )
         if params.lora is not None:
@@ -125,7 +131,7 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
             output=output,
             metrics=metrics,
             curve=curve,
-            measured={"pairs": len(pairs), "too_long": len(rows) - len(pairs)},
+            measured={"pairs": len(learned_pairs), "too_long": len(rows) - len(pairs), **held.counts},
             endings={"loss": "loss", "margin": "rewards/margins", "kl": "kl"},
         )
 

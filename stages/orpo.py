@@ -19,10 +19,11 @@ from transformers import TrainingArguments
 
 from ladder.arguments import adapter_check, passes
 from ladder.pairwise import fit_pairs
-from ladder.run import Section, run
+from ladder.run import run
+from ladder.validation import Validated
 
 
-class Params(Section):
+class Params(Validated):
     parent: str
     """The rung it starts from: `base`, `sft/words`."""
     data: str
@@ -54,7 +55,7 @@ def orpo_loss(
 
 def main(params: Params, parent: Path, base: Path, data: Path, output: Path, metrics: Path, curve: Path) -> None:
     loss = partial(orpo_loss, beta=params.beta)
-    fit_pairs(loss, "orpo", params.model_dump(), parent, base, data, output, metrics, curve)
+    fit_pairs(loss, "orpo", params.model_dump(), params.validation, parent, base, data, output, metrics, curve)
 
 
 if __name__ == "__main__":

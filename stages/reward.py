@@ -28,12 +28,13 @@ from ladder.models import Model, load_complete, load_reward, read_rung, rung_nam
 from ladder.pairs import all_pair_tokens, fitting
 from ladder.rewarding import rewards
 from ladder.rows import Row, read_rows, write_json
-from ladder.run import Refused, Section, run
+from ladder.run import Refused, run
 from ladder.statistics import wilson
 from ladder.training import fit_and_save, trainer_arguments
+from ladder.validation import Validated, pair_prompt, split
 
 
-class Params(Section):
+class Params(Validated):
     parent: str
     """The rung whose weights it starts from, with a new head of zeros: `sft/words`."""
     data: str
@@ -63,10 +64,12 @@ def start(parent: Path, base: Path, lora: Adapter, *, seed: int) -> Climb:
 
 def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> list[Row]:
     """Pairs as whole conversations in tokens: chosen_ids and rejected_ids, each [length]."""
-    return [
-        {name: pair["prompt_ids"] + pair[name] for name in ("chosen_ids", "rejected_ids")}
-        for pair in fitting(all_pair_tokens(tokenizer, rows, data), data, max_length)
-    ]
+    return conversations(fitting(all_pair_tokens(tokenizer, rows, data), data, max_length))
+
+
+def conversations(pairs: list[Row]) -> list[Row]:
+    """Prompt and answer of each pair as one: chosen_ids and rejected_ids, each [length]."""
+    return [{name: pair["prompt_ids"] + pair[name] for name in ("chosen_ids", "rejected_ids")} for pair in pairs]
 
 
 def reading_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
@@ -116,13 +119,15 @@ def main(
         config = build(RewardConfig, arguments)
         climbed = start(parent, base, params.lora, seed=config.seed)
         tokenizer = climbed.start.tokenizer
-        learned = examples(rows, data, tokenizer, config.max_length)
+        pairs = fitting(all_pair_tokens(tokenizer, rows, data), data, config.max_length)
+        learned, held = split(pairs, pair_prompt, params.validation)
         tested = examples(unseen, heldout, tokenizer, None)
         check_unseen(rows, unseen, heldout, data)
         trainer = RewardTrainer(
             climbed.start.model,
             args=config,
-            train_dataset=Dataset.from_list(learned),
+            train_dataset=Dataset.from_list(conversations(learned)),
+            eval_dataset=Dataset.from_list(conversations(held.held_out)) if held.held_out else None,
             processing_class=reading_tokenizer(tokenizer),
         )
         fit_and_save(
@@ -135,7 +140,7 @@ def main(
             output=output,
             metrics=metrics,
             curve=curve,
-            measured={"pairs": len(learned), "too_long": len(rows) - len(learned)},
+            measured={"pairs": len(learned), "too_long": len(rows) - len(pairs), **held.counts},
             endings={"loss": "loss", "accuracy": "accuracy", "margin": "margin"},
         )
         if rank() == 0:  # measured as it was saved

@@ -23,11 +23,12 @@ from ladder.examples import examples
 from ladder.launch import rank
 from ladder.models import rung_name
 from ladder.rows import Row, read_rows, write_text
-from ladder.run import Refused, Section, run
+from ladder.run import Refused, run
 from ladder.training import fit_and_save, trainer_arguments
+from ladder.validation import Validated, before_answer, split
 
 
-class Params(Section):
+class Params(Validated):
     parent: str
     """The rung it starts from: `base`, `sft/chat`."""
     data: str
@@ -79,7 +80,8 @@ def main(
     with trainer_arguments(params.trainer) as arguments:
         config = build(SFTConfig, arguments, dataset_kwargs={"skip_prepare_dataset": True})
         climbed = climb(parent, base, params.lora, seed=config.seed, quantization=params.quantization)
-        learned = token_rows(rows, data, climbed.start.tokenizer, config.max_length)
+        fitting = token_rows(rows, data, climbed.start.tokenizer, config.max_length)
+        learned, held = split(fitting, before_answer, params.validation)
         if rank() == 0:
             write_text(masks, samples(learned, climbed.start.tokenizer))
         model: Any = climbed.start.model
@@ -87,7 +89,11 @@ def main(
             attend_packed(model.get_base_model() if params.lora is not None else model)
         with adapters_unrounded(model):
             trainer = SFTTrainer(
-                model, args=config, train_dataset=dataset(learned, config), processing_class=climbed.start.tokenizer
+                model,
+                args=config,
+                train_dataset=dataset(learned, config),
+                eval_dataset=Dataset.from_list(held.held_out) if held.held_out else None,
+                processing_class=climbed.start.tokenizer,
             )
         if config.packing:
             with trainer.accelerator.autocast():
@@ -104,7 +110,7 @@ def main(
             output=output,
             metrics=metrics,
             curve=curve,
-            measured={"rows": len(learned), "too_long": len(rows) - len(learned)},
+            measured={"rows": len(learned), "too_long": len(rows) - len(fitting), **held.counts},
             endings={"loss": "loss", "token_accuracy": "mean_token_accuracy"},
         )
 

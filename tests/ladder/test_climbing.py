@@ -102,7 +102,10 @@ def test_a_parent_over_quantized_weights_is_checked_as_any_other(tmp_path, base,
         (3, "expected arguments of BitsAndBytesConfig, or null"),
         ({"load_in_4bits": True}, "BitsAndBytesConfig has no argument 'load_in_4bits'"),
         ({"load_in_4bit": "yes"}, "load_in_4bit must be a boolean"),
-        ({"load_in_4bit": True, "bnb_4bit_compute_dtype": "bf16"}, "expected one of float16, bfloat16, float32, got 'bf16'"),
+        (
+            {"load_in_4bit": True, "bnb_4bit_compute_dtype": "bf16"},
+            "expected one of float16, bfloat16, float32, got 'bf16'",
+        ),
         ({"load_in_8bit": False}, "expected load_in_4bit: true or load_in_8bit: true"),
     ],
 )
