@@ -49,7 +49,7 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
     rows = read_rows(data)
     with trainer_arguments(params.trainer) as arguments:
         config = build(DPOConfig, arguments, precompute_ref_log_probs=True)
-        climbed = climb(parent, base, params.lora, seed=config.seed)
+        climbed = climb(parent, base, params.lora, seed=config.seed, router=config.router_aux_loss_coef)
         check_reference(rows, data, climbed.parent)
         pairs = fitting(referenced_pair_tokens(climbed.start.tokenizer, rows, data), data, config.max_length)
         learned, held = split(pairs, pair_prompt, params.validation)

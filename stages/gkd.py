@@ -137,7 +137,10 @@ def main(
     check_same_tokenizer(read_rung(parent), read_rung(teacher))
     with trainer_arguments(params.trainer) as arguments:
         config = build(TrainingArguments, arguments)
-        climbed, taught_by = climb(parent, base, params.lora, seed=config.seed), load_complete(teacher, base)
+        climbed, taught_by = (
+            climb(parent, base, params.lora, seed=config.seed, fused=False),
+            load_complete(teacher, base),
+        )
         fitting = gkd_examples(rows, data, climbed.start.tokenizer, params)
         learned, held = split(fitting, before_answer, params.validation)
         if any((row["labels"] == -100).all() for row in held.held_out):

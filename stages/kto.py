@@ -104,7 +104,7 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
             raise Refused("trainer.per_device_train_batch_size: expected 2 or more, z0 is a mean over the batch")
         if config.loss_type == "kto" and params.validation and config.per_device_eval_batch_size < 2:
             raise Refused("trainer.per_device_eval_batch_size: expected 2 or more, z0 is a mean over the batch")
-        climbed = climb(parent, base, params.lora, seed=config.seed)
+        climbed = climb(parent, base, params.lora, seed=config.seed, router=config.router_aux_loss_coef)
         check_reference(rows, data, climbed.parent)
         pairs = fitting(referenced_pair_tokens(climbed.start.tokenizer, rows, data), data, config.max_length)
         learned_pairs, held = split(pairs, pair_prompt, params.validation)

@@ -26,6 +26,7 @@ from ladder.heads import reading_pad, scoring
 from ladder.launch import rank
 from ladder.models import Model, load_complete, load_reward, read_rung, rung_name
 from ladder.pairs import all_pair_tokens, fitting
+from ladder.rehearsal import rehearse_adapter
 from ladder.rewarding import rewards
 from ladder.rows import Row, read_rows, write_json
 from ladder.run import Refused, run
@@ -52,6 +53,8 @@ def start(parent: Path, base: Path, lora: Adapter, *, seed: int) -> Climb:
     if lora == "continue":
         raise Refused("reward: lora: continue has no head to go on with; give lora: {r: 16} or null")
     rung, ground = read_rung(parent), read_rung(base)
+    if lora is not None:
+        rehearse_adapter(parent if rung.kind == "complete" else base, lora, task="SEQ_CLS", fused=False)
     set_seed(seed)
     whole = load_complete(parent, base, dtype=torch.float32 if lora is None else torch.bfloat16)
     model = scoring(whole.model, whole.tokenizer)

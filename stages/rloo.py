@@ -67,7 +67,7 @@ def main(
     with trainer_arguments(params.trainer) as arguments:
         config = configured(RLOOConfig, arguments, params.rewards)
         dataset = prompts(data, params.split, params.rewards)
-        climbed = climb(parent, base, params.lora, seed=config.seed)
+        climbed = climb(parent, base, params.lora, seed=config.seed, router=config.router_aux_loss_coef)
         asked, parents = load_asked(params.rewards, reward_model, base, climbed.parent)
         trainer = SlotTrainer(
             climbed.start.model,

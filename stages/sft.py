@@ -79,7 +79,14 @@ def main(
     rows = read_rows(data)
     with trainer_arguments(params.trainer) as arguments:
         config = build(SFTConfig, arguments, dataset_kwargs={"skip_prepare_dataset": True})
-        climbed = climb(parent, base, params.lora, seed=config.seed, quantization=params.quantization)
+        climbed = climb(
+            parent,
+            base,
+            params.lora,
+            seed=config.seed,
+            quantization=params.quantization,
+            router=config.router_aux_loss_coef,
+        )
         fitting = token_rows(rows, data, climbed.start.tokenizer, config.max_length)
         learned, held = split(fitting, before_answer, params.validation)
         if rank() == 0:
