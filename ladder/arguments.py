@@ -14,7 +14,7 @@ from peft import LoraConfig
 from pydantic import TypeAdapter, ValidationError
 from transformers import BitsAndBytesConfig, TrainingArguments
 
-from ladder.key_needs import absent, unmet
+from ladder.key_needs import absent, unmet, unread
 from ladder.key_ranges import outside, unknown
 from ladder.run import Refused
 from ladder.trackers import missing_tracker
@@ -50,7 +50,7 @@ def passes(owner: type, kind: str | None = None) -> Callable[[Any], dict[str, An
             _check_type(owner, name, value)
             if said := outside(owner.__name__, kind, name, value):
                 raise ValueError(said)
-        said = unmet(owner, values) or absent(values) or missing_tracker(values)
+        said = unmet(owner, values) or unread(values) or absent(values) or missing_tracker(values)
         if said:
             raise ValueError(said)
         if owner.__name__ == "DPOConfig":

@@ -27,6 +27,9 @@ class Bar(ProgressCallback):
         if state.is_world_process_zero and self.training_bar is not None and "loss" in (logs or {}):
             self.training_bar.set_postfix(loss=f"{float(logs['loss']):.4f}", refresh=False)
 
+    def on_prediction_step(self, *_: Any, **__: Any) -> None:
+        """No second bar for an evaluation."""
+
 
 class Curve(TrainerCallback):
     """Write what the trainer logs to a TSV that `dvc plots` draws, and stop when it is no longer a number.

@@ -33,6 +33,16 @@ LION = ("lion_8bit", "lion_32bit", "paged_lion_32bit", "paged_lion_8bit")
 READ_ARGS = ("sgd", "adagrad", "rmsprop", "adamw_anyprecision", "ademamix", "ademamix_8bit", "paged_ademamix_32bit",
              "paged_ademamix_8bit", "stable_adamw", "schedule_free_adamw", "schedule_free_radam", "schedule_free_sgd",
              "grokadamw", "adamw_torch_4bit", "adamw_torch_8bit")  # fmt: skip
+ARGS = {
+    "sgd": ("momentum", "dampening", "weight_decay", "nesterov"),
+    "adagrad": ("lr_decay", "weight_decay", "eps"),
+    "rmsprop": ("momentum", "alpha", "eps", "weight_decay", "centered"),
+    **dict.fromkeys(
+        ("ademamix", "ademamix_8bit", "paged_ademamix_32bit", "paged_ademamix_8bit"),
+        ("beta1", "beta2", "beta3", "alpha", "eps", "t_alpha", "t_beta3"),
+    ),
+}
+"""Names that an optimizer reads of optim_args; others are ignored by transformers."""
 SERVER = ("vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_server_timeout", "vllm_group_port")
 COLOCATE = ("vllm_gpu_memory_utilization", "vllm_max_model_length", "vllm_tensor_parallel_size",
             "vllm_enable_sleep_mode", "vllm_model_impl")  # fmt: skip
@@ -109,6 +119,17 @@ def unmet(owner: type, values: Values) -> str | None:
             changed = name in values and (name == "num_train_epochs" or values[name] != plain[name])
             if changed and not holds(values):
                 return f"{name}: has no effect without {wanted}, got {values[name]!r}"
+    return None
+
+
+def unread(values: Values) -> str | None:
+    """A name in optim_args that the optimizer does not read, as a sentence."""
+    known = ARGS.get(values.get("optim", ""))
+    for part in (values.get("optim_args") or "").replace(" ", "").split(",") if known else ():
+        if part.count("=") != 1 or part.split("=")[0] not in known:
+            return (
+                f"optim_args: expected {', '.join(f'{name}=…' for name in known)} for {values['optim']}, got {part!r}"
+            )
     return None
 
 

@@ -114,6 +114,8 @@ DPO_LOSSES = (
     "sigmoid_norm",
 )
 IMPORTANCE = ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask")
+CHECKPOINTING = ("use_reentrant", "preserve_rng_state", "determinism_check", "debug", "early_stop", "selective")
+"""Arguments of torch's checkpoint, and TRL's `selective`, which SFT alone reads."""
 SUPPORTED_OPTIMIZERS = tuple(
     name.value
     for name in OptimizerNames
@@ -128,6 +130,8 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
         "train_sampling_strategy": ("random", "sequential", "group_by_length"),
         "log_level": ("debug", "info", "warning", "error", "critical", "passive"),
         "log_level_replica": ("debug", "info", "warning", "error", "critical", "passive"),
+        "torch_compile_backend": (None, "inductor", "eager", "aot_eager", "cudagraphs"),
+        "torch_compile_mode": (None, "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
         "dataloader_multiprocessing_context": (None, "fork", "spawn", "forkserver"),
     },
     "SFTConfig": {"loss_type": ("nll", "dft", "chunked_nll"), "packing_strategy": ("bfd",)},
@@ -242,6 +246,14 @@ def outside(owner: str, kind: str, name: str, value: Any) -> str | None:
             return f"{name}: expected one of {', '.join(map(str, choices))}, got {one!r}"
     if value is None and name in ("num_generations", "max_completion_length"):
         return f"{name}: expected a whole number, got null"
+    if name == "gradient_checkpointing_kwargs":
+        known = CHECKPOINTING if owner == "SFTConfig" else CHECKPOINTING[:-1]
+        if (value is not None and not isinstance(value, dict)) or not set(value or {}) <= set(known):
+            return f"{name}: expected a mapping of {', '.join(known)}, got {value!r}"
+    if name == "lr_scheduler_kwargs" and (value is not None and not isinstance(value, dict)):
+        return f"{name}: expected a mapping, got {value!r}"
+    if name == "pad_to_multiple_of" and isinstance(value, str) and value != "auto":
+        return f"{name}: expected a whole number, auto or null, got {value!r}"
     for one in _numbers(value):
         if not math.isfinite(one):
             return f"{name}: expected a finite number, got {one}"
