@@ -120,7 +120,9 @@ def quantization_check(value: Any) -> dict[str, Any] | None:
         if name not in known:
             raise ValueError(unknown("BitsAndBytesConfig", name, known))
         said = refusal(BitsAndBytesConfig, "BitsAndBytesConfig", name, given)
-        if said or (said := given is not None and outside("BitsAndBytesConfig", "BitsAndBytesConfig", name, given)):
+        if said is None and given is not None:
+            said = outside("BitsAndBytesConfig", "BitsAndBytesConfig", name, given)
+        if said:
             raise ValueError(said)
     if said := unmet(BitsAndBytesConfig, value):
         raise ValueError(said)

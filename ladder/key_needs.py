@@ -124,7 +124,7 @@ def unmet(owner: type, values: Values) -> str | None:
 
 def unread(values: Values) -> str | None:
     """A name in optim_args that the optimizer does not read, as a sentence."""
-    known = ARGS.get(values.get("optim", ""))
+    known = ARGS.get(values.get("optim", ""), ())
     for part in (values.get("optim_args") or "").replace(" ", "").split(",") if known else ():
         if part.count("=") != 1 or part.split("=")[0] not in known:
             return (

@@ -32,7 +32,7 @@ def rehearse(arguments: TrainingArguments) -> None:
         _optimizer(arguments, layer)
 
 
-def _optimizer(arguments: TrainingArguments, layer: torch.nn.Module) -> None:
+def _optimizer(arguments: TrainingArguments, layer: Any) -> None:
     name = getattr(arguments.optim, "value", arguments.optim)
     try:
         kind, keywords = Trainer.get_optimizer_cls_and_kwargs(arguments, layer)
@@ -43,6 +43,7 @@ def _optimizer(arguments: TrainingArguments, layer: torch.nn.Module) -> None:
         raise Refused(
             f"trainer.optim: {name} does not run here with optim_args {arguments.optim_args!r}: {_line(error)}"
         ) from None
+    keywords = dict(given) if isinstance(given := arguments.lr_scheduler_kwargs, dict) else {}
     schedule = getattr(arguments.lr_scheduler_type, "value", arguments.lr_scheduler_type)
     try:
         get_scheduler(
@@ -50,7 +51,7 @@ def _optimizer(arguments: TrainingArguments, layer: torch.nn.Module) -> None:
             optimizer=optimizer,
             num_warmup_steps=arguments.get_warmup_steps(STEPS),
             num_training_steps=STEPS,
-            scheduler_specific_kwargs=dict(arguments.lr_scheduler_kwargs or {}),  # type: ignore[call-overload]
+            scheduler_specific_kwargs=keywords,
         )
     except (ValueError, TypeError, KeyError) as error:
         raise Refused(

@@ -143,6 +143,7 @@ OWN: dict[str, dict[str, str]] = {
     "GRPOConfig": {
         **TRL,
         **ONLINE,
+        "cast_lm_head_to_fp32": "set bf16: false; tied embeddings under an adapter cannot be cast alone",
         "max_tool_calling_iterations": "rollouts call no tools",
         "vllm_importance_sampling_cap": "set vllm_importance_sampling_clip_max",
         **dict.fromkeys(
@@ -224,7 +225,7 @@ EFFECTIVE: dict[str, str] = {
         undesirable_weight activation_offloading""",
     "RewardConfig": """disable_dropout max_length pad_to_multiple_of center_rewards_coefficient
         activation_offloading""",
-    "GRPOConfig": """router_aux_loss_coef disable_dropout cast_lm_head_to_fp32 num_generations max_completion_length
+    "GRPOConfig": """router_aux_loss_coef disable_dropout num_generations max_completion_length
         shuffle_dataset pad_to_multiple_of generation_batch_size steps_per_generation temperature use_vllm vllm_mode
         vllm_model_impl vllm_enable_sleep_mode vllm_server_base_url vllm_server_host vllm_server_port
         vllm_server_timeout vllm_group_port vllm_gpu_memory_utilization vllm_max_model_length

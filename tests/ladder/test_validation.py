@@ -13,7 +13,7 @@ from ladder.models import load
 from ladder.rows import write_rows
 from ladder.run import Refused, fit
 from ladder.validation import Validation, before_answer, pair_prompt, split
-from stages import dpo, kto, orpo, reference, reward, sft
+from stages import dpo, gkd, kto, orpo, reference, reward, sft
 
 TRAINER = {"max_steps": 6, "per_device_train_batch_size": 2, "learning_rate": 0.02, "bf16": False}
 
@@ -188,3 +188,20 @@ def test_pairs_are_held_out_and_measured(tmp_path, base, stage, extra, column):
     last = curve(tmp_path / "curve.tsv")[-1]
     assert ledger["validation_loss"] > 0 and ledger["best_step"] == 3 and column in last
     assert last["validation_loss"] == pytest.approx(ledger["validation_loss"], abs=1e-4)
+
+
+def test_distillation_measures_a_mean_over_tokens_whatever_the_batch(tmp_path, base):
+    rows = [{"prompt": user(f"Say {n}."), "completion": assistant("x" * (1 + 3 * n))} for n in range(12)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    section = {"parent": "base", "teacher": "base", "data": "x", "split": None, "lora": None, "lmbda": 0, "beta": 0}
+    sampled = {"temperature": 1.0, "sampling_temperature": 1.0, "max_new_tokens": 4, "max_length": 200}
+    measured = []
+    for size in (1, 5):
+        trainer = {**TRAINER, "max_steps": 2, "per_device_eval_batch_size": size, "eval_strategy": "epoch"}
+        whole = {**section, **sampled, "validation": {"prompts": 5}, "trainer": trainer}
+        output = tmp_path / f"{size}/gkd/chat"
+        paths = [tmp_path / "rows.jsonl", output, tmp_path / "ledger.json", tmp_path / "curve.tsv"]
+        gkd.main(fit(gkd.Params, whole, "gkd.chat"), base, base, base, *paths)
+        measured.append(json.loads((tmp_path / "ledger.json").read_text()))
+    assert [(one["rows"], one["validation_rows"]) for one in measured] == [(7, 5)] * 2
+    assert measured[0]["validation_loss"] == pytest.approx(measured[1]["validation_loss"], abs=2e-4) != 0
