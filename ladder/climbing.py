@@ -1,17 +1,17 @@
 """From a parent to a model in training: which weights take gradients, and what the result will stand on."""
 
-import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import BitsAndBytesConfig, set_seed
+from transformers import set_seed
 
 from ladder.adapters import factor_dora
 from ladder.arguments import Adapter, build
 from ladder.models import Model, Rung, check_stands_on, described, load, load_complete, quantized, read_rung
+from ladder.rehearsal import check_router, rehearse_adapter
 from ladder.run import Refused
 
 Quantization = dict[str, Any] | None
@@ -36,31 +36,23 @@ class Climb:
         return sum(weight.numel() for weight in self.start.model.parameters() if weight.requires_grad)
 
 
-def quantization_check(value: Any) -> Quantization:
-    """A pydantic validator of `quantization`: BitsAndBytesConfig's arguments, or null for weights as they are."""
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        raise ValueError("expected arguments of BitsAndBytesConfig, or null")
-    known = set(inspect.signature(BitsAndBytesConfig).parameters) - {"kwargs"}
-    for name in value:
-        if name not in known:
-            raise ValueError(f"BitsAndBytesConfig has no argument {name!r}")
-    try:
-        config = BitsAndBytesConfig(**value)
-    except (TypeError, AttributeError) as error:  # it looks dtypes up as attributes of torch
-        raise ValueError(f"BitsAndBytesConfig: {error}") from None
-    if not config.is_quantizable():
-        raise ValueError("expected load_in_4bit: true or load_in_8bit: true")
-    return value
-
-
-def climb(parent: Path, base: Path, lora: Adapter, *, seed: int, quantization: Quantization = None) -> Climb:
+def climb(
+    parent: Path,
+    base: Path,
+    lora: Adapter,
+    *,
+    seed: int,
+    quantization: Quantization = None,
+    router: float | None = None,
+    fused: bool = True,
+) -> Climb:
     """Load the parent and make trainable what `lora` says.
 
     A dict puts a new adapter on the parent, `continue` goes on with the parent's own, None trains all weights
     (in float32; under bf16 autocast). An adapter in this house stands on `base` alone: one that is put on any
     other parent is added to the weights when it is saved, and the rung is complete.
+
+    `router` is the trainer's router_aux_loss_coef, and a `fused` trainer computes with lm_head's weights itself.
 
     With `quantization` the base under the adapter is quantized while it trains (QLoRA, Dettmers et al. 2023), and the
     rung runs on the weights it was trained on, those of the base as rounded; so does an adapter that goes on from it.
@@ -71,6 +63,11 @@ def climb(parent: Path, base: Path, lora: Adapter, *, seed: int, quantization: Q
     set_seed(seed)
     if lora == "continue" and rung.kind != "adapter":
         raise Refused(f"lora: continue, but the parent {rung.rung} is complete; give lora: {{r: 16}} or null")
+    complete = parent if rung.kind == "complete" else base
+    check_router(complete, router)
+    if isinstance(lora, dict):
+        _check_start(lora, ground if rung.identity == ground.identity else None)
+        rehearse_adapter(complete, lora, task="CAUSAL_LM", fused=fused)
     if quantization is not None:
         return Climb(_on_quantized(parent, base, lora, quantization), rung, ground, quantization)
     if lora == "continue":
@@ -80,16 +77,20 @@ def climb(parent: Path, base: Path, lora: Adapter, *, seed: int, quantization: Q
         whole.model.requires_grad_(True)
         return Climb(whole, rung, None)
     stands = ground if rung.identity == ground.identity else None
-    return Climb(Model(_adapted(whole.model, lora, stands), whole.tokenizer, rung), rung, stands)
+    return Climb(Model(_adapted(whole.model, lora), whole.tokenizer, rung), rung, stands)
 
 
-def _adapted(model: Any, lora: dict[str, Any], stands: Rung | None) -> PeftModel:
-    config = build(LoraConfig, {"target_modules": "all-linear", **lora}, task_type="CAUSAL_LM")
-    if stands is not None and config.init_lora_weights not in STARTS:
+def _check_start(lora: dict[str, Any], stands: Rung | None) -> None:
+    start = lora.get("init_lora_weights", True)
+    if stands is not None and start not in STARTS:
         raise Refused(
-            f"lora.init_lora_weights: {config.init_lora_weights!r} changes the weights that the adapter stands on, "
+            f"lora.init_lora_weights: {start!r} changes the weights that the adapter stands on, "
             f"and it would run on {stands.rung} as it is; use one of {', '.join(map(str, STARTS))}"
         )
+
+
+def _adapted(model: Any, lora: dict[str, Any]) -> PeftModel:
+    config = build(LoraConfig, {"target_modules": "all-linear", **lora}, task_type="CAUSAL_LM")
     adapted = get_peft_model(model, config)
     factor_dora(adapted, new=True)
     return adapted
@@ -108,7 +109,7 @@ def _on_quantized(parent: Path, base: Path, lora: Adapter, quantization: dict[st
         check_stands_on(parent, rung, base)
     model = quantized(base, quantization)
     if lora != "continue":
-        return Model(_adapted(model, lora, ground), tokenizer, rung)
+        return Model(_adapted(model, lora), tokenizer, rung)
     going_on = PeftModel.from_pretrained(model, parent, is_trainable=True)
     factor_dora(going_on, new=False)
     return Model(going_on, tokenizer, rung)

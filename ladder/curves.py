@@ -13,6 +13,9 @@ from ladder.run import Refused
 
 TIMINGS = ("seconds", "tokens_per_second", "samples_per_second", "step_time")
 """Columns that differ from run to run; all others are the same for the same inputs."""
+VALIDATION = "validation_"
+UNMEASURED = ("_runtime", "_per_second", "_num_tokens", "_preparation_time")
+"""Ends of what the trainer logs of an evaluation beside its measurements."""
 FIRST = 5
 EXPLODED = 100
 
@@ -23,6 +26,9 @@ class Bar(ProgressCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
         if state.is_world_process_zero and self.training_bar is not None and "loss" in (logs or {}):
             self.training_bar.set_postfix(loss=f"{float(logs['loss']):.4f}", refresh=False)
+
+    def on_prediction_step(self, *_: Any, **__: Any) -> None:
+        """No second bar for an evaluation."""
 
 
 class Curve(TrainerCallback):
@@ -38,11 +44,22 @@ class Curve(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         self.points = [_point(logs["step"], logs) for logs in state.log_history if "loss" in logs]
+        for logs in state.log_history:
+            if "eval_loss" in logs:
+                self._add_validation(logs["step"], logs)
         self.before = self.points[-1]["seconds"] if self.points else 0.0
         self.started = time.monotonic()
         self.batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
+        if "eval_loss" in logs:
+            if not math.isfinite(logs["eval_loss"]):
+                raise Refused(
+                    f"step {state.global_step}: validation loss is {logs['eval_loss']}; lower the learning rate"
+                )
+            self._add_validation(state.global_step, logs)
+            if state.is_world_process_zero:
+                self._write()
         if "loss" not in logs:
             return
         for name in ("loss", "grad_norm"):
@@ -55,6 +72,19 @@ class Curve(TrainerCallback):
         check_explosion(self.points)
         if state.is_world_process_zero:
             self._write()
+
+    def _add_validation(self, step: int, logs: dict[str, Any]) -> None:
+        """Put what an evaluation measured beside the step's own columns, as `validation_loss` and so on."""
+        point = next(point for point in reversed(self.points) if point["step"] == step)
+        for name in sorted(logs):
+            if name.startswith("eval_") and not name.endswith(UNMEASURED) and logs[name] is not None:
+                point[VALIDATION + name.removeprefix("eval_")] = float(logs[name])
+
+    def validation(self) -> dict[str, float]:
+        """The last validation loss; nothing without validation."""
+        name = f"{VALIDATION}loss"
+        measured = [point[name] for point in self.points if name in point]
+        return {name: round(measured[-1], 4)} if measured else {}
 
     def _rate(self, point: dict[str, float], points: list[dict[str, float]]) -> dict[str, float]:
         """Speed since the last of `points`, of those that say how many tokens were read (rollouts do)."""
@@ -84,6 +114,11 @@ class Curve(TrainerCallback):
 
     def _write(self) -> None:
         columns = list(self.points[0])
+        held_out = sorted({name for point in self.points for name in point if name.startswith(VALIDATION)})
+        if held_out:
+            own = [name for name in columns if name not in held_out]
+            measured = [name for name in own if name not in TIMINGS]
+            columns = [*measured, *held_out, *own[len(measured) :]]
         lines = ["\t".join(columns)]
         lines += ["\t".join(f"{point.get(name, math.nan):.6g}" for name in columns) for point in self.points]
         write_text(self.path, "\n".join(lines) + "\n")

@@ -30,6 +30,7 @@ class TokenTrainer(Trainer):
         super().__init__(*arguments, **keywords)
         self.model_accepts_loss_kwargs = True  # makes Trainer count the labels of the whole step
         self.seen: Sums = {}
+        self.evaluated: Sums = {}
 
     def sums(self, model: Any, batch: dict[str, Tensor]) -> Sums:
         """`loss` and its parts, each summed over the batch's learned tokens."""
@@ -40,18 +41,33 @@ class TokenTrainer(Trainer):
     ) -> Any:
         sums = self.sums(model, inputs)
         tokens = (inputs["labels"] != -100).sum()
+        seen = self.seen if model.training else self.evaluated
         for name, value in {**sums, "tokens": tokens}.items():
-            self.seen[name] = self.seen.get(name, 0) + value.detach()
+            seen[name] = seen.get(name, 0) + value.detach()
+        if not model.training:
+            return sums["loss"] / tokens.clamp(min=1)
         # Several processes average their gradients; where the count is of them all, the average is too small.
         processes = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
         return sums["loss"] * (processes / num_items_in_batch)
 
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> Any:
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None
+
     def log(self, logs: dict[str, float], *rest: Any) -> None:
+        if "eval_loss" in logs:  # a mean over tokens, not over batches; in place, because evaluate returns it
+            means, self.evaluated = self._means(self.evaluated), {}
+            logs.update({f"eval_{name}": mean for name, mean in means.items()})
         if "loss" in logs:
-            totals = {name: self.accelerator.reduce(value.float()).item() for name, value in self.seen.items()}
-            tokens, self.seen = totals.pop("tokens"), {}
-            logs = {**logs, **{name: total / tokens for name, total in totals.items() if name != "loss"}}
+            means, self.seen = self._means(self.seen), {}
+            logs = {**logs, **{name: mean for name, mean in means.items() if name != "loss"}}
         super().log(logs, *rest)
+
+    def _means(self, sums: Sums) -> dict[str, float]:
+        """Means over tokens, of all processes."""
+        totals = {name: self.accelerator.reduce(value.float()).item() for name, value in sums.items()}
+        tokens = totals.pop("tokens")
+        return {name: total / tokens for name, total in totals.items()}
 
 
 def check_whole(trainer: Trainer, key: str) -> None:

@@ -23,6 +23,7 @@ from ladder.pairs import all_pair_tokens, fitting
 from ladder.rows import Row, read_rows
 from ladder.run import Refused
 from ladder.training import fit_and_save, trainer_arguments
+from ladder.validation import Validation, pair_prompt, split
 
 PairLoss = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 """Mean log-probabilities (nats per token) of chosen and rejected [pairs] to loss, reward of chosen, of rejected."""
@@ -34,7 +35,14 @@ class PairTrainer(Trainer):
     TRL's fused head gives the log-probabilities, so that the logits are never held whole.
     """
 
-    def __init__(self, start: Model, config: TrainingArguments, pairs: list[Row], loss: PairLoss) -> None:
+    def __init__(
+        self,
+        start: Model,
+        config: TrainingArguments,
+        pairs: list[Row],
+        loss: PairLoss,
+        held_out: list[Row] | None = None,
+    ) -> None:
         model: Any = start.model.get_base_model() if isinstance(start.model, PeftModel) else start.model
         if isinstance(model.get_output_embeddings(), BaseTunerLayer):
             raise Refused("lora.target_modules: the output layer lm_head takes no adapter here; leave it out")
@@ -43,6 +51,7 @@ class PairTrainer(Trainer):
             start.model,
             config,
             train_dataset=Dataset.from_list(pairs),
+            eval_dataset=Dataset.from_list(held_out) if held_out else None,
             data_collator=DataCollatorForPreference(pad_token_id=start.tokenizer.pad_token_id),
         )
         self.model_accepts_loss_kwargs = False  # the loss is a mean: over accumulated batches it is averaged
@@ -62,13 +71,22 @@ class PairTrainer(Trainer):
         self._note("rewards/margins", chosen_rewards - rejected_rewards)
         self._note("logps/chosen", chosen)
         self._note("logps/rejected", rejected)
-        self._total_train_tokens += int(self.accelerator.gather(inputs["attention_mask"].sum()).sum().item())
+        if model.training:
+            self._total_train_tokens += int(self.accelerator.gather(inputs["attention_mask"].sum()).sum().item())
         return loss.mean()
 
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> Any:
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None
+
     def _note(self, name: str, values: torch.Tensor) -> None:
-        self.logged[name].append(self.accelerator.gather(values.detach()).mean().item())
+        prefix = "" if self.model.training else "eval_"  # type: ignore[union-attr]
+        self.logged[prefix + name].append(self.accelerator.gather(values.detach()).mean().item())
 
     def log(self, logs: dict[str, float], *rest: Any) -> None:
+        if "eval_loss" in logs:
+            ours = [name for name in self.logged if name.startswith("eval_")]
+            logs.update({name: fmean(self.logged.pop(name)) for name in ours})  # in place: evaluate returns them
         if "loss" in logs:
             means = {name: fmean(values) for name, values in self.logged.items()}
             logs = {**logs, **means, "num_tokens": self._total_train_tokens}
@@ -80,6 +98,7 @@ def fit_pairs(
     loss: PairLoss,
     method: str,
     settings: dict[str, Any],
+    validation: Validation | None,
     parent: Path,
     base: Path,
     data: Path,
@@ -94,9 +113,10 @@ def fit_pairs(
         climbed = climb(parent, base, settings["lora"], seed=config.seed)
         pairs = all_pair_tokens(climbed.start.tokenizer, rows, data)
         pairs = fitting(pairs, data, within(settings["max_length"], climbed.start.model))
-        learned = answered_pairs(pairs, data, climbed.start.tokenizer)
+        whole = answered_pairs(pairs, data, climbed.start.tokenizer)
+        learned, held = split(whole, pair_prompt, validation)
         fit_and_save(
-            PairTrainer(climbed.start, config, learned, loss),
+            PairTrainer(climbed.start, config, learned, loss, held.held_out),
             climbed,
             rung=rung_name(output),
             method=method,
@@ -108,7 +128,8 @@ def fit_pairs(
             measured={
                 "pairs": len(learned),
                 "too_long": len(rows) - len(pairs),
-                **report(method, empty_answers=len(pairs) - len(learned)),
+                **report(method, empty_answers=len(pairs) - len(whole)),
+                **held.counts,
             },
             endings={"loss": "loss", "accuracy": "rewards/accuracies", "margin": "rewards/margins"},
         )

@@ -18,14 +18,19 @@ from accelerate.utils import DistributedType, broadcast_object_list
 from peft import PeftModel
 from transformers import PrinterCallback, ProgressCallback, Trainer
 
+from ladder.best import Best, LastStep
 from ladder.climbing import Climb
 from ladder.curves import Bar, Curve
 from ladder.launch import cache, rank, world_size
 from ladder.learned import check_learned, marks
 from ladder.memory import ran_out
-from ladder.models import Rung, ledger, save_rung
+from ladder.models import Rung, ledger, rung_name, save_rung
 from ladder.run import Refused
+from ladder.trackers import tracking, without_trackers
 from ladder.work import Keeper, check_space, drop, fingerprint, held, newest, save_seconds
+
+OURS = ("load_best_model_at_end",)
+"""Keys that the ladder reads itself: transformers would tie the best checkpoint to checkpoints by steps."""
 
 
 @contextmanager
@@ -42,15 +47,15 @@ def trainer_arguments(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {
             "bf16": not arguments.get("fp16"),
             "gradient_checkpointing": False,
-            **shared(arguments, world_size()),
+            **{name: value for name, value in shared(arguments, world_size()).items() if name not in OURS},
             "output_dir": folder,
-            "report_to": "none",
+            **tracking(arguments),
             "save_strategy": "no",
             "logging_strategy": "steps",
             "logging_steps": 1,
             "logging_nan_inf_filter": False,
             "use_cpu": not torch.cuda.is_available(),
-            "dataloader_pin_memory": torch.cuda.is_available(),
+            "dataloader_pin_memory": torch.cuda.is_available() and arguments.get("dataloader_pin_memory", True),
             "remove_unused_columns": False,
         }
 
@@ -118,6 +123,7 @@ def fit_and_save(
     What decides the result must be in `settings`, `parents` or the trainer's train_dataset.
     """
     check_rows(trainer)
+    settings = without_trackers(settings)
     watch = Curve(curve)
     trainable = climbed.trainable_parameters
     sharded = trainer.accelerator.distributed_type == DistributedType.FSDP
@@ -129,11 +135,14 @@ def fit_and_save(
         "parents": {name: parent.identity for name, parent in parents.items()},
         "base": climbed.base and climbed.base.identity,
     }
+    if trainer.eval_dataset is not None:
+        recipe["held_out"] = fingerprint(trainer.eval_dataset)
     folder = cache() / f"{rung.replace('/', '-')}-{fingerprint(trainer.train_dataset, **recipe)}"
     whole = climbed.base is None
     with held(folder) if rank() == 0 else nullcontext():
+        best = _best(trainer, settings, folder, sharded)
         before = None if sharded else marks(trainer.model, saved_in_bfloat16=whole)
-        _train(trainer, watch, folder, output, resume_every)
+        _train(trainer, watch, folder, output, resume_every, best)
         try:
             idle = check_learned(watch.points, before, before and marks(trainer.model, saved_in_bfloat16=whole))
         except Refused:
@@ -141,6 +150,7 @@ def fit_and_save(
             raise
         model = trained(trainer, skeleton)
         if rank() == 0:
+            validated = best.restore(model) if best else watch.validation()
             if isinstance(model, PeftModel) and climbed.base is None:
                 model = model.merge_and_unload()
             if climbed.base is None:
@@ -158,24 +168,49 @@ def fit_and_save(
                 settings=settings,
             )
             ends = {metric: watch.ending(name) for metric, name in endings.items()}
-            ledger(metrics, made, watch.seconds, {**ends, **measured, **idle, **watch.rate(), "memory_gb": memory_gb()})
+            ledger(
+                metrics,
+                made,
+                watch.seconds,
+                {**ends, **measured, **validated, **idle, **watch.rate(), "memory_gb": memory_gb()},
+            )
             drop(folder)
         trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
 
 
-def _train(trainer: Trainer, watch: Curve, folder: Path, output: Path, resume_every: int) -> None:
+def _best(trainer: Trainer, settings: dict[str, Any], folder: Path, sharded: bool) -> Best | None:
+    """The keeper of the best checkpoint, where params.yaml asks for one."""
+    given = settings.get("trainer") or {}
+    if not given.get("load_best_model_at_end"):
+        return None
+    if sharded:
+        raise Refused("trainer.load_best_model_at_end: FSDP shards the weights; launch with launch/ddp.yaml")
+    metric = given.get("metric_for_best_model") or "loss"
+    greater = given.get("greater_is_better")
+    return Best(trainer, folder, metric, not metric.endswith("loss") if greater is None else greater)
+
+
+def _train(
+    trainer: Trainer, watch: Curve, folder: Path, output: Path, resume_every: int, best: Best | None = None
+) -> None:
     trainer.args.output_dir = str(folder)
+    trainer.args.run_name = trainer.args.run_name or rung_name(output)
     trainer.add_callback(watch)
     trainer.add_callback(Keeper(trainer, folder, every=resume_every, seconds=save_seconds()))
+    if trainer.eval_dataset is not None:
+        trainer.add_callback(LastStep)
+    if best:
+        trainer.add_callback(best)
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Bar)
+    if not trainer.args.disable_tqdm:
+        trainer.add_callback(Bar)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     if rank() == 0:
         checkpoint, rung = sizes(trainer.model)
-        check_space(folder, 2 * checkpoint, "the training's last two checkpoints")
+        check_space(folder, (3 if best else 2) * checkpoint, "the training's last two checkpoints")
         check_space(output, rung, "the rung")
     found = [str(newest(folder) or "") if rank() == 0 else ""]
     broadcast_object_list(found)

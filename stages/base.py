@@ -10,9 +10,10 @@ import json
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ladder import gguf
@@ -42,6 +43,10 @@ TURNS = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content":
 SECONDS_A_MEGABYTE = 0.08  # measured on two cores
 
 
+Unset = Field(exclude_if=lambda value: value in (None, "template", {}))
+"""A key about the template that rung.json records where it is set."""
+
+
 class Params(Section):
     """Which model, and how it is kept."""
 
@@ -52,26 +57,17 @@ class Params(Section):
     chat_template: str | None = None
     """The template to use instead of the model's own: a file of data/templates (`chatml.jinja`), or one of TRL's
     package (`trl:qwen3_training`)."""
-    chat_template_kwargs: dict[str, Any] = {}
+    chat_template_kwargs: Annotated[dict[str, Any], Unset] = {}
     """Variables that the chat template reads, as `enable_thinking: false`; they hold for training and inference."""
-    system: Literal["template", "merge"] = "template"
+    system: Annotated[Literal["template", "merge"], Unset] = "template"
     """`merge` puts a system message into the first user turn, for templates without a system role."""
-    clock: str | None = None
+    clock: Annotated[str | None, Unset] = None
     """The date (2025-01-31) or date and time that a template gets which reads the clock; without it, it is refused."""
-    bos: Literal["template", "add", "none"] = "template"
+    bos: Annotated[Literal["template", "add", "none"], Unset] = "template"
     """Where the tokenizer begins a text with a BOS token and the template does not: `add` writes one in front of every
     conversation, `none` leaves it out, `template` refuses the model."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """What the weights are kept in."""
-
-    def settings(self) -> dict[str, Any]:
-        """What rung.json records: the keys about the template where they are set."""
-        later = {"chat_template_kwargs", "system", "clock", "bos"}
-        return {
-            name: value
-            for name, value in self.model_dump().items()
-            if name not in later or name in self.model_fields_set
-        }
 
 
 def set_template(tokenizer: PreTrainedTokenizerBase, params: Params, templates: Path) -> None:
@@ -212,7 +208,7 @@ def main(params: Params, templates: Path, output: Path, metrics: Path) -> None:
         if len(tokenizer) > model.config.get_text_config().vocab_size:
             raise Refused(f"{params.source}: the tokenizer has more tokens ({len(tokenizer)}) than the embedding")
         align(model, tokenizer)
-        made = save_rung(output, model, tokenizer, rung="base", method="base", settings=params.settings())
+        made = save_rung(output, model, tokenizer, rung="base", method="base", settings=params.model_dump())
     ledger(metrics, made, time.monotonic() - started, {})
 
 

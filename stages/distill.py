@@ -20,14 +20,15 @@ from ladder.context import report, within
 from ladder.distillation import Sums, TokenTrainer, hinton_sums, in_chunks
 from ladder.examples import Example, collate, example, learned_logits
 from ladder.models import check_parent, check_same_tokenizer, read_rung, rung_name
-from ladder.run import Refused, Section, run
+from ladder.run import Refused, run
 from ladder.targets import Taught, load_taught, target
 from ladder.training import fit_and_save, trainer_arguments
+from ladder.validation import Validated, before_answer, split
 
 TARGET = ("indices", "weights", "rest", "entropy")
 
 
-class Params(Section):
+class Params(Validated):
     parent: str
     """The student, all of whose weights are trained: `student/small`."""
     teacher: str
@@ -36,7 +37,7 @@ class Params(Section):
     """The teacher's targets, whose temperature is also the student's: `teacher/chat`."""
     alpha: Annotated[float, Field(ge=0, le=1)]
     """Share of the cross-entropy with the answers; 1 leaves nothing of the teacher."""
-    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments))]
+    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments, "tokens"))]
     """transformers' TrainingArguments."""
 
 
@@ -80,13 +81,15 @@ def main(
         climbed = climb(parent, base, None, seed=config.seed)
         whole = taught_examples(taught)
         limit = within(None, climbed.start.model)
-        learned = [row for row in whole if limit is None or len(row["input_ids"]) <= limit]
-        if not learned:
+        fitting = [row for row in whole if limit is None or len(row["input_ids"]) <= limit]
+        if not fitting:
             raise Refused(f"{data}: none of {len(whole)} rows fits the student's context of {limit} tokens")
+        learned, held = split(fitting, before_answer, params.validation)
         trainer = DistillationTrainer(
             climbed.start.model,
             args=config,
             train_dataset=learned,
+            eval_dataset=held.held_out or None,
             data_collator=collate_taught,
         )
         trainer.alpha, trainer.temperature = params.alpha, taught.temperature
@@ -100,7 +103,11 @@ def main(
             output=output,
             metrics=metrics,
             curve=curve,
-            measured={"rows": len(learned), **report("distill", too_long=len(whole) - len(learned))},
+            measured={
+                "rows": len(learned),
+                **report("distill", too_long=len(whole) - len(fitting)),
+                **held.counts,
+            },
             endings={"loss": "loss", "cross_entropy": "cross_entropy", "kl": "kl"},
         )
 

@@ -21,11 +21,12 @@ from ladder.empty import answered_pairs
 from ladder.models import rung_name
 from ladder.pairs import check_reference, fitting, referenced_pair_tokens
 from ladder.rows import read_rows
-from ladder.run import Section, run
+from ladder.run import run
 from ladder.training import fit_and_save, trainer_arguments
+from ladder.validation import Validated, pair_prompt, split
 
 
-class Params(Section):
+class Params(Validated):
     parent: str
     """The rung it starts from, and its reference: `sft/chat`."""
     data: str
@@ -50,15 +51,17 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
     rows = read_rows(data)
     with trainer_arguments(params.trainer) as arguments:
         config = build(DPOConfig, arguments, precompute_ref_log_probs=True)
-        climbed = climb(parent, base, params.lora, seed=config.seed)
+        climbed = climb(parent, base, params.lora, seed=config.seed, router=config.router_aux_loss_coef)
         check_reference(rows, data, climbed.parent)
         pairs = referenced_pair_tokens(climbed.start.tokenizer, rows, data)
         pairs = fitting(pairs, data, within(config.max_length, climbed.start.model))
-        learned = answered_pairs(pairs, data, climbed.start.tokenizer)
+        whole = answered_pairs(pairs, data, climbed.start.tokenizer)
+        learned, held = split(whole, pair_prompt, params.validation)
         trainer = ReferenceTrainer(
             climbed.start.model,
             args=config,
             train_dataset=Dataset.from_list(learned),
+            eval_dataset=Dataset.from_list(held.held_out) if held.held_out else None,
             processing_class=climbed.start.tokenizer,
         )
         if params.lora is not None:
@@ -76,7 +79,8 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
             measured={
                 "pairs": len(learned),
                 "too_long": len(rows) - len(pairs),
-                **report("dpo", empty_answers=len(pairs) - len(learned)),
+                **report("dpo", empty_answers=len(pairs) - len(whole)),
+                **held.counts,
             },
             endings={"loss": "loss", "accuracy": "rewards/accuracies", "margin": "rewards/margins"},
         )

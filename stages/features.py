@@ -29,13 +29,14 @@ from ladder.examples import Example, collate, examples, learned_logits, where_le
 from ladder.layers import layer_map
 from ladder.models import check_same_tokenizer, load_complete, read_rung, rung_name
 from ladder.rows import of_split, read_rows
-from ladder.run import Refused, Section, run
+from ladder.run import Refused, run
 from ladder.training import fit_and_save, trainer_arguments
+from ladder.validation import Validated, before_answer, split
 
 Weight = Annotated[float, Field(ge=0)]
 
 
-class Params(Section):
+class Params(Validated):
     parent: str
     """The student, all of whose weights are trained: `student/shallow`."""
     teacher: str
@@ -57,7 +58,7 @@ class Params(Section):
     """Softens both distributions in the KL."""
     max_length: int
     """Rows of more tokens are left out."""
-    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments))]
+    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments, "tokens"))]
     """transformers' TrainingArguments."""
 
 
@@ -164,7 +165,8 @@ def main(
         check_shapes(student.config, above.config, params)
         layers = layer_map(student.config, above.config, params.layers)
         fitting = examples(rows, data, climbed.start.tokenizer, within(params.max_length, student, above))
-        learned = answered(fitting, data, climbed.start.tokenizer)
+        whole = answered(fitting, data, climbed.start.tokenizer)
+        learned, held = split(whole, before_answer, params.validation)
         if params.attention > 0:
             student.set_attn_implementation("eager")
             above.set_attn_implementation("eager")
@@ -172,6 +174,7 @@ def main(
             student,
             args=config,
             train_dataset=learned,
+            eval_dataset=held.held_out or None,
             data_collator=collate,
         )
         trainer.params, trainer.teacher, trainer.layers = params, above, layers
@@ -192,7 +195,8 @@ def main(
             measured={
                 "rows": len(learned),
                 "too_long": len(rows) - len(fitting),
-                **report("features", empty_answers=len(fitting) - len(learned)),
+                **report("features", empty_answers=len(fitting) - len(whole)),
+                **held.counts,
             },
             endings={"loss": "loss", **{name: name for name in parts}},
         )

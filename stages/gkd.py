@@ -26,13 +26,14 @@ from ladder.empty import answered
 from ladder.examples import Example, collate, example, learned_logits
 from ladder.models import check_same_tokenizer, load_complete, read_rung, rung_name
 from ladder.rows import Row, of_split, read_rows
-from ladder.run import Refused, Section, run
+from ladder.run import Refused, run
 from ladder.sampling import Sampling, scramble
 from ladder.training import fit_and_save, trainer_arguments
 from ladder.unpaired import refuse_unpaired
+from ladder.validation import Validated, before_answer, split
 
 
-class Params(Section):
+class Params(Validated):
     parent: str
     """The student: `student/shallow`."""
     teacher: str
@@ -55,7 +56,7 @@ class Params(Section):
     """Of the student's own answers; one that has not ended by then is learned without an end."""
     max_length: int
     """Rows of more tokens are left out."""
-    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments))]
+    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments, "tokens"))]
     """transformers' TrainingArguments."""
 
 
@@ -148,14 +149,21 @@ def main(
     check_same_tokenizer(read_rung(parent), read_rung(teacher))
     with trainer_arguments(params.trainer) as arguments:
         config = build(TrainingArguments, arguments)
-        climbed, taught_by = climb(parent, base, params.lora, seed=config.seed), load_complete(teacher, base)
+        climbed, taught_by = (
+            climb(parent, base, params.lora, seed=config.seed, fused=False),
+            load_complete(teacher, base),
+        )
         context = within(None, climbed.start.model, taught_by.model)
         fitting = gkd_examples(rows, data, climbed.start.tokenizer, params, context)
-        learned = answered(fitting, data, climbed.start.tokenizer)
+        whole = answered(fitting, data, climbed.start.tokenizer)
+        learned, held = split(whole, before_answer, params.validation)
+        if any((row["labels"] == -100).all() for row in held.held_out):
+            raise Refused(f"{data}: validation is measured on the rows' answers, and some rows have none; leave it out")
         trainer = GKDTrainer(
             climbed.start.model,
             args=config,
             train_dataset=learned,
+            eval_dataset=held.held_out or None,
             data_collator=collate_gkd,
         )
         trainer.params, trainer.stop = params, climbed.start.stop
@@ -175,7 +183,8 @@ def main(
             measured={
                 "rows": len(learned),
                 "too_long": len(rows) - len(fitting),
-                **report("gkd", empty_answers=len(fitting) - len(learned)),
+                **report("gkd", empty_answers=len(fitting) - len(whole)),
+                **held.counts,
             },
             endings={"loss": "loss", "on_policy": "on_policy"},
         )

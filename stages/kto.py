@@ -28,13 +28,14 @@ from ladder.likelihood import completion_logps
 from ladder.models import Model, device, rung_name
 from ladder.pairs import check_reference, fitting, referenced_pair_tokens
 from ladder.rows import Row, read_rows
-from ladder.run import Refused, Section, run
+from ladder.run import Refused, run
 from ladder.training import fit_and_save, trainer_arguments
 from ladder.unpaired import all_unpaired, referenced_tokens, spread
 from ladder.unpaired import fitting as fitting_answers
+from ladder.validation import Validated, Validation, pair_prompt, split
 
 
-class Params(Section):
+class Params(Validated):
     parent: str
     """The rung it starts from, and its reference: `sft/words`."""
     data: str
@@ -78,21 +79,28 @@ def unpaired(pairs: list[Row], seed: int) -> list[Row]:
 
 
 def learned_rows(
-    rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, limit: int | None, seed: int
-) -> tuple[list[Row], dict[str, float]]:
-    """(rows of prompt_ids, completion_ids, label and ref_logps in the order of training, what the metrics count).
-
-    `limit`: the longest conversation in tokens.
+    rows: list[Row],
+    data: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    limit: int | None,
+    seed: int,
+    validation: Validation | None,
+) -> tuple[list[Row], list[Row], dict[str, float]]:
+    """(rows to learn, rows held out, what the metrics count): prompt_ids, completion_ids, label and ref_logps, in the
+    order of training. `limit`: the longest conversation in tokens.
     """
     if all_unpaired(rows, data):
         kept = fitting_answers(referenced_tokens(tokenizer, rows, data), data, limit)
-        good = sum(row["label"] for row in kept)
-        counts = {"good": good, "bad": len(kept) - good, "too_long": len(rows) - len(kept)}
-        return spread(kept, seed), counts
-    whole = fitting(referenced_pair_tokens(tokenizer, rows, data), data, limit)
-    pairs = answered_pairs(whole, data, tokenizer)
-    counts = {"pairs": len(pairs), "too_long": len(rows) - len(whole)}
-    return unpaired(pairs, seed), {**counts, **report("kto", empty_answers=len(whole) - len(pairs))}
+        answers, held = split(kept, pair_prompt, validation)
+        good = sum(row["label"] for row in answers)
+        counts = {"good": good, "bad": len(answers) - good, "too_long": len(rows) - len(kept), **held.counts}
+        return spread(answers, seed), spread(held.held_out, seed), counts
+    fit = fitting(referenced_pair_tokens(tokenizer, rows, data), data, limit)
+    whole = answered_pairs(fit, data, tokenizer)
+    pairs, held = split(whole, pair_prompt, validation)
+    counts = {"pairs": len(pairs), "too_long": len(rows) - len(fit), **held.counts}
+    empty = report("kto", empty_answers=len(fit) - len(whole))
+    return unpaired(pairs, seed), unpaired(held.held_out, seed), {**counts, **empty}
 
 
 def mismatched(rows: list[Row], max_length: int | None) -> list[list[int]]:
@@ -128,16 +136,21 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
         config = build(KTOConfig, arguments, precompute_ref_log_probs=True)
         if config.loss_type == "kto" and config.per_device_train_batch_size < 2:
             raise Refused("trainer.per_device_train_batch_size: expected 2 or more, z0 is a mean over the batch")
-        climbed = climb(parent, base, params.lora, seed=config.seed)
+        if config.loss_type == "kto" and params.validation and config.per_device_eval_batch_size < 2:
+            raise Refused("trainer.per_device_eval_batch_size: expected 2 or more, z0 is a mean over the batch")
+        climbed = climb(parent, base, params.lora, seed=config.seed, router=config.router_aux_loss_coef)
         check_reference(rows, data, climbed.parent)
         limit = within(config.max_length, climbed.start.model)
-        learned, measured = learned_rows(rows, data, climbed.start.tokenizer, limit, config.seed)
+        tokenizer = climbed.start.tokenizer
+        learned, held_out, counts = learned_rows(rows, data, tokenizer, limit, config.seed, params.validation)
         if config.loss_type == "kto":
             learned = with_mismatched(learned, climbed.start, config)
+            held_out = with_mismatched(held_out, climbed.start, config) if held_out else []
         trainer = ReferenceTrainer(
             climbed.start.model,
             args=config,
             train_dataset=Dataset.from_list(learned),
+            eval_dataset=Dataset.from_list(held_out) if held_out else None,
             processing_class=climbed.start.tokenizer,
         )
         if params.lora is not None:
@@ -152,7 +165,7 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
             output=output,
             metrics=metrics,
             curve=curve,
-            measured=measured,
+            measured=counts,
             endings={"loss": "loss", "margin": "rewards/margins", "kl": "kl"},
         )
 

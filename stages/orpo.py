@@ -19,10 +19,11 @@ from transformers import TrainingArguments
 
 from ladder.arguments import adapter_check, passes
 from ladder.pairwise import fit_pairs
-from ladder.run import Section, run
+from ladder.run import run
+from ladder.validation import Validated
 
 
-class Params(Section):
+class Params(Validated):
     parent: str
     """The rung it starts from: `base`, `sft/words`."""
     data: str
@@ -33,7 +34,7 @@ class Params(Section):
     """Weight of the odds ratio against the likelihood: the paper's lambda, 0.1 there; TRL's beta."""
     max_length: int | None
     """Pairs with more tokens than this are left out, never cut."""
-    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments))]
+    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments, "pairs"))]
     """transformers' TrainingArguments."""
 
 
@@ -54,7 +55,7 @@ def orpo_loss(
 
 def main(params: Params, parent: Path, base: Path, data: Path, output: Path, metrics: Path, curve: Path) -> None:
     loss = partial(orpo_loss, beta=params.beta)
-    fit_pairs(loss, "orpo", params.model_dump(), parent, base, data, output, metrics, curve)
+    fit_pairs(loss, "orpo", params.model_dump(), params.validation, parent, base, data, output, metrics, curve)
 
 
 if __name__ == "__main__":

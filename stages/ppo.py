@@ -39,7 +39,7 @@ class Params(ActorCritic):
     lora: Annotated[Any, BeforeValidator(adapter_check)]
     """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights. No dropout, whatever it
     says: the ratio of new to old probabilities would be noise."""
-    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments))]
+    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments, "ppo"))]
     """transformers' TrainingArguments. A batch is one minibatch of answers; an epoch rolls out every prompt once."""
 
 
@@ -58,7 +58,7 @@ def main(
     with trainer_arguments(params.trainer) as arguments:
         # The critic is read beside the policy's forward pass, where DDP would take it for unused.
         config = build(TrainingArguments, arguments, ddp_find_unused_parameters=False)
-        climbed = climb(parent, base, params.lora, seed=config.seed)
+        climbed = climb(parent, base, params.lora, seed=config.seed, fused=False)
         asked, parents = load_asked(params.rewards, reward_model, base, climbed.parent)
         tokenizer = climbed.start.tokenizer
         asked_ids = [prompt_tokens(tokenizer, row["prompt"]) for row in rows]

@@ -28,14 +28,16 @@ from ladder.heads import reading_pad, scoring
 from ladder.launch import rank
 from ladder.models import Model, load_complete, load_reward, read_rung, rung_name
 from ladder.pairs import all_pair_tokens, fitting
+from ladder.rehearsal import rehearse_adapter
 from ladder.rewarding import rewards
 from ladder.rows import Row, read_rows, write_json
-from ladder.run import Refused, Section, run
+from ladder.run import Refused, run
 from ladder.statistics import wilson
 from ladder.training import fit_and_save, trainer_arguments
+from ladder.validation import Validated, pair_prompt, split
 
 
-class Params(Section):
+class Params(Validated):
     parent: str
     """The rung whose weights it starts from, with a new head of zeros: `sft/words`."""
     data: str
@@ -53,6 +55,8 @@ def start(parent: Path, base: Path, lora: Adapter, *, seed: int) -> Climb:
     if lora == "continue":
         raise Refused("reward: lora: continue has no head to go on with; give lora: {r: 16} or null")
     rung, ground = read_rung(parent), read_rung(base)
+    if lora is not None:
+        rehearse_adapter(parent if rung.kind == "complete" else base, lora, task="SEQ_CLS", fused=False)
     set_seed(seed)
     whole = load_complete(parent, base, dtype=torch.float32 if lora is None else torch.bfloat16)
     model = scoring(whole.model, whole.tokenizer)
@@ -69,7 +73,7 @@ def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, ma
 
 
 def conversations(pairs: list[Row]) -> list[Row]:
-    """The pairs with their prompt before each answer."""
+    """The pairs with their prompt before each answer: chosen_ids and rejected_ids, each [length]."""
     return [{name: pair["prompt_ids"] + pair[name] for name in ("chosen_ids", "rejected_ids")} for pair in pairs]
 
 
@@ -121,13 +125,15 @@ def main(
         climbed = start(parent, base, params.lora, seed=config.seed)
         tokenizer = climbed.start.tokenizer
         pairs = fitting(all_pair_tokens(tokenizer, rows, data), data, within(config.max_length, climbed.start.model))
-        learned = conversations(answered_pairs(pairs, data, tokenizer))
+        whole = answered_pairs(pairs, data, tokenizer)
+        learned, held = split(whole, pair_prompt, params.validation)
         tested = examples(unseen, heldout, tokenizer, within(None, climbed.start.model))
         check_unseen(rows, unseen, heldout, data)
         trainer = RewardTrainer(
             climbed.start.model,
             args=config,
-            train_dataset=Dataset.from_list(learned),
+            train_dataset=Dataset.from_list(conversations(learned)),
+            eval_dataset=Dataset.from_list(conversations(held.held_out)) if held.held_out else None,
             processing_class=reading_tokenizer(tokenizer),
         )
         fit_and_save(
@@ -145,9 +151,10 @@ def main(
                 "too_long": len(rows) - len(pairs),
                 **report(
                     "reward",
-                    empty_answers=len(pairs) - len(learned),
+                    empty_answers=len(pairs) - len(whole),
                     heldout_too_long=len(unseen) - len(tested),
                 ),
+                **held.counts,
             },
             endings={"loss": "loss", "accuracy": "accuracy", "margin": "margin"},
         )

@@ -68,7 +68,7 @@ def main(
     with trainer_arguments(params.trainer) as arguments:
         config = configured(RLOOConfig, arguments, params.rewards)
         rows = prompts(data, params.split, params.rewards)
-        climbed = climb(parent, base, params.lora, seed=config.seed)
+        climbed = climb(parent, base, params.lora, seed=config.seed, router=config.router_aux_loss_coef)
         dataset = fitting(rows, data, climbed.start, config.max_completion_length)
         asked, parents = load_asked(params.rewards, reward_model, base, climbed.parent)
         trainer = SlotTrainer(

@@ -15,21 +15,22 @@ from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer, pack_dataset
 
 from ladder.adapters import adapters_unrounded, lora_plus_optimizer
-from ladder.arguments import adapter_check, build, passes
+from ladder.arguments import adapter_check, build, passes, quantization_check
 from ladder.attention import attend_packed, isolation_gate
 from ladder.chat import mask_sample
-from ladder.climbing import climb, quantization_check
+from ladder.climbing import climb
 from ladder.context import report, within
 from ladder.empty import answered
 from ladder.examples import Example, examples
 from ladder.launch import rank
 from ladder.models import rung_name
 from ladder.rows import Row, read_rows, write_text
-from ladder.run import Refused, Section, run
+from ladder.run import Refused, run
 from ladder.training import fit_and_save, trainer_arguments
+from ladder.validation import Validated, before_answer, split
 
 
-class Params(Section):
+class Params(Validated):
     parent: str
     """The rung it starts from: `base`, `sft/chat`."""
     data: str
@@ -85,9 +86,17 @@ def main(
     rows = read_rows(data)
     with trainer_arguments(params.trainer) as arguments:
         config = build(SFTConfig, arguments, dataset_kwargs={"skip_prepare_dataset": True})
-        climbed = climb(parent, base, params.lora, seed=config.seed, quantization=params.quantization)
+        climbed = climb(
+            parent,
+            base,
+            params.lora,
+            seed=config.seed,
+            quantization=params.quantization,
+            router=config.router_aux_loss_coef,
+        )
         fitting = examples(rows, data, climbed.start.tokenizer, within(config.max_length, climbed.start.model))
-        learned = as_lists(answered(fitting, data, climbed.start.tokenizer))
+        whole = as_lists(answered(fitting, data, climbed.start.tokenizer))
+        learned, held = split(whole, before_answer, params.validation)
         if rank() == 0:
             write_text(masks, samples(learned, climbed.start.tokenizer))
         model: Any = climbed.start.model
@@ -95,7 +104,11 @@ def main(
             attend_packed(model.get_base_model() if params.lora is not None else model)
         with adapters_unrounded(model):
             trainer = SFTTrainer(
-                model, args=config, train_dataset=dataset(learned, config), processing_class=climbed.start.tokenizer
+                model,
+                args=config,
+                train_dataset=dataset(learned, config),
+                eval_dataset=Dataset.from_list(held.held_out) if held.held_out else None,
+                processing_class=climbed.start.tokenizer,
             )
         if config.packing:
             with trainer.accelerator.autocast():
@@ -115,7 +128,8 @@ def main(
             measured={
                 "rows": len(learned),
                 "too_long": len(rows) - len(fitting),
-                **report("sft", empty_answers=len(fitting) - len(learned)),
+                **report("sft", empty_answers=len(fitting) - len(whole)),
+                **held.counts,
             },
             endings={"loss": "loss", "token_accuracy": "mean_token_accuracy"},
         )

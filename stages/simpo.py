@@ -18,10 +18,11 @@ from transformers import TrainingArguments
 
 from ladder.arguments import adapter_check, passes
 from ladder.pairwise import fit_pairs
-from ladder.run import Section, run
+from ladder.run import run
+from ladder.validation import Validated
 
 
-class Params(Section):
+class Params(Validated):
     parent: str
     """The rung it starts from: `sft/words`."""
     data: str
@@ -34,7 +35,7 @@ class Params(Section):
     """The margin, in the unit of the rewards: 0.3 to 1.6 in the paper; TRL's simpo_gamma."""
     max_length: int | None
     """Pairs with more tokens than this are left out, never cut."""
-    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments))]
+    trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments, "pairs"))]
     """transformers' TrainingArguments."""
 
 
@@ -47,7 +48,7 @@ def simpo_loss(
 
 def main(params: Params, parent: Path, base: Path, data: Path, output: Path, metrics: Path, curve: Path) -> None:
     loss = partial(simpo_loss, beta=params.beta, gamma=params.gamma)
-    fit_pairs(loss, "simpo", params.model_dump(), parent, base, data, output, metrics, curve)
+    fit_pairs(loss, "simpo", params.model_dump(), params.validation, parent, base, data, output, metrics, curve)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@ import torch
 from peft import get_peft_model_state_dict
 
 from conftest import pico_model, pico_tokenizer
-from ladder.climbing import climb, quantization_check
+from ladder.arguments import quantization_check
+from ladder.climbing import climb
 from ladder.heads import scoring
 from ladder.models import load, load_complete, read_rung, save_rung
 from ladder.run import Refused
@@ -101,8 +102,11 @@ def test_a_parent_over_quantized_weights_is_checked_as_any_other(tmp_path, base,
         (3, "expected arguments of BitsAndBytesConfig, or null"),
         ({"load_in_4bits": True}, "BitsAndBytesConfig has no argument 'load_in_4bits'"),
         ({"load_in_4bit": "yes"}, "load_in_4bit must be a boolean"),
-        ({"load_in_4bit": True, "bnb_4bit_compute_dtype": "bf16"}, "no attribute 'bf16'"),
-        ({"bnb_4bit_quant_type": "nf4"}, "expected load_in_4bit: true or load_in_8bit: true"),
+        (
+            {"load_in_4bit": True, "bnb_4bit_compute_dtype": "bf16"},
+            "expected one of float16, bfloat16, float32, got 'bf16'",
+        ),
+        ({"load_in_8bit": False}, "expected load_in_4bit: true or load_in_8bit: true"),
     ],
 )
 def test_what_bitsandbytes_does_not_know_is_named(value, said):

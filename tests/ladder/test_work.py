@@ -20,6 +20,7 @@ from ladder.curves import TIMINGS
 from ladder.rows import write_rows
 from ladder.run import Refused
 from ladder.training import fit_and_save, trainer_arguments
+from ladder.validation import Validation
 from ladder.work import check_space, damage, fingerprint, held, mark, newest
 from stages import dpo, reference, sft
 
@@ -81,6 +82,17 @@ def sft_full(folder, base):
     sft_adapter(folder, base, lora=None)
 
 
+def sft_best(folder, base):
+    """The best checkpoint lies before the step at which the training is killed."""
+    write_rows(folder / "rows.jsonl", answers())
+    evaluated = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "greater_is_better": True}
+    trainer = {**STEPS, **evaluated}
+    validation = Validation(prompts=3)
+    params = sft.Params(parent="base", data="filter", lora=LORA, trainer=trainer, validation=validation)
+    paths = [folder / name for name in ("rows.jsonl", "sft/chat", "masks.txt", "metrics.json", "curve.tsv")]
+    sft.main(params, base, base, *paths)
+
+
 def dpo_adapter(folder, base):
     pairs = [
         {"id": str(n), "prompt": user(f"{n}?"), "chosen": assistant(f"{n}!"), "rejected": assistant(f"{n} or so")}
@@ -125,7 +137,7 @@ def rollouts(folder, base):
 
 @pytest.mark.parametrize(
     ("train", "killed_at", "resumed_at"),
-    [(sft_adapter, 8, 8), (sft_full, 6, 6), (dpo_adapter, 8, 8), (rollouts, 9, 8)],
+    [(sft_adapter, 8, 8), (sft_full, 6, 6), (sft_best, 7, 7), (dpo_adapter, 8, 8), (rollouts, 9, 8)],
 )
 def test_a_killed_training_ends_as_one_that_was_not(tmp_path, base, server, train, killed_at, resumed_at):
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -12,7 +12,7 @@ from conftest import moved, pico_model, pico_tokenizer, user
 from ladder import rewards
 from ladder.models import load, read_rung
 from ladder.rows import read_rows, write_rows
-from ladder.run import Refused
+from ladder.run import Refused, fit
 from stages import grpo
 
 CHECKS = [{"kind": "letter_at_least", "letter": letter, "n": 1} for letter in string.ascii_lowercase]
@@ -34,15 +34,16 @@ def alphabet(count=8):
 
 def climbed(tmp_path, parent, base, *, stage=grpo, lora=None, rows=None, reward=None, reward_model="base", **trainer):
     write_rows(tmp_path / "prompts.jsonl", rows or alphabet())
-    params = stage.Params(
-        parent="base",
-        data="prompts",
-        split=None,
-        lora=lora,
-        rewards=[reward or {"checks": {"weight": 1.0}}],
-        reward_model=reward_model,
-        trainer={**TRAINER, **trainer},
-    )
+    section = {
+        "parent": "base",
+        "data": "prompts",
+        "split": None,
+        "lora": lora,
+        "rewards": [reward or {"checks": {"weight": 1.0}}],
+        "reward_model": reward_model,
+        "trainer": {**TRAINER, **trainer},
+    }
+    params = fit(stage.Params, section, "grpo.chat")
     name = stage.__name__.rsplit(".", 1)[1]
     outputs = [tmp_path / f"models/{name}/a", tmp_path / "a.jsonl", tmp_path / "a.json", tmp_path / "a.tsv"]
     stage.main(params, parent, base, tmp_path / "prompts.jsonl", base, *outputs)
@@ -214,7 +215,7 @@ def test_prompts_that_leave_no_room_for_an_answer_are_counted(tmp_path, base, ca
 def test_mistakes_are_told(tmp_path, base):
     with pytest.raises(Refused, match="base: a language model, expected a reward model"):
         climbed(tmp_path, base, base, reward={"model": {"weight": 1.0}})
-    with pytest.raises(Refused, match="trainer.top_p: expected 1.0"):
+    with pytest.raises(Refused, match="trainer: top_p: has no effect here; expected 1.0, got 0.9"):
         climbed(tmp_path, base, base, top_p=0.9)
     with pytest.raises(Refused, match="prompts.jsonl: row 1: the reward `checks` needs a row's checks"):
         climbed(tmp_path, base, base, rows=[{"prompt": user("Say.")}])
