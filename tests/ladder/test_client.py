@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -414,8 +415,16 @@ Client(endpoint, UNBOUNDED).ask(requests, progress="")
 
 
 def test_killed_in_the_middle_and_run_again_buys_nothing_twice(own_store: Path) -> None:
-    with serving(lambda body, _: Said(hang=number_of(body) >= 10)) as server:
+    hung = threading.Semaphore(0)
+
+    def hangs(body: Row, _: int) -> Said:
+        if number_of(body) >= 10:
+            hung.release()
+        return Said(hang=number_of(body) >= 10)
+
+    with serving(hangs) as server:
         with subprocess.Popen([sys.executable, "-c", TWENTY, server.base_url], cwd=ROOT) as process:
+            assert all(hung.acquire(timeout=60) for _ in range(4))  # else one would be answered after the kill
             while not (stores := list(own_store.glob("*.jsonl"))) or stores[0].read_bytes().count(b"\n") < 10:
                 assert process.poll() is None
             process.kill()  # SIGKILL
