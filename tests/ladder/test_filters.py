@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import pytest
 
 from conftest import assistant, user
 from ladder import filters
 from ladder.run import Refused
+from ladder.sifting import Sieve
+from ladder.steps import Given, parse
 
 
 def row(question, answer, **rest):
@@ -96,3 +100,18 @@ def test_a_column_that_a_filter_needs_is_named():
         filters.finished({"id": "x", "prompt": user("a"), "completion": assistant("b")})
     with pytest.raises(Refused, match="best: row 2 of those left: expected 'edited' of type bool, got None"):
         list(filters.best([row("a", "b"), {"id": "x"}], per_prompt=1))
+
+
+def test_filters_of_answers_read_them_without_their_reasoning():
+    said = "<think>\nI cannot help, or one two three four five six?\n</think>\n\none two three"
+    row = {"id": "a", "prompt": user("Count."), "completion": assistant(said), "finished": True}
+    cut = {**row, "completion": assistant("<think>\nOne")}
+    checked = {**row, "checks": [{"kind": "words_at_most", "n": 3}, {"kind": "starts_with", "phrase": "one"}]}
+    assert filters.length(row, least=1, most=3) is None
+    assert filters.verified(checked) is None
+    assert filters.refusal(row, reject=["full_refusal", "partial_refusal"]) is None
+    assert (filters.finished(row), filters.finished(cut)) == (None, "reasoning not finished")
+    steps = parse([{"length": {"least": 1, "most": 3}}, {"finished": None}])
+    sifted = Sieve(steps, Given(*[Path()] * 4)).sift([row, cut, row | {"completion": assistant("a b c d")}])
+    assert sifted.verdicts == [None, ("length", "0 words"), ("length", "4 words")]
+    assert sifted.rows[0] is row  # the row keeps its reasoning
