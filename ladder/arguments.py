@@ -106,6 +106,9 @@ def adapter_check(value: Any) -> Adapter:
         for pattern, one in (checked.get(name) or {}).items():
             if isinstance(one, bool) or not isinstance(one, int | float) or one < 1:
                 raise ValueError(f"{name}: expected numbers of 1 or more, got {one!r} for {pattern!r}")
+    ranks = [checked.get("r", 8), *(checked.get("rank_pattern") or {}).values()]
+    if checked.get("init_lora_weights") == "orthogonal" and any(rank % 2 for rank in ranks):
+        raise ValueError(f"r: expected even ranks with init_lora_weights orthogonal, got {ranks}")
     return checked
 
 

@@ -20,6 +20,12 @@ def _one_of(name: str, values: Iterable[Any], plain: Any) -> Callable[[Values], 
     return holds
 
 
+def _embeddings(given: Values) -> bool:
+    targets = given.get("target_modules") or []
+    named = [*(given.get("modules_to_save") or []), *([targets] if isinstance(targets, str) else targets)]
+    return any(layer in one for one in named for layer in ("embed_tokens", "lm_head"))
+
+
 def _set(name: str) -> Callable[[Values], bool]:
     return lambda given: bool(given.get(name))
 
@@ -100,10 +106,11 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     ),
     "LoraConfig": (
         (("layers_pattern",), _set("layers_to_transform"), "layers_to_transform"),
+        (("ensure_weight_tying",), _embeddings, "embed_tokens or lm_head in modules_to_save or target_modules"),
     ),
     "BitsAndBytesConfig": (
         (("llm_int8_threshold",), _set("load_in_8bit"), "load_in_8bit: true"),
-        (("bnb_4bit_compute_dtype", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "bnb_4bit_quant_storage"),
+        (("bnb_4bit_compute_dtype", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant"),
          _set("load_in_4bit"), "load_in_4bit: true"),
     ),
 }  # fmt: skip

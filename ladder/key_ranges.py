@@ -155,7 +155,6 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     "BitsAndBytesConfig": {
         "bnb_4bit_quant_type": ("nf4", "fp4"),
         "bnb_4bit_compute_dtype": ("float16", "bfloat16", "float32"),
-        "bnb_4bit_quant_storage": ("uint8", "int8", "float16", "bfloat16", "float32"),
     },
     "LoraConfig": {
         "init_lora_weights": (True, False, "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_N"),

@@ -174,12 +174,14 @@ OWN: dict[str, dict[str, str]] = {
                         "initializations from data are not supported; use init_lora_weights: true or orthogonal"),
         **dict.fromkeys(("velora_config", "monteclora_config", "arrow_config", "kasa_config", "use_bdlora",
                          "use_qalora", "qalora_group_size"), "use plain LoRA, use_rslora or use_dora"),
+        "trainable_token_indices": "train the embeddings with modules_to_save: [embed_tokens]",
         "alora_invocation_tokens": "an adapter is active for the whole conversation",
         "layer_replication": "set student.drop_layers for another number of layers",
         "runtime_config": "it is no part of an adapter",
     },
     "BitsAndBytesConfig": {
         "llm_int8_enable_fp32_cpu_offload": "the whole model stays on one device",
+        "bnb_4bit_quant_storage": "quantized weights are kept as bytes",
         "llm_int8_has_fp16_weight": "set quantization: null to keep 16-bit weights",
     },
 }  # fmt: skip
@@ -200,6 +202,7 @@ SAME: dict[str, tuple[Any, ...]] = {
     "include_num_input_tokens_seen": ("no", False),
     "debug": ("", []),
     "reward_weights": (None,),
+    "bnb_4bit_quant_storage": (None, "uint8"),
     "dataset_kwargs": (None,),
     "dataset_text_field": NEVER,
 }
@@ -241,10 +244,10 @@ EFFECTIVE: dict[str, str] = {
         vllm_group_port vllm_gpu_memory_utilization vllm_max_model_length vllm_tensor_parallel_size beta
         num_iterations epsilon epsilon_high normalize_advantages reward_clip_range mask_truncated_completions""",
     "LoraConfig": """r target_modules exclude_modules lora_alpha lora_dropout bias use_rslora modules_to_save
-        init_lora_weights layers_to_transform layers_pattern rank_pattern alpha_pattern trainable_token_indices
+        init_lora_weights layers_to_transform layers_pattern rank_pattern alpha_pattern
         use_dora lora_bias target_parameters ensure_weight_tying""",
     "BitsAndBytesConfig": """load_in_8bit load_in_4bit llm_int8_threshold llm_int8_skip_modules
-        bnb_4bit_compute_dtype bnb_4bit_quant_type bnb_4bit_use_double_quant bnb_4bit_quant_storage""",
+        bnb_4bit_compute_dtype bnb_4bit_quant_type bnb_4bit_use_double_quant""",
 }
 OWNERS: tuple[type, ...] = (
     SFTConfig, DPOConfig, KTOConfig, RewardConfig, GRPOConfig, RLOOConfig, TrainingArguments, LoraConfig,

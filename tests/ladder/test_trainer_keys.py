@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import math
+import shutil
 
 import pytest
 from peft import LoraConfig
@@ -10,6 +11,7 @@ from transformers import BitsAndBytesConfig, TrainingArguments
 from trl import DPOConfig, GRPOConfig, KTOConfig, RewardConfig, RLOOConfig, SFTConfig
 
 from ladder.arguments import adapter_check, build, passes, quantization_check
+from ladder.climbing import climb
 from ladder.run import Refused, fit
 from ladder.trainer_keys import effective, refused
 from ladder.training import trainer_arguments
@@ -166,6 +168,9 @@ def test_keys_that_do_not_exist_name_their_successor(name, words):
         ({"rank_pattern": {"q_proj": 0}}, "rank_pattern: expected numbers of 1 or more, got 0 for 'q_proj'"),
         ({"task_type": "SEQ_CLS"}, "task_type: has no effect here"),
         ({"init_lora_weights": "eva"}, "init_lora_weights: expected one of"),
+        ({"trainable_token_indices": [1]}, "train the embeddings with modules_to_save: [embed_tokens]"),
+        ({"r": 3, "init_lora_weights": "orthogonal"}, "r: expected even ranks"),
+        ({"ensure_weight_tying": True}, "ensure_weight_tying: has no effect without embed_tokens"),
         ({"lora_r": 8}, "LoraConfig has no argument 'lora_r'; use r"),
         ({"layers_pattern": "layers"}, "layers_pattern: has no effect without layers_to_transform"),
     ],
@@ -182,6 +187,7 @@ def test_an_adapter_of_wrong_arguments(value, words):
     [
         ({"load_in_4bit": True, "bnb_4bit_compute_dtype": "int8"}, "bnb_4bit_compute_dtype: expected one of float16"),
         ({"load_in_8bit": True, "bnb_4bit_quant_type": "nf4"}, "bnb_4bit_quant_type: has no effect without load_in_4"),
+        ({"load_in_4bit": True, "bnb_4bit_quant_storage": "bfloat16"}, "quantized weights are kept as bytes"),
         ({"load_in_8bit": True, "llm_int8_has_fp16_weight": True}, "set quantization: null"),
     ],
 )
@@ -207,3 +213,31 @@ def test_an_optimizer_and_its_schedule_are_tried_before_weights_are_read(values,
 def test_an_optimizer_in_8_bits_runs():
     with trainer_arguments(passes(SFTConfig)({"optim": "adamw_8bit"})) as arguments:
         assert build(SFTConfig, arguments).optim == "adamw_8bit"
+
+
+@pytest.mark.parametrize(
+    ("lora", "words"),
+    [
+        ({"target_modules": ["q_proj", "query"]}, "lora.target_modules: no layer of the model matches 'query'"),
+        ({"target_modules": ".*query"}, "lora.target_modules: no layer of the model matches '.*query'"),
+        ({"target_modules": "["}, "is no regular expression"),
+        ({"target_modules": []}, "lora: No `target_modules` passed"),
+        ({"target_modules": ["q_proj", "lm_head"]}, "the output layer lm_head takes no adapter here"),
+        ({"modules_to_save": ["score"]}, "lora.modules_to_save: no layer of the model matches 'score'"),
+        ({"exclude_modules": "query"}, "lora.exclude_modules: no layer"),
+        ({"rank_pattern": {"query": 4}}, "lora.rank_pattern: no layer"),
+        ({"target_parameters": ["experts"]}, "lora.target_parameters: no layer"),
+        ({"target_modules": ["q_proj"], "layers_to_transform": [0, 2]}, "expected layers from 0 to 1, got 2"),
+    ],
+)
+def test_an_adapter_that_fits_no_layer_is_refused_without_weights(tmp_path, base, lora, words):
+    bare = tmp_path / "base"
+    shutil.copytree(base, bare, ignore=shutil.ignore_patterns("*.safetensors"))
+    with pytest.raises(Refused) as refusal:
+        climb(bare, bare, adapter_check({"r": 2, **lora}), seed=0)
+    assert words in str(refusal.value)
+
+
+def test_a_model_without_experts_has_no_router(tmp_path, base):
+    with pytest.raises(Refused, match="trainer.router_aux_loss_coef: expected a mixture-of-experts model"):
+        climb(base, base, {"r": 2}, seed=0, router=0.1)
