@@ -22,3 +22,5 @@ class Answer:
     text: str
     tokens: int
     finished: bool
+    reasoning: str = ""
+    """Reasoning that a server sent apart from the text. A rung's reasoning is part of its text."""

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from ladder.answering import Answer, Sampling
 from ladder.buying import Buyer
 from ladder.endpoint import UNBOUNDED, Bought, Budget, Endpoint
-from ladder.reasoning import answer_of
+from ladder.reasoning import answer_of, unended
 from ladder.replies import content_key, store_of
 from ladder.rows import Row
 from ladder.run import Section
@@ -180,10 +180,15 @@ def ask(
     or the budget is spent.
     """
     replies = client_of(endpoint, budget).ask(seeded(conversations, sampling), progress=progress)
-    return [
-        Answer("", 0, False) if reply is None else Answer(reply.text.strip(), reply.tokens, reply.finished)
-        for reply in replies
-    ]
+    return [Answer("", 0, False) if reply is None else _answer(reply) for reply in replies]
+
+
+def _answer(reply: Reply) -> Answer:
+    """A reply as an answer; one of reasoning alone is reasoning that never ended."""
+    text = reply.text.strip()
+    if reply.reasoning and not text:
+        return Answer(unended(reply.reasoning), reply.tokens, False)
+    return Answer(text, reply.tokens, reply.finished, reply.reasoning)
 
 
 @cache

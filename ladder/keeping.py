@@ -28,7 +28,7 @@ from ladder.code_text import essence
 from ladder.generation import Answer, answer, place
 from ladder.imports import imported, read_imports
 from ladder.models import Model, Rung, device, load, read_rung
-from ladder.rows import read_rows, write_rows
+from ladder.rows import Row, read_rows, write_rows
 from ladder.run import Refused
 from ladder.sampling import Sampling
 from ladder.snapshots import Snapshot
@@ -91,7 +91,7 @@ class Speaker:
                 made = answer(
                     self.model, portion, sampling, first=first, snapshot=snapshot, progress=called, where=where
                 )
-                write_rows(path, map(asdict, made))
+                write_rows(path, map(_kept, made))
             snapshot.drop()
 
     def fingerprint(self, sampling: Sampling) -> str:
@@ -112,6 +112,10 @@ def content_key(first: int, portion: list[Messages]) -> str:
     for messages in portion:
         digest.update(json.dumps(messages, sort_keys=True).encode() + b"\n")
     return digest.hexdigest()[:16]
+
+
+def _kept(answer: Answer) -> Row:
+    return {name: value for name, value in asdict(answer).items() if (name, value) != ("reasoning", "")}
 
 
 def _whole(path: Path, count: int) -> bool:

@@ -116,6 +116,9 @@ def judged(
 
 
 def _judged(prompt: Row, sample: int, text: str, said: Answer, *, edited: bool) -> Row:
+    reply: Row = {"role": "assistant", "content": text}
+    if said.reasoning:
+        reply["reasoning_content"] = said.reasoning
     return {
         "id": prompt["id"],
         "sample": sample,
@@ -125,7 +128,7 @@ def _judged(prompt: Row, sample: int, text: str, said: Answer, *, edited: bool) 
         "passed": meets(text, prompt["checks"]),
         "checks": prompt["checks"],
         "prompt": prompt["prompt"],
-        "completion": [{"role": "assistant", "content": text}],
+        "completion": [reply],
         **({"source": prompt["source"]} if "source" in prompt else {}),
     }
 

@@ -58,6 +58,28 @@ def test_a_request_that_an_endpoint_cannot_answer_is_a_row_without_an_answer_and
     assert metrics == {"finish_rate": 50.0, "samples": 4, "edited": 0, "no_reply": 1, "model": "big"}
 
 
+def test_reasoning_that_a_server_sends_apart_is_kept_in_the_row(tmp_path, monkeypatch):
+    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
+    write_rows(tmp_path / "prompts.jsonl", [{"id": str(n), "prompt": user(f"{n}?"), "checks": []} for n in range(2)])
+
+    def reply(body, _):
+        alone = body["messages"][0]["content"] == "1?"
+        message = {"role": "assistant", "content": None if alone else "42", "reasoning_content": "Six sevens."}
+        choice = {"index": 0, "finish_reason": "length" if alone else "stop", "message": message}
+        return Said(body={"id": "a", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]})
+
+    settings = {"split": None, "samples": 1, "temperature": 0.0, "top_p": 1.0, "max_new_tokens": 5, "seed": 0}
+    with serving(reply) as server:
+        where = {"base_url": server.base_url, "model": "big", "retries": 0}
+        params = Params(prompts="prompts", model="base", endpoint=where, edits=False, **settings)
+        outputs = (tmp_path / "rows.jsonl", tmp_path / "generate.json")
+        main(params, tmp_path / "prompts.jsonl", tmp_path, tmp_path, *outputs)
+    first, second = (row["completion"][0] for row in read_rows(tmp_path / "rows.jsonl"))
+    assert first == {"role": "assistant", "content": "42", "reasoning_content": "Six sevens."}
+    assert second == {"role": "assistant", "content": "<think>\nSix sevens."}
+    assert json.loads((tmp_path / "generate.json").read_text())["unfinished_reasoning"] == 1
+
+
 def test_no_split_asks_every_prompt(tmp_path, base):
     assert [row["id"] for row in generate(tmp_path, base, None)] == ["b", "b", "a", "a", "c", "c"]
 
