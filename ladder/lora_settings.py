@@ -71,12 +71,12 @@ def check_names(model: Any, config: LoraConfig) -> None:
     targets = config.target_modules if isinstance(config.target_modules, set | list | tuple) else ()
     if isinstance(config.modules_to_save, str):
         raise Refused(f"lora.modules_to_save: expected a list of names, got {config.modules_to_save!r}")
-    for key, given, known in (
+    for key, asked, known in (
         ("target_modules", targets, names),
         ("modules_to_save", config.modules_to_save or (), names),
         ("target_parameters", config.target_parameters or (), weights),
     ):
-        for name in sorted(given):
+        for name in sorted(asked):
             if not any(each == name or each.endswith(f".{name}") for each in known):
                 raise Refused(f"lora.{key}: the model has no {name!r}; it has {_last_names(known)}")
     for key in ("rank_pattern", "alpha_pattern"):
@@ -84,8 +84,8 @@ def check_names(model: Any, config: LoraConfig) -> None:
             if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in names):
                 raise Refused(f"lora.{key}: no module matches {pattern!r}; modules are {_last_names(names)}")
     layers = model.config.get_text_config().num_hidden_layers
-    given = config.layers_to_transform
-    for layer in [given] if isinstance(given, int) else given or ():
+    chosen = config.layers_to_transform
+    for layer in [chosen] if isinstance(chosen, int) else chosen or ():
         if not 0 <= layer < layers:
             raise Refused(f"lora.layers_to_transform: the model has layers 0 to {layers - 1}, got {layer}")
     tokens, rows = config.trainable_token_indices or (), model.get_input_embeddings().weight.shape[0]
@@ -127,7 +127,7 @@ def fit_head(model: Any, *, fused: bool) -> None:
 
     Errors: Refused for a LoRA on it, which would not be trained.
     """
-    head = model.get_base_model().get_output_embeddings()
+    head: Any = model.get_base_model().get_output_embeddings()
     if not fused or head is None:
         return
     if isinstance(head, BaseTunerLayer):
@@ -141,7 +141,7 @@ def fit_head(model: Any, *, fused: bool) -> None:
                 "lora.trainable_token_indices: the output layer has a bias, which the trainer does not find under it; "
                 "use lora.modules_to_save: [embed_tokens, lm_head]"
             )
-        head.bias = None  # the trainer asks for it, and peft's wrapper does not pass it on
+        head.bias = None  # type: ignore[assignment]  # the trainer asks for it, and peft's wrapper does not pass it on
 
 
 def _wrapped(layer: Any) -> bool:

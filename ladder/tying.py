@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from peft.tuners.lora.layer import Embedding, Linear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper, TrainableTokensWrapper
@@ -15,20 +14,20 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 from ladder.weights import declare, read_object, tensor_shapes
 
 
-def merged(model: PeftModel) -> Any:
-    """The complete model: base plus adapter, whose config says whether its embeddings are still tied.
+def merged(model: Any) -> Any:
+    """The complete model of a PeftModel: base plus adapter, whose config says whether its embeddings are still tied.
 
     peft adds the update of a LoRA on the embedding to the one matrix that the output layer also uses: another model
     than the adapter on the base. Here the output layer gets its own copy first, so that each gets its own update.
     With `ensure_weight_tying` both updates are the same, and the result stays tied.
     """
-    base: Any = model.get_base_model()
+    base = model.get_base_model()
     head, embedding = base.get_output_embeddings(), base.get_input_embeddings()
     apart = head is not None and _original(head).weight is _original(embedding).weight and _differ(head, embedding)
     alike = apart and _one_update(head, embedding)
     if apart:
         _original(head).weight = nn.Parameter(_original(head).weight.detach().clone(), requires_grad=False)
-    whole: Any = model.merge_and_unload()
+    whole = model.merge_and_unload()
     if alike:
         whole.get_output_embeddings().weight = whole.get_input_embeddings().weight
     declare(whole)
@@ -39,8 +38,10 @@ def _differ(head: Any, embedding: Any) -> bool:
     """Whether an adapter changes one matrix at a time: LoRA, or trained tokens of one layer alone."""
     if isinstance(head, BaseTunerLayer) or isinstance(embedding, BaseTunerLayer):
         return True
-    alone = isinstance(head, TrainableTokensWrapper) and not head.token_adapter.tied_adapter
-    return alone or (isinstance(embedding, TrainableTokensWrapper) and not isinstance(head, TrainableTokensWrapper))
+    if isinstance(head, TrainableTokensWrapper):
+        adapter: Any = head.token_adapter
+        return not adapter.tied_adapter
+    return isinstance(embedding, TrainableTokensWrapper)
 
 
 def _one_update(head: Any, embedding: Any) -> bool:

@@ -186,7 +186,7 @@ def clear_sampling(model: PreTrainedModel) -> None:
         model.generation_config = token_ids_only({name: getattr(held, name, None) for name in TOKEN_IDS})
 
 
-def declare(model: PreTrainedModel) -> None:
+def declare(model: Any) -> None:
     """Make config.json agree with the weights: vocabulary size and whether the two embeddings are one matrix.
 
     Errors: Refused when the embedding and the output layer have different numbers of tokens.

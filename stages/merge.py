@@ -115,8 +115,8 @@ def merged_weights(planned: Plan, base: Path, folder: Path, seed: int) -> Any:
         raise Refused(f"the merge has no {missing[0]}, which {planned.output.model_type} needs; mergekit left it out")
     if (base / "generation_config.json").is_file():
         model.generation_config = read_generation(base)
-    if name := finite(model):  # mergekit carries it from any parent to the result
-        raise Refused(f"the merge's {name} holds NaN or infinity; {not_finite(planned, paths)}")
+    if bad := finite(model):  # mergekit carries it from any parent to the result
+        raise Refused(f"the merge's {bad} holds NaN or infinity; {not_finite(planned, paths)}")
     return model
 
 
