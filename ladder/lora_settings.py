@@ -67,7 +67,7 @@ def adapted(model: Any, config: LoraConfig, *, fused: bool) -> PeftModel:
 def check_names(model: Any, config: LoraConfig) -> None:
     """Refuse names that match no module of the model; peft ignores them when another name matches."""
     names = [name for name, _ in model.named_modules()]
-    weights = [name for name, _ in model.named_parameters()]
+    weights = [name for name, _ in model.named_parameters(remove_duplicate=False)]
     targets = config.target_modules if isinstance(config.target_modules, set | list | tuple) else ()
     if isinstance(config.modules_to_save, str):
         raise Refused(f"lora.modules_to_save: expected a list of names, got {config.modules_to_save!r}")
@@ -95,15 +95,16 @@ def check_names(model: Any, config: LoraConfig) -> None:
 
 
 def _last_names(names: list[str]) -> str:
-    """The last parts of module names, without numbers."""
-    return ", ".join(sorted({name.rpartition(".")[2] for name in names if name} - {str(n) for n in range(1000)}))
+    """The last parts of names of modules or weights, without numbers."""
+    parts = {re.sub(r"^.*\.(?=[^.]+(\.(weight|bias))?$)", "", name) for name in names}
+    return ", ".join(sorted(part for part in parts if part and not part.isdigit()))
 
 
 def _check_embeddings(model: Any, config: LoraConfig) -> None:
     base = model.get_base_model()
     head, embedding = base.get_output_embeddings(), base.get_input_embeddings()
     layers = [layer for layer in (head, embedding) if layer is not None]
-    saved = any(isinstance(layer, ModulesToSaveWrapper) for layer in layers)
+    saved = any(isinstance(each, ModulesToSaveWrapper) for layer in layers for each in layer.modules())
     if config.trainable_token_indices and saved and base.config.tie_word_embeddings:
         raise Refused(
             f"lora.trainable_token_indices: the embeddings are tied, and lora.modules_to_save "

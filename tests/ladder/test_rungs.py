@@ -31,7 +31,7 @@ WIDE = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "n
 SHAPES = {
     "llama": lambda **tie: LlamaForCausalLM(LlamaConfig(**SIZE, **WIDE, head_dim=8, **tie)),
     "qwen2": lambda **tie: Qwen2ForCausalLM(Qwen2Config(**SIZE, **WIDE, **tie)),
-    "gemma": lambda **tie: GemmaForCausalLM(GemmaConfig(**SIZE, **WIDE, head_dim=8, **tie)),
+    "gemma": lambda **tie: GemmaForCausalLM(GemmaConfig(**SIZE, **{**WIDE, "hidden_size": 64}, **tie)),
     "gpt2": lambda **tie: GPT2LMHeadModel(GPT2Config(**SIZE, n_embd=32, n_head=4, n_positions=512, **tie)),
 }
 Q = ["q_proj"]
@@ -52,7 +52,7 @@ KINDS = {
     "tokens apart": ({"target_modules": Q, "trainable_token_indices": {"embed_tokens": [5], "lm_head": [7]}}, False),
     "norm": ({"target_modules": Q, "modules_to_save": ["norm"]}, True),
     "DoRA": ({"use_dora": True}, True),
-    "patterns": ({"target_modules": [*Q, "v_proj"], "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 32}}, True),
+    "patterns": ({"target_modules": [*Q, "v_proj"], "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v.*": 32}}, True),
     "rsLoRA": ({"use_rslora": True}, True),
     "bias": ({"bias": "all"}, True),
     "one layer": ({"target_modules": Q, "layers_to_transform": [1]}, True),
@@ -235,5 +235,5 @@ def test_a_rung_of_an_untied_parent_is_complete_and_one_model(tmp_path):
     model = merged(climbed.start.model.float())
     save_rung(tmp_path / "next", model, climbed.start.tokenizer, rung="sft/b", method="sft")
     assert not tied(tmp_path / "next")
-    torch.testing.assert_close(logits(plain(tmp_path / "next")), logits(model), atol=0, rtol=0)
+    torch.testing.assert_close(logits(plain(tmp_path / "next")), logits(model), atol=1e-5, rtol=1e-4)
     assert read_rung(tmp_path / "next").kind == "complete"
