@@ -1,5 +1,6 @@
 """From a parent to a model in training: which weights take gradients, and what the result will stand on."""
 
+import copy
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,7 @@ def climb(
 
 
 def _adapted(model: Any, lora: dict[str, Any], stands: Rung | None, *, fused: bool = True) -> PeftModel:
-    config = build(LoraConfig, {"target_modules": "all-linear", **lora}, task_type="CAUSAL_LM")
+    config = build(LoraConfig, {"target_modules": "all-linear", **copy.deepcopy(lora)}, task_type="CAUSAL_LM")
     if stands is not None and config.init_lora_weights not in STARTS:
         raise Refused(
             f"lora.init_lora_weights: {config.init_lora_weights!r} changes the weights that the adapter stands on, "

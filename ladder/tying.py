@@ -48,7 +48,8 @@ def _one_update(head: Any, embedding: Any) -> bool:
     """Whether peft gave both layers one LoRA, transposed (`ensure_weight_tying`)."""
     if not isinstance(head, Linear) or not isinstance(embedding, Embedding):
         return False
-    pairs = [(head.lora_A[name].weight, embedding.lora_embedding_B[name]) for name in embedding.active_adapters]
+    names = embedding.active_adapters
+    pairs: list[tuple[Any, Any]] = [(head.lora_A[name].weight, embedding.lora_embedding_B[name]) for name in names]
     return all(first.data_ptr() == second.data_ptr() for first, second in pairs)
 
 

@@ -57,7 +57,7 @@ def start(parent: Path, base: Path, lora: Adapter, *, seed: int) -> Climb:
     model = scoring(whole.model, whole.tokenizer)
     if lora is None:
         return Climb(Model(model.requires_grad_(True), whole.tokenizer, rung), rung, None)
-    config = build(LoraConfig, {"target_modules": "all-linear", **lora}, task_type="SEQ_CLS")
+    config = build(LoraConfig, {"target_modules": "all-linear", **copy.deepcopy(lora)}, task_type="SEQ_CLS")
     start = Model(adapted(model, config, fused=False), whole.tokenizer, rung)
     return Climb(start, rung, ground if rung.identity == ground.identity else None)
 
