@@ -27,6 +27,7 @@ from ladder.memory import ran_out
 from ladder.models import Rung, ledger, rung_name, save_rung
 from ladder.run import Refused
 from ladder.trackers import tracking, without_trackers
+from ladder.tying import merged
 from ladder.work import Keeper, check_space, drop, fingerprint, held, newest, save_seconds
 
 OURS = ("load_best_model_at_end",)
@@ -152,7 +153,7 @@ def fit_and_save(
         if rank() == 0:
             validated = best.restore(model) if best else watch.validation()
             if isinstance(model, PeftModel) and climbed.base is None:
-                model = model.merge_and_unload()
+                model = merged(model)
             if climbed.base is None:
                 model = model.to(torch.bfloat16)
             made = save_rung(

@@ -66,7 +66,7 @@ def test_reasoning_that_a_server_sends_apart_is_kept_in_the_row(tmp_path, monkey
         alone = body["messages"][0]["content"] == "1?"
         message = {"role": "assistant", "content": None if alone else "42", "reasoning_content": "Six sevens."}
         choice = {"index": 0, "finish_reason": "length" if alone else "stop", "message": message}
-        return Said(body={"id": "a", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]})
+        return Said(body=json.dumps({"id": "a", "model": "m", "choices": [choice]}).encode())
 
     settings = {"split": None, "samples": 1, "temperature": 0.0, "top_p": 1.0, "max_new_tokens": 5, "seed": 0}
     with serving(reply) as server:
