@@ -75,6 +75,7 @@ def check_names(model: Any, config: LoraConfig) -> None:
         ("target_modules", targets, names),
         ("modules_to_save", config.modules_to_save or (), names),
         ("target_parameters", config.target_parameters or (), weights),
+        ("exclude_modules", () if isinstance(config.exclude_modules, str) else config.exclude_modules or (), names),
     ):
         for name in sorted(asked):
             if not any(each == name or each.endswith(f".{name}") for each in known):

@@ -5,13 +5,12 @@ only when they are used, which is after the weights are read. Here they are used
 weights have no memory.
 """
 
-import re
+import copy
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft import LoraConfig
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -21,6 +20,8 @@ from transformers import (
     get_scheduler,
 )
 
+from ladder.arguments import build
+from ladder.lora_settings import adapted
 from ladder.run import Refused
 
 STEPS = 10
@@ -65,10 +66,9 @@ def _line(error: BaseException) -> str:
 
 
 def rehearse_adapter(complete: Path, lora: dict[str, Any], *, task: str, fused: bool) -> None:
-    """Put the adapter on a model without weights. Errors: Refused for what peft, or a fused head, would refuse later.
+    """Put the adapter on a model without weights. Errors: Refused as `lora_settings.adapted` does.
 
-    `complete` is the complete rung under the adapter. A trainer with a `fused` head multiplies by lm_head's weights
-    itself, so an adapter there would never be trained.
+    `complete` is the complete rung under the adapter.
     """
     config = AutoConfig.from_pretrained(complete)
     with torch.device("meta"):
@@ -79,45 +79,7 @@ def rehearse_adapter(complete: Path, lora: dict[str, Any], *, task: str, fused: 
             bare = AutoModelForCausalLM.from_config(config)
     # Initial values need weights; which layers are reached does not depend on them.
     plain = {"target_modules": "all-linear", **lora, "init_lora_weights": False, "use_dora": False, "task_type": task}
-    _check_names(bare, lora)
-    try:
-        adapted = get_peft_model(bare, LoraConfig(**plain), low_cpu_mem_usage=True)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, re.error) as error:
-        raise Refused(f"lora: {_line(error)}") from None
-    if fused and isinstance(adapted.get_output_embeddings(), BaseTunerLayer):
-        raise Refused("lora.target_modules: the output layer lm_head takes no adapter here; leave it out")
-
-
-def _check_names(bare: Any, lora: dict[str, Any]) -> None:
-    """Refuse names and numbers of layers that the model lacks: peft leaves out what matches nothing."""
-    modules = [name for name, _ in bare.named_modules() if name]
-    parameters = [name for name, _ in bare.named_parameters()]
-    for key in ("target_modules", "exclude_modules", "modules_to_save", "target_parameters", "rank_pattern",
-                "alpha_pattern"):  # fmt: skip
-        given = lora.get(key)
-        known = parameters if key == "target_parameters" else modules
-        if given is None or given == "all-linear":
-            continue
-        as_pattern = isinstance(given, str | dict)
-        for one in [given] if isinstance(given, str) else given:
-            if not any(_names(one, name, whole=isinstance(given, str), pattern=as_pattern) for name in known):
-                layers = sorted({name.rpartition(".")[2] for name in known if not name.rpartition(".")[2].isdigit()})
-                raise Refused(f"lora.{key}: no layer of the model matches {one!r}; its layers are {', '.join(layers)}")
-    count = bare.config.get_text_config().num_hidden_layers
-    wanted = lora.get("layers_to_transform")
-    for layer in [wanted] if isinstance(wanted, int) else wanted or []:
-        if not 0 <= layer < count:
-            raise Refused(f"lora.layers_to_transform: expected layers from 0 to {count - 1}, got {layer}")
-
-
-def _names(given: str, name: str, *, whole: bool, pattern: bool) -> bool:
-    """Whether peft would take `given` for the layer `name`: a suffix, or a regular expression."""
-    if not pattern:
-        return name == given or name.endswith(f".{given}")
-    try:
-        return bool(re.fullmatch(given if whole else rf"(.*\.)?({given})", name))
-    except re.error as error:
-        raise Refused(f"lora: {given!r} is no regular expression: {error}") from None
+    adapted(bare, build(LoraConfig, copy.deepcopy(plain)), fused=fused)
 
 
 def check_router(complete: Path, coefficient: float | None) -> None:

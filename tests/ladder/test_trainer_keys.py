@@ -219,16 +219,16 @@ def test_an_optimizer_in_8_bits_runs():
 @pytest.mark.parametrize(
     ("lora", "words"),
     [
-        ({"target_modules": ["q_proj", "query"]}, "lora.target_modules: no layer of the model matches 'query'"),
-        ({"target_modules": ".*query"}, "lora.target_modules: no layer of the model matches '.*query'"),
-        ({"target_modules": "["}, "is no regular expression"),
-        ({"target_modules": []}, "lora: No `target_modules` passed"),
-        ({"target_modules": ["q_proj", "lm_head"]}, "the output layer lm_head takes no adapter here"),
-        ({"modules_to_save": ["score"]}, "lora.modules_to_save: no layer of the model matches 'score'"),
-        ({"exclude_modules": "query"}, "lora.exclude_modules: no layer"),
-        ({"rank_pattern": {"query": 4}}, "lora.rank_pattern: no layer"),
-        ({"target_parameters": ["experts"]}, "lora.target_parameters: no layer"),
-        ({"target_modules": ["q_proj"], "layers_to_transform": [0, 2]}, "expected layers from 0 to 1, got 2"),
+        ({"target_modules": ["q_proj", "query"]}, "lora.target_modules: the model has no 'query'; it has"),
+        ({"target_modules": ".*query"}, "lora: peft refuses it: "),
+        ({"target_modules": "["}, "lora: peft refuses it: "),
+        ({"target_modules": []}, "lora: peft refuses it: No `target_modules` passed"),
+        ({"target_modules": ["q_proj", "lm_head"]}, "reads lm_head.weight without its adapter, which would not be trained"),
+        ({"modules_to_save": ["score"]}, "lora.modules_to_save: the model has no 'score'"),
+        ({"exclude_modules": ["query"]}, "lora.exclude_modules: the model has no"),
+        ({"rank_pattern": {"query": 4}}, "lora.rank_pattern: no module matches"),
+        ({"target_parameters": ["experts"]}, "lora.target_parameters: the model has no"),
+        ({"target_modules": ["q_proj"], "layers_to_transform": [0, 2]}, "the model has layers 0 to 1, got 2"),
     ],
 )
 def test_an_adapter_that_fits_no_layer_is_refused_without_weights(tmp_path, base, lora, words):
