@@ -109,3 +109,9 @@ def test_an_adapter_of_an_embedding_holds_no_copy_of_it(tmp_path, base):
     save_rung(tmp_path / "a", start.model, start.tokenizer, rung="sft/a", method="sft", base=climbed.base)
     assert (tmp_path / "a/adapter_model.safetensors").stat().st_size < 259 * 32 * 2
     assert load(tmp_path / "a", base).rung.kind == "adapter"
+
+
+def test_peft_changes_no_params(base):
+    lora = {"r": 2, "target_modules": ["q_proj"], "modules_to_save": ["embed_tokens", "lm_head"]}
+    climb(base, base, {**lora, "ensure_weight_tying": True}, seed=0)
+    assert lora["modules_to_save"] == ["embed_tokens", "lm_head"]
