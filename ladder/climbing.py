@@ -1,18 +1,21 @@
 """From a parent to a model in training: which weights take gradients, and what the result will stand on."""
 
+import copy
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel
 from transformers import BitsAndBytesConfig, set_seed
 
 from ladder.adapters import factor_dora
 from ladder.arguments import Adapter, build
+from ladder.lora_settings import adapted, fit_head
 from ladder.models import Model, Rung, check_stands_on, described, load, load_complete, quantized, read_rung
 from ladder.run import Refused
+from ladder.weights import read_adapter
 
 Quantization = dict[str, Any] | None
 STARTS = (True, False, "gaussian", "orthogonal")
@@ -55,7 +58,9 @@ def quantization_check(value: Any) -> Quantization:
     return value
 
 
-def climb(parent: Path, base: Path, lora: Adapter, *, seed: int, quantization: Quantization = None) -> Climb:
+def climb(
+    parent: Path, base: Path, lora: Adapter, *, seed: int, quantization: Quantization = None, fused: bool = True
+) -> Climb:
     """Load the parent and make trainable what `lora` says.
 
     A dict puts a new adapter on the parent, `continue` goes on with the parent's own, None trains all weights
@@ -64,6 +69,8 @@ def climb(parent: Path, base: Path, lora: Adapter, *, seed: int, quantization: Q
 
     With `quantization` the base under the adapter is quantized while it trains (QLoRA, Dettmers et al. 2023), and the
     rung runs on the weights it was trained on, those of the base as rounded; so does an adapter that goes on from it.
+    `fused` says that the trainer multiplies by the output layer's weight and skips its forward, as most of TRL's do
+    (ladder/lora_settings.py refuses what would not be trained then).
     peft's prepare_model_for_kbit_training is left out: all that it would add to what
     peft and TRL do is a float32 copy of embeddings, head and norms, 2 GB more at 8B, and no better under autocast.
     """
@@ -72,30 +79,32 @@ def climb(parent: Path, base: Path, lora: Adapter, *, seed: int, quantization: Q
     if lora == "continue" and rung.kind != "adapter":
         raise Refused(f"lora: continue, but the parent {rung.rung} is complete; give lora: {{r: 16}} or null")
     if quantization is not None:
-        return Climb(_on_quantized(parent, base, lora, quantization), rung, ground, quantization)
+        return Climb(_on_quantized(parent, base, lora, quantization, fused=fused), rung, ground, quantization)
     if lora == "continue":
-        return Climb(load(parent, base, trainable=True), rung, ground, rung.quantization)
+        going_on = load(parent, base, trainable=True)
+        fit_head(going_on.model, fused=fused)
+        return Climb(going_on, rung, ground, rung.quantization)
     whole = load_complete(parent, base, dtype=torch.float32 if lora is None else torch.bfloat16)
     if lora is None:
         whole.model.requires_grad_(True)
         return Climb(whole, rung, None)
     stands = ground if rung.identity == ground.identity else None
-    return Climb(Model(_adapted(whole.model, lora, stands), whole.tokenizer, rung), rung, stands)
+    return Climb(Model(_adapted(whole.model, lora, stands, fused=fused), whole.tokenizer, rung), rung, stands)
 
 
-def _adapted(model: Any, lora: dict[str, Any], stands: Rung | None) -> PeftModel:
-    config = build(LoraConfig, {"target_modules": "all-linear", **lora}, task_type="CAUSAL_LM")
+def _adapted(model: Any, lora: dict[str, Any], stands: Rung | None, *, fused: bool = True) -> PeftModel:
+    config = build(LoraConfig, {"target_modules": "all-linear", **copy.deepcopy(lora)}, task_type="CAUSAL_LM")
     if stands is not None and config.init_lora_weights not in STARTS:
         raise Refused(
             f"lora.init_lora_weights: {config.init_lora_weights!r} changes the weights that the adapter stands on, "
             f"and it would run on {stands.rung} as it is; use one of {', '.join(map(str, STARTS))}"
         )
-    adapted = get_peft_model(model, config)
-    factor_dora(adapted, new=True)
-    return adapted
+    made = adapted(model, config, fused=fused)
+    factor_dora(made, new=True)
+    return made
 
 
-def _on_quantized(parent: Path, base: Path, lora: Adapter, quantization: dict[str, Any]) -> Model:
+def _on_quantized(parent: Path, base: Path, lora: Adapter, quantization: dict[str, Any], *, fused: bool) -> Model:
     (rung, tokenizer), ground = described(parent, "language_model"), read_rung(base)
     if lora is None:
         raise Refused("quantization: quantized weights take no gradient; give lora: {r: 16}, or quantization: null")
@@ -108,7 +117,8 @@ def _on_quantized(parent: Path, base: Path, lora: Adapter, quantization: dict[st
         check_stands_on(parent, rung, base)
     model = quantized(base, quantization)
     if lora != "continue":
-        return Model(_adapted(model, lora, ground), tokenizer, rung)
-    going_on = PeftModel.from_pretrained(model, parent, is_trainable=True)
+        return Model(_adapted(model, lora, ground, fused=fused), tokenizer, rung)
+    going_on = read_adapter(model, parent, trainable=True)
     factor_dora(going_on, new=False)
+    fit_head(going_on, fused=fused)
     return Model(going_on, tokenizer, rung)

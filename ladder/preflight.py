@@ -11,21 +11,23 @@ from mergekit.io.tasks import SaveTensor
 from mergekit.merge_methods.task_adapter import ExecuteMergeMethodTask
 from mergekit.options import MergeOptions
 from mergekit.plan import MergePlanner
-from safetensors import safe_open
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 from ladder.merging import named_models, with_paths
 from ladder.models import Rung, check_same_tokenizer, check_stands_on, read_rung
 from ladder.run import Refused
+from ladder.tying import untied
+from ladder.weights import check_files, read_config, tensor_shapes
 
 PER_LAYER = ("layer_types", "mlp_layer_types", "no_rope_layers")  # lists of a config.json that hold one item a layer
 NOT_COMPARED = {"_name_or_path", "_model_name_or_path", "transformers_version", "dtype", "use_cache", *PER_LAYER}
+NOT_COMPARED |= {"tie_word_embeddings"}  # where one rung has its own output layer, a tied one's embedding is its
 
 
 @dataclass(frozen=True)
 class Source:
-    """A rung as a merge sees it: an adapter has the configuration and the tensors of the base it stands on."""
+    """A rung as a merge sees it: an adapter has the configuration and the tensors of the complete model it makes."""
 
     directory: Path
     rung: Rung
@@ -125,11 +127,15 @@ def _source(directory: Path, base: Path) -> Source:
     if rung.kind == "adapter":
         check_stands_on(directory, rung, base)
     whole = base if rung.kind == "adapter" else directory
+    check_files(whole)
     shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(whole.glob("*.safetensors")):
-        with safe_open(path, "pt") as tensors:
-            shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
-    return Source(directory, rung, AutoConfig.from_pretrained(whole), shapes)
+        shapes |= tensor_shapes(path)
+    config = read_config(whole)
+    if rung.kind == "adapter" and (apart := untied(directory, config)):
+        config, head, embedding = apart
+        shapes[f"{head}.weight"] = shapes[f"{embedding}.weight"]
+    return Source(directory, rung, config, shapes)
 
 
 def _check_same_config(first: Source, second: Source, *, layers: bool) -> None:
@@ -159,6 +165,7 @@ def _output_config(config: dict[str, Any], sources: dict[str, Source]) -> Pretra
     start = sources[config["base_model"]] if config.get("base_model") else next(iter(sources.values()))
     changed: dict[str, Any] = {"dtype": config.get("out_dtype") or config.get("dtype") or str(start.config.dtype)}
     changed["dtype"] = changed["dtype"].removeprefix("torch.")
+    changed["tie_word_embeddings"] = all(source.config.tie_word_embeddings for source in sources.values())
     taken = [part["sources"][0] for part in config.get("slices") or []]
     if taken:
         changed["num_hidden_layers"] = sum(end - start for start, end in (source["layer_range"] for source in taken))

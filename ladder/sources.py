@@ -169,6 +169,12 @@ def require_safetensors(directory: Path, source: str) -> None:
         raise Refused(f"source {source}: no *.safetensors in it; other weight files are pickles and are never read")
     index = directory / "model.safetensors.index.json"
     if index.exists():
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        try:
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise Refused(
+                f"source {source}: {index.name}: expected JSON with weight_map, a file name for each tensor; "
+                "download it again"
+            ) from None
         if missing := sorted(shard for shard in shards if not (directory / shard).exists()):
             raise Refused(f"source {source}: {len(missing)} of {len(shards)} shards are missing, first {missing[0]}")

@@ -24,6 +24,7 @@ from ladder.launch import cache, rank, world_size
 from ladder.memory import ran_out
 from ladder.models import Rung, ledger, save_rung
 from ladder.run import Refused
+from ladder.tying import merged
 from ladder.work import Keeper, check_space, drop, fingerprint, held, newest, save_seconds
 
 
@@ -134,7 +135,7 @@ def fit_and_save(
         model = trained(trainer, skeleton)
         if rank() == 0:
             if isinstance(model, PeftModel) and climbed.base is None:
-                model = model.merge_and_unload()
+                model = merged(model)
             if climbed.base is None:
                 model = model.to(torch.bfloat16)
             made = save_rung(

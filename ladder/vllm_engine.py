@@ -6,7 +6,7 @@ draws in its own way, the same for the same seed, prompt and engine.
 """
 
 import importlib.util
-import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ladder.lora_settings import beyond
 from ladder.models import Rung, check_stands_on, described
 from ladder.run import Refused
 from ladder.sampling import Sampling
+from ladder.weights import check_files, read_config, read_object, tensor_shapes
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's `max_lora_rank` may be."""
@@ -95,17 +96,32 @@ def loading(directory: Path, base: Path, rung: Rung) -> dict[str, Any]:
         if rung.quantization is not None:
             raise Refused(f"{directory}: engine vllm: it stands on quantized weights; merge it, or ask in process")
     model = base if adapter else directory
-    positions = json.loads((model / "config.json").read_text())["max_position_embeddings"]
+    check_files(model)
+    positions = read_config(model).get_text_config().max_position_embeddings
     settings = {"model": str(model), "dtype": "bfloat16", "seed": 0, "max_model_len": positions}
     if adapter:
         other = beyond(directory, SERVED)
         if other:
             raise Refused(f"{directory}: engine vllm: vLLM knows no {other}; merge it, or ask in process")
-        rank = json.loads((directory / "adapter_config.json").read_text())["r"]
+        if module := outside_layers(directory):
+            raise Refused(
+                f"{directory}: engine vllm: the adapter changes {module}, and vLLM reads adapters of decoder layers; "
+                "merge it, or ask in process"
+            )
+        rank = read_object(directory / "adapter_config.json")["r"]
         if rank > RANKS[-1]:
             raise Refused(f"{directory}: an adapter of rank {rank}, vLLM takes at most {RANKS[-1]}")
         settings |= {"enable_lora": True, "max_lora_rank": next(most for most in RANKS if most >= rank)}
     return settings
+
+
+def outside_layers(directory: Path) -> str | None:
+    """A module outside the numbered decoder layers (embedding, output layer, final norm) that an adapter changes."""
+    for name in sorted(tensor_shapes(directory / "adapter_model.safetensors")):
+        module = name.removeprefix("base_model.model.").partition(".lora_")[0]
+        if not re.search(r"\.\d+\.", module):
+            return module
+    return None
 
 
 def choosing(sampling: Sampling, stop: int, index: int) -> dict[str, Any]:

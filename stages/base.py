@@ -6,11 +6,10 @@ A GGUF file is de-quantized here, once. Whatever a release says, the stop token 
 writes right after an assistant's turn: a model trained or sampled with another one never ends its answers.
 """
 
-import json
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jinja2 import TemplateError
@@ -21,6 +20,7 @@ from ladder.chat import encode, render, tokens
 from ladder.models import ledger, save_rung
 from ladder.run import Refused, Section, run
 from ladder.sources import fetch, require_safetensors
+from ladder.weights import read_model, read_object
 
 QUESTION = "What is 2 + 2?"
 # What tokenizers are known to lose: accents, indentation, blank lines, a space before punctuation.
@@ -85,20 +85,17 @@ def prove(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
 
 
 def load_directory(directory: Path, dtype: torch.dtype, source: str) -> PreTrainedModel:
-    """Load safetensors weights of an architecture that transformers knows; a repository's code never runs."""
+    """Load safetensors weights of an architecture that transformers knows; a repository's code never runs.
+
+    Errors: Refused naming a file that is missing, truncated or does not fit config.json.
+    """
     require_safetensors(directory, source)
-    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    config = read_object(directory / "config.json", f"{source}/config.json")
     if config.get("model_type") not in CONFIG_MAPPING:
         raise Refused(f"{source}: model_type {config.get('model_type')!r} would need the repository's own code")
     if "quantization_config" in config:
         raise Refused(f"{source}: its weights are quantized, which cannot be trained or merged; name a bf16 release")
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        directory, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-    )
-    model, report = loaded
-    if missing := sorted(report["missing_keys"]):
-        raise Refused(f"{source}: {len(missing)} weights are not in its files, first {missing[0]}")
-    return model
+    return read_model(AutoModelForCausalLM, directory, source, dtype=dtype)
 
 
 def align(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -136,7 +136,8 @@ def main(
     check_same_tokenizer(read_rung(parent), read_rung(teacher))
     with trainer_arguments(params.trainer) as arguments:
         config = build(TrainingArguments, arguments)
-        climbed, taught_by = climb(parent, base, params.lora, seed=config.seed), load_complete(teacher, base)
+        climbed = climb(parent, base, params.lora, seed=config.seed, fused=False)
+        taught_by = load_complete(teacher, base)
         learned = gkd_examples(rows, data, climbed.start.tokenizer, params)
         trainer = GKDTrainer(
             climbed.start.model,

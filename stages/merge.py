@@ -19,13 +19,14 @@ from mergekit.graph import Executor
 from peft import PeftModel
 from pydantic import AfterValidator
 from safetensors import safe_open
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoTokenizer, GenerationConfig, set_seed
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, set_seed
 
 from ladder.lora_settings import beyond
 from ladder.merging import merge_config
 from ladder.models import SHARD, device, ledger, load_complete, read_rung, rung_name, save_rung
 from ladder.preflight import Plan, merge_tasks, plan
 from ladder.run import Refused, Section, run
+from ladder.weights import clear_sampling, finite, read_adapter, read_generation, read_tokenizer
 
 # What a LoRA adapter may set and still be one that peft adds to another without loss.
 ADDABLE = {"r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules", "lora_dropout", "use_rslora"}
@@ -79,7 +80,7 @@ def sum_of_adapters(weights: list[float], parents: list[Path], base: Path) -> Pe
     names = [f"parent{number}" for number in range(len(parents))]
     for name, parent in zip(names, parents, strict=True):
         if name == names[0]:
-            model: Any = PeftModel.from_pretrained(ground, str(parent), adapter_name=name)
+            model: Any = read_adapter(ground, parent, name=name)
         else:
             model.load_adapter(str(parent), adapter_name=name)
     model.peft_config[names[0]].use_rslora = False  # peft copies it to the sum, whose scaling must be 1
@@ -98,19 +99,24 @@ def merged_weights(planned: Plan, base: Path, folder: Path, seed: int) -> Any:
         paths[name] = source.directory.resolve()
         if source.rung.kind == "adapter":
             paths[name] = folder / str(number)
-            load_complete(source.directory, base, dtype=dtype).model.save_pretrained(paths[name], max_shard_size=SHARD)
+            whole = load_complete(source.directory, base, dtype=dtype).model
+            clear_sampling(whole)
+            whole.save_pretrained(paths[name], max_shard_size=SHARD)
     tasks, _ = merge_tasks(planned.config, paths, planned.output)
     set_seed(seed)
     state = {}
     for task, tensor in Executor(tasks, math_device=device()).run(quiet=True):
         state[task.output_weight.name] = tensor.to(planned.output.dtype, copy=True)  # stacked layers may share one
     kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(planned.output)]
-    model = kind.from_pretrained(None, config=planned.output, state_dict=state, dtype=planned.output.dtype)
+    model, report = kind.from_pretrained(
+        None, config=planned.output, state_dict=state, dtype=planned.output.dtype, output_loading_info=True
+    )
+    if missing := sorted(report["missing_keys"]):
+        raise Refused(f"the merge has no {missing[0]}, which {planned.output.model_type} needs; mergekit left it out")
     if (base / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(base)
-    for name, weight in model.named_parameters():
-        if not torch.isfinite(weight).all():  # which mergekit carries from any parent to the result
-            raise Refused(f"the merge's {name} holds NaN or infinity; {not_finite(planned, paths)}")
+        model.generation_config = read_generation(base)
+    if bad := finite(model):  # mergekit carries it from any parent to the result
+        raise Refused(f"the merge's {bad} holds NaN or infinity; {not_finite(planned, paths)}")
     return model
 
 
@@ -140,7 +146,7 @@ def main(params: Params, first: Path, second: Path, base: Path, output: Path, me
         made = save_rung(
             output,
             model,
-            AutoTokenizer.from_pretrained(first),
+            read_tokenizer(first),
             rung=rung_name(output),
             method="merge",
             parents={name: source.rung for name, source in planned.sources.items()},

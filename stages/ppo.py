@@ -57,7 +57,7 @@ def main(
     with trainer_arguments(params.trainer) as arguments:
         # The critic is read beside the policy's forward pass, where DDP would take it for unused.
         config = build(TrainingArguments, arguments, ddp_find_unused_parameters=False)
-        climbed = climb(parent, base, params.lora, seed=config.seed)
+        climbed = climb(parent, base, params.lora, seed=config.seed, fused=False)
         asked, parents = load_asked(params.rewards, reward_model, base, climbed.parent)
         tokenizer = climbed.start.tokenizer
         trainer = ActorCriticTrainer(

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig
 from pydantic import AfterValidator, BeforeValidator
 from transformers import PreTrainedTokenizerBase, set_seed
 from trl import RewardConfig, RewardTrainer
@@ -24,6 +24,7 @@ from ladder.calibration import accuracy, brier, expected_calibration_error
 from ladder.climbing import Climb
 from ladder.heads import reading_pad, scoring
 from ladder.launch import rank
+from ladder.lora_settings import adapted
 from ladder.models import Model, load_complete, load_reward, read_rung, rung_name
 from ladder.pairs import all_pair_tokens, fitting
 from ladder.rewarding import rewards
@@ -56,9 +57,9 @@ def start(parent: Path, base: Path, lora: Adapter, *, seed: int) -> Climb:
     model = scoring(whole.model, whole.tokenizer)
     if lora is None:
         return Climb(Model(model.requires_grad_(True), whole.tokenizer, rung), rung, None)
-    config = build(LoraConfig, {"target_modules": "all-linear", **lora}, task_type="SEQ_CLS")
-    adapted = Model(get_peft_model(model, config), whole.tokenizer, rung)
-    return Climb(adapted, rung, ground if rung.identity == ground.identity else None)
+    config = build(LoraConfig, {"target_modules": "all-linear", **copy.deepcopy(lora)}, task_type="SEQ_CLS")
+    start = Model(adapted(model, config, fused=False), whole.tokenizer, rung)
+    return Climb(start, rung, ground if rung.identity == ground.identity else None)
 
 
 def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> list[Row]:

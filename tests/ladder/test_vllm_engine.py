@@ -55,6 +55,25 @@ def test_an_adapter_that_it_cannot_read_is_refused(base, tmp_path, setting, told
         vllm_engine.loading(tmp_path / "adapter", base, rung)
 
 
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ({"target_modules": ["q_proj", "embed_tokens"]}, "the adapter changes model.embed_tokens"),
+        ({"target_modules": ["q_proj", "lm_head"]}, "the adapter changes lm_head"),
+        ({"target_modules": r".*(q_proj|lm_head)"}, "the adapter changes lm_head"),
+        ({"modules_to_save": ["lm_head"]}, "vLLM knows no modules_to_save"),
+        ({"trainable_token_indices": [5]}, "vLLM knows no trainable_token_indices"),
+        ({"target_parameters": ["mlp.up_proj.weight"]}, "vLLM knows no target_parameters"),
+        ({"bias": "all"}, "vLLM knows no bias: 'all'"),
+        ({"rank_pattern": {"q_proj": 2}}, "vLLM knows no rank_pattern"),
+    ],
+)
+def test_an_adapter_beyond_the_layers_linears_is_refused(base, tmp_path, setting, told):
+    rung = save_adapter(base, tmp_path / "adapter", 4, **setting)
+    with pytest.raises(Refused, match=f"engine vllm: {told}.*; merge it, or ask in process"):
+        vllm_engine.loading(tmp_path / "adapter", base, rung)
+
+
 def test_where_it_is_not_installed_it_is_refused(base):
     if importlib.util.find_spec("vllm"):
         pytest.skip("vLLM is installed here")
@@ -109,7 +128,7 @@ def test_the_same_tokens_make_the_same_answers(base, monkeypatch):
 
 
 def save_adapter(base, directory, rank, **setting):
-    model = get_peft_model(load(base, base).model, LoraConfig(r=rank, target_modules=["q_proj"], **setting))
+    model = get_peft_model(load(base, base).model, LoraConfig(**{"r": rank, "target_modules": ["q_proj"], **setting}))
     parent = read_rung(base)
     save_rung(directory, model, pico_tokenizer(), rung="sft/a", method="sft", parents={"base": parent}, base=parent)
     assert json.loads((directory / "adapter_config.json").read_text())["r"] == rank

@@ -1,0 +1,209 @@
+"""Read and write model directories: broken files are reported by name, config.json agrees with the weights."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from ladder.run import Refused
+
+RESTORE = "`dvc checkout` or a new download restores it"
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+"""Fields of generation_config.json that a rung keeps. params.yaml decides everything else about generation."""
+BUFFERS = re.compile(r"(rotary_emb\.inv_freq|attn\.(masked_)?bias)$")
+"""Buffers that old checkpoints store as weights."""
+
+
+@contextmanager
+def published(directory: Path) -> Iterator[Path]:
+    """A scratch folder that becomes `directory` when the block succeeds and is deleted when it does not."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    temporary = directory.with_name(f".{directory.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+    try:
+        yield temporary
+        shutil.rmtree(directory, ignore_errors=True)
+        temporary.rename(directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_object(path: Path, where: str | None = None) -> dict[str, Any]:
+    """A JSON object in a file of a model directory. Errors: Refused naming the file."""
+    where = where or str(path)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Refused(f"{where}: no such file; {RESTORE}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise Refused(f"{where}: not JSON ({' '.join(str(error).split())}); {RESTORE}") from None
+    if not isinstance(value, dict):
+        raise Refused(f"{where}: expected a JSON object, got {type(value).__name__}; {RESTORE}")
+    return value
+
+
+def tensor_shapes(path: Path, where: str | None = None) -> dict[str, tuple[int, ...]]:
+    """Name and shape of each tensor in a safetensors file, from its header. Errors: Refused for a broken file."""
+    try:
+        with safe_open(path, "pt") as tensors:
+            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise Refused(f"{where or path}: no such file; {RESTORE}") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise Refused(f"{where or path}: truncated or not a safetensors file ({said}); {RESTORE}") from None
+
+
+def check_files(directory: Path, where: str | None = None) -> None:
+    """Check config.json, the index and the header of every weight file. Errors: Refused naming the file."""
+    where = where or str(directory)
+    read_config(directory, where)
+    index = directory / "model.safetensors.index.json"
+    if not index.is_file():
+        tensor_shapes(directory / "model.safetensors", f"{where}/model.safetensors")
+        return
+    listed = read_object(index, f"{where}/{index.name}").get("weight_map")
+    if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
+        raise Refused(f"{where}/{index.name}: expected weight_map with a file name for each tensor; {RESTORE}")
+    for shard in sorted(set(listed.values())):
+        held = tensor_shapes(directory / shard, f"{where}/{shard}")
+        absent = sorted(name for name, file in listed.items() if file == shard and name not in held)
+        if absent:
+            raise Refused(f"{where}/{shard}: no tensor {absent[0]}, which {index.name} lists in it; {RESTORE}")
+
+
+def read_config(directory: Path, where: str | None = None) -> Any:
+    """The configuration of a model directory. Errors: Refused when config.json is broken or does not fit its type."""
+    where = f"{where or directory}/config.json"
+    read_object(directory / "config.json", where)
+    try:
+        return AutoConfig.from_pretrained(directory, trust_remote_code=False)
+    except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError, StrictDataclassError) as error:
+        raise Refused(f"{where}: {' '.join(str(error).split())}; {RESTORE}") from None
+
+
+def read_model(kind: Any, directory: Path, where: str | None = None, **arguments: Any) -> Any:
+    """`kind.from_pretrained(directory, **arguments)` with every weight in its place.
+
+    transformers fills a missing tensor with random numbers and ignores a tensor that it has no place for.
+    Errors: Refused for both, for shapes that config.json does not describe and for broken files.
+    """
+    where = where or str(directory)
+    check_files(directory, where)
+    if (directory / "generation_config.json").is_file():
+        arguments["generation_config"] = read_generation(directory, where)
+    model, report = kind.from_pretrained(
+        directory,
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        **arguments,
+    )
+    for name, stored, expected in sorted(report["mismatched_keys"]):
+        raise Refused(
+            f"{where}: {name} has shape {list(stored)} in the weights, expected {list(expected)} by config.json; "
+            "config.json belongs to another model"
+        )
+    if missing := sorted(report["missing_keys"]):
+        raise Refused(f"{where}: {len(missing)} weights are not in its files, first {missing[0]}")
+    layered = [name for name in report["unexpected_keys"] if re.search(r"\.\d+\.", name) and not BUFFERS.search(name)]
+    if layered:
+        raise Refused(
+            f"{where}: the weights have {min(layered)}, and the model of config.json has no such layer; "
+            "config.json belongs to another model"
+        )
+    return model
+
+
+def read_tokenizer(directory: Path, where: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model directory. Errors: Refused naming a file that is not JSON."""
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        if (directory / name).is_file():
+            read_object(directory / name, f"{where or directory}/{name}")
+    return AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+
+
+def read_adapter(model: Any, directory: Path, *, name: str = "default", trainable: bool = False) -> PeftModel:
+    """Put the adapter in `directory` on a model. Errors: Refused when files are broken or do not fit the model."""
+    settings, weights = directory / "adapter_config.json", directory / "adapter_model.safetensors"
+    read_object(settings)
+    try:
+        config = PeftConfig.from_pretrained(str(directory))
+    except (ValueError, TypeError, KeyError) as error:
+        raise Refused(f"{settings}: {' '.join(str(error).split())}; {RESTORE}") from None
+    held = tensor_shapes(weights)
+    config.inference_mode = not trainable
+    try:
+        adapted = PeftModel.from_pretrained(model, directory, name, config=config, is_trainable=trainable)
+    except (ValueError, KeyError) as error:
+        raise Refused(f"{settings}: does not fit the model ({' '.join(str(error).split())}); {RESTORE}") from None
+    except RuntimeError as error:
+        if "size mismatch" not in str(error):
+            raise
+        raise Refused(f"{weights}: {' '.join(str(error).split())}; {RESTORE}") from None
+    expected = get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False).keys()
+    if missing := sorted(expected - held.keys()):
+        raise Refused(f"{weights}: no tensor {missing[0]}, which {settings.name} describes; {RESTORE}")
+    if extra := sorted(name for name in held.keys() - expected if "lora_" in name):
+        raise Refused(f"{weights}: has {extra[0]}, which {settings.name} does not describe; {RESTORE}")
+    return adapted
+
+
+def read_generation(directory: Path, where: str | None = None) -> GenerationConfig:
+    """The token ids of generation_config.json, without its sampling fields. Errors: Refused when it is not JSON."""
+    path = directory / "generation_config.json"
+    return token_ids_only(read_object(path, f"{where or directory}/{path.name}"))
+
+
+def token_ids_only(fields: dict[str, Any]) -> GenerationConfig:
+    """A generation configuration with the token ids among `fields`: whole numbers or lists of them."""
+    kept = {}
+    for name in TOKEN_IDS:
+        value = fields.get(name)
+        values = value if isinstance(value, list) else [value]
+        if values and all(type(token) is int and token >= 0 for token in values):
+            kept[name] = value
+    return GenerationConfig(**kept)
+
+
+def clear_sampling(model: PreTrainedModel) -> None:
+    """Leave only token ids in the model's generation configuration; transformers refuses to save some others."""
+    held = getattr(model, "generation_config", None)
+    if held is None:
+        return
+    set_fields = held.to_diff_dict().keys() - {*TOKEN_IDS, "transformers_version", "_from_model_config"}
+    if set_fields:
+        model.generation_config = token_ids_only({name: getattr(held, name, None) for name in TOKEN_IDS})
+
+
+def declare(model: Any) -> None:
+    """Make config.json agree with the weights: vocabulary size and whether the two embeddings are one matrix.
+
+    Errors: Refused when the embedding and the output layer have different numbers of tokens.
+    """
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is None:
+        return
+    rows, tied = embedding.weight.shape[0], head.weight.data_ptr() == embedding.weight.data_ptr()
+    if head.weight.shape[0] != rows:
+        raise Refused(f"the embedding has {rows} tokens and the output layer {head.weight.shape[0]}; resize both")
+    for config in {id(each): each for each in (model.config, model.config.get_text_config())}.values():
+        if getattr(config, "vocab_size", rows) != rows:
+            config.vocab_size = rows
+        if getattr(config, "tie_word_embeddings", tied) != tied:
+            config.tie_word_embeddings = tied
+
+
+def finite(model: torch.nn.Module) -> str | None:
+    """The name of the first weight that holds NaN or infinity, else None."""
+    return next((name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()), None)
