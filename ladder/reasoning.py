@@ -53,10 +53,10 @@ _WRAPPING_TOKENS = re.compile(
 )
 
 _HEADER = re.compile(
-    r"(?:<\|start\|>)?(?:assistant)?(?P<to>[ \t]+to=[\w.]+)?(?:<\|channel\|>(?P<channel>[^<]*))?"
+    r"(?:<\|start\|>)?(?:assistant)?(?P<to>[ \t]*to=[\w.]+)?(?:<\|channel\|>(?P<channel>[^<]*))?"
     r"(?:<\|constrain\|>[^<]*)?<\|message\|>"
 )
-_HEADED = re.compile(r"\s*(?:<\|start\|>|(?:assistant)?(?:[ \t]+to=\w+)?(?:<\|channel\|>|<\|message\|>))")
+_HEADED = re.compile(r"\s*(?:<\|start\|>|(?:assistant)?(?:[ \t]*to=\w+)?(?:<\|channel\|>|<\|message\|>))")
 _MESSAGE_END = re.compile(r"<\|(?:end|return|call|eom|eot)\|>")
 _HARMONY = frozenset({"start", "channel", "message", "constrain", "end", "return", "call", "eom"})
 _FINAL_HEADER = re.compile(r"<\|end\|>\s*<\|start\|>assistant<\|channel\|>")
@@ -281,7 +281,7 @@ def _harmony(text: str, start: int) -> Parts | None:
         ended = _MESSAGE_END.search(text, header.end())
         end = ended.start() if ended else len(text)
         channel = (header["channel"] or "final").split()
-        if not header["to"] and channel[:1] == ["final"] and " to=" not in (header["channel"] or ""):
+        if (header["to"] or "to=user").strip() == "to=user" and channel[:1] == ["final"] and " to=" not in (header["channel"] or ""):
             begin = _blanks(text[:end], header.end())
             final = Parts(begin, begin + len(text[begin:end].rstrip()), True)
         place = end

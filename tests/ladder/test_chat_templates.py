@@ -11,8 +11,11 @@ from conftest import CHATML, ROOT, assistant, pico_tokenizer, user
 from ladder.chat import encode, mask_sample, prompt_tokens
 from ladder.chat_templates import fixed, read_template, trl_templates, variables
 from ladder.gate import mask_gate, squeezed, text_gate
+from ladder.generation import decoded
+from ladder.reasoning import answer_of, opens_reasoning
 from ladder.rendering import Messages, render
 from ladder.run import Refused
+from ladder.segments import read_on
 from stages import base
 
 CONTROL = re.compile(
@@ -93,24 +96,52 @@ def learned(tokenizer: PreTrainedTokenizerFast, ids: list[int], mask: list[int])
     return re.findall(r"⟦(.*?)⟧", mask_sample(tokenizer, ids, mask), flags=re.DOTALL)
 
 
+def generates(tokenizer: PreTrainedTokenizerFast) -> str:
+    """Which prompts generation refuses: those of the rows without their last turn."""
+    refused = []
+    for name, messages in ROWS.items():
+        try:
+            prompt_tokens(tokenizer, messages[:-1])
+        except Refused:
+            refused.append(name)
+    return f"refused: {', '.join(refused)}" if refused else "yes"
+
+
+def scores(tokenizer: PreTrainedTokenizerFast) -> str:
+    """Whether the answer is found in what the model writes: reasoning as the template has it, then `12`."""
+    for name in ("reasoning_content", "reasoning"):
+        messages = ROWS[name]
+        try:
+            ids, mask = encode(tokenizer, messages)
+        except Refused:
+            continue
+        prompt = ids[: mask.index(1)]
+        break
+    else:  # it cannot be trained, and a prompt that begins the reasoning is gone on from
+        prompt = prompt_tokens(tokenizer, messages[:1])
+        begun = opens_reasoning(tokenizer.decode(prompt[-24:])).strip()
+        ids = prompt + read_on(tokenizer, THOUGHT.removeprefix(begun)) + [tokenizer.eos_token_id]
+    (text,) = decoded(tokenizer, [prompt], [[token for token in ids[len(prompt) :] if token != tokenizer.eos_token_id]])
+    return "yes" if answer_of(text) == "12" and "FIRST-THOUGHT" in text else f"no: {answer_of(text)}"
+
+
 def rows_of(template: Path) -> list[str]:
     """A line of the table in docs: the template's name, its stop token and the verdicts."""
     try:
         tokenizer = prepared(template.read_text(encoding="utf-8"))
     except Refused as refusal:
-        reason = "no stop token" if "has no" not in str(refusal) and "no end" in str(refusal) else "content in parts"
-        return [template.stem, f"refused: {reason}", *("" for _ in ROWS)]
-    return [
-        template.stem,
-        f"`{tokenizer.eos_token}`".replace("|", "\\|"),
-        *(verdict(tokenizer, row) for row in ROWS.values()),
-    ]
+        reason = "no stop token" if "no end" in str(refusal) else "content in parts"
+        return [template.stem, f"refused: {reason}", *("" for _ in [*ROWS, "generate", "score"])]
+    stop = f"`{tokenizer.eos_token}`".replace("|", "\\|")
+    trained = [verdict(tokenizer, row) for row in ROWS.values()]
+    return [template.stem, stop, *trained, generates(tokenizer), scores(tokenizer)]
 
 
 def table() -> str:
     """The table of docs/chat-templates.md."""
     made = [rows_of(path) for path in sorted(trl_templates().glob("*.jinja"))]
-    lines = [["template", "stop token", *ROWS], ["---"] * (2 + len(ROWS)), *made]
+    heads = ["template", "stop token", *(f"train: {name}" for name in ROWS), "generate", "score"]
+    lines = [heads, ["---"] * len(heads), *made]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 

@@ -64,6 +64,7 @@ HARMONY = (
         "assistantfinalThe answer is 4.",
         "assistantanalysisWe need.assistantfinalThe answer is 4.",
         " to=self<|message|>hm<|eom|><|start|>assistant<|message|>The answer is 4.",
+        "to=self<|message|>hm<|eom|><|start|>assistant to=user<|message|>The answer is 4.",
     ],
 )
 def test_the_answer_follows_the_reasoning(text: str) -> None:

@@ -223,7 +223,10 @@ def test_an_optimizer_in_8_bits_runs():
         ({"target_modules": ".*query"}, "lora: peft refuses it: "),
         ({"target_modules": "["}, "lora: peft refuses it: "),
         ({"target_modules": []}, "lora: peft refuses it: No `target_modules` passed"),
-        ({"target_modules": ["q_proj", "lm_head"]}, "reads lm_head.weight without its adapter, which would not be trained"),
+        (
+            {"target_modules": ["q_proj", "lm_head"]},
+            "reads lm_head.weight without its adapter, which would not be trained",
+        ),
         ({"modules_to_save": ["score"]}, "lora.modules_to_save: the model has no 'score'"),
         ({"exclude_modules": ["query"]}, "lora.exclude_modules: the model has no"),
         ({"rank_pattern": {"query": 4}}, "lora.rank_pattern: no module matches"),
