@@ -1,12 +1,19 @@
 """Requests and replies between the judge and the program."""
 
+from __future__ import annotations
+
 import builtins
 import os
 import sys
-from typing import Any
 
 from ladder.boxed.proxies import OPERATIONS
-from ladder.boxed.values import Memo, Packed, Values, scan, write_json
+from ladder.boxed.values import Values, scan, write_json
+
+TYPE_CHECKING = False  # importing typing would take 5 ms
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ladder.boxed.values import Memo, Packed
 
 
 class Left(Exception):
@@ -33,8 +40,7 @@ class Channel(Values):
             raise Left from None
 
     def receive(self) -> Packed:
-        parts, size = b"", 8
-        header = True
+        size, header = 8, True
         chunks: list[bytes] = []
         while size:
             try:
@@ -47,8 +53,7 @@ class Channel(Values):
             size -= len(part)
             if not size and header:
                 size, header, chunks = int.from_bytes(b"".join(chunks), "big"), False, []
-        parts = b"".join(chunks)
-        message, _ = scan(parts.decode("ascii"), 0)
+        message, _ = scan(b"".join(chunks).decode("ascii"), 0)
         return list(message)
 
     def request(self, operation: str, *args: Any) -> Any:
@@ -65,8 +70,9 @@ class Channel(Values):
                 raise TypeError("the program raised no exception")
             raise error
         if message[2] is not None:
-            for old, new in zip(args, self.unpack(message[2], []), strict=True):
-                update(old, new)
+            after: list[Any] = []
+            for old, new in zip(args, message[2], strict=True):
+                update(old, self.unpack(new, after))
         return self.unpack(message[1], made)
 
     def serve(self, message: Packed) -> None:
@@ -79,7 +85,7 @@ class Channel(Values):
             if made:
                 memo: Memo = {}
                 after = [self.pack(each, memo) for each in args]
-                changed = None if after == packed else ["l", after]
+                changed = None if after[1:] == packed[1:] else after  # the first is what is called
             reply = ["a", self.pack(result, {}), changed]
         except Left:
             raise
@@ -90,8 +96,9 @@ class Channel(Values):
         self.send(reply)
 
     def perform(self, operation: str, args: Packed) -> Any:
-        if self.program and operation in ("run", "name", "flush"):
-            return {"run": self.run, "name": self.name, "flush": flush}[operation](*args)
+        own: dict[str, Any] = {"run": self.run, "name": self.name, "flush": flush} if self.program else {}
+        if operation in own:
+            return own[operation](*args)
         target, *rest = args
         if not self.program:
             check_served(operation, target, rest)
@@ -149,15 +156,16 @@ def update(old: Any, new: Any) -> Any:
     """Make `old`, an argument of a test, what the call has made of it; in place where it can be changed."""
     if type(old) is not type(new):
         return new
-    if type(old) is list or type(old) is tuple:
-        fresh = [update(*pair) for pair in zip(old, new, strict=False)] + list(new[len(old) :])
-        if type(old) is tuple:
-            return new
-        old[:] = fresh
+    if type(old) is tuple:
+        for pair in zip(old, new, strict=False):
+            update(*pair)
+        return new
+    if type(old) is list:
+        old[:] = [update(*pair) for pair in zip(old, new, strict=False)] + list(new[len(old) :])
     elif isinstance(old, dict):
         fresh_items = {key: update(old[key], value) if key in old else value for key, value in new.items()}
         old.clear()
-        dict.update(old, fresh_items)
+        old.update(fresh_items)
     elif isinstance(old, bytearray):
         old[:] = new
     elif isinstance(old, set):
@@ -191,7 +199,7 @@ def report(error: BaseException) -> None:
     if isinstance(error, SystemExit):
         print(error, file=sys.stderr)
     else:
-        sys.__excepthook__(type(error), error, trace)
+        sys.__excepthook__(type(error), error.with_traceback(trace), trace)
     flush()
 
 

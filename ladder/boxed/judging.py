@@ -9,17 +9,22 @@ program's requests for callables and objects that a test passed, and no private 
 built in (`json` alone would take 10 ms of the 30 that a program takes).
 """
 
+from __future__ import annotations
+
 import builtins
 import os
 import sys
-from collections.abc import Callable
-from typing import Any
 
 from ladder.boxed.channel import Channel, Left, flush, report
 from ladder.boxed.proxies import ends
 
+TYPE_CHECKING = False  # importing typing would take 5 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
-class Names(dict[str, Any]):
+
+class Names(dict[str, object]):
     """The global names of the tests: their own, then the program's, then Python's built-in ones.
 
     A built-in name is the program's only where the tests use no other name of the program's (a task may ask for a
@@ -118,24 +123,31 @@ def confine(filters: bytes) -> Callable[[], object]:
 
     Returns what arms that last one again, since a fork does not inherit it.
     """
-    import ctypes
+    # `ctypes` itself would take 5 ms to import
+    from _ctypes import FUNCFLAG_CDECL, Array, CFuncPtr, _SimpleCData, addressof, dlopen, dlsym
 
     PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, MODE_FILTER = 1, 4, 22, 38, 2
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    prctl.argtypes = [ctypes.c_int, *[ctypes.c_void_p] * 4]
-    code = ctypes.create_string_buffer(filters)
-    size = ctypes.c_uint64(len(filters) // 8)  # struct sock_fprog: a count, padding, a pointer
-    fprog = (ctypes.c_uint64 * 2)(size.value, ctypes.addressof(code))
+    kinds: Any = (type("C", (_SimpleCData,), {"_type_": letter}) for letter in "iQB")
+    integer, word, byte = kinds
+    function: Any = type("Function", (CFuncPtr,), {"_flags_": FUNCFLAG_CDECL, "_restype_": integer})
+    itself: Any = None
+    address = function(dlsym(dlopen(itself, 0), "prctl"))
+    array: Any = type("Code", (Array,), {"_type_": byte, "_length_": len(filters)})
+    code = array.from_buffer_copy(filters)
+    fprog: Any = type("Program", (Array,), {"_type_": word, "_length_": 2})(len(filters) // 8, addressof(code))
+
+    def prctl(option: int, first: int, second: int = 0) -> int:
+        return int(address(integer(option), word(first), word(second), word(0), word(0)))
 
     def arm() -> None:
-        prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)
+        prctl(PR_SET_PDEATHSIG, 9)
 
     arm()
     calls = [(PR_SET_DUMPABLE, 0, 0), (PR_SET_NO_NEW_PRIVS, 1, 0)]
-    calls += [(PR_SET_SECCOMP, MODE_FILTER, ctypes.addressof(fprog))]
+    calls += [(PR_SET_SECCOMP, MODE_FILTER, addressof(fprog))]
     for option, first, second in calls:
-        if prctl(option, first, second, 0, 0):
-            print(f"sandbox: prctl({option}): {os.strerror(ctypes.get_errno())}", file=sys.stderr, flush=True)
+        if prctl(option, first, second):
+            print(f"the sandbox's prctl({option}, {first}) failed", file=sys.stderr, flush=True)
             os._exit(1)
     return arm
 

@@ -4,16 +4,21 @@ What is read may be hostile: it makes values of the listed classes, and calls no
 10 ms, a third of what a program takes.)
 """
 
+from __future__ import annotations
+
 import builtins
 import sys
 from _json import encode_basestring_ascii, make_encoder, make_scanner
-from collections.abc import Callable
-from typing import Any
 
-from ladder.boxed.proxies import Proxy
+from ladder.boxed.proxies import Peer, Proxy
 
-Packed = list[Any]
-Memo = dict[int, tuple[int, Any]]  # of a message: numbers of its containers; they are kept, as an id is reused
+TYPE_CHECKING = False  # importing typing would take 5 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Packed = list[Any]
+    Memo = dict[int, tuple[int, Any]]  # of a message: its containers by id, and their numbers
 LARGE = 2**63
 MUTABLE = (list, dict, set, bytearray)
 PLAIN = {type(None), bool, int, float, str}
@@ -54,11 +59,12 @@ def refuse(value: Any) -> Any:
     raise TypeError(f"no JSON for {type(value).__name__}")
 
 
-scan = make_scanner(Scanner)
+_scanner: Any = Scanner
+scan = make_scanner(_scanner)
 write_json = make_encoder(None, refuse, encode_basestring_ascii, None, ":", ",", False, False, True)
 
 
-class Values:
+class Values(Peer):
     """Both directions of one process."""
 
     def __init__(self, *, program: bool) -> None:
@@ -95,13 +101,13 @@ class Values:
 
     def pack_other(self, value: Any, kind: type, memo: Memo) -> Any:
         known = f"{kind.__module__}.{kind.__qualname__}"
-        if known in VALUES and getattr(sys.modules.get(kind.__module__), kind.__name__, None) is kind:
+        if known in VALUES and getattr(sys.modules.get(kind.__module__), known.rpartition(".")[2], None) is kind:
             return ["o", known, [self.pack(item, memo) for item in VALUES[known](value)]]
         if kind is type(sys):
             return ["m", str(value.__name__)]
         if value is NotImplemented or value is Ellipsis:
-            return ["c", repr(value)]
-        if isinstance(value, type) and getattr(builtins, value.__name__, None) is value:
+            return ["c", "NotImplemented" if value is NotImplemented else "Ellipsis"]
+        if kind is type and getattr(builtins, value.__name__, None) is value:
             return ["c", value.__name__]
         if not self.program and kind is type and "ladder_number" in vars(value):
             return ["p", vars(value)["ladder_number"]]
@@ -114,7 +120,7 @@ class Values:
                 if isinstance(value, base) and kind is not bool:
                     plain = PLAIN_OF.get(base, base)(value)
                     return ["u", self.pack(plain, memo), self.number(value)]
-        elif kind.__module__ == "builtins" and getattr(builtins, getattr(value, "__name__", ""), None) is value:
+        elif kind is type(len) and getattr(builtins, value.__name__, None) is value:
             return ["c", value.__name__]
         return ["h", self.number(value)]
 
