@@ -107,7 +107,7 @@ class Values(Peer):
             return ["m", str(value.__name__)]
         if value is NotImplemented or value is Ellipsis:
             return ["c", "NotImplemented" if value is NotImplemented else "Ellipsis"]
-        if kind is type and getattr(builtins, value.__name__, None) is value:
+        if kind is type and vars(builtins).get(value.__name__) is value:
             return ["c", value.__name__]
         if not self.program and kind is type and "ladder_number" in vars(value):
             return ["p", vars(value)["ladder_number"]]
@@ -120,7 +120,7 @@ class Values(Peer):
                 if isinstance(value, base) and kind is not bool:
                     plain = PLAIN_OF.get(base, base)(value)
                     return ["u", self.pack(plain, memo), self.number(value)]
-        elif kind is type(len) and getattr(builtins, value.__name__, None) is value:
+        elif kind is type(len) and vars(builtins).get(value.__name__) is value:
             return ["c", value.__name__]
         return ["h", self.number(value)]
 

@@ -40,7 +40,9 @@ ATTACKS = {
     "exits in the call": "def double(x): raise SystemExit(0)",
     "ends a loop of the tests": "def double(x): raise StopIteration",
     "ends the tests' generator": "def double(x): raise GeneratorExit",
-    "prints all that its frames and objects hold": FRAMES + "for one in found[:20000]: print(one[-80:], flush=True)\nimport os\nos._exit(0)",
+    "prints all that its frames and objects hold": (
+        FRAMES + "import os\nfor one in found[:20000]: print(one[-80:], flush=True)\nos._exit(0)"
+    ),
     "reads its output for a mark": "import os\nseen = os.pread(1, 9999, 0)\nos.write(1, seen)\nos._exit(0)",
     "writes to every descriptor": """
 import os
@@ -57,7 +59,10 @@ channel = frame.f_locals["self"]
 channel.send(["a", ["l", ["double"]], None])
 for _ in range(3): channel.send(["a", None, None])
 os._exit(0)""",
-    "sends no JSON": "import sys, os\nchannel = sys._getframe(1).f_locals['self']\nos.write(channel.sink, b'\\0' * 7 + b'\\x02[}')",
+    "sends no JSON": """
+import sys, os
+channel = sys._getframe(1).f_locals["self"]
+os.write(channel.sink, b"\\0" * 7 + b"\\x02[}")""",
     "sends another's exception as its class": """
 import sys
 channel = sys._getframe(1).f_locals["self"]
@@ -84,8 +89,15 @@ import builtins
 builtins.abs = lambda x: 0
 builtins.AssertionError = type("Quiet", (Exception,), {})
 builtins.__build_class__ = builtins.isinstance = print""",
-    "shadows names of the tests": "abs = len = lambda *_: 0\ndef check(candidate): pass\nclass AssertionError(Exception): pass",
-    "traces": "import sys, threading\nsys.settrace(lambda *_: None)\nsys.setprofile(lambda *_: None)\nsys.excepthook = print",
+    "shadows names of the tests": """
+abs = len = lambda *_: 0
+def check(candidate): pass
+class AssertionError(Exception): pass""",
+    "traces": """
+import sys
+sys.settrace(lambda *_: None)
+sys.setprofile(lambda *_: None)
+sys.excepthook = print""",
     "changes modules": "import sys, math\nmath.isclose = lambda *_, **__: True\nsys.modules['builtins'].sum = print",
     "equals everything": """
 class Equal(int):
@@ -156,7 +168,8 @@ SAME = {
         "def f(x): return x",
         """
 import collections, datetime, decimal, fractions, math
-for value in (None, True, 1, -0.0, 2**70, -(2**9000), 1e-320, math.inf, "ü\\udc80\\0", b"\\xff", bytearray(b"a"), 1 + 2j,
+for value in (None, True, 1, -0.0, 2**70, -(2**9000), 1e-320, math.inf, "ü\\udc80\\0", b"\\xff", bytearray(b"a"),
+              1 + 2j,
               [1, [2, "a"], (3,)], {"a": {1, 2}, 2: frozenset({3}), (4, None): [[]]}, range(3), slice(1, 2),
               collections.deque([1], 3), collections.Counter("aab"), collections.OrderedDict(a=1), int, ValueError,
               datetime.date(2024, 2, 29), datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone.utc),
@@ -240,7 +253,8 @@ assert g(read, Box(4)) == 5
     ),
     "objects of the tests": (
         "def f(box): box.value += 1; return box.double()",
-        "class Box:\n    value = 1\n    def double(self): return self.value * 2\nbox = Box()\nassert f(box) == 4 == 2 * box.value",
+        "class Box:\n    value = 1\n    def double(self): return self.value * 2\n"
+        "box = Box()\nassert f(box) == 4 == 2 * box.value",
     ),
     "standard streams": (
         "import sys\ndef f():\n    print(input('? '), sys.stdin.readline().strip())",
@@ -251,7 +265,8 @@ said = io.StringIO()
 sys.stdin = io.StringIO("a\\nb\\n")
 with contextlib.redirect_stdout(said): f()
 assert said.getvalue() == "? a b\\n", said.getvalue()
-with mock.patch("builtins.input", side_effect=["x"]), contextlib.redirect_stdout(said): sys.stdin = io.StringIO("y"); f()
+sys.stdin = io.StringIO("y")
+with mock.patch("builtins.input", side_effect=["x"]), contextlib.redirect_stdout(said): f()
 assert said.getvalue().endswith("x y\\n")
 """,
     ),
@@ -263,7 +278,10 @@ assert said.getvalue().endswith("x y\\n")
         "def up(x): return math.ceil(x) + floor(0.5)",
         "import math; from math import (\n    floor)\nassert up(1.5) == 2",
     ),
-    "names": ("import math\nLIMIT = 3\ndef f(): global LIMIT; LIMIT += 1", "f()\nassert LIMIT == 4 and math.ceil(0.5) == 1"),
+    "names": (
+        "import math\nLIMIT = 3\ndef f(): global LIMIT; LIMIT += 1",
+        "f()\nassert LIMIT == 4 and math.ceil(0.5) == 1",
+    ),
     "its own tests": ("def f(): return 1\nassert f() == 1\nprint('so')", ""),
 }  # fmt: skip
 
