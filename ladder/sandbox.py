@@ -11,7 +11,6 @@ hostile by intent use a virtual machine.
 
 import functools
 import itertools
-import marshal
 import math
 import os
 import secrets
@@ -27,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ladder.boxed.sending import BOOT, message
 from ladder.run import Refused
 from ladder.system_calls import filters
 
@@ -49,25 +49,6 @@ PROGRAM_CHARACTERS = 2**18
 OUTPUT_CHARACTERS = 4000
 KILLED, CPU_TIME = {137, -9}, {152, -24}  # exit codes of SIGKILL and SIGXCPU, through a shell and without
 
-# What Python starts with; the rest comes by standard input, of which not a byte more is read than is asked for.
-BOOT = """\
-import marshal, os, sys
-def read(size):
-    parts = []
-    while size:
-        part = os.read(0, min(size, 65536))
-        if not part: os._exit(1)
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
-def take():
-    return read(int.from_bytes(read(8), "big"))
-for name, code in marshal.loads(take()):
-    module = sys.modules[name] = type(sys)(name)
-    exec(code, vars(module))
-module.main(take, int(sys.argv[1]))
-"""
-BOXED = ("", "proxies", "values", "channel", "judging")  # of ladder.boxed, each after those that it imports
 BEGAN = b"began\n"
 
 # Runs as root in namespaces of its own. /sys, which the program does without, is where the box's root is mounted.
@@ -141,8 +122,7 @@ def run_python(
 def _attempt(kind: str, program: Program, seconds: float, memory_mb: int, name: str) -> tuple[bool, bool, Outcome]:
     """(whether it began, whether it was killed before its time, how it ended)."""
     nonce = secrets.token_hex(16)
-    parts = [_driver(), filters() or b"", *(_bytes(text) for text in (nonce, name, program.text, program.tests))]
-    sent = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+    sent = message(nonce, name, program.text, program.tests)
     # The verdict comes through a pipe that the program's process does not have. Nobody at its other end: the box ends.
     verdict, verdict_end = os.pipe()
     try:
@@ -165,10 +145,6 @@ def _attempt(kind: str, program: Program, seconds: float, memory_mb: int, name: 
     return said.startswith(BEGAN), early, Outcome(passed, "passed" if passed else "failed", printed)
 
 
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
 def _read_nothing_more(pipe: int) -> bytes:
     """What is in a pipe now; a process that escaped its end may still have the other side open."""
     os.set_blocking(pipe, False)
@@ -176,18 +152,6 @@ def _read_nothing_more(pipe: int) -> bytes:
         return os.read(pipe, 4096)
     except BlockingIOError:
         return b""
-
-
-@functools.cache
-def _driver() -> bytes:
-    """The bytecode that the box runs: compiling it there would cost each program 10 ms."""
-    folder = Path(__file__).with_name("boxed")
-    files = [(f"ladder.boxed{name and '.'}{name}", folder / f"{name or '__init__'}.py") for name in BOXED]
-    codes = [
-        (name, compile(path.read_text(encoding="utf-8"), f"boxed/{path.name}", "exec", dont_inherit=True, optimize=0))
-        for name, path in files
-    ]
-    return marshal.dumps(codes)
 
 
 def run_many(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ladder.boxed.values import Memo, Packed
 
 
-class Left(Exception):
+class Left(BaseException):
     """The other process has closed its pipe."""
 
 
@@ -96,7 +96,8 @@ class Channel(Values):
         self.send(reply)
 
     def perform(self, operation: str, args: Packed) -> Any:
-        own: dict[str, Any] = {"run": self.run, "name": self.name, "flush": flush} if self.program else {}
+        own: dict[str, Any] = {"run": self.run, "name": self.name, "flush": flush, "await": wait_for}
+        own = own if self.program else {}
         if operation in own:
             return own[operation](*args)
         target, *rest = args
@@ -146,6 +147,12 @@ class Channel(Values):
 
     def name(self, name: str) -> Any:
         return self.names[name]
+
+
+def wait_for(coroutine: Any) -> Any:
+    import asyncio
+
+    return asyncio.run(coroutine)
 
 
 def standard_streams() -> dict[str, Any]:

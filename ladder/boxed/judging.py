@@ -5,8 +5,8 @@ no memory, file descriptor or frame of the program ever holds them. Tests reach 
 values cross as JSON copies, everything else as a proxy. What the judge reads from the program is data; it serves the
 program's requests for callables and objects that a test passed, and no private attribute of them.
 
-`ladder.sandbox` compiles this module once and sends it as bytecode. It imports only modules that Python has loaded or
-built in (`json` alone would take 10 ms of the 30 that a program takes).
+`ladder.boxed.sending` compiles the package once and sends it as bytecode. It imports only modules that Python has
+loaded or built in (`json` alone would take 10 ms of the 30 that a program takes).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import builtins
 import sys
 from _json import encode_basestring_ascii, make_encoder, make_scanner
 
-from ladder.boxed.proxies import Peer, Proxy
+from ladder.boxed.proxies import Peer, Proxy, peer
 
 TYPE_CHECKING = False  # importing typing would take 5 ms
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Values(Peer):
             return ["m", str(value.__name__)]
         if value is NotImplemented or value is Ellipsis:
             return ["c", "NotImplemented" if value is NotImplemented else "Ellipsis"]
-        if kind is type and vars(builtins).get(value.__name__) is value:
+        if kind is type and built_in(value):
             return ["c", value.__name__]
         if not self.program and kind is type and "ladder_number" in vars(value):
             return ["p", vars(value)["ladder_number"]]
@@ -116,11 +116,13 @@ class Values(Peer):
         if isinstance(value, BaseException):
             return self.pack_exception(value, kind)
         if self.program:
+            if kind.__name__ == "coroutine":
+                return ["k", self.number(value)]
             for base in BASES:
                 if isinstance(value, base) and kind is not bool:
                     plain = PLAIN_OF.get(base, base)(value)
                     return ["u", self.pack(plain, memo), self.number(value)]
-        elif kind is type(len) and vars(builtins).get(value.__name__) is value:
+        elif kind is type(len) and built_in(value):
             return ["c", value.__name__]
         return ["h", self.number(value)]
 
@@ -211,10 +213,20 @@ class Values(Peer):
             self.proxies[number] = Proxy(number)
         return self.proxies[number]
 
+    def unpack_k(self, made: list[Any], number: int) -> Any:
+        proxy = self.unpack_h(made, number)
+
+        async def awaited() -> Any:
+            return peer().request("await", proxy)
+
+        return awaited()
+
     def unpack_u(self, made: list[Any], value: Any, number: int) -> Any:
         plain = self.unpack(value, made)
         proxy = self.unpack_h(made, number)
         base = type(plain)
+        if base not in BASES:
+            raise TypeError(f"the program sent a subclass of {base.__name__}")
         kind = type(base.__name__, (base,), {"__getattr__": lambda self, name: getattr(proxy, name)})
         return kind(plain)
 
@@ -249,6 +261,10 @@ class Values(Peer):
         if "ladder_text" in vars(found):
             error.ladder_text, error.ladder_proxy = text, self.unpack_h(made, number)
         return error
+
+
+def built_in(value: Any) -> bool:
+    return vars(builtins).get(value.__name__) is value
 
 
 def all_plain(items: Any) -> bool:

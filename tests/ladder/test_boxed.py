@@ -282,6 +282,11 @@ assert said.getvalue().endswith("x y\\n")
         "import math\nLIMIT = 3\ndef f(): global LIMIT; LIMIT += 1",
         "f()\nassert LIMIT == 4 and math.ceil(0.5) == 1",
     ),
+    "coroutines": (
+        "import asyncio\nasync def f(x):\n    await asyncio.sleep(0)\n    return x + 1",
+        "import asyncio\nassert asyncio.run(f(1)) == 2\n"
+        "async def both(): return await asyncio.gather(f(1), f(2))\nassert asyncio.run(both()) == [2, 3]",
+    ),
     "its own tests": ("def f(): return 1\nassert f() == 1\nprint('so')", ""),
 }  # fmt: skip
 

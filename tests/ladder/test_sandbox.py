@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ladder import sandbox
+from ladder.boxed.sending import message
 from ladder.run import Refused
 from ladder.sandbox import run_many, run_python
 from ladder.system_calls import DENIED, filters
@@ -257,8 +258,7 @@ def test_a_box_whose_parent_is_gone_before_it_starts_runs_nothing():
     # The parent-death signal cannot tell: the verdict's pipe has no reader.
     verdict, end = os.pipe()
     os.close(verdict)
-    parts = [sandbox._driver(), filters(), b"nonce", b"program", b"print('ran')", b""]
-    sent = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+    sent = message("nonce", "program", "print('ran')", "")
     with tempfile.TemporaryFile() as said:
         code = sandbox._run(sandbox._command(sandbox.isolation(), 5, 512, end), sent, said.fileno(), end, 30)
         said.seek(0)
