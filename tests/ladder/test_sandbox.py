@@ -236,14 +236,14 @@ print(made)
 def test_a_killed_parent_takes_the_box_with_it():
     name = f"orphan{os.getpid() % 10**6}"
     program = f"import ctypes, time\nctypes.CDLL(None).prctl(15, b'{name}')\ntime.sleep(60)"
-    script = f"from ladder.sandbox import run_python\nrun_python({program!r}, seconds=15)"
+    script = f"from ladder import sandbox\nsandbox.PATH = {sandbox.PATH!r}\nsandbox.run_python({program!r}, seconds=15)"
     parent = subprocess.Popen([sys.executable, "-c", script], cwd=Path(sandbox.__file__).parent.parent)
 
     def running():
         return name in {read(path) for path in Path("/proc").glob("[0-9]*/comm")}
 
     until = time.monotonic() + 60
-    while not running() and time.monotonic() < until:
+    while not running() and parent.poll() is None and time.monotonic() < until:
         os.sched_yield()
     assert running()
     parent.kill()
