@@ -3,7 +3,10 @@
 import functools
 import marshal
 from pathlib import Path
+from types import ModuleType
 
+import ladder.boxed
+from ladder.boxed import channel, judging, proxies, values
 from ladder.system_calls import filters
 
 # What Python starts with; the rest comes by standard input, of which not a byte more is read than is asked for.
@@ -24,7 +27,8 @@ for name, code in marshal.loads(take()):
     exec(code, vars(module))
 module.main(take, int(sys.argv[1]))
 """
-MODULES = ("__init__", "proxies", "values", "channel", "judging")  # each after those that it imports
+# Each after those that it imports. Imported here too, so that code which looks for imports finds them.
+MODULES: tuple[ModuleType, ...] = (ladder.boxed, proxies, values, channel, judging)
 
 
 def message(nonce: str, name: str, program: str, tests: str) -> bytes:
@@ -37,8 +41,9 @@ def message(nonce: str, name: str, program: str, tests: str) -> bytes:
 def _bytecode() -> bytes:
     """Compiled here, once: compiling it in the box would cost each program 10 ms."""
     codes = []
-    for name in MODULES:
-        source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
-        module = "ladder.boxed" if name == "__init__" else f"ladder.boxed.{name}"
-        codes.append((module, compile(source, f"boxed/{name}.py", "exec", dont_inherit=True, optimize=0)))
+    for module in MODULES:
+        path = Path(str(module.__file__))
+        source = path.read_text(encoding="utf-8")
+        code = compile(source, f"boxed/{path.name}", "exec", dont_inherit=True, optimize=0)
+        codes.append((module.__name__, code))
     return marshal.dumps(codes)
