@@ -9,7 +9,7 @@ import numpy as np
 from ladder.benchmarking import Answers, Question
 from ladder.comparisons import Measure
 from ladder.rows import Row
-from ladder.sandbox import Outcome, run_many
+from ladder.sandbox import Outcome, Program, run_many
 
 SECONDS = 10.0
 """CPU time of each program. Published harnesses give 3 by the clock, all of which a solution of MBPP's own needs."""
@@ -52,8 +52,12 @@ def pass_measures(column: str, ks: Iterable[int]) -> dict[str, Measure]:
     }  # fmt: skip
 
 
-def score(questions: Sequence[Question], answers: Sequence[Answers], program: Callable[[Row, str], str]) -> list[Row]:
-    """Run `program(question's row, answer)` of every sample.
+def score(
+    questions: Sequence[Question], answers: Sequence[Answers], program: Callable[[Row, str], str | Program]
+) -> list[Row]:
+    """Run `program(question's row, answer)` of every sample: the answer's program and, in another process, its tests.
+
+    A program without tests of its own (a string) passes when it runs to its end, which a hostile one can imitate.
 
     Returns {"key", "group", "passed": [bool, one a sample], "verdicts": [[sample, true or how else it ended]]}.
     """
@@ -74,7 +78,7 @@ def score(questions: Sequence[Question], answers: Sequence[Answers], program: Ca
     ]
 
 
-def endings(programs: list[list[str]]) -> list[list[str]]:
+def endings(programs: Sequence[Sequence[str | Program]]) -> list[list[str]]:
     """How each program ended, in the sandbox: "passed", "timeout", "refused", the exception's name, or "failed".
 
     Every distinct program runs once. A part under `if __name__ == "__main__":` is not run, as in published harnesses.

@@ -281,7 +281,8 @@ def _harmony(text: str, start: int) -> Parts | None:
         ended = _MESSAGE_END.search(text, header.end())
         end = ended.start() if ended else len(text)
         channel = (header["channel"] or "final").split()
-        if (header["to"] or "to=user").strip() == "to=user" and channel[:1] == ["final"] and " to=" not in (header["channel"] or ""):
+        to_user = (header["to"] or "to=user").strip() == "to=user" and " to=" not in (header["channel"] or "")
+        if to_user and channel[:1] == ["final"]:
             begin = _blanks(text[:end], header.end())
             final = Parts(begin, begin + len(text[begin:end].rstrip()), True)
         place = end

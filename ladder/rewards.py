@@ -30,7 +30,7 @@ from ladder.rewarding import rewards as model_rewards
 from ladder.rows import Row, of_split, read_rows
 from ladder.run import Refused, fit
 from ladder.sampling import Sampling
-from ladder.sandbox import run_many
+from ladder.sandbox import Program, run_many
 from ladder.wording import WORD
 
 Values = list[float | None]
@@ -93,10 +93,10 @@ def tests(given: Answers, *, seconds: float = 10.0, memory_mb: int = 1024) -> Va
     return [float(outcome.ok) for outcome in outcomes]
 
 
-def _program(row: Row, text: str) -> str:
+def _program(row: Row, text: str) -> Program:
     tests = row["tests"] if isinstance(row["tests"], str) else "\n".join(row["tests"])
     call = f"check({row['entry_point']})" if row.get("entry_point") else ""
-    return "\n".join([code(text, row.get("entry_point") or called([tests])), tests, call])
+    return Program(code(text, row.get("entry_point") or called([tests])), f"{tests}\n{call}")
 
 
 def model(given: Answers) -> Values:

@@ -1,10 +1,12 @@
-"""A box for programs that a model wrote: no network, no files but the system's own, nothing to write but a scratch
-directory that goes with it, no privileges, and limits on time, memory, processes, file size and output.
+"""Sandbox for programs that a model wrote.
 
-Made by bubblewrap for a user, and straight from Linux's namespaces for root. The program itself never runs as root: it
-has a user number of its own, no capability, and cannot gain any (inside a chroot a nested user namespace is refused).
-Memory is bounded by process (16 of them a program), so a whole box is the first that the kernel ends when memory runs
-out. The kernel is shared: for code that is hostile by intent take a virtual machine.
+A program has no network, sees the system's own files alone, writes to a scratch directory, and has no privileges.
+Time, memory, processes, file size and output are limited, and a filter denies system calls that would pass by the
+limits. bubblewrap makes the box for a user, and Linux's namespaces directly for root.
+
+Tests run in a process of their own, outside the program's (ladder.boxed): a program does not decide whether
+it passes. docs/sandbox.md lists what was tried against both. The kernel is shared with the machine: for code that is
+hostile by intent use a virtual machine.
 """
 
 import functools
@@ -22,15 +24,17 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
+from ladder.boxed.sending import BOOT, message
 from ladder.run import Refused
+from ladder.system_calls import filters
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TOOLS = {
-    "bubblewrap": ("bwrap", "choom", "prlimit", "timeout"),
-    "namespaces": ("choom", "chroot", "mount", "prlimit", "setpriv", "timeout", "unshare"),
-    "none": ("choom", "prlimit", "timeout"),
+    "bubblewrap": ("bwrap", "choom", "prlimit", "setpriv", "timeout"),
+    "namespaces": ("chroot", "mount", "prlimit", "setpriv", "timeout", "unshare"),
+    "none": ("choom", "prlimit", "setpriv", "timeout"),
 }
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0"}  # a set's order is the same in every run
 PYTHON, PREFIX = os.path.realpath(sys.executable), os.path.realpath(sys.base_prefix)
@@ -39,31 +43,22 @@ PROCESSES, OPEN_FILES = 16, 64
 WALL = 4  # seconds for a second of CPU time
 FILE_BYTES = 16 * 2**20  # of any one file, the program's output among them
 SCRATCH_BYTES = 64 * 2**20
+SCRATCH_FILES = 4096
 DEVICES = [Path("/dev/null"), Path("/dev/zero"), Path("/dev/urandom")]
 PROGRAM_CHARACTERS = 2**18
 OUTPUT_CHARACTERS = 4000
 KILLED, CPU_TIME = {137, -9}, {152, -24}  # exit codes of SIGKILL and SIGXCPU, through a shell and without
 
-# Runs as the program's user. The mark is written when the program has run to its end: `exit(0)` before its tests is
-# no pass. (A program can still cheat tests that run inside it, by objects that equal everything for one.)
-DRIVER = """\
-import os, sys
-mark, program, name = sys.stdin.readline(), sys.stdin.read(), sys.argv[1]
-print(mark, end="", flush=True)
-module = sys.modules[name] = type(sys)(name)
-sys.argv[:] = ["program.py"]
-exec(compile(program, "program.py", "exec"), vars(module))
-sys.stdout.flush()
-os.write(1, mark.encode())
-"""
+BEGAN = b"began\n"
 
 # Runs as root in namespaces of its own. /sys, which the program does without, is where the box's root is mounted.
 # The shell stays: it is the first process of the namespace, and with it all others die. One call makes all the mounts,
 # since starting a program costs more than what it does here.
 BOX = """\
 set -e
+echo 1000 > /proc/self/oom_score_adj
 user=$1 seconds=$2; shift 2
-mount -t tmpfs -o size=1m,mode=755,nosuid,nodev box /sys
+mount -t tmpfs -o size=1m,nr_inodes=1024,mode=755,nosuid,nodev box /sys
 cd /sys
 mkdir -p {folders}
 for file in {files}; do : > "$file"; done
@@ -80,55 +75,87 @@ _slots = itertools.count()
 
 
 @dataclass(frozen=True)
+class Program:
+    """A program and the tests that judge it. Tests use the program's names as if they stood below it."""
+
+    text: str
+    tests: str = ""
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """How a program ended: `passed` ran to its end, `failed` raised or left early, `timeout` was stopped, `refused`
-    was too long to be run; and the end of what it printed."""
+    """How a program ended, and the end of its output: `passed` (it and its tests ran to their end), `failed` (raised or
+    left early), `timeout` (stopped), `refused` (too long to run)."""
 
     ok: bool
     kind: Kind
     output: str
 
 
-def run_python(program: str, *, seconds: float = 10.0, memory_mb: int = 1024, name: str = "__main__") -> Outcome:
-    """Run a Python program (standard library only) in the box.
+def run_python(
+    program: str | Program, *, seconds: float = 10.0, memory_mb: int = 1024, name: str = "__main__"
+) -> Outcome:
+    """Run a Python program (standard library only) in the sandbox, then its tests.
 
-    `seconds` bounds the CPU time of each of its processes, and four times that its wall time: a verdict must not hang
-    on how busy the machine is. `memory_mb` bounds the address space of each process. `name` is its `__name__`, by
-    which it can tell whether it is run as a script.
-    Errors: Refused where no box can be made, unless LADDER_UNSANDBOXED is `yes`; and where one cannot be started.
+    `seconds` limits the CPU time of each process, and four times that limits the wall time, so that a verdict does not
+    depend on the load of the machine. `memory_mb` limits the address space of each process. `name` is the program's
+    `__name__`. A program without tests passes when it runs to its end, which it can imitate: judge a program by tests.
+    Errors: Refused where no sandbox can be made, unless LADDER_UNSANDBOXED is `yes`; and where one does not start.
     """
+    if isinstance(program, str):
+        program = Program(program)
     isolation()
-    if len(program) > PROGRAM_CHARACTERS:
-        return Outcome(False, "refused", f"a program of {len(program)} characters; at most {PROGRAM_CHARACTERS}")
+    size = len(program.text) + len(program.tests)
+    if size > PROGRAM_CHARACTERS:
+        return Outcome(False, "refused", f"a program of {size} characters; at most {PROGRAM_CHARACTERS}")
     # A box that is killed before any limit of its own: memory ran out on the machine (the kernel ends boxes first), or
     # the program killed itself. Only the second happens again.
-    started, early, outcome = _attempt(program, seconds, memory_mb, name)
-    if early or not started:
-        started, early, outcome = _attempt(program, seconds, memory_mb, name)
+    for _ in range(2):
+        started, early, outcome = _attempt(isolation(), program, seconds, memory_mb, name)
+        if started and not early:
+            break
     if not started:
         raise Refused(f"the sandbox did not start a program, twice: {outcome.output or 'it was killed'}")
     return outcome
 
 
-def _attempt(program: str, seconds: float, memory_mb: int, name: str) -> tuple[bool, bool, Outcome]:
+def _attempt(kind: str, program: Program, seconds: float, memory_mb: int, name: str) -> tuple[bool, bool, Outcome]:
     """(whether it began, whether it was killed before its time, how it ended)."""
-    mark = secrets.token_hex(16)
-    text = f"{mark}\n{program}".encode("utf-8", "surrogatepass")
-    command = _command(isolation(), seconds, memory_mb, name)
-    with tempfile.TemporaryFile() as output:
-        begun = time.monotonic()
-        code = _run(command, text, output, WALL * seconds + 10)  # the box keeps the time; this is the outer limit
-        early = code in KILLED and time.monotonic() - begun < seconds
-        size = output.seek(0, os.SEEK_END)
-        output.seek(0)
-        started = output.readline(len(mark) + 1).decode("utf-8", "replace") == f"{mark}\n"
-        output.seek(max(output.tell(), size - 4 * OUTPUT_CHARACTERS))
-        said = output.read().decode("utf-8", "replace")
-    return started, early, _outcome(code, said, f"{mark}\n")
+    nonce = secrets.token_hex(16)
+    sent = message(nonce, name, program.text, program.tests)
+    # The verdict comes through a pipe that the program's process does not have. Nobody at its other end: the box ends.
+    verdict, verdict_end = os.pipe()
+    try:
+        with tempfile.TemporaryFile() as output:
+            begun = time.monotonic()
+            try:
+                command = _command(kind, seconds, memory_mb, verdict_end)
+                code = _run(command, sent, output.fileno(), verdict_end, WALL * seconds + 10)  # the box keeps the time
+            finally:
+                os.close(verdict_end)
+            early = code in KILLED and time.monotonic() - begun < seconds
+            said = _read_nothing_more(verdict)
+            output.seek(max(0, output.seek(0, os.SEEK_END) - 4 * OUTPUT_CHARACTERS))
+            printed = output.read().decode("utf-8", "replace")[-OUTPUT_CHARACTERS:]
+    finally:
+        os.close(verdict)
+    if code in KILLED | CPU_TIME:
+        return said.startswith(BEGAN), early, Outcome(False, "timeout", printed)
+    passed = code == 0 and said == BEGAN + nonce.encode()
+    return said.startswith(BEGAN), early, Outcome(passed, "passed" if passed else "failed", printed)
+
+
+def _read_nothing_more(pipe: int) -> bytes:
+    """What is in a pipe now; a process that escaped its end may still have the other side open."""
+    os.set_blocking(pipe, False)
+    try:
+        return os.read(pipe, 4096)
+    except BlockingIOError:
+        return b""
 
 
 def run_many(
-    programs: Iterable[str],
+    programs: Iterable[str | Program],
     *,
     seconds: float = 10.0,
     memory_mb: int = 1024,
@@ -137,7 +164,7 @@ def run_many(
 ) -> list[Outcome]:
     """Run programs side by side (`workers`; by default one a core), each in a box of its own, in their order."""
 
-    def one(program: str) -> Outcome:
+    def one(program: str | Program) -> Outcome:
         return run_python(program, seconds=seconds, memory_mb=memory_mb, name=name)
 
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
@@ -162,37 +189,37 @@ def isolation() -> Literal["bubblewrap", "namespaces", "none"]:
 
 
 def _boxes(kind: str) -> bool:
-    """Whether a box of this kind can be made here: Python starts in it and ends."""
-    if not all(shutil.which(tool, path=PATH) for tool in TOOLS[kind]):
+    """Whether this kind of box can be made here: Python starts in it, with its filter, and ends."""
+    if filters() is None or not all(shutil.which(tool, path=PATH) for tool in TOOLS[kind]):
         return False
-    with tempfile.TemporaryFile() as output:
-        code = _run(_command(kind, 10, 512, "__main__"), b"mark\n", output, 20)
-        output.seek(0)
-        return code == 0 and output.read() == b"mark\nmark\n"
+    return _attempt(kind, Program("made = 1", "assert made == 1"), 10, 512, "__main__")[2].ok
 
 
-def _run(command: list[str], text: bytes, output: IO[bytes], seconds: float) -> int:
+def _run(command: list[str], sent: bytes, output: int, verdict: int, seconds: float) -> int:
     """The exit code; 137 when it had to be killed from outside."""
     try:
         done = subprocess.run(
-            command, input=text, stdout=output, stderr=output, timeout=seconds, env={"PATH": PATH}, cwd="/", check=False
-        )
+            command, input=sent, stdout=output, stderr=output, timeout=seconds, pass_fds=(verdict,),
+            env={"PATH": PATH}, cwd="/", check=False,
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         return 137
     return done.returncode
 
 
-def _command(kind: str, seconds: float, memory_mb: int, name: str) -> list[str]:
-    first = ["choom", "-n", "1000", "--"]
+def _command(kind: str, seconds: float, memory_mb: int, verdict: int) -> list[str]:
+    # Ends with this process: `--kill-child` and `--die-with-parent` pass that on into the box.
+    first = ["setpriv", "--pdeathsig", "KILL"]
     limits = ["prlimit", f"--as={memory_mb * 2**20}", f"--fsize={FILE_BYTES}", f"--nofile={OPEN_FILES}", "--core=0"]
     limits += [f"--cpu={math.ceil(seconds)}:{math.ceil(seconds) + 1}"]
     # -S: site-packages would make a program pass on one machine and fail on another.
-    python = [PYTHON, "-s", "-P", "-S", "-X", "utf8", "-c", DRIVER, name]
+    python = [PYTHON, "-s", "-P", "-S", "-X", "utf8", "-c", BOOT, str(verdict)]
+    scored = ["choom", "-n", "1000", "--"]
     timed = ["timeout", "-s", "KILL", str(WALL * seconds)]
     if kind == "none":
-        return [*first, *timed, *limits, "env", "-i", *_assignments(), *python]
+        return [*first, *scored, *timed, *limits, "env", "-i", *_assignments(), *python]
     if kind == "bubblewrap":
-        return [*first, *_bubblewrap(), *timed, *limits, f"--nproc={PROCESSES}", *python]
+        return [*first, *scored, *_bubblewrap(), *timed, *limits, f"--nproc={PROCESSES}", *python]
     # A user number of its own (of numbers that no system gives away), so that the process limit counts its box alone.
     user = 61184 + (os.getpid() + next(_slots)) % 4096
     unshare = ["unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child"]
@@ -218,7 +245,7 @@ def _box() -> str:
     folders = [Path("/tmp"), *(place.parent for place in files), *(place for place in bound if place.is_dir())]
     table = [f"{_field(place)} {_field(Path('/sys') / _inside(place))} none bind" for place in DEVICES]
     table += [f"{_field(place)} {_field(Path('/sys') / _inside(place))} none bind,ro,nosuid,nodev" for place in bound]
-    table += [f"scratch /sys/tmp tmpfs size={SCRATCH_BYTES},mode=1777,nosuid,nodev"]
+    table += [f"scratch /sys/tmp tmpfs size={SCRATCH_BYTES},nr_inodes={SCRATCH_FILES},mode=1777,nosuid,nodev"]
     return BOX.format(
         folders=shlex.join(map(_inside, folders)),
         files=shlex.join(map(_inside, files)),
@@ -245,10 +272,3 @@ def _bubblewrap() -> list[str]:
     binds += [part for device in map(str, DEVICES) for part in ("--dev-bind", device, device)]
     scratch = ["--size", str(SCRATCH_BYTES), "--tmpfs", "/tmp", "--chdir", "/tmp", "--remount-ro", "/"]
     return ["bwrap", *alone, *ends, *variables, *binds, *scratch]
-
-
-def _outcome(code: int, said: str, mark: str) -> Outcome:
-    if code in KILLED | CPU_TIME:
-        return Outcome(False, "timeout", said[-OUTPUT_CHARACTERS:])
-    passed = code == 0 and said.endswith(mark)
-    return Outcome(passed, "passed" if passed else "failed", said.removesuffix(mark)[-OUTPUT_CHARACTERS:])

@@ -61,10 +61,10 @@ def fingerprint(rows: Any, **recipe: Any) -> str:
 
 
 def _own_code() -> set[Path]:
-    """The files of ladder/ and stages/ that this process has imported."""
+    """The files under ladder/ and stages/ that this process has imported."""
     files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     ours = {REPOSITORY / "ladder", REPOSITORY / "stages"}
-    return {path for file in files if file and (path := Path(file).resolve()).parent in ours}
+    return {path for file in files if file and not ours.isdisjoint((path := Path(file).resolve()).parents)}
 
 
 def _row_bytes(rows: Any) -> Iterator[bytes]:

@@ -58,3 +58,17 @@ def test_how_samples_ended() -> None:
         True, "AssertionError", "NameError", "SyntaxError", "failed", "JSONDecodeError", "failed", True, "refused"
     ]  # fmt: skip
     assert row["verdicts"] == [[f"sample {number}", how] for number, how in enumerate(endings, start=1)]
+
+
+def test_tests_run_apart_from_the_answer() -> None:
+    try:
+        sandbox.isolation()
+    except Refused as refused:
+        pytest.skip(str(refused))
+    texts = ("def f(x): return x", "def f(x): return 2", "import os\nos._exit(0)", "def f(x): raise SystemExit(0)")
+    question = Question("one", ("Write f.",), "all", {"tests": "assert f(1) == 1"})
+    answers = [Answers("one", tuple((text,) for text in texts))]
+    (row,) = score([question], answers, lambda row, answer: sandbox.Program(answer, row["tests"]))
+    assert row["verdicts"] == [
+        ["sample 1", True], ["sample 2", "AssertionError"], ["sample 3", "failed"], ["sample 4", "failed"]
+    ]  # fmt: skip

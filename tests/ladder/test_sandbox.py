@@ -3,6 +3,10 @@
 import ctypes
 import os
 import socket
+import struct
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -10,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from ladder import sandbox
+from ladder.boxed.sending import message
 from ladder.run import Refused
 from ladder.sandbox import run_many, run_python
+from ladder.system_calls import DENIED, filters
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -156,41 +162,138 @@ def test_endless_output_and_large_files_are_cut():
     assert "No space left" in run_python(many).output
 
 
+def test_no_socket_is_made_but_a_pair():
+    probe = """
+import ctypes, socket
+made = []
+for family in range(46):
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW):
+        try:
+            socket.socket(family, kind).close()
+            made.append((family, kind))
+        except OSError as error:
+            made += [error.errno] if error.errno != 97 else []
+print(made)
+try: socket.socketpair(socket.AF_NETLINK)
+except OSError as error: print(error.errno)
+one, other = socket.socketpair()
+one.send(b"x")
+print(other.recv(1), ctypes.CDLL(None).syscall(425, 1, 0))
+"""
+    assert output(probe).split("\n") == ["[]", "97", "b'x' -1"]
+    assert output("import asyncio\nprint(asyncio.run(asyncio.sleep(0, 3)))") == "3"
+
+
 def test_no_network():
+    # Below the filter the network namespace has no interface that is up.
+    if sandbox.isolation() == "namespaces":
+        assert "--net" in sandbox._command("namespaces", 1, 64, 3)
     server = socket.create_server(("127.0.0.1", 0))
-    threading.Thread(target=server.accept, daemon=True).start()
     port = server.getsockname()[1]
     probe = (
         f"import socket\ntry: socket.create_connection(('127.0.0.1', {port}), 2)\nexcept OSError as e: print(e.errno)"
     )
-    assert output(probe) in ("101", "111")  # unreachable, or refused by a loopback that is the box's own
-    outside = """
-import socket
-try:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        print(sock.sendto(b"x", ("192.0.2.1", 53)))  # an address of documentation, which nobody has
-except OSError as e:
-    print(e.errno)
-"""
-    assert output(outside) == "101"
+    assert output(probe) == "97"
     server.close()
 
 
-def test_no_socket_of_the_machine_by_name():
-    # Abstract names belong to the network namespace, not to the file system.
-    name = f"\0ladder{os.getpid()}"
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(name)
-        server.listen()
-        probe = f"""
-import socket
-try:
-    socket.socket(socket.AF_UNIX).connect({name!r})
-    print("connected")
-except OSError as e:
-    print(e.errno)
+def test_memory_that_no_limit_counts_is_denied():
+    probe = """
+import ctypes, errno, os, platform
+libc = ctypes.CDLL(None, use_errno=True)
+calls = {"shm": lambda: libc.shmget(0, 4096, 0o1600), "sem": lambda: libc.semget(0, 1, 0o1600),
+         "msg": lambda: libc.msgget(0, 0o1600), "memfd": lambda: libc.memfd_create(b"m", 0),
+         "secret": lambda: libc.syscall(447, 0), "key": lambda: libc.syscall({key}, b"user", b"a", b"b", 1, -3),
+         "mq": lambda: libc.mq_open(b"/q", os.O_CREAT | os.O_RDWR, 0o600, None),
+         "ring": lambda: libc.syscall(425, 1, 0),
+         "xattr": lambda: libc.setxattr(b"/tmp", b"user.a", b"b", 1, 0), "watch": lambda: libc.inotify_init1(0)}
+for name, call in calls.items():
+    ctypes.set_errno(0)
+    print(name, call(), ctypes.get_errno())
 """
-        assert output(probe) == "111"
+    key = {"x86_64": 248, "aarch64": 217}[os.uname().machine]
+    said = [line.split() for line in output(probe.replace("{key}", str(key))).splitlines()]
+    assert len(said) == 10
+    assert [line for line in said if line[1:] != ["-1", "1"]] == []
+
+
+def test_files_are_counted():
+    probe = """
+made = 0
+try:
+    while made < 20000:
+        open(f"f{made}", "w").close()
+        made += 1
+except OSError as error:
+    print(error.errno)
+print(made)
+"""
+    said = output(probe).split()
+    if sandbox.isolation() == "namespaces":  # bubblewrap has no option for it
+        assert said[0] == "28" and 1000 < int(said[1]) <= sandbox.SCRATCH_FILES
+
+
+def test_a_killed_parent_takes_the_box_with_it():
+    name = f"orphan{os.getpid() % 10**6}"
+    program = f"import ctypes, time\nctypes.CDLL(None).prctl(15, b'{name}')\ntime.sleep(60)"
+    script = f"from ladder import sandbox\nsandbox.PATH = {sandbox.PATH!r}\nsandbox.run_python({program!r}, seconds=15)"
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=Path(sandbox.__file__).parent.parent)
+
+    def running():
+        return name in {read(path) for path in Path("/proc").glob("[0-9]*/comm")}
+
+    until = time.monotonic() + 60
+    while not running() and parent.poll() is None and time.monotonic() < until:
+        os.sched_yield()
+    assert running()
+    parent.kill()
+    parent.wait()
+    until = time.monotonic() + 5  # of the 60 that it sleeps
+    while running() and time.monotonic() < until:
+        os.sched_yield()
+    assert not running()
+
+
+def test_a_box_whose_parent_is_gone_before_it_starts_runs_nothing():
+    # The parent-death signal cannot tell: the verdict's pipe has no reader.
+    verdict, end = os.pipe()
+    os.close(verdict)
+    sent = message("nonce", "program", "print('ran')", "")
+    with tempfile.TemporaryFile() as said:
+        code = sandbox._run(sandbox._command(sandbox.isolation(), 5, 512, end), sent, said.fileno(), end, 30)
+        said.seek(0)
+        assert code != 0 and b"BrokenPipeError" in (text := said.read()) and b"ran" not in text
+    os.close(end)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_filter_by_an_interpreter_of_its_own(machine):
+    code = [struct.unpack("=HBBI", filters(machine)[at : at + 8]) for at in range(0, len(filters(machine)), 8)]
+
+    def action(number, argument=0, arch={"x86_64": 0xC000003E, "aarch64": 0xC00000B7}[machine]):  # noqa: B006
+        data, value, place = {0: number, 4: arch, 16: argument}, 0, 0
+        while True:
+            kind, yes, no, operand = code[place]
+            place += 1
+            if kind == 0x06:
+                return operand
+            if kind == 0x20:
+                value = data[operand]
+            else:
+                truth = {0x15: value == operand, 0x35: value >= operand, 0x45: bool(value & operand)}[kind]
+                place += yes if truth else no
+
+    allow, denied, kill = 0x7FFF0000, 0x50001, 0x80000000
+    column = ["x86_64", "aarch64"].index(machine)
+    read, write, mmap, execve = [(0, 63), (1, 64), (9, 222), (59, 221)]
+    assert [action(call[column]) for call in (read, write, mmap, execve)] == [allow] * 4
+    assert {action(call[column]) for call in DENIED.values() if call[column] is not None} == {denied}
+    socket_, pair, clone = [(41, 198), (53, 199), (56, 220)]
+    assert {action(socket_[column], family) for family in range(46)} == {0x50061}
+    assert [action(pair[column], family) for family in (1, 2, 16)] == [allow, 0x50061, 0x50061]
+    assert [action(clone[column], flags) for flags in (17, 0x3D0F00, 0x10000011, 0x20000)] == [allow] * 2 + [denied] * 2
+    assert (action(435), action(0x40000001), action(0, arch=0x40000003)) == (0x50026, 0x50026, kill)
+    assert filters("riscv64") is None
 
 
 def test_no_memory_is_shared_with_the_machine():
