@@ -9,6 +9,7 @@ for one block of code, which is what is read. The start of an answer that EvalPl
 mouth is left out, since no chat endpoint takes it; scores of small models are lower for it.
 """
 
+import re
 from collections.abc import Sequence
 
 from ladder import blocks, passing, sandbox
@@ -18,6 +19,8 @@ from ladder.rows import Row
 MEASURES = passing.pass_measures("passed", (1, 10, 100))
 HEADLINE = ("pass@1",)
 REQUEST = "Please provide a self-contained Python script that solves the following problem in a markdown code block:"
+
+HELPER = re.compile(r"^def ", re.M)
 
 needs = sandbox.isolation
 
@@ -29,11 +32,15 @@ def questions(rows: Sequence[Row]) -> list[Question]:
     ]
 
 
-def program(row: Row, answer: str) -> str:
-    """What is run: it ends without an error where the answer is right."""
+def program(row: Row, answer: str) -> sandbox.Program:
+    """The answer's program and its tests, which run in a process of their own."""
     function = row["entry_point"]
     body = blocks.continuation(blocks.code(answer, function, row["prompt"]), function)
-    return f"{blocks.before(row['prompt'], body, function)}{body}\n{row['test']}\ncheck({function})"
+    tests = f"{row['test']}\ncheck({function})"
+    if HELPER.search(row["prompt"], row["prompt"].index("def ") + 1):
+        # The prompt's helpers, which the tests call, are not the answer's to redefine.
+        tests = f"{row['prompt']}\ndel {function}\n{tests}"
+    return sandbox.Program(f"{blocks.before(row['prompt'], body, function)}{body}", tests)
 
 
 def score(questions: Sequence[Question], answers: Sequence[Answers], tools: Tools) -> list[Row]:

@@ -38,10 +38,11 @@ def _question(row: Row) -> Question:
     return Question(str(row["task_id"]), (request,), "all", row)
 
 
-def program(row: Row, answer: str) -> str:
-    """What is run: it ends without an error where the answer is right."""
+def program(row: Row, answer: str) -> sandbox.Program:
+    """The answer's program and its tests, which run in a process of their own."""
     setup = [*row.get("test_imports", []), row.get("test_setup_code", "")]
-    return "\n".join([blocks.code(answer, blocks.called(row["test_list"])), *setup, *row["test_list"]])
+    tests = "\n".join([*setup, *row["test_list"]])
+    return sandbox.Program(blocks.code(answer, blocks.called(row["test_list"])), tests)
 
 
 def score(questions: Sequence[Question], answers: Sequence[Answers], tools: Tools) -> list[Row]:

@@ -55,6 +55,8 @@ def test_wrong_answers_fail(questions: list[Question]) -> None:
         first["canonical_solution"].replace("<", ">"),
         "    raise SystemExit(0)\n",
         "    import os; os._exit(0)\n",
+        "    import os, sys; print(sys._getframe(2).f_locals, flush=True); os._exit(0)\n",
+        "    class Same:\n        def __eq__(self, other): return True\n    return Same()\n",
         "I do not know.",
         "",
         "```python\ndef close_elements(numbers, threshold):\n    return False\n```",
@@ -76,3 +78,9 @@ def test_the_request_holds_the_prompt(questions: list[Question]) -> None:
 def test_scores_stand_in_the_order_of_the_answers(questions: list[Question]) -> None:
     answers = [Answers(questions[number].key, (("    pass",),)) for number in (3, 1)]
     assert [row["key"] for row in humaneval.score(questions, answers, Tools())] == ["HumanEval/3", "HumanEval/1"]
+
+
+def test_helpers_of_the_prompt_are_not_the_answers(questions: list[Question]) -> None:
+    # 32's tests call `poly`, which the prompt defines.
+    answer = "```python\ndef poly(xs, x):\n    return 0\n\ndef find_zero(xs):\n    return 0\n```"
+    assert passed([questions[32]], [answer]) == [False]
