@@ -3,9 +3,11 @@
 Nothing of DVC is imported here, and a stage is imported only for entries that dvc.lock has not recorded as run.
 """
 
+import contextlib
 import importlib
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 from ladder.lines import Keys
 from ladder.names import Fault, did_you_mean
 from ladder.pipeline import has_entries
-from ladder.run import Refused, misfits
+from ladder.run import Refused, fit, misfits
 
 TEMPLATES, RAW = Path("data/templates"), Path("data/raw")
 NAMED_KEYS = frozenset({"source", "model", "base_url", "chat_template", "name", "revision"})
@@ -110,30 +112,34 @@ def source_faults(keys: Keys, section: Any) -> Iterator[Fault]:
 def template_faults(section: dict[str, Any]) -> Iterator[Fault]:
     """A base.chat_template that is not there, or that the tokenizer of a local base cannot use."""
     template, source = section.get("chat_template"), section.get("source")
-    if not isinstance(template, str) or ":" in template:  # `trl:NAME` is read by the stage alone
-        return
     keys = ("base", "chat_template")
-    path = TEMPLATES / template
-    if not path.is_file():
+    if isinstance(template, str) and not template.startswith("trl:") and not (TEMPLATES / template).is_file():
         there = [file.name for file in TEMPLATES.glob("*.jinja")]
         near = did_you_mean(template, there) or f"; there are {', '.join(sorted(there)) or 'none'}"
-        yield Fault(keys, f"no such file: {path}{near}")
-    elif isinstance(source, str) and (Path(source) / "tokenizer_config.json").is_file():
-        try:
-            _prove_template(Path(source), path)
-        except Refused as refusal:
-            yield Fault(keys, str(refusal))
+        yield Fault(keys, f"no such file: {TEMPLATES / template}{near}")
+        return
+    try:
+        if isinstance(source, str) and (Path(source) / "tokenizer_config.json").is_file():
+            _prove_template(section)
+        elif isinstance(template, str) and template.startswith("trl:"):
+            from ladder.chat_templates import read_template
+
+            read_template(template, TEMPLATES)
+    except Refused as refusal:
+        yield Fault(keys, str(refusal))
 
 
-def _prove_template(folder: Path, template: Path) -> None:
-    """Render a conversation with a local model's tokenizer. Errors: Refused as the stage `base` has it."""
+def _prove_template(section: dict[str, Any]) -> None:
+    """Prove the template of a local model as the stage `base` does, without its weights. Errors: Refused."""
     from transformers import AutoTokenizer
 
-    from stages.base import repair
+    from stages.base import Params, repair, set_template
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    tokenizer.chat_template = template.read_text(encoding="utf-8")
-    repair(tokenizer, str(folder))
+    params = fit(Params, section, "base")
+    tokenizer = AutoTokenizer.from_pretrained(params.source, trust_remote_code=False)
+    set_template(tokenizer, params, TEMPLATES)
+    with contextlib.redirect_stdout(sys.stderr):
+        repair(tokenizer, params.source, bos=params.bos == "template")
 
 
 def adapter_faults(params: dict[str, Any]) -> Iterator[Fault]:

@@ -116,6 +116,7 @@ def test_templates_that_are_not_there_or_do_not_fit(tmp_path, monkeypatch):
         "base.chat_template": "no such file: data/templates/chatlm.jinja (did you mean 'chatml.jinja'?)"
     }
     assert "ends an assistant's turn with" in found("endless.jinja")["base.chat_template"]
+    assert "near it: qwen3_training.jinja" in found("trl:qwen3_trainin")["base.chat_template"]
 
 
 PARAMS = {
