@@ -29,6 +29,7 @@ class Bar(ProgressCallback):
 
     def on_prediction_step(self, *_: Any, **__: Any) -> None:
         """No second bar for an evaluation."""
+        return
 
 
 class Curve(TrainerCallback):

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import Trainer, TrainingArguments
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import add_fused_lm_head
@@ -21,7 +20,6 @@ from ladder.empty import answered_pairs
 from ladder.models import Model, rung_name
 from ladder.pairs import all_pair_tokens, fitting
 from ladder.rows import Row, read_rows
-from ladder.run import Refused
 from ladder.training import fit_and_save, trainer_arguments
 from ladder.validation import Validation, pair_prompt, split
 
@@ -44,8 +42,6 @@ class PairTrainer(Trainer):
         held_out: list[Row] | None = None,
     ) -> None:
         model: Any = start.model.get_base_model() if isinstance(start.model, PeftModel) else start.model
-        if isinstance(model.get_output_embeddings(), BaseTunerLayer):
-            raise Refused("lora.target_modules: the output layer lm_head takes no adapter here; leave it out")
         add_fused_lm_head(model)
         super().__init__(
             start.model,
