@@ -19,6 +19,8 @@ from ladder.run import Refused
 RESTORE = "`dvc checkout` or a new download restores it"
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 """Fields of generation_config.json that a rung keeps. params.yaml decides everything else about generation."""
+PLAIN = {"output_attentions": False, "output_hidden_states": False, "use_cache": True, "_from_model_config": True}
+"""Fields that transformers writes of a model's config: with these values they say nothing."""
 BUFFERS = re.compile(r"(rotary_emb\.inv_freq|attn\.(masked_)?bias)$")
 """Buffers that old checkpoints store as weights."""
 
@@ -100,7 +102,9 @@ def read_model(kind: Any, directory: Path, where: str | None = None, **arguments
     where = where or str(directory)
     check_files(directory, where)
     if (directory / "generation_config.json").is_file():
-        arguments["generation_config"] = read_generation(directory, where)
+        generation = read_object(directory / "generation_config.json", f"{where}/generation_config.json")
+        if not _is_plain(generation):  # a plain one is read by transformers as it is
+            arguments["generation_config"] = token_ids_only(generation)
     model, report = kind.from_pretrained(
         directory,
         use_safetensors=True,
@@ -159,10 +163,21 @@ def read_adapter(model: Any, directory: Path, *, name: str = "default", trainabl
     return adapted
 
 
-def read_generation(directory: Path, where: str | None = None) -> GenerationConfig:
-    """The token ids of generation_config.json, without its sampling fields. Errors: Refused when it is not JSON."""
-    path = directory / "generation_config.json"
-    return token_ids_only(read_object(path, f"{where or directory}/{path.name}"))
+def read_generation(directory: Path) -> GenerationConfig:
+    """generation_config.json, without fields that decide how tokens are chosen. Errors: Refused when it is not JSON."""
+    fields = read_object(directory / "generation_config.json", f"{directory}/generation_config.json")
+    return GenerationConfig.from_pretrained(directory) if _is_plain(fields) else token_ids_only(fields)
+
+
+def _is_plain(fields: dict[str, Any]) -> bool:
+    """Whether there are token ids alone, beside fields that say nothing."""
+    others = {name: value for name, value in fields.items() if name not in (*TOKEN_IDS, "transformers_version")}
+    return all(name in PLAIN and PLAIN[name] == value for name, value in others.items()) and all(
+        type(token) is int and token >= 0
+        for name in TOKEN_IDS
+        if fields.get(name) is not None
+        for token in (fields[name] if isinstance(fields[name], list) else [fields[name]])
+    )
 
 
 def token_ids_only(fields: dict[str, Any]) -> GenerationConfig:
@@ -179,10 +194,7 @@ def token_ids_only(fields: dict[str, Any]) -> GenerationConfig:
 def clear_sampling(model: PreTrainedModel) -> None:
     """Leave only token ids in the model's generation configuration; transformers refuses to save some others."""
     held = getattr(model, "generation_config", None)
-    if held is None:
-        return
-    set_fields = held.to_diff_dict().keys() - {*TOKEN_IDS, "transformers_version", "_from_model_config"}
-    if set_fields:
+    if held is not None and not _is_plain(held.to_diff_dict()):
         model.generation_config = token_ids_only({name: getattr(held, name, None) for name in TOKEN_IDS})
 
 
