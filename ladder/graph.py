@@ -137,7 +137,7 @@ def _where(addressing: str, dependency: str, params: dict[str, Any], lines: Line
     stanza = read_pipeline()[stage]
     for template in body(stanza)["deps"]:
         for keys in origins(dependency, template, stanza, params):
-            if "matrix" in stanza or len(keys) < 3 or keys[1] == name:
+            if "matrix" in stanza or len(keys) < 3 or name == keys[1] or isinstance(keys[2], int):
                 return lines.where(keys)
     return str(PARAMS)
 

@@ -223,7 +223,7 @@ FAULTS = [
         "student@small is no longer in params.yaml but its outputs are; `python -m ladder prune` removes both",
     ),
     ("mreg", {}, "mreg: no stage is named 'mreg' (did you mean 'merge'?)"),
-    ("guide.claims", [MISSPELT], "guide.claims.0: no stage measures heldout/words of grpo/words; measured are"),
+    ("guide.claims", [MISSPELT], "guide.claims.0: no stage measures heldout/words of grpo/words (did you mean"),
 ]
 
 
@@ -245,7 +245,8 @@ def test_a_name_that_a_shell_would_run_runs_nothing(climbed):
         params["sft"]["chat"]["parent"] = "base $(touch PWN)"
 
     assert "is ignored by .dvcignore" in outcome(named, "dvc", "repro", "report")
-    assert "is ignored by .dvcignore" in outcome(named, "dvc", "repro", "--single-item", "--force", "sft@chat")
+    named_target = ("dvc", "repro", "--single-item", "--force", "sft@x; touch PWN; ")
+    assert "is ignored by .dvcignore" in outcome(named, *named_target)
     assert "sft.chat.parent: expected a name such as sft/chat" in outcome(parent, "dvc", "repro", "report")
     for edit, key in ((named, "sft.x; touch PWN; "), (parent, "sft.chat.parent")):
         assert f"{key}: " in outcome(edit, sys.executable, "-m", "ladder", "check")
