@@ -71,6 +71,11 @@ def rehearse_adapter(complete: Path, lora: dict[str, Any], *, task: str, fused: 
     `complete` is the complete rung under the adapter.
     """
     config = AutoConfig.from_pretrained(complete)
+    with torch.random.fork_rng(devices=[]):  # the adapter that is trained draws its own initial values
+        _rehearse_adapter(config, lora, task=task, fused=fused)
+
+
+def _rehearse_adapter(config: Any, lora: dict[str, Any], *, task: str, fused: bool) -> None:
     with torch.device("meta"):
         if task == "SEQ_CLS":
             config.num_labels = 1

@@ -298,4 +298,5 @@ def test_prune_drops_a_rung_that_params_no_longer_name(climbed):
     assert climbed.call(sys.executable, "-m", "ladder", "prune") == "removed merge@soup\n"
     assert not (climbed.root / "models/merge/soup").exists()
     assert climbed.call(sys.executable, "-m", "ladder", "check") == ""
-    assert climbed.repro() == ["guide"]  # it reads the folder of metrics, which lost a file
+    # params.yaml is read for its names again, and the guide reads the folder of metrics, which lost a file
+    assert set(climbed.repro()) == {"code", "guide"}

@@ -1,6 +1,7 @@
 import pytest
 import torch
-from peft import get_peft_model_state_dict
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from transformers import set_seed
 
 from conftest import pico_model, pico_tokenizer
 from ladder.arguments import quantization_check
@@ -16,6 +17,18 @@ IDS = torch.tensor([[1, 50, 60, 70, 2, 1, 99]])
 def logits(model):
     with torch.no_grad():
         return model.eval()(IDS).logits.float()
+
+
+@pytest.mark.parametrize("lora", [{"r": 4}, {"r": 4, "use_dora": True}])
+def test_an_adapter_begins_with_the_values_that_peft_draws_for_the_seed(base, lora):
+    """What is tried before the weights are read takes no draw away from it."""
+    made = get_peft_model_state_dict(climb(base, base, lora, seed=3).start.model)
+    whole = load_complete(base, base).model
+    set_seed(3)
+    config = LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM", **lora)
+    drawn = get_peft_model_state_dict(get_peft_model(whole, config))
+    names = [name for name in drawn if "lora_A" in name]
+    assert len(names) == 14 and all(torch.equal(made[name], drawn[name]) for name in names)
 
 
 @pytest.fixture
