@@ -277,7 +277,7 @@ def test_a_template_that_closes_the_last_turn_alone_learns_the_answers_alone():
     ],
 )
 def test_a_template_that_cannot_be_used_ends_in_one_sentence(template: str, said: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(base, "SECONDS", 0.5)
+    monkeypatch.setattr(base, "SECONDS", 2.0)
     tokenizer = pico_tokenizer()
     tokenizer.chat_template = template
     with pytest.raises(Refused, match=f"models/x: .*{said}"):
