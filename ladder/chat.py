@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from ladder.rendering import Messages, Rendering, control_strings, render, template_text, trace
+from ladder.rendering import Messages, Rendering, control_strings, prefix, render, template_text, trace
 from ladder.rows import Row
 from ladder.run import Refused
 from ladder.segments import Span, parts, read, read_on
@@ -138,13 +138,13 @@ def encode(
     last = len(messages) - 1
     learned = [turn for turn, message in enumerate(messages) if is_learned(message) and not (last_only and turn < last)]
     if not learned:
-        raise Refused(f"{_at(where)}nothing to learn: the conversation has no assistant turn that is trained")
+        raise Refused(f"{prefix(where)}nothing to learn: the conversation has no assistant turn that is trained")
     spans = _spans(tokenizer, messages, found)
     for turn in learned:
         _check_learned(tokenizer, found, turn, spans.get(turn), where)
     if last in learned and not found.text[: spans[last][1]].endswith(str(tokenizer.eos_token)):
         raise Refused(
-            f"{_at(where)}no stop token {tokenizer.eos_token!r} after assistant turn {last + 1}: mend the template"
+            f"{prefix(where)}no stop token {tokenizer.eos_token!r} after assistant turn {last + 1}: mend the template"
         )
     order = sorted(spans, key=lambda turn: spans[turn])
     cut = parts(tokenizer, found, [spans[turn] for turn in order])
@@ -154,7 +154,7 @@ def encode(
         ids += part
         mask += [int(number % 2 == 1 and order[number // 2] in learned)] * len(part)
     if not any(mask):
-        raise Refused(f"{_at(where)}nothing to learn: the answer has no token")
+        raise Refused(f"{prefix(where)}nothing to learn: the answer has no token")
     return ids, mask
 
 
@@ -176,10 +176,6 @@ def continued_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages, beg
     return whole if whole[: len(prompt)] == prompt else prompt + read_on(tokenizer, beginning)
 
 
-def _at(where: str) -> str:
-    return f"{where}: " if where else ""
-
-
 def check_plain(tokenizer: PreTrainedTokenizerBase, messages: Messages, where: str) -> None:
     """Refuse a text that was rendered by a chat template before: it begins with the header of a turn."""
     control = control_strings(tokenizer)
@@ -187,7 +183,7 @@ def check_plain(tokenizer: PreTrainedTokenizerBase, messages: Messages, where: s
         text = message["content"].lstrip()
         if control.match(text) and HEADER.match(text):
             raise Refused(
-                f"{_at(where)}a text of {message['role']} begins with {text[:40]!r}: it was rendered by a chat "
+                f"{prefix(where)}a text of {message['role']} begins with {text[:40]!r}: it was rendered by a chat "
                 "template before; expected the plain text of the message"
             )
 
@@ -198,7 +194,7 @@ def _check_context(messages: Messages, found: Rendering, where: str) -> None:
         written = found.written.get(turn)
         if message["role"] != "assistant" and written is not None and written.missing:
             raise Refused(
-                f"{_at(where)}the chat template leaves out text of turn {turn + 1} ({message['role']}); "
+                f"{prefix(where)}the chat template leaves out text of turn {turn + 1} ({message['role']}); "
                 "use another template, or base.system: merge for a system message"
             )
 
@@ -208,12 +204,12 @@ def _check_learned(
 ) -> None:
     if missing := found.written[turn].missing:
         raise LostText(
-            f"{_at(where)}the chat template leaves out {missing} characters of assistant turn {turn + 1} (reasoning of "
-            "an earlier turn, or in a key that it does not read)"
+            f"{prefix(where)}the chat template leaves out {missing} characters of assistant turn {turn + 1} (reasoning "
+            "of an earlier turn, or in a key that it does not read)"
         )
     if span is None:
         raise Refused(
-            f"{_at(where)}the chat template renders turn {turn + 1} in another way in a conversation than before an "
+            f"{prefix(where)}the chat template renders turn {turn + 1} in another way in a conversation than before an "
             "answer; use a template whose prompt is a prefix of the conversation"
         )
 

@@ -90,10 +90,11 @@ def _refusal(
             hint = ". Set base.system: merge to put the system text into the first user turn, or leave it out"
         except TEMPLATE_ERRORS:
             pass
-    return f"{_at(where)}the chat template refuses the conversation: {said}{hint}"
+    return f"{prefix(where)}the chat template refuses the conversation: {said}{hint}"
 
 
-def _at(where: str) -> str:
+def prefix(where: str) -> str:
+    """How an error begins: with the place of the row, where that is known."""
     return f"{where}: " if where else ""
 
 
@@ -223,7 +224,7 @@ def trace(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, answer: boo
         if found is not None:
             return found
     raise Refused(
-        f"{_at(where)}the chat template does not write the messages' text as it is, so no mask can be derived"
+        f"{prefix(where)}the chat template does not write the messages' text as it is, so no mask can be derived"
     )
 
 
