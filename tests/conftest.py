@@ -5,7 +5,12 @@ import os
 import tempfile
 
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
-os.environ.setdefault("LADDER_WORK", tempfile.mkdtemp(prefix="ladder-"))
+os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="trackio-")  # trackio reads it once, at its first import
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # two processes of two threads on two cores stall each other
+    os.environ["LADDER_WORK"] = tempfile.mkdtemp(prefix="ladder-")
+else:
+    os.environ.setdefault("LADDER_WORK", tempfile.mkdtemp(prefix="ladder-"))
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -131,3 +136,8 @@ def ifeval_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     task.main(fit(task.Params, params["task"]["ifeval"], "task.ifeval"), folder / "ifeval.jsonl")
     punkt.main(fit(punkt.Params, params["punkt"], "punkt"), folder / "punkt")
     return folder / "ifeval.jsonl", folder / "punkt"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest file first: with several processes, it must not be the last to end."""
+    items.sort(key=lambda item: item.path.name != "test_repro.py")

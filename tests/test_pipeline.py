@@ -37,7 +37,7 @@ def test_a_stage_has_its_module_its_section_its_stanza_and_its_test():
     assert set(STANZAS) == modules == set(read_params()) == tests
 
 
-@pytest.mark.parametrize("stage", STANZAS.keys() - {"code"})
+@pytest.mark.parametrize("stage", sorted(STANZAS.keys() - {"code"}))
 def test_a_stage_depends_on_what_it_imports_and_on_its_own_benchmark(stage):
     # Where any benchmark may be imported, an entry depends on its own alone, so that an edit of one reruns no other's.
     entry = {"questions": "${item}", "benchmark": "${item.benchmark}"}.get(stage)

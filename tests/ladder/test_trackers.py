@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import os
 import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -15,8 +17,7 @@ from stages import sft
 @pytest.fixture(autouse=True)
 def places(tmp_path, monkeypatch):
     monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
-    for name in ("TRACKIO_DIR", "TENSORBOARD_LOGGING_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / "tracked"))
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "tracked"))
     monkeypatch.delenv("LADDER_REPORT_TO", raising=False)
 
 
@@ -65,7 +66,7 @@ def test_trackio_gets_every_step_and_changes_no_byte(tmp_path, base, rows, monke
     assert tracked == plain
     monkeypatch.setenv("LADDER_REPORT_TO", "trackio")
     assert train(tmp_path, base, rows, "environment")[0] == plain
-    with sqlite3.connect(tmp_path / "tracked/ladder.db") as database:
+    with sqlite3.connect(Path(os.environ["TRACKIO_DIR"]) / "ladder.db") as database:
         entries = database.execute("select run_name, metrics from metrics order by id").fetchall()
     logged = [json.loads(metrics) for name, metrics in entries if name == "sft/chat"]
     found = [entry["train/loss"] for entry in logged if "train/loss" in entry]
