@@ -1,19 +1,20 @@
-"""What of a file's text decides what it does: without comments, blank lines and docstrings, those of classes aside.
+"""The part of a file's text that decides its results: no comments, blank lines, docstrings or messages.
 
-pydantic gives a class's docstring to a model as part of a JSON schema; what the others explain, nobody asks at run
-time.
+Docstrings of classes stay: pydantic gives them to a model as part of a JSON schema. Messages are the arguments of an
+error that ends a stage and the texts that are printed; rewording one reruns nothing.
 """
 
 import ast
 import io
+import itertools
 import tokenize
 from pathlib import Path
 from typing import TypeGuard
 
 
 def essence(path: Path) -> bytes:
-    """The lines that are left of a Python file, in UTF-8. Errors: SyntaxError for what is not Python."""
-    source = path.read_bytes()
+    """Return the remaining lines of a Python file, in UTF-8. Errors: SyntaxError for what is not Python."""
+    source = without_messages(path.read_bytes())
     tree = ast.parse(source)
     lines = io.TextIOWrapper(io.BytesIO(source), tokenize.detect_encoding(io.BytesIO(source).readline)[0]).readlines()
     inside, told = _strings(tree, lines)
@@ -27,6 +28,51 @@ def essence(path: Path) -> bytes:
         if number not in told and (number in inside or line.strip())
     )
     return "".join(kept).encode("utf-8", "surrogatepass")
+
+
+def without_messages(source: bytes) -> bytes:
+    """Replace `Refused(...)` by `Refused()` and `print("...")` by `print()`.
+
+    A call is left as it is where its arguments bind a name, and a `print` where it prints more than texts or names a
+    file other than sys.stderr.
+    """
+    lines = source.splitlines(keepends=True)
+    starts = [0, *itertools.accumulate(map(len, lines))]
+    found = [
+        (_end(node.func, starts), _end(node, starts))
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and _is_message(node)
+    ]
+    for start, end in sorted(found, reverse=True):
+        source = source[:start] + b"()" + source[end:]
+    return source
+
+
+def _end(node: ast.expr, starts: list[int]) -> int:
+    return starts[(node.end_lineno or 0) - 1] + (node.end_col_offset or 0)
+
+
+def _is_message(node: ast.Call) -> bool:
+    if any(isinstance(inner, ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom) for inner in ast.walk(node)):
+        return False
+    match node.func:
+        case ast.Name(id="Refused"):
+            return True
+        case ast.Name(id="print"):
+            texts = all(isinstance(one, ast.JoinedStr) or _is_text(one) for one in node.args)
+            return texts and all(_is_plain(keyword) for keyword in node.keywords)
+    return False
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _is_plain(keyword: ast.keyword) -> bool:
+    """Whether a keyword of `print` keeps its text on the terminal."""
+    return keyword.arg in ("flush", "end", "sep") or (
+        keyword.arg == "file" and ast.unparse(keyword.value) == "sys.stderr"
+    )
 
 
 def _strings(tree: ast.AST, lines: list[str]) -> tuple[set[int], set[int]]:

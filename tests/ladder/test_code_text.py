@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from ladder.code_text import essence
+from ladder.code_text import essence, without_messages
 
 PLAIN = "import json\n\n\ndef twice(x):\n    return 2 * x\n\n\nclass Row:\n    size: int = 1\n"
 SAME = {
@@ -13,6 +13,22 @@ SAME = {
     "a function's docstring": PLAIN.replace("(x):\n", '(x):\n    """Twice\n    x."""  # told\n'),
     "an attribute's docstring": PLAIN + '    """Of a row."""\n',
     "other line ends": PLAIN.replace("\n", "\r\n"),
+}
+MESSAGES = PLAIN.replace(
+    "    return", '    if x < 0:\n        raise Refused(f"x: {x}")\n    print("x", flush=True)\n    return'
+)
+REWORDED = {
+    "an error": MESSAGES.replace(
+        'f"x: {x}"', '\n            f"x: expected 0 or more, "\n            f"got {x}."\n        '
+    ),
+    "a log line": MESSAGES.replace('"x", flush', 'f"x is {x!r}", file=sys.stderr, flush'),
+}
+MESSAGE_OTHER = {
+    "another error": MESSAGES.replace("Refused", "ValueError"),
+    "another condition": MESSAGES.replace("x < 0", "x < 1"),
+    "a printed result": MESSAGES.replace('print("x"', "print(x"),
+    "a file": MESSAGES.replace('"x", flush', '"x", file=out, flush'),
+    "a name that is bound": MESSAGES.replace("{x}", "{(x := 2)}"),
 }
 OTHER = {
     "a number": PLAIN.replace("2 * x", "3 * x"),
@@ -39,6 +55,16 @@ def test_what_acts_is(tmp_path, name):
     assert of(tmp_path, OTHER[name]) != of(tmp_path, PLAIN)
 
 
+@pytest.mark.parametrize("name", REWORDED)
+def test_rewording_a_message_changes_nothing(tmp_path, name):
+    assert of(tmp_path, REWORDED[name]) == of(tmp_path, MESSAGES)
+
+
+@pytest.mark.parametrize("name", MESSAGE_OTHER)
+def test_what_a_message_stands_in_counts(tmp_path, name):
+    assert of(tmp_path, MESSAGE_OTHER[name]) != of(tmp_path, MESSAGES)
+
+
 def test_lines_of_a_string_stay_as_they_are(tmp_path):
     told = [of(tmp_path, f"text = {string}\n") for string in STRINGS]
     assert len(set(told)) == len(STRINGS)
@@ -60,4 +86,4 @@ def test_our_own_files_do_what_they_did_without_it(tmp_path):
     folder = Path(__file__).parents[2] / "ladder"
     for path in folder.glob("*.py"):
         told = ast.dump(Bare().visit(ast.parse(essence(path))))
-        assert told == ast.dump(Bare().visit(ast.parse(path.read_bytes()))), path
+        assert told == ast.dump(Bare().visit(ast.parse(without_messages(path.read_bytes())))), path
