@@ -27,7 +27,8 @@ NOTE = (
     "A loss is of the same prompts, with its 95% bootstrap interval over them; where fewer than five changed, its "
     "upper end is Wilson's for the share of prompts that lose. *Lost too much*: the interval lies beyond what is "
     "allowed, and the paired test gives p < 0.05. *May have lost too much*: the interval reaches beyond. Rows are "
-    "judged one by one: of forty that lose exactly what is allowed, one is expected to fail by chance."
+    "judged one by one: of forty that lose exactly what is allowed, one is expected to fail by chance. *No signal*: "
+    "neither rung solved any prompt, so this benchmark shows neither a loss nor that there is none."
 )
 
 
@@ -40,7 +41,8 @@ class Params(Section):
     allowed: dict[str, Annotated[float, Field(ge=0)]] = Field(min_length=1)
     """What it may lose, in points of the benchmark's score: `ifeval: 3`, `heldout/problems/maths-heldout: 5`."""
     strict: bool = False
-    """Also fail where the prompts are too few to exclude that it lost more, and where a benchmark was not scored."""
+    """Also fail where the prompts are too few to exclude that it lost more, where a benchmark was not scored, and where
+    neither rung solved any of its prompts."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class Judged:
     @property
     def verdict(self) -> str:
         _, least, most = self.loss
+        if self.change.share and self.change.better == "higher" and self.change.first == self.change.second == 0:
+            return "no signal"
         if least > self.allowed and self.change.verdict == "worse":
             return "lost too much"
         return "may have lost too much" if most > self.allowed else "held"
@@ -154,7 +158,7 @@ def main(params: Params, benchmark: Path, heldout: Path, table: Path, metrics: P
     print(text)
     if lacking and (params.strict or not judged):
         raise Refused(f"{params.rung}: not judged: {'; '.join(f'{title}: {why}' for title, why in lacking.items())}")
-    fatal = ("lost too much", "may have lost too much") if params.strict else ("lost too much",)
+    fatal = ("lost too much", "may have lost too much", "no signal") if params.strict else ("lost too much",)
     if failed := [row for row in judged if row.verdict in fatal]:
         losses = (f"{row.change.title} {row.verdict}: {cells(row)[3]}, {row.allowed:g} allowed" for row in failed)
         raise Refused(f"{params.rung} against {params.against}: {'; '.join(losses)}")

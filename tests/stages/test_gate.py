@@ -106,6 +106,16 @@ def test_four_losses_are_no_proof_where_none_is_allowed(rows):
     assert (found[MATHS]["low"] > 0, found[MATHS]["p"], refusal) == (True, 0.125, "")
 
 
+def test_a_benchmark_that_neither_solves_gives_no_signal(rows):
+    for rung in ("sft/chat", "dpo/chat"):
+        solve(f"data/heldout/problems/maths/{rung}.jsonl", [0] * 60)
+    found, refusal = judge(maths=5)
+    assert (found[MATHS]["verdict"], refusal) == ("no signal", "")
+    assert "no signal" in judge(maths=5, strict=True)[1]
+    solve("data/heldout/problems/maths/sft/chat.jsonl", [1] + [0] * 59)  # one solved, then none: a loss can be seen
+    assert judge(maths=5)[0][MATHS]["verdict"] == "may have lost too much"
+
+
 def test_a_gain_is_held(rows):
     found, refusal = judge(rung="sft/chat", against="dpo/chat", ifeval=0, strict=True)
     assert (found["ifeval"]["loss"], found["ifeval"]["verdict"], refusal) == (-18, "held", "")
