@@ -73,9 +73,10 @@ class Difference:
     """The prompts and answers of each change, by its title and rung."""
 
 
-def difference(old: Revision, new: Revision) -> Difference:
+def difference(old: Revision, new: Revision, *, across_settings: bool = False) -> Difference:
     """Compare all that both revisions measured. Files of the same bytes are not compared, nothing changed there, and
-    do not count for Holm. Errors: Refused where nothing can be compared."""
+    do not count for Holm; scores made under other settings are compared only with `across_settings`.
+    Errors: Refused where nothing can be compared."""
     both = [place for place in new.cells if place in old.cells]
     if not both:
         raise Refused(f"{old.label} and {new.label}: no rung was measured on the same benchmark in both")
@@ -84,6 +85,9 @@ def difference(old: Revision, new: Revision) -> Difference:
         was, now = old.cells[place], new.cells[place]
         if old.md5(was.path) == new.md5(now.path):
             found.unchanged.append(" ".join(place))
+            continue
+        if (settings := other_settings(old.settings(was), new.settings(now))) and not across_settings:
+            found.apart.append(f"{' '.join(place)}: made under other settings: {settings} (--across-settings compares)")
             continue
         try:
             first, second = measured(old, was), measured(new, now)
@@ -97,6 +101,16 @@ def difference(old: Revision, new: Revision) -> Difference:
     for one, other in ((old, new), (new, old)):
         found.only[one.label] = [" ".join(place) for place in one.cells if place not in other.cells]
     return found
+
+
+def other_settings(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """`respond.ifeval.max_new_tokens 256 -> 24`, of each key whose value differs; empty where none does."""
+    keys = [key for key in old | new if old.get(key) != new.get(key)]
+    return ", ".join(f"{key} {_value(old, key)} -> {_value(new, key)}" for key in keys)
+
+
+def _value(settings: dict[str, Any], key: str) -> str:
+    return json.dumps(settings[key], ensure_ascii=False) if key in settings else "(none)"
 
 
 class Side(NamedTuple):
@@ -213,9 +227,10 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("new", metavar="REV", nargs="?", help="another; without it, the workspace")
     parser.add_argument("--prompts", type=int, default=3, metavar="N", help="changed prompts to show of each (3)")
     parser.add_argument("--answers", action="store_true", help="show both answers to them")
+    parser.add_argument("--across-settings", action="store_true", help="also compare scores made under other settings")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
-    found = difference(Revision(options.old), Revision(options.new))
+    found = difference(Revision(options.old), Revision(options.new), across_settings=options.across_settings)
     if options.json:
         print(json.dumps(document(found, options.prompts, answers=options.answers), indent=2, ensure_ascii=False))
     else:

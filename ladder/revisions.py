@@ -6,6 +6,7 @@ from DVC's cache, or from the remote of today, also for revisions from before th
 
 import hashlib
 import json
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -88,6 +89,22 @@ class Revision:
                     found[cell.title, cell.rung] = cell
         return found
 
+    def settings(self, cell: Cell) -> dict[str, Any]:
+        """{params key: value} of what made a cell's scores, as dvc.lock recorded it: how answers were drawn and judged.
+
+        How many prompts were asked, and how often they are resampled, changes no prompt's own score: left out.
+        """
+        found: dict[str, Any] = {}
+        for stage in self._stages.values():
+            outs = {out["path"] for out in stage.get("outs", [])}
+            sections = [section for section in stage.get("params", {}).values() if isinstance(section, dict)]
+            if cell.path in outs:
+                found |= {key: value for section in sections for key, value in section.items()}
+            elif f"data/respond/{cell.rung}" in outs and cell.kind == "benchmark":
+                asked = [section["respond"].get(cell.name) for section in sections if "respond" in section]
+                found |= {f"respond.{cell.name}": one for one in asked}
+        return {key: value for key, value in _flat(found) if key.rsplit(".", 1)[-1] not in ("rows", "resamples")}
+
     def md5(self, path: str) -> str | None:
         """The hash of a file of rows; of what lies here, in the workspace. None where none was recorded."""
         if self.commit is None and Path(path).is_file():
@@ -121,6 +138,14 @@ class Revision:
         if hashlib.md5(content).hexdigest() != self._recorded[path]:
             raise Refused(f"{path} at {self.label}: DVC's copy is not what {LOCK} recorded; `dvc fetch` it anew")
         return bytes(content)
+
+
+def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if not isinstance(values, dict):
+        yield prefix, values
+        return
+    for key, value in values.items():
+        yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
 
 
 def _cell(path: str, params: set[str]) -> Cell | None:

@@ -184,6 +184,20 @@ def test_the_workspace_is_what_lies_here(repository, capsys):
     assert (again["base"]["second"], again["sft/chat"]["second"]) == (100, chat["second"])
 
 
+def test_scores_made_under_other_settings_are_compared_on_request(repository, capsys):
+    with Path("dvc.lock").open("a") as lock:  # the workspace's answers to IFEval were cut at 24 tokens
+        lock.write("  respond@sft/chat:\n    cmd: x\n    params:\n      params.yaml:\n        respond:\n")
+        lock.write("          ifeval: {rows: 9, max_new_tokens: 24}\n          gsm8k: {max_new_tokens: 9}\n")
+        lock.write("    outs:\n    - {path: data/respond/sft/chat, md5: 0.dir}\n")
+    with pytest.raises(Refused) as refused:
+        diff.main(["v2"])
+    assert str(refused.value) == (
+        "ifeval sft/chat: made under other settings: respond.ifeval.max_new_tokens (none) -> 24 "
+        "(--across-settings compares)"
+    )
+    assert [change["rung"] for change in read(capsys, "v2", "--across-settings")["changes"]] == ["sft/chat"]
+
+
 def test_what_is_printed(repository, capsys):
     diff.main(["v1", "v2", "--prompts", "2", "--answers"])
     text = capsys.readouterr().out
