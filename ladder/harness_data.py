@@ -52,8 +52,9 @@ def _load(read: Callable[..., Any], task: str, revisions: dict[str, str], path: 
     if COMMIT.fullmatch(commit or "") is None:
         raise Refused(
             f"lm-eval task {task}: revisions.{path}: expected a commit of 40 hex digits, so that the data cannot "
-            f"change, got {commit!r}. `git ls-remote https://huggingface.co/datasets/{path} HEAD` prints it; or `config` names "
-            "local files: {dataset_path: json, dataset_name: null, dataset_kwargs: {data_files: {test: FILE}}}"
+            f"change, got {commit!r}. `git ls-remote https://huggingface.co/datasets/{path} HEAD` prints it; or "
+            "`config` can name local files: {dataset_path: json, dataset_name: null, "
+            "dataset_kwargs: {data_files: {test: FILE}}}"
         )
     return read(path, *args, revision=commit, **kwargs)
 
