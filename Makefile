@@ -1,4 +1,4 @@
-# make ladder: set up, climb, print the table; the card of the data.  make guide: climb every method too.  make test: set up, run all tests.
+# make ladder: set up, climb, print the table; the card of the data.  make guide: climb every method too.  make test: set up, run all tests.  make test-fast: the tests that take seconds.
 PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -10,7 +10,7 @@ pin = sed -n '/^$(1)==/,/[^\\]$$/p' constraints.txt
 CUDA_TORCH = $(BIN)/python -c 'import sys; from importlib.metadata import version; \
 	sys.exit(sys.platform != "linux" or "+cpu" in version("torch"))'
 
-.PHONY: ladder guide setup test lint lock licenses
+.PHONY: ladder guide setup test test-fast lint lock licenses
 
 ladder: setup
 	@python -m ladder check
@@ -62,6 +62,9 @@ licenses: setup .cache/tools/.installed
 test: setup
 	ruff check . && ruff format --check . && mypy
 	pytest
+
+test-fast: setup
+	pytest --numprocesses 2 --dist loadfile -m 'not slow'
 
 lint: setup
 	ruff format . && ruff check --fix . && mypy
