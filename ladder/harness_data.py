@@ -46,7 +46,12 @@ def pinned(task: str, revisions: dict[str, str]) -> Iterator[None]:
 
 
 def _load(read: Callable[..., Any], task: str, revisions: dict[str, str], path: str, *args: Any, **kwargs: Any) -> Any:
-    if _is_local(path, kwargs.get("data_files")):
+    if "://" in str(kwargs.get("data_files")):
+        raise Refused(
+            f"lm-eval task {task}: dataset_kwargs.data_files: expected files of this machine, got {kwargs['data_files']!r}. "
+            "Download them and keep them with DVC."
+        )
+    if _is_local(path):
         return read(path, *args, **kwargs)
     commit = kwargs.pop("revision", None) or revisions.get(path)
     if COMMIT.fullmatch(commit or "") is None:
@@ -59,10 +64,8 @@ def _load(read: Callable[..., Any], task: str, revisions: dict[str, str], path: 
     return read(path, *args, revision=commit, **kwargs)
 
 
-def _is_local(path: str, data_files: Any) -> bool:
-    """Whether a builder (`json`) or a folder here is read, and no file of an address."""
+def _is_local(path: str) -> bool:
+    """Whether a builder (`json`) or a folder of this machine is read."""
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
-    if "://" in str(data_files):
-        return False
     return path in _PACKAGED_DATASETS_MODULES or Path(path).exists()
