@@ -48,8 +48,8 @@ def pinned(task: str, revisions: dict[str, str]) -> Iterator[None]:
 def _load(read: Callable[..., Any], task: str, revisions: dict[str, str], path: str, *args: Any, **kwargs: Any) -> Any:
     if "://" in str(kwargs.get("data_files")):
         raise Refused(
-            f"lm-eval task {task}: dataset_kwargs.data_files: expected files of this machine, got {kwargs['data_files']!r}. "
-            "Download them and keep them with DVC."
+            f"lm-eval task {task}: dataset_kwargs.data_files: expected files of this machine, got "
+            f"{kwargs['data_files']!r}. Download them and keep them with DVC."
         )
     if _is_local(path):
         return read(path, *args, **kwargs)
