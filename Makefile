@@ -1,9 +1,16 @@
-# make ladder: set up, climb, print the table; the card of the data.  make guide: climb every method too.  make test: set up, run all tests.
+# make ladder: set up, climb, print the table; the card of the data.  make guide: climb every method too.  make test: set up, run all tests.  make test-fast: the tests that take seconds.
 PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: ladder guide setup test lint
+PIP := $(BIN)/pip --quiet
+LOCKED := install --require-hashes --no-deps
+# One package's lines of constraints.txt: its pin, and the hashes after it.
+pin = sed -n '/^$(1)==/,/[^\\]$$/p' constraints.txt
+CUDA_TORCH = $(BIN)/python -c 'import sys; from importlib.metadata import version; \
+	sys.exit(sys.platform != "linux" or "+cpu" in version("torch"))'
+
+.PHONY: ladder guide setup test test-fast lint lock licenses
 
 ladder: setup
 	@python -m ladder check
@@ -17,14 +24,47 @@ guide: setup
 
 setup: $(BIN)/.installed
 
-$(BIN)/.installed: pyproject.toml constraints.txt
+# Every file is verified against the hashes in constraints.txt and locks/. The build backend comes first, so that source
+# packages and the ladder are built with it instead of one that pip fetches unverified. torch is downloaded first and
+# verified on its own: with hashes, pip prefers a file whose hash the index states over the one that the index ranks
+# first (the CPU build). docs/supply-chain.md has more.
+$(BIN)/.installed: pyproject.toml constraints.txt locks/cuda.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(call pin,setuptools) > .venv/setuptools.txt
+	$(PIP) $(LOCKED) --requirement .venv/setuptools.txt
+	$(call pin,torch) > .venv/torch.txt
+	$(PIP) download --no-deps --only-binary :all: --dest .venv/torch "$$(sed 's/ .*//;q' .venv/torch.txt)"
+	$(PIP) $(LOCKED) --no-index --find-links .venv/torch --requirement .venv/torch.txt
+	rm -r .venv/torch
+	$(PIP) $(LOCKED) --no-build-isolation --requirement constraints.txt
+	! $(CUDA_TORCH) || $(PIP) $(LOCKED) --requirement locks/cuda.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	$(PIP) check
+	@touch $@
+
+# make extra-pii: what an extra adds (gpu, cluster, pii, s3).
+extra-%: setup locks/%.txt
+	$(PIP) $(LOCKED) --no-build-isolation --requirement locks/$*.txt
+	$(PIP) check
+
+# make lock: resolve again, keeping versions where pyproject.toml allows it. make lock UPGRADE=--upgrade: the newest.
+lock: .cache/tools/.installed
+	python -m supply.lock --uv .cache/tools/bin/uv $(UPGRADE)
+
+licenses: setup .cache/tools/.installed
+	python -m supply.licenses --pip .cache/tools/bin/pip
+
+.cache/tools/.installed: locks/tools.txt
+	$(PYTHON) -m venv .cache/tools
+	.cache/tools/bin/pip --quiet $(LOCKED) --requirement $<
 	@touch $@
 
 test: setup
 	ruff check . && ruff format --check . && mypy
 	pytest
+
+test-fast: setup
+	pytest --numprocesses 2 --dist loadfile -m 'not slow'
 
 lint: setup
 	ruff format . && ruff check --fix . && mypy

@@ -43,9 +43,9 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model: Any = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.bfloat16)
+    model: Any = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.bfloat16, trust_remote_code=False)
     model.to(device).eval()
-    tokenizer: Any = AutoTokenizer.from_pretrained(options.model)
+    tokenizer: Any = AutoTokenizer.from_pretrained(options.model, trust_remote_code=False)
     texts = [TASKS[n % len(TASKS)].format(TOPICS[n // len(TASKS) % len(TOPICS)]) for n in range(options.prompts)]
     prompts = [
         tokenizer.apply_chat_template(

@@ -109,7 +109,7 @@ def main() -> None:
     found = benchmark(options.task.stem)
     questions = order(asked(found, read_rows(options.task), options.task))[: options.rows]
     conversations = [[{"role": "user", "content": question.turns[0]}] for question in questions]
-    tokenizer: Any = AutoTokenizer.from_pretrained(options.model)
+    tokenizer: Any = AutoTokenizer.from_pretrained(options.model, trust_remote_code=False)
     model = build(options.model, options.shape, options.device)
     prompts = [prompt_tokens(tokenizer, messages) for messages in conversations]
     runs = measure(model, tokenizer, conversations, options)
@@ -140,11 +140,11 @@ def main() -> None:
 def build(directory: Path, shape: str | None, device: str) -> Any:
     """A causal language model in bfloat16 on the device: the directory's, or a random one of a shape."""
     if shape is None:
-        model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.bfloat16)
+        model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.bfloat16, trust_remote_code=False)
         return model.to(device).eval()
     torch.manual_seed(0)
     with torch.device(device):
-        return AutoModelForCausalLM.from_config(SHAPES[shape], dtype=torch.bfloat16).eval()
+        return AutoModelForCausalLM.from_config(SHAPES[shape], dtype=torch.bfloat16, trust_remote_code=False).eval()
 
 
 def measure(model: Any, tokenizer: Any, conversations: list[Messages], options: argparse.Namespace) -> list[Run]:

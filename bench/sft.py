@@ -62,6 +62,7 @@ def adapted(directory: Path, rank: int, *, dora: bool = False, quantized: bool =
     attention = "sdpa" if DEVICE == "cuda" else "eager"
     model: Any = AutoModelForCausalLM.from_pretrained(
         directory,
+        trust_remote_code=False,
         dtype=torch.bfloat16,
         attn_implementation=attention,
         quantization_config=quantization,

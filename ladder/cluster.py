@@ -22,7 +22,7 @@ from ladder.run import Refused, Section
 
 
 class Datatrove(Section):
-    """Filters over shards by datatrove (pip install '.[cluster]'); the rows come out as those of `local` do."""
+    """Filters over shards by datatrove (`make extra-cluster`); the rows come out as those of `local` do."""
 
     tasks: int = Field(ge=1)
     """Shards; each is one task."""
@@ -56,7 +56,7 @@ def spread(engine: Engine) -> Callable[[Pass], None]:
     if engine == "local":
         return _here
     if find_spec("datatrove") is None:
-        raise Refused("engine: datatrove is not installed; pip install '.[cluster]'")
+        raise Refused("engine: datatrove is not installed; `make extra-cluster` installs it")
     return partial(_there, engine.datatrove)
 
 

@@ -34,7 +34,7 @@ def is_gguf(path: Path) -> bool:
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     """The tokenizer and chat template inside the file, as transformers converts them."""
-    return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
 
 
 def load_model(path: Path, dtype: torch.dtype) -> PreTrainedModel:
@@ -42,6 +42,7 @@ def load_model(path: Path, dtype: torch.dtype) -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(
         path.parent,
         gguf_file=path.name,
+        trust_remote_code=False,
         quantization_config=GgufConfig(gguf_file=path.name, dequantize=True),
         dtype=dtype,
     )

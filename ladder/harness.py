@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 
 from ladder.benchmarking import Benchmark
 from ladder.comparisons import Measure
+from ladder.harness_data import pinned
 from ladder.models import Model
 from ladder.reasoning import closing_token
 from ladder.rows import Row, write_json
@@ -38,6 +39,8 @@ class Harness(Resampling):
     config: dict[str, Any] = {}
     """Keys of the task's YAML that replace its own. Local data: {dataset_path: json, dataset_name: null,
     dataset_kwargs: {data_files: {test: data/arc.jsonl}}}."""
+    revisions: dict[str, str] = Field({}, exclude_if=lambda revisions: not revisions)
+    """Commits of the data sets that the task reads from the hub: {allenai/ai2_arc: COMMIT}, required for each."""
     include_path: Path | None = None
     """A folder of further task YAML files, for tasks that lm-eval does not ship."""
     batch_size: int = Field(16, ge=1)
@@ -74,24 +77,22 @@ def evaluate(model: Model, task: str, params: Harness) -> Evaluated:
     (perplexity, corpus BLEU, an unweighted mean of subtasks) stands in lm-eval's numbers alone. The first measure is
     the headline.
     The model must be complete: ladder.models.load_complete.
-    Errors: Refused for an unknown task, a tag, code that would run unboxed, data that cannot be had, no measure at all.
+    Errors: Refused for an unknown task, a tag, code that would run unboxed, data without a commit or that cannot be
+    had, no measure at all.
     """
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
 
     manager = _manager(params.include_path)
-    found = simple_evaluate(
-        model=HFLM(
-            pretrained=model.model,
-            tokenizer=model.tokenizer,
-            batch_size=params.batch_size,
-            think_end_token=closing_token(model.tokenizer.get_vocab()),
-        ),
-        tasks=_tasks(manager, task, params.config),
-        task_manager=manager,
-        bootstrap_iters=0,
-        **params.options,
+    asked = HFLM(
+        pretrained=model.model,
+        tokenizer=model.tokenizer,
+        batch_size=params.batch_size,
+        think_end_token=closing_token(model.tokenizer.get_vocab()),
     )
+    with pinned(task, params.revisions):
+        tasks = _tasks(manager, task, params.config)
+        found = simple_evaluate(model=asked, tasks=tasks, task_manager=manager, bootstrap_iters=0, **params.options)
     reported = {name: float(value) for name, value in found["results"][task].items() if "," in name and _number(value)}
     rows = [row for name, samples in found["samples"].items() for row in _rows(name, samples)]
     measures = _measures(task, rows, reported, found["higher_is_better"][task])

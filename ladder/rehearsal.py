@@ -70,7 +70,7 @@ def rehearse_adapter(complete: Path, lora: dict[str, Any], *, task: str, fused: 
 
     `complete` is the complete rung under the adapter.
     """
-    config = AutoConfig.from_pretrained(complete)
+    config = AutoConfig.from_pretrained(complete, trust_remote_code=False)
     with torch.random.fork_rng(devices=[]):  # the adapter that is trained draws its own initial values
         _rehearse_adapter(config, lora, task=task, fused=fused)
 
@@ -79,9 +79,9 @@ def _rehearse_adapter(config: Any, lora: dict[str, Any], *, task: str, fused: bo
     with torch.device("meta"):
         if task == "SEQ_CLS":
             config.num_labels = 1
-            bare = AutoModelForSequenceClassification.from_config(config)
+            bare = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
         else:
-            bare = AutoModelForCausalLM.from_config(config)
+            bare = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     # Initial values need weights; which layers are reached does not depend on them.
     plain = {"target_modules": "all-linear", **lora, "init_lora_weights": False, "use_dora": False, "task_type": task}
     adapted(bare, build(LoraConfig, copy.deepcopy(plain)), fused=fused)
@@ -89,7 +89,10 @@ def _rehearse_adapter(config: Any, lora: dict[str, Any], *, task: str, fused: bo
 
 def check_router(complete: Path, coefficient: float | None) -> None:
     """Refuse router_aux_loss_coef for a model without experts."""
-    if coefficient and not hasattr(AutoConfig.from_pretrained(complete).get_text_config(), "output_router_logits"):
+    if not coefficient:
+        return
+    config = AutoConfig.from_pretrained(complete, trust_remote_code=False)
+    if not hasattr(config.get_text_config(), "output_router_logits"):
         raise Refused(
             f"trainer.router_aux_loss_coef: expected a mixture-of-experts model, and {complete.name} has no router; "
             "leave it out"

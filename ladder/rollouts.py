@@ -63,7 +63,7 @@ def configured(owner: type[C], arguments: dict[str, Any], specs: list[Spec]) -> 
     if config.use_transformers_continuous_batching or config.cache_implementation:
         raise Refused("trainer: answers come from ladder/decode.py or, with use_vllm, from vLLM; no other engine")
     if config.use_vllm and importlib.util.find_spec("vllm") is None:
-        raise Refused("trainer.use_vllm: vLLM is not installed here; `pip install '.[gpu]'` installs it")
+        raise Refused("trainer.use_vllm: vLLM is not installed here; `make extra-gpu` installs it")
     if config.use_vllm and not torch.cuda.is_available():
         raise Refused(
             "trainer.use_vllm: vLLM takes a policy's weights on CUDA alone: on a CPU it packs those it loaded for good "

@@ -132,8 +132,8 @@ def _encoder(directory: Path) -> tuple[Any, Any, int]:
     if not read_json(pooling).get("pooling_mode_mean_tokens"):
         raise Refused(f"{pooling}: only mean pooling is known here (pooling_mode_mean_tokens)")
     longest = int(read_json(directory / "sentence_bert_config.json")["max_seq_length"])
-    model = AutoModel.from_pretrained(directory, dtype=torch.float32).to(device()).eval()
-    return model, AutoTokenizer.from_pretrained(directory), longest
+    model = AutoModel.from_pretrained(directory, dtype=torch.float32, trust_remote_code=False).to(device()).eval()
+    return model, AutoTokenizer.from_pretrained(directory, trust_remote_code=False), longest
 
 
 def _named(rows: Iterable[Row], part: Part) -> Iterator[tuple[str, str]]:

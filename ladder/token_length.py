@@ -38,5 +38,5 @@ def _conversations(row: Row) -> list[Messages]:
 def _tokenizer(base: Path) -> PreTrainedTokenizerBase:
     if not (base / "tokenizer_config.json").is_file():
         raise Refused(f"{base}: no rung with a tokenizer (tokenizer_config.json)")
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     return tokenizer

@@ -72,7 +72,7 @@ def untied(adapter: Path, base: PretrainedConfig) -> tuple[PretrainedConfig, str
     if not base.tie_word_embeddings:
         return None
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(base)
+        model: Any = AutoModelForCausalLM.from_config(base, trust_remote_code=False)
     names = {id(module): name for name, module in model.named_modules()}
     head, embedding = names[id(model.get_output_embeddings())], names[id(model.get_input_embeddings())]
     if read_object(adapter / "adapter_config.json").get("ensure_weight_tying"):

@@ -49,7 +49,7 @@ def load(directory: Path, base: Path) -> Engine:
     given, on quantized weights, of too high a rank, or with more than plain LoRA has.
     """
     if importlib.util.find_spec("vllm") is None:
-        raise Refused("engine vllm: vLLM is not installed here; `pip install '.[gpu]'` installs it, or ask in process")
+        raise Refused("engine vllm: vLLM is not installed here; `make extra-gpu` installs it, or ask in process")
     rung, tokenizer = described(directory, "language_model")
     settings = loading(directory, base, rung)
 

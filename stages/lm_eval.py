@@ -4,7 +4,7 @@
         data/benchmark/arc/sft/chat.jsonl data/benchmark/arc/sft/chat.json metrics/arc/sft/chat.json
 
 Every entry is asked of every rung of the table and stands there, after the benchmarks that the table names. Its data
-come from the hub, or from files here that `config` names.
+come from the hub, at the commits that `revisions` states, or from files here that `config` names.
 """
 
 from pathlib import Path

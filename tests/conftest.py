@@ -27,6 +27,7 @@ from ladder.run import fit, read_params
 from stages import punkt, task
 
 ROOT = Path(__file__).parents[1]
+SLOW = Path(__file__).parent / "slow.txt"
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
@@ -138,6 +139,13 @@ def ifeval_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "ifeval.jsonl", folder / "punkt"
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m deselects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the longest file first: with several processes, it must not be the last to end."""
+    """Start the longest file first: with several processes, it must not be the last to end. Mark slow tests: those that
+    tests/slow.txt lists, by file or by function, and those of real weights."""
+    slow = {line for line in SLOW.read_text().splitlines() if not line.startswith("#")}
+    for item in items:
+        path, _, name = item.nodeid.partition("::")
+        if {path, f"{path}::{name.partition('[')[0]}"} & slow or item.get_closest_marker("real"):
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: item.path.name != "test_repro.py")

@@ -284,8 +284,14 @@ def test_pushed_and_pulled_outputs_need_no_stage(climbed, tmp_path):
     assert climbed.repro("report") == [] and climbed.outputs() == before
 
 
-def test_every_method_of_the_guide_climbs_and_stands_on_its_page(climbed):
-    ran = climbed.repro()
+@pytest.fixture(scope="module")
+def guided(climbed):
+    """The ladder with every method climbed, and the stages that ran for it."""
+    return climbed, climbed.repro()
+
+
+def test_every_method_of_the_guide_climbs_and_stands_on_its_page(guided):
+    climbed, ran = guided
     assert {name.split("@")[0] for name in ran} >= METHODS
     assert climbed.repro() == []
     found = json.loads((climbed.root / "report/guide.json").read_text())
@@ -293,7 +299,8 @@ def test_every_method_of_the_guide_climbs_and_stands_on_its_page(climbed):
     assert set(found["rungs"]) >= {"sft/words", "grpo/words", "reward/words", "gkd/onpolicy"}
 
 
-def test_prune_drops_a_rung_that_params_no_longer_name(climbed):
+def test_prune_drops_a_rung_that_params_no_longer_name(guided):
+    climbed, _ = guided
     climbed.change(lambda params: params["merge"].pop("soup"))
     assert climbed.call(sys.executable, "-m", "ladder", "prune") == "removed merge@soup\n"
     assert not (climbed.root / "models/merge/soup").exists()

@@ -94,12 +94,60 @@ def test_a_metric_that_is_no_mean_is_no_measure(folder: Path, model: Model) -> N
         ("arc_eesy", r"no task 'arc_eesy'; near it are .*arc_easy"),
         ("ai2_arc", "'ai2_arc' is a tag"),
         ("humaneval", "humaneval runs a model's code with your rights"),
-        ("hellaswag", r"hellaswag: its data cannot be had: .*config"),
+        ("hellaswag", r"hellaswag: revisions.Rowan/hellaswag: expected a commit of 40 hex digits, .*, got None\. "),
+        ("mmlu_anatomy", r"mmlu_anatomy: revisions.cais/mmlu: expected a commit of 40 hex digits"),
+        ("mmlu_stem", r"mmlu_stem: revisions.cais/mmlu: expected a commit of 40 hex digits"),
     ],
 )
 def test_what_cannot_be_run_is_refused(folder: Path, model: Model, task: str, sentence: str) -> None:
     with pytest.raises(Refused, match=sentence):
         evaluate(model, task, Harness(include_path=folder))
+
+
+@pytest.mark.parametrize("revision", ["main", "3f", 40 * "G", ""])
+def test_a_revision_that_may_move_is_refused(folder: Path, model: Model, revision: str) -> None:
+    for pinned in (
+        {"revisions": {"Rowan/hellaswag": revision}},
+        {"config": {"dataset_kwargs": {"revision": revision}}},
+    ):
+        with pytest.raises(Refused, match="revisions.Rowan/hellaswag: expected a commit of 40 hex digits"):
+            evaluate(model, "hellaswag", Harness(include_path=folder, **pinned))
+
+
+@pytest.mark.parametrize("name", ["hellaswag", "mmlu_stem"])
+def test_a_pinned_task_gets_as_far_as_the_hub(folder: Path, model: Model, name: str) -> None:
+    revisions = {"Rowan/hellaswag": 40 * "0", "cais/mmlu": 40 * "0"}
+    with pytest.raises(Refused, match=f"lm-eval task {name}: its data cannot be had: .*config"):
+        evaluate(model, name, Harness(include_path=folder, revisions=revisions))
+
+
+def test_a_file_of_an_address_is_no_local_data(folder: Path, model: Model) -> None:
+    config: Row = {"dataset_path": "json", "dataset_name": None}
+    config["dataset_kwargs"] = {"data_files": {"test": "https://localhost/arc.jsonl"}}
+    with pytest.raises(
+        Refused, match="arc_easy: dataset_kwargs.data_files: expected files of this machine, got .*https"
+    ):
+        evaluate(model, "arc_easy", Harness(include_path=folder, config=config))
+
+
+def test_a_metric_of_the_hub_is_refused(folder: Path, model: Model) -> None:
+    """lm-eval would fetch code of this name from the hub and run it."""
+    (folder / "foreign.yaml").write_text(
+        "include: rated.yaml\ntask: foreign\nmetric_list: [{metric: some-org/metric, hf_evaluate: true, "
+        "aggregation: mean, higher_is_better: true}]\n"
+    )
+    with pytest.raises(Refused, match="foreign: metric 'some-org/metric' is code of the hub, which is never run"):
+        evaluate(model, "foreign", Harness(include_path=folder))
+
+
+def test_the_guard_is_gone_afterwards(folder: Path, model: Model) -> None:
+    import datasets
+    import evaluate as metrics
+
+    read, load_metric = datasets.load_dataset, metrics.load
+    with pytest.raises(Refused):
+        evaluate(model, "hellaswag", Harness(include_path=folder))
+    assert (datasets.load_dataset, metrics.load) == (read, load_metric)
 
 
 def test_a_group_has_no_config_to_replace(folder: Path, model: Model) -> None:

@@ -1,3 +1,4 @@
+import ast
 import json
 import subprocess
 import sys
@@ -46,14 +47,61 @@ def test_what_it_imports_through_others(imports):
     assert sorted(map(str, found)) == ["ours/four.py", "ours/one.py", "ours/three.py", "ours/two.py", "plugins"]
 
 
-@pytest.mark.parametrize("stage", ["prompts", "mixture", "questions"])
-def test_python_imports_the_same(stage, monkeypatch):
+LOADED = """
+import importlib, json, os, pathlib, sys
+
+stages = sorted(path.stem for path in pathlib.Path("stages").glob("[a-z]*.py"))
+for stage in stages:  # the libraries once, which take seconds
+    importlib.import_module(f"stages.{stage}")
+ours = [name for name in sys.modules if name.partition(".")[0] in ("ladder", "stages", "benchmarks")]
+for name in ours:
+    del sys.modules[name]
+found = {}
+for stage in stages:  # each in a process of its own that has no module of ours
+    read, write = os.pipe()
+    if os.fork() == 0:
+        importlib.import_module(f"stages.{stage}")
+        with os.fdopen(write, "w") as stream:
+            json.dump([name for name in sys.modules if name.startswith(("ladder.", "stages."))], stream)
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as stream:
+        found[stage] = json.load(stream)
+    os.wait()
+print(json.dumps(found))
+"""
+
+
+class AtOnce(ast.NodeTransformer):
+    """Leaves what runs when a module is imported: the bodies of functions run later or never."""
+
+    def visit_FunctionDef(self, node):  # noqa: N802
+        node.body = [ast.Pass()]
+        return node
+
+    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
+
+
+def test_python_imports_the_same_for_every_stage(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    read = imported(Path(f"stages/{stage}.py"), read_imports(map(Path, ("ladder", "stages", "benchmarks"))))
-    loaded = f"import json, sys, stages.{stage}; print(json.dumps([*sys.modules]))"
-    names = json.loads(subprocess.run([sys.executable, "-c", loaded], capture_output=True, check=True).stdout)
-    ours = {name for name in names if name.startswith(("ladder.", "stages."))}
-    assert {".".join(path.with_suffix("").parts) for path in read if path.suffix} == ours
+    loaded = json.loads(subprocess.run([sys.executable, "-c", LOADED], capture_output=True, check=True).stdout)
+    packages = [Path(name) for name in ("ladder", "stages", "benchmarks")]
+    whole = read_imports(packages)
+    write_files(
+        {
+            str(tmp_path / path): ast.unparse(AtOnce().visit(ast.parse(path.read_text())))
+            for package in packages
+            for path in package.rglob("*.py")
+        }
+    )
+    monkeypatch.chdir(tmp_path)
+    at_once = read_imports(packages)
+    assert len(loaded) >= 44
+    for stage, names in loaded.items():
+        path = Path(f"stages/{stage}.py")
+        read = {found for found in imported(path, at_once) if found.suffix and found.parts[0] != "benchmarks"}
+        assert {".".join(found.with_suffix("").parts) for found in read} == {*names} - {"ladder.boxed"}, stage
+        assert read <= imported(path, whole), stage
 
 
 def test_refuses_what_is_not_python(imports):

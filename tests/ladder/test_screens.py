@@ -68,23 +68,43 @@ def test_what_a_screen_keeps_the_filter_keeps(name):
         assert [reason for reason, surely in zip(reasons, kept, strict=True) if surely and reason is not None] == []
 
 
-@pytest.mark.parametrize(
-    ("name", "parameters", "texts", "kept"),
-    [
-        ("length", {"least": 2, "most": 3}, ["one", "one, two", "a b c d"], [False, True, False]),
-        ("repetition", {"ngram": 2, "most": 0.5}, ["a b c d e f", "a b a b a b", ""], [True, False, True]),
-        ("word_length", {"least": 2, "most": 3}, ["aa bbb", "a b", "\u00e4\u00f6 \u65e5\u672c"], [True, False, True]),
-        ("alphabetic", {"least": 0.6}, ["ab c3 --", "ab -- 12"], [True, False]),
-        ("stop_words", {"least": 2}, ["the end of it", "The end of it", "theof"], [True, False, False]),
-        # "so it" stands twice: at most 2 * 2 words of 5 letters, of 40.
-        ("top_ngrams", {"most": {2: 0.5}}, ["so it is so it was then they went to her house again"], [True]),
-        ("top_ngrams", {"most": {2: 0.4}}, ["so it is so it was then they went to her house again"], [False]),
-        ("duplicate_ngrams", {"most": {2: 0}}, ["a b c d", "a b a b"], [True, False]),
-        ("refusal", {"reject": ["full_refusal"]}, ["Sure, a dog.", "It is not a dog.", "a_b"], [True, False, False]),
-        ("boilerplate", {}, ["A dog.", "A language."], [True, False]),
-        ("decontaminate", {"ngram": 3, "benchmarks": BENCHMARKS}, ["Red? Green, blue", "red blue"], [False, True]),
-    ],
-)
+BY_HAND = [
+    ("length", {"least": 2, "most": 3}, ["one", "one, two", "a b c d"], [False, True, False]),
+    ("repetition", {"ngram": 2, "most": 0.5}, ["a b c d e f", "a b a b a b", ""], [True, False, True]),
+    ("word_length", {"least": 2, "most": 3}, ["aa bbb", "a b", "\u00e4\u00f6 \u65e5\u672c"], [True, False, True]),
+    ("alphabetic", {"least": 0.6}, ["ab c3 --", "ab -- 12"], [True, False]),
+    ("stop_words", {"least": 2}, ["the end of it", "The end of it", "theof"], [True, False, False]),
+    # "so it" stands twice: at most 2 * 2 words of 5 letters, of 40.
+    ("top_ngrams", {"most": {2: 0.5}}, ["so it is so it was then they went to her house again"], [True]),
+    ("top_ngrams", {"most": {2: 0.4}}, ["so it is so it was then they went to her house again"], [False]),
+    ("duplicate_ngrams", {"most": {2: 0}}, ["a b c d", "a b a b"], [True, False]),
+    ("refusal", {"reject": ["full_refusal"]}, ["Sure, a dog.", "It is not a dog.", "a_b"], [True, False, False]),
+    ("boilerplate", {}, ["A dog.", "A language."], [True, False]),
+    ("decontaminate", {"ngram": 3, "benchmarks": BENCHMARKS}, ["Red? Green, blue", "red blue"], [False, True]),
+    ("symbols", {"most": 0.3}, ["one", "# one", "one...", "one \u2026", ""], [True, False, False, False, True]),
+    ("bullets", {"most": 0.5}, ["one\ntwo", "- one\ntwo", "one - two"], [True, False, True]),
+    ("ellipses", {"most": 0}, ["one.\ntwo", "one...\ntwo", "one ... two"], [True, False, True]),
+    ("duplicate_lines", {"most": 0.5, "most_characters": 1}, ["a\nb", "a\nb\na"], [True, False]),
+    ("duplicate_paragraphs", {"most": 0.5, "most_characters": 1}, ["a\n\nb", "a\n\nb\n\na"], [True, False]),
+]
+
+
+def test_every_screen_is_tried_by_hand_on_a_row_that_it_keeps_and_one_that_it_does_not():
+    seen = {name: {surely for one, _, _, kept in BY_HAND if one == name for surely in kept} for name in screens.__all__}
+    assert seen == dict.fromkeys(screens.__all__, {True, False})
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_screen_keeps_some_of_the_rows_that_its_filter_keeps(name):
+    """One that answers no for every row would be right, and of no use."""
+    parameters = PARAMETERS[name][0]
+    kept = getattr(screens, name)(Batch(ROWS), **parameters)
+    reasons = [getattr(filters, name)(row, **parameters) for row in ROWS]
+    both = sum(bool(surely) for reason, surely in zip(reasons, kept, strict=True) if reason is None)
+    assert both >= reasons.count(None) / 3
+
+
+@pytest.mark.parametrize(("name", "parameters", "texts", "kept"), BY_HAND)
 def test_screens_by_hand(name, parameters, texts, kept):
     rows = [{"prompt": user("Q"), "completion": assistant(text)} for text in texts]
     assert getattr(screens, name)(Batch(rows), **parameters).tolist() == kept

@@ -77,7 +77,7 @@ def test_an_adapter_beyond_the_layers_linears_is_refused(base, tmp_path, setting
 def test_where_it_is_not_installed_it_is_refused(base):
     if importlib.util.find_spec("vllm"):
         pytest.skip("vLLM is installed here")
-    with pytest.raises(Refused, match=r"engine vllm: vLLM is not installed here; `pip install '.\[gpu\]'`"):
+    with pytest.raises(Refused, match=r"engine vllm: vLLM is not installed here; `make extra-gpu`"):
         vllm_engine.load(base, base)
 
 
