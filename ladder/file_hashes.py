@@ -5,9 +5,9 @@ device, inode, size, modification time and change time are those of the record, 
 written beside its name and renamed. So an edited, replaced or restored file is hashed again, and a torn record is not
 used.
 
-A record cannot show bit rot: a disk that returns other bytes for a file that nobody wrote changes none of these. Reading
-a rung finds such a flip when the file is hashed for the first time on a machine; `python -m ladder doctor` ignores the
-records and always hashes.
+A record cannot show bit rot: a disk that returns other bytes for a file that nobody wrote changes none of these facts.
+Reading a rung finds such a flip when the file is hashed for the first time on a machine. `python -m ladder doctor`
+ignores the records and always hashes.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ladder.launch import cache
+from ladder.writing import whole
 
 SETTLED_SECONDS = 2.0
 """A file that changed less than this long ago is not recorded: clocks of file systems have coarse ticks, so a second
@@ -81,11 +82,5 @@ def _check(facts: str, found: str) -> str:
 
 def _write(record: Path, facts: str, found: str) -> None:
     # Without a record the file is hashed again next time, so a full or read-only disk is no error here.
-    with contextlib.suppress(OSError):
-        record.parent.mkdir(parents=True, exist_ok=True)
-        temporary = record.with_name(f".{record.name}.{os.getpid()}.{time.monotonic_ns()}")
-        try:
-            temporary.write_text(f"{facts} {found} {_check(facts, found)}\n", encoding="ascii")
-            os.replace(temporary, record)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError), whole(record) as file:
+        file.write(f"{facts} {found} {_check(facts, found)}\n".encode())

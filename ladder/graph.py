@@ -14,11 +14,13 @@ from ruamel.yaml import YAML
 from ladder.checking import params_faults
 from ladder.imports import imported, read_imports
 from ladder.lines import Lines
+from ladder.lock_copy import forget, keep_copy, references
+from ladder.lock_file import FIX, LOCK, decoded, lost_entries, split, structure_fault, unreadable
 from ladder.names import Fault, did_you_mean, name_faults
 from ladder.pipeline import body, origins, read_pipeline
-from ladder.run import PARAMS, read_sections, read_yaml
+from ladder.run import PARAMS, Refused, read_sections, read_yaml
+from ladder.writing import whole
 
-LOCK = Path("dvc.lock")
 CODE = "code"
 """The stage that lists what the others import, and its folder."""
 
@@ -32,8 +34,12 @@ def check() -> list[str]:
     params, lines = read_sections(), Lines(PARAMS)
     if names := [_told(fault, lines) for fault in name_faults(params)]:
         return names
+    if lost := _unreadable_lock():
+        return [lost]
     faults = [*params_faults(params, read_pipeline(), _recorded_params()), *entry_faults(params), *part_faults(params)]
-    return [*(_told(fault, lines) for fault in faults), *code_faults(), *_graph_faults(params, lines)]
+    sentences = [*(_told(fault, lines) for fault in faults), *code_faults(), *_graph_faults(params, lines)]
+    keep_copy()
+    return sentences
 
 
 def _told(fault: Fault, lines: Lines) -> str:
@@ -79,6 +85,46 @@ def code_faults() -> Iterable[str]:
                 yield f"dvc.yaml: {stage}: expected {files} among its deps: an edit of its code would not rerun it"
 
 
+def _unreadable_lock() -> str | None:
+    """Why dvc.lock cannot be read; None where it can, or where there is none."""
+    if not LOCK.exists():
+        return None
+    if fault := unreadable(LOCK.read_bytes()):
+        return fault
+    try:
+        return structure_fault(_parsed_lock(LOCK.resolve(), LOCK.stat().st_mtime_ns))
+    except Refused as refusal:
+        return f"{refusal}. {FIX}"
+
+
+def lock_faults() -> list[str]:
+    """All faults of dvc.lock. Errors: Refused where the pipeline itself cannot be read."""
+    if lost := _unreadable_lock():
+        return [lost]
+    try:
+        with Repo() as repo:
+            return list(_lost_entries(list(repo.index.stages)))
+    except DvcException as error:
+        raise Refused(f"dvc.yaml: {' '.join(str(error).split())}") from None
+
+
+def _lost_entries(stages: list[Any]) -> Iterable[str]:
+    """Entries that dvc.lock has lost: the copy or git's HEAD has them, and dvc.yaml their stages."""
+    if not LOCK.exists():
+        return
+    outputs = {stage.addressing: [str(out.def_path) for out in stage.outs] for stage in stages}
+    texts = split(decoded(LOCK.read_bytes())).entries
+    places = references()
+    missing, cut = lost_entries(_lock(), texts, places, outputs)
+    for kind, names in (("missing", missing), ("cut", cut)):
+        if names:
+            where = " and ".join(places) or "no other place"
+            yield (
+                f"{LOCK}: torn; {len(names)} of {len(outputs)} entries are {kind} ({', '.join(names)}); "
+                f"expected as in {where}. `python -m ladder doctor --fix` restores them"
+            )
+
+
 def _recorded_params() -> dict[str, Any]:
     """What dvc.lock says each stage was last run with: by the key that dvc.yaml names."""
     recorded: dict[str, Any] = {}
@@ -88,13 +134,14 @@ def _recorded_params() -> dict[str, Any]:
 
 
 def _lock() -> dict[str, Any]:
-    return _parsed_lock(LOCK.resolve(), LOCK.stat().st_mtime_ns) if LOCK.exists() else {}
+    parsed = _parsed_lock(LOCK.resolve(), LOCK.stat().st_mtime_ns) if LOCK.exists() else {}
+    return parsed.get("stages") or {}
 
 
 @lru_cache(maxsize=1)
-def _parsed_lock(path: Path, changed: int) -> dict[str, Any]:
-    """The stages of dvc.lock, read once while the file stays as it is: it takes seconds."""
-    return (read_yaml(path) or {}).get("stages", {})
+def _parsed_lock(path: Path, changed: int) -> Any:
+    """What dvc.lock holds, read once while the file stays as it is: it takes seconds."""
+    return read_yaml(path)
 
 
 def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
@@ -127,6 +174,7 @@ def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
                 where = _where(stage.addressing, str(dependency.def_path), params, lines)
                 yield f"{where}: {stage.addressing} needs {path}, which no stage makes{near}; {what}"
     yield from _claim_faults(params, lines, made)
+    yield from _lost_entries(stages)
     for name in stale(stage.addressing for stage in stages):
         yield f"{LOCK}: {name} is no longer in {PARAMS} but its outputs are; `python -m ladder prune` removes both"
 
@@ -196,8 +244,9 @@ def prune() -> list[str]:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-    with LOCK.open("w", encoding="utf-8") as stream:
+    with whole(LOCK) as stream:
         yaml.dump(document, stream)
+    forget(gone)
     return gone
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from conftest import pico_model, pico_tokenizer
+from conftest import pico_model, pico_tokenizer, record_files
 from ladder.models import check_parent, check_same_tokenizer, load, load_complete, load_reward, read_rung, save_rung
 from ladder.run import Refused
 from ladder.rung import read_description
@@ -62,7 +62,7 @@ def test_a_lost_or_cut_file_is_named(adapter, base):
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(
         Refused,
-        match=r"adapter_model.safetensors: not the file that rung.json describes; expected \d+ bytes, got \d+; `dvc checkout",
+        match=r"adapter_model.safetensors: not the file that rung.json describes; expected \d+ bytes, got \d+; `dvc",
     ):
         load(adapter, base)
     shutil.rmtree(adapter)
@@ -74,6 +74,9 @@ def test_a_changed_chat_template_is_refused(adapter, base):
     template = adapter / "chat_template.jinja"
     template.write_text(template.read_text().replace("assistant", "Assistant"))
     with pytest.raises(Refused, match="chat_template.jinja: corrupt; expected sha256"):
+        load(adapter, base)
+    record_files(adapter)
+    with pytest.raises(Refused, match="tokenizer or chat template is not the one in rung.json"):
         load(adapter, base)
 
 
