@@ -69,12 +69,11 @@ def cache_findings(cache: Path) -> Iterator[Finding]:
         name = recorded_md5(path)
         owned = owners.get(name, [])
         told = ", ".join(f"{file} of stage {stage}" for stage, file in owned) or "no output of the present dvc.lock"
-        again = " ".join(dict.fromkeys(stage for stage, _ in owned))
+        again = " ".join(["dvc repro", *dict.fromkeys(stage for stage, _ in owned)])
         yield Finding(
             "cache",
             f"{path}: corrupt; expected md5 {name[:32]}, got {found}. It belongs to {told}. `--fix` removes it, which "
-            f"loses nothing: its content is wrong; then `dvc fetch` gets it from a remote, or `dvc repro {again}`"
-            f"{' ' if not again else ''}makes it again",
+            f"loses nothing: its content is wrong; then `dvc pull` gets it from a remote, or `{again}` makes it again",
             partial(mend_object, path, [file for _, file in owned]),
         )
 

@@ -68,7 +68,12 @@ def _opened() -> Repo:
 
 
 def _lock_findings() -> Iterator[Finding]:
-    for fault in lock_faults():
+    try:
+        faults = lock_faults()
+    except Refused as refusal:
+        yield Finding("lock", str(refusal))
+        return
+    for fault in faults:
         yield Finding("lock", fault, lambda: "; ".join(repair()) or "dvc.lock: written again")
 
 

@@ -16,6 +16,7 @@ from ladder.imports import imported, read_imports
 from ladder.lines import Lines
 from ladder.lock_copy import forget, keep_copy, references
 from ladder.lock_file import FIX, LOCK, decoded, lost_entries, split, structure_fault, unreadable
+from ladder.lock_repair import is_valid, pipeline_outputs
 from ladder.names import Fault, did_you_mean, name_faults
 from ladder.pipeline import body, origins, read_pipeline
 from ladder.run import PARAMS, Refused, read_sections, read_yaml
@@ -103,19 +104,16 @@ def lock_faults() -> list[str]:
         return [lost]
     try:
         with Repo() as repo:
-            return list(_lost_entries(list(repo.index.stages)))
+            return list(_lost_entries(pipeline_outputs(repo))) if LOCK.exists() else []
     except DvcException as error:
         raise Refused(f"dvc.yaml: {' '.join(str(error).split())}") from None
 
 
-def _lost_entries(stages: list[Any]) -> Iterable[str]:
+def _lost_entries(outputs: dict[str, list[str]]) -> Iterable[str]:
     """Entries that dvc.lock has lost: the copy or git's HEAD has them, and dvc.yaml their stages."""
-    if not LOCK.exists():
-        return
-    outputs = {stage.addressing: [str(out.def_path) for out in stage.outs] for stage in stages}
-    texts = split(decoded(LOCK.read_bytes())).entries
     places = references()
-    missing, cut = lost_entries(_lock(), texts, places, outputs)
+    texts = split(decoded(LOCK.read_bytes())).entries
+    missing, cut = lost_entries(_lock(), texts, places, outputs, is_valid)
     for kind, names in (("missing", missing), ("cut", cut)):
         if names:
             where = " and ".join(places) or "no other place"
@@ -140,14 +138,17 @@ def _lock() -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _parsed_lock(path: Path, changed: int) -> Any:
-    """What dvc.lock holds, read once while the file stays as it is: it takes seconds."""
-    return read_yaml(path)
+    """What dvc.lock holds, read once while the file at `path` stays as it is: it takes seconds."""
+    return read_yaml(LOCK)
 
 
 def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
     """Parents that no stage makes, rungs that are their own ancestors, records that no stage owns."""
+    lost: list[str] = []
     try:
         with Repo() as repo:
+            lost = list(_lost_entries(pipeline_outputs(repo))) if LOCK.exists() else []
+            yield from lost
             stages = list(repo.index.stages)
             repo.index.check_graph()
             ignored = repo.scm.is_ignored
@@ -156,7 +157,8 @@ def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
         yield f"{PARAMS}: a rung is its own ancestor: look at the parents of {', '.join(names)}"
         return
     except DvcException as error:
-        yield f"dvc.yaml: {' '.join(str(error).split())}"
+        if not lost:
+            yield f"dvc.yaml: {' '.join(str(error).split())}"
         return
     made = _outputs(stages)
     outs, reached = set(made), {folder for out in made for folder in (out, *out.parents)}
@@ -174,7 +176,6 @@ def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
                 where = _where(stage.addressing, str(dependency.def_path), params, lines)
                 yield f"{where}: {stage.addressing} needs {path}, which no stage makes{near}; {what}"
     yield from _claim_faults(params, lines, made)
-    yield from _lost_entries(stages)
     for name in stale(stage.addressing for stage in stages):
         yield f"{LOCK}: {name} is no longer in {PARAMS} but its outputs are; `python -m ladder prune` removes both"
 

@@ -5,13 +5,10 @@ stages count as never run. Entries are compared with those of the copy (ladder/l
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 LOCK = Path("dvc.lock")
 HEAD = "schema: '2.0'\nstages:\n"
@@ -85,16 +82,6 @@ def structure_fault(parsed: Any) -> str | None:
     return None
 
 
-def parsed_entry(text: str) -> dict[str, Any] | None:
-    """An entry as a mapping; None where its lines are not a whole entry."""
-    try:
-        entries = YAML(typ="safe", pure=True).load(f"stages:\n{text}")["stages"]
-    except YAMLError:
-        return None
-    entry = next(iter(entries.values()), None) if isinstance(entries, dict) and len(entries) == 1 else None
-    return entry if isinstance(entry, dict) and "cmd" in entry else None
-
-
 def is_cut(entry: str, reference: str) -> bool:
     """Whether an entry is the beginning of the same entry elsewhere: the file ended there when it was written."""
     return entry.rstrip() != reference.rstrip() and reference.startswith(entry.rstrip())
@@ -105,11 +92,13 @@ def lost_entries(
     texts: Mapping[str, str],
     references: Mapping[str, Mapping[str, str]],
     outputs: Mapping[str, Iterable[str]],
+    is_valid: Callable[[Any], bool],
 ) -> tuple[list[str], list[str]]:
     """Stages whose entries are (missing, cut).
 
     recorded, texts: the entries of dvc.lock, parsed and as text. references: for each place that holds entries, their
-    texts. outputs: what each stage of dvc.yaml makes; an entry of another stage is no fault.
+    texts. outputs: what each stage of dvc.yaml makes; an entry of another stage is no fault. is_valid: whether DVC
+    reads an entry.
     """
     missing, cut = [], []
     for name, made in outputs.items():
@@ -119,7 +108,7 @@ def lost_entries(
             continue
         entry = recorded[name]
         ended = texts.get(name, "\n").endswith("\n")
-        if not isinstance(entry, dict) or "cmd" not in entry or not ended:
+        if not is_valid(entry) or not ended:
             cut.append(name)
             continue
         held = {out.get("path") for out in entry.get("outs") or []}

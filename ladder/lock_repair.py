@@ -11,11 +11,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dvc.dvcfile import load_file
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from dvc.schema import COMPILED_LOCK_FILE_STAGE_SCHEMA
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from voluptuous import Invalid
 
 from ladder.dvc_hashes import is_cached, output_md5
 from ladder.lock_copy import COPY, references
-from ladder.lock_file import HEAD, LOCK, MARKER, LockText, decoded, is_cut, parsed_entry, split
+from ladder.lock_file import HEAD, LOCK, MARKER, LockText, decoded, is_cut, split
+from ladder.run import Refused
 from ladder.writing import whole
 
 DAMAGED = COPY.with_name("dvc.lock.damaged")
@@ -24,19 +30,48 @@ State = Literal["here", "cached", "absent", "other"]
 """Where an entry's outputs are: on disk, in the cache, nowhere; or other ones are on disk."""
 
 
-def pipeline_names(repo: Repo) -> set[str]:
-    """The stages of dvc.yaml. dvc.lock is not read, as DVC's index would."""
+def pipeline_outputs(repo: Repo) -> dict[str, list[str]]:
+    """The outputs of each stage of dvc.yaml, by its name. dvc.lock is not read, as DVC's index would."""
     stanzas: dict[str, Any] = load_file(repo, "dvc.yaml").resolver.resolve()["stages"]
-    return set(stanzas)
+    kinds = ("outs", "metrics", "plots")
+    return {
+        name: [out if isinstance(out, str) else next(iter(out)) for kind in kinds for out in stanza.get(kind) or []]
+        for name, stanza in stanzas.items()
+    }
+
+
+def is_valid(entry: Any) -> bool:
+    """Whether DVC reads a parsed entry."""
+    try:
+        COMPILED_LOCK_FILE_STAGE_SCHEMA(entry)
+    except Invalid:
+        return False
+    return True
+
+
+def parsed_entry(text: str) -> dict[str, Any] | None:
+    """An entry as a mapping; None where its lines are not an entry that DVC reads."""
+    try:
+        entries = YAML(typ="safe", pure=True).load(f"stages:\n{text}")["stages"]
+    except YAMLError:
+        return None
+    entry = next(iter(entries.values()), None) if isinstance(entries, dict) and len(entries) == 1 else None
+    return entry if is_valid(entry) else None
 
 
 def repair() -> list[str]:
-    """Restore missing and cut entries of dvc.lock in one atomic write; returns a line for each stage concerned."""
+    """Restore missing and cut entries of dvc.lock in one atomic write; returns a line for each stage concerned.
+
+    Errors: Refused where dvc.yaml or params.yaml cannot be read.
+    """
     content = LOCK.read_bytes() if LOCK.exists() else b""
     sides = [split(side) for side in both_sides(decoded(content))]
     elsewhere = references()
-    with Repo() as repo:
-        names, cache = pipeline_names(repo), Path(repo.cache.local.path)
+    try:
+        with Repo() as repo:
+            names, cache = pipeline_outputs(repo), Path(repo.cache.local.path)
+    except DvcException as error:
+        raise Refused(f"{LOCK}: not restored: {' '.join(str(error).split())}; correct that first") from None
     told: list[str] = []
     chosen: dict[str, str] = {}
     for name in _order([*(side.entries for side in sides), *elsewhere.values()]):
@@ -55,6 +90,8 @@ def repair() -> list[str]:
                 told.append(f"{name}: restored from {place}")
         elif own:
             chosen[name] = _closed(own[0])
+        elif name in names:
+            told.append(f"{name}: removed; its lines are cut and nothing else has them, so `dvc repro` makes it again")
     text = LockText(_head(sides[0]), chosen, sides[0].tail).text
     if text.encode() != content:
         if content:
