@@ -1,4 +1,4 @@
-"""python -m ladder check | prune | table | picture | recipe FILE | score … | bench … | diff …"""
+"""python -m ladder check | prune | table | picture | recipe FILE | score … | bench … | diff … | doctor | gc"""
 
 import io
 import logging
@@ -22,7 +22,9 @@ USAGE = """usage: python -m ladder COMMAND
   recipe FILE  write the values of a recipe into params.yaml
   score        score answers to a benchmark that were made elsewhere
   bench        let a model answer a benchmark, and score it
-  diff         compare the scores of two revisions, prompt by prompt"""
+  diff         compare the scores of two revisions, prompt by prompt
+  doctor       verify every rung, cache object, dvc.lock and remote byte by byte; --fix repairs
+  gc           free cache space, keeping the data of all commits and experiments"""
 
 
 def recipe(path: Path) -> list[str]:
@@ -116,6 +118,14 @@ def main(arguments: list[str]) -> None:
                 from ladder.diff import main as diff
 
                 diff(options)
+            case ["doctor", *options]:
+                from ladder.doctor import doctor
+
+                doctor(options)
+            case ["gc", *options]:
+                from ladder.collecting import collect
+
+                collect(options)
             case _:
                 sys.exit(USAGE)
         sys.stdout.flush()

@@ -14,11 +14,14 @@ from ruamel.yaml import YAML
 from ladder.checking import params_faults
 from ladder.imports import imported, read_imports
 from ladder.lines import Lines
+from ladder.lock_copy import forget, keep_copy, references
+from ladder.lock_file import FIX, LOCK, decoded, lost_entries, split, structure_fault, unreadable
+from ladder.lock_repair import is_valid, pipeline_outputs
 from ladder.names import Fault, did_you_mean, name_faults
 from ladder.pipeline import body, origins, read_pipeline
-from ladder.run import PARAMS, read_sections, read_yaml
+from ladder.run import PARAMS, Refused, read_sections, read_yaml
+from ladder.writing import whole
 
-LOCK = Path("dvc.lock")
 CODE = "code"
 """The stage that lists what the others import, and its folder."""
 
@@ -32,8 +35,12 @@ def check() -> list[str]:
     params, lines = read_sections(), Lines(PARAMS)
     if names := [_told(fault, lines) for fault in name_faults(params)]:
         return names
+    if lost := _unreadable_lock():
+        return [lost]
     faults = [*params_faults(params, read_pipeline(), _recorded_params()), *entry_faults(params), *part_faults(params)]
-    return [*(_told(fault, lines) for fault in faults), *code_faults(), *_graph_faults(params, lines)]
+    sentences = [*(_told(fault, lines) for fault in faults), *code_faults(), *_graph_faults(params, lines)]
+    keep_copy()
+    return sentences
 
 
 def _told(fault: Fault, lines: Lines) -> str:
@@ -79,6 +86,43 @@ def code_faults() -> Iterable[str]:
                 yield f"dvc.yaml: {stage}: expected {files} among its deps: an edit of its code would not rerun it"
 
 
+def _unreadable_lock() -> str | None:
+    """Why dvc.lock cannot be read; None where it can, or where there is none."""
+    if not LOCK.exists():
+        return None
+    if fault := unreadable(LOCK.read_bytes()):
+        return fault
+    try:
+        return structure_fault(_parsed_lock(LOCK.resolve(), LOCK.stat().st_mtime_ns))
+    except Refused as refusal:
+        return f"{refusal}. {FIX}"
+
+
+def lock_faults() -> list[str]:
+    """All faults of dvc.lock. Errors: Refused where the pipeline itself cannot be read."""
+    if lost := _unreadable_lock():
+        return [lost]
+    try:
+        with Repo() as repo:
+            return list(_lost_entries(pipeline_outputs(repo))) if LOCK.exists() else []
+    except DvcException as error:
+        raise Refused(f"dvc.yaml: {' '.join(str(error).split())}") from None
+
+
+def _lost_entries(outputs: dict[str, list[str]]) -> Iterable[str]:
+    """Entries that dvc.lock has lost: the copy or git's HEAD has them, and dvc.yaml their stages."""
+    places = references()
+    texts = split(decoded(LOCK.read_bytes())).entries
+    missing, cut = lost_entries(_lock(), texts, places, outputs, is_valid)
+    for kind, names in (("missing", missing), ("cut", cut)):
+        if names:
+            where = " and ".join(places) or "no other place"
+            yield (
+                f"{LOCK}: torn; {len(names)} of {len(outputs)} entries are {kind} ({', '.join(names)}); "
+                f"expected as in {where}. `python -m ladder doctor --fix` restores them"
+            )
+
+
 def _recorded_params() -> dict[str, Any]:
     """What dvc.lock says each stage was last run with: by the key that dvc.yaml names."""
     recorded: dict[str, Any] = {}
@@ -88,19 +132,23 @@ def _recorded_params() -> dict[str, Any]:
 
 
 def _lock() -> dict[str, Any]:
-    return _parsed_lock(LOCK.resolve(), LOCK.stat().st_mtime_ns) if LOCK.exists() else {}
+    parsed = _parsed_lock(LOCK.resolve(), LOCK.stat().st_mtime_ns) if LOCK.exists() else {}
+    return parsed.get("stages") or {}
 
 
 @lru_cache(maxsize=1)
-def _parsed_lock(path: Path, changed: int) -> dict[str, Any]:
-    """The stages of dvc.lock, read once while the file stays as it is: it takes seconds."""
-    return (read_yaml(path) or {}).get("stages", {})
+def _parsed_lock(path: Path, changed: int) -> Any:
+    """What dvc.lock holds, read once while the file at `path` stays as it is: it takes seconds."""
+    return read_yaml(LOCK)
 
 
 def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
     """Parents that no stage makes, rungs that are their own ancestors, records that no stage owns."""
+    lost: list[str] = []
     try:
         with Repo() as repo:
+            lost = list(_lost_entries(pipeline_outputs(repo))) if LOCK.exists() else []
+            yield from lost
             stages = list(repo.index.stages)
             repo.index.check_graph()
             ignored = repo.scm.is_ignored
@@ -109,7 +157,8 @@ def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
         yield f"{PARAMS}: a rung is its own ancestor: look at the parents of {', '.join(names)}"
         return
     except DvcException as error:
-        yield f"dvc.yaml: {' '.join(str(error).split())}"
+        if not lost:
+            yield f"dvc.yaml: {' '.join(str(error).split())}"
         return
     made = _outputs(stages)
     outs, reached = set(made), {folder for out in made for folder in (out, *out.parents)}
@@ -196,8 +245,9 @@ def prune() -> list[str]:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-    with LOCK.open("w", encoding="utf-8") as stream:
+    with whole(LOCK) as stream:
         yaml.dump(document, stream)
+    forget(gone)
     return gone
 
 

@@ -5,7 +5,6 @@ names the parents and the base by identity (the sha256 of their own rung.json, w
 file), so a child can tell whether the model it is given is the one it was made from.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ from ladder.rung import (
     check_parent,
     check_same_tokenizer,
     check_stands_on,
+    describe_file,
     read_rung,
     rung_name,
 )
@@ -200,7 +200,7 @@ def save_rung(
             parameters=_bare(model).num_parameters(),  # which counts a 4-bit weight as one
             trainable_parameters=trainable_parameters,
             settings=settings or {},
-            files={path.name: _file(path) for path in sorted(temporary.iterdir())},
+            files={path.name: describe_file(path) for path in sorted(temporary.iterdir())},
         )
         write_json(temporary / "rung.json", made.described())
     return made
@@ -208,11 +208,6 @@ def save_rung(
 
 def _bare(model: PreTrainedModel | PeftModel) -> Any:
     return model.get_base_model() if isinstance(model, PeftModel) else model
-
-
-def _file(path: Path) -> File:
-    with path.open("rb") as stream:
-        return File(sha256=hashlib.file_digest(stream, "sha256").hexdigest(), bytes=path.stat().st_size)
 
 
 def _sort_lists(path: Path) -> None:

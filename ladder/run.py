@@ -1,6 +1,7 @@
 """How a stage starts: its section of params.yaml and its paths become the arguments of its `main`."""
 
 import inspect
+import os
 import re
 import shutil
 import signal
@@ -15,6 +16,7 @@ from ruamel.yaml.error import YAMLError
 
 from ladder.launch import die_with_parent, launched, launcher, lease, rank
 from ladder.lines import Keys, Lines
+from ladder.lock_copy import keep_copy
 from ladder.names import did_you_mean, name_faults
 from ladder.secrets import masked, secrets_in
 
@@ -146,6 +148,7 @@ def run(main: Callable[..., None], *, named: bool = False, launch: bool = False)
     The section's type is main's annotation of `params`, its name is the module's. A `named` stage has one
     entry per rung in its section, and the entry's name is the first argument. One that can `launch` is started
     again under LADDER_LAUNCH where that is set (see ladder/launch.py).
+    Before that a copy of dvc.lock is kept (ladder/lock_copy.py).
     A Refused is printed as one line and ends with exit code 1; anything else is a bug and keeps its traceback.
     """
     stage = Path(inspect.getfile(main)).stem
@@ -155,6 +158,8 @@ def run(main: Callable[..., None], *, named: bool = False, launch: bool = False)
         sys.exit(f"usage: python -m stages.{stage} {' '.join(words)}")
     arguments = sys.argv[1:]
     die_with_parent()
+    if "DVC_STAGE" in os.environ and rank() == 0:
+        keep_copy()
     try:
         section, where = read_params().get(stage), f"{PARAMS}: {stage}"
         if named:

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from ladder.file_hashes import all_sha256, sha256
 from ladder.run import Refused
 
 
@@ -16,6 +18,11 @@ class File(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     sha256: str
     bytes: int
+
+
+FILES_RECORD = "files.json"
+"""What lists the files of a model that has no rung.json: a sentence encoder."""
+FileName = Annotated[str, Field(pattern=r"^[^/]+$")]
 
 
 class Rung(BaseModel):
@@ -46,7 +53,8 @@ class Rung(BaseModel):
     """Parameters that the method trained; 0 where it trained none."""
     settings: dict[str, Any]
     """The section of params.yaml that made it."""
-    files: dict[str, File]
+    files: dict[FileName, File]
+    """Name, size and hash of each file beside rung.json."""
 
     @property
     def identity(self) -> str:
@@ -63,20 +71,84 @@ def rung_name(output: Path, depth: int = 2) -> str:
     return "/".join(output.parts[-depth:])
 
 
-def read_rung(directory: Path) -> Rung:
-    """Read rung.json and check that its files are there. Errors: Refused, saying what to do."""
+def read_rung(directory: Path, *, remember: bool = True) -> Rung:
+    """Read rung.json and verify the SHA-256 of every file that it lists, so every way to load a rung is verified.
+
+    A file that was verified before is not hashed again while it stays as it is (ladder/file_hashes.py); without
+    `remember` it is. Errors: Refused for a file that is missing, corrupt or not listed, saying what to do.
+    """
+    rung = read_description(directory)
+    if fault := next(rung_faults(directory, rung, remember=remember), None):
+        raise Refused(fault)
+    return rung
+
+
+def read_description(directory: Path) -> Rung:
+    """rung.json alone; its files are not looked at. Errors: Refused when it is missing or not a rung's description."""
     path = directory / "rung.json"
     if not path.is_file():
         raise Refused(f"{directory}: not a rung (no rung.json); `dvc repro` makes it, `dvc checkout` restores it")
     try:
-        rung = Rung.model_validate_json(path.read_bytes())
+        return Rung.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise Refused(f"{path}: not a rung's description: {error.errors()[0]['msg']}; make the rung again") from None
-    for name, file in rung.files.items():
+
+
+def rung_faults(directory: Path, rung: Rung, *, remember: bool = True) -> Iterator[str]:
+    """A sentence for each file that is not as rung.json says; see `file_faults`."""
+    return file_faults(directory, rung.files, "rung.json", remember=remember)
+
+
+def file_faults(directory: Path, files: dict[str, File], record: str, *, remember: bool = True) -> Iterator[str]:
+    """A sentence for each file that is missing, has another size or hash than `record` says, or is not listed there.
+
+    An unlisted file could be read in place of a listed one: an index of shards, a chat template, code.
+    """
+    restore = f"`dvc checkout {directory}` restores it"
+    whole = []
+    for name, file in files.items():
         part = directory / name
-        if not part.is_file() or part.stat().st_size != file.bytes:
-            raise Refused(f"{part}: not the file that rung.json describes; `dvc checkout {directory}` restores it")
-    return rung
+        if not part.is_file():
+            yield f"{part}: no such file, and {record} lists it; {restore}"
+        elif part.stat().st_size != file.bytes:
+            yield (
+                f"{part}: not the file that {record} describes; expected {file.bytes} bytes, "
+                f"got {part.stat().st_size}; {restore}"
+            )
+        else:
+            whole.append(name)
+    hashes = all_sha256((directory / name for name in whole), remember=remember)
+    for name in whole:
+        expected, found = files[name].sha256, hashes[directory / name]
+        if found != expected:
+            yield (
+                f"{directory / name}: corrupt; expected sha256 {expected} by {record}, got {found}. "
+                f"`python -m ladder doctor --fix` removes it (from a corrupt cache, too); then {restore}"
+            )
+    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+        name = path.relative_to(directory).as_posix()
+        if name not in files and name not in (record, "README.md") and not name.startswith("."):
+            yield f"{path}: not listed in {record}; expected only the files listed there. Remove it, or {restore}"
+
+
+def check_recorded(directory: Path) -> None:
+    """Verify a model without rung.json by its files.json, where it has one. Errors: Refused as `read_rung` does."""
+    record = directory / FILES_RECORD
+    if not record.is_file():
+        return
+    try:
+        files = TypeAdapter(dict[str, File]).validate_json(record.read_bytes())
+    except ValidationError as error:
+        raise Refused(
+            f"{record}: not a list of files: {error.errors()[0]['msg']}; `dvc repro` makes it again"
+        ) from None
+    if fault := next(file_faults(directory, files, FILES_RECORD), None):
+        raise Refused(fault)
+
+
+def describe_file(path: Path) -> File:
+    """Size and SHA-256 of a file, as rung.json records them."""
+    return File(sha256=sha256(path, remember=False), bytes=path.stat().st_size)
 
 
 def check_stands_on(directory: Path, rung: Rung, base: Path) -> None:

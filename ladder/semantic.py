@@ -26,6 +26,7 @@ from ladder.models import device
 from ladder.near_duplicates import batched
 from ladder.rows import Row, read_json
 from ladder.run import Refused
+from ladder.rung import check_recorded
 from ladder.turns import Part, said
 
 Vectors = NDArray[np.float32]
@@ -129,6 +130,7 @@ def _encoder(directory: Path) -> tuple[Any, Any, int]:
     pooling = directory / "1_Pooling" / "config.json"
     if not (directory / "config.json").is_file() or not pooling.is_file():
         raise Refused(f"{directory}: no sentence encoder (config.json and 1_Pooling/config.json)")
+    check_recorded(directory)
     if not read_json(pooling).get("pooling_mode_mean_tokens"):
         raise Refused(f"{pooling}: only mean pooling is known here (pooling_mode_mean_tokens)")
     longest = int(read_json(directory / "sentence_bert_config.json")["max_seq_length"])

@@ -9,6 +9,7 @@ from ladder.bounds import Number
 from ladder.rendering import Messages, render
 from ladder.rows import Row
 from ladder.run import Refused
+from ladder.rung import read_rung
 
 
 def token_length(batch: list[Row], *, least: Number, most: Number, base: Path) -> list[str | None]:
@@ -38,5 +39,7 @@ def _conversations(row: Row) -> list[Messages]:
 def _tokenizer(base: Path) -> PreTrainedTokenizerBase:
     if not (base / "tokenizer_config.json").is_file():
         raise Refused(f"{base}: no rung with a tokenizer (tokenizer_config.json)")
+    if (base / "rung.json").is_file():
+        read_rung(base)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     return tokenizer

@@ -1,5 +1,7 @@
 """A sentence encoder, as its makers published it, for the filters that judge rows by meaning.
 
+files.json records the size and SHA-256 of each file; they are verified whenever the encoder is loaded.
+
 python -m stages.embedder minilm models/embedder/minilm
 """
 
@@ -7,7 +9,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from ladder.rows import write_json
 from ladder.run import Refused, Section, run
+from ladder.rung import FILES_RECORD, describe_file
 from ladder.sources import fetch
 
 FILES = (
@@ -39,6 +43,7 @@ def main(params: Params, output: Path) -> None:
             found = fetch(f"{params.source}/{name}", params.sha256.get(name), Path(scratch) / "files")
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(found, folder / name)
+        write_json(folder / FILES_RECORD, {name: describe_file(folder / name).model_dump() for name in FILES})
         shutil.rmtree(output, ignore_errors=True)
         folder.rename(output)
 

@@ -24,6 +24,7 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, P
 from ladder.models import save_rung
 from ladder.rows import Row
 from ladder.run import fit, read_params
+from ladder.rung import describe_file
 from stages import punkt, task
 
 ROOT = Path(__file__).parents[1]
@@ -99,6 +100,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("models") / "base"
     save_rung(directory, pico_model(tokenizer).to(torch.bfloat16), tokenizer, rung="base", method="base")
     return directory
+
+
+def record_files(directory: Path) -> None:
+    """Let rung.json describe the files as they are now: for faults that hashes alone do not tell."""
+    record = json.loads((directory / "rung.json").read_text())
+    files = [path for path in sorted(directory.iterdir()) if path.name != "rung.json"]
+    record["files"] = {path.name: describe_file(path).model_dump() for path in files}
+    (directory / "rung.json").write_text(json.dumps(record))
 
 
 def moved(before: Path, after: Path, *, least: float) -> float:

@@ -3,7 +3,7 @@ import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from transformers import set_seed
 
-from conftest import pico_model, pico_tokenizer
+from conftest import pico_model, pico_tokenizer, record_files
 from ladder.arguments import quantization_check
 from ladder.climbing import climb
 from ladder.heads import scoring
@@ -100,6 +100,7 @@ def test_what_cannot_be_quantized_is_refused(base, adapter, parent, lora, said):
 def test_a_parent_over_quantized_weights_is_checked_as_any_other(tmp_path, base, adapter):
     template = adapter / "chat_template.jinja"
     template.write_text(template.read_text().replace("assistant", "Assistant"))
+    record_files(adapter)
     with pytest.raises(Refused, match="tokenizer or chat template is not the one in rung.json"):
         climb(adapter, base, "continue", seed=0, quantization=NF4)
     tokenizer = pico_tokenizer()

@@ -80,7 +80,11 @@ def test_a_killed_generation_goes_on_to_the_same_bytes(
     for name in ("rows.jsonl", "rows.json"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes()
     for name in ("unbroken", "killed"):
-        kept = [path for path in (tmp_path / name / "work").rglob("*") if path.is_file() and path.suffix != ".lock"]
+        kept = [
+            path
+            for path in (tmp_path / name / "work" / "samples").rglob("*")
+            if path.is_file() and path.suffix != ".lock"
+        ]
         assert len(kept) == -(-24 // portion)
         assert sum(len(path.read_text().splitlines()) for path in kept) == 24
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from conftest import pico_model, pico_tokenizer
+from conftest import pico_model, pico_tokenizer, record_files
 from ladder.models import check_parent, check_same_tokenizer, load, load_complete, load_reward, read_rung, save_rung
 from ladder.run import Refused
+from ladder.rung import read_description
 
 
 @pytest.fixture
@@ -60,7 +61,8 @@ def test_a_lost_or_cut_file_is_named(adapter, base):
     weights = adapter / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(
-        Refused, match="adapter_model.safetensors: not the file that rung.json describes; `dvc checkout"
+        Refused,
+        match=r"adapter_model.safetensors: not the file that rung.json describes; expected \d+ bytes, got \d+; `dvc",
     ):
         load(adapter, base)
     shutil.rmtree(adapter)
@@ -71,6 +73,9 @@ def test_a_lost_or_cut_file_is_named(adapter, base):
 def test_a_changed_chat_template_is_refused(adapter, base):
     template = adapter / "chat_template.jinja"
     template.write_text(template.read_text().replace("assistant", "Assistant"))
+    with pytest.raises(Refused, match="chat_template.jinja: corrupt; expected sha256"):
+        load(adapter, base)
+    record_files(adapter)
     with pytest.raises(Refused, match="tokenizer or chat template is not the one in rung.json"):
         load(adapter, base)
 
@@ -80,9 +85,9 @@ def test_identity_follows_every_byte(adapter):
     described = json.loads((adapter / "rung.json").read_text())
     described["files"]["tokenizer.json"]["sha256"] = "0" * 64
     (adapter / "rung.json").write_text(json.dumps(described))
-    assert read_rung(adapter).identity != before.identity
+    assert read_description(adapter).identity != before.identity
     with pytest.raises(Refused, match="pairs: made with another model than sft/chat as it is now"):
-        check_parent("pairs", read_rung(adapter), before.identity)
+        check_parent("pairs", read_description(adapter), before.identity)
 
 
 def test_a_rung_says_what_it_ends_in(adapter, base):

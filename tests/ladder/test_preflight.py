@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from conftest import pico_model, pico_tokenizer
+from conftest import pico_model, pico_tokenizer, record_files
 from ladder.models import load, read_rung, save_rung
 from ladder.preflight import plan
 from ladder.run import Refused
@@ -50,9 +50,7 @@ def rewrite(directory, change):
     tensors = load_file(directory / "model.safetensors")
     change(tensors)
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-    described = json.loads((directory / "rung.json").read_text())
-    described["files"]["model.safetensors"]["bytes"] = (directory / "model.safetensors").stat().st_size
-    (directory / "rung.json").write_text(json.dumps(described))
+    record_files(directory)
 
 
 def test_a_plan_has_a_task_a_tensor_and_its_weights(base, other):

@@ -1,4 +1,5 @@
 import hashlib
+import json
 
 import pytest
 
@@ -32,7 +33,11 @@ def test_the_files_that_loading_reads_are_published_and_no_other(tmp_path, publi
     hashes = {"config.json": hashlib.sha256(b"config.json").hexdigest()}
     main(Params(source=str(published), sha256=hashes), tmp_path / "models" / "minilm")
     found = {str(path.relative_to(tmp_path / "models")) for path in (tmp_path / "models").rglob("*") if path.is_file()}
-    assert found == {f"minilm/{name}" for name in FILES}
+    assert found == {f"minilm/{name}" for name in (*FILES, "files.json")}
+    recorded = json.loads((tmp_path / "models" / "minilm" / "files.json").read_text())
+    assert recorded == {
+        name: {"sha256": hashlib.sha256(name.encode()).hexdigest(), "bytes": len(name)} for name in FILES
+    }
     assert (tmp_path / "models" / "minilm" / "1_Pooling" / "config.json").read_text() == "1_Pooling/config.json"
 
 

@@ -6,7 +6,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from conftest import pico_model, pico_tokenizer
+from conftest import pico_model, pico_tokenizer, record_files
 from ladder.climbing import climb
 from ladder.merging import with_paths
 from ladder.models import load, load_complete, read_rung, save_rung
@@ -248,7 +248,8 @@ def test_a_weight_that_is_no_number_is_found_in_its_rung(tmp_path, base, rung):
     del two
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight[3, 4] = torch.nan
-    model.save_pretrained(tmp_path / "models/sft/two")  # the same size, so rung.json does not tell
+    model.save_pretrained(tmp_path / "models/sft/two")
+    record_files(tmp_path / "models/sft/two")
     with pytest.raises(Refused, match=r"it is in sft/two's model.layers.1.mlp.up_proj.weight"):
         entries = models(("sft/one", 0.5), ("sft/two", 0.5))
         merge(tmp_path, base, (one, tmp_path / "models/sft/two"), merge_method="linear", models=entries)
