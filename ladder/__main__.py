@@ -11,6 +11,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from ladder.rows import write_text
 from ladder.run import PARAMS, Refused, read_params, read_yaml, refuse_secrets
 from ladder.secrets import masked
 
@@ -38,7 +39,7 @@ def recipe(path: Path) -> list[str]:
     changed = _lay(params, values, "", path)
     text = io.StringIO()
     yaml.dump(params, text)
-    PARAMS.write_text(_spaced(text.getvalue()), encoding="utf-8")
+    write_text(PARAMS, _spaced(text.getvalue()))
     read_params()
     return changed
 

@@ -17,6 +17,7 @@ from ladder.lines import Lines
 from ladder.names import Fault, did_you_mean, name_faults
 from ladder.pipeline import body, origins, read_pipeline
 from ladder.run import PARAMS, read_sections, read_yaml
+from ladder.writing import whole
 
 LOCK = Path("dvc.lock")
 CODE = "code"
@@ -196,7 +197,7 @@ def prune() -> list[str]:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-    with LOCK.open("w", encoding="utf-8") as stream:
+    with whole(LOCK) as stream:
         yaml.dump(document, stream)
     return gone
 

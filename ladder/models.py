@@ -39,7 +39,8 @@ from ladder.rung import (
     rung_name,
 )
 from ladder.tying import merged
-from ladder.weights import clear_sampling, declare, finite, published, read_adapter, read_model, read_tokenizer
+from ladder.weights import clear_sampling, declare, finite, read_adapter, read_model, read_tokenizer
+from ladder.writing import published
 
 __all__ = [
     "SHARD", "File", "Model", "Rung", "attention", "check_parent", "check_same_tokenizer", "check_stands_on",

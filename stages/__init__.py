@@ -5,9 +5,12 @@ import logging
 import os
 import sys
 
-from ladder.launch import die_with_parent
+from ladder import watching
+from ladder.launch import die_with_parent, stage_name
 
 die_with_parent()  # before the stage's module imports torch, which takes seconds
+if name := stage_name():
+    watching.start(name)
 
 # Nothing here decides a number: it keeps other libraries quiet, and memory at hand.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports every run
@@ -17,6 +20,7 @@ logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of a missi
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
     # glibc gives large buffers back to the kernel at every free, and each training step on a CPU takes the same
-    # gigabytes anew: a third of a step went into page faults.
+    # gigabytes anew: a third of a step went into page faults. What then stays and is not used, ladder/resident.py
+    # gives back.
     for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**28)):
         libc.mallopt(option, value)

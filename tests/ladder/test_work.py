@@ -21,7 +21,8 @@ from ladder.rows import write_rows
 from ladder.run import Refused
 from ladder.training import fit_and_save, trainer_arguments
 from ladder.validation import Validation
-from ladder.work import check_space, damage, fingerprint, held, mark, newest
+from ladder.storage import check_space
+from ladder.work import damage, fingerprint, held, mark, newest
 from stages import dpo, reference, sft
 
 STEPS = {"max_steps": 10, "per_device_train_batch_size": 2, "bf16": False, "learning_rate": 1e-3}
