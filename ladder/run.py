@@ -33,6 +33,7 @@ class Section(BaseModel):
 
 
 S = TypeVar("S", bound=Section)
+P = TypeVar("P", str, Path)
 
 
 def read_yaml(path: Path) -> Any:
@@ -168,7 +169,7 @@ def run(main: Callable[..., None], *, named: bool = False, launch: bool = False)
         params = fit(first.annotation, section, where)
         command = _launcher() if launch else []
         given = [Path(argument) for argument in arguments]
-        outputs = _outputs([path.name for path in paths], given)
+        outputs = outputs_of([path.name for path in paths], given)
         if rank() == 0:
             check_writable(outputs)
         lease(every=bool(command))
@@ -183,7 +184,7 @@ def run(main: Callable[..., None], *, named: bool = False, launch: bool = False)
         sys.exit(128 + signal.SIGINT)
 
 
-def _outputs(names: list[str], paths: list[Path]) -> list[Path]:
+def outputs_of(names: list[str], paths: list[P]) -> list[P]:
     """Of a stage's paths its outputs: `output` and what follows."""
     return paths[names.index("output") :] if "output" in names else []
 

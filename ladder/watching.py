@@ -211,4 +211,4 @@ def _cgroups() -> list[Path]:
 
 
 if __name__ == "__main__":
-    watch(*map(int, sys.argv[1:]), sys.stdin.fileno(), sys.stderr)
+    watch(int(sys.argv[1]), int(sys.argv[2]), sys.stdin.fileno(), sys.stderr)

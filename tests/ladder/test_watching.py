@@ -1,9 +1,11 @@
 """Stages that real signals end, started as DVC and torchrun start them; the package is that of the stages."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,7 +52,7 @@ def folder(tmp_path):
 
 
 def ended(folder, section="{}", command=(sys.executable, "-m", "stages.small", "made"), **environment):
-    """Exit code and what was printed as errors by the stage and what watches it: the pipe ends with the last of them."""
+    """Exit code and what the stage and its watcher printed: the pipe ends with the last of them."""
     (folder / "params.yaml").write_text(f"small: {section}")
     clean = {name: value for name, value in os.environ.items() if not name.startswith("LADDER_")}
     environment = {**clean, "PYTHONPATH": str(ROOT), "LADDER_WORK": str(folder / "work"), **environment}
@@ -109,14 +111,12 @@ def test_no_watcher_outlives_its_stage(folder):
     """Watchers are known by the folder that they run in."""
     for section in ("{}", "{ends_by: SIGKILL}", "{ends_by: exit}"):
         ended(folder, section)
-    watching = []
-    for process in os.listdir("/proc"):
-        try:
-            if process.isdigit() and os.readlink(f"/proc/{process}/cwd") == str(folder):
-                watching.append(open(f"/proc/{process}/cmdline").read())  # noqa: SIM115
-        except OSError:
-            continue
-    assert not [line for line in watching if "watching.py" in line]
+    found = []
+    for process in Path("/proc").glob("[1-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            if (process / "cwd").readlink() == folder:
+                found.append((process / "cmdline").read_text())
+    assert not [line for line in found if "watching.py" in line]
 
 
 GB = 10**9
@@ -128,7 +128,7 @@ GB = 10**9
         (["ppo@words", "step 36 of 40"], 9, 20 * GB, False, "it likely ran out of memory. " + TRAINING),
         (["ppo@words", "step 36 of 40"], 9, 2 * GB, True, "the kernel ran out of memory. " + TRAINING),
         (["filter@chat"], 9, 20 * GB, False, "it likely ran out of memory. Lower the stage's batch or max_new_tokens"),
-        (["filter@chat"], None, 20 * GB, False, "killed by a signal; peak resident memory 20.0 GB of 24.0 GB: it likely"),
+        (["filter@chat"], None, 20 * GB, False, "by a signal; peak resident memory 20.0 GB of 24.0 GB: it likely"),
         (["filter@chat"], 9, 19 * GB, False, "peak resident memory 19.0 GB of 24.0 GB: ended from outside"),
         (["filter@chat"], 15, 20 * GB, True, "ended from outside"),
     ],
