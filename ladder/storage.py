@@ -54,13 +54,18 @@ class Faults:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception) and not isinstance(error, Refused) and (found := fault(error)):
-            raise Refused(self._sentence(*found)) from None
+        if isinstance(error, Exception) and not isinstance(error, Refused) and (said := sentence(error, self.outputs)):
+            raise Refused(said) from None
 
-    def _sentence(self, number: int, path: str | None) -> str:
-        cause, cure = FAULTS[number]
-        where = target(Path(path)) if path else _fullest([*self.outputs, cache(), Path(tempfile.gettempdir())])
-        return f"{where}: {cause}. {cure}, and run again: it goes on from what is kept"
+
+def sentence(error: BaseException, outputs: Sequence[Path] = ()) -> str | None:
+    """What to say of an error that a disk caused; None for another. outputs: what may be named if the error does not."""
+    if (found := fault(error)) is None:
+        return None
+    number, path = found
+    cause, cure = FAULTS[number]
+    where = target(Path(path)) if path else _fullest([*outputs, cache(), Path(tempfile.gettempdir())])
+    return f"{where}: {cause}. {cure}, and run again: it goes on from what is kept"
 
 
 def fault(error: BaseException) -> tuple[int, str | None] | None:
@@ -117,6 +122,7 @@ def check_writable(outputs: Sequence[Path]) -> None:
             with tempfile.TemporaryFile(dir=folder) as file:
                 file.write(bytes(PROBE))
                 file.flush()
+                os.fsync(file.fileno())  # a network file system says only now that a quota is used up
         except OSError as error:
             cause, cure = FAULTS.get(error.errno or 0, (error.strerror, "Make it writable"))
             raise Refused(f"{named}: cannot write in {folder}: {cause}. {cure}; nothing was done") from None
