@@ -59,7 +59,7 @@ class Faults:
 
 
 def sentence(error: BaseException, outputs: Sequence[Path] = ()) -> str | None:
-    """What to say of an error that a disk caused; None for another. outputs: what may be named if the error does not."""
+    """What to say of an error that a disk caused; None for another. outputs: named where the error names no path."""
     if (found := fault(error)) is None:
         return None
     number, path = found
