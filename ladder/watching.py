@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import faulthandler
 import fcntl
+import math
 import os
 import select
 import signal
@@ -85,7 +86,7 @@ def watch(pid: int, process: int, words: int, errors: IO[str]) -> None:
     poll = select.poll()
     poll.register(process, select.POLLIN)
     poll.register(words, select.POLLIN)
-    said, peak, kills = b"", 0, _kills()
+    said, peak, kills = b"", 0, Kills()
     until = None
     while True:
         ready = dict(poll.poll(1000 * SECOND))
@@ -100,7 +101,7 @@ def watch(pid: int, process: int, words: int, errors: IO[str]) -> None:
         if until is not None and time.monotonic() > until:
             return
         peak = max(peak, _peak(pid))
-        kills = _kills()
+        kills.look()
     with contextlib.suppress(BlockingIOError):
         os.set_blocking(words, False)
         while chunk := os.read(words, 1 << 16):
@@ -111,8 +112,10 @@ def watch(pid: int, process: int, words: int, errors: IO[str]) -> None:
     ended = _ended(pid, process)
     if ended is not None and not os.WIFSIGNALED(ended):
         return
-    name = os.WTERMSIG(ended) if ended is not None else None
-    print(sentence(lines, name, peak, memory(), kills != _kills()), file=errors, flush=True)
+    number = os.WTERMSIG(ended) if ended is not None else None
+    if number == signal.SIGTERM and "RANK" in os.environ:
+        return  # the launcher ends all ranks when one has failed
+    print(sentence(lines, number, peak, memory(), kills.recent()), file=errors, flush=True)
 
 
 def _done(said: bytes) -> bool:
@@ -127,7 +130,7 @@ def _shortened(said: bytes) -> bytes:
 
 def sentence(lines: list[str], number: int | None, peak: int, total: int, kernel: bool) -> str:
     """The report. lines: the stage's name and what it said last; number: the signal's, None where it is not known;
-    peak, total: bytes; kernel: whether the kernel killed a process for its memory in the last second."""
+    peak, total: bytes; kernel: whether the kernel has just killed a process for its memory."""
     stage, at = lines[0] if lines else "stage", f" at {lines[-1]}" if lines[1:] else ""
     named = "a signal" if number is None else signal.Signals(number).name if number in set(signal.Signals) else number
     told = f"{stage}: killed by {named}{at}"
@@ -187,8 +190,24 @@ def memory() -> int:
     return min(limits)
 
 
+class Kills:
+    """When the kernel last killed a process for its memory, of this cgroup where there is one, else of the machine."""
+
+    def __init__(self) -> None:
+        self.counts, self.last = _kills(), -math.inf
+
+    def look(self) -> None:
+        if (counts := _kills()) != self.counts:
+            self.counts, self.last = counts, time.monotonic()
+
+    def recent(self) -> bool:
+        """Whether it did in the last seconds; a large process takes some to end."""
+        self.look()
+        return time.monotonic() - self.last < ENDING
+
+
 def _kills() -> list[str]:
-    """Counts of processes that the kernel killed for memory: of the cgroup where there is one, else of the machine."""
+    """Counts of processes that the kernel killed for memory, as it writes them."""
     files = [folder / name for folder in _cgroups() for name in ("memory.events", "memory.oom_control")]
     for file in [*files, Path("/proc/vmstat")]:
         with contextlib.suppress(OSError):

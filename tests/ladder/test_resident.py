@@ -27,11 +27,11 @@ MB = 1 << 20
 
 @pytest.fixture(scope="module")
 def broad(tmp_path_factory):
-    """A rung of a small model with 16,384 tokens: the logits of a batch are many megabytes."""
+    """A rung of a small model with 8,192 tokens: the logits of a batch are many megabytes."""
     torch.manual_seed(0)
     tokenizer, folder = pico_tokenizer(), tmp_path_factory.mktemp("models") / "base"
     size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = LlamaConfig(vocab_size=16384, max_position_embeddings=4096, tie_word_embeddings=True, **size)
+    config = LlamaConfig(vocab_size=8192, max_position_embeddings=4096, tie_word_embeddings=True, **size)
     config.pad_token_id, config.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
     model = LlamaForCausalLM(config).to(torch.bfloat16)
     save_rung(folder, model, tokenizer, rung="base", method="base")
@@ -90,7 +90,7 @@ def outputs(folder, *names):
 
 
 def train_sft(folder, base):
-    rows = [{"prompt": user("Say it."), "completion": assistant(text)} for text in texts(2 * STEPS, 2000)]
+    rows = [{"prompt": user("Say it."), "completion": assistant(text)} for text in texts(2 * STEPS, 800)]
     write_rows(folder / "rows.jsonl", rows)
     params = sft.Params(parent="base", data="filter", lora=None, trainer=TRAINER)
     sft.main(params, base, base, folder / "rows.jsonl", *outputs(folder, "masks.txt"))
@@ -99,7 +99,7 @@ def train_sft(folder, base):
 def train_dpo(folder, base):
     pairs = [
         {"id": str(n), "prompt": user("Say it."), "chosen": assistant(text + "!"), "rejected": assistant(text)}
-        for n, text in enumerate(texts(2 * STEPS, 1000))
+        for n, text in enumerate(texts(2 * STEPS, 400))
     ]
     write_rows(
         folder / "rows.jsonl", [{**pair, "ref_chosen_logps": -9.0, "ref_rejected_logps": -9.0} for pair in pairs]
@@ -112,7 +112,7 @@ def prompts(folder):
     checks = [{"kind": "letter_at_least", "letter": "a", "n": n} for n in range(1, 7)]
     rows = [
         {"id": f"{n}", "split": "train", "prompt": user(text), "checks": checks}
-        for n, text in enumerate(texts(2 * STEPS, 1000))
+        for n, text in enumerate(texts(2 * STEPS, 400))
     ]
     write_rows(folder / "rows.jsonl", rows)
     return folder / "rows.jsonl"
@@ -130,7 +130,7 @@ def train_ppo(folder, base):
 
 
 def train_distill(folder, base):
-    rows = [{"prompt": user("Say it."), "completion": assistant(text)} for text in texts(2 * STEPS, 2000)]
+    rows = [{"prompt": user("Say it."), "completion": assistant(text)} for text in texts(2 * STEPS, 800)]
     write_rows(folder / "rows.jsonl", rows)
     settings = {"temperature": 1.0, "top_k": 8, "samples": 8, "max_length": 2048, "seed": 0, "split": None}
     asked = teacher.Params(model="base", data="filter", **settings)

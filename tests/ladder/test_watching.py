@@ -105,6 +105,7 @@ def test_under_a_launcher_the_rank_is_named(folder):
         DVC_STAGE="small@x",
     )
     assert code == 1 and "small@x (rank 1): killed by SIGKILL at step 3 of 40" in said
+    assert "killed by SIGTERM" not in said  # the launcher's, of the other rank
 
 
 def test_no_watcher_outlives_its_stage(folder):
