@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from conftest import ROOT, assistant, pico_tokenizer, user
 from ladder import resident
-from ladder.models import save_rung
+from ladder.models import read_rung, save_rung
 from ladder.resident import Resident
 from ladder.rows import write_rows
 from ladder.run import fit
@@ -101,9 +101,8 @@ def train_dpo(folder, base):
         {"id": str(n), "prompt": user("Say it."), "chosen": assistant(text + "!"), "rejected": assistant(text)}
         for n, text in enumerate(texts(2 * STEPS, 400))
     ]
-    write_rows(
-        folder / "rows.jsonl", [{**pair, "ref_chosen_logps": -9.0, "ref_rejected_logps": -9.0} for pair in pairs]
-    )
+    reference = {"reference": read_rung(base).identity, "ref_chosen_logps": -9.0, "ref_rejected_logps": -9.0}
+    write_rows(folder / "rows.jsonl", [{**pair, **reference} for pair in pairs])
     params = dpo.Params(parent="base", data="reference/chat", lora=None, trainer=TRAINER)
     dpo.main(params, base, base, folder / "rows.jsonl", *outputs(folder))
 

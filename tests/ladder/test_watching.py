@@ -26,7 +26,6 @@ class Params(Section):
 def main(params: Params, output: Path) -> None:
     watching.tell("step 3 of 40")
     if params.ends_by and params.on_rank == int(os.environ.get("RANK", "0")):
-        held = bytearray(300_000_000)
         if params.ends_by == "fault":
             ctypes.string_at(0)
         if params.ends_by == "exit":
@@ -80,6 +79,12 @@ def test_a_fault_in_compiled_code_is_reported_with_its_place(folder):
 @pytest.mark.parametrize(("section", "code"), [("{}", 0), ("{ends_by: exit}", 3)])
 def test_a_stage_that_ends_by_itself_is_not_reported(folder, section, code):
     assert ended(folder, section) == (code, "")
+
+
+def test_a_stage_that_has_leased_a_gpu_is_reported_once(folder):
+    """It has started itself again, under the same PID, and is watched anew."""
+    code, said = ended(folder, "{ends_by: SIGKILL}", LADDER_GPUS="0")
+    assert code == -signal.SIGKILL and said.count("\n") == 1 and said.startswith("small: killed by SIGKILL at step 3")
 
 
 def test_a_refusal_is_its_one_line(folder):
