@@ -43,7 +43,7 @@ _owner = 0
 def start(stage: str) -> None:
     """Have this process, which runs `stage`, watched."""
     global _watcher, _owner
-    if sys.platform != "linux":
+    if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
         return
     faulthandler.enable()  # a fault in compiled code prints where Python was
     try:
@@ -132,8 +132,8 @@ def sentence(lines: list[str], number: int | None, peak: int, total: int, kernel
     """The report. lines: the stage's name and what it said last; number: the signal's, None where it is not known;
     peak, total: bytes; kernel: whether the kernel has just killed a process for its memory."""
     stage, at = lines[0] if lines else "stage", f" at {lines[-1]}" if lines[1:] else ""
-    named = "a signal" if number is None else signal.Signals(number).name if number in set(signal.Signals) else number
-    told = f"{stage}: killed by {named}{at}"
+    name = signal.Signals(number).name if number in set(signal.Signals) else number
+    told = f"{stage}: {f'killed by {name}' if name else 'ended without a word'}{at}"
     if peak:
         told += f"; peak resident memory {peak / 1e9:.1f} GB of {total / 1e9:.1f} GB"
     if number in (signal.SIGKILL, None) and (kernel or peak > NEAR * total):

@@ -41,16 +41,17 @@ def target(path: Path) -> Path:
 
 
 def clean(path: Path) -> None:
-    """Remove what killed writers of `path` left beside it. For a caller that holds the lock of `path`."""
+    """Remove what killed writers of `path` left beside it and in it. For a caller that holds the lock of `path`."""
     begins = _begins(path)
-    if not path.parent.is_dir():
-        return
-    for left in path.parent.iterdir():
-        if left.name.startswith(begins) and NAME.fullmatch(left.name):
-            if left.is_dir() and not left.is_symlink():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink(missing_ok=True)
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    inside = path.rglob(f".*{PART}") if path.is_dir() else ()
+    for left in [*(found for found in beside if found.name.startswith(begins)), *inside]:
+        if NAME.fullmatch(left.name) is None:
+            continue
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import ClassVar
 import pytest
 import torch
 import transformers
+from tokenizers import pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from conftest import ROOT, assistant, pico_tokenizer, user
@@ -29,9 +30,11 @@ MB = 1 << 20
 def broad(tmp_path_factory):
     """A rung of a small model with 8,192 tokens: the logits of a batch are many megabytes."""
     torch.manual_seed(0)
-    tokenizer, folder = pico_tokenizer(), tmp_path_factory.mktemp("models") / "base"
+    signs = pre_tokenizers.ByteLevel.alphabet()
+    pairs = [(one, two) for one in sorted(signs) for two in sorted(signs)]
+    tokenizer, folder = pico_tokenizer(pairs[: 8192 - 259]), tmp_path_factory.mktemp("models") / "base"
     size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = LlamaConfig(vocab_size=8192, max_position_embeddings=4096, tie_word_embeddings=True, **size)
+    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=4096, tie_word_embeddings=True, **size)
     config.pad_token_id, config.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
     model = LlamaForCausalLM(config).to(torch.bfloat16)
     save_rung(folder, model, tokenizer, rung="base", method="base")

@@ -90,7 +90,11 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
     left = sorted(set(names(tmp_path)) - set(keep))
     assert [target(tmp_path / name).name for name in left] == ["folder", "rows.jsonl", "rows.jsonl"]
     clean(path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/.table.md.1-ab.part").touch()
     clean(tmp_path / "folder")
+    assert names(tmp_path / "folder") == []
+    (tmp_path / "folder").rmdir()
     clean(tmp_path / "no/such/folder")
     assert names(tmp_path) == sorted(keep)
 
