@@ -119,7 +119,7 @@ def lease(*, every: bool) -> None:
         gpus = [_free(gpus)]
     visible = ",".join(gpus)
     print(f"on GPU {visible} of {shared}", flush=True)
-    watching.end()  # it is watched anew
+    watching.end()  # the new program starts a watcher of its own
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": visible, LEASED: str(os.getpid())}
     os.execve(sys.executable, sys.orig_argv, environment)
 

@@ -87,8 +87,8 @@ def _locked(path: Path, where: str, doing: str) -> Any:
             if error.errno not in NONE:
                 file.close()
                 raise
-            told = f"{path}: this file system has no locks ({error.strerror}); nothing keeps a second process away"
-            print(told, file=sys.stderr, flush=True)
+            warning = f"{path}: this file system has no locks ({error.strerror}); nothing keeps a second process away"
+            print(warning, file=sys.stderr, flush=True)
             return file
         if _is(file, path):
             return file

@@ -2,4 +2,4 @@
 
 
 class Refused(Exception):
-    """A user's mistake, told in one sentence that names the file, line or key and what was expected."""
+    """User-facing error: one sentence that names the file, line or key, and what was expected."""

@@ -2,8 +2,8 @@
 
 A stage has glibc keep freed memory (stages/__init__.py): a third of a step would go into taking it from the kernel
 again. But the buffers of a step are as long as its longest row, and a buffer that fits none of the free pieces is
-taken anew: over steps of differing lengths the pieces add up, to several times what a step needs. So where resident
-memory has grown by FACTOR since it was level, all that is free is given back. No number of the training depends on it.
+allocated beside them: over steps of differing lengths the free pieces add up. So where resident memory has grown by
+FACTOR since it was level, all free memory is returned to the kernel. No number of the training depends on it.
 """
 
 import ctypes

@@ -25,7 +25,7 @@ FAULTS = {
     errno.ESTALE: ("stale handle of a network file system", "Mount it again"),
 }
 NEEDS_A_PATH = (errno.EACCES, errno.EPERM, errno.EIO)
-"""Faults that other things than files have too, such as processes and sockets."""
+"""Faults of processes and sockets too: without a path they may have nothing to do with a file."""
 ERRNO = re.compile(r"(?:os error|\[errno) (\d+)", re.IGNORECASE)
 """How libraries in Rust (safetensors, tokenizers) and pyarrow name an errno in an error of their own."""
 TORCH = re.compile(r"inline_container|PytorchStreamWriter")
@@ -65,7 +65,7 @@ def sentence(error: BaseException, outputs: Sequence[Path] = ()) -> str | None:
     number, path = found
     cause, cure = FAULTS[number]
     where = target(Path(path)) if path else _fullest([*outputs, cache(), Path(tempfile.gettempdir())])
-    return f"{where}: {cause}. {cure}, and run again: it goes on from what is kept"
+    return f"{where}: {cause}. {cure}, and run again: it resumes from the last saved state"
 
 
 def fault(error: BaseException) -> tuple[int, str | None] | None:

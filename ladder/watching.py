@@ -26,7 +26,7 @@ SECOND = 1.0
 ENDING = 30.0
 """Seconds that a process may take to give its memory back, after it has closed its files."""
 PIDFD_GET_INFO, PIDFD_INFO_EXIT = 0xC040FF0B, 1 << 3
-"""Linux 6.15: how a process ended, after its parent has been told."""
+"""Linux 6.15: how a process ended, after its parent has collected it."""
 NEAR = 0.8
 """Of the memory there is: a process killed with a larger peak was likely killed for it."""
 
@@ -93,7 +93,7 @@ def watch(pid: int, process: int, words: int, errors: IO[str]) -> None:
         if words in ready:
             if chunk := os.read(words, 1 << 16):
                 said = _shortened(said + chunk)
-            else:  # the stage has closed its files: it ends, or it has started itself again, watched anew
+            else:  # the stage has closed its files: it ends, or it has started itself again, watched again
                 poll.unregister(words)
                 until = 0.0 if _done(said) else time.monotonic() + ENDING
         if process in ready:
@@ -133,23 +133,24 @@ def sentence(lines: list[str], number: int | None, peak: int, total: int, kernel
     peak, total: bytes; kernel: whether the kernel has just killed a process for its memory."""
     stage, at = lines[0] if lines else "stage", f" at {lines[-1]}" if lines[1:] else ""
     name = signal.Signals(number).name if number in set(signal.Signals) else number
-    told = f"{stage}: {f'killed by {name}' if name else 'ended without a word'}{at}"
+    report = f"{stage}: {f'killed by {name}' if name else 'ended without a word'}{at}"
     if peak:
-        told += f"; peak resident memory {peak / 1e9:.1f} GB of {total / 1e9:.1f} GB"
+        report += f"; peak resident memory {peak / 1e9:.1f} GB of {total / 1e9:.1f} GB"
     if number in (signal.SIGKILL, None) and (kernel or peak > NEAR * total):
         sure = "the kernel ran out of memory" if kernel else "it likely ran out of memory"
         less = TRAINING if at else "Lower the stage's batch or max_new_tokens"
-        return f"{told}: {sure}. {less}, or end other programs; then run again: it goes on from what is kept"
+        return f"{report}: {sure}. {less}, or end other programs; then run again: it resumes from the last saved state"
     if number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT):
         return (
-            f"{told}: a fault in a library's compiled code, at the place printed above. Run again: it goes on from "
-            "what is kept"
+            f"{report}: a fault in a library's compiled code, at the place printed above. Run again: it "
+            "resumes from the last saved state"
         )
-    return f"{told}: ended from outside (kill, a scheduler, a time limit). Run again: it goes on from what is kept"
+    report += ": ended from outside (kill, a scheduler, a time limit)"
+    return f"{report}. Run again: it resumes from the last saved state"
 
 
 def _ended(pid: int, process: int) -> int | None:
-    """How the process ended, as `os.waitpid` says it; None where the kernel no longer tells."""
+    """How the process ended, as `os.waitpid` says it; None where the kernel no longer reports it."""
     for _ in range(100):
         with contextlib.suppress(OSError):
             info = fcntl.ioctl(process, PIDFD_GET_INFO, struct.pack("Q", PIDFD_INFO_EXIT) + bytes(56))

@@ -1,7 +1,7 @@
 """Atomic writes: a file or a folder appears under its name whole and on disk, or not at all.
 
 What is written lies beside its target as `.NAME.PID-RANDOM.part`, which git and DVC ignore, until it is synchronized
-and renamed. A process that is killed leaves such a file; `clean` removes it, for a caller that is the only writer of
+and renamed. A killed process leaves this file behind; `clean` removes it, for a caller that is the only writer of
 the target (ladder/locks.py).
 """
 
@@ -33,7 +33,7 @@ def _begins(path: Path) -> str:
 
 
 def target(path: Path) -> Path:
-    """What a temporary name stands for; any other path as it is."""
+    """The path that a temporary name will become; any other path unchanged."""
     for part in (path, *path.parents):
         if found := NAME.fullmatch(part.name):
             return part.with_name(found["target"]) / path.relative_to(part)

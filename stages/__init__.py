@@ -20,7 +20,6 @@ logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of a missi
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
     # glibc gives large buffers back to the kernel at every free, and each training step on a CPU takes the same
-    # gigabytes anew: a third of a step went into page faults. What then stays and is not used, ladder/resident.py
-    # gives back.
+    # gigabytes again: a third of a step went into page faults. ladder/resident.py returns what stays unused.
     for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**28)):
         libc.mallopt(option, value)

@@ -107,7 +107,7 @@ def test_a_lock_that_is_removed_while_it_is_held_is_taken_anew(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "expected"),
     [
         ("", "a: another process is busy. Wait for it, and run again."),
         (
@@ -116,9 +116,9 @@ def test_a_lock_that_is_removed_while_it_is_held_is_taken_anew(tmp_path):
         ),
     ],
 )
-def test_who_holds_a_lock_elsewhere_is_named(tmp_path, said, told):
+def test_who_holds_a_lock_elsewhere_is_named(tmp_path, said, expected):
     with alone(tmp_path / "lock", "a", "is busy"):
         (tmp_path / "lock").write_text(said)
         with pytest.raises(Refused) as refusal, alone(tmp_path / "lock", "a", "is busy"):
             pass
-    assert str(refusal.value) == told
+    assert str(refusal.value) == expected

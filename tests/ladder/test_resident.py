@@ -42,7 +42,7 @@ def broad(tmp_path_factory):
 
 
 def test_memory_that_grows_is_given_back(monkeypatch):
-    """A sequence by hand: level at 1000 MB, growth up to 1250 MB is let be, 1260 MB is given back, and level anew."""
+    """By hand: level at 1000 MB, growth to 1250 MB is kept, 1260 MB is given back, and the level is measured again."""
     given = []
     monkeypatch.setattr(resident, "give_back", lambda: given.append(True))
     watch = Resident()

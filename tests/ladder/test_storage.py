@@ -16,7 +16,7 @@ from ladder.storage import Faults, check_writable, fault
 
 STAGE = [sys.executable, "-m", "stages.prompts", str(ROOT / "data/seeds"), "disk/prompts.jsonl"]
 COUNT = "{sft: 400, preferences: 2, heldout: 2}"
-AGAIN = "and run again: it goes on from what is kept"
+AGAIN = "and run again: it resumes from the last saved state"
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def main(params: Params, output: Path) -> None:
 if __name__ == "__main__":
     run(main, launch=True)
 """
-AGAIN = "Run again: it goes on from what is kept\n"
+AGAIN = "Run again: it resumes from the last saved state\n"
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_stage_that_ends_by_itself_is_not_reported(folder, section, code):
 
 
 def test_a_stage_that_has_leased_a_gpu_is_reported_once(folder):
-    """It has started itself again, under the same PID, and is watched anew."""
+    """It has started itself again, under the same PID, and is watched again."""
     code, said = ended(folder, "{ends_by: SIGKILL}", LADDER_GPUS="0")
     assert code == -signal.SIGKILL and said.count("\n") == 1 and said.startswith("small: killed by SIGKILL at step 3")
 
@@ -129,7 +129,7 @@ GB = 10**9
 
 
 @pytest.mark.parametrize(
-    ("lines", "number", "peak", "kernel", "told"),
+    ("lines", "number", "peak", "kernel", "expected"),
     [
         (["ppo@words", "step 36 of 40"], 9, 20 * GB, False, "it likely ran out of memory. " + TRAINING),
         (["ppo@words", "step 36 of 40"], 9, 2 * GB, True, "the kernel ran out of memory. " + TRAINING),
@@ -145,5 +145,5 @@ GB = 10**9
         (["filter@chat"], 15, 20 * GB, True, "ended from outside"),
     ],
 )
-def test_memory_is_named_where_it_was_full(lines, number, peak, kernel, told):
-    assert told in sentence(lines, number, peak, 24 * GB, kernel)
+def test_memory_is_named_where_it_was_full(lines, number, peak, kernel, expected):
+    assert expected in sentence(lines, number, peak, 24 * GB, kernel)

@@ -32,7 +32,7 @@ def test_a_file_is_there_when_it_is_whole(tmp_path):
 
 
 def test_a_reader_sees_the_old_folder_or_the_new_one(tmp_path):
-    """A reader in a process of its own lists the folder over and over while it is written anew 200 times.
+    """A reader in a process of its own lists the folder over and over while it is replaced 200 times.
 
     What it lists may be on the way to be deleted, and have fewer files; it is never of two versions.
     """
