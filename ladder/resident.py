@@ -1,20 +1,17 @@
 """Resident memory of a training on a CPU: bounded, though glibc keeps what is freed.
 
-A stage has glibc keep freed memory (stages/__init__.py): a third of a step would go into taking it from the kernel
+A stage has glibc keep freed memory (ladder/heap.py): a third of a step would go into taking it from the kernel
 again. But the buffers of a step are as long as its longest row, and a buffer that fits none of the free pieces is
 allocated beside them: over steps of differing lengths the free pieces add up. So where resident memory has grown by
 FACTOR since it was level, all free memory is returned to the kernel. No number of the training depends on it.
 """
 
-import ctypes
-import os
-import sys
-from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
 from ladder import watching
+from ladder.heap import give_back, resident
 
 FACTOR = 1.25
 SETTLED = 2
@@ -47,15 +44,3 @@ class Resident(TrainerCallback):
             give_back()
             self.given_back += 1
             self.level, self.steps = 0, 0  # level again after SETTLED steps, whatever is needed by then
-
-
-def resident() -> int:
-    """Bytes of this process that are in memory; 0 where the system does not say."""
-    statistics = Path("/proc/self/statm")
-    return int(statistics.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statistics.exists() else 0
-
-
-def give_back() -> None:
-    """Return free memory to the kernel (glibc's malloc_trim)."""
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
-        library.malloc_trim(0)
