@@ -11,8 +11,10 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from ladder.rows import write_text
 from ladder.run import PARAMS, Refused, read_params, read_yaml, refuse_secrets
 from ladder.secrets import masked
+from ladder.storage import sentence
 
 USAGE = """usage: python -m ladder COMMAND
   check        look at params.yaml and the graph before anything runs
@@ -40,7 +42,7 @@ def recipe(path: Path) -> list[str]:
     changed = _lay(params, values, "", path)
     text = io.StringIO()
     yaml.dump(params, text)
-    PARAMS.write_text(_spaced(text.getvalue()), encoding="utf-8")
+    write_text(PARAMS, _spaced(text.getvalue()))
     read_params()
     return changed
 
@@ -137,6 +139,10 @@ def main(arguments: list[str]) -> None:
     except BrokenPipeError:
         # Whoever reads the output (head, less) wants no more of it. Python flushes stdout again when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if said := sentence(error):
+            sys.exit(f"ladder: {said}")
+        raise
 
 
 if __name__ == "__main__":

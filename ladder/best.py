@@ -13,15 +13,15 @@ from safetensors.torch import save_file
 from transformers import Trainer, TrainerCallback
 
 from ladder.launch import rank
-
-FILE = "best.safetensors"
+from ladder.work import BEST
+from ladder.writing import replacing
 
 
 class Best(TrainerCallback):
     """Keep the weights whenever `metric` improves; `restore` puts them into the model."""
 
     def __init__(self, trainer: Trainer, folder: Path, metric: str, greater: bool) -> None:
-        self.trainer, self.path = trainer, folder / FILE
+        self.trainer, self.path = trainer, folder / BEST
         self.metric, self.greater = f"eval_{metric.removeprefix('eval_')}", greater
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
@@ -41,10 +41,9 @@ class Best(TrainerCallback):
             for name, weight in model.named_parameters()
             if weight.requires_grad
         }
-        temporary = self.path.with_suffix(".part")
         facts = {"step": state.global_step, "value": value, "loss": float(metrics["eval_loss"])}
-        save_file(weights, temporary, {name: repr(fact) for name, fact in facts.items()})
-        temporary.replace(self.path)
+        with replacing(self.path) as temporary:
+            save_file(weights, temporary, {name: repr(fact) for name, fact in facts.items()})
 
     def _kept(self) -> dict[str, float]:
         if not self.path.is_file():

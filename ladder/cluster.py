@@ -6,6 +6,8 @@ pipeline runs on Slurm, where post-training teams have their processors, and on 
 adds two small pure-Python packages. Ray Data would need a running cluster even on Slurm, and an order to be asked for.
 """
 
+import hashlib
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -67,7 +69,8 @@ def _here(one: Pass) -> None:
 
 def _there(wanted: Datatrove, one: Pass) -> None:
     """datatrove's log and its marks of tasks that are done lie where they outlive a pass that fails."""
-    log = cache() / "datatrove" / f"{one.folder.parent.name.strip('.')}-{one.folder.name}"
+    place = hashlib.sha256(os.fsencode(one.folder.resolve())).hexdigest()[:8]  # clones may share LADDER_WORK
+    log = cache() / "datatrove" / f"{one.folder.parent.name.strip('.')}-{one.folder.name}-{place}"
     shutil.rmtree(log, ignore_errors=True)
     executor = _executor(wanted, [partial(_task, one)], log)
     try:

@@ -122,7 +122,7 @@ class Curve(TrainerCallback):
             columns = [*measured, *held_out, *own[len(measured) :]]
         lines = ["\t".join(columns)]
         lines += ["\t".join(f"{point.get(name, math.nan):.6g}" for name in columns) for point in self.points]
-        write_text(self.path, "\n".join(lines) + "\n")
+        write_text(self.path, "\n".join(lines) + "\n", durable=False)  # each step writes it again
 
 
 def _point(step: int, logs: dict[str, Any]) -> dict[str, float]:

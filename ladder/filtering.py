@@ -30,6 +30,7 @@ from ladder.run import Refused
 from ladder.shards import Rows, Shard, split, whole
 from ladder.sifting import GATE, Sieve, stays
 from ladder.steps import Given, Step, passes
+from ladder.writing import replacing
 
 BATCH_ROWS, BATCH_BYTES = 256, 1 << 19
 BUFFER = 1 << 17
@@ -239,13 +240,11 @@ def _first_reason(path: Path) -> str:
 
 def join(parts: Sequence[Path], target: Path) -> None:
     """The parts' bytes in order as one file, which is whole or not there; the parts are gone."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    joined = target.with_name(f".{target.name}.part")
-    for part in parts[:1]:
-        os.replace(part, joined)
-    with joined.open("ab") as file:
-        for part in parts[1:]:
-            with part.open("rb") as more:
-                shutil.copyfileobj(more, file)
-            part.unlink()
-    os.replace(joined, target)
+    with replacing(target) as joined:
+        for part in parts[:1]:
+            os.replace(part, joined)
+        with joined.open("ab") as file:
+            for part in parts[1:]:
+                with part.open("rb") as more:
+                    shutil.copyfileobj(more, file)
+                part.unlink()

@@ -32,6 +32,7 @@ from ladder.rows import Row, read_rows, write_rows
 from ladder.run import Refused
 from ladder.sampling import Sampling
 from ladder.snapshots import Snapshot
+from ladder.writing import clean
 
 PORTION = 8192
 """Conversations that are decoded together: so many that the last of them, in slots that nobody refills, cost little."""
@@ -84,6 +85,7 @@ class Speaker:
         """Have the answers of a portion in `path`."""
         snapshot = Snapshot(path.with_suffix(".state"))
         with alone(path, called):
+            clean(path)
             if _whole(path, len(portion)):
                 if called:
                     print(f"{called}: {len(portion)} answers were made before", file=sys.stderr, flush=True)

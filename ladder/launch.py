@@ -21,6 +21,8 @@ import sys
 import time
 from pathlib import Path
 
+from ladder import watching
+
 PR_SET_PDEATHSIG = 1
 LEASED = "LADDER_LEASED"
 """The process that holds the lease: it starts itself again, with the same PID, to see its GPU alone."""
@@ -34,6 +36,20 @@ def rank() -> int:
 def world_size() -> int:
     """How many processes train one rung; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def stage_name() -> str:
+    """The stage that `python -m stages.NAME` is about to run, as DVC calls it (`sft@chat`); else empty.
+
+    While Python looks for the module that it runs, and imports its package for that, sys.argv begins with -m.
+    """
+    if sys.argv[:1] != ["-m"]:
+        return ""
+    module = sys.orig_argv[sys.orig_argv.index("-m") + 1]
+    if not module.startswith("stages."):
+        return ""
+    name = os.environ.get("DVC_STAGE") or module.removeprefix("stages.")
+    return f"{name} (rank {rank()})" if rank() else name
 
 
 def cache() -> Path:
@@ -103,6 +119,7 @@ def lease(*, every: bool) -> None:
         gpus = [_free(gpus)]
     visible = ",".join(gpus)
     print(f"on GPU {visible} of {shared}", flush=True)
+    watching.end()  # the new program starts a watcher of its own
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": visible, LEASED: str(os.getpid())}
     os.execve(sys.executable, sys.orig_argv, environment)
 

@@ -38,8 +38,10 @@ from ladder.rung import (
     read_rung,
     rung_name,
 )
+from ladder.storage import check_space
 from ladder.tying import merged
-from ladder.weights import clear_sampling, declare, finite, published, read_adapter, read_model, read_tokenizer
+from ladder.weights import clear_sampling, declare, finite, read_adapter, read_model, read_tokenizer
+from ladder.writing import published
 
 __all__ = [
     "SHARD", "File", "Model", "Rung", "attention", "check_parent", "check_same_tokenizer", "check_stands_on",
@@ -176,6 +178,8 @@ def save_rung(
     """
     if name := finite(model):
         raise Refused(f"{directory}: {name} holds NaN or infinity; not saved (lower the learning rate)")
+    saved = (weight.nbytes for weight in model.parameters() if base is None or weight.requires_grad)
+    check_space(directory, sum(saved), "the rung")
     tokenizer.init_kwargs.pop("local_files_only", None)  # HF_HUB_OFFLINE would otherwise change the saved bytes
     with published(directory) as temporary:
         if base is None:

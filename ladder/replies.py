@@ -12,6 +12,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ from ladder.run import Refused
 
 EMPTY: Row = {"text": "", "prompt_tokens": 0, "tokens": 0, "finished": False}
 """The reply to a request that has none (it is longer than the model's context): no parser takes it."""
+SYNC_SECONDS = 1.0
+"""How often the file is synchronized with the disk: a crash of the machine costs the replies since then."""
 KEY = re.compile(rb'\["([0-9a-f]{64})", ')
 """What a line begins with."""
 
@@ -47,6 +50,7 @@ class Replies:
         self.path = path
         self._places: dict[bytes, tuple[int, int]] = {}
         self._end = self._broken = 0
+        self._synced = 0.0
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         self.read()
@@ -79,6 +83,9 @@ class Replies:
             file.truncate(self._end)
             try:
                 written = os.pwrite(file.fileno(), line, self._end)
+                if time.monotonic() - self._synced > SYNC_SECONDS:
+                    os.fsync(file.fileno())
+                    self._synced = time.monotonic()
             except OSError as error:
                 raise Refused(f"{self.path}: a reply cannot be kept: {error.strerror}") from None
         if written != len(line):

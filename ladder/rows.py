@@ -2,12 +2,12 @@
 
 import json
 import math
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from ladder.run import Refused
+from ladder.writing import whole
 
 Row = dict[str, Any]
 Kind = Literal["messages", "completion", "preference", "unpaired", "prompt"]
@@ -117,12 +117,10 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file beside its name and rename it: a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Write a file that a reader sees whole or not at all (ladder/writing.py)."""
+    with whole(path, durable=durable) as file:
+        file.write(text.encode())
 
 
 def column(rows: Iterable[Row], name: str, kind: type, path: Path) -> list[Any]:

@@ -6,7 +6,8 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -17,14 +18,14 @@ from ruamel.yaml.error import YAMLError
 from ladder.launch import die_with_parent, launched, launcher, lease, rank
 from ladder.lines import Keys, Lines
 from ladder.lock_copy import keep_copy
+from ladder.locks import written
 from ladder.names import did_you_mean, name_faults
+from ladder.refusal import Refused as Refused
 from ladder.secrets import masked, secrets_in
+from ladder.storage import Faults, check_writable
+from ladder.writing import clean
 
 PARAMS = Path("params.yaml")
-
-
-class Refused(Exception):
-    """A user's mistake, told in one sentence that names the file, line or key and what was expected."""
 
 
 class Section(BaseModel):
@@ -34,6 +35,7 @@ class Section(BaseModel):
 
 
 S = TypeVar("S", bound=Section)
+P = TypeVar("P", str, Path)
 
 
 def read_yaml(path: Path) -> Any:
@@ -148,6 +150,8 @@ def run(main: Callable[..., None], *, named: bool = False, launch: bool = False)
     The section's type is main's annotation of `params`, its name is the module's. A `named` stage has one
     entry per rung in its section, and the entry's name is the first argument. One that can `launch` is started
     again under LADDER_LAUNCH where that is set (see ladder/launch.py).
+    The paths from the parameter `output` on are the stage's outputs. Before main runs, each is locked and its folder
+    written to; a disk that fails main later is one line too (ladder/locks.py, ladder/storage.py).
     Before that a copy of dvc.lock is kept (ladder/lock_copy.py).
     A Refused is printed as one line and ends with exit code 1; anything else is a bug and keeps its traceback.
     """
@@ -169,15 +173,37 @@ def run(main: Callable[..., None], *, named: bool = False, launch: bool = False)
             section, where = section[name], f"{where}.{name}"
         params = fit(first.annotation, section, where)
         command = _launcher() if launch else []
+        given = [Path(argument) for argument in arguments]
+        outputs = outputs_of([path.name for path in paths], given)
+        if rank() == 0:
+            check_writable(outputs)
         lease(every=bool(command))
         if command:
             sys.exit(launched(command, stage, sys.argv[1:]))
-        main(params, *map(Path, arguments))
+        with Faults(outputs), _only_writer(outputs):
+            main(params, *given)
     except Refused as refusal:
         sys.exit(f"{stage}: {f'rank {rank()}: ' if rank() else ''}{masked(str(refusal))}")
     except KeyboardInterrupt as interrupt:
         print(f"{stage}: interrupted; {interrupt or 'run again to go on'}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+
+
+def outputs_of(names: list[str], paths: list[P]) -> list[P]:
+    """Of a stage's paths its outputs: `output` and what follows."""
+    return paths[names.index("output") :] if "output" in names else []
+
+
+@contextmanager
+def _only_writer(outputs: list[Path]) -> Iterator[None]:
+    """Hold the outputs' locks, on rank zero, which alone writes; what killed writers left is removed."""
+    if rank():
+        yield
+        return
+    with written(outputs):
+        for output in outputs:
+            clean(output)
+        yield
 
 
 def _launcher() -> list[str]:

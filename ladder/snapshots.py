@@ -4,7 +4,6 @@ All of the state, the cache of keys and values with it: in bfloat16 the logits o
 so an answer begun anew in other company would be another answer. Gone on with, the tokens are those of an unbroken run.
 """
 
-import os
 import pickle
 import shutil
 import sys
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ladder.rows import Row
+from ladder.writing import clean, replacing
 
 State = tuple[Row, dict[str, Tensor]]
 """Numbers and lists of them by name, and tensors by name."""
@@ -62,14 +62,10 @@ class Snapshot:
         if shutil.disk_usage(self.path.parent).free < 2 * size:
             self._miss(f"no room for {size} bytes")
             return
-        temporary = self.path.with_suffix(".new")
         try:
-            torch.save(state(), temporary)  # tensor by tensor: a second copy of all of them may not fit
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())  # else the name may be on disk before the bytes
-            os.replace(temporary, self.path)
+            with replacing(self.path) as temporary:
+                torch.save(state(), temporary)  # tensor by tensor: a second copy of all of them may not fit
         except (OSError, RuntimeError) as error:
-            temporary.unlink(missing_ok=True)
             if isinstance(error, RuntimeError) and WRITER not in str(error):
                 raise
             self._miss("cannot be written (a full disk, or a quota)")
@@ -84,7 +80,7 @@ class Snapshot:
 
     def drop(self) -> None:
         """Forget the state."""
-        self.path.with_suffix(".new").unlink(missing_ok=True)
+        clean(self.path)
         self.path.unlink(missing_ok=True)
 
 

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ladder.run import Refused
+from ladder.writing import replacing
 
 _PARTS = ("ids", "learned", "lengths", "head", "head_logps", "draws", "rest_logp", "entropy")
 _ONE = 2**52  # cumulative sums of integers are alike on every device and in every order
@@ -115,12 +116,10 @@ def save_taught(path: Path, taught: Taught, *, vocabulary: int) -> None:
         "rest_logp": kept.rest_logp,
         "entropy": kept.entropy,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
     # One entry: safetensors writes several in an order that changes from one call to the next.
     made = {"made": json.dumps({"teacher": taught.teacher, "temperature": taught.temperature})}
-    save_file({name: part.contiguous() for name, part in parts.items()}, temporary, metadata=made)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file({name: part.contiguous() for name, part in parts.items()}, temporary, metadata=made)
 
 
 def load_taught(path: Path) -> Taught:

@@ -25,10 +25,12 @@ from ladder.launch import cache, rank, world_size
 from ladder.learned import check_learned, marks
 from ladder.memory import ran_out
 from ladder.models import Rung, ledger, rung_name, save_rung
+from ladder.resident import Resident
 from ladder.run import Refused
+from ladder.storage import check_space, size
 from ladder.trackers import tracking, without_trackers
 from ladder.tying import merged
-from ladder.work import Keeper, check_space, drop, fingerprint, held, newest, save_seconds
+from ladder.work import Keeper, drop, fingerprint, held, newest, save_seconds
 
 OURS = ("load_best_model_at_end",)
 """Keys that the ladder reads itself: transformers would tie the best checkpoint to checkpoints by steps."""
@@ -198,6 +200,7 @@ def _train(
     trainer.args.output_dir = str(folder)
     trainer.args.run_name = trainer.args.run_name or rung_name(output)
     trainer.add_callback(watch)
+    trainer.add_callback(Resident())
     trainer.add_callback(Keeper(trainer, folder, every=resume_every, seconds=save_seconds()))
     if trainer.eval_dataset is not None:
         trainer.add_callback(LastStep)
@@ -211,7 +214,8 @@ def _train(
         torch.cuda.reset_peak_memory_stats()
     if rank() == 0:
         checkpoint, rung = sizes(trainer.model)
-        check_space(folder, (3 if best else 2) * checkpoint, "the training's last two checkpoints")
+        kept = size(folder)  # of the run that this one goes on from; it is written over
+        check_space(folder, (3 if best else 2) * checkpoint - kept, "the training's last two checkpoints")
         check_space(output, rung, "the rung")
     found = [str(newest(folder) or "") if rank() == 0 else ""]
     broadcast_object_list(found)

@@ -2,9 +2,6 @@
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +20,6 @@ PLAIN = {"output_attentions": False, "output_hidden_states": False, "use_cache":
 """Fields that transformers writes of a model's config: with these values they say nothing."""
 BUFFERS = re.compile(r"(rotary_emb\.inv_freq|attn\.(masked_)?bias)$")
 """Buffers that old checkpoints store as weights."""
-
-
-@contextmanager
-def published(directory: Path) -> Iterator[Path]:
-    """A scratch folder that becomes `directory` when the block succeeds and is deleted when it does not."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = directory.with_name(f".{directory.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
-    try:
-        yield temporary
-        shutil.rmtree(directory, ignore_errors=True)
-        temporary.rename(directory)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def read_object(path: Path, where: str | None = None) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from what another recipe left. Saving is by wall time, LADDER_SAVE_SECONDS apart
 no number: a training that was killed ends in the same weights as one that was not.
 """
 
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -29,11 +28,15 @@ from trl.trainer.utils import RepeatSampler
 
 from ladder.code_text import essence
 from ladder.launch import rank, world_size
+from ladder.locks import alone
 from ladder.rows import write_json
 from ladder.run import Refused
+from ladder.writing import clean, sync, sync_folder
 
 MARKER = "whole.json"
 """Written last into a checkpoint: its files and their sizes. A checkpoint without it was torn while it was saved."""
+BEST = "best.safetensors"
+"""The best weights so far (ladder/best.py), beside the checkpoints."""
 REPOSITORY = Path(__file__).resolve().parents[1]
 LIBRARIES = ("accelerate", "peft", "torch", "transformers", "trl")
 
@@ -91,18 +94,8 @@ def held(folder: Path) -> Iterator[None]:
 
     Errors: Refused naming the process that holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise Refused(
-                f"{folder}: process {lock.read().strip()} is training this rung; wait for it, or end it"
-            ) from None
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+    with alone(folder / "lock", f"{folder}", "is training this rung"):
+        clean(folder / BEST)
         try:
             yield
         finally:
@@ -133,19 +126,10 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 def mark(checkpoint: Path) -> None:
     """Say that a checkpoint is whole, once all its bytes are on the disk."""
-    sizes = {}
-    for path in sorted(path for path in checkpoint.rglob("*") if path.is_file()):
-        _sync(path)
-        sizes[str(path.relative_to(checkpoint))] = path.stat().st_size
-    write_json(checkpoint / MARKER, sizes)
-    _sync(checkpoint / MARKER)
-    _sync(checkpoint)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
+    sync_folder(checkpoint)
+    files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
+    write_json(checkpoint / MARKER, {str(path.relative_to(checkpoint)): path.stat().st_size for path in files})
+    sync(checkpoint.parent)
 
 
 def damage(checkpoint: Path) -> str | None:
@@ -172,14 +156,6 @@ def save_seconds() -> float:
         return float(text)
     except ValueError:
         raise Refused(f"LADDER_SAVE_SECONDS: expected seconds between two checkpoints, got {text!r}") from None
-
-
-def check_space(folder: Path, needed: int, what: str) -> None:
-    """Refuse to start what the disk cannot hold. `needed` in bytes."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise Refused(f"{folder}: {what} needs {needed} bytes, {free} are free; free some space (LADDER_WORK moves it)")
 
 
 class Keeper(TrainerCallback):

@@ -6,7 +6,6 @@ A GGUF file is de-quantized here, once. Whatever a release says, the stop token 
 writes right after an assistant's turn: a model trained or sampled with another one never ends its answers.
 """
 
-import tempfile
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -35,6 +34,7 @@ from ladder.run import Refused, Section, run
 from ladder.segments import read_on
 from ladder.sources import fetch, require_safetensors
 from ladder.weights import read_model, read_object
+from ladder.writing import scratch
 
 QUESTION = "What is 2 + 2?"
 # What tokenizers are known to lose: accents, indentation, blank lines, a space before punctuation.
@@ -184,9 +184,8 @@ def align(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
 def main(params: Params, templates: Path, output: Path, metrics: Path) -> None:
     """Fetch, check the tokenizer before any weight is read, load, save."""
     dtype, started = getattr(torch, params.dtype), time.monotonic()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".base.") as scratch, gguf.header_read_once():
-        found = fetch(params.source, params.sha256, Path(scratch))
+    with scratch(output) as folder, gguf.header_read_once():
+        found = fetch(params.source, params.sha256, folder)
         packed = found.is_file()
         if packed and not gguf.is_gguf(found):
             raise Refused(f"{params.source}: expected a .gguf file or a directory with safetensors")

@@ -26,10 +26,10 @@ class Params(Scoring):
 
 def main(
     params: Params, task: Path, punkt: Path, responses: Path, ledger: Path, base: Path,
-    scores_out: Path, summary_out: Path, metrics_out: Path,
+    output: Path, summary_out: Path, metrics_out: Path,
 ) -> None:  # fmt: skip
     """Check that the answers belong to the task, score them, write every question's row and the summary."""
-    outputs = scores_out, summary_out, metrics_out
+    outputs = output, summary_out, metrics_out
     found, rows = benchmark(task.stem), read_rows(responses)
     questions = asked(found, read_rows(task), task)
     for name, kind in (("tokens", int), ("finished", bool)):

@@ -58,14 +58,14 @@ def stage(data: str) -> str:
     return f"`{made_by}@{name}`" if name else f"`{made_by}`"
 
 
-def main(params: Params, data: Path, tasks: Path, base: Path, card: Path, document: Path) -> None:
+def main(params: Params, data: Path, tasks: Path, base: Path, output: Path, document: Path) -> None:
     rung, tokenizer = described(base, "language_model")
     measured = facts(data, tokenizer, tasks, ngram=params.ngram, jaccard=params.jaccard, shown=params.examples)
     measured["sources"] = licensed(measured["sources"], params, read_params().get("source") or {})
     told = params.model_dump(include={"data", "title", "description", "languages"})
-    whole = {"name": card.stem, **told, **measured, "tokenizer": rung.tokenizer}
+    whole = {"name": output.stem, **told, **measured, "tokenizer": rung.tokenizer}
     write_json(document, whole)
-    write_text(card, page(whole))
+    write_text(output, page(whole))
 
 
 if __name__ == "__main__":

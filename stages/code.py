@@ -8,13 +8,13 @@ and an edit of what the file explains (ladder/code_text.py) none. Where a benchm
 """
 
 import hashlib
-import shutil
 from pathlib import Path
 
 from ladder.code_text import essence
 from ladder.imports import imported, read_imports
 from ladder.rows import write_text
 from ladder.run import Section, run
+from ladder.writing import published
 
 
 class Params(Section):
@@ -24,11 +24,11 @@ class Params(Section):
 def main(params: Params, ladder: Path, stages: Path, benchmarks: Path, output: Path) -> None:
     imports = read_imports([ladder, stages, benchmarks])
     hashes = {path: hashlib.sha256(essence(path)).hexdigest() for path in imports}
-    shutil.rmtree(output, ignore_errors=True)
-    for folder, lists in ((stages, output), (benchmarks, output / benchmarks.name)):
-        for module in folder.glob("[!_]*.py"):
-            files = sorted(imported(module, imports) & hashes.keys())
-            write_text(lists / f"{module.stem}.txt", "".join(f"{hashes[path]}  {path}\n" for path in files))
+    with published(output) as made:
+        for folder, lists in ((stages, made), (benchmarks, made / benchmarks.name)):
+            for module in folder.glob("[!_]*.py"):
+                files = sorted(imported(module, imports) & hashes.keys())
+                write_text(lists / f"{module.stem}.txt", "".join(f"{hashes[path]}  {path}\n" for path in files))
 
 
 if __name__ == "__main__":

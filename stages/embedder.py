@@ -6,13 +6,13 @@ python -m stages.embedder minilm models/embedder/minilm
 """
 
 import shutil
-import tempfile
 from pathlib import Path
 
 from ladder.rows import write_json
 from ladder.run import Refused, Section, run
 from ladder.rung import FILES_RECORD, describe_file
 from ladder.sources import fetch
+from ladder.writing import published, scratch
 
 FILES = (
     "config.json",
@@ -36,16 +36,12 @@ def main(params: Params, output: Path) -> None:
     """Fetch the files, and publish the folder when all are there. Errors: Refused as ladder.sources has it."""
     if unknown := sorted(set(params.sha256) - set(FILES)):
         raise Refused(f"embedder: sha256 of {unknown[0]!r}, which is none of the files {', '.join(FILES)}")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
-        folder = Path(scratch) / "model"
+    with scratch(output) as fetched, published(output) as folder:
         for name in FILES:
-            found = fetch(f"{params.source}/{name}", params.sha256.get(name), Path(scratch) / "files")
+            found = fetch(f"{params.source}/{name}", params.sha256.get(name), fetched)
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(found, folder / name)
         write_json(folder / FILES_RECORD, {name: describe_file(folder / name).model_dump() for name in FILES})
-        shutil.rmtree(output, ignore_errors=True)
-        folder.rename(output)
 
 
 if __name__ == "__main__":

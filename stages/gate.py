@@ -145,14 +145,14 @@ def summary(row: Judged) -> dict[str, Any]:
     return {**numbers, "p": p, "allowed": row.allowed, "prompts": change.prompts, "verdict": row.verdict}
 
 
-def main(params: Params, benchmark: Path, heldout: Path, table: Path, metrics: Path) -> None:
+def main(params: Params, benchmark: Path, heldout: Path, output: Path, metrics: Path) -> None:
     folders = {"benchmark": benchmark, "heldout": heldout}
     past = revision(params, folders)
     lacking = unscored(params, folders)
     judged = judge(params, [title for title in params.allowed if title not in lacking], folders, past)
     text = markdown(params, judged, lacking)
     made_by = {**params.model_dump(exclude={"allowed"}), "commit": past.commit if past else None}
-    write_text(table, text)
+    write_text(output, text)
     absent = {title: {"absent": why} for title, why in lacking.items()}
     write_json(metrics, {**{row.change.title: summary(row) for row in judged}, **absent, "made_by": made_by})
     print(text)

@@ -258,7 +258,7 @@ def main(
     accuracy: Path,
     divergence: Path,
     metrics: Path,
-    page: Path,
+    output: Path,
     summary: Path,
     points: Path,
 ) -> None:
@@ -267,7 +267,7 @@ def main(
     claims = [judge(claim, table, folders, metrics) for claim in params.claims]
     lines = {rung: line(rung, table, metrics) for rung in params.rungs}
     text = markdown(claims, lines)
-    write_text(page, text)
+    write_text(output, text)
     write_json(summary, {"claims": claims, "rungs": lines})
     rows = [[rung, name, *map(str, ends)] for rung, row in lines.items() for name, ends in row["measures"].items()]
     write_text(points, "".join("\t".join(row) + "\n" for row in [["rung", "measure", "value", "low", "high"], *rows]))

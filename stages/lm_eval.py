@@ -25,7 +25,7 @@ class Params(Harness):
 
 
 def main(
-    params: Params, model: Path, base: Path, ledger: Path, scores_out: Path, summary_out: Path, metrics_out: Path
+    params: Params, model: Path, base: Path, ledger: Path, output: Path, summary_out: Path, metrics_out: Path
 ) -> None:
     """Run the task, write every document's row and the summary."""
     found = evaluate(load_complete(model, base), params.task, params)
@@ -40,7 +40,7 @@ def main(
         "reported": found.reported,
         "rung": of_rung(read_json(ledger)),
     }
-    write_rows(scores_out, found.rows)
+    write_rows(output, found.rows)
     for path in (summary_out, metrics_out):
         write_json(path, {**summary(found.benchmark, found.rows, params), "made_by": made_by})
 

@@ -8,7 +8,6 @@ parts of each difference (Yu et al. 2024) · passthrough: layers stacked · and 
 python -m stages.merge soup models/sft/chat models/dpo/chat models/base models/merge/soup metrics/merge/soup.json
 """
 
-import tempfile
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,6 +26,7 @@ from ladder.models import SHARD, device, ledger, load_complete, read_rung, rung_
 from ladder.preflight import Plan, merge_tasks, plan
 from ladder.run import Refused, Section, run
 from ladder.weights import clear_sampling, finite, read_adapter, read_generation, read_tokenizer
+from ladder.writing import scratch
 
 # What a LoRA adapter may set and still be one that peft adds to another without loss.
 ADDABLE = {"r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules", "lora_dropout", "use_rslora"}
@@ -138,11 +138,11 @@ def main(params: Params, first: Path, second: Path, base: Path, output: Path, me
     if remark := planned.remark():
         print(f"merge: {remark}", flush=True)
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="ladder-") as folder:
+    with scratch(output) as folder:
         if weights is not None:
             model = sum_of_adapters(weights, parents, base)
         else:
-            model = merged_weights(planned, base, Path(folder), params.seed)
+            model = merged_weights(planned, base, folder, params.seed)
         made = save_rung(
             output,
             model,

@@ -113,7 +113,7 @@ def draw_prompt(chance: random.Random, seeds: Seeds, most: int) -> tuple[str, st
     return task, chance.choice(layouts), [check for check, _ in drawn]
 
 
-def main(params: Params, seeds: Path, prompts: Path) -> None:
+def main(params: Params, seeds: Path, output: Path) -> None:
     lines = read_seeds(seeds)
     owner: dict[str, str] = {}
     seen: set[str] = set()
@@ -133,7 +133,7 @@ def main(params: Params, seeds: Path, prompts: Path) -> None:
             owner[task] = split
             message = {"role": "user", "content": prompt}
             rows.append({"id": f"{split}-{number:05d}", "split": split, "prompt": [message], "checks": checks})
-    write_rows(prompts, rows)
+    write_rows(output, rows)
 
 
 if __name__ == "__main__":

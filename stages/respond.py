@@ -27,6 +27,7 @@ from ladder.models import device, read_rung
 from ladder.responding import Asking, Speak, read_questions, respond
 from ladder.rows import Row, write_rows
 from ladder.run import PARAMS, Refused, Section, read_params, run
+from ladder.writing import replacing
 
 
 class Entry(Asking):
@@ -79,8 +80,8 @@ def main(params: Params, code: Path, questions: Path, model: Path, base: Path, o
         if not kept.exists():
             print(f"{name}: {len(asked)} questions", flush=True)
             write_rows(kept, respond(asked, loaded(entry.engine), entry))
-        output.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(kept, output / f"{name}.jsonl")
+        with replacing(output / f"{name}.jsonl") as copy:
+            shutil.copyfile(kept, copy)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ Every row says where it is from: `source` holds this entry's name, and the file 
 import json
 import re
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -27,7 +26,7 @@ from ladder.reading import Record, beginning, records
 from ladder.rows import Kind, Row, write_json
 from ladder.run import Refused, Section, run
 from ladder.trees import planted
-from ladder.writing import whole
+from ladder.writing import scratch, whole
 
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """As JSON escapes it; a backslash before it is a text that speaks of the escape."""
@@ -157,9 +156,8 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
     total = rows = 0
     first = ""
     opening = b""  # the end of the first line: a bracket there tells of an object or array over several lines
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".source.") as scratch, whole(output) as kept:
-        files = data_files(params.source, params.sha256, params.config, params.split, raw, Path(scratch))
+    with scratch(output) as folder, whole(output) as kept:
+        files = data_files(params.source, params.sha256, params.config, params.split, raw, folder)
         if files.unread:
             print(f"{params.source}: no split holds {', '.join(files.unread)}", file=sys.stderr, flush=True)
         with whole(quarantine) as broken:

@@ -10,7 +10,6 @@ import csv
 import gzip
 import io
 import json
-import tempfile
 import zlib
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
@@ -21,6 +20,7 @@ from pyarrow import ArrowInvalid, parquet
 from ladder.rows import Row, read_rows, write_rows, write_text
 from ladder.run import Refused, Section, run
 from ladder.sources import fetch
+from ladder.writing import scratch
 
 
 class File(Section):
@@ -161,14 +161,13 @@ def _keys(rows: list[Row], name: str, source: str) -> list[str]:
 
 def main(params: Params, output: Path) -> None:
     """Fetch, check every row, write."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".task.") as scratch:
-        text, rows = get(params, Path(scratch))
+    with scratch(output) as folder:
+        text, rows = get(params, folder)
         if params.append:
-            parts = [(params.source, rows), *((file.source, get(file, Path(scratch))[1]) for file in params.append)]
+            parts = [(params.source, rows), *((file.source, get(file, folder)[1]) for file in params.append)]
             rows = [row for source, part in parts for row in named(part, source)]
         for name, file in params.join.items():
-            rows = join(rows, params.source, name, file, get(file, Path(scratch))[1])
+            rows = join(rows, params.source, name, file, get(file, folder)[1])
     if params.append or params.join:
         write_rows(output, rows)
     else:

@@ -26,6 +26,7 @@ from ladder.likelihood import batches
 from ladder.models import Model, device, load_complete
 from ladder.rows import of_split, read_rows, write_json
 from ladder.run import Section, run
+from ladder.storage import check_space
 from ladder.targets import Kept, Taught, dense, keep, save_taught, target
 
 
@@ -95,6 +96,7 @@ def main(params: Params, data: Path, model: Path, base: Path, output: Path, metr
     vocabulary = teacher.model.config.vocab_size
     errors, found = Errors(vocabulary), {}
     counts = [int((row["labels"] != -100).sum()) for row in learned]
+    check_space(output, sum(counts) * (4 * params.top_k + 2 * params.samples + 6), "the teacher's targets")
     starts = torch.rand(sum(counts), dtype=torch.float64, generator=torch.Generator().manual_seed(params.seed))
     starts_of = starts.split(counts)
     for index, logps in distributions(teacher, learned, params.temperature):

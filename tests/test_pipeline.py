@@ -1,6 +1,7 @@
 """dvc.yaml read as data: every stage declares what it imports, reads and writes, and has its four parts."""
 
 import importlib
+import inspect
 import json
 import re
 import subprocess
@@ -12,7 +13,7 @@ from dvc.repo import Repo
 from ladder.graph import code_faults, entry_faults, part_faults, picture
 from ladder.names import SINGLE, WITH_PATHS, command_values
 from ladder.pipeline import INTERPOLATION, has_entries, values
-from ladder.run import fit, read_params, read_yaml
+from ladder.run import fit, outputs_of, read_params, read_yaml
 
 ROOT = Path(__file__).parents[1]
 STANZAS = read_yaml(ROOT / "dvc.yaml")["stages"]
@@ -74,6 +75,9 @@ def test_the_command_names_every_input_and_then_every_output(stage):
     assert set(arguments) == {*inputs, *outputs}
     last_input = max((arguments.index(path) for path in inputs), default=-1)
     assert all(arguments.index(path) > last_input for path in outputs)
+    # `run` holds the locks of what it is given from the parameter `output` on.
+    names = list(inspect.signature(importlib.import_module(f"stages.{stage}").main).parameters)[1:]
+    assert set(outputs_of(names, arguments)) == set(outputs)
 
 
 @pytest.mark.parametrize("stage", STANZAS)

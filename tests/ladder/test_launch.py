@@ -40,14 +40,14 @@ TORCHRUN = (
 def start(tmp_path):
     started = []
 
-    def begin(section="{}", **environment):
+    def begin(section="{}", output="made", **environment):
         (tmp_path / "stages").mkdir(exist_ok=True)
         (tmp_path / "stages/__init__.py").touch()
         (tmp_path / "stages/small.py").write_text(STAGE)
         (tmp_path / "params.yaml").write_text(f"small: {section}")
         clean = {name: value for name, value in os.environ.items() if not name.startswith("LADDER_")}
         process = subprocess.Popen(
-            [sys.executable, "-m", "stages.small", "made"],
+            [sys.executable, "-m", "stages.small", output],
             cwd=tmp_path,
             env={**clean, "PYTHONPATH": str(ROOT), "LADDER_WORK": str(tmp_path / "work"), **environment},
             stdin=subprocess.PIPE,
@@ -105,13 +105,33 @@ def test_the_environment_goes_before_the_file(tmp_path, monkeypatch):
 def test_stages_share_gpus_and_wait_for_a_free_one(start):
     first = start("{waits: true}", LADDER_GPUS="4,7")
     assert [first.stdout.readline() for _ in range(2)] == ["on GPU 4 of 4,7\n", "sees 4\n"]
-    second = start("{waits: true}", LADDER_GPUS="4,7")
+    second = start("{waits: true}", "second", LADDER_GPUS="4,7")
     assert [second.stdout.readline() for _ in range(2)] == ["on GPU 7 of 4,7\n", "sees 7\n"]
-    third = start(LADDER_GPUS="4,7")
+    third = start("{}", "third", LADDER_GPUS="4,7")
     assert third.stdout.readline() == "all of GPU 4,7 are taken: waiting\n"
     first.communicate("go on\n")
     assert third.communicate()[0] == "on GPU 4 of 4,7\nsees 4\n"
     assert first.returncode == third.returncode == 0
+
+
+def test_an_output_has_one_writer(tmp_path, start):
+    first = start("{waits: true}")
+    assert first.stdout.readline().startswith("sees ")
+    errors = start("{waits: true}").communicate()[1]
+    assert errors == (
+        f"small: made: process {first.pid} is writing this output; expected one writer. Wait for it, or end it "
+        f"(kill {first.pid}), and run again.\n"
+    )
+    first.communicate("go on\n")
+    assert (first.returncode, start().wait()) == (0, 0)
+
+
+def test_under_a_launcher_rank_zero_holds_the_lock(start):
+    first = start("{waits: true}")
+    assert first.stdout.readline().startswith("sees ")
+    process = start(LADDER_LAUNCH=TORCHRUN)
+    errors = process.communicate()[1]
+    assert process.returncode == 1 and f"small: made: process {first.pid} is writing this output" in errors
 
 
 PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-m', 'stages.small', 'made'])"

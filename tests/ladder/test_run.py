@@ -98,7 +98,7 @@ def test_a_users_mistake_is_one_line_and_not_a_traceback(tmp_path):
 def test_a_wrong_number_of_paths_prints_the_usage(tmp_path):
     (tmp_path / "params.yaml").write_text(PROMPTS)
     done = stage(tmp_path, "one")
-    assert (done.returncode, done.stderr) == (1, "usage: python -m stages.prompts SEEDS PROMPTS\n")
+    assert (done.returncode, done.stderr) == (1, "usage: python -m stages.prompts SEEDS OUTPUT\n")
 
 
 def test_broken_yaml_is_named(tmp_path):

@@ -4,8 +4,10 @@ import contextlib
 import hashlib
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
+import sys
 
 import pytest
 import torch
@@ -19,9 +21,10 @@ from ladder.climbing import climb
 from ladder.curves import TIMINGS
 from ladder.rows import write_rows
 from ladder.run import Refused
+from ladder.storage import Faults, check_space
 from ladder.training import fit_and_save, trainer_arguments
 from ladder.validation import Validation
-from ladder.work import check_space, damage, fingerprint, held, mark, newest
+from ladder.work import damage, fingerprint, held, mark, newest
 from stages import dpo, reference, sft
 
 STEPS = {"max_steps": 10, "per_device_train_batch_size": 2, "bf16": False, "learning_rate": 1e-3}
@@ -104,6 +107,23 @@ def dpo_adapter(folder, base):
     )
     params = dpo.Params(parent="base", data="reference/chat", lora=LORA, trainer=STEPS)
     dpo.main(params, base, base, *(folder / name for name in ("rows.jsonl", "dpo/chat", "metrics.json", "curve.tsv")))
+
+
+class Filler(transformers.TrainerCallback):
+    """From the seventh step on no file may be longer than 4,000 bytes, as if the disk were full."""
+
+    def on_step_begin(self, args, state, control, **rest):
+        if state.global_step == 6:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))
+
+
+def sft_on_a_full_disk(folder, base):
+    transformers.trainer.DEFAULT_CALLBACKS.append(Filler)
+    try:
+        with Faults([folder / "sft/chat"]):
+            sft_adapter(folder, base)
+    except Refused as refusal:
+        sys.exit(str(refusal))
 
 
 def rollouts(folder, base):
@@ -207,6 +227,15 @@ def test_another_recipe_never_goes_on_from_it(tmp_path, base, server, killed):
     code, said = child(server, other_rate, tmp_path / "other", tmp_path / "work", base)
     assert (code, said) == (0, "")
     assert outcome(tmp_path / "other") != killed[1]
+
+
+def test_a_disk_that_is_full_in_a_training_keeps_the_checkpoints(tmp_path, base, server, killed):
+    code, _ = child(server, sft_on_a_full_disk, tmp_path / "full", tmp_path / "work", base)
+    kept = sorted(path.name for path in (tmp_path / "work").glob("*/checkpoint-*") if damage(path) is None)
+    assert code == 1 and "checkpoint-6" in kept
+    code, said = child(server, sft_adapter, tmp_path / "resumed", tmp_path / "work", base)
+    assert code == 0 and "checkpoint-7: torn" in said and "resuming at step 6 of 10" in said
+    assert outcome(tmp_path / "resumed") == killed[1]
 
 
 def test_a_second_run_is_refused_by_the_pid_of_the_first(tmp_path):

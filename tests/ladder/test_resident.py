@@ -1,0 +1,202 @@
+"""Resident memory over the steps of real stages, in processes of their own: batches differ in length."""
+
+import json
+import multiprocessing
+import os
+import random
+import subprocess
+import sys
+from typing import ClassVar
+
+import pytest
+import torch
+import transformers
+from tokenizers import pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from conftest import ROOT, assistant, pico_tokenizer, user
+from ladder import heap, resident
+from ladder.models import read_rung, save_rung
+from ladder.resident import Resident
+from ladder.rows import write_rows
+from ladder.run import fit
+from stages import distill, dpo, grpo, ppo, sft, teacher
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
+MB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def broad(tmp_path_factory):
+    """A rung of a small model with 8,192 tokens: the logits of a batch are many megabytes."""
+    torch.manual_seed(0)
+    signs = pre_tokenizers.ByteLevel.alphabet()
+    pairs = [(one, two) for one in sorted(signs) for two in sorted(signs)]
+    tokenizer, folder = pico_tokenizer(pairs[: 8192 - 259]), tmp_path_factory.mktemp("models") / "base"
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=4096, tie_word_embeddings=True, **size)
+    config.pad_token_id, config.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
+    model = LlamaForCausalLM(config).to(torch.bfloat16)
+    save_rung(folder, model, tokenizer, rung="base", method="base")
+    return folder
+
+
+def test_memory_that_grows_is_given_back(monkeypatch):
+    """By hand: level at 1000 MB, growth to 1250 MB is kept, 1260 MB is given back, and the level is measured again."""
+    given = []
+    monkeypatch.setattr(resident, "give_back", lambda: given.append(True))
+    watch = Resident()
+    steps = [(800, 0), (1000, 0), (1250, 0), (1260, 1), (1500, 1), (1400, 1), (1870, 1), (1880, 2)]
+    for held, count in steps:
+        watch.look(held * MB)
+        assert (len(given), watch.given_back) == (count, count)
+    small = Resident()
+    for held in (100, 100, 160, 160):  # less than SMALLEST
+        small.look(held * MB)
+    assert small.given_back == 0
+
+
+def test_freed_memory_goes_back_to_the_kernel():
+    """64,000 pieces of 8 KB, every one but each hundredth freed: what stays pins the heap, and is all that stays."""
+    code = """
+import stages
+from ladder.heap import give_back, resident
+pieces = [bytearray(8192) for _ in range(64000)]
+full = resident()
+pieces = pieces[::100]
+before = resident()
+give_back()
+print((full - before) >> 20, (before - resident()) >> 20)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    kept, returned = map(int, done.stdout.split())
+    assert kept < 50 and returned > 300  # of 500 MB
+
+
+class Watch(transformers.TrainerCallback):
+    """Resident megabytes at the end of each step, before anything is given back."""
+
+    held: ClassVar[list[int]] = []
+
+    def on_step_end(self, args, state, control, **rest):
+        self.held.append(heap.resident() // MB)
+
+
+def texts(count, longest):
+    """Lengths that differ from row to row, the same in every run."""
+    lengths = random.Random(0)
+    return ["word " * lengths.randint(1, longest // 5) for _ in range(count)]
+
+
+def outputs(folder, *names):
+    return [folder / "rung/a", *(folder / name for name in names), folder / "metrics.json", folder / "curve.tsv"]
+
+
+def train_sft(folder, base):
+    rows = [{"prompt": user("Say it."), "completion": assistant(text)} for text in texts(2 * STEPS, 600)]
+    write_rows(folder / "rows.jsonl", rows)
+    params = sft.Params(parent="base", data="filter", lora=None, trainer=TRAINER)
+    sft.main(params, base, base, folder / "rows.jsonl", *outputs(folder, "masks.txt"))
+
+
+def train_dpo(folder, base):
+    pairs = [
+        {"id": str(n), "prompt": user("Say it."), "chosen": assistant(text + "!"), "rejected": assistant(text)}
+        for n, text in enumerate(texts(2 * STEPS, 300))
+    ]
+    reference = {"reference": read_rung(base).identity, "ref_chosen_logps": -9.0, "ref_rejected_logps": -9.0}
+    write_rows(folder / "rows.jsonl", [{**pair, **reference} for pair in pairs])
+    params = dpo.Params(parent="base", data="reference/chat", lora=None, trainer=TRAINER)
+    dpo.main(params, base, base, folder / "rows.jsonl", *outputs(folder))
+
+
+def prompts(folder):
+    checks = [{"kind": "letter_at_least", "letter": "a", "n": n} for n in range(1, 7)]
+    rows = [
+        {"id": f"{n}", "split": "train", "prompt": user(text), "checks": checks}
+        for n, text in enumerate(texts(2 * STEPS, 300))
+    ]
+    write_rows(folder / "rows.jsonl", rows)
+    return folder / "rows.jsonl"
+
+
+def train_grpo(folder, base):
+    trainer = {**TRAINER, "per_device_train_batch_size": 4, "num_generations": 2, "max_completion_length": 16}
+    section = {**ROLLOUTS, "trainer": trainer}
+    grpo.main(fit(grpo.Params, section, "grpo"), base, base, prompts(folder), base, *outputs(folder, "samples.jsonl"))
+
+
+def train_ppo(folder, base):
+    section = {**ROLLOUTS, **PPO, "trainer": TRAINER}
+    ppo.main(fit(ppo.Params, section, "ppo"), base, base, prompts(folder), base, *outputs(folder, "samples.jsonl"))
+
+
+def train_distill(folder, base):
+    rows = [{"prompt": user("Say it."), "completion": assistant(text)} for text in texts(2 * STEPS, 600)]
+    write_rows(folder / "rows.jsonl", rows)
+    settings = {"temperature": 1.0, "top_k": 8, "samples": 8, "max_length": 2048, "seed": 0, "split": None}
+    asked = teacher.Params(model="base", data="filter", **settings)
+    teacher.main(asked, folder / "rows.jsonl", base, base, folder / "taught.safetensors", folder / "teacher.json")
+    params = distill.Params(parent="base", teacher="base", data="teacher/a", alpha=0.5, trainer=TRAINER)
+    distill.main(params, base, base, base, folder / "taught.safetensors", *outputs(folder))
+
+
+STEPS = 16
+TRAINER = {"max_steps": STEPS, "per_device_train_batch_size": 2, "bf16": False, "learning_rate": 1e-5}
+ROLLOUTS = {
+    "parent": "base",
+    "data": "prompts",
+    "split": None,
+    "reward_model": "base",
+    "lora": None,
+    "rewards": [{"checks": {"weight": 1.0}}],
+}
+PPO = {
+    "unfinished": None,
+    "temperature": 1.0,
+    "max_new_tokens": 16,
+    "samples_every": 1,
+    "minibatches": 2,
+    "epochs": 1,
+    "gamma": 1.0,
+    "gae_lambda": 0.95,
+    "clip_range": 0.2,
+    "value_clip_range": 0.2,
+    "value_coefficient": 0.1,
+    "value_learning_rate": 1e-3,
+    "kl_coefficient": 0.05,
+    "kl_estimator": "k1",
+    "kl_target": None,
+}
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Processes that start with everything imported, the allocator set as stages set it."""
+    os.environ["PYTHONPATH"] = os.pathsep.join(map(str, [ROOT, ROOT / "tests", ROOT / "tests/ladder"]))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["test_resident"])
+    return context
+
+
+def run(train, folder, base):
+    torch.set_num_threads(1)
+    os.environ["LADDER_WORK"] = str(folder / "work")
+    transformers.trainer.DEFAULT_CALLBACKS.append(Watch)
+    if "LADDER_TEST_KEEP" in os.environ:  # to see how memory would grow
+        Resident.look = lambda *_: None
+    train(folder, base)
+    (folder / "held.json").write_text(json.dumps(Watch.held))
+
+
+@pytest.mark.parametrize("train", [train_sft, train_dpo, train_grpo, train_ppo, train_distill])
+def test_memory_is_flat_over_steps(tmp_path, broad, server, train):
+    process = server.Process(target=run, args=(train, tmp_path, broad))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    held = json.loads((tmp_path / "held.json").read_text())
+    assert len(held) == STEPS
+    # What is held may grow by a quarter between two measurements of the level, and by one step beyond it.
+    early, late = max(held[:8]), max(held[8:])
+    assert late <= 1.3 * early
