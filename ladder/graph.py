@@ -1,5 +1,7 @@
 """The pipeline looked at before anything runs: each fault of params.yaml with its line, and of dvc.yaml's graph."""
 
+import configparser
+import contextlib
 import shutil
 from collections.abc import Iterable
 from functools import lru_cache
@@ -16,9 +18,11 @@ from ladder.imports import imported, read_imports
 from ladder.lines import Lines
 from ladder.names import Fault, did_you_mean, name_faults
 from ladder.pipeline import body, origins, read_pipeline
-from ladder.run import PARAMS, read_sections, read_yaml
+from ladder.run import PARAMS, Refused, read_sections, read_yaml
+from ladder.secrets import holds_secret, is_secret_name
 
 LOCK = Path("dvc.lock")
+CONFIG = Path(".dvc/config")
 CODE = "code"
 """The stage that lists what the others import, and its folder."""
 
@@ -33,7 +37,8 @@ def check() -> list[str]:
     if names := [_told(fault, lines) for fault in name_faults(params)]:
         return names
     faults = [*params_faults(params, read_pipeline(), _recorded_params()), *entry_faults(params), *part_faults(params)]
-    return [*(_told(fault, lines) for fault in faults), *code_faults(), *_graph_faults(params, lines)]
+    told = [_told(fault, lines) for fault in faults]
+    return [*told, *remote_faults(), *code_faults(), *_graph_faults(params, lines)]
 
 
 def _told(fault: Fault, lines: Lines) -> str:
@@ -68,6 +73,20 @@ def part_faults(params: dict[str, Any]) -> Iterable[Fault]:
                 yield Fault(("part", name), f"{sentence}{did_you_mean(name.split('/')[-1], section['parts'])}")
 
 
+def remote_faults() -> Iterable[str]:
+    """Keys and passwords of remotes in .dvc/config, which is committed."""
+    config = configparser.ConfigParser(interpolation=None, strict=False)
+    with contextlib.suppress(configparser.Error, UnicodeDecodeError):  # DVC reports what is broken in it
+        config.read(CONFIG, encoding="utf-8")
+    for section in config.sections():
+        for option, value in config.items(section):
+            if value and (is_secret_name(option) or holds_secret(value)):
+                yield (
+                    f"{CONFIG}: {section}: {option}: a secret; expected none, because the file is committed. Put it into "
+                    f"{CONFIG}.local (`dvc remote modify --local`) or an environment variable"
+                )
+
+
 def code_faults() -> Iterable[str]:
     """Stages that do not depend on the list of what they import: no edit of their code would rerun them."""
     imports = read_imports(map(Path, ("ladder", "stages", "benchmarks")))
@@ -82,8 +101,12 @@ def code_faults() -> Iterable[str]:
 def _recorded_params() -> dict[str, Any]:
     """What dvc.lock says each stage was last run with: by the key that dvc.yaml names."""
     recorded: dict[str, Any] = {}
-    for entry in _lock().values():
-        recorded |= entry.get("params", {}).get(str(PARAMS), {})
+    for name, entry in _lock().items():
+        held = entry.get("params", {}) if isinstance(entry, dict) else None
+        values = held.get(str(PARAMS), {}) if isinstance(held, dict) else None
+        if not isinstance(values, dict):
+            raise Refused(f"{LOCK}: {name}: expected an entry with params, as DVC writes it; `git checkout {LOCK}` restores it")
+        recorded |= values
     return recorded
 
 
@@ -94,7 +117,11 @@ def _lock() -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _parsed_lock(path: Path, changed: int) -> dict[str, Any]:
     """The stages of dvc.lock, read once while the file stays as it is: it takes seconds."""
-    return (read_yaml(path) or {}).get("stages", {})
+    content = read_yaml(path)
+    stages = content.get("stages") if isinstance(content, dict) else None
+    if not isinstance(stages, dict):
+        raise Refused(f"{LOCK}: expected `stages`, as DVC writes it; `git checkout {LOCK}` restores it")
+    return stages
 
 
 def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:

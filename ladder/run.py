@@ -1,11 +1,12 @@
 """How a stage starts: its section of params.yaml and its paths become the arguments of its `main`."""
 
 import inspect
+import math
 import re
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -16,9 +17,12 @@ from ruamel.yaml.error import YAMLError
 from ladder.launch import die_with_parent, launched, launcher, lease, rank
 from ladder.lines import Keys, Lines
 from ladder.names import did_you_mean, name_faults
-from ladder.secrets import masked, secrets_in
+from ladder.secrets import conceal_tracebacks, concealed, masked, secrets_in
 
 PARAMS = Path("params.yaml")
+LARGEST = 2**63
+MOST_VALUES = 1_000_000
+"""Values of a YAML file with its aliases written out; dvc.lock has some 20 thousand."""
 
 
 class Refused(Exception):
@@ -35,15 +39,39 @@ S = TypeVar("S", bound=Section)
 
 
 def read_yaml(path: Path) -> Any:
-    """Read one YAML 1.2 document, as DVC does: `1e-05` is a number (PyYAML would return a string)."""
+    """Read one YAML 1.2 document, as DVC does: `1e-05` is a number (PyYAML would return a string).
+
+    Errors: Refused for what is not YAML, and for aliases that contain themselves or stand for too much: whoever walks
+    through the values would never end.
+    """
     try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise Refused(f"{path}: no such file; run from the root of the repository") from None
+    except OSError as error:
+        raise Refused(f"{path}: cannot be read: {error.strerror}; expected a file") from None
     except UnicodeDecodeError as error:
         raise Refused(f"{path}: not UTF-8 at byte {error.start}") from None
     except YAMLError as error:
         raise Refused(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise Refused(f"{path}: nested too deeply; expected a few levels") from None
+    except (ValueError, TypeError, AttributeError) as error:  # of a number of 5000 digits, a date of month 13
+        raise Refused(f"{path}: holds a value that cannot be read: {' '.join(str(error).split())}") from None
+    if (size := _size(content, {})) > MOST_VALUES:
+        raise Refused(f"{path}: its aliases stand for {size:.2g} values; expected {MOST_VALUES} at most")
+    return content
+
+
+def _size(content: Any, known: dict[int, float]) -> float:
+    """How many values there are with every alias written out; infinite where one contains itself."""
+    if not isinstance(content, dict | list | set | tuple):
+        return 1
+    if id(content) not in known:
+        known[id(content)] = math.inf
+        inner = [*content, *content.values()] if isinstance(content, dict) else list(content)
+        known[id(content)] = 1 + sum(_size(one, known) for one in inner)
+    return known[id(content)]
 
 
 def read_params(path: Path = PARAMS) -> dict[str, Any]:
@@ -73,7 +101,27 @@ def read_sections(path: Path = PARAMS) -> dict[str, Any]:
                 f"{', '.join(sorted(stages))}"
             )
     refuse_secrets(params, str(path))
+    if odd := next(_no_values(params, ()), None):
+        keys, sentence = odd
+        raise Refused(f"{Lines(path).where(keys)}: {sentence}")
     return params
+
+
+def _no_values(content: Any, keys: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """(keys, sentence) of every value that is no number, text, list, section, true, false or null."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from _no_values(value, (*keys, key))
+    elif isinstance(content, list):
+        for place, value in enumerate(content):
+            yield from _no_values(value, (*keys, place))
+    elif isinstance(content, float) and not math.isfinite(content):
+        yield keys, f"expected a finite number, got {content}"
+    elif isinstance(content, int) and abs(content) > LARGEST:
+        yield keys, f"expected a number between -2^63 and 2^63, got one of {len(hex(content)) - 2} hex digits"
+    elif not isinstance(content, str | int | float | None):
+        kind = type(content).__name__
+        yield keys, f"expected a text or a number, got {masked(repr(content))} ({kind}). Put a text into quotes"
 
 
 def refuse_secrets(section: Any, where: str) -> None:
@@ -148,6 +196,7 @@ def run(main: Callable[..., None], *, named: bool = False, launch: bool = False)
     again under LADDER_LAUNCH where that is set (see ladder/launch.py).
     A Refused is printed as one line and ends with exit code 1; anything else is a bug and keeps its traceback.
     """
+    conceal_tracebacks()
     stage = Path(inspect.getfile(main)).stem
     first, *paths = inspect.signature(main).parameters.values()
     words = (["NAME"] if named else []) + [path.name.upper() for path in paths]
@@ -169,7 +218,7 @@ def run(main: Callable[..., None], *, named: bool = False, launch: bool = False)
             sys.exit(launched(command, stage, sys.argv[1:]))
         main(params, *map(Path, arguments))
     except Refused as refusal:
-        sys.exit(f"{stage}: {f'rank {rank()}: ' if rank() else ''}{masked(str(refusal))}")
+        sys.exit(f"{stage}: {f'rank {rank()}: ' if rank() else ''}{concealed(str(refusal))}")
     except KeyboardInterrupt as interrupt:
         print(f"{stage}: interrupted; {interrupt or 'run again to go on'}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)

@@ -18,15 +18,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 
 from ladder.bounds import Cosine, Size
+from ladder.foreign import library
 from ladder.likelihood import batches
 from ladder.models import device
 from ladder.near_duplicates import batched
 from ladder.rows import Row, read_json
 from ladder.run import Refused
 from ladder.turns import Part, said
+from ladder.weights import RESTORE, check_files, read_tokenizer
 
 Vectors = NDArray[np.float32]
 TOKENS = 8192
@@ -131,9 +133,13 @@ def _encoder(directory: Path) -> tuple[Any, Any, int]:
         raise Refused(f"{directory}: no sentence encoder (config.json and 1_Pooling/config.json)")
     if not read_json(pooling).get("pooling_mode_mean_tokens"):
         raise Refused(f"{pooling}: only mean pooling is known here (pooling_mode_mean_tokens)")
-    longest = int(read_json(directory / "sentence_bert_config.json")["max_seq_length"])
-    model = AutoModel.from_pretrained(directory, dtype=torch.float32).to(device()).eval()
-    return model, AutoTokenizer.from_pretrained(directory), longest
+    longest = read_json(directory / "sentence_bert_config.json").get("max_seq_length")
+    if not isinstance(longest, int) or longest < 1:
+        raise Refused(f"{directory}/sentence_bert_config.json: max_seq_length: expected 1 or more, got {longest!r}")
+    check_files(directory)
+    with library(str(directory), RESTORE):
+        model = AutoModel.from_pretrained(directory, dtype=torch.float32, use_safetensors=True)
+    return model.to(device()).eval(), read_tokenizer(directory), longest
 
 
 def _named(rows: Iterable[Row], part: Part) -> Iterator[tuple[str, str]]:

