@@ -82,8 +82,8 @@ def remote_faults() -> Iterable[str]:
         for option, value in config.items(section):
             if value and (is_secret_name(option) or holds_secret(value)):
                 yield (
-                    f"{CONFIG}: {section}: {option}: a secret; expected none, because the file is committed. Put it into "
-                    f"{CONFIG}.local (`dvc remote modify --local`) or an environment variable"
+                    f"{CONFIG}: {section}: {option}: a secret; expected none, because the file is committed. Put it "
+                    f"into {CONFIG}.local (`dvc remote modify --local`) or an environment variable"
                 )
 
 
@@ -105,7 +105,9 @@ def _recorded_params() -> dict[str, Any]:
         held = entry.get("params", {}) if isinstance(entry, dict) else None
         values = held.get(str(PARAMS), {}) if isinstance(held, dict) else None
         if not isinstance(values, dict):
-            raise Refused(f"{LOCK}: {name}: expected an entry with params, as DVC writes it; `git checkout {LOCK}` restores it")
+            raise Refused(
+                f"{LOCK}: {name}: expected an entry with params, as DVC writes it; `git checkout {LOCK}` restores it"
+            )
         recorded |= values
     return recorded
 

@@ -60,7 +60,7 @@ def masked(text: str) -> str:
 
 
 def concealed(text: str) -> str:
-    """A text that a user sees, without keys: neither of a known format, nor the value of a variable named like a key."""
+    """A text for a user, without keys: neither of a known format, nor the value of a variable named like a key."""
     for name, value in os.environ.items():
         if is_secret_name(name) and len(value.strip()) >= LONG:
             text = text.replace(value.strip(), f"<{name}>")

@@ -75,7 +75,7 @@ def check_files(directory: Path, where: str | None = None) -> dict[str, tuple[in
     index = directory / "model.safetensors.index.json"
     if not index.is_file():
         return tensor_shapes(directory / "model.safetensors", f"{where}/model.safetensors")
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     listed = read_object(index, f"{where}/{index.name}").get("weight_map")
     if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
         raise Refused(f"{where}/{index.name}: expected weight_map with a file name for each tensor; {RESTORE}")

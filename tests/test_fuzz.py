@@ -153,7 +153,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 SMALL_PARAMS = """\
 base:
-  source: models/here
+  source: hub:org/tiny@0123456789abcdef0123456789abcdef01234567
   sha256: null
   dtype: bfloat16
 prompts:

@@ -1,4 +1,4 @@
-"""Members of wheels that are too large, lie about their size, or are no plain files are refused, most of them unread."""
+"""Members of wheels that are too large, lie about their size or are no plain files are refused, most unread."""
 
 import base64
 import hashlib
