@@ -15,7 +15,21 @@ from stages.sft import Params
 
 @pytest.mark.parametrize(
     "name",
-    ["hub_token", "api_keys", "passwords", "account_key", "sas_token", "connection_string", "api_key", "apiKey", "OPENAI_API_KEY", "token", "push_to_hub_token", "x-api-key", "Authorization"]
+    [
+        "hub_token",
+        "api_keys",
+        "passwords",
+        "account_key",
+        "sas_token",
+        "connection_string",
+        "api_key",
+        "apiKey",
+        "OPENAI_API_KEY",
+        "token",
+        "push_to_hub_token",
+        "x-api-key",
+        "Authorization",
+    ]
     + ["password", "aws_secret_access_key", "client_secret", "hf_token", "auth_token", "access_token", "credentials"],
 )
 def test_names_of_secrets(name: str) -> None:
