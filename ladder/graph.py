@@ -80,7 +80,7 @@ def remote_faults() -> Iterable[str]:
         config.read(CONFIG, encoding="utf-8")
     for section in config.sections():
         for option, value in config.items(section):
-            if value and (is_secret_name(option) or holds_secret(value)):
+            if value.lower() not in ("", "true", "false") and (is_secret_name(option) or holds_secret(value)):
                 yield (
                     f"{CONFIG}: {section}: {option}: a secret; expected none, because the file is committed. Put it "
                     f"into {CONFIG}.local (`dvc remote modify --local`) or an environment variable"

@@ -126,8 +126,12 @@ def encoded(row: Row, where: str) -> bytes:
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write JSON Lines: keys in the order given, so that the same rows give the same bytes."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+    """Write JSON Lines: keys in the order given, so that the same rows give the same bytes.
+
+    Errors: Refused naming the row with a text that UTF-8 cannot hold.
+    """
+    lines = (encoded(row, f"{path}: row {number}") for number, row in enumerate(rows, start=1))
+    write_text(path, b"".join(lines).decode())
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -21,6 +21,7 @@ from ladder.secrets import conceal_tracebacks, concealed, masked, secrets_in
 
 PARAMS = Path("params.yaml")
 LARGEST = 2**63
+UNWRITABLE = re.compile(r"[\x00\ud800-\udfff]")
 MOST_VALUES = 1_000_000
 """Values of a YAML file with its aliases written out; dvc.lock has some 20 thousand."""
 
@@ -115,6 +116,8 @@ def _no_values(content: Any, keys: tuple[Any, ...]) -> Iterator[tuple[tuple[Any,
     elif isinstance(content, list):
         for place, value in enumerate(content):
             yield from _no_values(value, (*keys, place))
+    elif isinstance(content, str) and (odd := UNWRITABLE.search(content)):
+        yield keys, f"a text with {odd[0]!a}, which no file name or file can hold; expected Unicode text"
     elif isinstance(content, float) and not math.isfinite(content):
         yield keys, f"expected a finite number, got {content}"
     elif isinstance(content, int) and abs(content) > LARGEST:

@@ -159,6 +159,8 @@ def test_what_is_no_text_is_one_sentence(tmp_path):
         ("9223372036854775809", "expected a number between -2.63 and 2.63, got one of 16 hex digits"),
         ("2025-01-31", "expected a text or a number, got datetime.date.*Put a text into quotes"),
         ("!!binary aGVsbG8=", "expected a text or a number, got b'hello'"),
+        (r'"a\0b"', r"a text with '\\x00', which no file name or file can hold"),
+        (r'"\ud800"', r"a text with '\\ud800', which no"),
         ("!!set {a, b}", "expected a text or a number, got "),
     ],
 )

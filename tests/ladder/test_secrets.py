@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from conftest import ROOT
+from ladder.graph import remote_faults
 from ladder.run import Refused, fit, read_params, read_yaml
 from ladder.secrets import holds_secret, masked, secrets_in
 from stages.sft import Params
@@ -157,3 +158,21 @@ def test_a_traceback_and_a_sentence_show_no_key(tmp_path: Path) -> None:
         assert done.returncode == 1 and ("Traceback" in done.stderr) == (kind == "traceback")
         assert "<MY_API_KEY>" in done.stderr and "<key>host" in done.stderr
         assert "staple" not in done.stderr.split("Error")[-1] and "pass99" not in done.stderr.split("Error")[-1]
+
+
+def test_a_key_of_a_remote_in_the_committed_config_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert list(remote_faults()) == []
+    (tmp_path / ".dvc").mkdir()
+    config = tmp_path / ".dvc/config"
+    for option in ("secret_access_key = abc", "password = x", "sas_token = x", "url = s3://AKIAIOSFODNN7EXAMPLE@b"):
+        config.write_text(f"[core]\n    remote = store\n['remote \"store\"']\n    profile = me\n    {option}\n")
+        (told,) = remote_faults()
+        name = option.partition(" ")[0]
+        assert (
+            told.startswith(f".dvc/config: 'remote \"store\"': {name}: a secret; expected none") and "AKIA" not in told
+        )
+    config.write_text("['remote \"store\"']\n    url = s3://bucket/path%20a\n    ask_password = true\n    password =\n")
+    assert list(remote_faults()) == []
+    config.write_bytes(b"\xff[broken")
+    assert list(remote_faults()) == []
