@@ -66,11 +66,16 @@ def parse_json(text: str) -> Any:
     except RecursionError:
         raise ValueError("brackets within brackets, too deep to read") from None
     if ESCAPED_SURROGATE.search(text):
-        try:
-            _encode(value).encode()
-        except UnicodeEncodeError as error:
-            raise HalfPair(_half_pair(error)) from None
+        check_pairs(value)
     return value
+
+
+def check_pairs(value: Any) -> None:
+    """Errors: HalfPair for a value with half a surrogate pair in a text or key."""
+    try:
+        _encode(value).encode()
+    except UnicodeEncodeError as error:
+        raise HalfPair(_half_pair(error)) from None
 
 
 def _half_pair(error: UnicodeEncodeError) -> str:

@@ -267,3 +267,19 @@ def test_memory_is_bounded_by_the_rows_of_a_parquet_that_are_read_together(tmp_p
     before = pyarrow.default_memory_pool().max_memory()
     assert sum(len(record.row["prompt"]) for record in records(path, path.name)) == 640 * (2 << 20)
     assert pyarrow.default_memory_pool().max_memory() - before < 500 << 20
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
+def test_half_a_surrogate_pair_spoils_its_row_alone(tmp_path, name):
+    texts = [
+        '{"a": "x\\ud800"}',
+        '{"a\\udfff": 1}',
+        '{"a": "\\ud83d\\ude00"}',
+        '{"a": "\\\\ud800"}',
+        '{"a": [["\\udead"]]}',
+    ]
+    content = "[" + ",\n".join(texts) + "]" if name == "rows.json" else "\n".join(texts)
+    found = read(tmp_path, content.encode(), name)
+    fault = "not Unicode: half a surrogate pair in a text"
+    assert [record.fault for record in found] == [fault, fault, "", "", fault]
+    assert [record.row for record in found if record.row] == [{"a": "😀"}, {"a": "\\ud800"}]
