@@ -50,20 +50,24 @@ def _sentence(where: str, error: Exception, advice: str) -> str:
     return f"{where}: cannot be read ({type(error).__name__}: {said}); {advice}"
 
 
-def check_size(kind: Any, directory: Path, where: str, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Refuse a config.json that describes more than twice the numbers that the weight files hold.
+def check_size(
+    kind: Any, directory: Path, where: str, shapes: dict[str, tuple[int, ...]], gguf_file: str | None = None
+) -> None:
+    """Refuse a configuration that describes more than twice the numbers that the weight files hold.
 
-    The model is built without memory for its weights. Errors: Refused.
+    It is config.json, or the header of a GGUF file. The model is built without memory for its weights. Errors: Refused.
     """
     held = sum(torch.Size(shape).numel() for shape in shapes.values())
-    advice = "config.json belongs to another model"
-    with library(f"{where}/config.json", advice):
-        config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+    name = "config.json" if gguf_file is None else "its header"
+    advice = f"{name} belongs to another model"
+    with library(f"{where}: {name}", advice):
+        packed = {"gguf_file": gguf_file} if gguf_file else {}
+        config = AutoConfig.from_pretrained(directory, trust_remote_code=False, **packed)
         layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
         if isinstance(layers, int) and layers > len(shapes):
-            raise Refused(f"{where}: config.json describes {layers} layers, and the files hold {len(shapes)} tensors")
+            raise Refused(f"{where}: {name} describes {layers} layers, and the files hold {len(shapes)} tensors")
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             built = kind.from_config(config)
         needed = sum(weight.numel() for weight in (*built.parameters(), *built.buffers()))
     if needed > 2 * held + SLACK:
-        raise Refused(f"{where}: config.json describes {needed} weights, and the files hold {held}; {advice}")
+        raise Refused(f"{where}: {name} describes {needed} weights, and the files hold {held}; {advice}")

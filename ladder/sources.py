@@ -132,7 +132,7 @@ def _hub(parsed: Source, source: str) -> Path:
         found = Path(
             snapshot_download(name, repo_type=kind, revision=commit, allow_patterns=wanted, ignore_patterns=unwanted)
         )
-    except (HTTPError, HFValidationError, LocalEntryNotFoundError, ConnectionError) as error:
+    except (HTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise Refused(f"source {source}: the hub did not give it: {' '.join(str(error).split())}") from None
     if parsed.repository == "model":
         require_safetensors(found, source)
