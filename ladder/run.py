@@ -20,6 +20,10 @@ from ladder.names import did_you_mean, name_faults
 from ladder.secrets import conceal_tracebacks, concealed, masked, secrets_in
 
 PARAMS = Path("params.yaml")
+SHOWN = 200
+"""Characters of a value that a sentence shows."""
+LONG_WORD = re.compile(r"(\S{200})\S{200,}")
+LONGEST = 4000
 LARGEST = 2**63
 UNWRITABLE = re.compile(r"[\x00\ud800-\udfff]")
 MOST_VALUES = 1_000_000
@@ -27,7 +31,14 @@ MOST_VALUES = 1_000_000
 
 
 class Refused(Exception):
-    """A user's mistake, told in one sentence that names the file, line or key and what was expected."""
+    """A user's mistake, told in one sentence that names the file, line or key and what was expected.
+
+    A value that it shows is cut where it is too long to be read.
+    """
+
+    def __str__(self) -> str:
+        text = LONG_WORD.sub(lambda word: f"{word[1]}...", super().__str__())
+        return text if len(text) <= LONGEST else f"{text[: LONGEST - 1000]} ... {text[-900:]}"
 
 
 class Section(BaseModel):
@@ -124,7 +135,7 @@ def _no_values(content: Any, keys: tuple[Any, ...]) -> Iterator[tuple[tuple[Any,
         yield keys, f"expected a number between -2^63 and 2^63, got one of {len(hex(content)) - 2} hex digits"
     elif not isinstance(content, str | int | float | None):
         kind = type(content).__name__
-        yield keys, f"expected a text or a number, got {masked(repr(content))} ({kind}). Put a text into quotes"
+        yield keys, f"expected a text or a number, got {_shown(content)} ({kind}). Put a text into quotes"
 
 
 def refuse_secrets(section: Any, where: str) -> None:
@@ -152,7 +163,7 @@ def fit(kind: type[S], section: Any, where: str) -> S:
 def misfits(kind: type[Section], section: Any) -> list[tuple[Keys, str]]:
     """(keys within the section, sentence) of everything that does not fit `kind`; empty when the section fits."""
     if not isinstance(section, dict):
-        return [((), f"expected keys {', '.join(kind.model_fields)}, got {masked(repr(section))}")]
+        return [((), f"expected keys {', '.join(kind.model_fields)}, got {_shown(section)}")]
     try:
         kind.model_validate(section)
     except ValidationError as error:
@@ -160,6 +171,11 @@ def misfits(kind: type[Section], section: Any) -> list[tuple[Keys, str]]:
     except Refused as refusal:
         return [((), str(refusal))]
     return []
+
+
+def _shown(value: Any) -> str:
+    text = masked(repr(value))
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _sentence(kind: type[Section], item: Any) -> str:
@@ -172,7 +188,7 @@ def _sentence(kind: type[Section], item: Any) -> str:
     near = did_you_mean(item["input"], re.findall(r"'([^']+)'", item["ctx"]["expected"])) if _is_choice(item) else ""
     # a section may hold what is secret, and of a list a sentence of ours says which of it does not fit
     told = isinstance(item["input"], dict) or (isinstance(item["input"], list) and item["type"] == "value_error")
-    got = "" if told else f" (got {item['input']!r})"
+    got = "" if told else f" (got {_shown(item['input'])})"
     return masked(f"{item['msg'].removeprefix('Value error, ')}{got}{near}")
 
 

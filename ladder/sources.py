@@ -15,7 +15,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 from httpx import HTTPError
 from huggingface_hub import hf_hub_download, snapshot_download
@@ -148,11 +148,14 @@ def require_safetensors(directory: Path, source: str) -> None:
     index = directory / "model.safetensors.index.json"
     if index.exists():
         try:
-            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, TypeError, AttributeError):
+            shards: set[Any] = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError):
+            shards = {None}
+        if not all(isinstance(shard, str) and Path(shard).name == shard for shard in shards):
             raise Refused(
                 f"source {source}: {index.name}: expected JSON with weight_map, a file name for each tensor; "
                 "download it again"
-            ) from None
-        if missing := sorted(shard for shard in shards if not (directory / shard).exists()):
+            )
+        there = {path.name for path in directory.iterdir() if path.exists()}
+        if missing := sorted(shards - there):
             raise Refused(f"source {source}: {len(missing)} of {len(shards)} shards are missing, first {missing[0]}")

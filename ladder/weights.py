@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ladder.foreign import library
+from ladder.rows import ESCAPED_SURROGATE, check_pairs
 from ladder.run import Refused
 
 RESTORE = "`dvc checkout` or a new download restores it"
@@ -43,10 +44,13 @@ def read_object(path: Path, where: str | None = None) -> dict[str, Any]:
     """A JSON object in a file of a model directory. Errors: Refused naming the file."""
     where = where or str(path)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text)
+        if ESCAPED_SURROGATE.search(text):
+            check_pairs(value)
     except FileNotFoundError:
         raise Refused(f"{where}: no such file; {RESTORE}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise Refused(f"{where}: not JSON ({' '.join(str(error).split())}); {RESTORE}") from None
     if not isinstance(value, dict):
         raise Refused(f"{where}: expected a JSON object, got {type(value).__name__}; {RESTORE}")

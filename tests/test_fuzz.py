@@ -129,7 +129,7 @@ def outcomes(
             found["read"] += 1
         except Refused as refusal:
             sentence = str(refusal)
-            assert sentence.strip() and "\n" not in sentence and len(sentence) < 2000, (number, sentence)
+            assert sentence.strip() and "\n" not in sentence and len(sentence) < 4100, (number, sentence)
             assert "Traceback" not in sentence, (number, sentence)
             found["refused"] += 1
         except BaseException as error:
