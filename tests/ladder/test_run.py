@@ -187,7 +187,7 @@ def test_params_and_recipes_without_sections_are_refused(tmp_path, monkeypatch, 
 
 
 def test_a_long_value_is_cut_in_a_sentence():
-    assert str(Refused(f"a.jsonl:1: got '{'x' * 5000}'. Cut it")) == f"a.jsonl:1: got '{'x' * 199}.... Cut it"
+    assert str(Refused(f"a.jsonl:1: got '{'x' * 5000}'. Cut it")) == f"a.jsonl:1: got '{'x' * 199}... Cut it"
     assert str(Refused("short words " * 20)) == "short words " * 20
     long = str(Refused("word " * 5000 + "Fix it"))
     assert len(long) < 4000 and long.endswith("word Fix it")
