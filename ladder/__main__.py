@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from ladder.rows import write_text
 from ladder.run import PARAMS, Refused, read_params, read_yaml, refuse_secrets
-from ladder.secrets import masked
+from ladder.secrets import conceal_tracebacks, concealed
 from ladder.storage import sentence
 
 USAGE = """usage: python -m ladder COMMAND
@@ -36,8 +36,11 @@ def recipe(path: Path) -> list[str]:
     yaml.width = 1 << 12  # params.yaml is written as it stands: what a recipe does not name stays out of the diff
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.representer.add_representer(type(None), _null)
+    read_params()
     params = yaml.load(PARAMS.read_text(encoding="utf-8"))
     values = read_yaml(path)
+    if not isinstance(values, dict):
+        raise Refused(f"{path}: expected sections such as those of {PARAMS}, got {type(values).__name__}")
     refuse_secrets(values, str(path))
     changed = _lay(params, values, "", path)
     text = io.StringIO()
@@ -88,13 +91,14 @@ def table() -> str:
 
 def main(arguments: list[str]) -> None:
     """Run one command. A Refused is one line on stderr and exit code 1."""
+    conceal_tracebacks()
     try:
         match arguments:
             case ["check"]:
                 from ladder.graph import check
 
                 if faults := check():
-                    sys.exit("\n".join(faults))
+                    sys.exit(concealed("\n".join(faults)))
             case ["prune"]:
                 from ladder.graph import prune
 
@@ -132,7 +136,7 @@ def main(arguments: list[str]) -> None:
                 sys.exit(USAGE)
         sys.stdout.flush()
     except Refused as refusal:
-        sys.exit(f"ladder: {masked(str(refusal))}")
+        sys.exit(f"ladder: {concealed(str(refusal))}")
     except KeyboardInterrupt as interrupt:
         print(f"ladder: interrupted; {interrupt or 'run again to go on'}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)

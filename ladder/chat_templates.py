@@ -63,7 +63,12 @@ def read_template(name: str, folder: Path) -> str:
     if name not in names or Path(name).name != name:
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names
         raise Refused(f"base.chat_template: {kind} {name!r}; near it: {', '.join(near) or 'nothing'}")
-    return (folder / name).read_text(encoding="utf-8")
+    try:
+        return (folder / name).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise Refused(f"{folder / name}: not UTF-8 at byte {error.start}") from None
+    except OSError as error:
+        raise Refused(f"{folder / name}: cannot be read: {error.strerror}; expected a template") from None
 
 
 def single_template(tokenizer: PreTrainedTokenizerBase, source: str) -> str:

@@ -131,12 +131,12 @@ def template_faults(section: dict[str, Any]) -> Iterator[Fault]:
 
 def _prove_template(section: dict[str, Any]) -> None:
     """Prove the template of a local model as the stage `base` does, without its weights. Errors: Refused."""
-    from transformers import AutoTokenizer
-
-    from stages.base import Params, repair, set_template
+    from ladder.weights import read_tokenizer
+    from stages.base import Params, check_plain, repair, set_template
 
     params = fit(Params, section, "base")
-    tokenizer = AutoTokenizer.from_pretrained(params.source, trust_remote_code=False)
+    check_plain(Path(params.source), params.source)
+    tokenizer = read_tokenizer(Path(params.source), params.source)
     set_template(tokenizer, params, TEMPLATES)
     with contextlib.redirect_stdout(sys.stderr):
         repair(tokenizer, params.source, bos=params.bos == "template")

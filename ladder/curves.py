@@ -135,11 +135,12 @@ def _point(step: int, logs: dict[str, Any]) -> dict[str, float]:
 def check_explosion(points: list[dict[str, float]]) -> None:
     """Refuse a loss or gradient norm that has been a hundred times what it began at for five logged steps.
 
-    It began at the median of the first five; what is below 1 counts as 1, so that a loss that begins at 0 may grow.
+    A loss began at the first step, before any update; a gradient norm, which varies more, at the median of the first
+    five. What is below 1 counts as 1, so that a loss that begins at 0 may grow.
     """
-    for name in ("loss", "grad_norm"):
+    for name, first in (("loss", 1), ("grad_norm", FIRST)):
         values = [point[name] for point in points if name in point]
-        began = max(1.0, median(values[:FIRST])) if values else 1.0
+        began = max(1.0, median(values[:first])) if values else 1.0
         if len(values) >= 2 * FIRST and min(values[-FIRST:]) > EXPLODED * began:
             raise Refused(
                 f"step {points[-1]['step']:.0f}: {name} is {values[-1]:.4g}, over {EXPLODED} times the {began:.4g} "

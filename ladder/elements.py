@@ -6,11 +6,14 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from ladder.rows import Row, finite, no_constant
+from ladder.rows import ESCAPED_SURROGATE, HalfPair, Row, check_pairs, finite, no_constant
 from ladder.run import Refused
 
 BLANK = re.compile(r"[ \t\r\n]*")
 SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+HALF_PAIR = "not Unicode: half a surrogate pair in a text"
 
 
 class Decoder:
@@ -30,7 +33,8 @@ class Decoder:
     def row(self, text: str) -> tuple[Row | None, str]:
         """The object that a text is, or the fault."""
         try:
-            return self.checked(*self.value(text, 0), len(text.rstrip(" \t\r\n")))
+            row, fault = self.checked(*self.value(text, 0), len(text.rstrip(" \t\r\n")))
+            return (None, HALF_PAIR) if not fault and _has_half_pair(row, text, 0, len(text)) else (row, fault)
         except json.JSONDecodeError as error:
             return None, f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
         except (ValueError, RecursionError) as error:
@@ -51,6 +55,17 @@ class Decoder:
         if not isinstance(value, dict):
             return None, f"not an object: {type(value).__name__}"
         return value, ""
+
+
+def _has_half_pair(row: Row | None, text: str, start: int, end: int) -> bool:
+    """Whether a row that is written in `text` has half a surrogate pair, which JSON can escape."""
+    if not ESCAPED_SURROGATE.search(text, start, end):
+        return False
+    try:
+        check_pairs(row)
+    except HalfPair:
+        return True
+    return False
 
 
 class _Window:
@@ -96,6 +111,8 @@ def elements(stream: BinaryIO, name: str, most: int) -> Iterator[tuple[int, Row 
         row, fault = decoder.checked(value, end, end)
         if SURROGATE.search(window.text, window.at, end):
             row, fault = None, "not UTF-8: a text of this element"
+        elif not fault and _has_half_pair(row, window.text, window.at, end):
+            row, fault = None, HALF_PAIR
         if end - window.at > most:
             row, fault = None, f"too long: {end - window.at} characters, more than {most}"
         window.at = end

@@ -9,6 +9,10 @@ import gguf
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from ladder.foreign import check_size, library
+
+DAMAGED = "a new download restores it, or transformers does not know this architecture"
+
 
 @contextmanager
 def header_read_once() -> Iterator[None]:
@@ -34,15 +38,20 @@ def is_gguf(path: Path) -> bool:
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     """The tokenizer and chat template inside the file, as transformers converts them."""
-    return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
+    with library(f"{path}: its tokenizer", DAMAGED):
+        return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
 
 
 def load_model(path: Path, dtype: torch.dtype) -> PreTrainedModel:
     """De-quantize every weight to `dtype`; with `dequantize` transformers leaves no mark of it, so it can train."""
-    return AutoModelForCausalLM.from_pretrained(
-        path.parent,
-        gguf_file=path.name,
-        trust_remote_code=False,
-        quantization_config=GgufConfig(gguf_file=path.name, dequantize=True),
-        dtype=dtype,
-    )
+    with library(str(path), DAMAGED):
+        shapes = {tensor.name: tuple(map(int, tensor.shape)) for tensor in gguf.GGUFReader(str(path)).tensors}
+    check_size(AutoModelForCausalLM, path.parent, str(path), shapes, path.name)
+    with library(str(path), DAMAGED):
+        return AutoModelForCausalLM.from_pretrained(
+            path.parent,
+            gguf_file=path.name,
+            trust_remote_code=False,
+            quantization_config=GgufConfig(gguf_file=path.name, dequantize=True),
+            dtype=dtype,
+        )

@@ -1,5 +1,7 @@
 """The pipeline looked at before anything runs: each fault of params.yaml with its line, and of dvc.yaml's graph."""
 
+import configparser
+import contextlib
 import shutil
 from collections.abc import Iterable
 from functools import lru_cache
@@ -20,8 +22,10 @@ from ladder.lock_repair import is_valid, pipeline_outputs
 from ladder.names import Fault, did_you_mean, name_faults
 from ladder.pipeline import body, origins, read_pipeline
 from ladder.run import PARAMS, Refused, read_sections, read_yaml
+from ladder.secrets import holds_secret, is_secret_name
 from ladder.writing import whole
 
+CONFIG = Path(".dvc/config")
 CODE = "code"
 """The stage that lists what the others import, and its folder."""
 
@@ -38,7 +42,8 @@ def check() -> list[str]:
     if lost := _unreadable_lock():
         return [lost]
     faults = [*params_faults(params, read_pipeline(), _recorded_params()), *entry_faults(params), *part_faults(params)]
-    sentences = [*(_told(fault, lines) for fault in faults), *code_faults(), *_graph_faults(params, lines)]
+    told = [_told(fault, lines) for fault in faults]
+    sentences = [*told, *remote_faults(), *code_faults(), *_graph_faults(params, lines)]
     keep_copy()
     return sentences
 
@@ -73,6 +78,20 @@ def part_faults(params: dict[str, Any]) -> Iterable[Fault]:
             for name in sorted(there - named.keys()):
                 sentence = f"mixture.{mixture}.parts does not name this part; add it there with a weight or count"
                 yield Fault(("part", name), f"{sentence}{did_you_mean(name.split('/')[-1], section['parts'])}")
+
+
+def remote_faults() -> Iterable[str]:
+    """Keys and passwords of remotes in .dvc/config, which is committed."""
+    config = configparser.ConfigParser(interpolation=None, strict=False)
+    with contextlib.suppress(configparser.Error, UnicodeDecodeError):  # DVC reports what is broken in it
+        config.read(CONFIG, encoding="utf-8")
+    for section in config.sections():
+        for option, value in config.items(section):
+            if value.lower() not in ("", "true", "false") and (is_secret_name(option) or holds_secret(value)):
+                yield (
+                    f"{CONFIG}: {section}: {option}: a secret; expected none, because the file is committed. Put it "
+                    f"into {CONFIG}.local (`dvc remote modify --local`) or an environment variable"
+                )
 
 
 def code_faults() -> Iterable[str]:
@@ -126,8 +145,14 @@ def _lost_entries(outputs: dict[str, list[str]]) -> Iterable[str]:
 def _recorded_params() -> dict[str, Any]:
     """What dvc.lock says each stage was last run with: by the key that dvc.yaml names."""
     recorded: dict[str, Any] = {}
-    for entry in _lock().values():
-        recorded |= entry.get("params", {}).get(str(PARAMS), {})
+    for name, entry in _lock().items():
+        held = entry.get("params", {}) if isinstance(entry, dict) else None
+        values = held.get(str(PARAMS), {}) if isinstance(held, dict) else None
+        if not isinstance(values, dict):
+            raise Refused(
+                f"{LOCK}: {name}: expected an entry with params, as DVC writes it; `git checkout {LOCK}` restores it"
+            )
+        recorded |= values
     return recorded
 
 

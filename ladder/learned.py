@@ -1,6 +1,8 @@
-"""Whether a training changed its model: steps without a gradient, and weights that are as they were."""
+"""Whether a training changed its model, and did not ruin it: gradients, weights and losses at its beginning and end."""
 
+import math
 import sys
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -9,6 +11,11 @@ from peft import PeftModel
 from ladder.run import Refused
 
 Marks = dict[str, int]
+GROWN, ADAPTER_GROWN = 10.0, 30.0
+"""How many times their norm weights may grow to, and those of an adapter, whose second matrices begin at zero. A recipe
+makes it less than twice, a learning rate of 10 at least 75 and 190 times."""
+WORSE, MARGIN = 1.5, 1.0
+"""A loss may end at 1.5 times what it began at, and in any case one nat above that of a uniform guess."""
 
 
 def marks(model: Any, *, saved_in_bfloat16: bool) -> Marks:
@@ -47,6 +54,54 @@ def check_learned(points: list[dict[str, float]], before: Marks | None, after: M
         return {}
     print(f"the gradient was zero at {idle} of {len(norms)} steps: {_advice(points)}", file=sys.stderr, flush=True)
     return {"steps_without_gradient": idle}
+
+
+def norm(model: Any) -> float:
+    """The norm of all weights that take gradients."""
+    return math.sqrt(
+        sum(
+            float(weight.detach().norm(dtype=torch.float32)) ** 2
+            for weight in model.parameters()
+            if weight.requires_grad
+        )
+    )
+
+
+def check_ruined(
+    points: list[dict[str, float]],
+    before: float | None,
+    after: float | None,
+    *,
+    adapter: bool,
+    vocabulary: int,
+    loss: float | None = None,
+) -> None:
+    """Refuse a model that its training ruined, as a learning rate of 1e6 does.
+
+    `before` and `after`: the norms of the trained weights, None where they cannot be read. `loss`: the validation loss
+    of the weights that are saved, where they are not the last ones. Of trainings with rewards the weights alone decide:
+    the loss of a policy gradient has no scale.
+    """
+    advice = "the training ruined the model, so no rung is saved; lower trainer.learning_rate"
+    most = ADAPTER_GROWN if adapter else GROWN
+    if before and after is not None and not after <= most * before:
+        raise Refused(
+            f"the norm of the trained weights is {after:.4g}, {after / before:.3g} times the {before:.4g} before; "
+            f"expected {most:g} times at most; {advice}"
+        )
+    if any("reward" in point for point in points):
+        return
+    losses = [point["loss"] for point in points if "loss" in point]
+    limit = max(WORSE * losses[0], math.log(vocabulary) + MARGIN)
+    validated = [point["validation_loss"] for point in points if "validation_loss" in point]
+    ends = {"the loss of the last tenth of the steps": fmean(losses[-max(1, len(losses) // 10) :])}
+    ends |= {"the validation loss": validated[-1]} if validated else {}
+    for name, end in {"the validation loss": loss}.items() if loss is not None else ends.items():
+        if not end <= limit:
+            raise Refused(
+                f"{name} is {end:.4g}, and it began at {losses[0]:.4g}; expected {limit:.4g} at most ({WORSE} times "
+                f"that, and a uniform guess among {vocabulary} tokens is {math.log(vocabulary):.4g}); {advice}"
+            )
 
 
 def _advice(points: list[dict[str, float]]) -> str:

@@ -38,6 +38,8 @@ def _text(path: Path) -> str:
         text = path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         raise Refused(f"{path}: no such file; expected a prompt there") from None
+    except OSError as error:
+        raise Refused(f"{path}: cannot be read: {error.strerror}; expected a prompt") from None
     except UnicodeDecodeError as error:
         raise Refused(f"{path}: not UTF-8 at byte {error.start}") from None
     if not text:

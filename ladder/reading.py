@@ -26,9 +26,14 @@ from ladder.run import Refused
 
 MOST_BYTES = 16 << 20
 """The longest line that is read: 16 MiB, some four million tokens, is no row but a fault upstream."""
+SMALL, RATIO = 64 << 20, 300
+"""A packed file may unpack to 64 MiB, and to 300 times its size. Text is 3 to 20 times as large; gzip makes 1032 times
+of equal bytes, zstandard and xz thousands."""
 MOST_QUOTED = 1 << 20
 """How far a quoted field of a csv may run over lines before its quote counts as never closed."""
 BATCH = 1024
+PARQUET_BATCH = 64
+"""Rows of a .parquet in memory at once: each may have the size of a dictionary's longest text."""
 BOM = b"\xef\xbb\xbf"
 KINDS = (".jsonl", ".json", ".csv", ".parquet")
 
@@ -81,9 +86,35 @@ def records(path: Path, name: str) -> Iterator[Record]:
         raise Refused(f"{name}: cannot be read past row {line}: {told}; is the file whole?") from None
 
 
+class _Unpacked(io.RawIOBase):
+    """What is unpacked of a file, up to `most` bytes. Errors: Refused for more, since a small file may be a bomb."""
+
+    def __init__(self, packed: Any, name: str, most: int) -> None:
+        self.packed, self.name, self.most, self.size = packed, name, most, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = int(self.packed.readinto(buffer))
+        self.size += count
+        if self.size > self.most:
+            raise Refused(
+                f"{self.name}: unpacks to more than {self.most} bytes, {RATIO} times its size; expected rows. "
+                "Unpack it yourself if it is right"
+            )
+        return count
+
+    def close(self) -> None:
+        self.packed.close()
+        super().close()
+
+
 def _text(path: Path, name: str, found: str) -> Iterator[Record]:
     opener = OPENERS.get(Path(name).suffix)
-    with path.open("rb") if opener is None else opener(path) as packed, io.BufferedReader(packed) as stream:
+    most = max(SMALL, RATIO * path.stat().st_size)
+    raw: Any = path.open("rb") if opener is None else _Unpacked(opener(path), name, most)
+    with raw, io.BufferedReader(raw) as stream:
         start = stream.peek(4)
         if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise Refused(f"{name}: UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)")
@@ -214,7 +245,7 @@ def _parquet(path: Path, name: str) -> Iterator[Record]:
         names = file.schema_arrow.names
         if twice := next((one for one in names if names.count(one) > 1), None):
             raise Refused(f"{name}: expected distinct column names, got two of {twice!r}")
-        for batch in file.iter_batches(batch_size=BATCH):
+        for batch in file.iter_batches(batch_size=PARQUET_BATCH):
             for row in _python(batch):
                 number += 1
                 yield Record(number, row, "" if row is not None else "not UTF-8: a text of this row")

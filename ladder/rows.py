@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -13,21 +14,33 @@ Row = dict[str, Any]
 Kind = Literal["messages", "completion", "preference", "unpaired", "prompt"]
 """TRL's row types: `messages`, `prompt, completion`, `prompt, chosen, rejected`, `prompt, completion, label` (unpaired
 preferences), or `prompt` alone, to be answered."""
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class HalfPair(ValueError):
+    """A text with half a surrogate pair, which JSON can escape and UTF-8 cannot hold."""
 
 
 def read_rows(path: Path) -> list[Row]:
     """Read JSON Lines (UTF-8, one object a line). Errors: Refused with file and line."""
     rows = []
-    try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
-        raise Refused(f"{path}: no such file") from None
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_bytes(path).splitlines(), start=1):
         if line.strip():
             rows.append(parse_row(line, f"{path}:{number}"))
     if not rows:
         raise Refused(f"{path}: no rows")
     return rows
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file. Errors: Refused where it is missing, a directory or cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise Refused(f"{path}: no such file") from None
+    except OSError as error:
+        raise Refused(f"{path}: cannot be read: {error.strerror}; expected a file") from None
 
 
 def parse_row(line: bytes, where: str) -> Row:
@@ -36,6 +49,8 @@ def parse_row(line: bytes, where: str) -> Row:
         row = parse_json(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise Refused(f"{where}: not UTF-8 at byte {error.start} of the line") from None
+    except HalfPair as error:
+        raise Refused(f"{where}: {error}") from None
     except ValueError as error:
         raise Refused(f"{where}: not JSON: {error}") from None
     if not isinstance(row, dict):
@@ -44,12 +59,27 @@ def parse_row(line: bytes, where: str) -> Row:
 
 
 def parse_json(text: str) -> Any:
-    """A JSON value, read strictly: Python alone would take NaN, make 1e999 infinite, and take the last of two equal
-    keys. Errors: ValueError."""
+    """A JSON value, read strictly: Python alone would take NaN, half surrogate pairs, make 1e999 infinite, and take the
+    last of two equal keys. Errors: ValueError."""
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=no_constant, parse_float=finite)
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=no_constant, parse_float=finite)
     except RecursionError:
         raise ValueError("brackets within brackets, too deep to read") from None
+    if ESCAPED_SURROGATE.search(text):
+        check_pairs(value)
+    return value
+
+
+def check_pairs(value: Any) -> None:
+    """Errors: HalfPair for a value with half a surrogate pair in a text or key."""
+    try:
+        _encode(value).encode()
+    except UnicodeEncodeError as error:
+        raise HalfPair(_half_pair(error)) from None
+
+
+def _half_pair(error: UnicodeEncodeError) -> str:
+    return f"half a surrogate pair, {error.object[error.start]!a}, which UTF-8 cannot hold"
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> Row:
@@ -74,9 +104,7 @@ def finite(number: str) -> float:
 def read_json(path: Path) -> Row:
     """Read one JSON object. Errors: Refused naming the file."""
     try:
-        value = parse_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise Refused(f"{path}: no such file") from None
+        value = parse_json(read_bytes(path).decode("utf-8"))
     except ValueError as error:
         raise Refused(f"{path}: not JSON: {error}") from None
     if not isinstance(value, dict):
@@ -94,22 +122,21 @@ def of_split(rows: list[Row], split: str | None, data: Path) -> list[Row]:
     return chosen
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-
-
 def encoded(row: Row, where: str) -> bytes:
     """A line of JSON Lines. Errors: Refused, beginning with `where`, for a text that UTF-8 cannot hold."""
     try:
         return f"{_encode(row)}\n".encode()
     except UnicodeEncodeError as error:
-        raise Refused(
-            f"{where}: half a surrogate pair, {error.object[error.start]!a}, which UTF-8 cannot hold"
-        ) from None
+        raise Refused(f"{where}: {_half_pair(error)}") from None
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write JSON Lines: keys in the order given, so that the same rows give the same bytes."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+    """Write JSON Lines: keys in the order given, so that the same rows give the same bytes.
+
+    Errors: Refused naming the row with a text that UTF-8 cannot hold.
+    """
+    lines = (encoded(row, f"{path}: row {number}") for number, row in enumerate(rows, start=1))
+    write_text(path, b"".join(lines).decode())
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,6 +1,7 @@
 """How a stage starts: its section of params.yaml and its paths become the arguments of its `main`."""
 
 import inspect
+import math
 import os
 import re
 import shutil
@@ -21,11 +22,17 @@ from ladder.lock_copy import keep_copy
 from ladder.locks import written
 from ladder.names import did_you_mean, name_faults
 from ladder.refusal import Refused as Refused
-from ladder.secrets import masked, secrets_in
+from ladder.secrets import conceal_tracebacks, concealed, masked, secrets_in
 from ladder.storage import Faults, check_writable
 from ladder.writing import clean
 
 PARAMS = Path("params.yaml")
+SHOWN = 200
+"""Characters of a value that a sentence shows."""
+LARGEST = 2**63
+UNWRITABLE = re.compile(r"[\x00\ud800-\udfff]")
+MOST_VALUES = 1_000_000
+"""Values of a YAML file with its aliases written out; dvc.lock has some 20 thousand."""
 
 
 class Section(BaseModel):
@@ -39,15 +46,39 @@ P = TypeVar("P", str, Path)
 
 
 def read_yaml(path: Path) -> Any:
-    """Read one YAML 1.2 document, as DVC does: `1e-05` is a number (PyYAML would return a string)."""
+    """Read one YAML 1.2 document, as DVC does: `1e-05` is a number (PyYAML would return a string).
+
+    Errors: Refused for what is not YAML, and for aliases that contain themselves or stand for too much: whoever walks
+    through the values would never end.
+    """
     try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise Refused(f"{path}: no such file; run from the root of the repository") from None
+    except OSError as error:
+        raise Refused(f"{path}: cannot be read: {error.strerror}; expected a file") from None
     except UnicodeDecodeError as error:
         raise Refused(f"{path}: not UTF-8 at byte {error.start}") from None
     except YAMLError as error:
         raise Refused(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise Refused(f"{path}: nested too deeply; expected a few levels") from None
+    except (ValueError, TypeError, AttributeError) as error:  # of a number of 5000 digits, a date of month 13
+        raise Refused(f"{path}: holds a value that cannot be read: {' '.join(str(error).split())}") from None
+    if (size := _size(content, {})) > MOST_VALUES:
+        raise Refused(f"{path}: its aliases stand for {size:.2g} values; expected {MOST_VALUES} at most")
+    return content
+
+
+def _size(content: Any, known: dict[int, float]) -> float:
+    """How many values there are with every alias written out; infinite where one contains itself."""
+    if not isinstance(content, dict | list | set | tuple):
+        return 1
+    if id(content) not in known:
+        known[id(content)] = math.inf
+        inner = [*content, *content.values()] if isinstance(content, dict) else list(content)
+        known[id(content)] = 1 + sum(_size(one, known) for one in inner)
+    return known[id(content)]
 
 
 def read_params(path: Path = PARAMS) -> dict[str, Any]:
@@ -77,7 +108,29 @@ def read_sections(path: Path = PARAMS) -> dict[str, Any]:
                 f"{', '.join(sorted(stages))}"
             )
     refuse_secrets(params, str(path))
+    if odd := next(_no_values(params, ()), None):
+        keys, sentence = odd
+        raise Refused(f"{Lines(path).where(keys)}: {sentence}")
     return params
+
+
+def _no_values(content: Any, keys: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """(keys, sentence) of every value that is no number, text, list, section, true, false or null."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from _no_values(value, (*keys, key))
+    elif isinstance(content, list):
+        for place, value in enumerate(content):
+            yield from _no_values(value, (*keys, place))
+    elif isinstance(content, str) and (odd := UNWRITABLE.search(content)):
+        yield keys, f"a text with {odd[0]!a}, which no file name or file can hold; expected Unicode text"
+    elif isinstance(content, float) and not math.isfinite(content):
+        yield keys, f"expected a finite number, got {content}"
+    elif isinstance(content, int) and abs(content) > LARGEST:
+        yield keys, f"expected a number between -2^63 and 2^63, got one of {len(hex(content)) - 2} hex digits"
+    elif not isinstance(content, str | int | float | None):
+        kind = type(content).__name__
+        yield keys, f"expected a text or a number, got {_shown(content)} ({kind}). Put a text into quotes"
 
 
 def refuse_secrets(section: Any, where: str) -> None:
@@ -105,7 +158,7 @@ def fit(kind: type[S], section: Any, where: str) -> S:
 def misfits(kind: type[Section], section: Any) -> list[tuple[Keys, str]]:
     """(keys within the section, sentence) of everything that does not fit `kind`; empty when the section fits."""
     if not isinstance(section, dict):
-        return [((), f"expected keys {', '.join(kind.model_fields)}, got {masked(repr(section))}")]
+        return [((), f"expected keys {', '.join(kind.model_fields)}, got {_shown(section)}")]
     try:
         kind.model_validate(section)
     except ValidationError as error:
@@ -113,6 +166,11 @@ def misfits(kind: type[Section], section: Any) -> list[tuple[Keys, str]]:
     except Refused as refusal:
         return [((), str(refusal))]
     return []
+
+
+def _shown(value: Any) -> str:
+    text = masked(repr(value))
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _sentence(kind: type[Section], item: Any) -> str:
@@ -125,7 +183,7 @@ def _sentence(kind: type[Section], item: Any) -> str:
     near = did_you_mean(item["input"], re.findall(r"'([^']+)'", item["ctx"]["expected"])) if _is_choice(item) else ""
     # a section may hold what is secret, and of a list a sentence of ours says which of it does not fit
     told = isinstance(item["input"], dict) or (isinstance(item["input"], list) and item["type"] == "value_error")
-    got = "" if told else f" (got {item['input']!r})"
+    got = "" if told else f" (got {_shown(item['input'])})"
     return masked(f"{item['msg'].removeprefix('Value error, ')}{got}{near}")
 
 
@@ -155,6 +213,7 @@ def run(main: Callable[..., None], *, named: bool = False, launch: bool = False)
     Before that a copy of dvc.lock is kept (ladder/lock_copy.py).
     A Refused is printed as one line and ends with exit code 1; anything else is a bug and keeps its traceback.
     """
+    conceal_tracebacks()
     stage = Path(inspect.getfile(main)).stem
     first, *paths = inspect.signature(main).parameters.values()
     words = (["NAME"] if named else []) + [path.name.upper() for path in paths]
@@ -183,7 +242,7 @@ def run(main: Callable[..., None], *, named: bool = False, launch: bool = False)
         with Faults(outputs), _only_writer(outputs):
             main(params, *given)
     except Refused as refusal:
-        sys.exit(f"{stage}: {f'rank {rank()}: ' if rank() else ''}{masked(str(refusal))}")
+        sys.exit(f"{stage}: {f'rank {rank()}: ' if rank() else ''}{concealed(str(refusal))}")
     except KeyboardInterrupt as interrupt:
         print(f"{stage}: interrupted; {interrupt or 'run again to go on'}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)

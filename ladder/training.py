@@ -22,7 +22,7 @@ from ladder.best import Best, LastStep
 from ladder.climbing import Climb
 from ladder.curves import Bar, Curve
 from ladder.launch import cache, rank, world_size
-from ladder.learned import check_learned, marks
+from ladder.learned import check_learned, check_ruined, marks, norm
 from ladder.memory import ran_out
 from ladder.models import Rung, ledger, rung_name, save_rung
 from ladder.resident import Resident
@@ -145,15 +145,25 @@ def fit_and_save(
     with held(folder) if rank() == 0 else nullcontext():
         best = _best(trainer, settings, folder, sharded)
         before = None if sharded else marks(trainer.model, saved_in_bfloat16=whole)
+        norm_before = None if sharded else norm(trainer.model)
         _train(trainer, watch, folder, output, resume_every, best)
         try:
             idle = check_learned(watch.points, before, before and marks(trainer.model, saved_in_bfloat16=whole))
+            model = trained(trainer, skeleton)
+            if rank() == 0:
+                validated = best.restore(model) if best else watch.validation()
+                check_ruined(
+                    watch.points,
+                    norm_before,
+                    None if sharded else norm(model),
+                    adapter=isinstance(model, PeftModel),
+                    vocabulary=climbed.start.model.config.get_text_config().vocab_size,
+                    loss=validated["validation_loss"] if best else None,
+                )
         except Refused:
             drop(folder)  # else the next run would go on from the end of this one
             raise
-        model = trained(trainer, skeleton)
         if rank() == 0:
-            validated = best.restore(model) if best else watch.validation()
             if isinstance(model, PeftModel) and climbed.base is None:
                 model = merged(model)
             if climbed.base is None:

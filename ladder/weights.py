@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from peft import PeftConfig, PeftModel, get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from ladder.foreign import library
+from ladder.rows import ESCAPED_SURROGATE, check_pairs
 from ladder.run import Refused
 
 RESTORE = "`dvc checkout` or a new download restores it"
@@ -26,10 +27,13 @@ def read_object(path: Path, where: str | None = None) -> dict[str, Any]:
     """A JSON object in a file of a model directory. Errors: Refused naming the file."""
     where = where or str(path)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text)
+        if ESCAPED_SURROGATE.search(text):
+            check_pairs(value)
     except FileNotFoundError:
         raise Refused(f"{where}: no such file; {RESTORE}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise Refused(f"{where}: not JSON ({' '.join(str(error).split())}); {RESTORE}") from None
     if not isinstance(value, dict):
         raise Refused(f"{where}: expected a JSON object, got {type(value).__name__}; {RESTORE}")
@@ -48,32 +52,37 @@ def tensor_shapes(path: Path, where: str | None = None) -> dict[str, tuple[int, 
         raise Refused(f"{where or path}: truncated or not a safetensors file ({said}); {RESTORE}") from None
 
 
-def check_files(directory: Path, where: str | None = None) -> None:
-    """Check config.json, the index and the header of every weight file. Errors: Refused naming the file."""
+def check_files(directory: Path, where: str | None = None) -> dict[str, tuple[int, ...]]:
+    """The shapes of all tensors, after config.json, the index and the header of every weight file were checked.
+
+    Errors: Refused naming the file.
+    """
     where = where or str(directory)
     read_config(directory, where)
     index = directory / "model.safetensors.index.json"
     if not index.is_file():
-        tensor_shapes(directory / "model.safetensors", f"{where}/model.safetensors")
-        return
+        return tensor_shapes(directory / "model.safetensors", f"{where}/model.safetensors")
+    shapes: dict[str, tuple[int, ...]] = {}
     listed = read_object(index, f"{where}/{index.name}").get("weight_map")
     if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
         raise Refused(f"{where}/{index.name}: expected weight_map with a file name for each tensor; {RESTORE}")
     for shard in sorted(set(listed.values())):
+        if Path(shard).name != shard:
+            raise Refused(f"{where}/{index.name}: {shard!r} leaves the folder; expected names of files; {RESTORE}")
         held = tensor_shapes(directory / shard, f"{where}/{shard}")
+        shapes |= held
         absent = sorted(name for name, file in listed.items() if file == shard and name not in held)
         if absent:
             raise Refused(f"{where}/{shard}: no tensor {absent[0]}, which {index.name} lists in it; {RESTORE}")
+    return shapes
 
 
 def read_config(directory: Path, where: str | None = None) -> Any:
     """The configuration of a model directory. Errors: Refused when config.json is broken or does not fit its type."""
     where = f"{where or directory}/config.json"
     read_object(directory / "config.json", where)
-    try:
+    with library(where, RESTORE):
         return AutoConfig.from_pretrained(directory, trust_remote_code=False)
-    except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError, StrictDataclassError) as error:
-        raise Refused(f"{where}: {' '.join(str(error).split())}; {RESTORE}") from None
 
 
 def read_model(kind: Any, directory: Path, where: str | None = None, **arguments: Any) -> Any:
@@ -88,14 +97,15 @@ def read_model(kind: Any, directory: Path, where: str | None = None, **arguments
         generation = read_object(directory / "generation_config.json", f"{where}/generation_config.json")
         if not _is_plain(generation):  # a plain one is read by transformers as it is
             arguments["generation_config"] = token_ids_only(generation)
-    model, report = kind.from_pretrained(
-        directory,
-        use_safetensors=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,
-        **arguments,
-    )
+    with library(where, RESTORE):
+        model, report = kind.from_pretrained(
+            directory,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **arguments,
+        )
     for name, stored, expected in sorted(report["mismatched_keys"]):
         raise Refused(
             f"{where}: {name} has shape {list(stored)} in the weights, expected {list(expected)} by config.json; "
@@ -114,30 +124,32 @@ def read_model(kind: Any, directory: Path, where: str | None = None, **arguments
 
 def read_tokenizer(directory: Path, where: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a model directory. Errors: Refused naming a file that is not JSON."""
-    for name in ("tokenizer.json", "tokenizer_config.json"):
+    where = where or str(directory)
+    check_json(directory, where)
+    with library(f"{where}: its tokenizer", RESTORE):
+        tokenizer: Any = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise Refused(f"{where}: no tokenizer in it; expected tokenizer.json or tokenizer.model")
+    return tokenizer
+
+
+def check_json(directory: Path, where: str) -> None:
+    """Refuse a folder with a file of its tokenizer that is not a JSON object."""
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
         if (directory / name).is_file():
-            read_object(directory / name, f"{where or directory}/{name}")
-    return AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+            read_object(directory / name, f"{where}/{name}")
 
 
 def read_adapter(model: Any, directory: Path, *, name: str = "default", trainable: bool = False) -> PeftModel:
     """Put the adapter in `directory` on a model. Errors: Refused when files are broken or do not fit the model."""
     settings, weights = directory / "adapter_config.json", directory / "adapter_model.safetensors"
     read_object(settings)
-    try:
+    with library(str(settings), RESTORE):
         config = PeftConfig.from_pretrained(str(directory))
-    except (ValueError, TypeError, KeyError) as error:
-        raise Refused(f"{settings}: {' '.join(str(error).split())}; {RESTORE}") from None
     held = tensor_shapes(weights)
     config.inference_mode = not trainable
-    try:
+    with library(f"{directory}: the adapter does not fit the model or", RESTORE):
         adapted = PeftModel.from_pretrained(model, directory, name, config=config, is_trainable=trainable)
-    except (ValueError, KeyError) as error:
-        raise Refused(f"{settings}: does not fit the model ({' '.join(str(error).split())}); {RESTORE}") from None
-    except RuntimeError as error:
-        if "size mismatch" not in str(error):
-            raise
-        raise Refused(f"{weights}: {' '.join(str(error).split())}; {RESTORE}") from None
     expected = get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False).keys()
     if missing := sorted(expected - held.keys()):
         raise Refused(f"{weights}: no tensor {missing[0]}, which {settings.name} describes; {RESTORE}")
@@ -149,7 +161,10 @@ def read_adapter(model: Any, directory: Path, *, name: str = "default", trainabl
 def read_generation(directory: Path) -> GenerationConfig:
     """generation_config.json, without fields that decide how tokens are chosen. Errors: Refused when it is not JSON."""
     fields = read_object(directory / "generation_config.json", f"{directory}/generation_config.json")
-    return GenerationConfig.from_pretrained(directory) if _is_plain(fields) else token_ids_only(fields)
+    if not _is_plain(fields):
+        return token_ids_only(fields)
+    with library(f"{directory}/generation_config.json", RESTORE):
+        return GenerationConfig.from_pretrained(directory)
 
 
 def _is_plain(fields: dict[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from ladder import gguf
 from ladder.chat import encode, prompt_tokens
@@ -27,13 +27,14 @@ from ladder.chat_templates import (
     time_limit,
     training_hint,
 )
+from ladder.foreign import check_size
 from ladder.gate import squeezed
 from ladder.models import ledger, save_rung
 from ladder.rendering import REASONING_TAG, render, trace
 from ladder.run import Refused, Section, run
 from ladder.segments import read_on
 from ladder.sources import fetch, require_safetensors
-from ladder.weights import read_model, read_object
+from ladder.weights import check_files, read_model, read_object, read_tokenizer
 from ladder.writing import scratch
 
 QUESTION = "What is 2 + 2?"
@@ -155,17 +156,32 @@ def _exchange(tokenizer: PreTrainedTokenizerBase, source: str) -> tuple[list[int
         return ids + read_on(tokenizer, ANSWER), len(ids)
 
 
+def check_plain(directory: Path, source: str) -> None:
+    """Refuse a model that needs its repository's own code, of which nothing runs here, and quantized weights."""
+    config = read_object(directory / "config.json", f"{source}/config.json")
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        raise Refused(f"{source}: model_type {kind!r} would need the repository's own code")
+    if "quantization_config" in config:
+        raise Refused(f"{source}: its weights are quantized, which cannot be trained or merged; name a bf16 release")
+    settings = directory / "tokenizer_config.json"
+    held = read_object(settings, f"{source}/{settings.name}") if settings.is_file() else {}
+    code = held.get("auto_map")
+    if code and not (directory / "tokenizer.json").is_file():
+        raise Refused(
+            f"{source}: its tokenizer would need the repository's own code (auto_map), which never runs here; expected "
+            "a tokenizer.json. Name a release that has one"
+        )
+
+
 def load_directory(directory: Path, dtype: torch.dtype, source: str) -> PreTrainedModel:
     """Load safetensors weights of an architecture that transformers knows; a repository's code never runs.
 
     Errors: Refused naming a file that is missing, truncated or does not fit config.json.
     """
     require_safetensors(directory, source)
-    config = read_object(directory / "config.json", f"{source}/config.json")
-    if config.get("model_type") not in CONFIG_MAPPING:
-        raise Refused(f"{source}: model_type {config.get('model_type')!r} would need the repository's own code")
-    if "quantization_config" in config:
-        raise Refused(f"{source}: its weights are quantized, which cannot be trained or merged; name a bf16 release")
+    check_plain(directory, source)
+    check_size(AutoModelForCausalLM, directory, source, check_files(directory, source))
     return read_model(AutoModelForCausalLM, directory, source, dtype=dtype)
 
 
@@ -194,7 +210,8 @@ def main(params: Params, templates: Path, output: Path, metrics: Path) -> None:
         if packed:
             tokenizer = gguf.load_tokenizer(found)
         else:
-            tokenizer = AutoTokenizer.from_pretrained(found, trust_remote_code=False)
+            check_plain(found, params.source)
+            tokenizer = read_tokenizer(found, params.source)
         set_template(tokenizer, params, templates)
         repair(tokenizer, params.source, bos=params.bos == "template")
         if packed:

@@ -15,12 +15,15 @@ from collections import defaultdict
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from pyarrow import ArrowInvalid, parquet
+from pyarrow import ArrowException, parquet
 
-from ladder.rows import Row, read_rows, write_rows, write_text
+from ladder.rows import Row, parse_json, read_rows, write_rows, write_text
 from ladder.run import Refused, Section, run
 from ladder.sources import fetch
 from ladder.writing import scratch
+
+LARGEST = 1 << 30
+"""Bytes of a benchmark's file, unpacked. The largest known here has 20 MB."""
 
 
 class File(Section):
@@ -55,10 +58,13 @@ class Params(File):
 
 
 def read_text(path: Path, source: str) -> str:
-    """The file's text, unpacked. Errors: Refused when it is not UTF-8 or the gzip stream is damaged."""
-    content = path.read_bytes()
+    """The file's text, unpacked. Errors: Refused when it is too large, not UTF-8 or the gzip stream is damaged."""
     try:
-        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise Refused(f"{source}: more than {LARGEST} bytes, unpacked; expected a benchmark's rows")
+        return content.decode("utf-8")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise Refused(f"{source}: not a whole gzip file: {error}") from None
     except UnicodeDecodeError as error:
@@ -69,17 +75,20 @@ def csv_to_jsonl(text: str, source: str) -> str:
     """One JSON object a record. Errors: Refused naming the line of a record with too few or too many values."""
     reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
     lines = []
-    for row in reader:
-        if None in row or None in row.values():
-            raise Refused(f"{source}:{reader.line_num}: expected {len(reader.fieldnames or [])} values")
-        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    try:
+        for row in reader:
+            if None in row or None in row.values():
+                raise Refused(f"{source}:{reader.line_num}: expected {len(reader.fieldnames or [])} values")
+            lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    except csv.Error as error:
+        raise Refused(f"{source}:{reader.line_num}: not CSV: {error}") from None
     return "".join(lines)
 
 
 def array_to_jsonl(text: str, source: str) -> str:
     """One line an element. Errors: Refused when it is not one JSON array."""
     try:
-        elements = json.loads(text)
+        elements = parse_json(text)
     except ValueError as error:
         raise Refused(f"{source}: not JSON: {error}") from None
     if not isinstance(elements, list):
@@ -92,11 +101,11 @@ def parquet_to_jsonl(path: Path, source: str) -> str:
     """One line a row. Errors: Refused when it is not Parquet, or has a value for which JSON has no form."""
     try:
         rows = parquet.read_table(path).to_pylist()
-    except ArrowInvalid as error:
-        raise Refused(f"{source}: not Parquet: {error}") from None
+    except (ArrowException, OSError, ValueError, KeyError) as error:
+        raise Refused(f"{source}: not Parquet: {' '.join(str(error).split())}") from None
     try:
-        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    except TypeError as error:
+        return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    except (TypeError, ValueError) as error:
         raise Refused(f"{source}: {error}") from None
 
 

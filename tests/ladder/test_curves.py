@@ -17,6 +17,13 @@ def test_what_stays_a_hundred_times_too_large_is_stopped(name):
         check_explosion(points([*began, 201, 201, 201, 201, 201], name))
 
 
+def test_a_loss_began_before_the_first_update():
+    exploded = [2.0, *[201.0] * 9]
+    with pytest.raises(Refused, match="step 10: loss is 201, over 100 times the 2 it began at"):
+        check_explosion(points(exploded))
+    check_explosion(points(exploded, "grad_norm"))
+
+
 def test_a_loss_that_begins_at_zero_may_grow():
     check_explosion(points([0.0] * 5 + [99.0] * 20))
     check_explosion(points([-1.0] * 30))

@@ -11,6 +11,7 @@ import pytest
 from datasets import load_dataset
 from pyarrow import parquet
 
+from ladder import reading
 from ladder.reading import MOST_BYTES, beginning, records
 from ladder.run import Refused
 
@@ -241,3 +242,44 @@ def test_a_damaged_parquet_is_refused(tmp_path):
     content = (tmp_path / "rows.parquet").read_bytes()
     with pytest.raises(Refused, match="cut.parquet: cannot be read past row 0: .*is the file whole"):
         read(tmp_path, content[:-10], "cut.parquet")
+
+
+@pytest.mark.parametrize("suffix", ["gz", "bz2", "xz", "zst"])
+@pytest.mark.parametrize("byte", [b"\n", b"x"])
+def test_a_file_that_unpacks_to_far_more_than_rows_would_is_refused(tmp_path, suffix, byte, monkeypatch):
+    monkeypatch.setattr(reading, "SMALL", 1 << 20)
+    path = tmp_path / f"rows.jsonl.{suffix}"
+    content = byte * (4 << 20)
+    pack = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lambda text: lzma.compress(text, preset=0)}
+    packed = zstandard(content) if suffix == "zst" else pack[suffix](content)
+    path.write_bytes(packed)
+    assert len(packed) < 10_000
+    with pytest.raises(Refused, match=rf"{path.name}: unpacks to more than [0-9]+ bytes, 300 times its size"):
+        list(records(path, path.name))
+
+
+def test_memory_is_bounded_by_the_rows_of_a_parquet_that_are_read_together(tmp_path):
+    """A text of 2 MB that stands in 640 rows is 1.3 GB; Arrow holds 64 rows at once."""
+    path = tmp_path / "rows.parquet"
+    texts = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 640, pyarrow.int32()), ["x" * (2 << 20)])
+    parquet.write_table(pyarrow.table({"prompt": texts}), path, store_schema=False)
+    assert path.stat().st_size < 1 << 20
+    before = pyarrow.default_memory_pool().max_memory()
+    assert sum(len(record.row["prompt"]) for record in records(path, path.name)) == 640 * (2 << 20)
+    assert pyarrow.default_memory_pool().max_memory() - before < 500 << 20
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
+def test_half_a_surrogate_pair_spoils_its_row_alone(tmp_path, name):
+    texts = [
+        '{"a": "x\\ud800"}',
+        '{"a\\udfff": 1}',
+        '{"a": "\\ud83d\\ude00"}',
+        '{"a": "\\\\ud800"}',
+        '{"a": [["\\udead"]]}',
+    ]
+    content = "[" + ",\n".join(texts) + "]" if name == "rows.json" else "\n".join(texts)
+    found = read(tmp_path, content.encode(), name)
+    fault = "not Unicode: half a surrogate pair in a text"
+    assert [record.fault for record in found] == [fault, fault, "", "", fault]
+    assert [record.row for record in found if record.row] == [{"a": "😀"}, {"a": "\\ud800"}]

@@ -1,8 +1,9 @@
+import json
 from pathlib import Path
 
 import pytest
 
-from ladder.rows import column, of_split, read_rows, write_json, write_rows
+from ladder.rows import column, of_split, read_json, read_rows, write_json, write_rows
 from ladder.run import Refused
 
 
@@ -59,3 +60,27 @@ def test_a_split_is_chosen_by_name():
         of_split(rows, "test", data)
     with pytest.raises(Refused, match="rows.jsonl: no row of split 'test'; its rows have none: set split: null"):
         of_split([{"prompt": "a"}, {"split": None}], "test", data)
+
+
+@pytest.mark.parametrize(
+    "row", [{"prompt": "\ud800"}, {"\udfff": 1}, {"a": [{"b": ["x\udc00\ud800"]}]}, {"id": "a\ud83d"}]
+)
+def test_half_a_surrogate_pair_is_refused_wherever_it_is(tmp_path, row):
+    (tmp_path / "rows.jsonl").write_text("{}\n" + json.dumps(row) + "\n")
+    with pytest.raises(Refused, match=r"rows.jsonl:2: half a surrogate pair, '.*\\ud[8-f]..', which UTF-8 cannot hold"):
+        read_rows(tmp_path / "rows.jsonl")
+    (tmp_path / "one.json").write_text(json.dumps(row))
+    with pytest.raises(Refused, match="one.json: not JSON: half a surrogate pair"):
+        read_json(tmp_path / "one.json")
+
+
+def test_pairs_and_backslashes_are_no_halves(tmp_path):
+    rows = [{"a": "😀"}, {"a": "\\ud800"}, {"a": "\\\\ud800\\"}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_rows(tmp_path / "rows.jsonl") == rows
+
+
+def test_what_is_no_file_is_named(tmp_path):
+    for read in (read_rows, read_json):
+        with pytest.raises(Refused, match="cannot be read: Is a directory; expected a file"):
+            read(tmp_path)

