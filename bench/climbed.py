@@ -10,6 +10,9 @@ from bench.outcomes import PLACES, files_below
 from bench.pico import lay_out
 from bench.steps import Step, above, read_steps
 
+STAGES = ("sft", "dpo", "grpo", "ppo", "distill", "generate", "respond", "filter", "merge")
+"""Every kind of stage that works for hours on real models, or writes what others depend on."""
+
 
 class Ladder:
     """A repository at `root`, and beside it LADDER_WORK, the folder of temporary files, and a log of each run."""
@@ -69,6 +72,7 @@ def longer(params: dict[str, Any]) -> None:
     for section in params.values():
         for entry in section.values() if isinstance(section, dict) else ():
             if isinstance(entry, dict) and isinstance(entry.get("trainer"), dict):
+                entry["trainer"].pop("num_train_epochs", None)
                 entry["trainer"]["max_steps"] = 24
     params["prompts"]["count"]["sft"] = 48
     params["generate"]["chat"].update(samples=4, max_new_tokens=96)

@@ -14,9 +14,8 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.climbed import Ladder, longer
+from bench.climbed import STAGES, Ladder, longer
 from bench.forks import Fork
-from bench.kills import STAGES
 from bench.outcomes import outcome
 from bench.steps import Step
 
@@ -42,7 +41,7 @@ class Tally:
         return bool(self.differing or self.faults)
 
 
-def together(ladder: Ladder, clone: Path, step: Step, rounds: int) -> Tally:
+def at_once(ladder: Ladder, clone: Path, step: Step, rounds: int) -> Tally:
     """Run a stage in the repository and in its clone at the same time."""
     tally, whole = Tally(step.name), outcome(ladder.root, step.outputs)
     for _ in range(rounds):
@@ -84,11 +83,11 @@ def printed(tallies: list[Tally]) -> str:
     return "\n".join(lines)
 
 
-def clones(ladder: Ladder, steps: list[Step], rounds: int) -> list[Tally]:
+def together(ladder: Ladder, steps: list[Step], rounds: int) -> list[Tally]:
     """Clone a ladder that has climbed, and run each of the steps in both."""
     clone = ladder.folder / "clone"
     shutil.copytree(ladder.root, clone)
-    return [together(ladder, clone, step, rounds) for step in steps]
+    return [at_once(ladder, clone, step, rounds) for step in steps]
 
 
 def main() -> None:
@@ -99,7 +98,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ladder-clones-") as folder:
         ladder = Ladder(Path(folder).resolve())
-        tallies = clones(ladder, ladder.climb(options.stage, longer), options.rounds)
+        tallies = together(ladder, ladder.climb(options.stage, longer), options.rounds)
     print(printed(tallies))
     for one in tallies:
         for fault in (*one.differing, *one.faults):

@@ -24,12 +24,12 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.climbed import Ladder, longer
+from bench import clones
+from bench.climbed import STAGES, Ladder, longer
 from bench.forks import Fork
 from bench.outcomes import Outcome, outcome
 from bench.steps import Step
 
-STAGES = ("sft", "dpo", "grpo", "ppo", "distill", "generate", "respond", "filter", "merge")
 SIGNALS = [signal.SIGKILL] * 6 + [signal.SIGTERM] * 2 + [signal.SIGINT] * 2
 MOST = 4
 """Kills of one run before it may go to its end."""
@@ -170,25 +170,28 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="signals that hit each stage at work")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where the ladder is laid out (default: a temporary folder)")
+    parser.add_argument("--clones", type=int, default=0, metavar="ROUNDS", help="then rounds of bench/clones.py")
     parser.add_argument("--output", type=Path, help="the counts as JSON")
     parser.add_argument("--real", action="store_true", help="compare a run of a process of its own with the fork's")
     options = parser.parse_args()
     started, tallies = time.monotonic(), []
     with tempfile.TemporaryDirectory(prefix="ladder-kills-") as scratch:
-        folder = (options.folder or Path(scratch)).resolve()
-        ladder = Ladder(folder)
-        soak = Soak(ladder, options.seed)
-        for step in ladder.climb(options.stage, longer):
-            tallies.append(soak.soak(step, options.kills))
+        ladder = Ladder((options.folder or Path(scratch)).resolve())
+        steps, soak = ladder.climb(options.stage, longer), Soak(ladder, options.seed)
+        for step in steps:
+            one = soak.soak(step, options.kills)
             if options.real:
-                tallies[-1].faults += [f"{path}: not what python -m writes" for path in real(ladder, step)]
-            print(f"{printed(tallies[-1:]).splitlines()[-1]} {time.monotonic() - started:.0f} s", flush=True)
-            for fault in (*tallies[-1].differing, *tallies[-1].faults, *tallies[-1].left):
-                print(f"    {fault}", flush=True)
-    print(f"\n{printed(tallies)}")
+                one.faults += [f"{path}: not what python -m writes" for path in real(ladder, step)]
+            print(f"{printed([one]).splitlines()[-1]} {time.monotonic() - started:.0f} s", flush=True)
+            for told in (*one.differing, *one.faults, *one.left):
+                print(f"    {told}", flush=True)
+            tallies.append(one)
+        pairs = clones.together(ladder, steps, options.clones) if options.clones else []
+    print(f"\n{printed(tallies)}\n\n{clones.printed(pairs)}")
     if options.output:
-        options.output.write_text(json.dumps([vars(one) for one in tallies], indent=2))
-    sys.exit(any(one.failed for one in tallies))
+        counts = {"kills": [vars(one) for one in tallies], "clones": [vars(one) for one in pairs]}
+        options.output.write_text(json.dumps(counts, indent=2), encoding="utf-8")
+    sys.exit(any(one.failed for one in tallies) or any(one.failed for one in pairs))
 
 
 if __name__ == "__main__":

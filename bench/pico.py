@@ -87,7 +87,7 @@ def lay_out(root: Path, *edits: Callable[[Row], None]) -> None:
         for name in punkt.FILES:
             packed.writestr(f"punkt_tab/english/{name}", "")
     recipe = [sys.executable, "-m", "ladder", "recipe", str(ROOT / "tests/pico.yaml")]
-    subprocess.run(recipe, cwd=root, env=environment, check=True)
+    subprocess.run(recipe, cwd=root, env=environment, check=True, stdout=subprocess.DEVNULL)
     yaml = YAML()
     params = yaml.load((root / "params.yaml").read_text(encoding="utf-8"))
     for edit in (small, *edits):

@@ -97,3 +97,13 @@ def test_a_killed_repro_blocks_nobody(repository: Repository) -> None:
     second = repository.repro()
     assert second.returncode == 0 and "Running stage 'prompts'" in second.stdout, second.stderr
     assert repository.prompts.read_bytes() == before
+
+
+def test_outputs_of_a_stage_that_ended_before_dvc_was_killed_can_be_recorded(repository: Repository) -> None:
+    """DVC would delete them and run the stage again; `dvc commit` records what is there."""
+    (repository.root / "dvc.lock").unlink(missing_ok=True)
+    stage = [sys.executable, "-m", "stages.prompts", "data/seeds", "data/prompts.jsonl"]
+    subprocess.run(stage, cwd=repository.root, env=repository.environment, check=True)
+    commit = ["dvc", "commit", "--force", "prompts"]
+    subprocess.run(commit, cwd=repository.root, env=repository.environment, check=True)
+    assert "didn't change, skipping" in repository.repro().stdout
