@@ -126,6 +126,7 @@ def _run(words: list[str], root: Path, environment: dict[str, str], log: Path) -
     for stream in (1, 2):
         os.dup2(written, stream)
     os.chdir(root)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
     os.environ.update(environment)
     tempfile.tempdir = None  # TMPDIR is read again
     module, *sys.argv[1:] = words
