@@ -124,7 +124,8 @@ class Soak:
         tally.hits += self.ladder.at_work(step)
         tally.signals[sent.name] = tally.signals.get(sent.name, 0) + 1
         running.send(sent)
-        if "Traceback" in running.said:
+        silent = sent is signal.SIGINT and running.code != 0 and "run again" not in running.said
+        if silent or "Traceback" in running.said:
             tally.faults.append(f"{sent.name}: {running.said[-2000:]}")
 
     def _outcome(self, step: Step) -> Outcome:
