@@ -1,3 +1,5 @@
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -106,3 +108,20 @@ def test_broken_yaml_is_named(tmp_path):
     done = stage(tmp_path, ROOT / "data/seeds", tmp_path / "prompts.jsonl")
     assert done.returncode == 1 and done.stderr.startswith("prompts: params.yaml: not YAML: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_says_to_run_again(tmp_path):
+    os.mkfifo(tmp_path / "params.yaml")  # the stage is at work while it waits for its parameters
+    (tmp_path / "stages").symlink_to(ROOT / "stages")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.prompts", ROOT / "data/seeds", tmp_path / "prompts.jsonl"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )
+    with (tmp_path / "params.yaml").open("w"):
+        process.send_signal(signal.SIGINT)
+        said = process.communicate()[1]
+    assert (process.returncode, said) == (130, "prompts: interrupted; run again to go on\n")
