@@ -10,8 +10,12 @@ from bench.outcomes import PLACES, files_below
 from bench.pico import lay_out
 from bench.steps import Step, above, read_steps
 
-STAGES = ("sft", "dpo", "grpo", "ppo", "distill", "generate", "respond", "filter", "merge")
+STAGES = (
+    "sft@words", "dpo@chat", "grpo@words", "ppo@words", "distill@small", "generate@chat", "respond@base", "filter@chat",
+    "merge@soup",
+)  # fmt: skip
 """Every kind of stage that works for hours on real models, or writes what others depend on."""
+ROLLOUTS = ("grpo", "rloo", "ppo", "gkd")
 
 
 class Ladder:
@@ -68,12 +72,14 @@ class Ladder:
 
 
 def longer(params: dict[str, Any]) -> None:
-    """Change params.yaml to trainings and answers of a second or two, with room for a kill."""
-    for section in params.values():
+    """Change params.yaml to trainings of twelve steps and answers of a second or two, with room for a kill."""
+    for name, section in params.items():
         for entry in section.values() if isinstance(section, dict) else ():
-            if isinstance(entry, dict) and isinstance(entry.get("trainer"), dict):
-                entry["trainer"].pop("num_train_epochs", None)
-                entry["trainer"]["max_steps"] = 24
-    params["prompts"]["count"]["sft"] = 48
-    params["generate"]["chat"].update(samples=4, max_new_tokens=96)
-    params["respond"]["ifeval"].update(rows=4, max_new_tokens=400)
+            if isinstance(entry, dict) and isinstance(trainer := entry.get("trainer"), dict):
+                for key in ("num_train_epochs", "gradient_accumulation_steps"):
+                    trainer.pop(key, None)
+                trainer.update(max_steps=12, bf16=False)
+                if name not in ROLLOUTS:  # they share a batch among a prompt's answers
+                    trainer["per_device_train_batch_size"] = 1
+    params["generate"]["chat"]["max_new_tokens"] = 64
+    params["respond"]["ifeval"].update(rows=4, max_new_tokens=200)
