@@ -15,10 +15,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.climbed import Ladder
+from bench.climbed import STAGES, Ladder, longer
 from bench.outcomes import Outcome, outcome
 
-STAGES = ("sft", "dpo", "grpo", "ppo", "distill", "generate", "filter", "merge", "benchmark")
+MEASURED = (*STAGES, "benchmark@ifeval-base")
 FIRST = {
     "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LC_ALL": "C.UTF-8", "TZ": "UTC",
     "COLUMNS": "80",
@@ -72,13 +72,13 @@ def climbed(case: Case, stages: list[str], folder: Path) -> Outcome:
 def climb(folder: Path, stages: list[str]) -> Outcome:
     """The same in this process."""
     ladder = Ladder(folder)
-    ladder.climb(stages)
+    ladder.climb(stages, longer)
     return outcome(ladder.root, [name for step in ladder.ran for name in step.outputs])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", nargs="*", default=list(STAGES), help="stages, or entries such as sft@words")
+    parser.add_argument("--stage", nargs="*", default=list(MEASURED), help="stages, or entries such as sft@words")
     parser.add_argument("--each", action="store_true", help="also change one thing at a time")
     parser.add_argument("--output", type=Path, help="the counts as JSON")
     parser.add_argument("--climb", type=Path, help=argparse.SUPPRESS)
