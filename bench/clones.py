@@ -66,9 +66,12 @@ def at_once(ladder: Ladder, clone: Path, step: Step, rounds: int) -> Tally:
 
 
 def _names(refused: Fork, pid: int) -> bool:
-    """Whether the last line, of a stage that printed no traceback, names a process."""
-    lines = refused.said.strip().splitlines()
-    return "Traceback" not in refused.said and bool(lines) and str(pid) in lines[-1]
+    """Whether the last line, of a stage that printed no traceback, names the other process.
+
+    One that was refused in the moment in which the other takes the lock cannot read its PID yet.
+    """
+    last = (refused.said.strip().splitlines() or [""])[-1]
+    return "Traceback" not in refused.said and (str(pid) in last or "another process" in last)
 
 
 def printed(tallies: list[Tally]) -> str:
