@@ -138,7 +138,7 @@ def main(arguments: list[str]) -> None:
     except Refused as refusal:
         sys.exit(f"ladder: {concealed(str(refusal))}")
     except KeyboardInterrupt as interrupt:
-        print(f"ladder: interrupted; {interrupt or 'run again to go on'}", file=sys.stderr)
+        print(f"ladder: interrupted; {str(interrupt) or 'run again to go on'}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
         # Whoever reads the output (head, less) wants no more of it. Python flushes stdout again when it ends.

@@ -115,7 +115,7 @@ class Decoder:
         if left:
             self.take_up(*left)
             done = sum(map(self.ended, range(len(self.prompts))))
-            bar.write(f"going on: {done} of {len(self.prompts)} answers are there", file=sys.stderr)
+            bar.write(f"resuming: {done} of {len(self.prompts)} answers are complete", file=sys.stderr)
             bar.update(done)
         else:
             self.take(slots)

@@ -48,7 +48,7 @@ def generate_padded(
     if left:
         made = map(Completion, ragged(left[1]), left[0]["finished"])
         answers |= dict(zip(order, made, strict=False))  # the longest prompts, which were first
-        bar.write(f"going on: {len(answers)} of {len(prompts)} answers are there", file=sys.stderr)
+        bar.write(f"resuming: {len(answers)} of {len(prompts)} answers are complete", file=sys.stderr)
         bar.update(len(answers))
         if cuda:
             torch.cuda.set_rng_state(left[1]["draws"], model.device)

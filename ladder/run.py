@@ -244,7 +244,7 @@ def run(main: Callable[..., None], *, named: bool = False, launch: bool = False)
     except Refused as refusal:
         sys.exit(f"{stage}: {f'rank {rank()}: ' if rank() else ''}{concealed(str(refusal))}")
     except KeyboardInterrupt as interrupt:
-        print(f"{stage}: interrupted; {interrupt or 'run again to go on'}", file=sys.stderr)
+        print(f"{stage}: interrupted; {str(interrupt) or 'run again to go on'}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
 
 

@@ -77,7 +77,9 @@ def main(params: Params, code: Path, questions: Path, model: Path, base: Path, o
         entry = params.entries[name]
         asked = read_questions(questions / f"{name}.jsonl", entry.rows)
         kept = cache() / "answers" / f"{fingerprint(code, model, base, asked, entry)}.jsonl"
-        if not kept.exists():
+        if kept.exists():
+            print(f"{name}: {len(asked)} questions, answers from cache", flush=True)
+        else:
             print(f"{name}: {len(asked)} questions", flush=True)
             write_rows(kept, respond(asked, loaded(entry.engine), entry))
         with replacing(output / f"{name}.jsonl") as copy:

@@ -12,15 +12,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 else:
     os.environ.setdefault("LADDER_WORK", tempfile.mkdtemp(prefix="ladder-"))
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from bench.pico import CHATML as CHATML
+from bench.pico import pico_model as pico_model
+from bench.pico import pico_tokenizer as pico_tokenizer
 from ladder.models import save_rung
 from ladder.rows import Row
 from ladder.run import fit, read_params
@@ -29,29 +31,6 @@ from stages import punkt, task
 
 ROOT = Path(__file__).parents[1]
 SLOW = Path(__file__).parent / "slow.txt"
-
-CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
-def pico_tokenizer(merges: Sequence[tuple[str, str]] = ()) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer with ChatML's special tokens; 259 tokens, and one for each merge."""
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    vocabulary = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet()), *(one + two for one, two in merges)]
-    backend = Tokenizer(models.BPE({token: number for number, token in enumerate(vocabulary)}, list(merges)))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        bos_token="<|im_start|>",
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        additional_special_tokens=["<|im_start|>", "<|im_end|>"],
-    )
-    tokenizer.chat_template = CHATML
-    return tokenizer
 
 
 def pico_encoder(directory: Path, words: list[str], *, layers: int) -> Path:
@@ -68,29 +47,6 @@ def pico_encoder(directory: Path, words: list[str], *, layers: int) -> Path:
     (directory / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
     (directory / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 16}))
     return directory
-
-
-def pico_model(
-    tokenizer: PreTrainedTokenizerFast, *, seed: int = 0, layers: int = 2, head_dim: int = 8
-) -> LlamaForCausalLM:
-    """A random Llama of two layers with grouped-query attention."""
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=head_dim,
-        max_position_embeddings=4096,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        tie_word_embeddings=True,
-        initializer_range=0.2,
-    )
-    return LlamaForCausalLM(config)
 
 
 @pytest.fixture(scope="session")

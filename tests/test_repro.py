@@ -6,16 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
-from conftest import pico_model, pico_tokenizer
+from bench.pico import lay_out
 from ladder.models import read_rung
-from ladder.rows import write_rows
-from stages import punkt
 
 ROOT = Path(__file__).parents[1]
 BELOW_DPO = {
@@ -82,38 +79,13 @@ class Ladder:
 @pytest.fixture(scope="module")
 def ladder(tmp_path_factory):
     root = tmp_path_factory.mktemp("ladder")
-    for name in ("stages", "ladder", "benchmarks", "data/prompts", "data/raw", "data/seeds", "data/templates"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
-        shutil.copy(ROOT / name, root / name)
-    tokenizer = pico_tokenizer()
-    model = pico_model(tokenizer)
-    model.save_pretrained(root / "source/model")
-    tokenizer.save_pretrained(root / "source/model")
-    ask = {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
-    write_rows(root / "source/quiz.jsonl", [{"key": n, "prompt": f"Quiz {n}?", **ask} for n in range(4)])
-    with zipfile.ZipFile(root / "source/punkt_tab.zip", "w") as packed:  # no row of the quiz counts sentences
-        for name in punkt.FILES:
-            packed.writestr(f"punkt_tab/english/{name}", "")
-    made = Ladder(root)
-    made.call("git", "init", "-q")
-    made.call("dvc", "init", "-q")
-    made.call(sys.executable, "-m", "ladder", "recipe", str(ROOT / "tests/pico.yaml"))
 
-    def small(params):
-        params["base"].update(source="source/model", sha256=None, dtype="float32")
-        params["task"] = {"ifeval": {"source": "source/quiz.jsonl"}}
-        params["report"]["benchmarks"] = ["ifeval"]
-        params["gate"]["tax"].update(against="base", allowed={"ifeval": 100})
-        params["punkt"].update(source="source/punkt_tab.zip", sha256=None)
-        for name in ("rank4", "rank64", "dora", "qlora", "full"):
-            del params["sft"][name]
-        for name in ("arithmetic", "dare", "slerp"):
-            del params["merge"][name]
+    def guided(params):
         for name, rungs in GUIDE.items():
             params["guide"][name] = rungs
 
-    made.change(small)
+    lay_out(root, guided)
+    made = Ladder(root)
     made.call("git", "add", "-A")
     made.call("git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "pico")
     return made

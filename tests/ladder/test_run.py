@@ -1,3 +1,5 @@
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -191,3 +193,20 @@ def test_a_long_value_is_cut_in_a_sentence():
     assert str(Refused("short words " * 20)) == "short words " * 20
     long = str(Refused("word " * 5000 + "Fix it"))
     assert len(long) < 4000 and long.endswith("word Fix it")
+
+
+def test_ctrl_c_says_to_run_again(tmp_path):
+    os.mkfifo(tmp_path / "params.yaml")  # the stage is at work while it waits for its parameters
+    (tmp_path / "stages").symlink_to(ROOT / "stages")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.prompts", ROOT / "data/seeds", tmp_path / "prompts.jsonl"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )
+    with (tmp_path / "params.yaml").open("w"):
+        process.send_signal(signal.SIGINT)
+        said = process.communicate()[1]
+    assert (process.returncode, said) == (130, "prompts: interrupted; run again to go on\n")

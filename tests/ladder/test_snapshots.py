@@ -63,7 +63,7 @@ def test_the_tokens_are_those_of_an_unbroken_run(
         calls.last = killed_after + PREFILLS
     assert answers == expected
     assert kills >= 2
-    told = [int(done) for done in re.findall(r"going on: (\d+) of 16 answers are there\n", capsys.readouterr().err)]
+    told = [int(done) for done in re.findall(r"resuming: (\d+) of 16 answers are complete\n", capsys.readouterr().err)]
     assert kills - 1 <= len(told) <= kills and told == sorted(told)
     assert unbroken <= made <= unbroken + kills * (PREFILLS if family == "slots" else DRAWN.max_new_tokens)
     Snapshot(path).drop()

@@ -1,0 +1,146 @@
+"""Stages as forked processes: each starts in a tenth of a second, because torch and the libraries are imported once.
+
+A fork runs the stage's module as `python -m` does, in a process group of its own. What it imports is this process's;
+that the outputs equal those of real processes is checked by `python -m bench.kills --real`.
+"""
+
+import contextlib
+import importlib
+import os
+import runpy
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+POLL = 0.002
+LONGEST = 600.0
+"""Seconds after which a stage at pico size is taken for hung."""
+
+
+def preload(stages: set[str]) -> None:
+    """Import what the stages import. Errors: RuntimeError where an import started a thread: a fork would lack it."""
+    for stage in sorted(stages):
+        importlib.import_module(f"stages.{stage}")
+    if threads():
+        raise RuntimeError(f"threads after the imports: {', '.join(threads())}; set OMP_NUM_THREADS=1")
+
+
+def apart(function: Callable[..., None], *arguments: Any) -> None:
+    """Call a function in a fork, because it starts threads. Errors: RuntimeError when it fails."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            function(*arguments)
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
+        raise RuntimeError(f"{function.__name__} failed")
+
+
+def threads() -> list[str]:
+    """Names of this process's threads beside the main one; jemalloc (in pyarrow) looks after its own across a fork."""
+    names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    return [name for name in names[1:] if name != "jemalloc_bg_thd"]
+
+
+@dataclass
+class Fork:
+    """A stage that runs."""
+
+    pid: int
+    log: Path
+    started: float
+    code: int | None = None
+    """Its exit code, minus the signal that ended it; None while it runs."""
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def ended(self, *, within: float) -> bool:
+        """Wait so many seconds for its end."""
+        until = time.monotonic() + within
+        while self.code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.code = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() >= until:
+                return False
+            else:
+                time.sleep(POLL)
+        return True
+
+    def send(self, number: int) -> None:
+        """Signal the process group. One that does not end by it within a minute is killed."""
+        os.killpg(self.pid, number)
+        if not self.ended(within=60):
+            os.killpg(self.pid, signal.SIGKILL)
+            self.ended(within=60)
+            raise RuntimeError(f"{self.log}: still running a minute after {signal.Signals(number).name}")
+
+    def finish(self) -> int:
+        """Its exit code. Errors: TimeoutError after LONGEST, when it is killed."""
+        if not self.ended(within=LONGEST):
+            self.send(signal.SIGKILL)
+            raise TimeoutError(f"{self.log}: not done after {LONGEST:.0f} seconds")
+        assert self.code is not None
+        return self.code
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+def fork(words: list[str], root: Path, environment: dict[str, str], log: Path) -> Fork:
+    """Start `python -m` of these words in a folder; standard output and error go to `log`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        with contextlib.suppress(OSError):  # it may have ended already
+            os.setpgid(pid, pid)  # in both processes, so that no signal comes before it
+        return Fork(pid, log, time.monotonic())
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        code = _run(words, root, environment, log)
+    finally:
+        os._exit(code)
+
+
+def _run(words: list[str], root: Path, environment: dict[str, str], log: Path) -> int:
+    written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(written, stream)
+    os.chdir(root)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
+    os.environ.update(environment)
+    tempfile.tempdir = None  # TMPDIR is read again
+    module, *sys.argv[1:] = words
+    sys.modules.pop(module, None)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        return 0
+    except SystemExit as ending:
+        if isinstance(ending.code, str):
+            print(ending.code, file=sys.stderr)
+        return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()

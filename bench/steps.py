@@ -1,0 +1,75 @@
+"""The stages of a pipeline with their commands, in an order that they can run in without DVC.
+
+    python -m bench.steps FOLDER
+
+prints them as JSON. It is a process of its own because DVC starts threads, and a process that forks may have none.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import networkx
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage with its command."""
+
+    name: str
+    """As DVC has it: `sft@chat`."""
+    words: list[str]
+    """The command after `python -m`: the module and its arguments."""
+    outputs: list[str]
+    needs: list[str]
+    """Names of the stages whose outputs it reads."""
+
+    @property
+    def stage(self) -> str:
+        return self.name.partition("@")[0]
+
+
+def read_steps(root: Path) -> list[Step]:
+    """Every stage of a repository's dvc.yaml; a stage comes after those that it needs."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-m", "bench.steps", "."]  # DVC names a stage as seen from the working directory
+    done = subprocess.run(command, cwd=root, env=environment, check=True, stdout=subprocess.PIPE)
+    return [Step(**facts) for facts in json.loads(done.stdout)]
+
+
+def above(steps: list[Step], names: Sequence[str]) -> list[Step]:
+    """The steps of these names and all that they need, in order. Errors: KeyError for a name that no step has."""
+    by_name, wanted, waiting = {step.name: step for step in steps}, set[str](), list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in wanted:
+            wanted.add(name)
+            waiting += by_name[name].needs
+    return [step for step in steps if step.name in wanted]
+
+
+def main() -> None:
+    from dvc.repo import Repo  # takes a second, and `read_steps` needs none of it
+
+    root = Path(sys.argv[1]).resolve()
+    with Repo(str(root)) as repo:
+        graph: Any = repo.index.graph
+        found = [
+            Step(
+                stage.addressing,
+                stage.cmd.split()[2:],
+                [str(Path(out.fs_path).relative_to(root)) for out in stage.outs],
+                [needed.addressing for needed in graph.successors(stage)],
+            )
+            for stage in networkx.dfs_postorder_nodes(graph)
+        ]
+    json.dump([vars(step) for step in found], sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
