@@ -59,12 +59,15 @@ licenses: setup .cache/tools/.installed
 	.cache/tools/bin/pip --quiet $(LOCKED) --requirement $<
 	@touch $@
 
+# As many processes as the machine has cores, four at most: each takes a gigabyte or two.
+PYTEST := pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 test: setup
 	ruff check . && ruff format --check . && mypy
-	pytest
+	$(PYTEST)
 
 test-fast: setup
-	pytest --numprocesses 2 --dist loadfile -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 lint: setup
 	ruff format . && ruff check --fix . && mypy
