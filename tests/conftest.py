@@ -66,6 +66,11 @@ def record_files(directory: Path) -> None:
     (directory / "rung.json").write_text(json.dumps(record))
 
 
+def unfinished(work: Path) -> list[Path]:
+    """What is in LADDER_WORK beside the records of verified hashes: checkpoints of trainings that are not done."""
+    return [path for path in work.iterdir() if path.name != "hashes"]
+
+
 def moved(before: Path, after: Path, *, least: float) -> float:
     """Share of the layers' weights of size `least` or more that differ between two complete rungs; all are finite."""
     first, second = (load_file(directory / "model.safetensors") for directory in (before, after))

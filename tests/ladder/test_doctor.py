@@ -2,12 +2,14 @@
 
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from dvc.repo import Repo
 from dvc_data.hashfile.hash import file_md5
@@ -34,9 +36,12 @@ PIPELINE = """stages:
 """
 
 
+def environment():
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
 def call(*words):
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    return subprocess.run(words, check=True, capture_output=True, text=True, env=environment).stdout
+    return subprocess.run(words, check=True, capture_output=True, text=True, env=environment()).stdout
 
 
 @pytest.fixture(scope="module")
@@ -348,3 +353,29 @@ def test_collecting_keeps_what_commits_and_experiments_need(repository):
     assert len(gone) == 1  # `stray`
     call("dvc", "exp", "apply", "tried")
     assert Path("one.txt").read_text() == "5\n"
+
+
+def test_a_queued_experiment_whose_worker_was_killed_is_named_and_marked_failed(repository, capsys):
+    """DVC reports it as Running for ever."""
+    Path("dvc.yaml").write_text(PIPELINE.replace("cmd: mkdir", "cmd: sleep ${item} && mkdir"))
+    call("git", "commit", "-qam", "slow")
+    call("dvc", "exp", "run", "-q", "--queue", "-n", "slow", "-S", "made.one=300")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # a worker would keep pipes open
+    subprocess.run(
+        [Path(sys.executable).parent / "dvc", "queue", "start", "-q"], check=True, env=environment(), **quiet
+    )
+    folder, limit = Path(".dvc/tmp/exps"), time.monotonic() + 60
+    while not (started := list(folder.glob("run/*/*.json"))) or not list(folder.glob("celery/dvc-exp-worker-1.json")):
+        assert time.monotonic() < limit
+        select.select([], [], [], 0.1)
+    for record in (folder / "celery/dvc-exp-worker-1.json", started[0]):
+        process = psutil.Process(json.loads(record.read_text())["pid"])
+        for one in [process, *process.children(recursive=True)]:
+            one.kill()
+        process.wait(30)
+    assert "Running" in call("dvc", "queue", "status")
+    code, text = told([], capsys)
+    assert code == 1 and "experiment slow: says Running, and its worker is gone" in text
+    assert told(["--fix"], capsys)[0] == 0
+    assert "Failed" in call("dvc", "queue", "status") and not list(folder.glob("tmp*"))
+    assert told([], capsys)[0] == 0

@@ -11,7 +11,7 @@ import torch
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
-from conftest import ROOT, assistant, user
+from conftest import ROOT, assistant, unfinished, user
 from ladder.rows import write_rows
 from stages import sft
 
@@ -114,7 +114,7 @@ def test_two_nodes_learn_what_one_process_does_and_outlive_a_death(tmp_path, bas
     code, said = start()
     assert code == 0, said
     assert "resuming at step 1 of 4" in said
-    assert not list((tmp_path / "work").iterdir())
+    assert not unfinished(tmp_path / "work")
 
     one, two = curve(alone[3]), curve(tmp_path / "0" / OUTPUTS[3])
     assert len(one) == len(two) == 4

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import assistant, pico_tokenizer, user
+from conftest import assistant, pico_tokenizer, unfinished, user
 from ladder.models import load
 from ladder.rows import write_rows
 from ladder.run import Refused, fit
@@ -150,7 +150,7 @@ def test_the_best_checkpoint_is_published(tmp_path, base):
         tmp_path, base, "worst", load_best_model_at_end=True, greater_is_better=True, **evaluated
     )
     assert ledger["validation_loss"] == pytest.approx(max(losses), abs=1e-4)
-    assert not list((tmp_path / "work").iterdir())
+    assert not unfinished(tmp_path / "work")
 
 
 def pairs(tmp_path, base):

@@ -15,7 +15,7 @@ import transformers
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from conftest import ROOT, assistant, user
+from conftest import ROOT, assistant, unfinished, user
 from ladder.arguments import build
 from ladder.climbing import climb
 from ladder.curves import TIMINGS
@@ -162,14 +162,14 @@ def rollouts(folder, base):
 def test_a_killed_training_ends_as_one_that_was_not(tmp_path, base, server, train, killed_at, resumed_at):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert child(server, train, whole, tmp_path / "work", base)[0] == 0
-    assert not list((tmp_path / "work").iterdir())
+    assert not unfinished(tmp_path / "work")
     assert child(server, train, killed, tmp_path / "work", base, killed_at)[0] == -signal.SIGKILL
     assert not list(killed.glob("*/chat"))
     code, said = child(server, train, killed, tmp_path / "work", base)
     assert code == 0 and f"resuming at step {resumed_at} of 1" in said
     assert outcome(killed) == outcome(whole)
     assert len(outcome(whole)[1]) >= 11
-    assert not list((tmp_path / "work").iterdir())
+    assert not unfinished(tmp_path / "work")
 
 
 @pytest.fixture(scope="module")
