@@ -28,8 +28,8 @@ NEEDS_A_PATH = (errno.EACCES, errno.EPERM, errno.EIO)
 """Faults of processes and sockets too: without a path they may have nothing to do with a file."""
 ERRNO = re.compile(r"(?:os error|\[errno) (\d+)", re.IGNORECASE)
 """How libraries in Rust (safetensors, tokenizers) and pyarrow name an errno in an error of their own."""
-TORCH = re.compile(r"inline_container|PytorchStreamWriter")
-"""The part of torch that writes files; its errors do not say why a write failed."""
+TORCH = re.compile(r"PytorchStreamWriter|iostream error|unexpected pos \d+ vs")
+"""Errors of torch.save where a write failed; they do not say why."""
 SQLITE = {
     "database or disk is full": errno.ENOSPC,
     "attempt to write a readonly database": errno.EROFS,
@@ -93,7 +93,7 @@ def _number(error: BaseException) -> int | None:
     said = str(error)
     if isinstance(error, sqlite3.OperationalError):
         return SQLITE.get(said.lower())
-    if isinstance(error, RuntimeError) and TORCH.search(said) and "writ" in said:
+    if isinstance(error, RuntimeError) and TORCH.search(said):
         return errno.ENOSPC
     return int(found[1]) if (found := ERRNO.search(said)) else None
 
