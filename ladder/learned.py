@@ -79,8 +79,8 @@ def check_ruined(
     """Refuse a model that its training ruined, as a learning rate of 1e6 does.
 
     `before` and `after`: the norms of the trained weights, None where they cannot be read. `loss`: the validation loss
-    of the weights that are saved, where they are not the last ones. Without `points`, and of trainings with rewards, the
-    weights alone decide: the loss of a policy gradient has no scale.
+    of the weights that are saved, where they are not the last ones. Without `points`, and of trainings with rewards,
+    the weights alone decide: the loss of a policy gradient has no scale.
     """
     advice = "the training ruined the model, so no rung is saved; lower trainer.learning_rate"
     most = ADAPTER_GROWN if adapter else GROWN
