@@ -29,7 +29,7 @@ from ladder.weights import read_adapter
 from stages import base as base_stage
 from stages import sft, source
 
-ODD = [
+ODD: list[Any] = [
     *(None, True, False, -1, 0, 1, 7, 0.5, 1e308, 10**9, 2**63, -(2**70), "", "x", "\x00", "é\u2028", "1e999", "../x"),
     *([], {}, [1], [None], [[]], {"a": 1}, {"": None}, [{}], "\ud800", "x" * 5000, "sk-abc123def456", "{{", "${x}"),
 ]
