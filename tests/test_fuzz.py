@@ -207,8 +207,8 @@ def test_params(repository: Path) -> None:
     path.write_text(SMALL_PARAMS)
     PARSED.update(read_yaml(path))
     check_params()
-    found = outcomes(path, yaml_changed, check_params, 400)
-    assert found["refused"] > 100 and found.total() == 400
+    found = outcomes(path, yaml_changed, check_params, 200)
+    assert found["refused"] > 100 and found.total() == 200
 
 
 def test_dvc_lock(repository: Path) -> None:
