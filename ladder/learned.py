@@ -79,8 +79,8 @@ def check_ruined(
     """Refuse a model that its training ruined, as a learning rate of 1e6 does.
 
     `before` and `after`: the norms of the trained weights, None where they cannot be read. `loss`: the validation loss
-    of the weights that are saved, where they are not the last ones. Of trainings with rewards the weights alone decide:
-    the loss of a policy gradient has no scale.
+    of the weights that are saved, where they are not the last ones. Without `points`, and of trainings with rewards,
+    the weights alone decide: the loss of a policy gradient has no scale.
     """
     advice = "the training ruined the model, so no rung is saved; lower trainer.learning_rate"
     most = ADAPTER_GROWN if adapter else GROWN
@@ -89,9 +89,9 @@ def check_ruined(
             f"the norm of the trained weights is {after:.4g}, {after / before:.3g} times the {before:.4g} before; "
             f"expected {most:g} times at most; {advice}"
         )
-    if any("reward" in point for point in points):
-        return
     losses = [point["loss"] for point in points if "loss" in point]
+    if not losses or any("reward" in point for point in points):
+        return
     limit = max(WORSE * losses[0], math.log(vocabulary) + MARGIN)
     validated = [point["validation_loss"] for point in points if "validation_loss" in point]
     ends = {"the loss of the last tenth of the steps": fmean(losses[-max(1, len(losses) // 10) :])}

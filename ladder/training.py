@@ -153,7 +153,7 @@ def fit_and_save(
             if rank() == 0:
                 validated = best.restore(model) if best else watch.validation()
                 check_ruined(
-                    watch.points,
+                    [] if best and best.greater else watch.points,  # a metric to be raised decides by itself
                     norm_before,
                     None if sharded else norm(model),
                     adapter=isinstance(model, PeftModel),
