@@ -7,7 +7,6 @@ from typing import Any
 
 from bench.forks import Fork, apart, fork, preload
 from bench.outcomes import PLACES, files_below
-from bench.pico import lay_out
 from bench.steps import Step, above, read_steps
 
 STAGES = (
@@ -32,7 +31,7 @@ class Ladder:
         A name is a stage's, which stands for its first entry, or an entry's: `sft@words`. Errors: SystemExit with the
         log of a stage that fails.
         """
-        apart(lay_out, self.root, *edits)
+        apart(_lay_out, self.root, *edits)
         steps = read_steps(self.root)
         wanted = [next(step.name for step in steps if name in (step.stage, step.name)) for name in names]
         self.ran = above(steps, wanted)
@@ -69,6 +68,12 @@ class Ladder:
         """All that stages have written, locks aside."""
         written = files_below(self.work, self.temporary, *(self.root / place for place in PLACES))
         return {path for path in written if path.suffix != ".lock"}
+
+
+def _lay_out(root: Path, *edits: Callable[[dict[str, Any]], None]) -> None:
+    from bench.pico import lay_out  # a fork makes the model, so that this process starts no thread
+
+    lay_out(root, *edits)
 
 
 def longer(params: dict[str, Any]) -> None:

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ladder.curves import TIMINGS
-
-EXCLUDED = (*TIMINGS, "memory_gb")
+EXCLUDED = ("seconds", "tokens_per_second", "samples_per_second", "step_time", "memory_gb")
 """Keys of metrics and columns of curves that differ between two runs of the same inputs; all else is compared."""
 PLACES = ("code", "data", "metrics", "models", "plots", "report")
 """Folders of a repository that stages write to."""

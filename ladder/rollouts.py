@@ -163,7 +163,8 @@ class Rollouts:
         self.generation = (self.state.global_step, number + 1 if step == self.state.global_step else 0)
         scored = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
         if self.state.global_step % SAMPLE_STEPS == 0 and self.generation[1] == 0:
-            self.samples.extend(self._sampled(scored["completion_mask"].sum(1).tolist()))
+            kept = self.state.stateful_callbacks.setdefault("rollouts", [])
+            kept.extend(map(json.dumps, self._sampled(scored["completion_mask"].sum(1).tolist())))
         return scored
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -175,9 +176,11 @@ class Rollouts:
 
     @property
     def samples(self) -> list[Row]:
-        """Rollouts kept for reading; `tokens` are those trained on. A resume restores them with the trainer's state."""
-        rows: list[Row] = self.state.stateful_callbacks.setdefault("rollouts", [])
-        return rows
+        """Rollouts kept for reading; `tokens` are those trained on. A resume restores them with the trainer's state.
+
+        The state holds them as text: transformers sorts the keys of what it saves.
+        """
+        return [json.loads(text) for text in self.state.stateful_callbacks.get("rollouts", [])]
 
     def _sampled(self, tokens: list[int]) -> Iterator[Row]:
         logs: Any = self._logs  # type: ignore[attr-defined]
