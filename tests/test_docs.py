@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterable
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -85,8 +86,8 @@ def unknown(command: list[str], examples: str) -> str | None:
     """What a command names that does not exist; None for a command that can run."""
     match [word for word in command if not word.startswith("--")]:
         case ["make", target, *_]:
-            known = re.findall(r"^([\w-]+):", text(ROOT / "Makefile"), re.MULTILINE)
-            return None if target in known else f"make {target}"
+            known = re.findall(r"^([\w%-]+):", text(ROOT / "Makefile"), re.MULTILINE)
+            return None if any(fnmatch(target, name.replace("%", "*")) for name in known) else f"make {target}"
         case ["python", "-m", "ladder", name, *_] if not PLACEHOLDER.search(name):
             return None if name in re.findall(r"^  (\w+)", USAGE, re.MULTILINE) else f"ladder {name}"
         case ["python", "-m", module, *_] if not PLACEHOLDER.search(module):
