@@ -1,4 +1,4 @@
-"""What the README says of adding a benchmark is what one has to do: its own text is run."""
+"""The how-to of adding a benchmark: its own file and entries are run."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from ladder.rows import read_rows, write_json, write_rows
 from ladder.run import fit, read_params
 from stages import benchmark, code, questions, report, respond, task
 
-README = ROOT / "README.md"
+PAGE = ROOT / "docs/add-a-benchmark.md"
 ROWS = [
     {"country": "France", "capital": "Paris", "continent": "Europe"},
     {"country": "Norway", "capital": "Oslo", "continent": "Europe"},
@@ -24,9 +24,8 @@ ROWS = [
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """A repository to which the README's file and lines are added."""
-    section = README.read_text().partition("## Add a benchmark\n")[2]
-    module, lines = re.search(r"```python\n(.*?)```.*?```yaml\n(.*?)```", section, re.DOTALL).groups()
+    """A repository with the file and the entries of the page."""
+    module, lines = re.search(r"```python\n(.*?)```.*?```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL).groups()
     for name in ("stages", "ladder"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "benchmarks").mkdir()

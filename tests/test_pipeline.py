@@ -226,8 +226,8 @@ def test_a_funnel_is_drawn_from_nought_in_the_order_of_its_steps():
     assert drawn["x"]["field"] == "rows" and "scale" not in drawn["x"]
 
 
-def test_the_readme_shows_the_graph_as_it_is():
-    assert picture() in Path("README.md").read_text()
+def test_the_page_of_stages_shows_the_graph_as_it_is():
+    assert picture() in Path("docs/stages.md").read_text()
 
 
 def test_the_library_s_map_names_every_module_once():

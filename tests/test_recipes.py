@@ -130,8 +130,8 @@ def test_published_data_sets_become_pairs_and_a_mixture(copy):
     assert {(row["score_chosen"], row["score_rejected"]) for row in kept} == {(8.0, 2.0)}
 
 
-def test_what_the_readme_says_of_ones_own_data_is_what_one_has_to_do(copy, tmp_path):
-    block = (ROOT / "README.md").read_text().partition("**Your own data**")[2].partition("```yaml\n")[2]
+def test_the_how_to_of_own_rows_works(copy, tmp_path):
+    block = (ROOT / "docs/own-data.md").read_text().partition("**Your own data**")[2].partition("```yaml\n")[2]
     (tmp_path / "own.yaml").write_text(block.partition("```")[0])
     ladder = copy(tmp_path / "own.yaml")
     Path("data/raw").mkdir()
