@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import ProgressCallback, TrainerCallback
 
+from ladder import watching
 from ladder.rows import write_text
 from ladder.run import Refused
 
@@ -146,3 +147,13 @@ def check_explosion(points: list[dict[str, float]]) -> None:
                 f"step {points[-1]['step']:.0f}: {name} is {values[-1]:.4g}, over {EXPLODED} times the {began:.4g} "
                 f"it began at, for {FIRST} steps; lower trainer.learning_rate or raise trainer.warmup_steps"
             )
+
+
+class Progress(TrainerCallback):
+    """Report each step to the process that watches the stage: a killed stage cannot report where it was."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        watching.tell(f"step {state.global_step} of {state.max_steps}")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        watching.tell(f"step {state.global_step} of {state.max_steps}")

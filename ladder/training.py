@@ -20,12 +20,11 @@ from transformers import PrinterCallback, ProgressCallback, Trainer
 
 from ladder.best import Best, LastStep
 from ladder.climbing import Climb
-from ladder.curves import Bar, Curve
+from ladder.curves import Bar, Curve, Progress
 from ladder.launch import cache, rank, world_size
 from ladder.learned import check_learned, check_ruined, marks, norm
 from ladder.memory import ran_out
 from ladder.models import Rung, ledger, rung_name, save_rung
-from ladder.resident import Resident
 from ladder.run import Refused
 from ladder.storage import check_space, size
 from ladder.trackers import tracking, without_trackers
@@ -210,7 +209,7 @@ def _train(
     trainer.args.output_dir = str(folder)
     trainer.args.run_name = trainer.args.run_name or rung_name(output)
     trainer.add_callback(watch)
-    trainer.add_callback(Resident())
+    trainer.add_callback(Progress())
     trainer.add_callback(Keeper(trainer, folder, every=resume_every, seconds=save_seconds()))
     if trainer.eval_dataset is not None:
         trainer.add_callback(LastStep)
