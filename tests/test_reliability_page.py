@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "docs/reliability.md", *sorted((ROOT / "docs/reliability.d").glob("*.md"))]
+PAGES = [ROOT / "docs/reliability.md"]
 TEST = re.compile(r"`(tests/[\w/.]+\.py)(?:::(\w+))?`")
 COMMAND = re.compile(r"`python -m ([\w.]+)([^`\n]*)`")
 SHELL = re.compile(r"^    python -m ([\w.]+)(.*)$", re.MULTILINE)

@@ -21,7 +21,7 @@ def made(tmp_path: Path, name: str, content: bytes, **params: str) -> bytes:
 
 def test_bytes_stay_as_published(tmp_path: Path):
     assert made(tmp_path, "rows.jsonl", LINES.encode()) == LINES.encode()
-    packed = gzip.compress(LINES.encode())
+    packed = gzip.compress(LINES.encode(), mtime=0)
     assert made(tmp_path, "rows.jsonl.gz", packed, sha256=hashlib.sha256(packed).hexdigest()) == LINES.encode()
 
 
@@ -40,7 +40,7 @@ def test_csv(tmp_path: Path):
         ("rows.jsonl", b"", "jsonl", "rows.jsonl: no rows"),
         ("rows.jsonl", b'{"key": 1}\n{"key":\n', "jsonl", "rows.jsonl:2: not JSON"),
         ("rows.jsonl", b'{"key": "\xff"}\n', "jsonl", "rows.jsonl: not UTF-8 at byte 9"),
-        ("rows.jsonl.gz", gzip.compress(LINES.encode())[:-9], "jsonl", "rows.jsonl.gz: not a whole gzip file"),
+        ("rows.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)[:-9], "jsonl", "rows.jsonl.gz: not a whole gzip file"),
         ("rows.csv", b"a,b\n1,2\n3\n", "csv", "rows.csv:3: expected 2 values"),
         ("rows.json", b'{"key": 1}', "json", "rows.json: expected a JSON array, got dict"),
         ("rows.json", b"[1]", "json", "rows.json:1: expected a JSON object, got int"),
