@@ -20,7 +20,7 @@ USAGE = """usage: python -m ladder COMMAND
   check        look at params.yaml and the graph before anything runs
   prune        drop records and outputs of rungs that params.yaml no longer names
   table        print the table of rungs
-  picture      print the graph and the stages for the README
+  picture      print the graph and the stages, as docs/stages.md shows them
   recipe FILE  write the values of a recipe into params.yaml
   score        score answers to a benchmark that were made elsewhere
   bench        let a model answer a benchmark, and score it
