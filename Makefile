@@ -42,7 +42,7 @@ $(BIN)/.installed: pyproject.toml constraints.txt locks/cuda.txt
 	$(PIP) check
 	@touch $@
 
-# make extra-pii: what an extra adds (gpu, cluster, pii, s3).
+# make extra-pii: what an extra adds (gpu, cluster, docs, pii, s3).
 extra-%: setup locks/%.txt
 	$(PIP) $(LOCKED) --no-build-isolation --requirement locks/$*.txt
 	$(PIP) check

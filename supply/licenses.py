@@ -34,8 +34,8 @@ LONGEST = 60
 """Characters of a license's name. Some packages put the license's text into the field License, whose first line is
 then its name, or a copyright notice."""
 SOURCE = re.compile(r"(?:wheel:[A-Za-z0-9][\w.-]*==[\w.!+-]+/|hub:(?:datasets/)?[\w.-]+/[\w.-]+@[0-9a-f]{40})[\w./-]*")
-PLACEHOLDERS = tuple(f"wheel:{name}==" for name in ("a", "a-b", "n", "new", "NAME", "ladder-tiny"))
-"""Made-up packages in the tests of source strings."""
+PLACEHOLDERS = (*(f"wheel:{name}==" for name in ("a", "a-b", "n", "new", "NAME", "ladder-tiny")), "hub:org/tiny@")
+"""Made-up packages and repositories in the tests of source strings."""
 
 
 @dataclass(frozen=True)
