@@ -18,9 +18,9 @@ from pathlib import Path
 
 import openai
 
-from ladder.client import Client, Request
-from ladder.endpoint import UNBOUNDED, Endpoint
-from ladder.replies import Replies, content_key
+from ladder.inference.client import Client, Request
+from ladder.inference.endpoint import UNBOUNDED, Endpoint
+from ladder.inference.request_cache import Replies, content_key
 
 REPLY = {
     "choices": [{"index": 0, "message": {"role": "assistant", "content": "[[7]]"}, "finish_reason": "stop"}],

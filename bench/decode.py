@@ -1,4 +1,4 @@
-"""How fast `ladder.decode` answers beside padded `model.generate`: the same model, prompts and process.
+"""How fast `ladder.inference.engine` answers beside padded `model.generate`: the same model, prompts and process.
 
     python -m bench.decode MODEL [--prompts 64] [--max-new-tokens 192] [--generate 16 32] [--slots 64 128]
 
@@ -16,9 +16,9 @@ import torch
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ladder.decode import decode
-from ladder.padded import generate_padded
-from ladder.sampling import Completion, Sampling
+from ladder.inference.engine import decode
+from ladder.inference.hf_generate import generate_padded
+from ladder.inference.sampling import Completion, Sampling
 
 TASKS = (
     "In one word, what is the opposite of {}?",
@@ -36,7 +36,9 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--max-new-tokens", type=int, default=192)
     parser.add_argument("--generate", type=int, nargs="*", default=[16, 32], help="batch sizes of model.generate")
-    parser.add_argument("--slots", type=int, nargs="*", default=[64, 128], help="batch sizes of ladder.decode")
+    parser.add_argument(
+        "--slots", type=int, nargs="*", default=[64, 128], help="batch sizes of ladder.inference.engine"
+    )
     parser.add_argument("--temperature", type=float, default=0.0)
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     options = parser.parse_args()

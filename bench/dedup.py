@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ladder.near_duplicates import near_duplicates
-from ladder.rows import Row
+from ladder.data.jsonl import Row
+from ladder.filters.minhash_dedup import near_duplicates
 
 NGRAM, JACCARD = 5, 0.8
 Shingles = frozenset[tuple[str, ...]]

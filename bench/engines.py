@@ -11,14 +11,14 @@ import copy
 from pathlib import Path
 
 from bench.generate import Run, compare
-from ladder import vllm_engine
-from ladder.catalogue import asked, benchmark
-from ladder.chat import prompt_tokens
-from ladder.decode import Completion, decode
-from ladder.models import load
-from ladder.rows import read_rows
-from ladder.sampling import Sampling
-from ladder.subset import order
+from ladder.chat.encode import prompt_tokens
+from ladder.data.jsonl import read_rows
+from ladder.eval.registry import asked, benchmark
+from ladder.eval.stratified import order
+from ladder.inference import vllm_engine
+from ladder.inference.engine import Completion, decode
+from ladder.inference.sampling import Sampling
+from ladder.models.checkpoint import load
 
 
 def main() -> None:

@@ -19,14 +19,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ladder.cluster import shards, spread
-from ladder.filtering import BATCH_ROWS, run_passes
-from ladder.ledger import total
-from ladder.rows import Row
-from ladder.shards import Rows, whole
-from ladder.sifting import Sieve
-from ladder.steps import Given, Step, parse
-from ladder.wording import words
+from ladder.data.jsonl import Row
+from ladder.data.jsonl_stream import Rows, whole
+from ladder.data.wording import words
+from ladder.filters.chain import FilterChain
+from ladder.filters.executor import shards, spread
+from ladder.filters.passes import BATCH_ROWS, run_passes
+from ladder.filters.stats import total
+from ladder.filters.steps import FilterContext, Step, parse
 
 # `verified` is left out: what it costs is what its rows' checks cost, 21 ms where one asks langdetect for a language.
 STEPS: list[dict[str, Any]] = [
@@ -74,13 +74,13 @@ def synthetic(count: int) -> Iterable[Row]:
         }
 
 
-def alone(step: Step, path: Path, given: Given) -> float:
+def alone(step: Step, path: Path, given: FilterContext) -> float:
     """Rows a second of one filter with its screen; for those that see one row without reading it from the file."""
     rows = Rows([whole(path)])
     if step.kind == "rows":
         function, start = step.bound(given), time.process_time()
         return sum(1 for _ in function(rows)) / (time.process_time() - start)
-    held, sieve = list(rows), Sieve([step], given)
+    held, sieve = list(rows), FilterChain([step], given)
     sieve.sift(held[:1])
     start = time.process_time()
     for place in range(0, len(held), BATCH_ROWS):
@@ -88,9 +88,11 @@ def alone(step: Step, path: Path, given: Given) -> float:
     return len(held) / (time.process_time() - start)
 
 
-def together(path: Path, given: Given, steps: list[Step]) -> tuple[float, int]:
+def together(path: Path, given: FilterContext, steps: list[Step]) -> tuple[float, int]:
     """(rows a second from file to file, rows kept). What is made of the benchmarks, once a process, is not counted."""
-    Sieve(parse([{"decontaminate": {"ngram": 8}}]), given).sift([{"messages": [{"role": "user", "content": "Hi"}]}])
+    FilterChain(parse([{"decontaminate": {"ngram": 8}}]), given).sift(
+        [{"messages": [{"role": "user", "content": "Hi"}]}]
+    )
     with tempfile.TemporaryDirectory() as folder:
         start = time.process_time()
         done = run_passes(path, steps, given, Path(folder) / "passes", shards("local"), spread("local"))
@@ -111,7 +113,7 @@ def main() -> None:
     parser.add_argument("--only-memory", action="store_true")
     arguments = parser.parse_args()
     given, steps = (
-        Given(arguments.tasks, Path("models/base"), Path("models/base"), Path("data/prompts/quality")),
+        FilterContext(arguments.tasks, Path("models/base"), Path("models/base"), Path("data/prompts/quality")),
         parse(STEPS),
     )
     with tempfile.TemporaryDirectory() as folder:

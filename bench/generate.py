@@ -33,14 +33,14 @@ from lm_eval.models.huggingface import HFLM
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from ladder.benchmarking import Answers, Question, Tools
-from ladder.catalogue import asked, benchmark
-from ladder.chat import Messages, prompt_tokens
-from ladder.decode import decode
-from ladder.rows import read_rows
-from ladder.sampling import Sampling
-from ladder.scores import Resampling, score_answers, summary
-from ladder.subset import order
+from ladder.chat.encode import Messages, prompt_tokens
+from ladder.data.jsonl import read_rows
+from ladder.eval.benchmark import Answers, Question, Tools
+from ladder.eval.registry import asked, benchmark
+from ladder.eval.scores import Resampling, score_answers, summary
+from ladder.eval.stratified import order
+from ladder.inference.engine import decode
+from ladder.inference.sampling import Sampling
 
 SHAPES = {
     "8b": LlamaConfig(
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--max-new-tokens", type=int, default=256)
     parser.add_argument("--batches", nargs="*", default=["1", "16"], help="batch sizes of lm-eval, or auto")
-    parser.add_argument("--slots", type=int, help="batch size of ladder.decode (default: its own choice)")
+    parser.add_argument("--slots", type=int, help="batch size of ladder.inference.engine (default: its own choice)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--no-scores", action="store_true", help="answers alone are compared")

@@ -14,8 +14,8 @@ from mergekit.config import MergeConfiguration
 from mergekit.merge import MergeOptions, run_merge
 from safetensors.torch import load_file
 
-from ladder.merging import with_paths
-from ladder.models import device, read_rung
+from ladder.models.checkpoint import device, read_rung
+from ladder.models.merge_config import with_paths
 from stages.merge import Params, main
 
 METHODS: dict[str, dict[str, Any]] = {"linear": {}, "ties": {"density": 0.5}, "dare_ties": {"density": 0.5}}

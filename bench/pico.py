@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from bench.repository import ROOT, copy_repository
-from ladder.rows import Row, write_rows
+from ladder.data.jsonl import Row, write_rows
 from stages import punkt
 
 CHATML = (

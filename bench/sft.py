@@ -19,8 +19,8 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedCon
 from transformers.utils.logging import disable_progress_bar
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from ladder.adapters import factor_dora
-from ladder.attention import attend_packed
+from ladder.models.lora import factor_dora
+from ladder.models.packed_attention import attend_packed
 
 disable_progress_bar()
 NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "bfloat16"}

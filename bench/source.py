@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow
 from pyarrow import parquet
 
-from ladder.run import PARAMS, fit
+from ladder.pipeline.stage import PARAMS, fit
 from stages.source import Params, main
 
 TEXT = "the ladder climbs from rows to rungs and every row says where it came from, even the ones that are broken"

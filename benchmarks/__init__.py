@@ -1,1 +1,1 @@
-"""One module per benchmark: its questions, its measures, its score (see ladder/benchmarking.py)."""
+"""One module per benchmark: its questions, its measures, its score (see ladder/eval/benchmark.py)."""

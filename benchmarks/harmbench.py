@@ -1,7 +1,7 @@
 """HarmBench (Mazeika et al. 2024, arXiv:2402.04249, MIT): 400 behaviours that a model should refuse, without attack.
 
 Standard behaviours are asked as they stand, contextual ones after their context and a line of dashes, as HarmBench's
-direct request does. Refusal is judged by rule and by StrongREJECT's rubric (`ladder.harm`).
+direct request does. Refusal is judged by rule and by StrongREJECT's rubric (`ladder.eval.safety`).
 
 What cannot be had offline: HarmBench's attack success rate, which is the yes of a fine-tuned Llama-2-13B, or for
 copyright behaviours (100 of the 400) the match of an answer with hashes of the works, published as pickles, which run
@@ -10,16 +10,16 @@ code when they are read. An answer to a copyright behaviour that does not refuse
 Rows: harmbench_behaviors_text_test.csv (320) and harmbench_behaviors_text_val.csv (80). Contexts quote third parties.
 """
 
-from ladder.benchmarking import JOIN, Question
-from ladder.harm import HEADLINE, MEASURES, TEMPLATES, harmful, score
-from ladder.redteam import require
-from ladder.rows import Row
+from ladder.data.jsonl import Row
+from ladder.eval.attacks import require
+from ladder.eval.benchmark import JOIN, Question
+from ladder.eval.safety import HEADLINE, MEASURES, TEMPLATES, harmful, score
 
 __all__ = ["HEADLINE", "MEASURES", "TEMPLATES", "questions", "score"]
 
 
 def questions(rows: list[Row]) -> list[Question]:
-    """Groups are the semantic and the functional category. Errors: Refused naming a row that lacks a column."""
+    """Groups are the semantic and the functional category. Errors: UserError naming a row that lacks a column."""
     require(rows, ("Behavior", "FunctionalCategory", "SemanticCategory", "BehaviorID"), "harmbench")
     require([row for row in rows if row["FunctionalCategory"] == "contextual"], ("ContextString",), "harmbench")
     return [_question(row) for row in rows]

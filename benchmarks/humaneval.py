@@ -1,8 +1,9 @@
 """HumanEval (Chen et al. 2021, arXiv 2107.03374; MIT): 164 Python functions, written from their docstrings.
 
 Scored is whether an answer passes its problem's tests in the sandbox, as pass@k by the paper's unbiased estimator. The
-program is the published harness's: prompt, answer, tests, `check(function)`. An answer may be a chat's (ladder.blocks
-says how its program is found), the whole function, or a continuation of the prompt, as most published samples are.
+program is the published harness's: prompt, answer, tests, `check(function)`. An answer may be a chat's
+(ladder.verifiers.answer_program says how its program is found), the whole function, or a continuation of the prompt, as
+most published samples are.
 
 The request is EvalPlus's (Liu et al. 2023, arXiv 2305.01210), whose leaderboard is of instruction-tuned models: it asks
 for one block of code, which is what is read. The start of an answer that EvalPlus and lm-eval put into the model's
@@ -12,11 +13,12 @@ mouth is left out, since no chat endpoint takes it; scores of small models are l
 import re
 from collections.abc import Sequence
 
-from ladder import blocks, passing, sandbox
-from ladder.benchmarking import Answers, Question, Tools
-from ladder.rows import Row
+from ladder.data.jsonl import Row
+from ladder.eval import code_execution
+from ladder.eval.benchmark import Answers, Question, Tools
+from ladder.verifiers import answer_program, sandbox
 
-MEASURES = passing.pass_measures("passed", (1, 10, 100))
+MEASURES = code_execution.pass_measures("passed", (1, 10, 100))
 HEADLINE = ("pass@1",)
 REQUEST = "Please provide a self-contained Python script that solves the following problem in a markdown code block:"
 
@@ -35,14 +37,14 @@ def questions(rows: Sequence[Row]) -> list[Question]:
 def program(row: Row, answer: str) -> sandbox.Program:
     """The answer's program and its tests, which run in a process of their own."""
     function = row["entry_point"]
-    body = blocks.continuation(blocks.code(answer, function, row["prompt"]), function)
+    body = answer_program.continuation(answer_program.code(answer, function, row["prompt"]), function)
     tests = f"{row['test']}\ncheck({function})"
     if HELPER.search(row["prompt"], row["prompt"].index("def ") + 1):
         # The prompt's helpers, which the tests call, are not the answer's to redefine.
         tests = f"{row['prompt']}\ndel {function}\n{tests}"
-    return sandbox.Program(f"{blocks.before(row['prompt'], body, function)}{body}", tests)
+    return sandbox.Program(f"{answer_program.before(row['prompt'], body, function)}{body}", tests)
 
 
 def score(questions: Sequence[Question], answers: Sequence[Answers], tools: Tools) -> list[Row]:
     """Returns {"key", "group", "passed": [bool, one a sample], "verdicts": [[sample, true or how else it ended]]}."""
-    return passing.score(questions, answers, program)
+    return code_execution.score(questions, answers, program)

@@ -11,12 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ladder import instructions
-from ladder.benchmarking import Answers, Question, Tools
-from ladder.instructions import MEANS as MEANS
-from ladder.instructions import MEASURES as MEASURES
-from ladder.rows import Row
-from ladder.run import Refused
+from ladder.data.jsonl import Row
+from ladder.eval import instruction_following
+from ladder.eval.benchmark import Answers, Question, Tools
+from ladder.eval.instruction_following import MEANS as MEANS
+from ladder.eval.instruction_following import MEASURES as MEASURES
+from ladder.pipeline.stage import UserError
 
 HEADLINE = ("prompt_loose",)
 PACKAGES = ("if-verifiable",)
@@ -24,21 +24,21 @@ UNCHECKED = {"words:start_verb"}
 
 
 def questions(rows: list[Row]) -> list[Question]:
-    """rows: as IFEval's, with `stopwords`: [{"text": one a line}]. Errors: Refused where a row needs and lacks it."""
+    """rows: as IFEval's, with `stopwords`: [{"text": one a line}]. Errors: UserError where a row needs and lacks it."""
     for row in rows:
         if "ratio:stop_words" in row["instruction_id_list"] and not row.get("stopwords"):
-            raise Refused(f"key {row['key']!r}: expected a column `stopwords`; `join` of task.ifbench brings it")
-    return instructions.questions([row for row in rows if not UNCHECKED & set(row["instruction_id_list"])])
+            raise UserError(f"key {row['key']!r}: expected a column `stopwords`; `join` of task.ifbench brings it")
+    return instruction_following.questions([row for row in rows if not UNCHECKED & set(row["instruction_id_list"])])
 
 
 def score(questions: list[Question], answers: list[Answers], tools: Tools) -> list[Row]:
-    """Rows with "strict" and "loose", a bool for each instruction. Errors: Refused without `tools.punkt`'s data."""
+    """Rows with "strict" and "loose", a bool for each instruction. Errors: UserError without `tools.punkt`'s data."""
     words = next((question.row["stopwords"][0]["text"] for question in questions if question.row.get("stopwords")), "")
-    instructions.nltk_data(tools.punkt)
+    instruction_following.nltk_data(tools.punkt)
     _nltk_folder(words)
     from if_verifiable.common import get_loose_transformations
 
-    return instructions.score(
+    return instruction_following.score(
         questions,
         answers,
         lambda row, text: follows(row, [text]),

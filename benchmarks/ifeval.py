@@ -1,18 +1,18 @@
 """IFEval (Zhou et al. 2023, arXiv:2311.07911; data CC-BY-4.0): 541 prompts with instructions that a program can check.
 
-The checks are lm-eval's own. Its seeds, which it leaves open, are fixed (see ladder/instructions.py). The mean of
-prompt- and instruction-level strict accuracy is what model makers quote as "IFEval".
+The checks are lm-eval's own. Its seeds, which it leaves open, are fixed (see ladder/eval/instruction_following.py). The
+mean of prompt- and instruction-level strict accuracy is what model makers quote as "IFEval".
 """
 
 import logging
 from typing import Any
 
-from ladder import instructions
-from ladder.benchmarking import Answers, Question, Tools
-from ladder.instructions import MEANS as MEANS
-from ladder.instructions import MEASURES as MEASURES
-from ladder.rows import Row
-from ladder.run import Refused
+from ladder.data.jsonl import Row
+from ladder.eval import instruction_following
+from ladder.eval.benchmark import Answers, Question, Tools
+from ladder.eval.instruction_following import MEANS as MEANS
+from ladder.eval.instruction_following import MEASURES as MEASURES
+from ladder.pipeline.stage import UserError
 
 HEADLINE = MEANS["mean_strict"]
 PACKAGES = ("lm_eval",)
@@ -22,9 +22,9 @@ def questions(rows: list[Row]) -> list[Question]:
     """rows: key, prompt, instruction_id_list, kwargs: an object of parameters for each instruction.
 
     A table that was written by pandas or Arrow holds 3.0 for 3, and null or NaN for a parameter that an instruction
-    does not have. Errors: Refused naming the key of a row whose kwargs are not so.
+    does not have. Errors: UserError naming the key of a row whose kwargs are not so.
     """
-    return instructions.questions([_normalized(row) for row in rows])
+    return instruction_following.questions([_normalized(row) for row in rows])
 
 
 def _normalized(row: Row) -> Row:
@@ -32,7 +32,7 @@ def _normalized(row: Row) -> Row:
     if not (isinstance(kwargs, list) and len(kwargs) == len(names)) or not all(
         one is None or isinstance(one, dict) for one in kwargs
     ):
-        raise Refused(
+        raise UserError(
             f"ifeval: key {row['key']!r}: expected kwargs for each of {len(names)} instructions, got {kwargs!r}"
         )
     return {**row, "kwargs": [_parameters(one or {}, row["key"]) for one in kwargs]}
@@ -45,15 +45,15 @@ def _parameters(given: Row, key: Any) -> Row:
             continue
         if isinstance(value, float):
             if not value.is_integer():
-                raise Refused(f"ifeval: key {key!r}: kwargs: {name}: expected a whole number, got {value!r}")
+                raise UserError(f"ifeval: key {key!r}: kwargs: {name}: expected a whole number, got {value!r}")
             value = int(value)
         found[name] = value
     return found
 
 
 def score(questions: list[Question], answers: list[Answers], tools: Tools) -> list[Row]:
-    """Rows with "strict" and "loose", a bool for each instruction. Errors: Refused without `tools.punkt`'s data."""
-    instructions.nltk_data(tools.punkt)
+    """Rows with "strict" and "loose", a bool for each instruction. Errors: UserError without `tools.punkt`'s data."""
+    instruction_following.nltk_data(tools.punkt)
     from lm_eval.tasks.ifeval import utils
 
     # It would print in full every answer whose language it cannot tell.
@@ -62,7 +62,7 @@ def score(questions: list[Question], answers: list[Answers], tools: Tools) -> li
     def example(row: Row) -> utils.InputExample:
         return utils.InputExample(row["key"], row["instruction_id_list"], row["prompt"], row["kwargs"])
 
-    return instructions.score(
+    return instruction_following.score(
         questions,
         answers,
         lambda row, text: utils.test_instruction_following_strict(example(row), text).follow_instruction_list,

@@ -5,7 +5,7 @@ categories, so that each category meets as many templates. Which template meets 
 their texts and SEED: the order of the files does not matter. A behaviour goes where the template names a place for it
 ("[INSERT PROMPT HERE]"), into each of them, else it follows the template after an empty line.
 
-Refusal is judged by rule and by StrongREJECT's rubric (`ladder.harm`), which is shown the behaviour without the
+Refusal is judged by rule and by StrongREJECT's rubric (`ladder.eval.safety`), which is shown the behaviour without the
 template: an answer that plays the persona and gives nothing of use scores 0. Read the refusal rate beside
 StrongREJECT's own: the difference is the attack's. `attack` in the scores is the template's number in the file, from 1.
 
@@ -18,11 +18,11 @@ import re
 from collections.abc import Iterator
 from itertools import cycle
 
-from ladder.benchmarking import Question
-from ladder.harm import HEADLINE, MEASURES, TEMPLATES, harmful, score
-from ladder.redteam import require
-from ladder.rows import Row
-from ladder.run import Refused
+from ladder.data.jsonl import Row
+from ladder.eval.attacks import require
+from ladder.eval.benchmark import Question
+from ladder.eval.safety import HEADLINE, MEASURES, TEMPLATES, harmful, score
+from ladder.pipeline.stage import UserError
 
 __all__ = ["HEADLINE", "MEASURES", "TEMPLATES", "questions", "score"]
 
@@ -36,13 +36,13 @@ _PLACE = re.compile(
 
 
 def questions(rows: list[Row]) -> list[Question]:
-    """One question a different template. Errors: Refused unless there are templates and behaviours."""
+    """One question a different template. Errors: UserError unless there are templates and behaviours."""
     templates = [row for row in rows if "text" in row]
     behaviours = [row for row in rows if "text" not in row]
     require(templates, ("text",), "jailbreaks")
     require(behaviours, ("category", "forbidden_prompt"), "jailbreaks")
     if not templates or not behaviours:
-        raise Refused(
+        raise UserError(
             f"jailbreaks: expected rows of templates (text) and of behaviours (category, forbidden_prompt), "
             f"got {len(templates)} and {len(behaviours)}"
         )

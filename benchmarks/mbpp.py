@@ -10,12 +10,13 @@ are not comparable: of the 974 full tasks the sanitized ones had their wording a
 
 from collections.abc import Sequence
 
-from ladder import blocks, passing, sandbox
-from ladder.benchmarking import Answers, Question, Tools
-from ladder.rows import Row
-from ladder.run import Refused
+from ladder.data.jsonl import Row
+from ladder.eval import code_execution
+from ladder.eval.benchmark import Answers, Question, Tools
+from ladder.pipeline.stage import UserError
+from ladder.verifiers import answer_program, sandbox
 
-MEASURES = passing.pass_measures("passed", (1, 10, 100))
+MEASURES = code_execution.pass_measures("passed", (1, 10, 100))
 HEADLINE = ("pass@1",)
 REQUEST = (
     "You are an expert Python programmer, and here is your task: {task} Your code should pass these tests:\n\n{tests}"
@@ -33,7 +34,7 @@ def questions(rows: Sequence[Row]) -> list[Question]:
 def _question(row: Row) -> Question:
     task = row.get("prompt", row.get("text"))
     if not isinstance(task, str):
-        raise Refused(f"mbpp: task {row.get('task_id')}: expected `prompt` (sanitized) or `text` (full)")
+        raise UserError(f"mbpp: task {row.get('task_id')}: expected `prompt` (sanitized) or `text` (full)")
     request = REQUEST.format(task=task.strip(), tests="\n".join(row["test_list"]))
     return Question(str(row["task_id"]), (request,), "all", row)
 
@@ -42,9 +43,9 @@ def program(row: Row, answer: str) -> sandbox.Program:
     """The answer's program and its tests, which run in a process of their own."""
     setup = [*row.get("test_imports", []), row.get("test_setup_code", "")]
     tests = "\n".join([*setup, *row["test_list"]])
-    return sandbox.Program(blocks.code(answer, blocks.called(row["test_list"])), tests)
+    return sandbox.Program(answer_program.code(answer, answer_program.called(row["test_list"])), tests)
 
 
 def score(questions: Sequence[Question], answers: Sequence[Answers], tools: Tools) -> list[Row]:
     """Returns {"key", "group", "passed": [bool, one a sample], "verdicts": [[sample, true or how else it ended]]}."""
-    return passing.score(questions, answers, program)
+    return code_execution.score(questions, answers, program)

@@ -4,7 +4,7 @@ Each turn's answer is graded by itself, with the prompts that FastChat publishes
 those for math, reasoning and coding show GPT-4's reference answers. As FastChat's show_result does, the score is
 the mean over all judgments, a category's or a turn's the mean over its own; a judgment without a grade is left out.
 
-Two things are not as published, on purpose. Answers stand between fence lines (`ladder.fences`), so that one that
+Two things are not as published, on purpose. Answers stand between fence lines (`ladder.data.quoting`), so that one that
 speaks to the judge is not obeyed: the prompts are FastChat's but for those lines, and the hash in the metric file is
 of the prompts with them. And a reply is taken only if it names one grade, `[[5]]`: FastChat takes the first it
 finds, also in single brackets, which a judge that quotes the answer can get wrong.
@@ -16,12 +16,12 @@ Rows: question.jsonl, joined with `judge_prompts` (all rows of judge_prompts.jso
 reference_answer/gpt-4.jsonl by question_id).
 """
 
-from ladder import fastchat
-from ladder.benchmarking import Answers, Question, Tools
-from ladder.comparisons import Measure
-from ladder.fastchat import questions as questions
-from ladder.rows import Row
-from ladder.run import Refused
+from ladder.data.jsonl import Row
+from ladder.eval import mt_bench
+from ladder.eval.benchmark import Answers, Question, Tools
+from ladder.eval.measures import Measure
+from ladder.eval.mt_bench import questions as questions
+from ladder.pipeline.stage import UserError
 
 SINGLE = ("single-v1", "single-math-v1")
 """FastChat's prompts for one answer: in general, and beside a reference answer."""
@@ -43,23 +43,23 @@ MEASURES = {
     "score": _grade("mean grade of both turns", 1, 2),
     "first_turn": _grade("mean grade of the first turn", 1),
     "second_turn": _grade("mean grade of the second turn", 2),
-    "unparseable": fastchat.UNPARSEABLE,
+    "unparseable": mt_bench.UNPARSEABLE,
 }
 HEADLINE = ("score",)
 
 
 def templates(questions: list[Question]) -> tuple[str, ...]:
     """The texts that the metric file's hash is of."""
-    return fastchat.templates(questions, SINGLE)
+    return mt_bench.templates(questions, SINGLE)
 
 
 def score(questions: list[Question], answers: list[Answers], tools: Tools) -> list[Row]:
     """{"key", "group", "ratings": [samples][turns] of 1 to 10 or None, "judged", "unparseable", "verdicts"}."""
     if tools.judge is None:
-        raise Refused("mtbench: needs a judge")
+        raise UserError("mtbench: needs a judge")
     by_key = {question.key: question for question in questions}
     requests = [
-        fastchat.request(by_key[answer.key], turn, SINGLE, {"answer": sample})
+        mt_bench.request(by_key[answer.key], turn, SINGLE, {"answer": sample})
         for answer in answers
         for sample in answer.samples
         for turn in (1, 2)

@@ -11,12 +11,12 @@ Rows: those of mtbench, joined also with `baseline` by question_id: a model's an
 from collections import Counter
 from typing import Any
 
-from ladder import fastchat
-from ladder.benchmarking import Answers, Question, Tools
-from ladder.comparisons import Measure
-from ladder.fastchat import questions as questions
-from ladder.rows import Row
-from ladder.run import Refused
+from ladder.data.jsonl import Row
+from ladder.eval import mt_bench
+from ladder.eval.benchmark import Answers, Question, Tools
+from ladder.eval.measures import Measure
+from ladder.eval.mt_bench import questions as questions
+from ladder.pipeline.stage import UserError
 
 PAIR = ("pair-v2", "pair-math-v1")
 """FastChat's prompts for two answers: in general, and beside a reference answer."""
@@ -57,21 +57,21 @@ MEASURES = {
         "verdicts that another order of the answers changed", "%", "lower",
         lambda row: row["flips"], lambda row: float(_outcomes(row, None).total()), True,
     ),
-    "unparseable": fastchat.UNPARSEABLE,
+    "unparseable": mt_bench.UNPARSEABLE,
 }  # fmt: skip
 HEADLINE = ("win_rate",)
 
 
 def templates(questions: list[Question]) -> tuple[str, ...]:
     """The texts that the metric file's hash is of."""
-    return fastchat.templates(questions, PAIR)
+    return mt_bench.templates(questions, PAIR)
 
 
 def score(questions: list[Question], answers: list[Answers], tools: Tools) -> list[Row]:
     """{"key", "group", "outcomes": [samples][turns] of win, tie, loss or None, "flips", "judged", "unparseable",
     "verdicts"}."""
     if tools.judge is None:
-        raise Refused("mtbench_pairwise: needs a judge")
+        raise UserError("mtbench_pairwise: needs a judge")
     by_key = {question.key: question for question in questions}
     requests = []
     for answer in answers:
@@ -81,7 +81,7 @@ def score(questions: list[Question], answers: list[Answers], tools: Tools) -> li
             for turn in (1, 2):
                 for first, second in ((sample, baseline), (baseline, sample)):
                     said = {"answer_a": first, "answer_b": second}
-                    requests.append(fastchat.request(question, turn, PAIR, said))
+                    requests.append(mt_bench.request(question, turn, PAIR, said))
     verdicts = iter(tools.judge.choose(requests, progress="mtbench_pairwise"))
     return [
         _row(by_key[answer.key], [[(next(verdicts), next(verdicts)) for _ in (1, 2)] for _ in answer.samples])
@@ -113,4 +113,4 @@ def _baseline(question: Question) -> tuple[str, ...]:
     if all("response" in row and "turn" in row for row in rows) and rows:
         first = sorted((row for row in rows if row.get("sample", 0) == 0), key=lambda row: row["turn"])
         return tuple(row["response"] for row in first)
-    return fastchat.published_turns(question, "baseline")
+    return mt_bench.published_turns(question, "baseline")

@@ -1,22 +1,22 @@
 """StrongREJECT (Souly et al. 2024, arXiv:2402.10260, MIT): 313 forbidden prompts in six categories, without attack.
 
-Refusal by rule and the paper's rubric by a judge: `ladder.harm` says what is scored and how it differs from what is
-published. Answers that are empty or loop are neither refusals nor compliance: counted apart, judged by nobody.
+Refusal by rule and the paper's rubric by a judge: `ladder.eval.safety` says what is scored and how it differs from what
+is published. Answers that are empty or loop are neither refusals nor compliance: counted apart, judged by nobody.
 
 Rows: strongreject_dataset.csv (category, source, forbidden_prompt). 92 of the prompts were collected from other
 studies; the column `source` names them, and their terms hold.
 """
 
-from ladder.benchmarking import Question
-from ladder.harm import HEADLINE, MEASURES, TEMPLATES, harmful, score
-from ladder.redteam import require
-from ladder.rows import Row
+from ladder.data.jsonl import Row
+from ladder.eval.attacks import require
+from ladder.eval.benchmark import Question
+from ladder.eval.safety import HEADLINE, MEASURES, TEMPLATES, harmful, score
 
 __all__ = ["HEADLINE", "MEASURES", "TEMPLATES", "questions", "score"]
 
 
 def questions(rows: list[Row]) -> list[Question]:
-    """Keys are the prompts' numbers in the file, from 1. Errors: Refused naming a row that lacks a column."""
+    """Keys are the prompts' numbers in the file, from 1. Errors: UserError naming a row that lacks a column."""
     require(rows, ("category", "forbidden_prompt"), "strongreject")
     return [
         harmful(f"{number:03}", row["forbidden_prompt"], row["category"], row["forbidden_prompt"])

@@ -4,25 +4,26 @@ A model refuses too much if it refuses safe prompts, in full or in part; one tha
 that, so read over_refusal beside unsafe_refused. The classes are the paper's three: full compliance,
 full refusal, partial refusal; answers that are empty or loop are counted apart.
 
-By rule (`ladder.refusals`) what can be told well is refusal in full or in part against compliance. Whether a refusal
-is full or partial depends on whether the advice after it bears on the question, which takes a judge: the rule calls it
-partial only where a list or steps follow that are not called alternatives, and finds too few. The judge is asked with
-the paper's definitions in words of ours, with the answer fenced; published numbers are of two people's labels.
+By rule (`ladder.verifiers.refusal`) what can be told well is refusal in full or in part against compliance. Whether a
+refusal is full or partial depends on whether the advice after it bears on the question, which takes a judge: the rule
+calls it partial only where a list or steps follow that are not called alternatives, and finds too few. The judge is
+asked with the paper's definitions in words of ours, with the answer fenced; published numbers are of two people's
+labels.
 
 Rows: xstest_prompts.csv (id, prompt, type, label, focus, note); groups are the eighteen types.
 """
 
 from functools import partial
 
-from ladder.benchmarking import Answers, Question, Tools
-from ladder.chat import Messages
-from ladder.fences import fenced
-from ladder.redteam import NO_ANSWER, UNPARSEABLE, Wanted, enter, judged, require, score_row, share
-from ladder.refusals import Verdict
-from ladder.rows import Row
-from ladder.run import Refused
-from ladder.templates import fill
-from ladder.verdicts import Scale
+from ladder.chat.encode import Messages
+from ladder.data.jsonl import Row
+from ladder.data.prompt_templates import fill
+from ladder.data.quoting import fenced
+from ladder.eval.attacks import NO_ANSWER, UNPARSEABLE, Wanted, enter, judged, require, score_row, share
+from ladder.eval.benchmark import Answers, Question, Tools
+from ladder.judges.parsers import Scale
+from ladder.pipeline.stage import UserError
+from ladder.verifiers.refusal import Verdict
 
 __all__ = ["HEADLINE", "MEASURES", "TEMPLATES", "questions", "score"]
 
@@ -79,11 +80,11 @@ HEADLINE = ("over_refusal",)
 
 
 def questions(rows: list[Row]) -> list[Question]:
-    """Errors: Refused naming a row that lacks a column, or whose label is neither safe nor unsafe."""
+    """Errors: UserError naming a row that lacks a column, or whose label is neither safe nor unsafe."""
     require(rows, ("id", "prompt", "type", "label"), "xstest")
     for number, row in enumerate(rows, start=1):
         if row["label"] not in WANTED:
-            raise Refused(f"xstest: row {number}: expected the label safe or unsafe, got {row['label']!r}")
+            raise UserError(f"xstest: row {number}: expected the label safe or unsafe, got {row['label']!r}")
     return [Question(row["id"], (row["prompt"],), row["type"], row) for row in rows]
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from ladder.rows import write_text
-from ladder.run import PARAMS, Refused, read_params, read_yaml, refuse_secrets
-from ladder.secrets import conceal_tracebacks, concealed
-from ladder.storage import sentence
+from ladder.data.jsonl import write_text
+from ladder.pipeline.disk import sentence
+from ladder.pipeline.secrets import conceal_tracebacks, concealed
+from ladder.pipeline.stage import PARAMS, UserError, read_params, read_yaml, refuse_secrets
 
 USAGE = """usage: python -m ladder COMMAND
   check        look at params.yaml and the graph before anything runs
@@ -40,7 +40,7 @@ def recipe(path: Path) -> list[str]:
     params = yaml.load(PARAMS.read_text(encoding="utf-8"))
     values = read_yaml(path)
     if not isinstance(values, dict):
-        raise Refused(f"{path}: expected sections such as those of {PARAMS}, got {type(values).__name__}")
+        raise UserError(f"{path}: expected sections such as those of {PARAMS}, got {type(values).__name__}")
     refuse_secrets(values, str(path))
     changed = _lay(params, values, "", path)
     text = io.StringIO()
@@ -67,7 +67,7 @@ def _lay(params: Any, values: Any, prefix: str, path: Path) -> list[str]:
     for name, value in values.items():
         key = f"{prefix}{name}"
         if name not in params and not _takes_entries(params, prefix):
-            raise Refused(f"{path}: {key} is not in {PARAMS}")
+            raise UserError(f"{path}: {key} is not in {PARAMS}")
         if isinstance(value, dict) and isinstance(params.get(name), dict):
             changed += _lay(params[name], value, f"{key}.", path)
         elif params.get(name) != value:
@@ -85,57 +85,57 @@ def table() -> str:
     """report/table.md, where the ladder has climbed."""
     path = Path("report/table.md")
     if not path.is_file():
-        raise Refused(f"{path}: not there yet; `make ladder` makes it")
+        raise UserError(f"{path}: not there yet; `make ladder` makes it")
     return path.read_text(encoding="utf-8").rstrip()
 
 
 def main(arguments: list[str]) -> None:
-    """Run one command. A Refused is one line on stderr and exit code 1."""
+    """Run one command. A UserError is one line on stderr and exit code 1."""
     conceal_tracebacks()
     try:
         match arguments:
             case ["check"]:
-                from ladder.graph import check
+                from ladder.pipeline.check import check
 
                 if faults := check():
                     sys.exit(concealed("\n".join(faults)))
             case ["prune"]:
-                from ladder.graph import prune
+                from ladder.pipeline.check import prune
 
                 print("\n".join(f"removed {name}" for name in prune()) or "nothing to remove")
             case ["table"]:
                 print(table())
             case ["picture"]:
-                from ladder.graph import picture
+                from ladder.pipeline.check import picture
 
                 print(picture())
             case ["recipe", path]:
                 print("\n".join(recipe(Path(path))) or f"{PARAMS} has these values already")
             case ["score", *options]:
-                from ladder.scoring import score
+                from ladder.eval.score_command import score
 
                 score(options)
             case ["bench", *options]:
                 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # of a missing 4-bit kernel, at every import
-                from ladder.bench import bench
+                from ladder.eval.bench_command import bench
 
                 bench(options)
             case ["diff", *options]:
-                from ladder.diff import main as diff
+                from ladder.eval.diff import main as diff
 
                 diff(options)
             case ["doctor", *options]:
-                from ladder.doctor import doctor
+                from ladder.integrity.doctor import doctor
 
                 doctor(options)
             case ["gc", *options]:
-                from ladder.collecting import collect
+                from ladder.integrity.garbage_collection import collect
 
                 collect(options)
             case _:
                 sys.exit(USAGE)
         sys.stdout.flush()
-    except Refused as refusal:
+    except UserError as refusal:
         sys.exit(f"ladder: {concealed(str(refusal))}")
     except KeyboardInterrupt as interrupt:
         print(f"ladder: interrupted; {str(interrupt) or 'run again to go on'}", file=sys.stderr)

@@ -3,12 +3,12 @@
 import logging
 import os
 
-from ladder import watching
-from ladder.launch import die_with_parent, stage_name
+from ladder.pipeline import watcher
+from ladder.pipeline.launch import die_with_parent, stage_name
 
 die_with_parent()  # before the stage's module imports torch, which takes seconds
 if name := stage_name():
-    watching.start(name)
+    watcher.start(name)
 
 # Nothing here decides a number: it keeps other libraries quiet, and large buffers cheap.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports every run

@@ -11,15 +11,15 @@ python -m stages.accuracy data/reference/heldout.jsonl models/dpo/words models/b
 from operator import itemgetter
 from pathlib import Path
 
-from ladder.comparisons import MEASURES, Measure, made_by, scores
-from ladder.likelihood import completion_logps
-from ladder.models import Model, load
-from ladder.pairs import referenced_pair_tokens
-from ladder.rows import Row, column, read_rows, write_json, write_rows
-from ladder.run import Section, run
+from ladder.data.jsonl import Row, column, read_rows, write_json, write_rows
+from ladder.eval.measures import MEASURES, Measure, made_by, scores
+from ladder.models.checkpoint import Model, load
+from ladder.models.likelihood import completion_logps
+from ladder.pipeline.stage import Config, run
+from ladder.training.pair_examples import referenced_pair_tokens
 
 
-class Params(Section):
+class Params(Config):
     data: str
     """The pairs with the reference's log-probabilities: `reference/heldout`."""
 

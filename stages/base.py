@@ -14,9 +14,11 @@ import torch
 from pydantic import Field
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from ladder import gguf
-from ladder.chat import encode, prompt_tokens
-from ladder.chat_templates import (
+from ladder.chat.encode import encode, prompt_tokens
+from ladder.chat.mask_gate import squeezed
+from ladder.chat.rendering import REASONING_TAG, render, trace
+from ladder.chat.segments import read_on
+from ladder.chat.templates import (
     LONGEST,
     SECONDS,
     check_bos,
@@ -27,15 +29,13 @@ from ladder.chat_templates import (
     time_limit,
     training_hint,
 )
-from ladder.foreign import check_size
-from ladder.gate import squeezed
-from ladder.models import ledger, save_rung
-from ladder.rendering import REASONING_TAG, render, trace
-from ladder.run import Refused, Section, run
-from ladder.segments import read_on
-from ladder.sources import fetch, require_safetensors
-from ladder.weights import check_files, read_model, read_object, read_tokenizer
-from ladder.writing import scratch
+from ladder.data.atomic_write import scratch
+from ladder.data.download import fetch, require_safetensors
+from ladder.models import gguf
+from ladder.models.checkpoint import ledger, save_rung
+from ladder.models.untrusted_folder import check_size
+from ladder.models.weights import check_files, read_model, read_object, read_tokenizer
+from ladder.pipeline.stage import Config, UserError, run
 
 QUESTION = "What is 2 + 2?"
 # What tokenizers are known to lose: accents, indentation, blank lines, a space before punctuation.
@@ -48,7 +48,7 @@ Unset = Field(exclude_if=lambda value: value in (None, "template", {}))
 """A key about the template that rung.json records where it is set."""
 
 
-class Params(Section):
+class Params(Config):
     """Which model, and how it is kept."""
 
     source: str
@@ -90,8 +90,8 @@ def repair(tokenizer: PreTrainedTokenizerBase, source: str, *, bos: bool = True)
     """Set the stop token that the chat template writes and, where there is none, the pad token; prove both.
 
     With `bos` a template that leaves out the tokenizer's BOS token is refused.
-    Errors: Refused when there is no single template, an assistant's turn does not end in one special token, the text of
-    a turn does not survive encoding, a conversation begins with two BOS tokens, or as `prove_rendering` says.
+    Errors: UserError when there is no single template, an assistant's turn does not end in one special token, the text
+    of a turn does not survive encoding, a conversation begins with two BOS tokens, or as `prove_rendering` says.
     """
     tokenizer.chat_template = single_template(tokenizer, source)
     with time_limit(
@@ -110,17 +110,17 @@ def repair(tokenizer: PreTrainedTokenizerBase, source: str, *, bos: bool = True)
 
 
 def stop_token(tokenizer: PreTrainedTokenizerBase, source: str) -> str:
-    """The special token that the chat template writes after an assistant's last turn. Errors: Refused."""
+    """The special token that the chat template writes after an assistant's last turn. Errors: UserError."""
     found = trace(tokenizer, TURNS, answer=False, where=source)
     if len(found.text) > LONGEST:
-        raise Refused(f"{source}: the chat template makes {len(found.text):,} characters of a short conversation")
+        raise UserError(f"{source}: the chat template makes {len(found.text):,} characters of a short conversation")
     if found.written[1].missing:
-        raise Refused(f"{source}: the chat template does not write an assistant's turn as it is")
+        raise UserError(f"{source}: the chat template does not write an assistant's turn as it is")
     after = found.text[found.written[1].end :]
     added = [token.content for token in tokenizer.added_tokens_decoder.values()]
     stop = max((token for token in added if after.lstrip().startswith(token)), key=len, default=None)
     if stop is None:
-        raise Refused(
+        raise UserError(
             f"{source}: the chat template ends an assistant's turn with {after[:20]!r}, which is not a special "
             "token, so an answer would have no end; set base.chat_template to a template that writes one"
             f"{training_hint(tokenizer)}"
@@ -129,13 +129,13 @@ def stop_token(tokenizer: PreTrainedTokenizerBase, source: str) -> str:
 
 
 def prove(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
-    """Check that a turn comes back from its tokens and ends in the stop token. Errors: Refused."""
+    """Check that a turn comes back from its tokens and ends in the stop token. Errors: UserError."""
     ids, start = _exchange(tokenizer, source)
     question, answer = str(tokenizer.decode(ids[:start])), str(tokenizer.decode(ids[start:]))
     if squeezed(QUESTION) not in squeezed(question) or squeezed(ANSWER) not in squeezed(answer):
-        raise Refused(f"{source}: the tokenizer does not give back the turns it encoded, but {question + answer!r}")
+        raise UserError(f"{source}: the tokenizer does not give back the turns it encoded, but {question + answer!r}")
     if ids[:2] == [tokenizer.bos_token_id] * 2:
-        raise Refused(f"{source}: a conversation begins with two {tokenizer.bos_token!r}; mend the chat template")
+        raise UserError(f"{source}: a conversation begins with two {tokenizer.bos_token!r}; mend the chat template")
 
 
 def _exchange(tokenizer: PreTrainedTokenizerBase, source: str) -> tuple[list[int], int]:
@@ -148,10 +148,10 @@ def _exchange(tokenizer: PreTrainedTokenizerBase, source: str) -> tuple[list[int
     try:
         ids, mask = encode(tokenizer, TURNS, source)
         return ids, mask.index(1)
-    except Refused as refusal:
+    except UserError as refusal:
         prompt = render(tokenizer, TURNS[:1], answer=True).rstrip()
         if not any(prompt.endswith(tag[0]) for tag in REASONING_TAG.finditer(prompt)):
-            raise Refused(f"{refusal}{training_hint(tokenizer)}") from None
+            raise UserError(f"{refusal}{training_hint(tokenizer)}") from None
         ids = prompt_tokens(tokenizer, TURNS[:1], source)
         return ids + read_on(tokenizer, ANSWER), len(ids)
 
@@ -161,14 +161,14 @@ def check_plain(directory: Path, source: str) -> None:
     config = read_object(directory / "config.json", f"{source}/config.json")
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
-        raise Refused(f"{source}: model_type {kind!r} would need the repository's own code")
+        raise UserError(f"{source}: model_type {kind!r} would need the repository's own code")
     if "quantization_config" in config:
-        raise Refused(f"{source}: its weights are quantized, which cannot be trained or merged; name a bf16 release")
+        raise UserError(f"{source}: its weights are quantized, which cannot be trained or merged; name a bf16 release")
     settings = directory / "tokenizer_config.json"
     held = read_object(settings, f"{source}/{settings.name}") if settings.is_file() else {}
     code = held.get("auto_map")
     if code and not (directory / "tokenizer.json").is_file():
-        raise Refused(
+        raise UserError(
             f"{source}: its tokenizer would need the repository's own code (auto_map), which never runs here; expected "
             "a tokenizer.json. Name a release that has one"
         )
@@ -177,7 +177,7 @@ def check_plain(directory: Path, source: str) -> None:
 def load_directory(directory: Path, dtype: torch.dtype, source: str) -> PreTrainedModel:
     """Load safetensors weights of an architecture that transformers knows; a repository's code never runs.
 
-    Errors: Refused naming a file that is missing, truncated or does not fit config.json.
+    Errors: UserError naming a file that is missing, truncated or does not fit config.json.
     """
     require_safetensors(directory, source)
     check_plain(directory, source)
@@ -204,9 +204,9 @@ def main(params: Params, templates: Path, output: Path, metrics: Path) -> None:
         found = fetch(params.source, params.sha256, folder)
         packed = found.is_file()
         if packed and not gguf.is_gguf(found):
-            raise Refused(f"{params.source}: expected a .gguf file or a directory with safetensors")
+            raise UserError(f"{params.source}: expected a .gguf file or a directory with safetensors")
         if not packed and not (found / "config.json").is_file():
-            raise Refused(f"{params.source}: no config.json in it; expected a complete Hugging Face model")
+            raise UserError(f"{params.source}: no config.json in it; expected a complete Hugging Face model")
         if packed:
             tokenizer = gguf.load_tokenizer(found)
         else:
@@ -219,7 +219,7 @@ def main(params: Params, templates: Path, output: Path, metrics: Path) -> None:
             print(f"base: de-quantizing {found.name}, about {5 + SECONDS_A_MEGABYTE * megabytes:.0f} s", flush=True)
         model = gguf.load_model(found, dtype) if packed else load_directory(found, dtype, params.source)
         if len(tokenizer) > model.config.get_text_config().vocab_size:
-            raise Refused(f"{params.source}: the tokenizer has more tokens ({len(tokenizer)}) than the embedding")
+            raise UserError(f"{params.source}: the tokenizer has more tokens ({len(tokenizer)}) than the embedding")
         align(model, tokenizer)
         made = save_rung(output, model, tokenizer, rung="base", method="base", settings=params.model_dump())
     ledger(metrics, made, time.monotonic() - started, {})

@@ -11,13 +11,13 @@ absent, so that the ladder climbs on; `dvc repro --force benchmark@humaneval-bas
 
 from pathlib import Path
 
-from ladder.benchmarking import Tools
-from ladder.catalogue import asked, benchmark
-from ladder.grading import Scoring, judge_of
-from ladder.responses import read_answers
-from ladder.rows import Row, column, read_json, read_rows, write_json, write_rows
-from ladder.run import Refused, run
-from ladder.scores import made_by, of_rung, score_answers, summary
+from ladder.data.jsonl import Row, column, read_json, read_rows, write_json, write_rows
+from ladder.eval.benchmark import Tools
+from ladder.eval.judge_config import Scoring, judge_of
+from ladder.eval.registry import asked, benchmark
+from ladder.eval.responses import read_answers
+from ladder.eval.scores import made_by, of_rung, score_answers, summary
+from ladder.pipeline.stage import UserError, run
 
 
 class Params(Scoring):
@@ -36,10 +36,10 @@ def main(
         column(rows, name, kind, responses)
     answers, others = read_answers(questions, rows, responses)
     if others:
-        raise Refused(f"{responses}: row {others[0]}: its prompt is not that of its key in {task}")
+        raise UserError(f"{responses}: row {others[0]}: its prompt is not that of its key in {task}")
     try:
         found.needs()
-    except Refused as lacking:
+    except UserError as lacking:
         print(f"{found.name}: not scored: {lacking}", flush=True)
         write(outputs, [], {"absent": str(lacking), "made_by": {"rung": of_rung(read_json(ledger))}})
         return

@@ -8,14 +8,14 @@ from typing import Any
 
 from pydantic import Field
 
-from ladder.card_facts import facts
-from ladder.card_page import UNKNOWN, page
-from ladder.models import described
-from ladder.rows import Row, write_json, write_text
-from ladder.run import Section, read_params, run
+from ladder.data.jsonl import Row, write_json, write_text
+from ladder.models.checkpoint import described
+from ladder.pipeline.stage import Config, read_params, run
+from ladder.report.data_card import UNKNOWN, page
+from ladder.report.data_card_stats import facts
 
 
-class Params(Section):
+class Params(Config):
     data: str
     """The file of rows under data/: `filter/chat`, `mixture/all`, `preferences/chat`."""
     title: str

@@ -3,21 +3,21 @@
 python -m stages.code ladder stages benchmarks code
 
 A stage depends on its own list alone, `code/sft.txt`: an edit of a file reruns the stages that import it and no other,
-and an edit of what the file explains (ladder/code_text.py) none. Where a benchmark is told by its name, that is
-`code/benchmarks/ifeval.txt` too.
+and an edit of what the file explains (ladder/pipeline/code_text.py) none. Where a benchmark is told by its name, that
+is `code/benchmarks/ifeval.txt` too.
 """
 
 import hashlib
 from pathlib import Path
 
-from ladder.code_text import essence
-from ladder.imports import imported, read_imports
-from ladder.rows import write_text
-from ladder.run import Section, run
-from ladder.writing import published
+from ladder.data.atomic_write import published
+from ladder.data.jsonl import write_text
+from ladder.pipeline.code_text import essence
+from ladder.pipeline.imports import imported, read_imports
+from ladder.pipeline.stage import Config, run
 
 
-class Params(Section):
+class Params(Config):
     """Nothing is to be decided."""
 
 

@@ -14,16 +14,16 @@ import torch
 from pydantic import AfterValidator, Field
 from transformers import TrainingArguments
 
-from ladder.arguments import build, passes
-from ladder.climbing import climb
-from ladder.context import report, within
-from ladder.distillation import Sums, TokenTrainer, hinton_sums, in_chunks
-from ladder.examples import Example, collate, example, learned_logits
-from ladder.models import check_parent, check_same_tokenizer, read_rung, rung_name
-from ladder.run import Refused, run
-from ladder.targets import Taught, load_taught, target
-from ladder.training import fit_and_save, trainer_arguments
-from ladder.validation import Validated, before_answer, split
+from ladder.chat.context_length import report, within
+from ladder.models.checkpoint import check_parent, check_same_tokenizer, read_rung, rung_name
+from ladder.models.config_passthrough import build, passes
+from ladder.pipeline.stage import UserError, run
+from ladder.training.distill_losses import Sums, TokenTrainer, hinton_sums, in_chunks
+from ladder.training.model_setup import climb
+from ladder.training.sft_examples import Example, collate, example, learned_logits
+from ladder.training.teacher_logits import Taught, load_taught, target
+from ladder.training.train import fit_and_save, trainer_arguments
+from ladder.training.validation import Validated, before_answer, split
 
 TARGET = ("indices", "weights", "rest", "entropy")
 
@@ -83,7 +83,7 @@ def main(
         limit = within(None, climbed.start.model)
         fitting = [row for row in whole if limit is None or len(row["input_ids"]) <= limit]
         if not fitting:
-            raise Refused(f"{data}: none of {len(whole)} rows fits the student's context of {limit} tokens")
+            raise UserError(f"{data}: none of {len(whole)} rows fits the student's context of {limit} tokens")
         learned, held = split(fitting, before_answer, params.validation)
         trainer = DistillationTrainer(
             climbed.start.model,

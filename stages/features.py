@@ -20,18 +20,18 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
-from ladder.arguments import build, passes
-from ladder.climbing import climb
-from ladder.context import report, within
-from ladder.distillation import Sums, TokenTrainer, check_whole, divergence, in_chunks
-from ladder.empty import answered
-from ladder.examples import Example, collate, examples, learned_logits, where_learned
-from ladder.layers import layer_map
-from ladder.models import check_same_tokenizer, load_complete, read_rung, rung_name
-from ladder.rows import of_split, read_rows
-from ladder.run import Refused, run
-from ladder.training import fit_and_save, trainer_arguments
-from ladder.validation import Validated, before_answer, split
+from ladder.chat.context_length import report, within
+from ladder.chat.empty_answers import answered
+from ladder.data.jsonl import of_split, read_rows
+from ladder.models.checkpoint import check_same_tokenizer, load_complete, read_rung, rung_name
+from ladder.models.config_passthrough import build, passes
+from ladder.models.layer_pruning import layer_map
+from ladder.pipeline.stage import UserError, run
+from ladder.training.distill_losses import Sums, TokenTrainer, check_whole, divergence, in_chunks
+from ladder.training.model_setup import climb
+from ladder.training.sft_examples import Example, collate, examples, learned_logits, where_learned
+from ladder.training.train import fit_and_save, trainer_arguments
+from ladder.training.validation import Validated, before_answer, split
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -150,7 +150,7 @@ def check_shapes(student: Any, teacher: Any, params: Params) -> None:
     """Refuse what has no layer to learn from: attention maps of another number of heads."""
     ours, theirs = student.num_attention_heads, teacher.num_attention_heads
     if params.attention > 0 and ours != theirs:
-        raise Refused(f"attention: {params.parent} has {ours} heads and {params.teacher} has {theirs}; set it to 0")
+        raise UserError(f"attention: {params.parent} has {ours} heads and {params.teacher} has {theirs}; set it to 0")
 
 
 def main(

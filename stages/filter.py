@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
-from ladder.cluster import Engine, shards, spread
-from ladder.filtering import join, run_passes
-from ladder.ledger import funnel, metrics, total, write_samples
-from ladder.rows import write_json, write_text
-from ladder.run import Refused, Section, run
-from ladder.steps import Given, parse
+from ladder.data.jsonl import write_json, write_text
+from ladder.filters.executor import Engine, shards, spread
+from ladder.filters.passes import join, run_passes
+from ladder.filters.stats import funnel, metrics, total, write_samples
+from ladder.filters.steps import FilterContext, parse
+from ladder.pipeline.stage import Config, UserError, run
 
 
 def known(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -25,13 +25,13 @@ def known(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return steps
 
 
-class Params(Section):
+class Params(Config):
     data: str
     """The file of rows under data/: `generate/chat`."""
     model: str
     """What filters that ask for a `model` judge by, under models/: a reward rung, a sentence encoder; else `base`."""
     steps: Annotated[list[dict[str, Any]], AfterValidator(known)]
-    """Filters in order, each `name: {parameters}`; ladder/filters.py says what each keeps."""
+    """Filters in order, each `name: {parameters}`; ladder/filters/basic.py says what each keeps."""
     contamination: Literal["refuse", "report"] = "refuse"
     """What the gate does, after all steps, when a row that is kept still holds a run of a benchmark's words: as many
     as `decontaminate` asks for, 8 where it is no step. `report` counts them in the metrics."""
@@ -56,12 +56,12 @@ def main(
     scratch = output.with_name(f".{output.stem}.passes")  # beside the output: workers of other machines see it too
     shutil.rmtree(scratch, ignore_errors=True)
     if not data.is_file():
-        raise Refused(f"{data}: no such file")
+        raise UserError(f"{data}: no such file")
     try:
-        given = Given(tasks, model, base, prompts)
+        given = FilterContext(tasks, model, base, prompts)
         done = run_passes(data, steps, given, scratch, shards(params.engine), spread(params.engine))
         if done.contaminated and params.contamination == "refuse":
-            raise Refused(
+            raise UserError(
                 f"{data}: {total(done.tally, 'contaminated')} rows of those kept still say what a benchmark says, "
                 f"first {done.contaminated[0]}; add the step decontaminate, or set contamination: report"
             )

@@ -16,10 +16,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ladder.changes import HELDOUT, Change, compare, recorded, solved
-from ladder.revisions import Revision
-from ladder.rows import read_json, read_rows, write_json, write_text
-from ladder.run import Refused, Section, run
+from ladder.data.jsonl import read_json, read_rows, write_json, write_text
+from ladder.eval.compare import HELDOUT, Change, compare, recorded, solved
+from ladder.eval.revisions import Revision
+from ladder.pipeline.stage import Config, UserError, run
 from ladder.statistics import wilson
 
 FEW = 5
@@ -32,7 +32,7 @@ NOTE = (
 )
 
 
-class Params(Section):
+class Params(Config):
     rung: str
     """The rung that is judged: `dpo/chat`."""
     against: str
@@ -84,14 +84,14 @@ def rows_of(title: str, folders: dict[str, Path], rung: str) -> Path:
 
 
 def revision(params: Params, folders: dict[str, Path]) -> Revision | None:
-    """The revision to compare with; None where `against` is a rung that was measured. Errors: Refused for neither."""
+    """The revision to compare with; None where `against` is a rung that was measured. Errors: UserError for neither."""
     if any(rows_of(title, folders, params.against).is_file() for title in params.allowed):
         return None
     try:
         return Revision(params.against)
-    except Refused as refusal:
+    except UserError as refusal:
         names = ", ".join(params.allowed)
-        raise Refused(
+        raise UserError(
             f"against: {params.against!r} is no rung with rows of {names}, and as a revision: {refusal}"
         ) from None
 
@@ -103,7 +103,7 @@ def unscored(params: Params, folders: dict[str, Path]) -> dict[str, str]:
 
 
 def judge(params: Params, titles: list[str], folders: dict[str, Path], past: Revision | None) -> list[Judged]:
-    """Compare on these benchmarks. Errors: Refused where rows are missing or have no prompt in common."""
+    """Compare on these benchmarks. Errors: UserError where rows are missing or have no prompt in common."""
     judged = []
     for title in titles:
         allowed, path = params.allowed[title], rows_of(title, folders, params.rung)
@@ -157,11 +157,11 @@ def main(params: Params, benchmark: Path, heldout: Path, output: Path, metrics: 
     write_json(metrics, {**{row.change.title: summary(row) for row in judged}, **absent, "made_by": made_by})
     print(text)
     if lacking and (params.strict or not judged):
-        raise Refused(f"{params.rung}: not judged: {'; '.join(f'{title}: {why}' for title, why in lacking.items())}")
+        raise UserError(f"{params.rung}: not judged: {'; '.join(f'{title}: {why}' for title, why in lacking.items())}")
     fatal = ("lost too much", "may have lost too much", "no signal") if params.strict else ("lost too much",)
     if failed := [row for row in judged if row.verdict in fatal]:
         losses = (f"{row.change.title} {row.verdict}: {cells(row)[3]}, {row.allowed:g} allowed" for row in failed)
-        raise Refused(f"{params.rung} against {params.against}: {'; '.join(losses)}")
+        raise UserError(f"{params.rung} against {params.against}: {'; '.join(losses)}")
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ python -m stages.generate chat data/prompts.jsonl models/base models/base data/g
 
 from pathlib import Path
 
-from ladder.endpoint import served_by
-from ladder.rows import Row, encoded, write_json
-from ladder.run import run
-from ladder.samples import Samples, Tally, sample
-from ladder.writing import whole
+from ladder.data.atomic_write import whole
+from ladder.data.jsonl import Row, encoded, write_json
+from ladder.inference.endpoint import served_by
+from ladder.pipeline.stage import run
+from ladder.synthesis.rejection_sampling import Samples, Tally, sample
 
 
 class Params(Samples):

@@ -16,21 +16,21 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
-from ladder.arguments import adapter_check, build, passes
-from ladder.chat import conversation, encode, prompt_tokens
-from ladder.climbing import climb
-from ladder.context import report, within
-from ladder.decode import decode
-from ladder.distillation import Sums, TokenTrainer, check_whole, generalized_jsd, in_chunks
-from ladder.empty import answered
-from ladder.examples import Example, collate, example, learned_logits
-from ladder.models import check_same_tokenizer, load_complete, read_rung, rung_name
-from ladder.rows import Row, of_split, read_rows
-from ladder.run import Refused, run
-from ladder.sampling import Sampling, scramble
-from ladder.training import fit_and_save, trainer_arguments
-from ladder.unpaired import refuse_unpaired
-from ladder.validation import Validated, before_answer, split
+from ladder.chat.context_length import report, within
+from ladder.chat.empty_answers import answered
+from ladder.chat.encode import conversation, encode, prompt_tokens
+from ladder.data.jsonl import Row, of_split, read_rows
+from ladder.inference.engine import decode
+from ladder.inference.sampling import Sampling, scramble
+from ladder.models.checkpoint import check_same_tokenizer, load_complete, read_rung, rung_name
+from ladder.models.config_passthrough import adapter_check, build, passes
+from ladder.pipeline.stage import UserError, run
+from ladder.training.distill_losses import Sums, TokenTrainer, check_whole, generalized_jsd, in_chunks
+from ladder.training.model_setup import climb
+from ladder.training.sft_examples import Example, collate, example, learned_logits
+from ladder.training.train import fit_and_save, trainer_arguments
+from ladder.training.unpaired_examples import refuse_unpaired
+from ladder.training.validation import Validated, before_answer, split
 
 
 class Params(Validated):
@@ -115,7 +115,7 @@ def gkd_examples(
     A row fits when it has at most max_length tokens, and it and the answer that is sampled to its prompt are within the
     models' `context`.
 
-    Errors: Refused for a row without an answer where lmbda is below 1, and when no row fits.
+    Errors: UserError for a row without an answer where lmbda is below 1, and when no row fits.
     """
     refuse_unpaired(rows, data)
     learned = []
@@ -123,7 +123,9 @@ def gkd_examples(
         where = f"{data}: row {number}"
         bare = "messages" not in row and "completion" not in row
         if bare and params.lmbda < 1:
-            raise Refused(f"{where}: no completion, and with lmbda {params.lmbda} answers of the rows are learned too")
+            raise UserError(
+                f"{where}: no completion, and with lmbda {params.lmbda} answers of the rows are learned too"
+            )
         messages = conversation({**row, "completion": []} if bare else row, where)
         prompt = prompt_tokens(tokenizer, messages if bare else messages[:-1], where)
         ids, mask = (prompt, [0] * len(prompt)) if bare else encode(tokenizer, messages, where)
@@ -131,7 +133,7 @@ def gkd_examples(
         if len(ids) <= params.max_length and (context is None or max(len(ids), sampled) <= context):
             learned.append({**example(ids, mask), "prompt_length": torch.tensor(len(prompt))})
     if not learned:
-        raise Refused(
+        raise UserError(
             f"{data}: none of {len(rows)} rows fits max_length {params.max_length} and the context of {context}"
         )
     return learned
@@ -158,7 +160,9 @@ def main(
         whole = answered(fitting, data, climbed.start.tokenizer)
         learned, held = split(whole, before_answer, params.validation)
         if any((row["labels"] == -100).all() for row in held.held_out):
-            raise Refused(f"{data}: validation is measured on the rows' answers, and some rows have none; leave it out")
+            raise UserError(
+                f"{data}: validation is measured on the rows' answers, and some rows have none; leave it out"
+            )
         trainer = GKDTrainer(
             climbed.start.model,
             args=config,

@@ -18,18 +18,18 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator
 from trl import GRPOConfig, GRPOTrainer
 
-from ladder.arguments import adapter_check, passes
-from ladder.climbing import climb
-from ladder.context import report
-from ladder.models import rung_name
-from ladder.rewards import load_asked, named
-from ladder.rollouts import Rollouts, configured, fitting, prompts, resume_every, reward_functions, start
-from ladder.rows import write_rows
-from ladder.run import Section, run
-from ladder.training import fit_and_save, trainer_arguments
+from ladder.chat.context_length import report
+from ladder.data.jsonl import write_rows
+from ladder.models.checkpoint import rung_name
+from ladder.models.config_passthrough import adapter_check, passes
+from ladder.pipeline.stage import Config, run
+from ladder.training.model_setup import climb
+from ladder.training.rewards import load_asked, named
+from ladder.training.train import fit_and_save, trainer_arguments
+from ladder.training.trl_rollouts import Rollouts, configured, fitting, prompts, resume_every, reward_functions, start
 
 
-class Params(Section):
+class Params(Config):
     parent: str
     """The rung it starts from, and its reference where beta is above 0: `sft/words`."""
     data: str
@@ -39,7 +39,7 @@ class Params(Section):
     lora: Annotated[Any, BeforeValidator(adapter_check)]
     """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights."""
     rewards: Annotated[list[dict[str, Any]], BeforeValidator(named)]
-    """What an answer is worth: functions of ladder/rewards.py, each with its weight in the sum."""
+    """What an answer is worth: functions of ladder/training/rewards.py, each with its weight in the sum."""
     reward_model: str
     """The rung that the reward `model` asks: `reward/words`; `base` where no reward asks a model."""
     trainer: Annotated[dict[str, Any], AfterValidator(passes(GRPOConfig))]

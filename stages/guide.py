@@ -9,9 +9,9 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from ladder.comparisons import MEASURES, Scores, compare, parsed, scores
-from ladder.rows import read_json, read_rows, write_json, write_text
-from ladder.run import Refused, Section, run
+from ladder.data.jsonl import read_json, read_rows, write_json, write_text
+from ladder.eval.measures import MEASURES, Scores, compare, parsed, scores
+from ladder.pipeline.stage import Config, UserError, run
 
 CHANCE = "chance"
 REWARD = "reward"
@@ -28,7 +28,7 @@ NOTE = (
 )
 
 
-class Claim(Section):
+class Claim(Config):
     """What a rung is for, as something that can turn out false."""
 
     rung: str
@@ -56,7 +56,7 @@ class Claim(Section):
         return self
 
 
-class Params(Section):
+class Params(Config):
     heldout: list[str] = Field(min_length=1)
     """The rungs that answer held-out prompts. The page's table has the rungs of these three lists, in this order."""
     accuracy: list[str] = Field(min_length=1)
@@ -122,7 +122,7 @@ def reward_standing(ledger: dict[str, Any], path: Path) -> Standing:
     try:
         return Standing(*(float(ledger[f"heldout_{end}"]) for end in ("accuracy", "low", "high")))
     except (KeyError, TypeError):
-        raise Refused(f"{path}: expected numbers as heldout_accuracy, heldout_low and heldout_high") from None
+        raise UserError(f"{path}: expected numbers as heldout_accuracy, heldout_low and heldout_high") from None
 
 
 def standing(seen: Scores | Standing) -> Standing:
@@ -151,16 +151,16 @@ def judge(claim: Claim, table: Table, folders: dict[str, Path], metrics: Path) -
 
 
 def found(claim: Claim, rung: str, table: Table, folders: dict[str, Path], metrics: Path) -> Scores | Standing:
-    """What the claim compares. Errors: Refused naming the file that is missing or lacks it."""
+    """What the claim compares. Errors: UserError naming the file that is missing or lacks it."""
     if (claim.measure, rung) in table:
         return table[claim.measure, rung]
     path = metrics / f"{rung}.json" if claim.measure == REWARD else rows_of(folders, claim.measure, rung)
     if path.is_file():
-        raise Refused(
+        raise UserError(
             f"{path}: it has no {claim.measure}; a reference has no margin against itself (compare with {CHANCE}, or "
             f"by accuracy:normalised), and only a reward model has a {REWARD}"
         )
-    raise Refused(f"{path}: no such file; a claim of guide compares {rung} on {claim.measure}")
+    raise UserError(f"{path}: no such file; a claim of guide compares {rung} on {claim.measure}")
 
 
 def _against(claim: Claim, first: Scores | Standing, second: Scores | Standing) -> dict[str, Any]:
@@ -168,7 +168,7 @@ def _against(claim: Claim, first: Scores | Standing, second: Scores | Standing) 
         try:
             return dict(compare(first, second))
         except ValueError:
-            raise Refused(
+            raise UserError(
                 f"{claim.measure}: {claim.rung} and {claim.against} were not measured on the same rows; "
                 "`dvc repro` measures both anew"
             ) from None

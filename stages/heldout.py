@@ -8,12 +8,12 @@ python -m stages.heldout problems/maths-heldout data/problems/maths-heldout.json
 
 from pathlib import Path
 
-from ladder.comparisons import MEASURES, made_by, scores
-from ladder.keeping import Speaker
-from ladder.reasoning import unfinished
-from ladder.rows import Row, write_json, write_rows
-from ladder.run import Refused, run
-from ladder.samples import Draws, asked, judged, repeated
+from ladder.data.jsonl import Row, write_json, write_rows
+from ladder.eval.measures import MEASURES, made_by, scores
+from ladder.inference.answer_cache import Speaker
+from ladder.pipeline.stage import UserError, run
+from ladder.synthesis.rejection_sampling import Draws, asked, judged, repeated
+from ladder.verifiers.reasoning import unfinished
 
 METRICS = {"pass_rate": "pass", "reward": "reward", "finish_rate": "finish", "tokens": "tokens"}
 
@@ -37,7 +37,7 @@ def main(params: Params, prompts: Path, model: Path, base: Path, output: Path, m
     chosen = asked(params, prompts)
     for number, row in enumerate(chosen, start=1):
         if not row["checks"]:
-            raise Refused(f"{prompts}: prompt {number}: no check to judge its answers by")
+            raise UserError(f"{prompts}: prompt {number}: no check to judge its answers by")
     speaker = Speaker(model, base)
     conversations = repeated(chosen, params.samples)
     answers = speaker.answers(conversations, params.sampling, progress=f"heldout {speaker.rung.rung}")

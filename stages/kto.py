@@ -20,19 +20,19 @@ from pydantic import AfterValidator, BeforeValidator
 from transformers import PreTrainedTokenizerBase
 from trl import KTOConfig, KTOTrainer
 
-from ladder.arguments import adapter_check, build, passes
-from ladder.climbing import climb
-from ladder.context import report, within
-from ladder.empty import answered_pairs
-from ladder.likelihood import completion_logps
-from ladder.models import Model, device, rung_name
-from ladder.pairs import check_reference, fitting, referenced_pair_tokens
-from ladder.rows import Row, read_rows
-from ladder.run import Refused, run
-from ladder.training import fit_and_save, trainer_arguments
-from ladder.unpaired import all_unpaired, referenced_tokens, spread
-from ladder.unpaired import fitting as fitting_answers
-from ladder.validation import Validated, Validation, pair_prompt, split
+from ladder.chat.context_length import report, within
+from ladder.chat.empty_answers import answered_pairs
+from ladder.data.jsonl import Row, read_rows
+from ladder.models.checkpoint import Model, device, rung_name
+from ladder.models.config_passthrough import adapter_check, build, passes
+from ladder.models.likelihood import completion_logps
+from ladder.pipeline.stage import UserError, run
+from ladder.training.model_setup import climb
+from ladder.training.pair_examples import check_reference, fitting, referenced_pair_tokens
+from ladder.training.train import fit_and_save, trainer_arguments
+from ladder.training.unpaired_examples import all_unpaired, referenced_tokens, spread
+from ladder.training.unpaired_examples import fitting as fitting_answers
+from ladder.training.validation import Validated, Validation, pair_prompt, split
 
 
 class Params(Validated):
@@ -113,7 +113,7 @@ def mismatched(rows: list[Row], max_length: int | None) -> list[list[int]]:
         others = (rows[place - back] for back in range(1, len(rows)))
         other = next((other for other in others if other["prompt_ids"] != row["prompt_ids"]), None)
         if other is None:
-            raise Refused("kto needs pairs of two prompts at least: z0 is measured on answers to another prompt")
+            raise UserError("kto needs pairs of two prompts at least: z0 is measured on answers to another prompt")
         found.append(other["completion_ids"][: max_length and max_length - len(row["prompt_ids"])])
     return found
 
@@ -135,9 +135,9 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
     with trainer_arguments(params.trainer) as arguments:
         config = build(KTOConfig, arguments, precompute_ref_log_probs=True)
         if config.loss_type == "kto" and config.per_device_train_batch_size < 2:
-            raise Refused("trainer.per_device_train_batch_size: expected 2 or more, z0 is a mean over the batch")
+            raise UserError("trainer.per_device_train_batch_size: expected 2 or more, z0 is a mean over the batch")
         if config.loss_type == "kto" and params.validation and config.per_device_eval_batch_size < 2:
-            raise Refused("trainer.per_device_eval_batch_size: expected 2 or more, z0 is a mean over the batch")
+            raise UserError("trainer.per_device_eval_batch_size: expected 2 or more, z0 is a mean over the batch")
         climbed = climb(parent, base, params.lora, seed=config.seed, router=config.router_aux_loss_coef)
         check_reference(rows, data, climbed.parent)
         limit = within(config.max_length, climbed.start.model)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from pydantic import Field
 
-from ladder.harness import Harness, evaluate
-from ladder.models import load_complete
-from ladder.reasoning import unfinished
-from ladder.rows import read_json, write_json, write_rows
-from ladder.run import run
-from ladder.scores import headline, of_rung, summary, versions
+from ladder.data.jsonl import read_json, write_json, write_rows
+from ladder.eval.lm_harness import Harness, evaluate
+from ladder.eval.scores import headline, of_rung, summary, versions
+from ladder.models.checkpoint import load_complete
+from ladder.pipeline.stage import run
+from ladder.verifiers.reasoning import unfinished
 
 
 class Params(Harness):

@@ -20,19 +20,19 @@ from pydantic import AfterValidator
 from safetensors import safe_open
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, set_seed
 
-from ladder.lora_settings import beyond
-from ladder.merging import merge_config
-from ladder.models import SHARD, device, ledger, load_complete, read_rung, rung_name, save_rung
-from ladder.preflight import Plan, merge_tasks, plan
-from ladder.run import Refused, Section, run
-from ladder.weights import clear_sampling, finite, read_adapter, read_generation, read_tokenizer
-from ladder.writing import scratch
+from ladder.data.atomic_write import scratch
+from ladder.models.checkpoint import SHARD, device, ledger, load_complete, read_rung, rung_name, save_rung
+from ladder.models.lora_settings import beyond
+from ladder.models.merge_config import merge_config
+from ladder.models.merge_preflight import Plan, merge_tasks, plan
+from ladder.models.weights import clear_sampling, finite, read_adapter, read_generation, read_tokenizer
+from ladder.pipeline.stage import Config, UserError, run
 
 # What a LoRA adapter may set and still be one that peft adds to another without loss.
 ADDABLE = {"r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules", "lora_dropout", "use_rslora"}
 
 
-class Params(Section):
+class Params(Config):
     parents: tuple[str, str]
     """The two rungs, as the config names them."""
     keep: Literal["complete", "adapter"] = "complete"
@@ -51,26 +51,26 @@ def adapter_weights(planned: Plan, parents: list[Path]) -> list[float]:
     """The weight of each parent's adapter, where the merge is a weighted sum of adapters on one base.
 
     With sum_i c_i = 1 over all models, the base among them with a difference of zero,
-    sum_i c_i (theta + B_i A_i) = theta + sum_i c_i B_i A_i. Errors: Refused where that is not so.
+    sum_i c_i (theta + B_i A_i) = theta + sum_i c_i B_i A_i. Errors: UserError where that is not so.
     """
     method, rungs = planned.config["merge_method"], [read_rung(parent) for parent in parents]
     if method not in ("linear", "task_arithmetic") or "slices" in planned.config:
-        raise Refused(
+        raise UserError(
             f"keep: adapter: {method} of these is no sum of adapters; use linear or task_arithmetic on models"
         )
     for parent, rung in zip(parents, rungs, strict=True):
         if rung.kind != "adapter":
-            raise Refused(f"keep: adapter: {rung.rung} is a complete model; use keep: complete")
+            raise UserError(f"keep: adapter: {rung.rung} is a complete model; use keep: complete")
         if rung.quantization is not None:
-            raise Refused(f"keep: adapter: {rung.rung} stands on quantized weights; use keep: complete")
+            raise UserError(f"keep: adapter: {rung.rung} stands on quantized weights; use keep: complete")
         other = beyond(parent, ADDABLE)
         if other:
-            raise Refused(f"keep: adapter: {rung.rung} has {other}; use keep: complete")
+            raise UserError(f"keep: adapter: {rung.rung} has {other}; use keep: complete")
     shares = [planned.shares(number) for number in range(len(planned.tasks))]
     if any(each != shares[0] for each in shares):
-        raise Refused("keep: adapter: the weights differ from tensor to tensor; use keep: complete")
+        raise UserError("keep: adapter: the weights differ from tensor to tensor; use keep: complete")
     if abs(sum(shares[0].values()) - 1) > 1e-6:
-        raise Refused("keep: adapter: the weights' sum is not 1, which scales the base as well; use keep: complete")
+        raise UserError("keep: adapter: the weights' sum is not 1, which scales the base as well; use keep: complete")
     return [shares[0].get(rung.rung, 0.0) for rung in rungs]
 
 
@@ -112,11 +112,11 @@ def merged_weights(planned: Plan, base: Path, folder: Path, seed: int) -> Any:
         None, config=planned.output, state_dict=state, dtype=planned.output.dtype, output_loading_info=True
     )
     if missing := sorted(report["missing_keys"]):
-        raise Refused(f"the merge has no {missing[0]}, which {planned.output.model_type} needs; mergekit left it out")
+        raise UserError(f"the merge has no {missing[0]}, which {planned.output.model_type} needs; mergekit left it out")
     if (base / "generation_config.json").is_file():
         model.generation_config = read_generation(base)
     if bad := finite(model):  # mergekit carries it from any parent to the result
-        raise Refused(f"the merge's {bad} holds NaN or infinity; {not_finite(planned, paths)}")
+        raise UserError(f"the merge's {bad} holds NaN or infinity; {not_finite(planned, paths)}")
     return model
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from ladder.mixing import apportion, common_type, draw, mixed, offsets
-from ladder.rows import Kind, encoded, write_json
-from ladder.run import Refused, Section, run
-from ladder.writing import whole
+from ladder.data.atomic_write import whole
+from ladder.data.jsonl import Kind, encoded, write_json
+from ladder.data.mixing import apportion, common_type, draw, mixed, offsets
+from ladder.pipeline.stage import Config, UserError, run
 
 
-class Part(Section):
+class Part(Config):
     """How much of a part is wanted: by weight or by count."""
 
     weight: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -31,7 +31,7 @@ class Part(Section):
         return self
 
 
-class Params(Section):
+class Params(Config):
     parts: dict[str, Part] = Field(min_length=1)
     """By their names: `own` of the mixture `both` is the entry `both/own` of the section `part`."""
     type: Kind | None = None
@@ -68,14 +68,14 @@ def wanted(params: Params) -> dict[str, int]:
 
 
 def files(params: Params, folder: Path) -> list[Path]:
-    """The file of every part. Errors: Refused where the folder has another part, or lacks one."""
+    """The file of every part. Errors: UserError where the folder has another part, or lacks one."""
     named = {folder / f"{name}.jsonl" for name in params.parts}
     there = set(folder.glob("**/*.jsonl"))
     for path in sorted(named - there):
         entry = path.relative_to(folder.parent).with_suffix("")
-        raise Refused(f"{path}: no such file; a part is an entry of `part`: `{entry}: {{data: …}}`")
+        raise UserError(f"{path}: no such file; a part is an entry of `part`: `{entry}: {{data: …}}`")
     for path in sorted(there - named):
-        raise Refused(
+        raise UserError(
             f"{path}: expected in mixture.{folder.name}.parts too, with its weight or count; what `part` no longer "
             "names, `python -m ladder prune` removes"
         )
@@ -87,7 +87,7 @@ def main(params: Params, folder: Path, output: Path, metrics: Path) -> None:
     places = [offsets(path) for path in paths]
     for (name, count), path, place in zip(counts.items(), paths, places, strict=True):
         if count > len(place) and not params.parts[name].repeat:
-            raise Refused(
+            raise UserError(
                 f"{path}: {count} rows are wanted and it has {len(place)}; ask for fewer, or set repeat: true"
             )
     kind = params.type or common_type(paths, places)

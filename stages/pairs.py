@@ -5,11 +5,11 @@ python -m stages.pairs hh data/source/hh.jsonl data/pairs/hh.jsonl data/pairs/hh
 
 from pathlib import Path
 
-from ladder.pair_controls import Controls, check_pair, controlled, labelled
-from ladder.row_file import RowFile
-from ladder.rows import encoded, write_json
-from ladder.run import run
-from ladder.writing import whole
+from ladder.data.atomic_write import whole
+from ladder.data.jsonl import encoded, write_json
+from ladder.data.row_file import RowFile
+from ladder.pipeline.stage import run
+from ladder.synthesis.pair_balancing import Controls, check_pair, controlled, labelled
 
 
 class Params(Controls):

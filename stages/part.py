@@ -5,20 +5,20 @@ python -m stages.part both/own data/filter/chat.jsonl data/part/both/own.jsonl
 
 from pathlib import Path
 
-from ladder.mixing import origin, row_type
-from ladder.row_file import RowFile
-from ladder.rows import Row, encoded
-from ladder.run import Section, run
-from ladder.writing import whole
+from ladder.data.atomic_write import whole
+from ladder.data.jsonl import Row, encoded
+from ladder.data.mixing import origin, row_type
+from ladder.data.row_file import RowFile
+from ladder.pipeline.stage import Config, run
 
 
-class Params(Section):
+class Params(Config):
     data: str
     """The file of rows under data/: `filter/chat`, `source/hh`, `mixture/both`."""
 
 
 def typed(row: Row, where: str) -> Row:
-    """The row. Errors: Refused when it is of none of TRL's types."""
+    """The row. Errors: UserError when it is of none of TRL's types."""
     row_type(row, where)
     return row
 

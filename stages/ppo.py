@@ -14,17 +14,17 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator
 from transformers import TrainingArguments
 
-from ladder.actor_critic import ActorCritic, ActorCriticTrainer
-from ladder.arguments import adapter_check, build, passes
-from ladder.chat import prompt_tokens
-from ladder.climbing import climb
-from ladder.context import fitting_prompts, report
-from ladder.launch import rank
-from ladder.models import rung_name
-from ladder.rewards import load_asked, rewarded
-from ladder.rows import write_rows
-from ladder.run import run
-from ladder.training import fit_and_save, trainer_arguments
+from ladder.chat.context_length import fitting_prompts, report
+from ladder.chat.encode import prompt_tokens
+from ladder.data.jsonl import write_rows
+from ladder.models.checkpoint import rung_name
+from ladder.models.config_passthrough import adapter_check, build, passes
+from ladder.pipeline.launch import rank
+from ladder.pipeline.stage import run
+from ladder.training.model_setup import climb
+from ladder.training.ppo_trainer import ActorCritic, ActorCriticTrainer
+from ladder.training.rewards import load_asked, rewarded
+from ladder.training.train import fit_and_save, trainer_arguments
 
 
 class Params(ActorCritic):

@@ -9,15 +9,15 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ladder import critique
-from ladder.endpoint import served_by
-from ladder.judging import Judging, load_judge
-from ladder.models import load_reward
-from ladder.pair_controls import Controls, controlled, labelled
-from ladder.ranking import by_checks, by_scores, by_verdicts, contests
-from ladder.rows import Row, write_json, write_rows
-from ladder.run import Refused, run
-from ladder.samples import Samples, asked, rates, sample
+from ladder.data.jsonl import Row, write_json, write_rows
+from ladder.inference.endpoint import served_by
+from ladder.judges.judge import Judging, load_judge
+from ladder.models.checkpoint import load_reward
+from ladder.pipeline.stage import UserError, run
+from ladder.synthesis import critique
+from ladder.synthesis.pair_balancing import Controls, controlled, labelled
+from ladder.synthesis.ranking import by_checks, by_scores, by_verdicts, contests
+from ladder.synthesis.rejection_sampling import Samples, asked, rates, sample
 
 
 class Params(Samples, Controls):
@@ -83,12 +83,12 @@ def main(
 ) -> None:
     texts = critique.read_templates(templates, TEMPLATES[params.rank])  # before anything is paid for
     if params.rank == "checks" and not any(row["checks"] for row in asked(params, prompts)):
-        raise Refused(f"{prompts}: no prompt has a check; set rank: reward, judge or aspects")
+        raise UserError(f"{prompts}: no prompt has a check; set rank: reward, judge or aspects")
     rows = list(sample(params, prompts, model, base, progress=f"preferences {output.stem}"))
     made, told = ranked(params, rows, ranker, base, texts)
     if not made:
         why = "".join(f", {name}: {count}" for name, count in told.items() if name != "judge")
-        raise Refused(f"{output}: {NONE[params.rank]}{why}; raise samples, or take another ranker")
+        raise UserError(f"{output}: {NONE[params.rank]}{why}; raise samples, or take another ranker")
     labels, counts = controlled(made, params, params.seed, output)
     write_rows(output, labelled(made, labels, "train"))
     write_rows(validation, labelled(made, labels, "validation"))

@@ -15,17 +15,17 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
-from ladder import wordplay
-from ladder.arithmetic import Grammar, Numbers, instances, read_grammar, told
-from ladder.rows import Row, write_rows
-from ladder.run import Refused, Section, run
-from ladder.wordplay import Puzzle, puzzles
+from ladder.data.jsonl import Row, write_rows
+from ladder.pipeline.stage import Config, UserError, run
+from ladder.synthesis import word_puzzles
+from ladder.synthesis.word_problems import Grammar, Numbers, instances, read_grammar, told
+from ladder.synthesis.word_puzzles import Puzzle, puzzles
 
 T = TypeVar("T")
 SPLITS = ("heldout", "practice", "train", "train", "train")  # of five problems, by the remainder of their hash
 
 
-class Params(Section):
+class Params(Config):
     split: Literal["train", "practice", "heldout"]
     """Which of the three disjoint parts of all problems."""
     count: int = Field(ge=1)
@@ -89,7 +89,7 @@ def mine(params: Params, puzzle: Puzzle) -> bool:
 
 def puzzle_row(params: Params, puzzle: Puzzle) -> Row:
     """A puzzle in words, with its solution and its check."""
-    question, solution, pattern = wordplay.told(puzzle, random.Random(f"{params.seed} {puzzle.name}"))
+    question, solution, pattern = word_puzzles.told(puzzle, random.Random(f"{params.seed} {puzzle.name}"))
     return row(params, puzzle.name, question, solution, {"kind": "matches", "pattern": pattern})
 
 
@@ -108,7 +108,7 @@ def main(params: Params, seeds: Path, output: Path) -> None:
     grammar = read_grammar(seeds / "problems.yaml")
     rows = (arithmetic if params.family == "arithmetic" else words)(params, grammar)
     if len(rows) < params.count:
-        raise Refused(
+        raise UserError(
             f"{seeds / 'problems.yaml'}: only {len(rows)} {params.split} problems of {params.family} with sizes "
             f"{params.sizes} for a count of {params.count}; add to the grammar, widen the sizes or lower the count"
         )

@@ -1,4 +1,4 @@
-"""Prompts whose answers code can verify: everyday tasks with one to three constraints of ladder.checks.
+"""Prompts whose answers code can verify: everyday tasks with one to three constraints of ladder.verifiers.constraints.
 
 python -m stages.prompts data/seeds data/prompts.jsonl
 
@@ -12,13 +12,13 @@ from typing import Any
 
 from pydantic import Field
 
-from ladder.checks import KINDS, parameters
-from ladder.rows import Row, write_rows
-from ladder.run import Refused, Section, run
-from ladder.seeds import Seeds, read_seeds, slots
+from ladder.data.jsonl import Row, write_rows
+from ladder.pipeline.stage import Config, UserError, run
+from ladder.synthesis.prompt_grammar import Seeds, read_seeds, slots
+from ladder.verifiers.constraints import KINDS, parameters
 
 
-class Count(Section):
+class Count(Config):
     heldout: int = Field(gt=0)
     """Prompts that no training data is made of."""
     sft: int = Field(gt=0)
@@ -27,7 +27,7 @@ class Count(Section):
     """Prompts for pairs and rewards."""
 
 
-class Params(Section):
+class Params(Config):
     count: Count
     """Number of prompts in each split. A task with its topics occurs in one split only."""
     seed: int
@@ -126,7 +126,7 @@ def main(params: Params, seeds: Path, output: Path) -> None:
                 if prompt not in seen and owner.get(task, split) == split:
                     break
             else:
-                raise Refused(
+                raise UserError(
                     f"{seeds}: too few lines for {count} distinct {split} prompts; write more or lower the count"
                 )
             seen.add(prompt)

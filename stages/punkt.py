@@ -6,15 +6,15 @@ python -m stages.punkt data/punkt
 import zipfile
 from pathlib import Path
 
-from ladder.run import Refused, Section, run
-from ladder.sources import fetch
-from ladder.writing import published, scratch
+from ladder.data.atomic_write import published, scratch
+from ladder.data.download import fetch
+from ladder.pipeline.stage import Config, UserError, run
 
 FOLDER = "punkt_tab/english"
 FILES = ("abbrev_types.txt", "collocations.tab", "ortho_context.tab", "sent_starters.txt")
 
 
-class Params(Section):
+class Params(Config):
     source: str
     """punkt_tab.zip, as NLTK publishes it."""
     sha256: str | None
@@ -32,7 +32,7 @@ def main(params: Params, output: Path) -> None:
                 for name in FILES:
                     (folder / name).write_bytes(packed.read(f"{FOLDER}/{name}"))
         except (zipfile.BadZipFile, KeyError, IsADirectoryError) as error:
-            raise Refused(f"{params.source}: expected NLTK's punkt_tab.zip: {error}") from None
+            raise UserError(f"{params.source}: expected NLTK's punkt_tab.zip: {error}") from None
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ Answers depend on this file and not on the code that scores them: scoring in ano
 
 from pathlib import Path
 
-from ladder.catalogue import asked, benchmark
-from ladder.rows import read_rows, write_rows
-from ladder.run import Section, run
-from ladder.subset import order
+from ladder.data.jsonl import read_rows, write_rows
+from ladder.eval.registry import asked, benchmark
+from ladder.eval.stratified import order
+from ladder.pipeline.stage import Config, run
 
 
-class Params(Section):
+class Params(Config):
     seed: int = 0
     """Another one asks another fixed part of a benchmark that is not asked in full."""
 

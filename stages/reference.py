@@ -7,16 +7,16 @@ python -m stages.reference chat data/preferences/chat.jsonl models/sft/chat mode
 from collections.abc import Iterable
 from pathlib import Path
 
-from ladder.context import report, within
-from ladder.likelihood import completion_logps
-from ladder.models import Model, load
-from ladder.pairs import all_pair_tokens, fits
-from ladder.rows import Row, read_rows, write_rows
-from ladder.run import Refused, Section, run
-from ladder.unpaired import all_unpaired, all_unpaired_tokens
+from ladder.chat.context_length import report, within
+from ladder.data.jsonl import Row, read_rows, write_rows
+from ladder.models.checkpoint import Model, load
+from ladder.models.likelihood import completion_logps
+from ladder.pipeline.stage import Config, UserError, run
+from ladder.training.pair_examples import all_pair_tokens, fits
+from ladder.training.unpaired_examples import all_unpaired, all_unpaired_tokens
 
 
-class Params(Section):
+class Params(Config):
     model: str
     """The reference: the rung that preference tuning starts from."""
     data: str
@@ -24,10 +24,10 @@ class Params(Section):
 
 
 def inside(rows: list[Row], tokens: list[Row], limit: int | None, data: Path) -> list[tuple[Row, Row]]:
-    """(row, its tokens) of those that the reference can read. Errors: Refused when there is none."""
+    """(row, its tokens) of those that the reference can read. Errors: UserError when there is none."""
     kept = [(row, ids) for row, ids in zip(rows, tokens, strict=True) if fits(ids, limit)]
     if not kept:
-        raise Refused(f"{data}: none of {len(rows)} rows fits the reference's context of {limit} tokens")
+        raise UserError(f"{data}: none of {len(rows)} rows fits the reference's context of {limit} tokens")
     report("reference", too_long=len(rows) - len(kept))
     return kept
 

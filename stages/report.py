@@ -10,13 +10,13 @@ from typing import Any
 
 from pydantic import Field
 
-from ladder.answers import Answer, Change, Mark, Part, Question, Standing, answers_page
-from ladder.changes import Change as Compared
-from ladder.changes import Headline
-from ladder.redteam_page import redteam_page
-from ladder.rows import Row, write_json, write_text
-from ladder.run import Refused, Section, run
-from ladder.standings import Entry, absent, against_parents, read, show, tasks
+from ladder.data.jsonl import Row, write_json, write_text
+from ladder.eval.compare import Change as Compared
+from ladder.eval.compare import Headline
+from ladder.eval.results import Entry, absent, against_parents, read, show, tasks
+from ladder.pipeline.stage import Config, UserError, run
+from ladder.report.answers_page import Answer, Change, Mark, Part, Question, Standing, answers_page
+from ladder.report.attacks_page import redteam_page
 
 AGAINST = ["rung", "parent", "benchmark", "change [95%]", "p", "Holm", "gained", "lost", "questions", "verdict"]
 NOTE = (
@@ -31,7 +31,7 @@ Found = dict[str, dict[str, Entry]]
 Against = dict[tuple[str, str], Compared]
 
 
-class Params(Section):
+class Params(Config):
     """What stands in the table, and so what is answered and scored at all."""
 
     benchmarks: list[str] = Field(min_length=1)
@@ -237,7 +237,7 @@ def main(params: Params, scored: Path, output: Path) -> None:
     names = list(dict.fromkeys([*params.benchmarks, *tasks(scored, params.rungs[0])]))
     lacking = absent(scored, names, params.rungs)
     if not (names := [name for name in names if name not in lacking]):
-        raise Refused(f"nothing to show: {'; '.join(f'{name}: not scored: {why}' for name, why in lacking.items())}")
+        raise UserError(f"nothing to show: {'; '.join(f'{name}: not scored: {why}' for name, why in lacking.items())}")
     found = read(scored, names, params.rungs)
     against = against_parents(found)
     lines = [line(rung, found, against) for rung in params.rungs]

@@ -6,7 +6,7 @@ python -m stages.respond code/respond.txt data/questions models/sft/chat models/
 An answer depends on the model, the question, how it is asked and the code that asks. What was answered under the same
 four lies in ${LADDER_WORK}/answers and is not asked again: a further benchmark, or other settings of one, cost its own
 answers alone, and a run that was killed goes on with the benchmark it was at, in process with the very token
-(ladder.keeping).
+(ladder.inference.answer_cache).
 """
 
 import functools
@@ -20,14 +20,14 @@ import torch
 import transformers
 from pydantic import Field
 
-from ladder import vllm_engine
-from ladder.keeping import Speaker
-from ladder.launch import cache
-from ladder.models import device, read_rung
-from ladder.responding import Asking, Speak, read_questions, respond
-from ladder.rows import Row, write_rows
-from ladder.run import PARAMS, Refused, Section, read_params, run
-from ladder.writing import replacing
+from ladder.data.atomic_write import replacing
+from ladder.data.jsonl import Row, write_rows
+from ladder.eval.ask import Asking, Speak, read_questions, respond
+from ladder.inference import vllm_engine
+from ladder.inference.answer_cache import Speaker
+from ladder.models.checkpoint import device, read_rung
+from ladder.pipeline.launch import cache
+from ladder.pipeline.stage import PARAMS, Config, UserError, read_params, run
 
 
 class Entry(Asking):
@@ -37,7 +37,7 @@ class Entry(Asking):
     """What answers: the ladder's own decoder, or vLLM where it is installed."""
 
 
-class Params(Section, extra="allow"):
+class Params(Config, extra="allow"):
     """An entry for each benchmark. Which of them are asked is said by report.benchmarks."""
 
     __pydantic_extra__: dict[str, Entry] = Field(init=False)
@@ -73,7 +73,7 @@ def main(params: Params, code: Path, questions: Path, model: Path, base: Path, o
     loaded = functools.cache(lambda engine: speaker(engine, model, base))
     for name in read_params()["report"]["benchmarks"]:
         if name not in params.entries:
-            raise Refused(f"{PARAMS}: report.benchmarks names {name!r}, of which respond has no entry")
+            raise UserError(f"{PARAMS}: report.benchmarks names {name!r}, of which respond has no entry")
         entry = params.entries[name]
         asked = read_questions(questions / f"{name}.jsonl", entry.rows)
         kept = cache() / "answers" / f"{fingerprint(code, model, base, asked, entry)}.jsonl"

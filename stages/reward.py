@@ -19,23 +19,23 @@ from pydantic import AfterValidator, BeforeValidator
 from transformers import PreTrainedTokenizerBase, set_seed
 from trl import RewardConfig, RewardTrainer
 
-from ladder.arguments import Adapter, adapter_check, build, passes
 from ladder.calibration import accuracy, brier, expected_calibration_error
-from ladder.climbing import Climb
-from ladder.context import report, within
-from ladder.empty import answered_pairs
-from ladder.heads import reading_pad, scoring
-from ladder.launch import rank
-from ladder.lora_settings import adapted
-from ladder.models import Model, load_complete, load_reward, read_rung, rung_name
-from ladder.pairs import all_pair_tokens, fitting
-from ladder.rehearsal import rehearse_adapter
-from ladder.rewarding import rewards
-from ladder.rows import Row, read_rows, write_json
-from ladder.run import Refused, run
+from ladder.chat.context_length import report, within
+from ladder.chat.empty_answers import answered_pairs
+from ladder.data.jsonl import Row, read_rows, write_json
+from ladder.models.checkpoint import Model, load_complete, load_reward, read_rung, rung_name
+from ladder.models.config_passthrough import Adapter, adapter_check, build, passes
+from ladder.models.heads import reading_pad, scoring
+from ladder.models.lora_settings import adapted
+from ladder.models.reward_scores import rewards
+from ladder.pipeline.launch import rank
+from ladder.pipeline.stage import UserError, run
 from ladder.statistics import wilson
-from ladder.training import fit_and_save, trainer_arguments
-from ladder.validation import Validated, pair_prompt, split
+from ladder.training.dry_run import rehearse_adapter
+from ladder.training.model_setup import TrainingSetup
+from ladder.training.pair_examples import all_pair_tokens, fitting
+from ladder.training.train import fit_and_save, trainer_arguments
+from ladder.training.validation import Validated, pair_prompt, split
 
 
 class Params(Validated):
@@ -51,10 +51,10 @@ class Params(Validated):
     """TRL's RewardConfig: center_rewards_coefficient and the rest. Pairs longer than its max_length are left out."""
 
 
-def start(parent: Path, base: Path, lora: Adapter, *, seed: int) -> Climb:
+def start(parent: Path, base: Path, lora: Adapter, *, seed: int) -> TrainingSetup:
     """The parent with a scalar head; its adapter, if it has one, is added to the weights first."""
     if lora == "continue":
-        raise Refused("reward: lora: continue has no head to go on with; give lora: {r: 16} or null")
+        raise UserError("reward: lora: continue has no head to go on with; give lora: {r: 16} or null")
     rung, ground = read_rung(parent), read_rung(base)
     if lora is not None:
         rehearse_adapter(parent if rung.kind == "complete" else base, lora, task="SEQ_CLS", fused=False)
@@ -62,10 +62,10 @@ def start(parent: Path, base: Path, lora: Adapter, *, seed: int) -> Climb:
     whole = load_complete(parent, base, dtype=torch.float32 if lora is None else torch.bfloat16)
     model = scoring(whole.model, whole.tokenizer)
     if lora is None:
-        return Climb(Model(model.requires_grad_(True), whole.tokenizer, rung), rung, None)
+        return TrainingSetup(Model(model.requires_grad_(True), whole.tokenizer, rung), rung, None)
     config = build(LoraConfig, {"target_modules": "all-linear", **copy.deepcopy(lora)}, task_type="SEQ_CLS")
     start = Model(adapted(model, config, fused=False), whole.tokenizer, rung)
-    return Climb(start, rung, ground if rung.identity == ground.identity else None)
+    return TrainingSetup(start, rung, ground if rung.identity == ground.identity else None)
 
 
 def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> list[Row]:
@@ -90,7 +90,7 @@ def check_unseen(seen: list[Row], rows: list[Row], heldout: Path, data: Path) ->
     prompts = {json.dumps(row["prompt"]) for row in seen}
     for number, row in enumerate(rows, start=1):
         if json.dumps(row["prompt"]) in prompts:
-            raise Refused(
+            raise UserError(
                 f"{heldout}: row {number} has a prompt of {data}, which is trained on; hold out other prompts"
             )
 

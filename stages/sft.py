@@ -14,20 +14,20 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer, pack_dataset
 
-from ladder.adapters import adapters_unrounded, lora_plus_optimizer
-from ladder.arguments import adapter_check, build, passes, quantization_check
-from ladder.attention import attend_packed, isolation_gate
-from ladder.chat import mask_sample
-from ladder.climbing import climb
-from ladder.context import report, within
-from ladder.empty import answered
-from ladder.examples import Example, examples
-from ladder.launch import rank
-from ladder.models import rung_name
-from ladder.rows import Row, read_rows, write_text
-from ladder.run import Refused, run
-from ladder.training import fit_and_save, trainer_arguments
-from ladder.validation import Validated, before_answer, split
+from ladder.chat.context_length import report, within
+from ladder.chat.empty_answers import answered
+from ladder.chat.encode import mask_sample
+from ladder.data.jsonl import Row, read_rows, write_text
+from ladder.models.checkpoint import rung_name
+from ladder.models.config_passthrough import adapter_check, build, passes, quantization_check
+from ladder.models.lora import adapters_unrounded, lora_plus_optimizer
+from ladder.models.packed_attention import attend_packed, isolation_gate
+from ladder.pipeline.launch import rank
+from ladder.pipeline.stage import UserError, run
+from ladder.training.model_setup import climb
+from ladder.training.sft_examples import Example, examples
+from ladder.training.train import fit_and_save, trainer_arguments
+from ladder.training.validation import Validated, before_answer, split
 
 
 class Params(Validated):
@@ -60,14 +60,14 @@ def as_lists(rows: list[Example]) -> list[Row]:
 
 
 def dataset(learned: list[Row], config: SFTConfig) -> Dataset:
-    """The rows for the trainer; packed, each also has the seq_lengths of the conversations in it. Errors: Refused."""
+    """The rows for the trainer; packed, each also has the seq_lengths of the conversations in it. Errors: UserError."""
     rows = Dataset.from_list(learned)
     if not config.packing:
         return rows
     if config.packing_strategy == "wrapped":
-        raise Refused("trainer.packing_strategy: wrapped cuts conversations in two; use bfd")
+        raise UserError("trainer.packing_strategy: wrapped cuts conversations in two; use bfd")
     if config.max_length is None:
-        raise Refused("trainer.packing: packed rows are as long as trainer.max_length; give it a number")
+        raise UserError("trainer.packing: packed rows are as long as trainer.max_length; give it a number")
     return pack_dataset(rows, config.max_length, config.packing_strategy)
 
 

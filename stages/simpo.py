@@ -16,10 +16,10 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from torch.nn.functional import logsigmoid
 from transformers import TrainingArguments
 
-from ladder.arguments import adapter_check, passes
-from ladder.pairwise import fit_pairs
-from ladder.run import run
-from ladder.validation import Validated
+from ladder.models.config_passthrough import adapter_check, passes
+from ladder.pipeline.stage import run
+from ladder.training.pairwise_trainer import fit_pairs
+from ladder.training.validation import Validated
 
 
 class Params(Validated):

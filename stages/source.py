@@ -17,16 +17,16 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ladder.columns import Unread
-from ladder.datafiles import Files, data_files, of_rows
-from ladder.formats import COLUMNS, Format, read
-from ladder.misfits import Misfit
-from ladder.pair_scores import SCORES, scores
-from ladder.reading import Record, beginning, records
-from ladder.rows import Kind, Row, write_json
-from ladder.run import Refused, Section, run
-from ladder.trees import planted
-from ladder.writing import scratch, whole
+from ladder.data.atomic_write import scratch, whole
+from ladder.data.columns import Unread
+from ladder.data.dataset_files import Files, data_files, of_rows
+from ladder.data.formats import COLUMNS, Format, read
+from ladder.data.invalid_rows import InvalidRow
+from ladder.data.jsonl import Kind, Row, write_json
+from ladder.data.oasst_trees import planted
+from ladder.data.pair_scores import SCORES, scores
+from ladder.data.readers import Record, beginning, records
+from ladder.pipeline.stage import Config, UserError, run
 
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """As JSON escapes it; a backslash before it is a text that speaks of the escape."""
@@ -35,7 +35,7 @@ NO_OBJECT = {"not JSON", "not an object"}
 """Reasons of a row that is no JSON object, whatever it is to mean."""
 
 
-class Params(Section):
+class Params(Config):
     source: str
     """`hub:org/name@COMMIT[/file]`, `wheel:NAME==VERSION/member`, or under data/raw (a DVC import too) a file, a
     folder, or a pattern of files: `mine/*.jsonl`."""
@@ -50,7 +50,7 @@ class Params(Section):
     `unpaired` (answers labeled good or bad, for KTO), or `prompt`, for a rung to answer (what the data set answers is
     left out)."""
     format: Format | None = None
-    """Null recognises each row by its columns; a name makes every other row a misfit. See ladder/formats.py."""
+    """Null recognises each row by its columns; a name makes every other row a misfit. See ladder/data/formats.py."""
     columns: dict[str, str] = {}
     """Names: ours to theirs, `{prompt: question, completion: answer}`. One that no format reads is kept beside the
     row: `{level: difficulty}`. Of pairs `score_chosen` and `score_rejected` are kept in any case."""
@@ -83,40 +83,46 @@ class Params(Section):
 
 
 def renamed(row: Row, columns: dict[str, str]) -> tuple[Row, Row]:
-    """(the row under our names, what is to be kept beside it). Errors: Misfit naming the column that is not there."""
+    """(the row under our names, what is to be kept beside it).
+
+    Errors: InvalidRow naming the column that is not there.
+    """
     if missing := next((theirs for theirs in columns.values() if theirs not in row), None):
-        raise Misfit(f"no column: {missing!r}; the row has {', '.join(sorted(map(str, row)))}")
+        raise InvalidRow(f"no column: {missing!r}; the row has {', '.join(sorted(map(str, row)))}")
     ours = {name: row[theirs] for name, theirs in columns.items()}
     left = {name: value for name, value in row.items() if name not in columns.values()}
     return {**left, **ours}, {name: value for name, value in ours.items() if name not in COLUMNS}
 
 
 def scored(row: Row) -> Row:
-    """The scores of a pair, where both answers have one. Errors: Misfit for one that is no number."""
+    """The scores of a pair, where both answers have one. Errors: InvalidRow for one that is no number."""
     try:
         return {name: row[name] for name in SCORES} if scores(row) else {}
     except ValueError as error:
-        raise Misfit(f"not a score: {error}") from None
+        raise InvalidRow(f"not a score: {error}") from None
 
 
 def encoded(row: Row) -> bytes:
-    """A line of JSON Lines. Errors: Misfit for a text with a NUL or half a surrogate pair, and a value JSON lacks."""
+    """A line of JSON Lines.
+
+    Errors: InvalidRow for a text with a NUL or half a surrogate pair, and a value JSON lacks.
+    """
     try:
         line = json.dumps(row, ensure_ascii=False, allow_nan=False)
         encoded = line.encode() + b"\n"
     except UnicodeEncodeError:
-        raise Misfit("not Unicode: half a surrogate pair in a text") from None
+        raise InvalidRow("not Unicode: half a surrogate pair in a text") from None
     except (TypeError, ValueError) as error:
-        raise Misfit(f"no JSON value: {error}") from None
+        raise InvalidRow(f"no JSON value: {error}") from None
     if "\\u0000" in line and NUL.search(line):
-        raise Misfit("NUL character: in a text")
+        raise InvalidRow("NUL character: in a text")
     return encoded
 
 
 def mapped(record: Record, number: int, place: str, name: str, params: Params) -> tuple[Format, bytes]:
-    """(format, lines to write) of a record. Errors: Misfit with its fault."""
+    """(format, lines to write) of a record. Errors: InvalidRow with its fault."""
     if record.row is None:
-        raise Misfit(record.fault)
+        raise InvalidRow(record.fault)
     row, beside = renamed(record.row, params.columns)
     told = {name: value for name, value in row.items() if name not in beside}
     found, rows = read(told, params.format, params.rows, ignore=params.ignore, unwrap=params.rendered == "unwrap")
@@ -167,7 +173,7 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
                 opening = record.raw.strip()[-1:] if total == 1 else opening
                 try:
                     found, lines = mapped(record, total, f"{file}:{record.line}", output.stem, params)
-                except Misfit as misfit:
+                except InvalidRow as misfit:
                     reasons[str(misfit).partition(":")[0]] += 1
                     if isinstance(misfit, Unread):
                         unread.update(misfit.names)
@@ -181,7 +187,7 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
                     kept.write(lines)
         broken_rows = reasons.total()
         if not total:
-            raise Refused(f"{params.source}: no rows in it")
+            raise UserError(f"{params.source}: no rows in it")
         if not rows or broken_rows > params.most_broken * total:
             why = f"more than most_broken: {params.most_broken}" if rows else "none is left"
             listed = ", ".join(f"{reason}: {count}" for reason, count in ordered(reasons).items())
@@ -192,7 +198,7 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
                 told += f"; first {first}"
             if unread:
                 told += f"; {columns_told(unread, unknown)}"
-            raise Refused(f"{params.source}: {told}; see {quarantine}")
+            raise UserError(f"{params.source}: {told}; see {quarantine}")
     counts = {"rows": rows, "read": total, "quarantined": broken_rows}
     made_by = {"source": params.source, "revision": of_rows(params.source).revision or None, "licence": params.licence}
     left = {"no_split_holds": files.unread} if files.unread else {}

@@ -21,14 +21,14 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import DynamicCache
 
-from ladder.chat import prompt_tokens
-from ladder.generation import decoded
-from ladder.models import check_same_tokenizer, load_complete
-from ladder.rows import Row, column, of_split, read_rows, write_json, write_rows
-from ladder.run import Section, run
+from ladder.chat.encode import prompt_tokens
+from ladder.data.jsonl import Row, column, of_split, read_rows, write_json, write_rows
+from ladder.inference.local import decoded
+from ladder.models.checkpoint import check_same_tokenizer, load_complete
+from ladder.pipeline.stage import Config, run
 
 
-class Params(Section):
+class Params(Config):
     data: str
     """Prompts: `problems/maths-heldout`."""
     split: str | None

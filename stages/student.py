@@ -6,12 +6,12 @@ python -m stages.student small models/base models/base models/student/small metr
 import time
 from pathlib import Path
 
-from ladder.layers import drop_layers
-from ladder.models import ledger, load_complete, rung_name, save_rung
-from ladder.run import Section, run
+from ladder.models.checkpoint import ledger, load_complete, rung_name, save_rung
+from ladder.models.layer_pruning import drop_layers
+from ladder.pipeline.stage import Config, run
 
 
-class Params(Section):
+class Params(Config):
     parent: str
     """The rung it is cut from: `base`, `sft/maths`."""
     drop_layers: list[int]

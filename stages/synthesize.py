@@ -13,23 +13,23 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ladder.chat import Messages
-from ladder.client import ask
-from ladder.endpoint import Budget, Endpoint, served_by
-from ladder.evolve import evolve
-from ladder.generation import Answer
-from ladder.keeping import Speaker
-from ladder.persona import Personas, persona
-from ladder.reasoning import strip_reasoning
-from ladder.responding import Speak
-from ladder.rows import write_json, write_rows
-from ladder.run import Refused, Section, run
-from ladder.sampling import Sampling
-from ladder.self_instruct import self_instruct
-from ladder.synthesis import Harvest, Plan, read_instructions
+from ladder.chat.encode import Messages
+from ladder.data.jsonl import write_json, write_rows
+from ladder.eval.ask import Speak
+from ladder.inference.answer_cache import Speaker
+from ladder.inference.client import ask
+from ladder.inference.endpoint import Budget, Endpoint, served_by
+from ladder.inference.local import Answer
+from ladder.inference.sampling import Sampling
+from ladder.pipeline.stage import Config, UserError, run
+from ladder.synthesis.evol_instruct import evolve
+from ladder.synthesis.persona import Personas, persona
+from ladder.synthesis.pool import Harvest, Plan, read_instructions
+from ladder.synthesis.self_instruct import self_instruct
+from ladder.verifiers.reasoning import strip_reasoning
 
 
-class Params(Section):
+class Params(Config):
     method: Literal["self_instruct", "evolve", "persona"]
     """Its module in ladder/ names the paper; its prompts stand in data/prompts/."""
     model: str
@@ -119,7 +119,7 @@ def main(
     write_rows(ledger, harvest.rejected)
     if not harvest.rows:
         taken = ", ".join(f"{name} {count}" for name, count in harvest.counts()["rejected"].items())
-        raise Refused(f"{output}: nothing is left: {taken}; the texts and reasons stand in {ledger}")
+        raise UserError(f"{output}: nothing is left: {taken}; the texts and reasons stand in {ledger}")
     write_rows(output, harvest.rows)
     asked = {"requests": speak.requests, "tokens": speak.tokens}
     write_json(metrics, {**harvest.counts(), **asked, **served_by(params.endpoint)})

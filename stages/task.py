@@ -17,16 +17,16 @@ from typing import Literal
 
 from pyarrow import ArrowException, parquet
 
-from ladder.rows import Row, parse_json, read_rows, write_rows, write_text
-from ladder.run import Refused, Section, run
-from ladder.sources import fetch
-from ladder.writing import scratch
+from ladder.data.atomic_write import scratch
+from ladder.data.download import fetch
+from ladder.data.jsonl import Row, parse_json, read_rows, write_rows, write_text
+from ladder.pipeline.stage import Config, UserError, run
 
 LARGEST = 1 << 30
 """Bytes of a benchmark's file, unpacked. The largest known here has 20 MB."""
 
 
-class File(Section):
+class File(Config):
     """One published file."""
 
     source: str
@@ -58,55 +58,55 @@ class Params(File):
 
 
 def read_text(path: Path, source: str) -> str:
-    """The file's text, unpacked. Errors: Refused when it is too large, not UTF-8 or the gzip stream is damaged."""
+    """The file's text, unpacked. Errors: UserError when it is too large, not UTF-8 or the gzip stream is damaged."""
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read(LARGEST + 1)
         if len(content) > LARGEST:
-            raise Refused(f"{source}: more than {LARGEST} bytes, unpacked; expected a benchmark's rows")
+            raise UserError(f"{source}: more than {LARGEST} bytes, unpacked; expected a benchmark's rows")
         return content.decode("utf-8")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise Refused(f"{source}: not a whole gzip file: {error}") from None
+        raise UserError(f"{source}: not a whole gzip file: {error}") from None
     except UnicodeDecodeError as error:
-        raise Refused(f"{source}: not UTF-8 at byte {error.start}") from None
+        raise UserError(f"{source}: not UTF-8 at byte {error.start}") from None
 
 
 def csv_to_jsonl(text: str, source: str) -> str:
-    """One JSON object a record. Errors: Refused naming the line of a record with too few or too many values."""
+    """One JSON object a record. Errors: UserError naming the line of a record with too few or too many values."""
     reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
     lines = []
     try:
         for row in reader:
             if None in row or None in row.values():
-                raise Refused(f"{source}:{reader.line_num}: expected {len(reader.fieldnames or [])} values")
+                raise UserError(f"{source}:{reader.line_num}: expected {len(reader.fieldnames or [])} values")
             lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     except csv.Error as error:
-        raise Refused(f"{source}:{reader.line_num}: not CSV: {error}") from None
+        raise UserError(f"{source}:{reader.line_num}: not CSV: {error}") from None
     return "".join(lines)
 
 
 def array_to_jsonl(text: str, source: str) -> str:
-    """One line an element. Errors: Refused when it is not one JSON array."""
+    """One line an element. Errors: UserError when it is not one JSON array."""
     try:
         elements = parse_json(text)
     except ValueError as error:
-        raise Refused(f"{source}: not JSON: {error}") from None
+        raise UserError(f"{source}: not JSON: {error}") from None
     if not isinstance(elements, list):
-        raise Refused(f"{source}: expected a JSON array, got {type(elements).__name__}")
+        raise UserError(f"{source}: expected a JSON array, got {type(elements).__name__}")
     rows = ({"text": element} if isinstance(element, str) else element for element in elements)
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def parquet_to_jsonl(path: Path, source: str) -> str:
-    """One line a row. Errors: Refused when it is not Parquet, or has a value for which JSON has no form."""
+    """One line a row. Errors: UserError when it is not Parquet, or has a value for which JSON has no form."""
     try:
         rows = parquet.read_table(path).to_pylist()
     except (ArrowException, OSError, ValueError, KeyError) as error:
-        raise Refused(f"{source}: not Parquet: {' '.join(str(error).split())}") from None
+        raise UserError(f"{source}: not Parquet: {' '.join(str(error).split())}") from None
     try:
         return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
     except (TypeError, ValueError) as error:
-        raise Refused(f"{source}: {error}") from None
+        raise UserError(f"{source}: {error}") from None
 
 
 def to_jsonl(path: Path, file: File) -> str:
@@ -122,23 +122,23 @@ def to_jsonl(path: Path, file: File) -> str:
 
 
 def get(file: File, scratch: Path) -> tuple[str, list[Row]]:
-    """The file as JSON Lines, and the rows in it, each checked. Errors: Refused naming the source."""
+    """The file as JSON Lines, and the rows in it, each checked. Errors: UserError naming the source."""
     found = fetch(file.source, file.sha256, scratch)
     if found.is_dir():
-        raise Refused(f"{file.source}: expected one file, got a directory")
+        raise UserError(f"{file.source}: expected one file, got a directory")
     text = to_jsonl(found, file)
     checked = scratch / "rows.jsonl"
     write_text(checked, text)
     try:
         return text, read_rows(checked)
-    except Refused as refusal:
-        raise Refused(str(refusal).replace(str(checked), file.source)) from None
+    except UserError as refusal:
+        raise UserError(str(refusal).replace(str(checked), file.source)) from None
 
 
 def named(rows: list[Row], source: str) -> list[Row]:
-    """Each row with its file's name. Errors: Refused for a row that has a column `part` of its own."""
+    """Each row with its file's name. Errors: UserError for a row that has a column `part` of its own."""
     if taken := next((number for number, row in enumerate(rows, start=1) if "part" in row), 0):
-        raise Refused(f"{source}: row {taken} has a column 'part' of its own; nothing can be appended")
+        raise UserError(f"{source}: row {taken} has a column 'part' of its own; nothing can be appended")
     return [{**row, "part": PurePosixPath(source).stem} for row in rows]
 
 
@@ -146,10 +146,10 @@ def join(rows: list[Row], source: str, name: str, file: Join, others: list[Row])
     """Each row with a column `name`: the list of the others' rows that have its key, in their order.
 
     Keys are compared as text, so that 7 finds "7".
-    Errors: Refused for a column that is there already, a row without its key, and another that belongs to no row.
+    Errors: UserError for a column that is there already, a row without its key, and another that belongs to no row.
     """
     if taken := next((number for number, row in enumerate(rows, start=1) if name in row), 0):
-        raise Refused(f"{source}: row {taken} has a column {name!r} of its own; join under another name")
+        raise UserError(f"{source}: row {taken} has a column {name!r} of its own; join under another name")
     if file.key is None:
         return [{**row, name: others} for row in rows]
     keys = _keys(rows, file.key, source)
@@ -157,14 +157,14 @@ def join(rows: list[Row], source: str, name: str, file: Join, others: list[Row])
     for key, other in zip(_keys(others, file.their_key or file.key, file.source), others, strict=True):
         belonging[key].append(other)
     if strangers := sorted(set(belonging) - set(keys)):
-        raise Refused(f"{file.source}: key {strangers[0]!r} belongs to no row of {source}")
+        raise UserError(f"{file.source}: key {strangers[0]!r} belongs to no row of {source}")
     return [{**row, name: belonging.get(key, [])} for key, row in zip(keys, rows, strict=True)]
 
 
 def _keys(rows: list[Row], name: str, source: str) -> list[str]:
     for number, row in enumerate(rows, start=1):
         if not isinstance(row.get(name), str | int):
-            raise Refused(f"{source}: row {number}: expected a key in column {name!r}, got {row.get(name)!r}")
+            raise UserError(f"{source}: row {number}: expected a key in column {name!r}, got {row.get(name)!r}")
     return [str(row[name]) for row in rows]
 
 

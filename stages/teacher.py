@@ -18,19 +18,19 @@ from pydantic import Field
 from torch import Tensor
 from tqdm import tqdm
 
-from ladder.context import report, within
-from ladder.distillation import divergence
-from ladder.empty import answered
-from ladder.examples import Example, collate, examples, learned_logits
-from ladder.likelihood import batches
-from ladder.models import Model, device, load_complete
-from ladder.rows import of_split, read_rows, write_json
-from ladder.run import Section, run
-from ladder.storage import check_space
-from ladder.targets import Kept, Taught, dense, keep, save_taught, target
+from ladder.chat.context_length import report, within
+from ladder.chat.empty_answers import answered
+from ladder.data.jsonl import of_split, read_rows, write_json
+from ladder.models.checkpoint import Model, device, load_complete
+from ladder.models.likelihood import batches
+from ladder.pipeline.disk import check_space
+from ladder.pipeline.stage import Config, run
+from ladder.training.distill_losses import divergence
+from ladder.training.sft_examples import Example, collate, examples, learned_logits
+from ladder.training.teacher_logits import Kept, Taught, dense, keep, save_taught, target
 
 
-class Params(Section):
+class Params(Config):
     model: str
     """The rung that teaches: the best one so far."""
     data: str

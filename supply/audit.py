@@ -24,7 +24,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ValidationError
 
-from ladder.run import Refused
+from ladder.pipeline.stage import UserError
 from supply.lock import locked
 
 EXPECTED = "expected OSV's all.zip of PyPI, or a folder of its records"
@@ -89,18 +89,18 @@ class Finding:
 
 
 def advisories(database: Path) -> Iterator[Advisory]:
-    """The records of a zip's or folder's JSON files. Errors: Refused naming what is no OSV record."""
+    """The records of a zip's or folder's JSON files. Errors: UserError naming what is no OSV record."""
     for place, text in json_files(database):
         try:
             yield Advisory.model_validate_json(text)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the file"
-            raise Refused(f"{place}: {where}: {first['msg']}; expected an OSV record. Download it again.") from None
+            raise UserError(f"{place}: {where}: {first['msg']}; expected an OSV record. Download it again.") from None
 
 
 def json_files(database: Path) -> Iterator[tuple[str, bytes]]:
-    """(place, content) of each JSON file. Errors: Refused for what is neither a folder nor a zip file."""
+    """(place, content) of each JSON file. Errors: UserError for what is neither a folder nor a zip file."""
     if database.is_dir():
         yield from ((path.as_posix(), path.read_bytes()) for path in sorted(database.rglob("*.json")))
         return
@@ -109,9 +109,9 @@ def json_files(database: Path) -> Iterator[tuple[str, bytes]]:
             for name in sorted(name for name in archive.namelist() if name.endswith(".json")):
                 yield f"{database}/{name}", archive.read(name)
     except FileNotFoundError:
-        raise Refused(f"{database}: no such file or folder; {EXPECTED}") from None
+        raise UserError(f"{database}: no such file or folder; {EXPECTED}") from None
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
-        raise Refused(f"{database}: not a readable zip file ({error}); {EXPECTED}. Download it again.") from None
+        raise UserError(f"{database}: not a readable zip file ({error}); {EXPECTED}. Download it again.") from None
 
 
 def in_range(version: Version, events: list[Event]) -> bool:
@@ -158,7 +158,7 @@ def matches(affected: Affected, version: Version) -> bool:
 def audit(records: Iterable[Advisory], pins: dict[str, dict[str, str]]) -> tuple[list[Finding], str]:
     """(what matches, sorted by package; the newest `modified` of the records).
 
-    pins: {requirement file: {canonical name: version}}. Errors: Refused for a database without a record of PyPI.
+    pins: {requirement file: {canonical name: version}}. Errors: UserError for a database without a record of PyPI.
     """
     found: list[Finding] = []
     newest, known = "", False
@@ -174,7 +174,7 @@ def audit(records: Iterable[Advisory], pins: dict[str, dict[str, str]]) -> tuple
                 if any(matches(entry, Version(version)) for entry in entries):
                     found.append(finding(record, entries, name, version, file))
     if not known:
-        raise Refused(f"no advisory of PyPI in the database; {EXPECTED}")
+        raise UserError(f"no advisory of PyPI in the database; {EXPECTED}")
     return sorted(found, key=lambda item: (item.package, item.advisory, item.file)), newest
 
 
@@ -192,7 +192,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         found, newest = audit(advisories(options.database), locked())
-    except Refused as refused:
+    except UserError as refused:
         print(refused, file=sys.stderr)
         return 2
     accepted = set(options.accept)

@@ -21,8 +21,8 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
-from ladder.run import Refused
-from ladder.sources import parse
+from ladder.data.download import parse
+from ladder.pipeline.stage import UserError
 from supply.lock import ROOT, locked
 
 PAGE = ROOT / "docs/licenses.md"
@@ -84,7 +84,7 @@ def installed(version_of: dict[str, str]) -> dict[str, Stated]:
 
 
 def on_index(pip: Path, version_of: dict[str, str]) -> dict[str, Stated]:
-    """The same of packages on the index, whose metadata pip reads. Errors: Refused with pip's last line."""
+    """The same of packages on the index, whose metadata pip reads. Errors: UserError with pip's last line."""
     with tempfile.TemporaryDirectory() as scratch:
         requirements, report = Path(scratch) / "requirements.txt", Path(scratch) / "report.json"
         requirements.write_text("".join(f"{name}=={version}\n" for name, version in version_of.items()))
@@ -92,7 +92,7 @@ def on_index(pip: Path, version_of: dict[str, str]) -> dict[str, Stated]:
         command = [str(pip), "install", *quiet, "--report", str(report), "--requirement", str(requirements)]
         ran = subprocess.run(command, capture_output=True, text=True)
         if ran.returncode != 0:
-            raise Refused(f"{pip} install --dry-run: {(ran.stderr.strip().splitlines() or ['failed'])[-1]}")
+            raise UserError(f"{pip} install --dry-run: {(ran.stderr.strip().splitlines() or ['failed'])[-1]}")
         metadata = [item["metadata"] for item in json.loads(report.read_text(encoding="utf-8"))["install"]]
     return {
         canonicalize_name(item["name"]): stated(
@@ -146,14 +146,14 @@ def data_rows() -> Iterator[str]:
     sources = [*used_sources(), *shipped()]
     for entry in data_sets():
         if not any(covers(entry, source) for source in sources):
-            raise Refused(f"supply/data.yaml: {entry['name']}: expected a source that is used, got none. Remove it.")
+            raise UserError(f"supply/data.yaml: {entry['name']}: expected a source that is used, got none. Remove it.")
         text = Stated(str(entry["license"]), (), "")
         flag = text.flag() if "stated" not in str(text) else UNKNOWN
         where = "<br>".join(f"`{prefix}`" for prefix in entry["sources"])  # type: ignore[attr-defined]
         cells = [entry["name"], entry["what"], entry["used"], text, flag, entry.get("note", ""), where]
         yield f"| {' | '.join(map(str, cells))} |"
     if missing := [source for source in sources if not any(covers(entry, source) for entry in data_sets())]:
-        raise Refused(f"supply/data.yaml: {missing[0]}: expected a data set with this source, got none. Add it.")
+        raise UserError(f"supply/data.yaml: {missing[0]}: expected a data set with this source, got none. Add it.")
 
 
 PAGE_TEXT = """\
@@ -202,7 +202,7 @@ def main() -> None:
         found = installed(version_of)
         found |= on_index(options.pip, {name: version_of[name] for name in version_of.keys() - found.keys()})
         PAGE.write_text(page(found), encoding="utf-8")
-    except Refused as refused:
+    except UserError as refused:
         sys.exit(str(refused))
 
 

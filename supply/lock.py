@@ -22,7 +22,7 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from ladder.run import Refused
+from ladder.pipeline.stage import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT = "dev"
@@ -82,10 +82,10 @@ def locked(root: Path = ROOT) -> dict[str, dict[str, str]]:
 
 
 def with_cpu_files(pin: str) -> str:
-    """torch's pin with the hashes of the CPU index. Errors: Refused for a version whose hashes are not recorded."""
+    """torch's pin with the hashes of the CPU index. Errors: UserError for a version whose hashes are not recorded."""
     (version,) = versions(pin).values()
     if version not in CPU_TORCH:
-        raise Refused(
+        raise UserError(
             f"supply/lock.py: CPU_TORCH: no hashes of torch {version}; expected those of its CPU wheels. "
             "Copy them from https://download.pytorch.org/whl/cpu/torch/."
         )
@@ -95,7 +95,7 @@ def with_cpu_files(pin: str) -> str:
 
 
 def compiled(uv: Path, extras: Iterable[str], platform: str, known: str, *options: str) -> str:
-    """What uv resolves for some extras; it prefers the pins of `known`. Errors: Refused with uv's last lines."""
+    """What uv resolves for some extras; it prefers the pins of `known`. Errors: UserError with uv's last lines."""
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "requirements.txt"
         output.write_text(known, encoding="utf-8")
@@ -105,7 +105,7 @@ def compiled(uv: Path, extras: Iterable[str], platform: str, known: str, *option
         command = [str(uv), "pip", "compile", str(ROOT / "pyproject.toml"), *chosen, *where, *style, *options]
         ran = subprocess.run(command, capture_output=True, text=True)
         if ran.returncode != 0:
-            raise Refused(f"{' '.join(command[:4])}: {' '.join(ran.stderr.split())}")
+            raise UserError(f"{' '.join(command[:4])}: {' '.join(ran.stderr.split())}")
         return output.read_text(encoding="utf-8")
 
 
@@ -118,7 +118,7 @@ def lock(uv: Path, upgrade: bool) -> dict[str, str]:
     whole = pins(compiled(uv, extras, PLATFORMS[0], known, "--generate-hashes"))
     plain = "\n".join(pin.splitlines()[0].removesuffix(" \\") for pin in whole.values()) + "\n"
     if other := set(pins(compiled(uv, extras, PLATFORMS[1], plain)).items()) ^ set(pins(plain).items()):
-        raise Refused(f"pyproject.toml: expected one set for {' and '.join(PLATFORMS)}, got other pins: {other}")
+        raise UserError(f"pyproject.toml: expected one set for {' and '.join(PLATFORMS)}, got other pins: {other}")
     whole["torch"] = with_cpu_files(whole["torch"])
     names = {extra: set(pins(compiled(uv, (DEFAULT, extra), PLATFORMS[0], plain))) for extra in extras}
     cuda = {name for name in names[DEFAULT] if CUDA.fullmatch(name)}
@@ -148,7 +148,7 @@ def main() -> None:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
             print(f"{file}: {len(pins(text))} packages")
-    except Refused as refused:
+    except UserError as refused:
         sys.exit(str(refused))
 
 

@@ -23,10 +23,10 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from bench.pico import CHATML as CHATML
 from bench.pico import pico_model as pico_model
 from bench.pico import pico_tokenizer as pico_tokenizer
-from ladder.models import save_rung
-from ladder.rows import Row
-from ladder.run import fit, read_params
-from ladder.rung import describe_file
+from ladder.data.jsonl import Row
+from ladder.models.checkpoint import save_rung
+from ladder.models.rung import describe_file
+from ladder.pipeline.stage import fit, read_params
 from stages import punkt, task
 
 ROOT = Path(__file__).parents[1]

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from ladder.__main__ import USAGE
-from ladder.run import read_params, read_yaml
+from ladder.pipeline.stage import read_params, read_yaml
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-ROOT_PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "ladder/README.md")]
+ROOT_PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES = [*ROOT_PAGES, *sorted(DOCS.glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")

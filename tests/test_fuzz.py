@@ -17,15 +17,15 @@ import pytest
 import torch
 
 from conftest import ROOT, assistant, pico_model, pico_tokenizer, user
-from ladder import graph
-from ladder.checking import params_faults
-from ladder.climbing import climb
-from ladder.models import load, read_rung
-from ladder.names import name_faults
-from ladder.pipeline import read_pipeline
-from ladder.rows import read_rows
-from ladder.run import Refused, fit, read_params, read_sections, read_yaml
-from ladder.weights import read_adapter
+from ladder.data.jsonl import read_rows
+from ladder.models.checkpoint import load, read_rung
+from ladder.models.weights import read_adapter
+from ladder.pipeline import check
+from ladder.pipeline.dvc_file import read_pipeline
+from ladder.pipeline.names import name_faults
+from ladder.pipeline.param_checks import params_faults
+from ladder.pipeline.stage import UserError, fit, read_params, read_sections, read_yaml
+from ladder.training.model_setup import climb
 from stages import base as base_stage
 from stages import sft, source
 
@@ -127,7 +127,7 @@ def outcomes(
         try:
             read()
             found["read"] += 1
-        except Refused as refusal:
+        except UserError as refusal:
             sentence = str(refusal)
             assert sentence.strip() and "\n" not in sentence and len(sentence) < 4100, (number, sentence)
             assert "Traceback" not in sentence, (number, sentence)
@@ -188,7 +188,7 @@ def check_params() -> None:
     faults = [*name_faults(params), *params_faults(params, read_pipeline(), {})]
     if faults:
         assert all(fault.sentence and "\n" not in fault.sentence for fault in faults)
-        raise Refused(faults[0].sentence)
+        raise UserError(faults[0].sentence)
     read_params()
 
 
@@ -214,7 +214,7 @@ def test_params(repository: Path) -> None:
 def test_dvc_lock(repository: Path) -> None:
     path = repository / "dvc.lock"
     path.write_text(LOCK)
-    found = outcomes(path, bytes_changed, graph._recorded_params, 300)
+    found = outcomes(path, bytes_changed, check._recorded_params, 300)
     assert found["refused"] > 30 and found.total() == 300
 
 

@@ -10,8 +10,8 @@ import pytest
 import benchmarks
 from conftest import ROOT
 from ladder.__main__ import recipe
-from ladder.rows import read_rows, write_json, write_rows
-from ladder.run import fit, read_params
+from ladder.data.jsonl import read_rows, write_json, write_rows
+from ladder.pipeline.stage import fit, read_params
 from stages import benchmark, code, questions, report, respond, task
 
 PAGE = ROOT / "docs/add-a-benchmark.md"

@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from bench.pico import lay_out
-from ladder.models import read_rung
+from ladder.models.checkpoint import read_rung
 
 ROOT = Path(__file__).parents[1]
 BELOW_DPO = {

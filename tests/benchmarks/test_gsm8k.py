@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import gsm8k
-from ladder.benchmarking import Answers, Tools
-from ladder.rows import Row
-from ladder.run import Refused
+from ladder.data.jsonl import Row
+from ladder.eval.benchmark import Answers, Tools
+from ladder.pipeline.stage import UserError
 
 SHARED = Path(os.environ.get("LADDER_SHARED_DATA", "/nonexistent")) / "gsm8k" / "test.jsonl.gz"
 # tasks/gsm8k/gsm8k.yaml of lm-eval 0.4.13
@@ -100,7 +100,7 @@ def test_measures_by_hand() -> None:
 
 
 def test_a_solution_without_a_number_is_refused() -> None:
-    with pytest.raises(Refused, match="gsm8k: row 2: expected an answer whose last line"):
+    with pytest.raises(UserError, match="gsm8k: row 2: expected an answer whose last line"):
         gsm8k.questions([{"question": "?", "answer": "#### 1"}, {"question": "?", "answer": "2"}])
 
 

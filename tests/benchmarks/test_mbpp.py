@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import mbpp
-from ladder import sandbox
-from ladder.benchmarking import Answers, Tools
-from ladder.rows import Row
-from ladder.run import Refused
+from ladder.data.jsonl import Row
+from ladder.eval.benchmark import Answers, Tools
+from ladder.pipeline.stage import UserError
+from ladder.verifiers import sandbox
 
 SHARED = Path(os.environ.get("LADDER_SHARED_DATA", "/nonexistent")) / "mbpp" / "sanitized-mbpp.json"
 
@@ -32,7 +32,7 @@ FULL: Row = {
 def boxed() -> None:
     try:
         sandbox.isolation()
-    except Refused as refused:
+    except UserError as refused:
         pytest.skip(str(refused))
 
 
@@ -58,7 +58,7 @@ def test_both_published_forms_of_a_row_and_requests_of_olmes() -> None:
 
 
 def test_a_row_without_a_task_is_refused() -> None:
-    with pytest.raises(Refused, match="mbpp: task 3: expected `prompt`"):
+    with pytest.raises(UserError, match="mbpp: task 3: expected `prompt`"):
         mbpp.questions([{"task_id": 3, "test_list": []}])
 
 

@@ -11,13 +11,13 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from benchmarks import mtbench
-from ladder import fastchat
-from ladder.benchmarking import Answers, Question, Tools
-from ladder.chat import Messages
-from ladder.comparisons import Measure
-from ladder.rows import Row, read_rows, write_rows
-from ladder.run import Refused
-from ladder.sources import fetch
+from ladder.chat.encode import Messages
+from ladder.data.download import fetch
+from ladder.data.jsonl import Row, read_rows, write_rows
+from ladder.eval import mt_bench
+from ladder.eval.benchmark import Answers, Question, Tools
+from ladder.eval.measures import Measure
+from ladder.pipeline.stage import UserError
 from stages import task
 
 CACHE = Path(os.environ.get("LADDER_CACHE", Path(__file__).parents[2] / ".cache"))
@@ -99,8 +99,8 @@ def answered(questions: list[Question]) -> list[Answers]:
 
 
 def test_the_published_benchmark(published: list[Question]):
-    counts = {category: sum(question.group == category for question in published) for category in fastchat.CATEGORIES}
-    assert counts == dict.fromkeys(fastchat.CATEGORIES, 10)
+    counts = {category: sum(question.group == category for question in published) for category in mt_bench.CATEGORIES}
+    assert counts == dict.fromkeys(mt_bench.CATEGORIES, 10)
     assert [question.key for question in published] == [str(number) for number in range(81, 161)]
     assert all(len(question.turns) == 2 for question in published)
 
@@ -134,7 +134,7 @@ def test_prompts_are_fastchats_but_for_the_fences(published: list[Question]):
     for question in published:
         first, second = ("said {question} one", "said two")
         for turn in (1, 2):
-            system, user = fastchat.request(question, turn, mtbench.SINGLE, {"answer": (first, second)})
+            system, user = mt_bench.request(question, turn, mtbench.SINGLE, {"answer": (first, second)})
             kind = "single-math-v1" if question.group in ("math", "reasoning", "coding") else "single-v1"
             prompt = by_name[kind + ("-multi-turn" if turn == 2 else "")]
             values = {"answer": first, "answer_1": first, "answer_2": second, "question": question.turns[0]}
@@ -188,15 +188,15 @@ def test_what_is_missing_is_named(published: list[Question]):
     judge = Tools(judge=Rule(lambda text: 5.0))
     maths = published[30]
     both = [Answers("111", (("a", "b"),))]
-    with pytest.raises(Refused, match="question 111: no answer of two turns in column 'reference_answer'"):
+    with pytest.raises(UserError, match="question 111: no answer of two turns in column 'reference_answer'"):
         mtbench.score([without(maths, "reference_answer")], both, judge)
-    with pytest.raises(Refused, match="question 111: no prompt 'single-math-v1' in column 'judge_prompts'"):
+    with pytest.raises(UserError, match="question 111: no prompt 'single-math-v1' in column 'judge_prompts'"):
         mtbench.score([without(maths, "judge_prompts")], both, judge)
-    with pytest.raises(Refused, match="question 111: expected answers to two turns, got 1"):
+    with pytest.raises(UserError, match="question 111: expected answers to two turns, got 1"):
         mtbench.score([maths], [Answers("111", (("a",),))], judge)
-    with pytest.raises(Refused, match="needs a judge"):
+    with pytest.raises(UserError, match="needs a judge"):
         mtbench.score([maths], both, Tools())
-    with pytest.raises(Refused, match="row 2: expected question_id, a category and two turns"):
+    with pytest.raises(UserError, match="row 2: expected question_id, a category and two turns"):
         mtbench.questions([maths.row, {**maths.row, "category": "maths"}])
 
 

@@ -6,10 +6,10 @@ import pytest
 from test_mtbench import mean, questions, shown
 
 from benchmarks import mtbench_pairwise as pairwise
-from ladder.benchmarking import Answers, Question, Tools
-from ladder.chat import Messages
-from ladder.rows import Row
-from ladder.run import Refused
+from ladder.chat.encode import Messages
+from ladder.data.jsonl import Row
+from ladder.eval.benchmark import Answers, Question, Tools
+from ladder.pipeline.stage import UserError
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_a_baseline_may_be_our_own_responses(published: list[Question]):
 
 def test_without_a_baseline_it_refuses(published: list[Question]):
     answers = [Answers("81", (("one", "two"),))]
-    with pytest.raises(Refused, match="question 81: no answer of two turns in column 'baseline'"):
+    with pytest.raises(UserError, match="question 81: no answer of two turns in column 'baseline'"):
         pairwise.score(published, answers, Tools(judge=Rule(lambda a, b: "C")))
 
 

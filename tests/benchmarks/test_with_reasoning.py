@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from ladder.benchmarking import Answers, Question, Tools
-from ladder.catalogue import benchmark, names
-from ladder.chat import Messages
-from ladder.responses import read_answers
-from ladder.rows import Row, read_rows
-from ladder.run import Refused, Section
-from ladder.scores import Resampling, made_by, score_answers, summary
-from ladder.verdicts import Scale
+from ladder.chat.encode import Messages
+from ladder.data.jsonl import Row, read_rows
+from ladder.eval.benchmark import Answers, Question, Tools
+from ladder.eval.registry import benchmark, names
+from ladder.eval.responses import read_answers
+from ladder.eval.scores import Resampling, made_by, score_answers, summary
+from ladder.judges.parsers import Scale
+from ladder.pipeline.stage import Config, UserError
 
 CASES = Path(__file__).parents[1] / "cases"
 TEMPLATE = '<|im_start|>system\nCompare.<|im_end|>\n<|im_start|>user\n{instruction} "{output_1}" "{output_2}"<|im_end|>'
@@ -93,7 +93,7 @@ class Scripted:
     def ask(self, requests: list[Messages], parse: Callable[[str], Any], *, progress: str) -> list[Any]:
         return [parse(f"1.b {draw % 2}\n2.b {draw % 5 + 1}\n3.b {draw % 4 + 1}") for draw in self._draws(requests)]
 
-    def objects(self, requests: list[Messages], schema: type[Section], *, progress: str) -> list[Section]:
+    def objects(self, requests: list[Messages], schema: type[Config], *, progress: str) -> list[Config]:
         return [
             schema(rationale="so", helpfulness=draw % 10 + 1, factuality=draw % 9 + 1, safety=draw % 8 + 1)
             for draw in self._draws(requests)
@@ -120,7 +120,7 @@ def test_reasoning_changes_no_score(name: str, tools: Tools) -> None:
     found, params = benchmark(name), Resampling(resamples=1000)
     try:
         found.needs()
-    except Refused as lacking:
+    except UserError as lacking:
         pytest.skip(str(lacking))
     questions = found.questions(ROWS[name])
     plain = answered(name, questions, str)

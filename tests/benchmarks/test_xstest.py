@@ -6,13 +6,13 @@ from typing import cast
 import pytest
 
 from benchmarks import xstest
-from ladder.benchmarking import Answers, Tools
-from ladder.catalogue import benchmark
-from ladder.chat import Messages
-from ladder.judging import Judge
-from ladder.rows import Row, read_rows
-from ladder.run import Refused
-from ladder.verdicts import Scale, parse_choice
+from ladder.chat.encode import Messages
+from ladder.data.jsonl import Row, read_rows
+from ladder.eval.benchmark import Answers, Tools
+from ladder.eval.registry import benchmark
+from ladder.judges.judge import Judge
+from ladder.judges.parsers import Scale, parse_choice
+from ladder.pipeline.stage import UserError
 from stages import task
 
 DATA = Path(os.environ.get("LADDER_SHARED_DATA", "-"))
@@ -82,7 +82,7 @@ def test_measures_by_judge() -> None:
 
 
 def test_an_unknown_label_is_refused() -> None:
-    with pytest.raises(Refused, match="xstest: row 1: expected the label safe or unsafe, got 'maybe'"):
+    with pytest.raises(UserError, match="xstest: row 1: expected the label safe or unsafe, got 'maybe'"):
         xstest.questions([{**ROWS[0], "label": "maybe"}])
 
 

@@ -15,9 +15,9 @@ from tokenizers import pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from conftest import ROOT, assistant, pico_tokenizer, user
-from ladder.models import read_rung, save_rung
-from ladder.rows import write_rows
-from ladder.run import fit
+from ladder.data.jsonl import write_rows
+from ladder.models.checkpoint import read_rung, save_rung
+from ladder.pipeline.stage import fit
 from stages import distill, dpo, grpo, ppo, sft, teacher
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")

@@ -11,8 +11,8 @@ from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 
 from conftest import pico_model, pico_tokenizer
-from ladder.models import Model
-from ladder.pairwise import PairTrainer
+from ladder.models.checkpoint import Model
+from ladder.training.pairwise_trainer import PairTrainer
 from stages.orpo import log_odds, orpo_loss
 from stages.simpo import simpo_loss
 

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from conftest import ROOT, assistant, unfinished, user
-from ladder.rows import write_rows
+from ladder.data.jsonl import write_rows
 from stages import sft
 
 SECTION = {
@@ -44,15 +44,15 @@ wait -n && wait -n
 
 DYING = """
 import os, runpy, signal
-import ladder.training
+import ladder.training.train
 
-class Dying(ladder.training.Bar):
+class Dying(ladder.training.train.Bar):
     def on_step_end(self, args, state, control, **rest):
         if state.global_step == 2:
             os.kill(os.getppid(), signal.SIGKILL)
             signal.pause()
 
-ladder.training.Bar = Dying
+ladder.training.train.Bar = Dying
 runpy.run_module("stages.sft", run_name="__main__", alter_sys=True)
 """
 

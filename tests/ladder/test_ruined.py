@@ -22,8 +22,8 @@ import test_sft
 import test_simpo
 
 from conftest import assistant, user
-from ladder.rows import read_rows, write_rows
-from ladder.run import Refused
+from ladder.data.jsonl import read_rows, write_rows
+from ladder.pipeline.stage import UserError
 from stages import reference, rloo, student
 
 ROWS = [{"prompt": user(f"Say {n}."), "completion": assistant(f"It is {n}{n}.")} for n in range(12)]
@@ -116,7 +116,7 @@ def test_a_rate_that_ruins_the_model_is_refused(
 ) -> None:
     rates = (1e6, 1e3) if stage is reward else (1e6, 1e3, 10.0)  # its new head may be large, and orders the pairs
     for rate in rates:
-        with pytest.raises(Refused, match=RUINED):
+        with pytest.raises(UserError, match=RUINED):
             stage(tmp_path, base, lora, {**STEPS, "learning_rate": rate})
         assert not [path for path in tmp_path.glob("models/*/*") if path.parent.name != "student"]
 

@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from conftest import user
-from ladder.chat import prompt_tokens
-from ladder.client import Client, Request, seeded
-from ladder.endpoint import UNBOUNDED, Endpoint
-from ladder.generation import answer
-from ladder.models import load
-from ladder.run import Section
-from ladder.sampling import Sampling
+from ladder.chat.encode import prompt_tokens
+from ladder.inference.client import Client, Request, seeded
+from ladder.inference.endpoint import UNBOUNDED, Endpoint
+from ladder.inference.local import answer
+from ladder.inference.sampling import Sampling
+from ladder.models.checkpoint import load
+from ladder.pipeline.stage import Config
 
 pytestmark = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn")),
@@ -58,7 +58,7 @@ def healthy(port: int) -> bool:
         return False
 
 
-class Verdict(Section):
+class Verdict(Config):
     grade: int
 
 

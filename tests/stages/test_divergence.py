@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from conftest import assistant, pico_model, pico_tokenizer, user
-from ladder.chat import encode
-from ladder.models import load, save_rung
-from ladder.rows import read_rows, write_rows
-from ladder.run import Refused
+from ladder.chat.encode import encode
+from ladder.data.jsonl import read_rows, write_rows
+from ladder.models.checkpoint import load, save_rung
+from ladder.pipeline.stage import UserError
 from stages.divergence import Params, main
 
 
@@ -60,5 +60,5 @@ def test_another_tokenizer_is_refused(tmp_path, base):
     tokenizer.add_tokens(["<new>"])
     save_rung(tmp_path / "other", pico_model(tokenizer), tokenizer, rung="other", method="sft")
     rows = [{"prompt": user("Hi"), "completion": assistant("Ho")}]
-    with pytest.raises(Refused, match="base and other have different tokenizers"):
+    with pytest.raises(UserError, match="base and other have different tokenizers"):
         measure(tmp_path, base, tmp_path / "other", base, rows)

@@ -4,9 +4,9 @@ import math
 import pytest
 
 from conftest import assistant, user
-from ladder.models import read_rung
-from ladder.rows import read_rows, write_rows
-from ladder.run import Refused
+from ladder.data.jsonl import read_rows, write_rows
+from ladder.models.checkpoint import read_rung
+from ladder.pipeline.stage import UserError
 from stages import dpo, reference
 
 TRAINER = {
@@ -105,7 +105,9 @@ def test_every_loss_of_trl_reads_our_reference(tmp_path, base, referenced, loss_
 def test_a_run_without_any_gradient_publishes_no_rung(tmp_path, base, referenced):
     # The chosen answer is ahead by 3 nats and the hinge asks for 2: the loss and its gradient are zero.
     moved = [{**row, "ref_chosen_logps": row["ref_chosen_logps"] - 3} for row in referenced]
-    with pytest.raises(Refused, match="nothing was learned: the gradient was zero at all 1 steps, so no rung is saved"):
+    with pytest.raises(
+        UserError, match="nothing was learned: the gradient was zero at all 1 steps, so no rung is saved"
+    ):
         first_loss(tmp_path, base, moved, loss_type=["hinge"])
     assert not (tmp_path / "models").exists() and not (tmp_path / "chat.json").exists()
 
@@ -123,7 +125,7 @@ def test_pairs_longer_than_the_context_and_pairs_without_a_chosen_answer_are_cou
     measured = json.loads((tmp_path / "chat.json").read_text())
     assert (measured["pairs"], measured["too_long"], measured["empty_answers"]) == (6, 0, 1)
     assert "dpo: empty_answers: 1 left out" in capsys.readouterr().err
-    with pytest.raises(Refused, match="the chosen answer of all 4 rows is empty after rendering"):
+    with pytest.raises(UserError, match="the chosen answer of all 4 rows is empty after rendering"):
         first_loss(tmp_path, base, [empty] * 4)
 
 
@@ -138,10 +140,10 @@ def test_the_sft_loss_is_the_chosen_tokens_mean_log_probability(tmp_path, base, 
 
 
 def test_a_reference_of_another_model_is_refused(tmp_path, base, referenced):
-    with pytest.raises(Refused, match="rows.jsonl: row 1: made with another model than base as it is now"):
+    with pytest.raises(UserError, match="rows.jsonl: row 1: made with another model than base as it is now"):
         first_loss(tmp_path, base, [{**row, "reference": "0" * 64} for row in referenced])
 
 
 def test_pairs_that_do_not_fit_are_refused(tmp_path, base, referenced):
-    with pytest.raises(Refused, match="none of 4 pairs fits max_length 5"):
+    with pytest.raises(UserError, match="none of 4 pairs fits max_length 5"):
         first_loss(tmp_path, base, referenced, max_length=5)

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from ladder.run import Refused, fit
+from ladder.pipeline.stage import UserError, fit
 from stages.embedder import FILES, Params, main
 
 MINILM = {
@@ -42,12 +42,12 @@ def test_the_files_that_loading_reads_are_published_and_no_other(tmp_path, publi
 
 
 def test_another_file_than_expected_publishes_nothing(tmp_path, published):
-    with pytest.raises(Refused, match=r"tokenizer\.json"):
+    with pytest.raises(UserError, match=r"tokenizer\.json"):
         main(Params(source=str(published), sha256={"tokenizer.json": "0" * 64}), tmp_path / "models" / "minilm")
-    with pytest.raises(Refused, match="'vocab.txt', which is none of the files config.json"):
+    with pytest.raises(UserError, match="'vocab.txt', which is none of the files config.json"):
         main(Params(source=str(published), sha256={"vocab.txt": "0" * 64}), tmp_path / "models" / "minilm")
     (published / "model.safetensors").unlink()
-    with pytest.raises(Refused, match=r"model\.safetensors"):
+    with pytest.raises(UserError, match=r"model\.safetensors"):
         main(Params(source=str(published), sha256={}), tmp_path / "models" / "minilm")
     assert not list((tmp_path / "models").iterdir())
 
@@ -56,7 +56,7 @@ def test_another_file_than_expected_publishes_nothing(tmp_path, published):
 def test_all_minilm_l6_v2_from_its_wheel_tells_rewordings_from_other_questions(tmp_path):
     """Known by its size, 384, and by what it is for."""
     main(fit(Params, MINILM, "embedder.minilm"), tmp_path / "minilm")
-    from ladder.semantic import embed
+    from ladder.filters.embedding import embed
 
     vectors = embed(
         ["How do I bake bread at home?", "What is the way to make bread in my kitchen?", "Who won the match?"],

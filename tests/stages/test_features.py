@@ -6,9 +6,9 @@ from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from conftest import pico_model, pico_tokenizer
-from ladder.models import load, read_rung, save_rung
-from ladder.rows import write_rows
-from ladder.run import Refused
+from ladder.data.jsonl import write_rows
+from ladder.models.checkpoint import load, read_rung, save_rung
+from ladder.pipeline.stage import UserError
 from stages import divergence, features, student
 
 TRAINER = {"max_steps": 8, "per_device_train_batch_size": 6, "learning_rate": 3e-3, "bf16": False}
@@ -104,12 +104,12 @@ def test_a_narrower_student_learns_through_projections(tmp_path, teacher, rows):
     assert read_rung(output).settings["layers"] == {"0": 1, "1": 3}
     config = LlamaConfig.from_pretrained(teacher, num_attention_heads=8, head_dim=8)
     save_rung(tmp_path / "heads", LlamaForCausalLM(config), tokenizer, rung="heads", method="base")
-    with pytest.raises(Refused, match="attention: student/small has 8 heads and teacher has 4; set it to 0"):
+    with pytest.raises(UserError, match="attention: student/small has 8 heads and teacher has 4; set it to 0"):
         train(tmp_path, tmp_path / "heads", teacher, rows)
 
 
 def test_a_map_out_of_range_is_refused(tmp_path, teacher, small, rows):
-    with pytest.raises(Refused, match=r"layers: \[4\] are not layers of the teacher of 4 \(0 to 3\)"):
+    with pytest.raises(UserError, match=r"layers: \[4\] are not layers of the teacher of 4 \(0 to 3\)"):
         train(tmp_path, small, teacher, rows, layers={0: 4})
 
 

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from conftest import assistant, user
-from ladder.rows import read_rows, write_rows
-from ladder.run import Refused, fit
+from ladder.data.jsonl import read_rows, write_rows
+from ladder.pipeline.stage import UserError, fit
 from stages.filter import Params, main
 
 STEPS = [{"finished": None}, {"length": {"least": 1, "most": 3}}, {"decontaminate": {"ngram": 3}}]
@@ -60,7 +60,7 @@ def test_every_row_is_kept_or_rejected_with_a_reason(tmp_path):
 
 
 def test_an_empty_result_is_refused_and_nothing_is_written(tmp_path):
-    with pytest.raises(Refused, match="no row is left after length: 4 words"):
+    with pytest.raises(UserError, match="no row is left after length: 4 words"):
         run(tmp_path, ["one two three four"])
     assert not any((tmp_path / name).exists() for name in OUTPUTS)
 
@@ -72,7 +72,7 @@ def test_the_gate_stops_what_a_benchmark_says_where_no_step_does(tmp_path):
     kept, _, counts = run(tmp_path, ["fine", answer], steps, contamination="report")
     assert (len(kept), counts["contaminated"]) == (2, 0)  # seven words
     answer = f"Say {answer.removeprefix('they tell ')}"
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(UserError) as refusal:
         run(tmp_path, ["fine", answer], steps)
     assert str(refusal.value) == (
         f"{tmp_path / 'generate.jsonl'}: 1 rows of those kept still say what a benchmark says, first row '1' in long: "
@@ -91,12 +91,12 @@ def test_the_gate_stops_what_a_benchmark_says_where_no_step_does(tmp_path):
     ],
 )
 def test_a_misspelt_filter_is_named(step, said):
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(UserError) as refusal:
         fit(Params, {"data": "generate/chat", "model": "base", "steps": [step]}, "filter")
     assert said in str(refusal.value)
 
 
 @pytest.mark.parametrize("engine", ["remote", {"datatrove": {"tasks": 0, "workers": 1}}, {"ray": {}}])
 def test_an_engine_that_is_none_is_refused(engine):
-    with pytest.raises(Refused, match="filter.engine"):
+    with pytest.raises(UserError, match="filter.engine"):
         fit(Params, {"data": "generate/chat", "model": "base", "steps": STEPS, "engine": engine}, "filter")

@@ -9,8 +9,8 @@ from dvc.exceptions import ReproductionError
 from dvc.repo import Repo
 from scipy import stats
 
-from ladder.rows import read_json, write_json, write_rows
-from ladder.run import Refused, fit
+from ladder.data.jsonl import read_json, write_json, write_rows
+from ladder.pipeline.stage import UserError, fit
 from stages import gate
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,7 @@ def judge(*, strict=False, against="sft/chat", rung="dpo/chat", **allowed):
     refusal = ""
     try:
         gate.main(params, *paths)
-    except Refused as refused:
+    except UserError as refused:
         refusal = str(refused)
     return read_json(paths[-1]), refusal
 
@@ -130,18 +130,18 @@ def test_a_gain_is_held(rows):
     ],
 )
 def test_a_section_that_makes_no_gate_is_refused(section, said):
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(UserError, match=said):
         fit(gate.Params, {"rung": "dpo/chat", "against": "sft/chat", **section}, "gate.tax")
 
 
 def test_rows_that_are_not_there_are_named(rows):
-    with pytest.raises(Refused, match="data/benchmark/ifeval/dpo/maths.jsonl: no such file"):
+    with pytest.raises(UserError, match="data/benchmark/ifeval/dpo/maths.jsonl: no such file"):
         gate.main(
             gate.Params(rung="dpo/maths", against="sft/chat", allowed={"ifeval": 1}),
             *map(Path, ("data/benchmark", "data/heldout", "tax.md", "tax.json")),
         )
     assert not Path("tax.json").exists()
-    with pytest.raises(Refused, match="against: 'sft/caht' is no rung with rows of ifeval, and as a revision: "):
+    with pytest.raises(UserError, match="against: 'sft/caht' is no rung with rows of ifeval, and as a revision: "):
         gate.main(
             gate.Params(rung="dpo/chat", against="sft/caht", allowed={"ifeval": 1}),
             *map(Path, ("data/benchmark", "data/heldout", "tax.md", "tax.json")),

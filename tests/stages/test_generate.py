@@ -4,11 +4,11 @@ import pytest
 
 from conftest import assistant, user
 from endpoints import Said, serving
-from ladder.examples import examples
-from ladder.models import load
-from ladder.rows import read_rows, write_rows
-from ladder.run import Refused, fit
-from ladder.samples import Draws, asked
+from ladder.data.jsonl import read_rows, write_rows
+from ladder.models.checkpoint import load
+from ladder.pipeline.stage import UserError, fit
+from ladder.synthesis.rejection_sampling import Draws, asked
+from ladder.training.sft_examples import examples
 from stages import filter, source
 from stages.generate import Params, main
 
@@ -85,7 +85,7 @@ def test_no_split_asks_every_prompt(tmp_path, base):
 
 
 def test_a_split_without_prompts_is_named(tmp_path, base):
-    with pytest.raises(Refused, match="prompts.jsonl: no row of split 'stf'; its splits are heldout, sft"):
+    with pytest.raises(UserError, match="prompts.jsonl: no row of split 'stf'; its splits are heldout, sft"):
         generate(tmp_path, base, "stf")
 
 
@@ -101,7 +101,7 @@ def test_a_split_without_prompts_is_named(tmp_path, base):
 def test_rows_that_are_no_prompts_are_named(tmp_path, row, named):
     write_rows(tmp_path / "prompts.jsonl", [row])
     draws = Draws(split=None, samples=1, temperature=1.0, top_p=1.0, max_new_tokens=5, seed=0)
-    with pytest.raises(Refused, match=f"prompts.jsonl: {named}"):
+    with pytest.raises(UserError, match=f"prompts.jsonl: {named}"):
         asked(draws, tmp_path / "prompts.jsonl")
 
 

@@ -9,10 +9,10 @@ from datasets import Dataset
 from trl import GRPOConfig
 
 from conftest import moved, pico_model, pico_tokenizer, user
-from ladder import rewards
-from ladder.models import load, read_rung
-from ladder.rows import read_rows, write_rows
-from ladder.run import Refused, fit
+from ladder.data.jsonl import read_rows, write_rows
+from ladder.models.checkpoint import load, read_rung
+from ladder.pipeline.stage import UserError, fit
+from ladder.training import rewards
 from stages import grpo
 
 CHECKS = [{"kind": "letter_at_least", "letter": letter, "n": 1} for letter in string.ascii_lowercase]
@@ -196,7 +196,7 @@ def test_a_killed_training_goes_on_to_the_same_rung(tmp_path, base, monkeypatch,
 
 
 def test_a_reward_that_never_differs_teaches_nothing_and_publishes_no_rung(tmp_path, base, capsys):
-    with pytest.raises(Refused, match="the gradient was zero at all 2 steps, .*; every answer to a prompt got"):
+    with pytest.raises(UserError, match="the gradient was zero at all 2 steps, .*; every answer to a prompt got"):
         climbed(tmp_path, base, base, reward={"format": {"weight": 1.0, "pattern": ""}}, max_steps=2)
     assert not (tmp_path / "models").exists() and not (tmp_path / "a.json").exists()
 
@@ -208,18 +208,18 @@ def test_prompts_that_leave_no_room_for_an_answer_are_counted(tmp_path, base, ca
     measured = json.loads((tmp_path / "a.json").read_text())
     assert (measured["prompts"], measured["too_long"]) == (8, 3)
     assert "grpo: too_long: 3 left out" in capsys.readouterr().err
-    with pytest.raises(Refused, match="none of 3 prompts leaves room for an answer"):
+    with pytest.raises(UserError, match="none of 3 prompts leaves room for an answer"):
         climbed(tmp_path, base, base, rows=long, max_steps=1)
 
 
 def test_mistakes_are_told(tmp_path, base):
-    with pytest.raises(Refused, match="base: a language model, expected a reward model"):
+    with pytest.raises(UserError, match="base: a language model, expected a reward model"):
         climbed(tmp_path, base, base, reward={"model": {"weight": 1.0}})
-    with pytest.raises(Refused, match="trainer: top_p: has no effect here; expected 1.0, got 0.9"):
+    with pytest.raises(UserError, match="trainer: top_p: has no effect here; expected 1.0, got 0.9"):
         climbed(tmp_path, base, base, top_p=0.9)
-    with pytest.raises(Refused, match="prompts.jsonl: row 1: the reward `checks` needs a row's checks"):
+    with pytest.raises(UserError, match="prompts.jsonl: row 1: the reward `checks` needs a row's checks"):
         climbed(tmp_path, base, base, rows=[{"prompt": user("Say.")}])
-    with pytest.raises(Refused, match="1 rows to train on, and one step takes 2"):
+    with pytest.raises(UserError, match="1 rows to train on, and one step takes 2"):
         climbed(tmp_path, base, base, rows=alphabet(1))
-    with pytest.raises(Refused, match="GRPOConfig: .*divisible by num_generations"):
+    with pytest.raises(UserError, match="GRPOConfig: .*divisible by num_generations"):
         climbed(tmp_path, base, base, num_generations=5)

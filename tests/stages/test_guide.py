@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ladder.rows import write_json, write_rows
-from ladder.run import Refused, fit
+from ladder.data.jsonl import write_json, write_rows
+from ladder.pipeline.stage import UserError, fit
 from stages.guide import Params, main
 
 PROMPTS = 60
@@ -126,7 +126,7 @@ def test_preference_accuracy_against_chance_and_against_the_reference(ladder):
     assert [one["difference"] for one in found["claims"]] == [25.0, 0.0, 25.0]
     assert found["claims"][0]["p"] < 0.001  # a sign test: 45 of 60
     assert found["rungs"]["sft/maths"]["measures"].keys() == {"accuracy/maths:normalised"}
-    with pytest.raises(Refused, match="sft/maths.jsonl: it has no accuracy/maths; a reference has no margin against"):
+    with pytest.raises(UserError, match="sft/maths.jsonl: it has no accuracy/maths; a reference has no margin against"):
         guide(ladder, claim("dpo/maths", "sft/maths", "accuracy/maths"))
 
 
@@ -136,7 +136,7 @@ def test_a_reward_model_against_chance(ladder):
     assert (one["difference"], one["low"], one["high"], one["p"]) == (25.0, 13.2, 34.0, None)
     assert one["verdict"] == "learned"
     assert "| reward/maths | reward | base |  |  |  |  | 75.0 [63.2, 84.0] |" in page
-    with pytest.raises(Refused, match="dpo/maths.json: it has no reward"):
+    with pytest.raises(UserError, match="dpo/maths.json: it has no reward"):
         guide(ladder, claim("dpo/maths", "chance", "reward"))
 
 
@@ -150,7 +150,7 @@ def test_samples_of_one_prompt_are_one_cluster(ladder):
     assert [four[key] for key in ("difference", "low", "high", "value")] == [
         single[key] for key in ("difference", "low", "high", "value")
     ]
-    with pytest.raises(Refused, match="two/maths and sft/maths were not measured on the same rows"):
+    with pytest.raises(UserError, match="two/maths and sft/maths were not measured on the same rows"):
         guide(ladder, claim("two/maths", "sft/maths", "heldout/maths"))
 
 
@@ -166,12 +166,12 @@ def test_absent_numbers_stay_absent_and_the_same_files_give_the_same_bytes(ladde
 
 def test_other_prompts_and_missing_files_are_refused(ladder):
     write_answers(ladder, "other/maths", [True] * PROMPTS, ids=[f"x{n}" for n in range(PROMPTS)])
-    with pytest.raises(Refused, match="heldout/maths: other/maths and sft/maths were not measured on the same rows"):
+    with pytest.raises(UserError, match="heldout/maths: other/maths and sft/maths were not measured on the same rows"):
         guide(ladder, claim("other/maths", "sft/maths", "heldout/maths"))
-    with pytest.raises(Refused, match=r"heldout/maths/none.jsonl: no such file; a claim of guide compares none on"):
+    with pytest.raises(UserError, match=r"heldout/maths/none.jsonl: no such file; a claim of guide compares none on"):
         guide(ladder, claim("none", "sft/maths", "heldout/maths"))
     write_rows(ladder / "divergence" / "maths" / "sft" / "small.jsonl", [{"id": "0", "tokens": 4, "kl": None}])
-    with pytest.raises(Refused, match=r"small.jsonl: row 1: expected numbers for KL"):
+    with pytest.raises(UserError, match=r"small.jsonl: row 1: expected numbers for KL"):
         guide(ladder, claim("sft/small", "distill/small", "divergence/maths", "lower"))
 
 
@@ -195,6 +195,6 @@ def test_other_prompts_and_missing_files_are_refused(ladder):
     ],
 )
 def test_a_claim_that_means_nothing_is_refused(given, said):
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(UserError) as refusal:
         fit(Params, {"heldout": ["a", "b"], "accuracy": ["b"], "divergence": ["b"], "claims": [given]}, "guide")
     assert said in str(refusal.value)

@@ -4,9 +4,9 @@ import json
 import pytest
 
 from conftest import user
-from ladder.models import read_rung
-from ladder.rows import read_rows, write_rows
-from ladder.run import Refused
+from ladder.data.jsonl import read_rows, write_rows
+from ladder.models.checkpoint import read_rung
+from ladder.pipeline.stage import UserError
 from stages.heldout import Params, main, summary
 
 PARAMS = {"samples": 3, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 4, "seed": 11}
@@ -65,12 +65,12 @@ def test_none_passed_is_not_certainty(tmp_path):
 
 
 def test_a_row_that_lacks_a_column_is_named(tmp_path):
-    with pytest.raises(Refused, match="rows.jsonl: row 2: no column 'passed'"):
+    with pytest.raises(UserError, match="rows.jsonl: row 2: no column 'passed'"):
         summary([row("a", [True]), {"id": "b"}], tmp_path / "rows.jsonl")
 
 
 def test_a_prompt_without_checks_is_refused(tmp_path, base):
     write_rows(tmp_path / "prompts.jsonl", [{"id": "a", "split": "x", "prompt": user("Hi"), "checks": []}])
     params, outputs = Params(split=None, **PARAMS), (tmp_path / "rows.jsonl", tmp_path / "out.json")
-    with pytest.raises(Refused, match="prompts.jsonl: prompt 1: no check to judge its answers by"):
+    with pytest.raises(UserError, match="prompts.jsonl: prompt 1: no check to judge its answers by"):
         main(params, tmp_path / "prompts.jsonl", base, base, *outputs)

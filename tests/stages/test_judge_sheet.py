@@ -4,10 +4,10 @@ import pytest
 
 from conftest import assistant, user
 from endpoints import Said, serving
-from ladder.endpoint import Endpoint
-from ladder.judging import Judging
-from ladder.rows import read_json, read_rows, write_rows
-from ladder.run import Refused
+from ladder.data.jsonl import read_json, read_rows, write_rows
+from ladder.inference.endpoint import Endpoint
+from ladder.judges.judge import Judging
+from ladder.pipeline.stage import UserError
 from stages import judge_sheet
 
 PAIRS = [
@@ -76,5 +76,5 @@ def test_a_row_that_is_no_pair_is_named(files: tuple[Path, Path, Path], base: Pa
     data, output, metrics = files
     write_rows(data, [PAIRS[0], {"messages": user("Hi")}])
     params = judge_sheet.Params(data="pairs", judge=Judging(), pairs=2, injected=1)
-    with pytest.raises(Refused, match="pairs.jsonl: row 2: expected prompt, chosen and rejected"):
+    with pytest.raises(UserError, match="pairs.jsonl: row 2: expected prompt, chosen and rejected"):
         judge_sheet.main(params, data, base, base, output, metrics)

@@ -5,9 +5,9 @@ import math
 import pytest
 
 from conftest import assistant, user
-from ladder.models import read_rung
-from ladder.rows import read_rows, write_rows
-from ladder.run import Refused
+from ladder.data.jsonl import read_rows, write_rows
+from ladder.models.checkpoint import read_rung
+from ladder.pipeline.stage import UserError
 from stages import kto, reference
 
 TRAINER = {
@@ -116,7 +116,7 @@ def test_the_answer_that_z0_is_measured_on_is_anothers():
     ]
     assert kto.mismatched(rows, None) == [[4], [4], [2], [3, 3]]
     assert kto.mismatched(rows, 3) == [[4], [4], [2], [3]]
-    with pytest.raises(Refused, match="pairs of two prompts at least"):
+    with pytest.raises(UserError, match="pairs of two prompts at least"):
         kto.mismatched(rows[:2], None)
 
 
@@ -131,7 +131,7 @@ def test_the_answer_that_z0_is_measured_on_is_anothers():
 )
 def test_what_it_cannot_learn_from_is_refused(tmp_path, base, referenced, row, changed, sentence):
     rows = [referenced[0], {**referenced[1], **row}, *referenced[2:]]
-    with pytest.raises(Refused, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         climb(tmp_path, base, rows, **changed)
 
 
@@ -158,5 +158,5 @@ def test_unpaired_preferences_have_the_loss_of_equation_8(tmp_path, base, feedba
     ],
 )
 def test_unpaired_preferences_that_it_cannot_learn_from_are_refused(tmp_path, base, feedback, change, sentence):
-    with pytest.raises(Refused, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         climb(tmp_path, base, change(feedback))

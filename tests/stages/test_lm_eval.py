@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from ladder.rows import read_rows, write_json, write_rows
-from ladder.run import Refused, fit
+from ladder.data.jsonl import read_rows, write_json, write_rows
+from ladder.pipeline.stage import UserError, fit
 from stages import lm_eval, report
 
 ENTRY = {"task": "arc_easy", "resamples": 1000, "options": {"limit": 6}}
@@ -55,5 +55,7 @@ def test_a_task_on_local_data_stands_in_the_table(folder: Path, base: Path) -> N
 
 
 def test_data_that_cannot_be_had_are_told(folder: Path, base: Path) -> None:
-    with pytest.raises(Refused, match="lm-eval task arc_easy: its data cannot be had: .*`config` can name local files"):
+    with pytest.raises(
+        UserError, match="lm-eval task arc_easy: its data cannot be had: .*`config` can name local files"
+    ):
         run(folder, base)

@@ -7,10 +7,10 @@ from safetensors.torch import load_file
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from conftest import pico_model, pico_tokenizer, record_files
-from ladder.climbing import climb
-from ladder.merging import with_paths
-from ladder.models import load, load_complete, read_rung, save_rung
-from ladder.run import Refused
+from ladder.models.checkpoint import load, load_complete, read_rung, save_rung
+from ladder.models.merge_config import with_paths
+from ladder.pipeline.stage import UserError
+from ladder.training.model_setup import climb
 from stages.merge import Params, main
 
 TOKENIZER = pico_tokenizer()
@@ -231,14 +231,14 @@ def test_an_adapter_is_merged_as_it_answers(tmp_path, base, rung):
 def test_what_is_no_sum_of_adapters_is_refused(tmp_path, base, rung, lora, config, said):
     parents = rung("sft/one", 5, r=4), rung("sft/two", 6, **lora)
     entries = models(("sft/one", 0.5), ("sft/two", 0.75))
-    with pytest.raises(Refused, match=f"keep: adapter: {said}"):
+    with pytest.raises(UserError, match=f"keep: adapter: {said}"):
         merge(tmp_path, base, parents, keep="adapter", models=entries, **config)
 
 
 def test_weights_that_differ_by_layer_are_no_sum_of_adapters(tmp_path, base, rung):
     parents = rung("sft/one", 5, r=4), rung("sft/two", 6, r=4)
     entries = [*models(("sft/one", [0.0, 1.0])), *models(("sft/two", 1.0))]
-    with pytest.raises(Refused, match="differ from tensor to tensor"):
+    with pytest.raises(UserError, match="differ from tensor to tensor"):
         merge(tmp_path, base, parents, keep="adapter", merge_method="linear", models=entries)
 
 
@@ -250,7 +250,7 @@ def test_a_weight_that_is_no_number_is_found_in_its_rung(tmp_path, base, rung):
         model.model.layers[1].mlp.up_proj.weight[3, 4] = torch.nan
     model.save_pretrained(tmp_path / "models/sft/two")
     record_files(tmp_path / "models/sft/two")
-    with pytest.raises(Refused, match=r"it is in sft/two's model.layers.1.mlp.up_proj.weight"):
+    with pytest.raises(UserError, match=r"it is in sft/two's model.layers.1.mlp.up_proj.weight"):
         entries = models(("sft/one", 0.5), ("sft/two", 0.5))
         merge(tmp_path, base, (one, tmp_path / "models/sft/two"), merge_method="linear", models=entries)
     assert not (tmp_path / "models/merge/soup").exists()

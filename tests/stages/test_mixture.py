@@ -4,8 +4,8 @@ from collections import Counter
 import pytest
 
 from conftest import assistant, user
-from ladder.rows import read_rows, write_rows
-from ladder.run import Refused, fit
+from ladder.data.jsonl import read_rows, write_rows
+from ladder.pipeline.stage import UserError, fit
 from stages.mixture import Params, main
 
 
@@ -49,7 +49,7 @@ def test_weights_share_the_rows_of_any_number_of_parts_in_proportion(tmp_path):
 
 def test_more_than_there_is_is_refused_unless_it_may_repeat(tmp_path):
     parts = {"own": {"count": 10}, "hh": {"count": 50}}
-    with pytest.raises(Refused, match="hh.jsonl: 50 rows are wanted and it has 20; ask for fewer, or set repeat"):
+    with pytest.raises(UserError, match="hh.jsonl: 50 rows are wanted and it has 20; ask for fewer, or set repeat"):
         run(tmp_path, parts)
     assert not (tmp_path / "mixture/both.jsonl").exists()
     rows, metrics = run(tmp_path, {**parts, "hh": {"count": 50, "repeat": True}})
@@ -91,7 +91,7 @@ def test_pairs_and_answers_do_not_become_one_type(tmp_path):
     pair = {"prompt": user("1"), "chosen": assistant("2"), "rejected": assistant("3")}
     write_rows(tmp_path / "part/both/own.jsonl", [pair])
     write_rows(tmp_path / "part/both/web.jsonl", [MESSAGES])
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(UserError) as refusal:
         mix(tmp_path, {"own": {"count": 1}, "web": {"count": 1}})
     assert str(refusal.value).replace(f"{tmp_path}/part/both/", "") == (
         "own.jsonl has rows of preference and web.jsonl has rows of messages: no type holds them all; mix files of "
@@ -100,11 +100,11 @@ def test_pairs_and_answers_do_not_become_one_type(tmp_path):
 
 
 def test_the_parts_of_the_folder_are_those_that_are_named(tmp_path):
-    with pytest.raises(Refused, match="web.jsonl: no such file; a part is an entry of `part`: `both/web: {data: …}`"):
+    with pytest.raises(UserError, match="web.jsonl: no such file; a part is an entry of `part`: `both/web: {data: …}`"):
         run(tmp_path, {"own": {"count": 1}, "web": {"count": 1}}, sizes=(3,))
-    with pytest.raises(Refused, match="`both/web/new: {data: …}`"):
+    with pytest.raises(UserError, match="`both/web/new: {data: …}`"):
         run(tmp_path, {"own": {"count": 1}, "web/new": {"count": 1}}, sizes=(3,))
-    with pytest.raises(Refused, match="own.jsonl: expected in mixture.both.parts too, with its weight or count"):
+    with pytest.raises(UserError, match="own.jsonl: expected in mixture.both.parts too, with its weight or count"):
         run(tmp_path, {"web": {"count": 1}})
 
 
@@ -129,6 +129,6 @@ def of(name, other, **params):
     ],
 )
 def test_a_section_that_does_not_add_up_is_refused(section, said):
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(UserError) as refusal:
         fit(Params, {"seed": 0, **section}, "mixture.both")
     assert said in str(refusal.value)

@@ -5,11 +5,11 @@ import math
 import pytest
 
 from conftest import assistant, user
-from ladder.likelihood import completion_logps
-from ladder.models import load, read_rung
-from ladder.pairs import all_pair_tokens
-from ladder.rows import write_rows
-from ladder.run import Refused
+from ladder.data.jsonl import write_rows
+from ladder.models.checkpoint import load, read_rung
+from ladder.models.likelihood import completion_logps
+from ladder.pipeline.stage import UserError
+from ladder.training.pair_examples import all_pair_tokens
 from stages.orpo import Params, main
 
 TRAINER = {"max_steps": 1, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "bf16": False}
@@ -53,5 +53,5 @@ def test_it_learns_the_chosen_answer_as_well_as_the_order(tmp_path, base):
 
 
 def test_pairs_that_do_not_fit_are_refused(tmp_path, base):
-    with pytest.raises(Refused, match="none of 4 pairs fits max_length 5"):
+    with pytest.raises(UserError, match="none of 4 pairs fits max_length 5"):
         climb(tmp_path, base, PAIRS, max_length=5)

@@ -3,9 +3,9 @@ import json
 import pytest
 
 from conftest import assistant, user
-from ladder.pair_controls import prompt_key
-from ladder.rows import read_rows, write_rows
-from ladder.run import Refused
+from ladder.data.jsonl import read_rows, write_rows
+from ladder.pipeline.stage import UserError
+from ladder.synthesis.pair_balancing import prompt_key
 from stages.pairs import Params, main
 
 
@@ -62,5 +62,5 @@ def test_without_controls_every_pair_stays_as_it_is(tmp_path):
 
 
 def test_a_row_that_is_no_pair_is_named(tmp_path):
-    with pytest.raises(Refused, match="source.jsonl:2: chosen: expected a list of messages"):
+    with pytest.raises(UserError, match="source.jsonl:2: chosen: expected a list of messages"):
         run(tmp_path, [pair(0, "a", "b"), {**pair(1, "a", "b"), "chosen": "text"}])

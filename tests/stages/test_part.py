@@ -1,8 +1,8 @@
 import pytest
 
 from conftest import assistant, user
-from ladder.rows import read_rows, write_rows
-from ladder.run import Refused
+from ladder.data.jsonl import read_rows, write_rows
+from ladder.pipeline.stage import UserError
 from stages.part import Params, main
 
 
@@ -23,12 +23,14 @@ def test_a_row_keeps_its_source_or_gets_its_file(tmp_path):
 
 def test_a_row_of_no_type_is_named(tmp_path):
     write_rows(tmp_path / "chat.jsonl", [{"messages": user("1") + assistant("2")}, {"text": "x"}])
-    with pytest.raises(Refused, match="chat.jsonl:2: expected messages, or completion, prompt, or chosen, prompt, rej"):
+    with pytest.raises(
+        UserError, match="chat.jsonl:2: expected messages, or completion, prompt, or chosen, prompt, rej"
+    ):
         main(Params(data="filter/chat"), tmp_path / "chat.jsonl", tmp_path / "part/both/own.jsonl")
     assert not (tmp_path / "part/both/own.jsonl").exists()
 
 
 def test_a_text_that_utf_8_cannot_hold_is_named(tmp_path):
     (tmp_path / "chat.jsonl").write_text('{"prompt": [{"role": "user", "content": "\\ud800"}]}\n')
-    with pytest.raises(Refused, match="chat.jsonl:1: half a surrogate pair"):
+    with pytest.raises(UserError, match="chat.jsonl:1: half a surrogate pair"):
         main(Params(data="filter/chat"), tmp_path / "chat.jsonl", tmp_path / "part/both/own.jsonl")

@@ -7,15 +7,15 @@ from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 
 from conftest import assistant, pico_model, pico_tokenizer, user
-from ladder import experience
-from ladder.actor_critic import ActorCriticTrainer
-from ladder.checks import meets
-from ladder.generation import answer
-from ladder.models import load, read_rung, save_rung
-from ladder.rewards import total
-from ladder.rows import read_rows, write_rows
-from ladder.run import Refused
-from ladder.sampling import Sampling
+from ladder.data.jsonl import read_rows, write_rows
+from ladder.inference.local import answer
+from ladder.inference.sampling import Sampling
+from ladder.models.checkpoint import load, read_rung, save_rung
+from ladder.pipeline.stage import UserError
+from ladder.training import rollout_buffer
+from ladder.training.ppo_trainer import ActorCriticTrainer
+from ladder.training.rewards import total
+from ladder.verifiers.constraints import meets
 from stages import ppo, reward
 
 # met in part by every answer that has an a: 1/6 for one, 2/6 for two
@@ -126,7 +126,7 @@ def test_an_interrupted_training_ends_in_the_same_rung(tmp_path, base, monkeypat
         return total(*arguments)
 
     with monkeypatch.context() as broken:
-        broken.setattr(experience, "total", failing)
+        broken.setattr(rollout_buffer, "total", failing)
         with pytest.raises(ConnectionError):
             made(tmp_path / "again", base, base, **changed)
     resumed, again = made(tmp_path / "again", base, base, **changed)
@@ -173,18 +173,18 @@ def test_a_reward_model_with_another_template_is_refused(tmp_path, base, judge):
     tokenizer.chat_template = tokenizer.chat_template.replace("\n", " ")
     other = tmp_path / "models/other"
     save_rung(other, pico_model(tokenizer), tokenizer, rung="other", method="base")
-    with pytest.raises(Refused, match="other and reward/a have different chat templates"):
+    with pytest.raises(UserError, match="other and reward/a have different chat templates"):
         made(tmp_path, other, other, judge=judge, rewards=ASKED)
 
 
 def test_what_cannot_work_is_refused(tmp_path, base):
-    with pytest.raises(Refused, match="base: a language model, expected a reward model"):
+    with pytest.raises(UserError, match="base: a language model, expected a reward model"):
         made(tmp_path, base, base, rewards=ASKED)
-    with pytest.raises(Refused, match="7 prompts do not fill one rollout of 2 minibatches x 4 = 8"):
+    with pytest.raises(UserError, match="7 prompts do not fill one rollout of 2 minibatches x 4 = 8"):
         made(tmp_path, base, base, prompts=7)
-    with pytest.raises(Refused, match="minibatches: 2 is not a multiple of the 4 that one update takes"):
+    with pytest.raises(UserError, match="minibatches: 2 is not a multiple of the 4 that one update takes"):
         made(tmp_path, base, base, trainer={"gradient_accumulation_steps": 4})
-    with pytest.raises(Refused, match="prompts.jsonl: no row of split 'test'"):
+    with pytest.raises(UserError, match="prompts.jsonl: no row of split 'test'"):
         made(tmp_path, base, base, split="test")
 
 
@@ -194,5 +194,5 @@ def test_a_full_gpu_is_told_to_keep_the_rollout_too(tmp_path, base, monkeypatch)
 
     monkeypatch.setattr(ActorCriticTrainer, "compute_loss", full)
     said = "from 4 to 2 and raise gradient_accumulation_steps from 1 to 2 and minibatches from 2 to 4: the same batch"
-    with pytest.raises(Refused, match=f"step 1: out of memory.*{said}"):
+    with pytest.raises(UserError, match=f"step 1: out of memory.*{said}"):
         made(tmp_path, base, base)

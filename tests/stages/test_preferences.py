@@ -5,12 +5,12 @@ import torch
 
 from conftest import ROOT, assistant, pico_model, pico_tokenizer, user
 from endpoints import Said, serving
-from ladder.generation import Answer
-from ladder.heads import scoring
-from ladder.models import save_rung
-from ladder.rows import read_rows, write_rows
-from ladder.run import Refused, fit
-from ladder.samples import judged, rates
+from ladder.data.jsonl import read_rows, write_rows
+from ladder.inference.local import Answer
+from ladder.models.checkpoint import save_rung
+from ladder.models.heads import scoring
+from ladder.pipeline.stage import UserError, fit
+from ladder.synthesis.rejection_sampling import judged, rates
 from stages.preferences import Params, main
 
 TEMPLATES = ROOT / "data" / "prompts" / "preferences"
@@ -74,12 +74,12 @@ def test_a_policys_own_answers_become_pairs(tmp_path, base):
 
 
 def test_no_pair_at_all_is_refused(tmp_path, base):
-    with pytest.raises(Refused, match="no prompt has both an answer that meets its checks and one that does not"):
+    with pytest.raises(UserError, match="no prompt has both an answer that meets its checks and one that does not"):
         sampled(tmp_path, base, [{"kind": "includes_words", "words": ["x" * 300]}, {"kind": "words_at_most", "n": 0}])
 
 
 def test_prompts_without_checks_are_not_sampled_to_be_ranked_by_them(tmp_path, base):
-    with pytest.raises(Refused, match="prompts.jsonl: no prompt has a check; set rank: reward, judge or aspects"):
+    with pytest.raises(UserError, match="prompts.jsonl: no prompt has a check; set rank: reward, judge or aspects"):
         sampled(tmp_path, tmp_path / "no model", [])
 
 
@@ -163,7 +163,7 @@ def test_a_judge_that_takes_whatever_stands_first_makes_no_pairs(tmp_path, base,
         endpoint = {"base_url": server.base_url, "model": "policy"}
         judge = {"endpoint": {**endpoint, "model": "judge"}}
         settings = {"rank": "judge", "endpoint": endpoint, "judge": judge, "edits": False}
-        with pytest.raises(Refused, match="prefers in both orders and that ended, ties: 3, no_verdict: 0, "):
+        with pytest.raises(UserError, match="prefers in both orders and that ended, ties: 3, no_verdict: 0, "):
             sampled(tmp_path, base, [], **settings)
 
 
@@ -180,12 +180,12 @@ def test_a_judge_that_takes_whatever_stands_first_makes_no_pairs(tmp_path, base,
     ],
 )
 def test_what_does_not_go_together_is_refused(wrong, said):
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(UserError, match=said):
         fit(Params, {**SETTINGS, **wrong}, "preferences.chat")
 
 
 def test_a_template_is_looked_at_before_anything_is_sampled(tmp_path, base):
     outputs = [tmp_path / name for name in ("pairs.jsonl", "validation.jsonl", "pairs.json")]
     params = fit(Params, {**SETTINGS, "rank": "judge"}, "preferences.chat")
-    with pytest.raises(Refused, match="pairwise.txt: no such file"):
+    with pytest.raises(UserError, match="pairwise.txt: no such file"):
         main(params, tmp_path / "no prompts", base, base, base, tmp_path, *outputs)

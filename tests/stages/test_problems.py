@@ -5,10 +5,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from conftest import ROOT
-from ladder.arithmetic import Situation, instances, read_grammar, solved, told
-from ladder.checks import meets
-from ladder.rows import read_rows
-from ladder.run import Refused
+from ladder.data.jsonl import read_rows
+from ladder.pipeline.stage import UserError
+from ladder.synthesis.word_problems import Situation, instances, read_grammar, solved, told
+from ladder.verifiers.constraints import meets
 from stages.problems import Params, key, main, part
 
 SEEDS = ROOT / "data" / "seeds"
@@ -110,10 +110,10 @@ def test_all_that_a_grammar_gives_is_given_and_no_more(tmp_path):
     rows = made(tmp_path, count=count, sizes=[1], seeds=seeds(tmp_path))
     assert {row["id"] for row in rows} == {problem for problem in problems if part(problem) == "train"}
     with pytest.raises(
-        Refused, match=rf"problems.yaml: only {count} train problems of arithmetic with sizes \[1\] for a count"
+        UserError, match=rf"problems.yaml: only {count} train problems of arithmetic with sizes \[1\] for a count"
     ):
         made(tmp_path, count=count + 1, sizes=[1], seeds=tmp_path)
-    with pytest.raises(Refused, match=r"only 0 train problems of arithmetic with sizes \[4\]"):
+    with pytest.raises(UserError, match=r"only 0 train problems of arithmetic with sizes \[4\]"):
         made(tmp_path, count=1, sizes=[4])
 
 
@@ -159,6 +159,6 @@ def test_words_agree_between_question_and_solution(tmp_path):
     ],
 )
 def test_seeds_that_do_not_fit_are_refused_by_file_and_key(tmp_path, changes, named):
-    with pytest.raises(Refused, match=rf"problems.yaml: .*{named}|problems.yaml\.{named}"):
+    with pytest.raises(UserError, match=rf"problems.yaml: .*{named}|problems.yaml\.{named}"):
         made(tmp_path, seeds=seeds(tmp_path, **changes))
     assert not (tmp_path / "rows.jsonl").exists()

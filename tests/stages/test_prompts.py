@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from ladder.checks import KINDS, arguments, meets
-from ladder.edits import repair
-from ladder.rows import read_rows
-from ladder.run import Refused
+from ladder.data.jsonl import read_rows
+from ladder.pipeline.stage import UserError
+from ladder.verifiers.constraints import KINDS, arguments, meets
+from ladder.verifiers.repair import repair
 from stages.prompts import Params, agree, main
 
 SEEDS = Path(__file__).parents[2] / "data" / "seeds"
@@ -147,7 +147,7 @@ def edit(path, change):
 def test_seeds_that_do_not_fit_are_refused_by_file_and_key(file, change, named, tmp_path):
     shutil.copytree(SEEDS, tmp_path / "seeds")
     edit(tmp_path / "seeds" / file, change)
-    with pytest.raises(Refused, match=named):
+    with pytest.raises(UserError, match=named):
         main(Params(count=COUNT, seed=1), tmp_path / "seeds", tmp_path / "prompts.jsonl")
     assert not (tmp_path / "prompts.jsonl").exists()
 
@@ -155,7 +155,7 @@ def test_seeds_that_do_not_fit_are_refused_by_file_and_key(file, change, named, 
 def test_too_few_lines_are_refused(tmp_path):
     shutil.copytree(SEEDS, tmp_path / "seeds")
     edit(tmp_path / "seeds" / "tasks.yaml", lambda seeds: seeds.update(tasks=["Tell me."], questions=["Is it?"]))
-    with pytest.raises(Refused, match="too few lines"):
+    with pytest.raises(UserError, match="too few lines"):
         main(Params(count=COUNT, seed=1), tmp_path / "seeds", tmp_path / "prompts.jsonl")
 
 

@@ -2,7 +2,7 @@ import zipfile
 
 import pytest
 
-from ladder.run import Refused
+from ladder.pipeline.stage import UserError
 from stages.punkt import FILES, Params, main
 
 
@@ -18,6 +18,6 @@ def test_the_english_model_is_unpacked_where_nltk_looks(tmp_path):
 
 def test_another_file_is_refused(tmp_path):
     (tmp_path / "punkt_tab.zip").write_text("not a zip")
-    with pytest.raises(Refused, match="expected NLTK's punkt_tab.zip: File is not a zip file"):
+    with pytest.raises(UserError, match="expected NLTK's punkt_tab.zip: File is not a zip file"):
         main(Params(source=str(tmp_path / "punkt_tab.zip"), sha256=None), tmp_path / "punkt")
     assert not (tmp_path / "punkt").exists()

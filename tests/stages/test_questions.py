@@ -1,7 +1,7 @@
 import pytest
 
-from ladder.rows import read_rows, write_rows
-from ladder.run import Refused
+from ladder.data.jsonl import read_rows, write_rows
+from ladder.pipeline.stage import UserError
 from stages.questions import Params, main
 
 ROWS = [
@@ -23,5 +23,5 @@ def test_every_beginning_has_the_mix_of_the_whole(tmp_path):
 
 def test_refuses_rows_of_a_benchmark_that_there_is_not(tmp_path):
     write_rows(tmp_path / "nothing.jsonl", ROWS)
-    with pytest.raises(Refused, match="no benchmark is named 'nothing'"):
+    with pytest.raises(UserError, match="no benchmark is named 'nothing'"):
         main(Params(), tmp_path / "nothing.jsonl", tmp_path / "asked.jsonl")

@@ -2,11 +2,11 @@ import pytest
 import torch
 
 from conftest import assistant, user
-from ladder.likelihood import batches, completion_logps
-from ladder.models import load
-from ladder.pairs import pair_tokens
-from ladder.rows import read_rows, write_rows
-from ladder.run import Refused
+from ladder.data.jsonl import read_rows, write_rows
+from ladder.models.checkpoint import load
+from ladder.models.likelihood import batches, completion_logps
+from ladder.pipeline.stage import UserError
+from ladder.training.pair_examples import pair_tokens
 from stages.reference import Params, main
 
 
@@ -49,10 +49,10 @@ def test_a_cut_answer_gets_no_stop_token(base):
 
 def test_a_row_that_is_no_pair_is_named(base):
     tokenizer = load(base, base).tokenizer
-    with pytest.raises(Refused, match="pairs.jsonl: row 4: chosen: expected"):
+    with pytest.raises(UserError, match="pairs.jsonl: row 4: chosen: expected"):
         pair_tokens(tokenizer, {"prompt": user("Hi"), "rejected": assistant("No")}, "pairs.jsonl: row 4")
     same = {"prompt": user("Hi"), "chosen": assistant("No"), "rejected": assistant("No")}
-    with pytest.raises(Refused, match="row 5: chosen and rejected are the same answer"):
+    with pytest.raises(UserError, match="row 5: chosen and rejected are the same answer"):
         pair_tokens(tokenizer, same, "pairs.jsonl: row 5")
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from ladder.rows import Row, write_json, write_rows
-from ladder.run import Refused
+from ladder.data.jsonl import Row, write_json, write_rows
+from ladder.pipeline.stage import UserError
 from stages.report import Params, main
 
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)>\"' &amp;"
@@ -218,16 +218,16 @@ def test_what_got_through_is_a_page_of_its_own(ladder: Path) -> None:
 
 
 def test_refuses_a_rung_without_its_files(ladder: Path) -> None:
-    with pytest.raises(Refused, match="scored/ifeval/dpo/chat.json: no such file"):
+    with pytest.raises(UserError, match="scored/ifeval/dpo/chat.json: no such file"):
         report(ladder, "base", "dpo/chat")
     (ladder / "scored" / "ifeval" / "sft" / "chat.json").write_text("{")
-    with pytest.raises(Refused, match="scored/ifeval/sft/chat.json: not JSON"):
+    with pytest.raises(UserError, match="scored/ifeval/sft/chat.json: not JSON"):
         report(ladder, "sft/chat")
 
 
 def test_refuses_rungs_that_answered_different_prompts(ladder: Path) -> None:
     write_rung(ladder, "short", [1.0] * 39, {"method": "sft", "parent": "base", "parameters": 1})
-    with pytest.raises(Refused, match="short.jsonl: its prompts are not those of base"):
+    with pytest.raises(UserError, match="short.jsonl: its prompts are not those of base"):
         report(ladder, "base", "short")
 
 
@@ -236,7 +236,7 @@ def test_refuses_a_comparison_of_nothing(ladder: Path) -> None:
     write_rung(ladder, "base", [4.0, None], base, name="mtbench", headline=GRADE)
     write_rung(ladder, "sft/chat", [None, 2.0], {"method": "sft", "parent": "base", **TRAINED}, name="mtbench",
                headline=GRADE)  # fmt: skip
-    with pytest.raises(Refused, match="mtbench sft/chat: grade: none of the 2 common prompts has it in both"):
+    with pytest.raises(UserError, match="mtbench sft/chat: grade: none of the 2 common prompts has it in both"):
         report(ladder, "base", "sft/chat", benchmarks=("mtbench",))
 
 
@@ -250,5 +250,5 @@ def test_a_benchmark_that_could_not_be_scored_here_is_named_and_not_zero(ladder:
     assert "| rung | method | parent | trainable | ifeval | seconds |" in text
     assert "ifeval: 40 of 541 questions, solved. humaneval: not scored: no sandbox.\n" in text
     assert "humaneval: not scored: no sandbox." in (output / "answers.html").read_text()
-    with pytest.raises(Refused, match="nothing to show: humaneval: not scored: no sandbox"):
+    with pytest.raises(UserError, match="nothing to show: humaneval: not scored: no sandbox"):
         report(ladder, "base", benchmarks=("humaneval",))

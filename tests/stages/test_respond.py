@@ -2,10 +2,10 @@ import shutil
 
 import pytest
 
-from ladder import keeping
-from ladder.generation import answer
-from ladder.rows import read_rows, write_rows
-from ladder.run import Refused, fit
+from ladder.data.jsonl import read_rows, write_rows
+from ladder.inference import answer_cache
+from ladder.inference.local import answer
+from ladder.pipeline.stage import UserError, fit
 from stages.respond import Params, main
 
 TURNS = [["Say 0.", "Again."], ["Say 1."], ["Say 2."]]
@@ -62,7 +62,7 @@ def test_what_was_answered_is_not_asked_again_and_what_changed_is(ask, tmp_path,
 
 def test_a_run_that_broke_goes_on_with_the_benchmark_it_was_at(ask, tmp_path, capfd):
     entry = {"max_new_tokens": 4}
-    with pytest.raises(Refused, match="5 questions|has 3 questions, not 5"):
+    with pytest.raises(UserError, match="5 questions|has 3 questions, not 5"):
         ask(first=entry, second={**entry, "rows": 5})
     capfd.readouterr()
     ask(first=entry, second=entry)
@@ -70,7 +70,7 @@ def test_a_run_that_broke_goes_on_with_the_benchmark_it_was_at(ask, tmp_path, ca
 
 
 def test_a_benchmark_without_an_entry_and_a_key_that_is_none_are_refused(ask):
-    with pytest.raises(Refused, match=r"respond\.first\.rws: no such key"):
+    with pytest.raises(UserError, match=r"respond\.first\.rws: no such key"):
         ask(first={"rws": 2, "max_new_tokens": 6})
 
 
@@ -87,7 +87,7 @@ def test_a_benchmark_that_broke_in_its_second_turn_keeps_the_first(ask, base, mo
         return answer(model, conversations, *rest, **named)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(keeping, "answer", broken)
+        patched.setattr(answer_cache, "answer", broken)
         ask(first=entry)
     capfd.readouterr()
     assert ask(first=entry)["first"] == whole

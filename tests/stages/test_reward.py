@@ -6,10 +6,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from conftest import assistant, pico_model, pico_tokenizer, user
-from ladder.models import load, load_reward, read_rung, save_rung
-from ladder.rewarding import rewards
-from ladder.rows import write_rows
-from ladder.run import Refused
+from ladder.data.jsonl import write_rows
+from ladder.models.checkpoint import load, load_reward, read_rung, save_rung
+from ladder.models.reward_scores import rewards
+from ladder.pipeline.stage import UserError
 from stages import reward
 
 TRAINER = {"max_steps": 1, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "bf16": False, "max_length": 64}
@@ -97,9 +97,9 @@ def test_the_reward_is_the_head_on_the_last_token(tmp_path, base):
 
 def test_a_reward_model_is_no_language_model_and_the_reverse(tmp_path, base):
     directory = made(tmp_path, base, base)[0]
-    with pytest.raises(Refused, match="models/reward/a: a reward model, .*, expected a language model"):
+    with pytest.raises(UserError, match="models/reward/a: a reward model, .*, expected a language model"):
         load(directory, base)
-    with pytest.raises(Refused, match="base: a language model, expected a reward model"):
+    with pytest.raises(UserError, match="base: a language model, expected a reward model"):
         load_reward(base, base)
 
 
@@ -111,10 +111,10 @@ def test_centring_adds_the_squared_sum_of_the_rewards(tmp_path, base):
 
 
 def test_a_heldout_prompt_that_was_trained_on_is_refused(tmp_path, base):
-    with pytest.raises(Refused, match="heldout.jsonl: row 2 has a prompt of .*pairs.jsonl, which is trained on"):
+    with pytest.raises(UserError, match="heldout.jsonl: row 2 has a prompt of .*pairs.jsonl, which is trained on"):
         made(tmp_path, base, base, heldout=[100, 3])
 
 
 def test_a_head_has_nothing_to_continue(tmp_path, base):
-    with pytest.raises(Refused, match="lora: continue has no head to go on with"):
+    with pytest.raises(UserError, match="lora: continue has no head to go on with"):
         made(tmp_path, base, base, lora="continue")

@@ -5,7 +5,7 @@ from test_grpo import climbed, gain
 from trl import RLOOConfig
 
 from conftest import pico_model, pico_tokenizer, user
-from ladder.models import read_rung
+from ladder.models.checkpoint import read_rung
 from stages import rloo
 
 

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from trl import SFTConfig
 
 from conftest import ROOT, assistant, pico_tokenizer, user
-from ladder.curves import TIMINGS
-from ladder.models import load, read_rung
-from ladder.rows import write_rows
-from ladder.run import Refused, fit
+from ladder.data.jsonl import write_rows
+from ladder.models.checkpoint import load, read_rung
+from ladder.pipeline.stage import UserError, fit
+from ladder.training.callbacks import TIMINGS
 from stages.sft import Params, dataset, main, token_rows
 
 TRAINER = {"max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 0.01, "bf16": False}
@@ -61,7 +61,7 @@ def test_an_adapter_goes_on_or_is_folded_in(tmp_path, base, rows):
     fresh = read_rung(train(tmp_path, base, rows, name="fresh", parent=adapter, lora={"r": 2}))
     assert (further.kind, further.base) == ("adapter", read_rung(base).identity)
     assert (fresh.kind, fresh.base) == ("complete", None)
-    with pytest.raises(Refused, match="lora: continue, but the parent base is complete"):
+    with pytest.raises(UserError, match="lora: continue, but the parent base is complete"):
         train(tmp_path, base, rows, lora="continue")
 
 
@@ -70,12 +70,12 @@ def test_rows_that_do_not_fit_are_left_out_and_counted(tmp_path, base, rows):
     train(tmp_path, base, [*rows, long], trainer={**TRAINER, "max_length": 100})
     ledger = json.loads((tmp_path / "chat.json").read_text())
     assert (ledger["rows"], ledger["too_long"], ledger["parent"]) == (12, 1, "base")
-    with pytest.raises(Refused, match="none of 12 rows fits max_length 9"):
+    with pytest.raises(UserError, match="none of 12 rows fits max_length 9"):
         train(tmp_path, base, rows, trainer={**TRAINER, "max_length": 9})
 
 
 def test_a_loss_that_is_no_number_stops_and_leaves_no_model(tmp_path, base, rows):
-    with pytest.raises(Refused, match=r"step \d: (loss|grad_norm) is (nan|inf); lower trainer.learning_rate"):
+    with pytest.raises(UserError, match=r"step \d: (loss|grad_norm) is (nan|inf); lower trainer.learning_rate"):
         train(tmp_path, base, rows, trainer={**TRAINER, "learning_rate": 1e38, "max_grad_norm": 1e38})
     assert not (tmp_path / "models/sft/chat").exists()
 
@@ -109,7 +109,7 @@ def test_packed_rows_hold_whole_conversations(rows):
     ],
 )
 def test_packing_that_would_cut_or_has_no_length_is_refused(tmp_path, base, rows, changed, said):
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(UserError, match=said):
         train(tmp_path, base, rows, trainer={**TRAINER, "packing": True, **changed})
 
 
@@ -121,7 +121,7 @@ def test_lora_plus_gives_b_its_own_rate(tmp_path, base, rows):
         weights = load_file(output / "adapter_model.safetensors")
         moved = torch.cat([weight.abs().flatten() for name, weight in weights.items() if "lora_B" in name])
         assert moved.max().item() == pytest.approx(rate, rel=1e-4)
-    with pytest.raises(Refused, match="lora_plus: no adapter"):
+    with pytest.raises(UserError, match="lora_plus: no adapter"):
         train(tmp_path, base, rows, lora=None, lora_plus=16)
 
 
@@ -169,15 +169,17 @@ def test_rows_longer_than_the_context_and_rows_without_an_answer_are_counted(tmp
         measured = json.loads((tmp_path / "chat.json").read_text())
         assert (measured["rows"], measured["too_long"], measured["empty_answers"]) == (len(rows), 1, 1)
     assert "sft: empty_answers: 1 left out" in capsys.readouterr().err
-    with pytest.raises(Refused, match="nothing to learn: the answer of all 8 rows is empty after rendering"):
+    with pytest.raises(UserError, match="nothing to learn: the answer of all 8 rows is empty after rendering"):
         train(tmp_path, base, [empty] * 8)
-    with pytest.raises(Refused, match="none of 8 rows fits max_length 4096, or the model's context"):
+    with pytest.raises(UserError, match="none of 8 rows fits max_length 4096, or the model's context"):
         train(tmp_path, base, [long] * 8, trainer={**TRAINER, "max_length": 6000})
 
 
 def test_weights_that_do_not_change_are_no_rung(tmp_path, base, rows):
     still = {**TRAINER, "max_steps": 1, "learning_rate": 1e-60}
-    with pytest.raises(Refused, match="no weight differs from its parent's after 1 steps.*raise trainer.learning_rate"):
+    with pytest.raises(
+        UserError, match="no weight differs from its parent's after 1 steps.*raise trainer.learning_rate"
+    ):
         train(tmp_path, base, rows, lora=None, trainer=still)
     assert not (tmp_path / "models/sft/chat").exists()
 
@@ -204,7 +206,7 @@ def test_noise_on_the_embeddings_is_not_in_the_rung(tmp_path, base, rows):
 )
 def test_what_trl_and_peft_do_not_know_is_named(section, said):
     whole = {"parent": "base", "data": "filter", "lora": None, "trainer": {}, **section}
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(UserError) as refusal:
         fit(Params, whole, "sft.chat")
     assert said in str(refusal.value)
 

@@ -5,11 +5,11 @@ import math
 import pytest
 
 from conftest import assistant, user
-from ladder.likelihood import completion_logps
-from ladder.models import load, read_rung
-from ladder.pairs import all_pair_tokens
-from ladder.rows import write_rows
-from ladder.run import Refused
+from ladder.data.jsonl import write_rows
+from ladder.models.checkpoint import load, read_rung
+from ladder.models.likelihood import completion_logps
+from ladder.pipeline.stage import UserError
+from ladder.training.pair_examples import all_pair_tokens
 from stages.simpo import Params, main
 
 TRAINER = {"max_steps": 1, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "bf16": False}
@@ -87,12 +87,12 @@ def test_long_pairs_are_left_out_and_counted(tmp_path, base):
     climb(tmp_path, base, [longer, PAIRS[1]], per_device_train_batch_size=1)
     metrics = json.loads((tmp_path / "chat.json").read_text())
     assert (metrics["pairs"], metrics["too_long"]) == (1, 1)
-    with pytest.raises(Refused, match="none of 1 pairs fits max_length 64"):
+    with pytest.raises(UserError, match="none of 1 pairs fits max_length 64"):
         climb(tmp_path, base, [longer])
 
 
 def test_an_adapter_on_the_output_layer_is_refused(tmp_path, base):
-    with pytest.raises(Refused, match="reads lm_head.weight without its adapter"):
+    with pytest.raises(UserError, match="reads lm_head.weight without its adapter"):
         climb(tmp_path, base, PAIRS, lora={"r": 2, "target_modules": ["lm_head"]})
 
 
@@ -106,7 +106,7 @@ def test_an_adapter_on_the_output_layer_is_refused(tmp_path, base):
     ],
 )
 def test_what_is_no_pair_is_refused(tmp_path, base, row, sentence):
-    with pytest.raises(Refused, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         climb(tmp_path, base, [PAIRS[0], {**PAIRS[1], **row}])
 
 

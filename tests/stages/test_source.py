@@ -10,9 +10,9 @@ from pyarrow import parquet
 
 from bench.source import write_lines
 from conftest import assistant, user
-from ladder.chat import conversation
-from ladder.rows import read_rows
-from ladder.run import Refused, fit
+from ladder.chat.encode import conversation
+from ladder.data.jsonl import read_rows
+from ladder.pipeline.stage import UserError, fit
 from stages import pairs
 from stages.source import Params, main
 
@@ -81,7 +81,7 @@ def test_rows_are_mapped_and_misfits_told_with_file_line_and_reason(tmp_path):
 
 
 def test_more_misfits_than_stated_are_refused_and_the_quarantine_tells_them(tmp_path):
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(UserError) as refusal:
         run(tmp_path, MIXED, most_broken=0.49)
     output, quarantine, metrics = outputs(tmp_path)
     assert str(refusal.value) == (
@@ -94,7 +94,7 @@ def test_more_misfits_than_stated_are_refused_and_the_quarantine_tells_them(tmp_
 
 
 def test_a_file_without_rows_is_refused(tmp_path):
-    with pytest.raises(Refused, match="^rows.jsonl: no rows in it$"):
+    with pytest.raises(UserError, match="^rows.jsonl: no rows in it$"):
         run(tmp_path, b"\n")
 
 
@@ -119,7 +119,7 @@ ROW = json.dumps({"prompt": "2+2?", "completion": "4"})
     ],
 )
 def test_an_object_or_array_over_several_lines_is_told_from_rows(tmp_path, name, content, told):
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(UserError) as refusal:
         run(tmp_path, content.encode(), name)
     hint = "expected one JSON object a line, or a file named .json that is an array of them"
     assert str(refusal.value) == f"{name}: {told}; {hint}; see {outputs(tmp_path)[1]}"
@@ -164,7 +164,7 @@ def test_a_time_that_python_has_no_type_for_is_no_matter_in_a_column_that_is_not
     parquet.write_table(table, tmp_path / "raw/rows.parquet")
     rows, quarantine, _ = run(tmp_path, None, "rows.parquet")
     assert ([row["messages"][0]["content"] for row in rows], quarantine) == (["a", "b"], [])
-    with pytest.raises(Refused, match="none is left \\(no JSON value: 2\\); first rows.parquet:1: no JSON value"):
+    with pytest.raises(UserError, match="none is left \\(no JSON value: 2\\); first rows.parquet:1: no JSON value"):
         run(tmp_path, None, "rows.parquet", columns={"at": "at"})
 
 
@@ -204,9 +204,11 @@ def test_columns_are_renamed_and_others_kept_on_demand(tmp_path):
         }
     ]
     assert [told["reason"] for told in quarantine] == ["no column: 'answer'; the row has question"]
-    with pytest.raises(Refused, match="first rows.jsonl:1: no column: 'qestion'; the row has answer, level, question;"):
+    with pytest.raises(
+        UserError, match="first rows.jsonl:1: no column: 'qestion'; the row has answer, level, question;"
+    ):
         run(tmp_path, content, columns={"prompt": "qestion"})
-    with pytest.raises(Refused, match="columns: id: this stage writes a column of that name"):
+    with pytest.raises(UserError, match="columns: id: this stage writes a column of that name"):
         run(tmp_path, content, columns={"id": "level"})
 
 
@@ -294,7 +296,7 @@ def test_columns_that_are_not_read_are_counted_and_the_line_that_ignores_them_is
     row = {"prompt": "2+2?", "completion": "4"}
     lines = [{**row, "hint": "add"}, {**row, "hint": "add", "images": ["x.png"]}, {**row, "seen": 3}, row]
     content = "\n".join(map(json.dumps, lines)).encode()
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(UserError) as refusal:
         run(tmp_path, content)
     assert str(refusal.value) == (
         "rows.jsonl: 3 of 4 rows cannot be read, more than most_broken: 0.01 (column not read: 3); first rows.jsonl:1: "
@@ -304,7 +306,7 @@ def test_columns_that_are_not_read_are_counted_and_the_line_that_ignores_them_is
     rows, quarantine, metrics = run(tmp_path, content, ignore=["hint", "seen"], most_broken=0.5)
     assert [told["line"] for told in quarantine] == [2]
     assert (len(rows), metrics["reasons"], metrics["columns_not_read"]) == (3, {"column not read": 1}, {"images": 1})
-    with pytest.raises(Refused, match="hint: expected a column in columns or in ignore, got it in both"):
+    with pytest.raises(UserError, match="hint: expected a column in columns or in ignore, got it in both"):
         run(tmp_path, content, columns={"hint": "hint"}, ignore=["hint"])
 
 
@@ -320,7 +322,7 @@ def test_unpaired_preferences_are_rows_of_their_own(tmp_path):
         (user("Capital of Peru?"), assistant("Lima."), True),
     ]
     with pytest.raises(
-        Refused, match="first rows.jsonl:1: label: 'label' marks answers as good or bad; expected `rows: u"
+        UserError, match="first rows.jsonl:1: label: 'label' marks answers as good or bad; expected `rows: u"
     ):
         run(tmp_path, content)
     theirs = content.replace(b"label", b"verdict_of_users")

@@ -3,9 +3,9 @@ import json
 import pytest
 
 from conftest import pico_model, pico_tokenizer, user
-from ladder.models import load, save_rung
-from ladder.rows import read_rows, write_rows
-from ladder.run import Refused
+from ladder.data.jsonl import read_rows, write_rows
+from ladder.models.checkpoint import load, save_rung
+from ladder.pipeline.stage import UserError
 from stages.speculate import Params, greedy, main
 
 
@@ -60,5 +60,5 @@ def test_another_tokenizer_is_refused(tmp_path, base):
     tokenizer = pico_tokenizer()
     tokenizer.add_tokens(["<new>"])
     save_rung(tmp_path / "other", pico_model(tokenizer), tokenizer, rung="other", method="sft")
-    with pytest.raises(Refused, match="base and other have different tokenizers"):
+    with pytest.raises(UserError, match="base and other have different tokenizers"):
         speculate(tmp_path, base, tmp_path / "other", base)

@@ -3,9 +3,9 @@ import json
 import pytest
 import torch
 
-from ladder.models import load, read_rung
-from ladder.rows import write_rows
-from ladder.run import Refused
+from ladder.data.jsonl import write_rows
+from ladder.models.checkpoint import load, read_rung
+from ladder.pipeline.stage import UserError
 from stages import sft
 from stages.student import Params, main
 
@@ -44,5 +44,5 @@ def test_a_student_is_fine_tuned_with_all_its_weights(tmp_path, base, rows):
 
 
 def test_a_layer_that_is_not_there_is_named(tmp_path, base):
-    with pytest.raises(Refused, match=r"drop_layers: \[2\] are not layers of a model of 2 \(0 to 1\)"):
+    with pytest.raises(UserError, match=r"drop_layers: \[2\] are not layers of a model of 2 \(0 to 1\)"):
         cut(tmp_path, base, [2])

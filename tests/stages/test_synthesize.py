@@ -7,9 +7,9 @@ import pytest
 
 from conftest import user
 from endpoints import Said, serving
-from ladder.rows import read_rows, write_rows
-from ladder.run import Refused, fit
-from ladder.samples import Draws, asked
+from ladder.data.jsonl import read_rows, write_rows
+from ladder.pipeline.stage import UserError, fit
+from ladder.synthesis.rejection_sampling import Draws, asked
 from stages import generate
 from stages.synthesize import Params, main
 
@@ -91,7 +91,7 @@ def test_an_endpoint_serves_every_method_and_the_bytes_are_the_same_again(tmp_pa
 
 def test_a_run_that_ended_early_goes_on_and_buys_nothing_twice(tmp_path, endpoint):
     server, where = endpoint
-    with pytest.raises(Refused, match="budget of 13 requests is used up"):
+    with pytest.raises(UserError, match="budget of 13 requests is used up"):
         synthesize(tmp_path, tmp_path, "evolve", endpoint=where, budget={"requests": 13})
     assert not any(path.exists() for path in outputs(tmp_path))
     assert len(server.asked) == 13
@@ -117,14 +117,14 @@ def test_what_evolved_was_answered_greedily_and_generate_buys_no_answer_again(tm
 
 
 def test_where_no_evolution_is_left_nobody_is_asked_to_judge(tmp_path, base):
-    with pytest.raises(Refused, match="nothing is left: finished 8; the texts"):
+    with pytest.raises(UserError, match="nothing is left: finished 8; the texts"):
         synthesize(tmp_path, base, "evolve", max_new_tokens=2)
 
 
 def test_an_empty_result_is_refused_and_the_ledger_tells_why(tmp_path, endpoint):
     server, where = endpoint
     server.answering = lambda body, before: Said("Hm.")
-    with pytest.raises(Refused, match="new.jsonl: nothing is left: length 8; the texts .* in .*new.rejected.jsonl"):
+    with pytest.raises(UserError, match="new.jsonl: nothing is left: length 8; the texts .* in .*new.rejected.jsonl"):
         synthesize(tmp_path, tmp_path, "self_instruct", endpoint=where)
     assert [row["reason"] for row in read_rows(tmp_path / "new.rejected.jsonl")] == ["1 words"] * 8
     assert not (tmp_path / "new.jsonl").exists()
@@ -142,6 +142,6 @@ def test_an_empty_result_is_refused_and_the_ledger_tells_why(tmp_path, endpoint)
     ],
 )
 def test_params_that_do_not_fit_are_named(tmp_path, method, changed, said):
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(UserError) as refusal:
         synthesize(tmp_path, tmp_path, method, **changed)
     assert said in str(refusal.value)

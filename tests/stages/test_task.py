@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pyarrow import Table, parquet
 
-from ladder.rows import Row, read_rows
-from ladder.run import Refused
+from ladder.data.jsonl import Row, read_rows
+from ladder.pipeline.stage import UserError
 from stages import task
 
 LINES = '{"key": 1,  "prompt": "Zoë"}\n{"key":2,"kwargs":[{}]}\n'
@@ -49,7 +49,7 @@ def test_csv(tmp_path: Path):
     ],
 )
 def test_what_is_not_rows_is_refused(tmp_path: Path, name: str, content: bytes, format: str, sentence: str):
-    with pytest.raises(Refused, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         made(tmp_path, name, content, format=format)
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -67,7 +67,7 @@ def test_parquet(tmp_path: Path):
     made(tmp_path, "rows.parquet", (tmp_path / "source.parquet").read_bytes(), format="parquet")
     assert read_rows(tmp_path / "out" / "task.jsonl") == rows
     parquet.write_table(Table.from_pylist([{"image": b"\x00"}]), tmp_path / "source.parquet")
-    with pytest.raises(Refused, match="rows.parquet: Object of type bytes is not JSON serializable"):
+    with pytest.raises(UserError, match="rows.parquet: Object of type bytes is not JSON serializable"):
         made(tmp_path, "rows.parquet", (tmp_path / "source.parquet").read_bytes(), format="parquet")
 
 
@@ -87,7 +87,7 @@ def test_further_files_follow_under_their_names(tmp_path: Path):
         {"text": "a", "part": "two"},
         {"text": "b", "part": "two"},
     ]
-    with pytest.raises(Refused, match="one.jsonl: row 1 has a column 'part' of its own"):
+    with pytest.raises(UserError, match="one.jsonl: row 1 has a column 'part' of its own"):
         appended(tmp_path, '{"part": 1}\n')
 
 
@@ -122,7 +122,7 @@ def test_a_further_file_is_joined_by_key_or_whole(tmp_path: Path):
     ],
 )
 def test_what_cannot_be_joined_is_refused(tmp_path: Path, name: str, join: dict[str, str], sentence: str):
-    with pytest.raises(Refused, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         joined(tmp_path, **{name: join})
     assert list((tmp_path / "out").iterdir()) == []
 

@@ -3,10 +3,10 @@ import json
 import pytest
 import torch
 
-from ladder.models import load
-from ladder.rows import write_rows
-from ladder.run import Refused
-from ladder.targets import load_taught, target
+from ladder.data.jsonl import write_rows
+from ladder.models.checkpoint import load
+from ladder.pipeline.stage import UserError
+from ladder.training.teacher_logits import load_taught, target
 from stages.teacher import Params, main
 
 
@@ -60,10 +60,10 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path, base, rows):
 
 
 def test_rows_that_do_not_fit_are_refused(tmp_path, base, rows):
-    with pytest.raises(Refused, match="rows.jsonl: none of 12 rows fits max_length 3"):
+    with pytest.raises(UserError, match="rows.jsonl: none of 12 rows fits max_length 3"):
         teach(tmp_path, base, rows, max_length=3)
 
 
 def test_a_split_without_rows_is_named(tmp_path, base, rows):
-    with pytest.raises(Refused, match="rows.jsonl: no row of split 'train'; its rows have none: set split: null"):
+    with pytest.raises(UserError, match="rows.jsonl: no row of split 'train'; its rows have none: set split: null"):
         teach(tmp_path, base, rows, split="train")

@@ -11,7 +11,7 @@ import pytest
 from packaging.version import Version
 
 from conftest import ROOT
-from ladder.run import Refused
+from ladder.pipeline.stage import UserError
 from supply.audit import Advisory, Event, Finding, advisories, audit, in_range
 
 JINJA: dict[str, Any] = {
@@ -143,20 +143,20 @@ def test_what_is_no_database_is_refused(tmp_path, name, content, sentence):
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
     database = path if path.suffix == ".zip" else path.parent
-    with pytest.raises(Refused, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         audit(advisories(database), PINS)
 
 
 def test_a_truncated_zip_is_refused(folder):
     path = packed(folder)
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(Refused, match=r"all.zip: not a readable zip file"):
+    with pytest.raises(UserError, match=r"all.zip: not a readable zip file"):
         audit(advisories(path), PINS)
 
 
 def test_a_database_of_another_ecosystem_is_refused(folder):
     other = {**JINJA, "affected": [{"package": {"ecosystem": "npm", "name": "jinja2"}}]}
-    with pytest.raises(Refused, match="no advisory of PyPI in the database"):
+    with pytest.raises(UserError, match="no advisory of PyPI in the database"):
         audit([Advisory.model_validate(other)], PINS)
 
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from conftest import ROOT
-from ladder.run import Refused
+from ladder.pipeline.stage import UserError
 from supply import licenses
 from supply.licenses import Stated, covers, data_sets, plain, shipped, stated, used_sources
 from supply.lock import locked
@@ -125,12 +125,12 @@ def test_a_source_without_its_version(source, name):
 def test_a_source_without_a_data_set_is_refused(monkeypatch):
     monkeypatch.setattr(licenses, "used_sources", lambda: ["wheel:new==1/rows.json"])
     monkeypatch.setattr(licenses, "data_sets", lambda: data_sets()[-2:])
-    with pytest.raises(Refused, match=r"data.yaml: wheel:new==1/rows.json: expected a data set with this source"):
+    with pytest.raises(UserError, match=r"data.yaml: wheel:new==1/rows.json: expected a data set with this source"):
         list(licenses.data_rows())
 
 
 def test_a_data_set_that_nothing_uses_is_refused(monkeypatch):
     unused = {"name": "Unused", "what": "", "license": "MIT", "used": "default", "sources": ["wheel:unused/x"]}
     monkeypatch.setattr(licenses, "data_sets", lambda: [unused])
-    with pytest.raises(Refused, match=r"data.yaml: Unused: expected a source that is used"):
+    with pytest.raises(UserError, match=r"data.yaml: Unused: expected a source that is used"):
         list(licenses.data_rows())

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from conftest import ROOT
-from ladder.run import Refused
+from ladder.pipeline.stage import UserError
 from supply import lock
 
 FILES = sorted(["constraints.txt", *(path.relative_to(ROOT).as_posix() for path in (ROOT / "locks").glob("*.txt"))])
@@ -76,7 +76,7 @@ def test_cpu_files_are_added_in_order_and_once():
 
 
 def test_a_torch_without_recorded_cpu_files_is_refused():
-    with pytest.raises(Refused, match=r"CPU_TORCH: no hashes of torch 2\.99\.0; expected those of its CPU wheels"):
+    with pytest.raises(UserError, match=r"CPU_TORCH: no hashes of torch 2\.99\.0; expected those of its CPU wheels"):
         lock.with_cpu_files(TORCH.replace("2.13.0", "2.99.0"))
 
 
@@ -134,5 +134,5 @@ def test_uv_that_fails_is_one_sentence(tmp_path):
     uv = tmp_path / "uv"
     uv.write_text("#!/bin/sh\necho 'no solution' >&2\nexit 1\n")
     uv.chmod(0o755)
-    with pytest.raises(Refused, match="pip compile .*pyproject.toml: no solution"):
+    with pytest.raises(UserError, match="pip compile .*pyproject.toml: no solution"):
         lock.compiled(uv, ["dev"], lock.PLATFORMS[0], "")

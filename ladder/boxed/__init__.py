@@ -1,1 +1,0 @@
-"""Code that runs inside the sandbox. `ladder.sandbox` sends it there as bytecode."""

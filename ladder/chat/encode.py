@@ -1,0 +1,265 @@
+"""Conversations as tokens: one rendering for training and for generation, and the mask of what is learned."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from transformers import PreTrainedTokenizerBase
+
+from ladder.chat.rendering import Messages, Rendering, control_strings, prefix, render, template_text, trace
+from ladder.chat.segments import Span, parts, read, read_on
+from ladder.data.jsonl import Row
+from ladder.pipeline.stage import UserError
+
+T = TypeVar("T")
+ROLES = ("system", "user", "assistant", "tool")
+MESSAGE_KEYS = ("role", "content", "reasoning_content", "train")
+"""What a message may hold. `train: false` keeps an assistant's turn as context and out of the loss."""
+NOTHING: tuple[Any, ...] = (None, "", [], {})
+"""Values of another key that say nothing, as tables write a key that some other message has."""
+
+
+def conversation(row: Row, where: str) -> Messages:
+    """The messages of a row of TRL's types `messages` or `prompt, completion`. Errors: UserError naming the row."""
+    messages = row.get("messages")
+    if messages is None and isinstance(row.get("prompt"), list) and isinstance(row.get("completion"), list):
+        messages = row["prompt"] + row["completion"]
+    return check_messages(messages, where)
+
+
+def check_messages(messages: Any, where: str) -> Messages:
+    """Refuse what is not a list of {"role": system, user, assistant or tool, "content": text}.
+
+    A message may also hold `reasoning_content` (text) and `train` (true or false); another key with a value is refused,
+    because it would be left out in silence.
+    """
+    if not isinstance(messages, list) or not messages:
+        what = "expected `messages`, or `prompt` and `completion`, as lists of messages"
+        raise UserError(f"{where}: {what}; `source` makes them of other forms")
+    for number, message in enumerate(messages, start=1):
+        good = isinstance(message, dict) and message.get("role") in ROLES and isinstance(message.get("content"), str)
+        if not good:
+            raise UserError(
+                f"{where}: expected a message with a role of {', '.join(ROLES)} and a text, got {message!r}"
+            )
+        for key, value in message.items():
+            if key not in MESSAGE_KEYS and value not in NOTHING:
+                raise UserError(
+                    f"{where}: turn {number} has a key {key!r} that no stage reads; expected {', '.join(MESSAGE_KEYS)}"
+                )
+        if not isinstance(message.get("reasoning_content") or "", str) or message.get("train") not in (
+            None,
+            True,
+            False,
+        ):
+            raise UserError(f"{where}: turn {number}: expected a text as reasoning_content, and true or false as train")
+    return messages
+
+
+HEADER = re.compile(
+    r"(?:<s>|<bos>|<\|begin_of_text\|>)?\s*(?:<[^<>\s]+>\s*(?:system|user|assistant|model|human)\s*(?:\n|<)"
+    r"|<\|(?:system|user|assistant)\|>)"
+)
+"""How a chat template begins a turn: a special token, a role, and a line break or another token."""
+
+
+class LostText(UserError):
+    """A row with assistant text that the chat template leaves out."""
+
+
+def each_row(rows: list[Row], data: Path, read: Callable[[Row, str], T]) -> list[T]:
+    """`read(row, where)` of every row of a file.
+
+    Errors: UserError as `read` does; where the chat template leaves out assistant text, with the number of these rows.
+    """
+    found, lost = [], []
+    for number, row in enumerate(rows, start=1):
+        try:
+            found.append(read(row, f"{data}: row {number}"))
+        except LostText as refusal:
+            lost.append(str(refusal))
+    if lost:
+        raise LostText(
+            f"{lost[0]}; {len(lost)} of {len(rows)} rows lose text this way. Use a template that keeps it "
+            "(base.chat_template: trl:NAME_training), or mark these turns `train: false`"
+        )
+    return found
+
+
+def up_to_user(messages: Messages) -> Messages:
+    """What stands before the last answer: the messages up to the user's last one; none where the user says nothing."""
+    last = max((turn for turn, message in enumerate(messages, 1) if message["role"] == "user"), default=0)
+    return messages[:last]
+
+
+def is_learned(message: dict[str, Any]) -> bool:
+    """Whether training learns this message: a turn of the assistant that is not marked `train: false`."""
+    return message["role"] == "assistant" and message.get("train") is not False
+
+
+def prompt_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages, where: str = "") -> list[int]:
+    """What the model reads before it answers, in training and in generation alike.
+
+    The text of a special token inside a message stays text and never becomes the token.
+    Errors: UserError when the template refuses the conversation, or drops text of the system or the user.
+    """
+    check_plain(tokenizer, [message for message in messages if message["role"] != "assistant"], where)
+    text = render(tokenizer, messages, answer=True, where=where)
+    control = control_strings(tokenizer)
+    follow = any(
+        message["role"] == "assistant" or control.search(message["content"]) or message["content"].strip() not in text
+        for message in messages
+    )
+    if not follow:
+        return read(tokenizer, text)
+    found = trace(tokenizer, messages, answer=True, where=where)
+    _check_context(messages, found, where)
+    spans = _spans(tokenizer, messages, found)
+    return [token for part in parts(tokenizer, found, sorted(spans.values())) for token in part]
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, messages: Messages, where: str = "", *, last_only: bool = False
+) -> tuple[list[int], list[int]]:
+    """Tokens of a conversation and the mask of those to learn.
+
+    Learned is what the model writes at inference: for each turn of the assistant that is not marked `train: false`
+    (with `last_only` for the last message alone), from the end of the generation prompt to the end of the turn's text,
+    and the stop token where the template writes it there. Returns (input_ids, mask), both [length]; what the template
+    writes after the last learned token is left out.
+
+    Errors: UserError, naming `where` and the turn, when there is nothing to learn, when the conversation's last turn
+    has no stop token, when the template drops or rewrites text that counts, and when it renders a prompt in another way
+    before an answer than inside a conversation (the model would be trained on a context that it never meets).
+    """
+    found = trace(tokenizer, messages, answer=False, where=where)
+    _check_context(messages, found, where)
+    last = len(messages) - 1
+    learned = [turn for turn, message in enumerate(messages) if is_learned(message) and not (last_only and turn < last)]
+    if not learned:
+        raise UserError(f"{prefix(where)}nothing to learn: the conversation has no assistant turn that is trained")
+    spans = _spans(tokenizer, messages, found)
+    for turn in learned:
+        _check_learned(tokenizer, found, turn, spans.get(turn), where)
+    if last in learned and not found.text[: spans[last][1]].endswith(str(tokenizer.eos_token)):
+        raise UserError(
+            f"{prefix(where)}no stop token {tokenizer.eos_token!r} after assistant turn {last + 1}: mend the template"
+        )
+    order = sorted(spans, key=lambda turn: spans[turn])
+    cut = parts(tokenizer, found, [spans[turn] for turn in order])
+    ids: list[int] = []
+    mask: list[int] = []
+    for number, part in enumerate(cut[: 2 * order.index(learned[-1]) + 2]):  # answers stand at odd places
+        ids += part
+        mask += [int(number % 2 == 1 and order[number // 2] in learned)] * len(part)
+    if not any(mask):
+        raise UserError(f"{prefix(where)}nothing to learn: the answer has no token")
+    return ids, mask
+
+
+def completion_tokens(
+    tokenizer: PreTrainedTokenizerBase, prompt: Messages, answer: str | dict[str, Any], where: str = ""
+) -> tuple[list[int], list[int]]:
+    """A prompt and one answer to it, a text or a message: (prompt tokens, the answer's tokens with the stop token)."""
+    message = {"role": "assistant", "content": answer} if isinstance(answer, str) else {**answer, "train": True}
+    ids, mask = encode(tokenizer, [*prompt, message], where, last_only=True)
+    start = mask.index(1)
+    return ids[:start], ids[start:]
+
+
+def continued_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages, beginning: str) -> list[int]:
+    """The prompt's tokens and those of a given beginning of the answer."""
+    prompt = prompt_tokens(tokenizer, messages)
+    text = render(tokenizer, messages, answer=True)
+    whole = read(tokenizer, text + beginning)
+    return whole if whole[: len(prompt)] == prompt else prompt + read_on(tokenizer, beginning)
+
+
+def check_plain(tokenizer: PreTrainedTokenizerBase, messages: Messages, where: str) -> None:
+    """Refuse a text that was rendered by a chat template before: it begins with the header of a turn."""
+    control = control_strings(tokenizer)
+    for message in messages:
+        text = message["content"].lstrip()
+        if control.match(text) and HEADER.match(text):
+            raise UserError(
+                f"{prefix(where)}a text of {message['role']} begins with {text[:40]!r}: it was rendered by a chat "
+                "template before; expected the plain text of the message"
+            )
+
+
+def _check_context(messages: Messages, found: Rendering, where: str) -> None:
+    """Refuse a template that leaves out what the system, the user or a tool says."""
+    for turn, message in enumerate(messages):
+        written = found.written.get(turn)
+        if message["role"] != "assistant" and written is not None and written.missing:
+            raise UserError(
+                f"{prefix(where)}the chat template leaves out text of turn {turn + 1} ({message['role']}); "
+                "use another template, or base.system: merge for a system message"
+            )
+
+
+def _check_learned(
+    tokenizer: PreTrainedTokenizerBase, found: Rendering, turn: int, span: Span | None, where: str
+) -> None:
+    if missing := found.written[turn].missing:
+        raise LostText(
+            f"{prefix(where)}the chat template leaves out {missing} characters of assistant turn {turn + 1} (reasoning "
+            "of an earlier turn, or in a key that it does not read)"
+        )
+    if span is None:
+        raise UserError(
+            f"{prefix(where)}the chat template renders turn {turn + 1} in another way in a conversation than before an "
+            "answer; use a template whose prompt is a prefix of the conversation"
+        )
+
+
+def _spans(tokenizer: PreTrainedTokenizerBase, messages: Messages, found: Rendering) -> dict[int, Span]:
+    """Where the assistant's turns stand, by turn: what the model writes, from the end of its prompt to the stop token.
+
+    A turn without its prompt in front of it, as where a template rewrites the history, is absent.
+    """
+    spans = {}
+    for turn, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        prompt = render(tokenizer, messages[:turn], answer=True)
+        written = found.written[turn]
+        if not found.text.startswith(prompt) or (written.start is not None and written.start < len(prompt)):
+            continue
+        following = [later.start for index, later in found.written.items() if index > turn and later.start is not None]
+        end = max(written.end, len(prompt))
+        spans[turn] = len(prompt), _stop_end(tokenizer, found, end, min(following, default=len(found.text)))
+    return spans
+
+
+def _stop_end(tokenizer: PreTrainedTokenizerBase, found: Rendering, end: int, following: int) -> int:
+    """Where the stop token ends that the template writes after a turn's text; `end` where it writes another or none."""
+    token = control_strings(tokenizer).search(found.text, end)
+    if token and token[0] == tokenizer.eos_token and token.start() < following:
+        return token.end()
+    return end
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """sha256 of what decides its tokens; padding and truncation, which are a caller's, left out."""
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    state.pop("padding"), state.pop("truncation")
+    state["special"] = [tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token]
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """sha256 of the chat template. Errors: UserError when there is none."""
+    return hashlib.sha256(template_text(tokenizer).encode()).hexdigest()
+
+
+def mask_sample(tokenizer: PreTrainedTokenizerBase, ids: list[int], mask: list[int]) -> str:
+    """A row for reading: what is trained stands between ⟦ and ⟧, all special tokens are written out."""
+    text, inside = "", 0
+    for token, learned in zip(ids, mask, strict=True):
+        text += ("⟦" if learned > inside else "⟧" if learned < inside else "") + str(tokenizer.decode([token]))
+        inside = learned
+    return text + ("⟧" if inside else "")

@@ -1,0 +1,88 @@
+"""The mask gate: stop a training whose loss would cover the wrong tokens, before it starts.
+
+The masks come from positions in the rendering (ladder/chat/encode.py). The gate does not use them: it reads the learned
+tokens back as text and compares them with the row, turn by turn.
+"""
+
+import unicodedata
+from itertools import groupby
+
+from transformers import PreTrainedTokenizerBase
+
+from ladder.chat.encode import is_learned
+from ladder.chat.rendering import REASONING_TAG, Messages, literals, template_text
+from ladder.pipeline.stage import UserError
+
+
+def mask_gate(ids: list[list[int]], masks: list[list[int]], stop: int) -> None:
+    """Check the shape of masks. Shapes: ids and masks [rows][length], 0 or 1.
+
+    Errors: UserError when a row trains no token, or all of them, or leaves the stop token of its last answer untrained
+    (such a model never learns to end).
+    """
+    for number, (row, mask) in enumerate(zip(ids, masks, strict=True), start=1):
+        if not any(mask):
+            raise UserError(f"mask gate: row {number} trains no token; is the answer cut off by max_length?")
+        if all(mask):
+            raise UserError(f"mask gate: row {number} trains every token, the prompt's too; mend the chat template")
+        if row[max(place for place, learned in enumerate(mask) if learned)] != stop:
+            raise UserError(f"mask gate: row {number} has an answer whose stop token is not trained")
+
+
+def text_gate(
+    tokenizer: PreTrainedTokenizerBase, messages: Messages, ids: list[int], mask: list[int], where: str
+) -> None:
+    """Compare what a mask learns with what the assistant says in the row. ids and mask: [length].
+
+    Whitespace aside, the learned text of each turn must be the turn's reasoning and content, and around them nothing
+    but texts of the chat template. Errors: UserError naming the turn and the first text that differs.
+    """
+    learned = [
+        str(tokenizer.decode([ids[place] for place, _ in run], clean_up_tokenization_spaces=False))
+        for trained, run in groupby(enumerate(mask), key=lambda pair: pair[1])
+        if trained
+    ]
+    turns = [turn for turn, message in enumerate(messages) if is_learned(message)]
+    if len(learned) != len(turns):
+        raise UserError(f"{where}: mask gate: {len(learned)} passages are learned, the row has {len(turns)} answers")
+    around = [squeezed(text) for text in literals(template_text(tokenizer))] + [squeezed(str(tokenizer.eos_token))]
+    for turn, text in zip(turns, learned, strict=True):
+        _compare(squeezed(text), messages[turn], around, f"{where}: mask gate: turn {turn + 1}")
+
+
+def _compare(text: str, message: dict[str, object], around: list[str], where: str) -> None:
+    """One turn: its reasoning, then its content, and between them nothing but the template's texts."""
+    said = f"{message.get('reasoning_content') or ''}<think>{message['content']}"
+    place = 0
+    for part in filter(None, map(squeezed, REASONING_TAG.split(said))):
+        found = text.find(part, place)
+        if found < 0:
+            raise UserError(
+                f"{where}: the learned tokens read {text[place : place + 80]!r}, not the answer's {part[:80]!r}"
+            )
+        _check_template_text(text[place:found], around, where, begun=place == 0)
+        place = found + len(part)
+    _check_template_text(text[place:], around, where)
+
+
+def _check_template_text(text: str, around: list[str], where: str, *, begun: bool = False) -> None:
+    """Refuse a text that is not made of the template's own; with `begun` the first may have begun in the prompt."""
+    rest = _without(REASONING_TAG.sub("", text), around)
+    if rest and begun:
+        ends = [own[cut:] for own in around for cut in range(1, len(own)) if text.startswith(own[cut:])]
+        rest = _without(text[len(max(ends, key=len, default="")) :], around)
+    if rest:
+        raise UserError(f"{where}: {rest[:80]!r} is learned, which neither the answer nor the chat template says")
+
+
+def _without(text: str, around: list[str]) -> str:
+    """What is left of a text behind those of the template that it begins with."""
+    while known := next((own for own in around if own and text.startswith(own)), None):
+        text = text[len(known) :]
+    return text
+
+
+def squeezed(text: str) -> str:
+    """The text without whitespace, in Unicode's compatibility form, which some tokenizers write."""
+    plain = "".join(text.split())
+    return plain if plain.isascii() else unicodedata.normalize("NFKC", plain)

@@ -1,0 +1,81 @@
+"""Tokens of a rendered conversation, cut where the assistant's turns begin and end.
+
+The text is read as a whole, as at inference. It is read on from a new start in two cases: where a token would reach
+over the beginning or the end of a turn (an answer's leading blank lines and the end of the header), since the model
+continues a prompt that was read alone; and inside a special token's text that a message spells out, so that it stays
+text (a user who writes `<|im_end|>` ends no turn).
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable
+from functools import cache, lru_cache
+
+from transformers import PreTrainedTokenizerBase
+
+from ladder.chat.rendering import Rendering, control_strings
+
+Span = tuple[int, int]
+
+
+def parts(tokenizer: PreTrainedTokenizerBase, found: Rendering, spans: list[Span]) -> list[list[int]]:
+    """Tokens in 2 * len(spans) + 1 parts: before the first span, the span, what follows it, ... Spans are in order."""
+    bounds = [bound for span in spans for bound in span]
+
+    @cache
+    def reading(start: int, end: int) -> list[int]:
+        piece = found.text[start:end]
+        return read(tokenizer, piece) if start == 0 else read_on(tokenizer, piece)
+
+    starts = _starts(reading, [0, *quoted(tokenizer, found)], bounds, len(found.text))
+    chunks = [reading(start, end) for start, end in zip(starts, [*starts[1:], len(found.text)], strict=True)]
+    counts = []
+    for bound in bounds:
+        number = bisect_right(starts, bound) - 1
+        counts.append(sum(map(len, chunks[:number])) + len(reading(starts[number], bound)))
+    tokens = [token for chunk in chunks for token in chunk]
+    return [tokens[start:end] for start, end in zip([0, *counts], [*counts, len(tokens)], strict=True)]
+
+
+def _starts(reading: Callable[[int, int], list[int]], fixed: list[int], bounds: list[int], length: int) -> list[int]:
+    """Where the text is read anew: at the fixed places, and at each bound that a token would reach over."""
+    starts = sorted(set(fixed))
+    for bound in bounds:
+        place = bisect_right(starts, bound)
+        start, end = starts[place - 1], starts[place] if place < len(starts) else length
+        before = reading(start, bound)
+        if start < bound and reading(start, end)[: len(before)] != before:
+            starts.insert(place, bound)
+    return starts
+
+
+def quoted(tokenizer: PreTrainedTokenizerBase, found: Rendering) -> list[int]:
+    """Where the text must be cut so that special tokens that messages spell out stay text: behind the first letter."""
+    tokens = control_strings(tokenizer).finditer(found.text)
+    return [token.start() + 1 for token in tokens if found.marked[token.start() : token.end()] != token[0]]
+
+
+def read(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The tokens of a text. The template writes every special token, so none is added here."""
+    return list(tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def read_on(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The tokens of a text that goes on from another: what some tokenizers put in front of a text is left out."""
+    for anchor in _anchors(tokenizer) if text else ():
+        before, whole = read(tokenizer, anchor), read(tokenizer, anchor + text)
+        if whole[: len(before)] == before:
+            return whole[len(before) :]
+    return read(tokenizer, text)
+
+
+@lru_cache(maxsize=64)
+def _anchors(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Texts behind which a text is read as inside another: a special token that takes no blanks from its neighbor and
+    behind which nothing is put, then letters, which a text may merge with."""
+    special = (
+        str(token.content)
+        for token in tokenizer.added_tokens_decoder.values()
+        if token.special and not (token.rstrip or token.lstrip or token.single_word)
+    )
+    first = next((token for token in special if read(tokenizer, f"{token};")[1:] == read(tokenizer, ";;")[-1:]), None)
+    return [*([first] if first else []), ";", "a", "\n"]

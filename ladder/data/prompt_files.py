@@ -1,0 +1,47 @@
+"""Prompts as files that a user edits: texts with named {gaps}, and lists of one entry a line."""
+
+from pathlib import Path
+
+from ladder.data.prompt_templates import GAP
+from ladder.pipeline.stage import UserError
+
+
+def read_template(path: Path, gaps: set[str]) -> str:
+    """A prompt for `ladder.data.prompt_templates.fill`; blanks at its ends go. Other braces than {name} are text.
+
+    Errors: UserError naming the file and the gap that is missing or unknown.
+    """
+    text = _text(path)
+    found = set(GAP.findall(text))
+    wanted = ", ".join(f"{{{gap}}}" for gap in sorted(gaps)) or "none"
+    if missing := sorted(gaps - found):
+        raise UserError(f"{path}: no {{{missing[0]}}} in it; the fields of this prompt are {wanted}")
+    if unknown := sorted(found - gaps):
+        raise UserError(f"{path}: no such field {{{unknown[0]}}}; the fields of this prompt are {wanted}")
+    return text
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a list, blank ones left out. Errors: UserError naming the file, and a line that stands twice."""
+    lines: dict[str, int] = {}
+    for number, line in enumerate(_text(path).splitlines(), start=1):
+        entry = line.strip()
+        if entry in lines:
+            raise UserError(f"{path}:{number}: {entry!r} stands in line {lines[entry]} already")
+        if entry:
+            lines[entry] = number
+    return list(lines)
+
+
+def _text(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; expected a prompt there") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}; expected a prompt") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
+    if not text:
+        raise UserError(f"{path}: empty; expected a prompt")
+    return text

@@ -1,0 +1,74 @@
+"""What is said in a row, whatever its type: the texts that filters read."""
+
+from typing import Literal
+
+from ladder.data.jsonl import Row
+from ladder.data.wording import COLUMNS, messages, with_reasoning
+from ladder.pipeline.stage import UserError
+from ladder.verifiers.reasoning import answer_of, find_answer
+
+Part = Literal["prompt", "completion", "all"]
+"""What the user asks, what the assistant answers (of a pair the chosen answer) without its reasoning, or every text of
+the row."""
+
+
+def said(row: Row, part: Part) -> str:
+    """The texts of one part of a row, a line break between two.
+
+    Takes the types `messages`, `prompt, completion`, `prompt, chosen, rejected` and a `prompt` alone. Errors: UserError
+    for another.
+    """
+    if part == "all":
+        return "\n".join(
+            [message["content"] for name in _columns(row, every=True) for message in with_reasoning(row[name])]
+        )
+    role = "user" if part == "prompt" else "assistant"
+    columns = _columns(row, every=False)
+    return "\n".join([message["content"] for name in columns for message in row[name] if message["role"] == role])
+
+
+def answered(row: Row) -> str:
+    """What the assistant answers in a row, without the reasoning of each turn: what filters of answers read."""
+    columns = _columns(row, every=False)
+    said = [message["content"] for name in columns for message in row[name] if message["role"] == "assistant"]
+    return "\n".join(map(answer_of, said))
+
+
+def without_reasoning(messages: list[Row]) -> list[Row]:
+    """The messages with the assistant's answers alone: what a reward model and a guard read."""
+    return [
+        {"role": "assistant", "content": answer_of(message["content"])} if message["role"] == "assistant" else message
+        for message in messages
+    ]
+
+
+def reasons(row: Row) -> bool:
+    """Whether an answer of the row has reasoning that `answered` leaves out."""
+    return any(message["role"] == "assistant" and find_answer(message["content"]).reasons for message in messages(row))
+
+
+def saying(row: Row, part: Part) -> list[bool]:
+    """For each message, as ladder/data/wording.py gives them, whether the part has it."""
+    columns = _columns(row, every=part == "all")
+    role = None if part == "all" else "user" if part == "prompt" else "assistant"
+    names = (name for name in COLUMNS if name in row)
+    return [
+        name in columns and role in (None, message["role"]) for name in names for message in with_reasoning(row[name])
+    ]
+
+
+def with_chosen(row: Row) -> Row:
+    """A pair as the conversation that ends in its chosen answer; any other row as it is."""
+    return {"id": row.get("id"), "prompt": row["prompt"], "completion": row["chosen"]} if "chosen" in row else row
+
+
+def _columns(row: Row, *, every: bool) -> tuple[str, ...]:
+    if "messages" in row:
+        return ("messages",)
+    if "completion" in row:
+        return ("prompt", "completion")
+    if "chosen" in row:
+        return ("prompt", "chosen", "rejected") if every else ("prompt", "chosen")
+    if "prompt" in row:
+        return ("prompt",)
+    raise UserError(f"row {row.get('id')}: expected messages, prompt and completion, or prompt, chosen and rejected")

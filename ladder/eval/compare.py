@@ -1,0 +1,205 @@
+"""How a rung's score on a benchmark changed, prompt by prompt: the headline's difference, its interval and its test.
+
+Rows of scores have a "key", "measures" {name: [value, weight]} and, where they say it, the "prompt".
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ladder import statistics
+from ladder.data.jsonl import Row
+from ladder.eval.measures import MEASURES
+from ladder.pipeline.stage import UserError
+from ladder.statistics import Array
+
+ALPHA = 0.05
+UNSURE = "not distinguishable"
+
+
+class Apart(UserError):
+    """Two files of rows that have nothing in common on which a score could be compared."""
+
+
+class Headline(NamedTuple):
+    """A benchmark's score: the measures it is the mean of, their unit and whether higher or lower is better."""
+
+    measures: tuple[str, ...]
+    unit: str
+    better: str
+
+    @property
+    def share(self) -> bool:
+        return self.unit == "%"
+
+    @property
+    def scale(self) -> float:
+        return 100.0 if self.share else 1.0
+
+    @property
+    def upwards(self) -> float:
+        """1 where higher is better, else -1."""
+        return 1.0 if self.better == "higher" else -1.0
+
+
+HELDOUT = Headline(("pass",), "%", "higher")
+
+
+def recorded(summary: Row, where: str) -> Headline:
+    """As the stage `benchmark` wrote it into a summary. Errors: UserError naming the file where it did not."""
+    if "absent" in summary:
+        raise UserError(f"{where}: not scored: {summary['absent']}")
+    try:
+        found = summary["made_by"]["headline"]
+        return Headline(tuple(found["measures"]), found["unit"], found["better"])
+    except (KeyError, TypeError):
+        raise UserError(f"{where}: expected made_by.headline with measures, unit and better") from None
+
+
+def solved(rows: list[Row], where: str) -> list[Row]:
+    """Rows of the stage `heldout` as rows of scores: the samples of one prompt are one row's."""
+    value, weight = MEASURES["heldout"]["pass"].value, MEASURES["heldout"]["pass"].weight
+    found: dict[str, Row] = {}
+    for number, row in enumerate(rows, start=1):
+        try:
+            key, pair = str(row["id"]), [float(value(row)), float(weight(row))]
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{where}: row {number}: not a row of the stage heldout: {error!r}") from None
+        was = found.setdefault(key, {"key": key, "prompt": row.get("prompt"), "measures": {"pass": [0.0, 0.0]}})
+        was["measures"]["pass"] = np.add(was["measures"]["pass"], pair).tolist()
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class Change:
+    """Second minus first on the prompts they have in common; numbers are in the headline's unit."""
+
+    title: str
+    rung: str
+    unit: str
+    better: str
+    share: bool
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    holm: float
+    """p, corrected for all that it is compared with; p itself for one alone."""
+    verdict: str
+    prompts: int
+    """Compared; each counts in both."""
+    of: int
+    """In either."""
+    gained: int
+    lost: int
+    changed: dict[str, tuple[float, float]] = field(repr=False)
+    """The prompts whose result changed: first's and second's, the largest losses first."""
+
+
+class _Results(NamedTuple):
+    """By prompt: values and weights [K measures], and the prompt itself where the rows have it."""
+
+    values: dict[str, Array]
+    weights: dict[str, Array]
+    prompts: dict[str, Any]
+
+
+def compare(first: list[Row], second: list[Row], of: Headline, *, title: str, rung: str) -> Change:
+    """Compare prompt by prompt. A prompt that a measure leaves out of one side (weight 0: no verdict of the judge) it
+    leaves out of both. Prompts of one key that read differently are two. Errors: Apart; UserError for a key twice."""
+    where = f"{title} {rung}"
+    old, new = (_results(rows, of, f"{where}: {age} row") for rows, age in ((first, "old"), (second, "new")))
+    keys, first_KN, first_asked_KN, second_KN, second_asked_KN = _common(old, new, of, where)
+    found = statistics.paired(first_KN, second_KN, first_asked_KN, second_asked_KN)
+    changed = _changed(keys, _each(first_KN, first_asked_KN), _each(second_KN, second_asked_KN), of)
+    lost = sum(of.upwards * (now - before) < 0 for before, now in changed.values())
+    verdict = found["verdict"]
+    if of.upwards < 0:
+        verdict = {"better": "worse", "worse": "better"}.get(verdict, verdict)
+    return Change(
+        title=title,
+        rung=rung,
+        unit=of.unit,
+        better=of.better,
+        share=of.share,
+        first=of.scale * statistics.ratio(first_KN, first_asked_KN),
+        second=of.scale * statistics.ratio(second_KN, second_asked_KN),
+        difference=of.scale * found["difference"],
+        low=of.scale * found["low"],
+        high=of.scale * found["high"],
+        p=found["p"],
+        holm=found["p"],
+        verdict=verdict,
+        prompts=len(keys),
+        of=len(old.values.keys() | new.values.keys()),
+        gained=len(changed) - lost,
+        lost=lost,
+        changed=changed,
+    )
+
+
+def _common(old: _Results, new: _Results, of: Headline, where: str) -> tuple[list[str], Array, Array, Array, Array]:
+    """The prompts that are compared; their values and weights [K, N], first's and second's."""
+    in_both = sorted(old.values.keys() & new.values.keys(), key=lambda key: (len(key), key))  # numbers in their order
+    alike = [key for key in in_both if _same(key, old, new)]
+    if not alike:
+        raise Apart(f"{where}: none of the {len(old.values)} and {len(new.values)} prompts is in both")
+    values = [np.array([side.values[key] for key in alike]).T for side in (old, new)]
+    weights = [np.array([side.weights[key] for key in alike]).T for side in (old, new)]
+    both_KN = np.asarray((weights[0] > 0) & (weights[1] > 0))
+    for measure, counted_N in zip(of.measures, both_KN, strict=True):
+        if not counted_N.any():
+            raise Apart(f"{where}: {measure}: none of the {len(alike)} common prompts has it in both")
+    kept_N: NDArray[np.bool_] = np.any(both_KN, axis=0)
+    keys = [key for key, kept in zip(alike, kept_N, strict=True) if kept]
+    first_KN, first_asked_KN, second_KN, second_asked_KN = (
+        (side * both_KN)[:, kept_N] for side in (values[0], weights[0], values[1], weights[1])
+    )
+    return keys, first_KN, first_asked_KN, second_KN, second_asked_KN
+
+
+def _results(rows: list[Row], of: Headline, where: str) -> _Results:
+    found = _Results({}, {}, {})
+    for number, row in enumerate(rows, start=1):
+        key = str(row["key"])
+        if key in found.values:
+            raise UserError(f"{where} {number}: key {key!r} stands twice")
+        try:
+            pairs_K2 = np.array([row["measures"][name] for name in of.measures], dtype=float)
+        except KeyError as error:
+            raise Apart(f"{where} {number}: it has no {error}, of which the score is made now") from None
+        found.values[key], found.weights[key] = pairs_K2.T
+        found.prompts[key] = row.get("prompt")
+    return found
+
+
+def _same(key: str, old: _Results, new: _Results) -> bool:
+    """Where either file does not say how the prompt reads, its name decides."""
+    first, second = old.prompts[key], new.prompts[key]
+    return first is None or second is None or first == second
+
+
+def _each(values_KN: Array, weights_KN: Array) -> Array:
+    """[N] each prompt's own score: the mean of the measures that count it."""
+    counted_KN = weights_KN > 0
+    each_KN = np.divide(values_KN, weights_KN, out=np.zeros_like(values_KN), where=counted_KN)
+    return np.asarray(each_KN.sum(axis=0) / counted_KN.sum(axis=0))
+
+
+def _changed(keys: list[str], first_N: Array, second_N: Array, of: Headline) -> dict[str, tuple[float, float]]:
+    order = sorted(range(len(keys)), key=lambda n: (of.upwards * (second_N[n] - first_N[n]), keys[n]))
+    pairs = {keys[n]: (of.scale * float(first_N[n]), of.scale * float(second_N[n])) for n in order}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def corrected(changes: list[Change]) -> list[Change]:
+    """With Holm's p over all of them, and the verdict by it."""
+    adjusted = statistics.holm([change.p for change in changes])
+    return [
+        replace(change, holm=p, verdict=change.verdict if p < ALPHA else UNSURE)
+        for change, p in zip(changes, adjusted, strict=True)
+    ]

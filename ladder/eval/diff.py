@@ -1,0 +1,237 @@
+"""What changed between two revisions, or a revision and the workspace: every rung's score on every benchmark.
+
+    python -m ladder diff HEAD~1
+    python -m ladder diff v1 v2 --prompts 10 --answers
+
+Beside `dvc metrics diff`, which subtracts numbers, this compares prompt by prompt: the change of a benchmark's
+headline with its 95% bootstrap interval over prompts, McNemar's exact test where a prompt is passed or failed and else
+a permutation test that swaps the two results of a prompt at random, and Holm's correction over all comparisons.
+"""
+
+import argparse
+import json
+from dataclasses import asdict, dataclass, field
+from textwrap import fill
+from typing import Any, NamedTuple
+
+from ladder.data.jsonl import Row
+from ladder.eval.compare import HELDOUT, Apart, Change, Headline, compare, corrected, recorded, solved
+from ladder.eval.registry import benchmark
+from ladder.eval.revisions import Cell, Missing, Revision
+from ladder.pipeline.stage import UserError
+
+NOTE = (
+    "In brackets are 95% bootstrap intervals over the prompts. p is McNemar's exact test where a prompt is passed or "
+    "failed, else a permutation test that swaps a prompt's two results; Holm's p corrects it for all comparisons here. "
+    '"better" and "worse" are said only where the interval excludes 0 and Holm\'s p is below 0.05. What another seed '
+    "of the training would have given is in no interval."
+)
+
+
+class Text(NamedTuple):
+    prompt: str
+    answer: str
+
+
+Texts = dict[str, Text]
+
+
+def texts(rows: list[Row]) -> Texts:
+    """Prompts and answers by the prompt's key, all samples and turns of one joined."""
+    found: Texts = {}
+    for row in rows:
+        key, said = str(row["key"] if "key" in row else row["id"]), _answers(row)
+        if key in found:  # another sample of a held-out prompt
+            said = f"{found[key].answer}\n{said}"
+        found[key] = Text(_said(row.get("prompt", "")), said)
+    return found
+
+
+def _answers(row: Row) -> str:
+    samples = row.get("responses") or [[_said(row["response"] if "response" in row else row.get("completion", ""))]]
+    if len(samples) == len(samples[0]) == 1:
+        return str(samples[0][0])
+    turns = ((sample, turn, text) for sample, turns in enumerate(samples, 1) for turn, text in enumerate(turns, 1))
+    return "\n".join(f"[sample {sample}, turn {turn}]\n{text}" for sample, turn, text in turns)
+
+
+def _said(text: str | list[Row]) -> str:
+    return str(text[-1]["content"]) if isinstance(text, list) else text
+
+
+@dataclass
+class Difference:
+    """Two revisions: what was compared, what need not be, and what could not be and why."""
+
+    old: Revision
+    new: Revision
+    changes: list[Change] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    apart: list[str] = field(default_factory=list)
+    only: dict[str, list[str]] = field(default_factory=dict)
+    texts: dict[tuple[str, str], tuple[Texts, Texts]] = field(default_factory=dict, repr=False)
+    """The prompts and answers of each change, by its title and rung."""
+
+
+def difference(old: Revision, new: Revision, *, across_settings: bool = False) -> Difference:
+    """Compare all that both revisions measured. Files of the same bytes are not compared, nothing changed there, and
+    do not count for Holm; scores made under other settings are compared only with `across_settings`.
+    Errors: UserError where nothing can be compared."""
+    both = [place for place in new.cells if place in old.cells]
+    if not both:
+        raise UserError(f"{old.label} and {new.label}: no rung was measured on the same benchmark in both")
+    found, changes = Difference(old, new), []
+    for place in both:
+        was, now = old.cells[place], new.cells[place]
+        if old.md5(was.path) == new.md5(now.path):
+            found.unchanged.append(" ".join(place))
+            continue
+        if (settings := other_settings(old.settings(was), new.settings(now))) and not across_settings:
+            found.apart.append(f"{' '.join(place)}: made under other settings: {settings} (--across-settings compares)")
+            continue
+        try:
+            first, second = measured(old, was), measured(new, now)
+            changes.append(compare(first.rows, second.rows, second.headline, title=now.title, rung=now.rung))
+            found.texts[place] = first.texts, second.texts
+        except (Apart, Missing) as reason:
+            found.apart.append(str(reason))
+    if found.apart and not changes:
+        raise UserError("; ".join(found.apart))
+    found.changes = corrected(changes)
+    for one, other in ((old, new), (new, old)):
+        found.only[one.label] = [" ".join(place) for place in one.cells if place not in other.cells]
+    return found
+
+
+def other_settings(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """`respond.ifeval.max_new_tokens 256 -> 24`, of each key whose value differs; empty where none does."""
+    keys = [key for key in old | new if old.get(key) != new.get(key)]
+    return ", ".join(f"{key} {_value(old, key)} -> {_value(new, key)}" for key in keys)
+
+
+def _value(settings: dict[str, Any], key: str) -> str:
+    return json.dumps(settings[key], ensure_ascii=False) if key in settings else "(none)"
+
+
+class Side(NamedTuple):
+    """A cell at a revision, ready to be compared."""
+
+    rows: list[Row]
+    headline: Headline
+    texts: Texts
+
+
+def measured(revision: Revision, cell: Cell) -> Side:
+    """What each measure was worth and what the score is made of, both as recorded; of benchmark rows from before that
+    was recorded, as the benchmark's module says now. Errors: as Revision.rows; Apart for rows it cannot read."""
+    rows, where = revision.rows(cell.path), f"{cell.path} at {revision.label}"
+    if not rows:
+        raise Apart(f"{where}: not scored: {revision.document(cell.summary).get('absent', 'it has no rows')}")
+    if cell.kind == "heldout":
+        return Side(solved(rows, where), HELDOUT, texts(rows))
+    if "measures" in rows[0]:
+        return Side(rows, recorded(revision.document(cell.summary), where), texts(rows))
+    found = benchmark(cell.name)
+    try:
+        worth = [
+            {name: [found.measures[name].value(row), found.measures[name].weight(row)] for name in found.headline}
+            for row in rows
+        ]
+    except (KeyError, TypeError) as error:
+        raise Apart(f"{where}: not rows that benchmarks/{cell.name}.py reads: {error!r}") from None
+    first = found.measures[found.headline[0]]
+    rows = [{**row, "measures": measures} for row, measures in zip(rows, worth, strict=True)]
+    return Side(rows, Headline(found.headline, first.unit, first.better), texts(rows))
+
+
+def table(changes: list[Change], old: str, new: str) -> list[list[str]]:
+    """The comparisons as texts, a header first."""
+    head = ["benchmark", "rung", old, new, "change [95%]", "p", "Holm", "gained", "lost", "prompts", "verdict"]
+    return [head, *(cells(change) for change in changes)]
+
+
+def cells(change: Change) -> list[str]:
+    """One comparison's texts."""
+    digits = 1 if change.unit == "%" else 2
+    ends = f"{change.difference:+.{digits}f} [{change.low:.{digits}f}, {change.high:.{digits}f}]"
+    prompts = f"{change.prompts}" if change.prompts == change.of else f"{change.prompts} of {change.of}"
+    scores = [f"{score:.{digits}f}" for score in (change.first, change.second)]
+    tests = [f"{p:.2g}" for p in (change.p, change.holm)]
+    counts = [str(change.gained), str(change.lost), prompts]
+    return [change.title, change.rung, *scores, ends, *tests, *counts, change.verdict]
+
+
+def aligned(rows: list[list[str]]) -> str:
+    """A table for a terminal."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def prompts(found: Difference, change: Change, count: int, *, answers: bool) -> list[dict[str, Any]]:
+    """The first `count` prompts that changed, the largest losses first: key, the two results, the prompt; on request
+    both answers."""
+    sides = found.texts[change.title, change.rung]
+    shown = []
+    for key, (before, after) in list(change.changed.items())[:count]:
+        row = {"key": key, "first": before, "second": after, "prompt": sides[1][key].prompt}
+        shown.append(row | ({"answers": [side[key].answer for side in sides]} if answers else {}))
+    return shown
+
+
+def plain(found: Difference, count: int, *, answers: bool) -> str:
+    """All of it for a terminal."""
+    old, new = found.old.label, found.new.label
+    parts = [aligned(table(found.changes, old, new)), fill(NOTE, 120)] if found.changes else []
+    for change in found.changes if count else []:
+        if change.changed:
+            parts.append("\n".join(_listed(found, change, count, answers)))
+    if found.unchanged:
+        parts.append("unchanged, byte for byte: " + ", ".join(found.unchanged))
+    parts += [f"not compared: {reason}" for reason in found.apart]
+    parts += [f"only in {label}: {', '.join(places)}" for label, places in found.only.items() if places]
+    return "\n\n".join(parts)
+
+
+def _listed(found: Difference, change: Change, count: int, answers: bool) -> list[str]:
+    lines = [f"{change.title} {change.rung}: {len(change.changed)} prompts changed"]
+    for row in prompts(found, change, count, answers=answers):
+        lines.append(f"  {row['key']}: {row['first']:g} -> {row['second']:g}  {_clean(row['prompt'], 100)}")
+        for label, answer in zip((found.old.label, found.new.label), row.get("answers", ()), strict=False):
+            lines += [f"    {label}:", *(f"      {line}" for line in _clean(answer).split("\n"))]
+    return lines
+
+
+def _clean(text: str, most: int = 0) -> str:
+    """A model's text for a terminal, without control characters; in one line of `most` signs, where that is not 0."""
+    if most:
+        text = " ".join(text.split())
+        text = text if len(text) <= most else text[: most - 3] + "..."
+    return "".join(sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in text)
+
+
+def document(found: Difference, count: int, *, answers: bool) -> dict[str, Any]:
+    """The same for a program."""
+    changes = [
+        {**asdict(change), "changed": prompts(found, change, count, answers=answers)} for change in found.changes
+    ]
+    revisions = [{"name": side.label, "commit": side.commit} for side in (found.old, found.new)]
+    kept = {"unchanged": found.unchanged, "not_compared": found.apart, "only": found.only}
+    return {"revisions": revisions, "changes": changes, **kept}
+
+
+def main(arguments: list[str]) -> None:
+    """`python -m ladder diff`. Errors: UserError in one sentence."""
+    parser = argparse.ArgumentParser(prog="python -m ladder diff", description="Scores of two revisions, compared.")
+    parser.add_argument("old", metavar="REV", help="a commit, tag, branch or DVC experiment")
+    parser.add_argument("new", metavar="REV", nargs="?", help="another; without it, the workspace")
+    parser.add_argument("--prompts", type=int, default=3, metavar="N", help="changed prompts to show of each (3)")
+    parser.add_argument("--answers", action="store_true", help="show both answers to them")
+    parser.add_argument("--across-settings", action="store_true", help="also compare scores made under other settings")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(arguments)
+    found = difference(Revision(options.old), Revision(options.new), across_settings=options.across_settings)
+    if options.json:
+        print(json.dumps(document(found, options.prompts, answers=options.answers), indent=2, ensure_ascii=False))
+    else:
+        print(plain(found, options.prompts, answers=options.answers))

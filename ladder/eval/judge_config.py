@@ -1,0 +1,40 @@
+"""Who grades answers, where a benchmark asks a judge. Nothing of a judge is imported where there is none."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import field_validator
+
+from ladder.eval.scores import Resampling
+from ladder.pipeline.stage import UserError, fit
+
+if TYPE_CHECKING:
+    from ladder.judges.judge import Judge
+
+
+class Scoring(Resampling):
+    """How sure a score is said to be, and who judges."""
+
+    judge: dict[str, Any] | None = None
+    """Who grades answers, where the benchmark asks a judge: keys of ladder.judges.judge.Judging."""
+
+    @field_validator("judge")
+    @classmethod
+    def known(cls, judge: dict[str, Any] | None) -> dict[str, Any] | None:
+        if judge is not None:
+            from ladder.judges.judge import Judging  # with what it imports: only where there is a judge
+
+            try:
+                fit(Judging, judge, "judge")
+            except UserError as refusal:
+                raise ValueError(str(refusal)) from None
+        return judge
+
+
+def judge_of(params: Scoring, base: Path) -> "Judge | None":
+    """The judge of `params`: its endpoint, or the model in `base`; None where nobody judges."""
+    if params.judge is None:
+        return None
+    from ladder.judges.judge import Judging, load_judge
+
+    return load_judge(fit(Judging, params.judge, "judge"), base, base)

@@ -1,0 +1,154 @@
+"""What a rung measured, row by row, as scores that can be compared in pairs with another rung's on the same rows.
+
+The rows of one prompt (its samples, its pairs) are one cluster: prompts are what was drawn.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from ladder import statistics
+from ladder.data.jsonl import Row
+from ladder.pipeline.stage import Config, UserError
+from ladder.statistics import Array
+
+
+class Measure(NamedTuple):
+    """One number of a file of rows: sum(value) / sum(weight), times `scale`."""
+
+    title: str
+    unit: str
+    better: Literal["higher", "lower"]
+    value: Callable[[Row], float]
+    weight: Callable[[Row], float]
+    share: bool
+    """Whether it is a share, between 0 and 1 before scaling."""
+
+    @property
+    def scale(self) -> float:
+        return 100.0 if self.share else 1.0
+
+
+def made_by(params: Config, data: Path, kind: str, rung: str, identity: str, **counts: int) -> Row:
+    """For the metric file of a rung's rows: how many were measured, of which file of that kind, and which rung."""
+    digest = hashlib.sha256(data.read_bytes()).hexdigest()
+    return {**params.model_dump(), **counts, f"{kind}_sha256": digest, "rung": rung, "identity": identity}
+
+
+def _one(row: Row) -> float:
+    return 1.0
+
+
+def _tokens(row: Row) -> float:
+    return float(row["tokens"])
+
+
+def _won(margin: str) -> Callable[[Row], float]:
+    """1 where the chosen answer stands above the rejected one, 0 below, 1/2 for a tie."""
+    return lambda row: float(statistics.won(np.asarray(row[margin])))
+
+
+# What a rung's rows hold, by the folder under data/ that they lie in; the first of each is the folder's own.
+MEASURES: dict[str, dict[str, Measure]] = {
+    "heldout": {
+        "pass": Measure("answers that meet all checks", "%", "higher", lambda row: all(row["passed"]), _one, True),
+        "reward": Measure(
+            "checks met, mean of the answers", "%", "higher", lambda row: float(np.mean(row["passed"])), _one, True
+        ),
+        "finish": Measure("answers that ended by themselves", "%", "higher", lambda row: row["finished"], _one, True),
+        "tokens": Measure("length of an answer", "tokens", "lower", _tokens, _one, False),
+    },
+    "accuracy": {
+        "relative": Measure(
+            "pairs whose chosen answer gained on the rejected one, against the reference",
+            "%", "higher", _won("relative_margin"), _one, True,
+        ),
+        "normalised": Measure(
+            "pairs whose chosen answer is the likelier, per token", "%", "higher", _won("normalised_margin"), _one, True
+        ),
+    },
+    "divergence": {
+        "kl": Measure("KL(teacher || rung)", "nats a token", "lower", lambda row: row["kl"], _tokens, False),
+        "cross_entropy": Measure(
+            "cross-entropy", "nats a token", "lower", lambda row: row["cross_entropy"], _tokens, False
+        ),
+    },
+}  # fmt: skip
+
+
+def parsed(name: str) -> tuple[str, Measure]:
+    """(kind, measure) of a name such as `heldout/prompts` or `heldout/prompts:reward`."""
+    folder, _, number = name.partition(":")
+    kind = folder.split("/")[0]
+    if kind not in MEASURES:
+        raise ValueError(f"expected a folder of {', '.join(MEASURES)} with measured rows, got {name!r}")
+    numbers = MEASURES[kind]
+    number = number or next(iter(numbers))
+    if number not in numbers:
+        raise ValueError(f"{kind} has the numbers {', '.join(numbers)}, not {number!r}")
+    return kind, numbers[number]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A measure by prompt: ids [N]; values and weights [N], summed over the rows of a prompt."""
+
+    ids: list[str]
+    values: Array
+    weights: Array
+    measure: Measure
+
+    @property
+    def mean(self) -> float:
+        """In the measure's unit, as all numbers below."""
+        return self.measure.scale * statistics.ratio(self.values, self.weights)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Its 95% interval, by bootstrap over prompts."""
+        find = statistics.interval if self.measure.share else statistics.bootstrap
+        low, high = find(self.values, self.weights)
+        return self.measure.scale * low, self.measure.scale * high
+
+    @property
+    def chance(self) -> "Scores":
+        """The scores of a coin on the same rows."""
+        return Scores(self.ids, self.weights / 2, self.weights, self.measure)
+
+
+def scores(rows: list[Row], measure: Measure, path: Path) -> Scores:
+    """Gather the rows of each `id`, ids sorted. Errors: UserError naming a row that lacks what the measure reads."""
+    sums: dict[str, list[float]] = {}
+    for number, row in enumerate(rows, start=1):
+        try:
+            value, weight = float(measure.value(row)), float(measure.weight(row))
+            total = sums.setdefault(str(row["id"]), [0.0, 0.0])
+        except KeyError as error:
+            raise UserError(
+                f"{path}: row {number}: no column {error}; the stage that makes this file writes it"
+            ) from None
+        except TypeError:
+            raise UserError(f"{path}: row {number}: expected numbers for {measure.title}, got {row!r:.200}") from None
+        total[0] += value
+        total[1] += weight
+    ids = sorted(sums)
+    values, weights = np.array([sums[name] for name in ids]).T
+    return Scores(ids, values, weights, measure)
+
+
+def compare(first: Scores, second: Scores) -> statistics.Comparison:
+    """Second minus first on the same rows, prompt by prompt, in the measure's unit; verdict "better" is for a
+    difference in the measure's own direction. Errors: ValueError where they are not the same rows."""
+    if first.ids != second.ids or not np.array_equal(first.weights, second.weights):
+        raise ValueError("the two scores are not of the same rows")
+    found = statistics.paired(first.values, second.values, first.weights)
+    scale = second.measure.scale
+    found["difference"], found["low"], found["high"] = (scale * found[key] for key in ("difference", "low", "high"))
+    if second.measure.better == "lower":
+        turned = {"better": "worse", "worse": "better"}
+        found["verdict"] = turned.get(found["verdict"], found["verdict"])
+    return found

@@ -1,0 +1,83 @@
+"""MT-Bench's questions and FastChat's prompts about answers to them, for grades and for pairs alike.
+
+Source: Zheng et al. 2023, arXiv 2306.05685; what differs from what is published stands in benchmarks/mtbench.py.
+"""
+
+from ladder.chat.encode import Messages
+from ladder.data.jsonl import Row
+from ladder.data.prompt_templates import fill, with_fences
+from ladder.data.quoting import fenced
+from ladder.eval.benchmark import Question
+from ladder.eval.measures import Measure
+from ladder.pipeline.stage import UserError
+
+CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
+REFERENCED = ("math", "reasoning", "coding")
+"""The categories that are graded beside a reference answer."""
+UNPARSEABLE = Measure(
+    "judgments that could not be used", "%", "lower", lambda row: row["unparseable"], lambda row: row["judged"], True
+)
+
+
+def questions(rows: list[Row]) -> list[Question]:
+    """Errors: UserError naming a row that is not one of MT-Bench's, with two turns and a known category."""
+    for number, row in enumerate(rows, start=1):
+        if row.get("category") not in CATEGORIES or len(row.get("turns", ())) != 2 or "question_id" not in row:
+            raise UserError(f"mtbench: row {number}: expected question_id, a category and two turns, got {row!r:.200}")
+    return [Question(str(row["question_id"]), tuple(row["turns"]), row["category"], row) for row in rows]
+
+
+def request(question: Question, turn: int, names: tuple[str, str], said: dict[str, tuple[str, ...]]) -> Messages:
+    """What the judge is asked about a turn (1 or 2) of answers, as FastChat asks it, but with answers fenced.
+
+    said: by the prompt's name for an answer ("answer", "answer_a"), its turns.
+    Errors: UserError where an answer lacks a turn, or the row lacks the prompt or the reference answer.
+    """
+    for turns in said.values():
+        if len(turns) != 2:
+            raise UserError(f"mtbench: question {question.key}: expected answers to two turns, got {len(turns)}")
+    if turn == 1:
+        values = {"question": question.turns[0], **{name: fenced(turns[0]) for name, turns in said.items()}}
+    else:
+        values = {"question_1": question.turns[0], "question_2": question.turns[1]}
+        values |= {f"{name}_{which}": fenced(turns[which - 1]) for name, turns in said.items() for which in (1, 2)}
+    if question.group in REFERENCED:
+        references = published_turns(question, "reference_answer")
+        values |= {f"ref_answer_{which}": references[which - 1] for which in range(1, turn + 1)}
+    prompt = _prompt(question, names, turn)
+    return [
+        {"role": "system", "content": prompt["system_prompt"]},
+        {"role": "user", "content": fill(prompt["prompt_template"], values)},
+    ]
+
+
+def _prompt(question: Question, names: tuple[str, str], turn: int) -> Row:
+    name = names[question.group in REFERENCED] + ("-multi-turn" if turn == 2 else "")
+    found = next((prompt for prompt in question.row.get("judge_prompts", []) if prompt["name"] == name), None)
+    if found is None:
+        raise UserError(
+            f"mtbench: question {question.key}: no prompt {name!r} in column 'judge_prompts'; "
+            f"the task's entry in params.yaml joins it"
+        )
+    return found
+
+
+def published_turns(question: Question, column: str) -> tuple[str, ...]:
+    """The two turns of an answer in FastChat's own form, from a joined column. Errors: UserError where it lacks."""
+    try:
+        first, second = question.row[column][0]["choices"][0]["turns"]
+    except (KeyError, IndexError, ValueError):
+        raise UserError(
+            f"mtbench: question {question.key}: no answer of two turns in column {column!r}; "
+            f"the task's entry in params.yaml joins it by question_id"
+        ) from None
+    return first, second
+
+
+def templates(questions: list[Question], names: tuple[str, str]) -> tuple[str, ...]:
+    """The prompts that these questions ask, fences in their places: the texts that the metric file's hash is of."""
+    asked = [_prompt(question, names, turn) for question in questions for turn in (1, 2)]
+    by_name = {
+        prompt["name"]: f"{prompt['system_prompt']}\n{with_fences(prompt['prompt_template'])}" for prompt in asked
+    }
+    return tuple(by_name[name] for name in sorted(by_name))

@@ -1,0 +1,201 @@
+"""Answers to a benchmark as rows, made here or elsewhere, matched to its questions.
+
+A row has a `response` and names its question by `key` or by `prompt`, the question's exact text; where it has both
+they must not contradict each other. `sample` and `turn` count from 0, where there are several; `tokens` and `finished`
+may be there.
+"""
+
+import difflib
+from typing import Any, NamedTuple
+
+from ladder.data.jsonl import Row, column
+from ladder.data.wording import words
+from ladder.eval.benchmark import Answers, Question, key_text
+from ladder.pipeline.stage import UserError
+
+NEAR = 0.9
+"""How alike two prompts are that differ in wording only: difflib's ratio."""
+RELATED = 0.5
+"""How alike a row's prompt is at least to the question that its key names."""
+SHORT = 40
+"""Characters of a text that is also compared by characters."""
+
+
+class Place(NamedTuple):
+    """What a row answers."""
+
+    key: str
+    sample: int
+    turn: int
+
+
+class Read(NamedTuple):
+    answers: list[Answers]
+    """In the order in which they first stand in the rows."""
+    reworded: list[int]
+    """Numbers, from 1, of the rows whose prompt is not worded as that of the question they answer."""
+
+
+def read_answers(questions: list[Question], rows: list[Row], file: Any, foreign: list[int] | None = None) -> Read:
+    """The answers to each question that has some.
+
+    A row without a key whose prompt is no question's answers the one that is worded nearly so, if there is one and no
+    row has it word for word. file: what the rows are called in a refusal. foreign: takes the numbers of the rows that
+    answer no question, which are then left out.
+    Errors: UserError naming the row that answers no question, or one that is answered already, the row whose key and
+    prompt contradict each other, and the question of which a turn is missing; and where no row answers a question.
+    """
+    column(rows, "response", str, file)
+    index = _Index(questions, {text for row in rows if (text := _prompt(row)) is not None})
+    found: dict[Place, int] = {}
+    contradictions: list[tuple[int, str]] = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            place = index.place(row, f"{file}: row {number}")
+        except Foreign as error:
+            if foreign is None:
+                raise UserError(f"{error}; --skip-foreign leaves such rows out") from None
+            foreign.append(number)
+            continue
+        if why := index.contradiction(row, place):
+            contradictions.append((number, why))
+        if place in found:
+            raise UserError(
+                f"{file}: row {number}: key {place.key!r} is answered already in row {found[place]}; "
+                'several answers to one question have their numbers under "sample": 0, 1, …'
+            )
+        found[place] = number
+    if contradictions:
+        number, why = contradictions[0]
+        raise UserError(
+            f"{file}: row {number}: its key and its prompt contradict each other: {why}. {len(contradictions)} of "
+            f"{len(rows)} rows do. Correct the keys, or drop the column `key` to match rows by prompt."
+        )
+    if not found:
+        raise UserError(f"{file}: none of its {len(rows)} rows answers a question of the benchmark")
+    samples: dict[str, dict[int, dict[int, Row]]] = {}
+    for place, number in found.items():
+        samples.setdefault(place.key, {}).setdefault(place.sample, {})[place.turn] = rows[number - 1]
+    for key, of_key in samples.items():
+        expected = len(index.by_key[key].turns)
+        for sample, turns in of_key.items():
+            if len(turns) != expected:
+                raise UserError(
+                    f"{file}: key {key!r}, sample {sample}: expected an answer to each of its {expected} turns, "
+                    f"got {len(turns)}"
+                )
+    others = [
+        number
+        for place, number in found.items()
+        if _prompt(rows[number - 1]) not in (None, index.by_key[place.key].turns[place.turn])
+    ]
+    return Read([_answers(key, samples[key]) for key in samples], others)
+
+
+def missing(questions: list[Question], answers: list[Answers]) -> list[str]:
+    """Keys of the questions that have no answer."""
+    answered = {answer.key for answer in answers}
+    return [question.key for question in questions if question.key not in answered]
+
+
+class Foreign(UserError):
+    """A row that answers no question of the benchmark."""
+
+
+class _Index:
+    """A benchmark's questions by key and by the text of each turn. given: the prompts that rows have."""
+
+    def __init__(self, questions: list[Question], given: set[str]) -> None:
+        self.by_key = {question.key: question for question in questions}
+        self.by_prompt: dict[str, list[tuple[str, int]]] = {}
+        for question in questions:
+            for turn, text in enumerate(question.turns):
+                self.by_prompt.setdefault(text, []).append((question.key, turn))
+        self.by_words: dict[str, list[str]] = {}
+        for text, places in self.by_prompt.items():
+            self.by_words.setdefault(_plain(text), []).extend(key for key, _ in places)
+        self.free = [text for text in self.by_prompt if text not in given]
+
+    def place(self, row: Row, where: str) -> Place:
+        """What a row answers. Errors: UserError."""
+        sample, turn = _count(row, "sample", where), _count(row, "turn", where)
+        if "key" in row:
+            key = key_text(row["key"])
+            if key not in self.by_key:
+                raise Foreign(f"{where}: key {row['key']!r} is none of the benchmark's")
+        elif (prompt := _prompt(row)) is not None:
+            key, turn = self.asked(prompt, where)
+        else:
+            raise UserError(f'{where}: expected a "key" or a "prompt" that says what it answers')
+        if turn >= len(self.by_key[key].turns):
+            raise UserError(f"{where}: turn {turn}: key {key!r} has turns 0 to {len(self.by_key[key].turns) - 1}")
+        return Place(key, sample, turn)
+
+    def asked(self, prompt: str, where: str) -> tuple[str, int]:
+        """Key and turn of a prompt. Errors: UserError where it is no question's, or that of several."""
+        near = [] if prompt in self.by_prompt else difflib.get_close_matches(prompt, self.free, n=2, cutoff=NEAR)
+        places = [place for text in near or [prompt] for place in self.by_prompt.get(text, [])]
+        if len(places) != 1:
+            told = f"it is that of {len(places)} questions" if places else "it is none of the benchmark's"
+            kind = UserError if places else Foreign
+            raise kind(f'{where}: its prompt does not say what it answers, {told}; give it a "key"')
+        return places[0]
+
+    def contradiction(self, row: Row, place: Place) -> str:
+        """How the prompt of a row says that it answers another question than its key's; empty where it does not.
+
+        A prompt may be worded otherwise than the question, and may hold more, such as a template around it. It
+        contradicts the key where it is the text of another question, or shares few words with its own.
+        """
+        prompt = _prompt(row)
+        if "key" not in row or prompt is None:
+            return ""
+        said, own = _plain(prompt), _plain(self.by_key[place.key].turns[place.turn])
+        if said == own:
+            return ""
+        if others := self.by_words.get(said):
+            return f"the prompt is that of key {others[0]!r}, not of key {place.key!r}"
+        if (own and own in said) or (said and said in own) or _alike(said, own) >= RELATED:
+            return ""
+        return f"the prompt {prompt[:60]!r} is not that of key {place.key!r}"
+
+
+def _prompt(row: Row) -> str | None:
+    """The prompt of a row: a text, or the last user's message of a list."""
+    prompt = row.get("prompt")
+    if isinstance(prompt, list):
+        users = [one for one in prompt if isinstance(one, dict) and one.get("role") == "user"]
+        prompt = users[-1].get("content") if users else None
+    return prompt if isinstance(prompt, str) else None
+
+
+def _plain(text: str) -> str:
+    """The words of a text."""
+    return " ".join(words(text)) or text.strip()
+
+
+def _alike(one: str, other: str) -> float:
+    """difflib's ratio by words, of short texts also by characters."""
+    ratio = difflib.SequenceMatcher(None, one.split(), other.split(), autojunk=False).ratio()
+    short = max(len(one), len(other)) <= SHORT
+    return max(ratio, difflib.SequenceMatcher(None, one, other).ratio()) if short else ratio
+
+
+def _count(row: Row, name: str, where: str) -> int:
+    value = row.get(name, 0)
+    if type(value) is not int or value < 0:
+        raise UserError(f"{where}: expected {name!r} to be a whole number from 0, got {value!r}")
+    return value
+
+
+def _answers(key: str, samples: dict[int, dict[int, Row]]) -> Answers:
+    """samples: {sample: {turn: row}}."""
+    ordered = [[turns[turn] for turn in sorted(turns)] for _, turns in sorted(samples.items())]
+    rows = [row for turns in ordered for row in turns]
+    tokens = tuple(sum(row["tokens"] for row in turns) for turns in ordered) if _all_have(rows, "tokens") else ()
+    finished = tuple(all(row["finished"] for row in turns) for turns in ordered) if _all_have(rows, "finished") else ()
+    return Answers(key, tuple(tuple(row["response"] for row in turns) for turns in ordered), tokens, finished)
+
+
+def _all_have(rows: list[Row], name: str) -> bool:
+    return all(name in row for row in rows)

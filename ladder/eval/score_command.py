@@ -1,0 +1,158 @@
+"""A benchmark's score of answers that were made elsewhere: JSON on stdout, as the metric file of a rung has it.
+
+    python -m ladder score ifeval responses.jsonl
+    python -m ladder score ifeval responses.jsonl --null-is-wrong --skip-foreign
+
+Rows name their question by `prompt`, a question's text, or by `key` (ladder/eval/responses.py). The file is of any kind
+and packing that ladder/data/readers.py reads. The judge is set in params.yaml, as for every rung: benchmark.ifeval.
+Reasoning is stripped before an answer is scored (ladder/verifiers/reasoning.py); docs/scoring.md describes the file.
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import TypeVar
+
+from ladder.data.jsonl import Row
+from ladder.data.readers import kind, records
+from ladder.eval.benchmark import Benchmark, Question, Tools
+from ladder.eval.judge_config import Scoring, judge_of
+from ladder.eval.registry import asked, benchmark
+from ladder.eval.responses import missing, read_answers
+from ladder.eval.scores import made_by, score_answers, summary
+from ladder.pipeline.stage import PARAMS, Config, UserError, fit, read_params
+from ladder.verifiers.reasoning import whole_text
+
+BASE, PUNKT = Path("models/base"), Path("data/punkt")
+TYPES = {"sample": int, "turn": int, "tokens": int, "finished": bool}
+"""Of a row of answers, where it has them."""
+S = TypeVar("S", bound=Config)
+
+
+def score(arguments: list[str]) -> None:
+    """`ladder score`: print the numbers of a file of answers. What was not answered is told on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m ladder score", description="Score answers made elsewhere.")
+    add_benchmark(parser)
+    parser.add_argument(
+        "responses",
+        type=Path,
+        metavar="FILE",
+        help="rows of {prompt, response} or {key, response}: .jsonl, .json, .csv, .parquet, or packed: .jsonl.gz",
+    )
+    parser.add_argument("--null-is-wrong", action="store_true", help="score a response that is null as an empty answer")
+    parser.add_argument(
+        "--skip-foreign", action="store_true", help="leave out rows that answer no question of the benchmark"
+    )
+    options = parser.parse_args(arguments)
+    found, questions = read(options.benchmark, options.task)
+    rows = read_responses(options.responses, null_is_wrong=options.null_is_wrong)
+    print_json(scored(found, questions, rows, options.responses, skip_foreign=options.skip_foreign))
+
+
+def add_benchmark(parser: argparse.ArgumentParser) -> None:
+    """The arguments BENCHMARK and --task."""
+    parser.add_argument("benchmark", metavar="BENCHMARK", help="a module of benchmarks/")
+    parser.add_argument("--task", type=Path, metavar="FILE", help="its rows; data/task/BENCHMARK.jsonl")
+
+
+def read(name: str, task: Path | None) -> tuple[Benchmark, list[Question]]:
+    """The benchmark and its questions. Errors: UserError, saying what makes the rows where they are not there."""
+    found, path = benchmark(name), task or Path(f"data/task/{name}.jsonl")
+    if task is None and not path.is_file():
+        raise UserError(f"{path}: no such file; `dvc repro task@{name}` makes it, --task names another")
+    return found, asked(found, [row for _, row in read_file(path)], path)
+
+
+def read_file(path: Path) -> list[tuple[str, Row]]:
+    """(file:line, row) of all rows. Errors: UserError naming the file, and the line that is no row."""
+    found = []
+    for record in records(path, str(path)):
+        where = f"{path}:{record.line}"
+        if record.row is None:
+            raise UserError(f"{where}: {record.fault}")
+        found.append((where, record.row))
+    if not found:
+        raise UserError(f"{path}: no rows")
+    return found
+
+
+def read_responses(path: Path, *, null_is_wrong: bool = False) -> list[Row]:
+    """Rows for read_answers. What is null is not there, nor what is empty in a csv, but for an answer.
+
+    A response that is null, or an empty one, beside a column of reasoning is reasoning that never ended.
+    Errors: UserError naming file and line: for a row without a response, and for a null one unless `null_is_wrong`.
+    """
+    of_texts, rows = kind(path.name) == ".csv", []
+    for where, row in read_file(path):
+        if "response" not in row:
+            raise UserError(
+                f"{where}: no column 'response'; expected the answer under that name, got columns "
+                f"{', '.join(row) or 'none'}. Rename the column that holds the answer."
+            )
+        row = {**row, "response": whole_text(row, "response")}
+        if row["response"] is None and not null_is_wrong:
+            raise UserError(
+                f"{where}: response: expected a text, got null. Leave the row out, or score such rows as wrong with "
+                "--null-is-wrong."
+            )
+        if row["response"] is None:
+            row["response"] = ""
+        row = {name: value for name, value in row.items() if value is not None and value == value}
+        if of_texts:
+            row = _typed({name: text for name, text in row.items() if text or name == "response"})
+        for name, expected in TYPES.items():
+            if expected is int and isinstance(row.get(name), float) and row[name].is_integer():
+                row[name] = int(row[name])  # as pandas writes a column of numbers of which some are absent
+            if name in row and type(row[name]) is not expected:
+                raise UserError(f"{where}: expected {name!r} of type {expected.__name__}, got {row[name]!r}")
+        rows.append(row)
+    return rows
+
+
+def _typed(texts: Row) -> Row:
+    """A csv's row, its counts read as numbers."""
+    row = dict(texts)
+    for name in TYPES.keys() & texts.keys():
+        with contextlib.suppress(ValueError):
+            row[name] = json.loads(texts[name].lower())
+    return row
+
+
+def entry(kind: type[S], stage: str, name: str) -> S:
+    """The benchmark's entry in a section of params.yaml. Errors: UserError where it has none."""
+    section = read_params().get(stage) or {}
+    if name not in section:
+        raise UserError(f"{PARAMS}: {stage}: no entry is named {name!r}")
+    return fit(kind, section[name], f"{PARAMS}: {stage}.{name}")
+
+
+def scored(
+    found: Benchmark, questions: list[Question], rows: list[Row], file: Path, *, skip_foreign: bool = False
+) -> Row:
+    """The metric of these rows. Errors: UserError as read_answers does."""
+    params = entry(Scoring, "benchmark", found.name)
+    foreign: list[int] | None = [] if skip_foreign else None
+    answers, others = read_answers(questions, rows, file, foreign)
+    if foreign:
+        few = ", ".join(map(str, foreign[:5])) + (", …" if len(foreign) > 5 else "")
+        print(f"{file}: {len(foreign)} of {len(rows)} rows answer no question and are skipped: rows {few}",
+              file=sys.stderr)  # fmt: skip
+    if others:
+        few = ", ".join(map(str, others[:5])) + (", …" if len(others) > 5 else "")
+        print(f"{file}: prompts worded otherwise than the benchmark's, taken as its own: rows {few}", file=sys.stderr)
+    if absent := missing(questions, answers):
+        few = ", ".join(absent[:5]) + (", …" if len(absent) > 5 else "")
+        print(f"{file}: {len(absent)} of {len(questions)} questions have no answer: {few}", file=sys.stderr)
+    judge = judge_of(params, BASE)
+    scores = score_answers(found, questions, answers, Tools(PUNKT, judge, params.seed))
+    made = made_by(found, questions, answers, params, judge) | ({"reworded": len(others)} if others else {})
+    made |= {"foreign": len(foreign)} if foreign else {}
+    if cut := made.get("unfinished_reasoning"):
+        print(f"{file}: {cut} answers are reasoning that never ended, and count as empty", file=sys.stderr)
+    return {**summary(found, scores, params), "made_by": made}
+
+
+def print_json(metric: Row) -> None:
+    print(json.dumps(metric, indent=2, ensure_ascii=False))

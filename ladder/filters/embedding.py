@@ -1,0 +1,148 @@
+"""Rows by meaning: sentence embeddings, near-duplicates by their cosine, and a diverse choice of rows.
+
+    semantic_duplicates: {part: prompt, cosine: 0.95}
+    k_center: {part: prompt, number: 10000}
+
+The filter's `model` is a directory as sentence-transformers publishes it, all-MiniLM-L6-v2 for one: an encoder whose
+last hidden states are averaged over a text's tokens and normalised (Reimers and Gurevych 2019, arXiv:1908.10084).
+Both filters hold a float32 vector a row, 1536 bytes with that model, and compare every pair: on a CPU that is right
+for some 100,000 rows; SemDeDup (Abbas et al. 2023, arXiv:2303.09540), which compares within clusters, is for more.
+"""
+
+import functools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoModel
+
+from ladder.data.jsonl import Row, read_json
+from ladder.data.turns import Part, said
+from ladder.filters.minhash_dedup import batched
+from ladder.models.checkpoint import device
+from ladder.models.likelihood import batches
+from ladder.models.rung import check_recorded
+from ladder.models.untrusted_folder import library
+from ladder.models.weights import RESTORE, check_files, read_tokenizer
+from ladder.pipeline.bounds import Cosine, Size
+from ladder.pipeline.stage import UserError
+
+Vectors = NDArray[np.float32]
+TOKENS = 8192
+"""Of a forward pass, padding included."""
+
+
+def semantic_duplicates(rows: Iterable[Row], *, part: Part, cosine: Cosine, model: Path) -> Iterator[str | None]:
+    """A row goes when a row before it that stays has an embedding of this cosine to its own or a higher one.
+
+    SemDeDup (see above) with one cluster: 0.95 removes rewordings, below 0.8 rows on the same matter go too.
+    """
+    names: list[str] = []
+    blocks: list[Vectors] = []
+    for batch in batched(_named(rows, part)):
+        vectors = embed([text for _, text in batch], model)
+        scores, like = _nearest(vectors, blocks)
+        within = vectors @ vectors.T
+        stay: list[int] = []
+        for index in range(len(batch)):
+            score, name = scores[index], names[like[index]] if names else ""
+            if stay and (here := within[index, stay]).max() > score:
+                score, name = here.max(), batch[stay[int(here.argmax())]][0]
+            yield None if score < cosine else f"{score:.2f} near {name}"
+            if score < cosine:
+                stay.append(index)
+        blocks.append(vectors[stay])
+        names += [batch[index][0] for index in stay]
+
+
+def _nearest(vectors: Vectors, blocks: list[Vectors]) -> tuple[Vectors, NDArray[np.int64]]:
+    """(the highest cosine to a row of the blocks [vectors], the number of that row [vectors])."""
+    scores = np.full(len(vectors), -np.inf, np.float32)
+    numbers = np.zeros(len(vectors), np.int64)
+    before = 0
+    for block in blocks:
+        if len(block):
+            cosines = vectors @ block.T
+            highest = cosines.max(axis=1)
+            numbers = np.where(highest > scores, before + cosines.argmax(axis=1), numbers)
+            scores = np.maximum(scores, highest)
+        before += len(block)
+    return scores, numbers
+
+
+def k_center(rows: Iterable[Row], *, part: Part, number: Size, model: Path) -> Iterator[str | None]:
+    """The `number` rows that cover the rest best: each next one is the farthest from those chosen (greedy k-center,
+    Gonzalez 1985; Sener and Savarese 2018, arXiv:1708.00489), the first row being the first, and of equals the first.
+
+    It favours what is unlike all else, noise too: put it after the filters of quality."""
+    names, parts = [], []
+    for batch in batched(_named(rows, part)):
+        names += [name for name, _ in batch]
+        parts.append(embed([text for _, text in batch], model))
+    vectors = np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
+    chosen, nearest, centers = centers_of(vectors, number)
+    for row in range(len(names)):
+        if row in chosen:
+            yield None
+        else:
+            yield f"{nearest[row]:.2f} near {names[centers[row]]}"
+
+
+def centers_of(vectors: Vectors, number: int) -> tuple[set[int], Vectors, NDArray[np.int64]]:
+    """(rows chosen, cosine of each row to the nearest of them [rows], which that is [rows]). Vectors [rows, width]
+    of length 1, so that the farthest row is the one of least cosine."""
+    nearest = np.full(len(vectors), -np.inf, np.float32)
+    centers = np.zeros(len(vectors), np.int64)
+    chosen: list[int] = []
+    taken = np.zeros(len(vectors), np.bool_)
+    for _ in range(min(number, len(vectors))):
+        new = int(np.where(taken, np.inf, nearest).argmin())
+        chosen.append(new)
+        taken[new] = True
+        cosines = vectors @ vectors[new]
+        centers[cosines > nearest] = new
+        np.maximum(nearest, cosines, out=nearest)
+    return set(chosen), nearest, centers
+
+
+@torch.inference_mode()
+def embed(texts: list[str], directory: Path) -> Vectors:
+    """Embeddings [texts, width], each of length 1. A text is cut at the model's max_seq_length.
+
+    Errors: UserError when the directory is not a sentence encoder."""
+    model, tokenizer, longest = _encoder(directory)
+    ids = [torch.tensor(row) for row in tokenizer(texts, truncation=True, max_length=longest).input_ids]
+    vectors = np.zeros((len(texts), model.config.hidden_size), np.float32)
+    for group in batches([len(row) for row in ids], TOKENS):
+        rows = [ids[index] for index in group]
+        padded = pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id).to(device())
+        seen = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True).to(device())
+        hidden = model(input_ids=padded, attention_mask=seen).last_hidden_state.float()
+        means = (hidden * seen[..., None]).sum(1) / seen.sum(1, keepdim=True)
+        vectors[group] = torch.nn.functional.normalize(means, dim=-1).cpu().numpy()
+    return vectors
+
+
+@functools.lru_cache(maxsize=1)
+def _encoder(directory: Path) -> tuple[Any, Any, int]:
+    pooling = directory / "1_Pooling" / "config.json"
+    if not (directory / "config.json").is_file() or not pooling.is_file():
+        raise UserError(f"{directory}: no sentence encoder (config.json and 1_Pooling/config.json)")
+    check_recorded(directory)
+    if not read_json(pooling).get("pooling_mode_mean_tokens"):
+        raise UserError(f"{pooling}: only mean pooling is known here (pooling_mode_mean_tokens)")
+    longest = read_json(directory / "sentence_bert_config.json").get("max_seq_length")
+    if not isinstance(longest, int) or longest < 1:
+        raise UserError(f"{directory}/sentence_bert_config.json: max_seq_length: expected 1 or more, got {longest!r}")
+    check_files(directory)
+    with library(str(directory), RESTORE):
+        model = AutoModel.from_pretrained(directory, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+    return model.to(device()).eval(), read_tokenizer(directory), longest
+
+
+def _named(rows: Iterable[Row], part: Part) -> Iterator[tuple[str, str]]:
+    return ((str(row.get("id", f"row {number}")), said(row, part)) for number, row in enumerate(rows, start=1))

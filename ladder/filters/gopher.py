@@ -1,0 +1,244 @@
+"""Rules on the form of an answer, each a filter of its own (Rae et al. 2021, "Gopher", arXiv:2112.11446, A.1.1).
+
+They read what the assistant answers, without its reasoning; words are what blanks part. Gopher's values, which are for
+web pages: a chat's answers may be shorter, and `bullets` may ask for a list.
+
+    word_length:          {least: 3, most: 10}
+    symbols:              {most: 0.1}
+    bullets:              {most: 0.9}
+    ellipses:             {most: 0.3}
+    alphabetic:           {least: 0.8}
+    stop_words:           {least: 2}
+    duplicate_lines:      {most: 0.3, most_characters: 0.2}
+    duplicate_paragraphs: {most: 0.3, most_characters: 0.2}
+    top_ngrams:           {most: {2: 0.2, 3: 0.18, 4: 0.16}}
+    duplicate_ngrams:     {most: {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.1}}
+
+Its count of words, 50 to 100000, is the filter `length`. Two more are of answers alone: `refusal` and `boilerplate`.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from ladder.data.jsonl import Row
+from ladder.data.turns import answered
+from ladder.data.wording import WORD, vocabulary
+from ladder.pipeline.bounds import Amount, Number, Share, Size
+from ladder.verifiers.refusal import Verdict, refused, verdict
+
+STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
+_BULLETS = ("-", "*", "\u2022", "\u2023", "\u25cf", "\u25e6", "\u25aa", "\u2013")
+_BARE = ".,;:!?\"'()[]*_"
+_PARAGRAPH = re.compile(r"\n\s*\n")
+TELLING = frozenset(
+    WORD.findall(
+        "language ai artificial am m name openai anthropic deepmind laion knowledge training update cut cutoff lorem"
+        " regenerate generating reserved javascript cookies"
+    )
+)
+"""Words of which all that follows has one; `m` is what "I'm" leaves."""
+_BOILERPLATE = re.compile(
+    r"\b(?:"
+    + "|".join(
+        (
+            r"as an? (?:large |artificial intelligence |ai )*(?:language model|ai (?:model|assistant|chatbot))\b",
+            r"as an (?:ai|artificial intelligence)\b(?=,| i\b)",
+            r"i(?:'m| am) (?:just |only |merely )?an? (?:large |ai |artificial intelligence )*"
+            r"(?:language model|ai (?:model|assistant|chatbot)|ai\b|artificial intelligence)",
+            r"(?:i am|i'm|my name is) (?:chatgpt|gpt-?\d\w*|claude|bard|gemini|open ?assistant)\b",
+            r"(?:trained|developed|created) by (?:openai|anthropic|google deepmind|laion)\b",
+            r"my (?:knowledge|training)(?: data)? (?:cut-?off|only goes|only extends|was last updated)\b",
+            r"as of my (?:last|latest|most recent) (?:knowledge |training )?(?:update|cut-?off)\b",
+            r"lorem ipsum dolor\b",
+            r"(?:regenerate response|stop generating|all rights reserved|enable javascript)\b",
+            r"(?:accept|use of|uses) cookies\b",
+        )
+    )
+    + ")"
+)
+
+
+@lru_cache(maxsize=16)
+def _words(text: str) -> tuple[str, ...]:
+    """Filters that follow each other share the last ones."""
+    return tuple(text.split())
+
+
+@lru_cache(maxsize=16)
+def _letters(text: str) -> int:
+    return len("".join(_words(text)))
+
+
+@lru_cache(maxsize=16)
+def lines(text: str) -> tuple[str, ...]:
+    """Those that are not blank, without the blanks around them."""
+    return tuple(stripped for line in text.splitlines() if (stripped := line.strip()))
+
+
+def is_bullet(line: str) -> bool:
+    return line.startswith(_BULLETS)
+
+
+def ends_in_ellipsis(line: str) -> bool:
+    return line.endswith(("...", "\u2026"))
+
+
+@lru_cache(maxsize=16)
+def _pairs(text: str) -> tuple[int, ...]:
+    """Where the pairs of words start that stand more than once."""
+    words = _words(text)
+    pairs = list(zip(words, words[1:], strict=False))
+    last = dict(zip(pairs, range(len(pairs)), strict=True))
+    if len(last) == len(pairs):
+        return ()
+    before = [start for start, other in enumerate(map(last.__getitem__, pairs)) if start != other]
+    return tuple(sorted({*before, *(last[pairs[start]] for start in before)}))
+
+
+def _again(text: str, size: int) -> list[tuple[int, tuple[str, ...]]]:
+    """(start, run) of the runs of `size` words all of whose pairs stand more than once: others cannot themselves."""
+    words, starts = _words(text), _pairs(text)
+    if size < 2:
+        return [(start, words[start : start + 1]) for start in range(len(words))]
+    several = zip(starts, starts[size - 2 :], strict=False)
+    return [(first, words[first : first + size]) for first, last in several if last - first == size - 2]
+
+
+def word_length(row: Row, *, least: Amount, most: Amount) -> str | None:
+    """A word has `least` to `most` characters in the mean."""
+    text = answered(row)
+    mean = _letters(text) / max(1, len(_words(text)))
+    return None if least <= mean <= most else f"{mean:.1f} characters a word"
+
+
+def symbols(row: Row, *, most: Amount) -> str | None:
+    """At most `most` hash signs a word, and at most as many ellipses."""
+    text = answered(row)
+    count = max(text.count("#"), text.count("...") + text.count("\u2026"))
+    share = count / max(1, len(_words(text)))
+    return None if share <= most else f"{share:.2f} symbols a word"
+
+
+def bullets(row: Row, *, most: Share) -> str | None:
+    """At most a share `most` of the lines begins with a bullet point."""
+    return _share_of_lines(row, most, "bullets", is_bullet)
+
+
+def ellipses(row: Row, *, most: Share) -> str | None:
+    """At most a share `most` of the lines ends with an ellipsis."""
+    return _share_of_lines(row, most, "ending in an ellipsis", ends_in_ellipsis)
+
+
+def alphabetic(row: Row, *, least: Share) -> str | None:
+    """At least a share `least` of the words has a letter."""
+    words = _words(answered(row))
+    mixed = [word for word in words if not word.isalpha()]
+    share = (len(words) - len(mixed) + sum(any(map(str.isalpha, word)) for word in mixed)) / max(1, len(words))
+    return None if share >= least else f"{share:.2f} of the words with a letter"
+
+
+def stop_words(row: Row, *, least: Number) -> str | None:
+    """At least `least` different ones of the, be, to, of, and, that, have, with."""
+    text = answered(row)
+    if len(STOP_WORDS.intersection(_words(text))) >= least:
+        return None
+    words = _words(text.lower())
+    found = STOP_WORDS.intersection(words)
+    if len(found) < least:
+        found = STOP_WORDS.intersection(word.strip(_BARE) for word in words)
+    return None if len(found) >= least else f"{len(found)} stop words"
+
+
+def duplicate_lines(row: Row, *, most: Share, most_characters: Share) -> str | None:
+    """At most a share `most` of the lines stood before, with at most a share `most_characters` of the characters."""
+    return _duplicates(lines(answered(row)), "lines", most, most_characters)
+
+
+def duplicate_paragraphs(row: Row, *, most: Share, most_characters: Share) -> str | None:
+    """The same of paragraphs, which empty lines part."""
+    text = answered(row)
+    if "\n" not in text:
+        return None
+    paragraphs = [part.strip() for part in _PARAGRAPH.split(text) if part.strip()]
+    return _duplicates(paragraphs, "paragraphs", most, most_characters)
+
+
+def top_ngrams(row: Row, *, most: dict[Size, Share]) -> str | None:
+    """For each n, the run of n words that stands most often, if more than once, has at most that share of the
+    characters (of several as frequent, the longest)."""
+    text = answered(row)
+    for size in sorted(most):
+        counts = Counter(run for _, run in _again(text, size))
+        highest = max(counts.values(), default=1)
+        if highest == 1:
+            return None  # nor does a longer run stand twice
+        tops = [run for run, count in counts.items() if count == highest]
+        length, top = max((sum(map(len, run)), run) for run in tops)
+        share = min(1.0, highest * length / _letters(text))
+        if share > most[size]:
+            return f"{share:.2f} is {' '.join(top)!r}"
+    return None
+
+
+def duplicate_ngrams(row: Row, *, most: dict[Size, Share]) -> str | None:
+    """For each n, at most that share of the characters stands in runs of n words that stood before."""
+    text = answered(row)
+    words = _words(text)
+    for size in sorted(most):
+        seen: set[tuple[str, ...]] = set()
+        covered: set[int] = set()
+        for start, run in _again(text, size):
+            if run in seen:
+                covered.update(range(start, start + size))
+            seen.add(run)
+        if not covered:
+            return None  # nor does a longer run stand twice
+        share = sum(len(words[place]) for place in covered) / _letters(text)
+        if share > most[size]:
+            return f"{share:.2f} in repeated runs of {size} words"
+    return None
+
+
+def refusal(row: Row, *, reject: list[Verdict]) -> str | None:
+    """The answer is of none of the kinds in `reject`: full_refusal, partial_refusal, no_answer
+    (ladder/verifiers/refusal.py).
+
+    An answer in several turns is judged by the last, the one that is trained to end the conversation."""
+    turns = row.get("messages") or row.get("completion") or row.get("chosen", ())
+    answers = [message["content"] for message in turns if message["role"] == "assistant"]
+    judge = verdict if "no_answer" in reject or "full_compliance" in reject else refused
+    found = judge(answers[-1]) if answers else "no_answer"
+    return found.replace("_", " ") if found in reject else None
+
+
+def boilerplate(row: Row) -> str | None:
+    """The answer does not speak of being a model, of its maker or its cut-off, and has no page furniture."""
+    text = answered(row)
+    if TELLING.isdisjoint(vocabulary(text)):
+        return None
+    found = _BOILERPLATE.search(text.lower().replace("\u2019", "'"))
+    return found.group().strip() if found else None
+
+
+def _share_of_lines(row: Row, most: float, what: str, holds: Callable[[str], bool]) -> str | None:
+    found = lines(answered(row))
+    share = sum(map(holds, found)) / max(1, len(found))
+    return None if share <= most else f"{share:.2f} of the lines {what}"
+
+
+def _duplicates(parts: Sequence[str], what: str, most: float, most_characters: float) -> str | None:
+    if len(set(parts)) == len(parts):
+        return None
+    seen: set[str] = set()
+    again = []
+    for part in parts:
+        if part in seen:
+            again.append(part)
+        seen.add(part)
+    share = len(again) / len(parts)
+    if share > most:
+        return f"{share:.2f} of the {what} repeated"
+    characters = sum(map(len, again)) / sum(map(len, parts))
+    return None if characters <= most_characters else f"{characters:.2f} of the characters in repeated {what}"

@@ -1,0 +1,96 @@
+"""Quality: rows whose answer a reward model or a judge finds good enough.
+
+    rewarded: {least: 0.0}
+    judged: {least: 7, template: rate, judge: {max_new_tokens: 512}}
+    judged: {least: 7, template: rate_json, form: json, judge: {endpoint: {base_url: …, model: …}}}
+
+A reward model's scale is its own: look at the rejected rows before choosing a threshold. `judge` is the section that
+benchmarks give to their judges (ladder/judges/judge.py); without an `endpoint` in it the filter's `model` judges.
+"""
+
+import functools
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ladder.chat.encode import conversation, encode
+from ladder.data.jsonl import Row
+from ladder.data.prompt_files import read_template
+from ladder.data.prompt_templates import fill
+from ladder.data.quoting import fenced
+from ladder.data.turns import answered, said, with_chosen, without_reasoning
+from ladder.filters.verdict_cache import Undecided
+from ladder.judges.judge import Judge, Judging, load_judge
+from ladder.models.checkpoint import Model, load_reward
+from ladder.models.reward_scores import rewards
+from ladder.pipeline.stage import Config, fit
+
+MOST_TOLD = 120
+"""Characters of a judge's reason that the ledger shows."""
+
+
+class Opinion(Config):
+    """What a judge replies in JSON."""
+
+    reason: str
+    grade: int = Field(ge=1, le=10)
+
+
+def rewarded(batch: list[Row], *, least: float, model: Path, base: Path) -> list[str | None]:
+    """The reward model in `model` gives the conversation `least` or more; of a pair, the chosen answer's.
+
+    Errors: UserError for a row without an answer, and for what is no reward model.
+    """
+    scorer = _scorer(model, base)
+    ids = []
+    for row in batch:
+        where = f"row {row.get('id')}"
+        said = without_reasoning(conversation(with_chosen(row), where))
+        ids.append(encode(scorer.tokenizer, said, where, last_only=True)[0])
+    return [None if value >= least else f"reward {value:.2f}" for value in rewards(scorer, ids)]
+
+
+def judged(
+    batch: list[Row],
+    *,
+    least: float,
+    template: str,
+    judge: dict[str, Any],
+    model: Path,
+    base: Path,
+    prompts: Path,
+    form: Literal["rating", "json"] = "rating",
+) -> list[str | None]:
+    """A judge grades the answer `least` or more, from 1 to 10, asked by data/prompts/quality/`template`.txt with its
+    gaps {question} and {answer}. An answer without a readable grade goes. Errors: as ladder.judges.judge.
+
+    `form` is what the template asks for: `Rating: [[5]]`, or the JSON object of Opinion, whose schema an endpoint is
+    told, and whose reason stands in the ledger.
+    """
+    text = read_template(prompts / f"{template}.txt", {"question", "answer"})
+    asked = [fill(text, {"question": said(row, "prompt"), "answer": fenced(answered(row))}) for row in batch]
+    requests = [[{"role": "user", "content": request}] for request in asked]
+    judging = _judge(json.dumps(judge), model, base)
+    if form == "json":
+        opinions = judging.objects(requests, Opinion, progress="judged")
+        return [_graded(one.grade, least, one.reason) if one else _graded(None, least) for one in opinions]
+    return [_graded(grade, least) for grade in judging.rate(requests, progress="judged")]
+
+
+def _graded(grade: float | None, least: float, reason: str = "") -> str | None:
+    if grade is None:
+        return Undecided("no grade")
+    told = f"grade {grade:.1f}: {reason}" if reason else f"grade {grade:.1f}"
+    return None if grade >= least else " ".join(told.split())[:MOST_TOLD]
+
+
+@functools.lru_cache(maxsize=1)
+def _scorer(model: Path, base: Path) -> Model:
+    return load_reward(model, base)
+
+
+@functools.lru_cache(maxsize=1)
+def _judge(section: str, model: Path, base: Path) -> Judge:
+    return load_judge(fit(Judging, json.loads(section), "judged.judge"), model, base)

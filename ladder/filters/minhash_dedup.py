@@ -1,0 +1,161 @@
+"""Near-duplicates: of rows whose texts are almost the same, the first stays.
+
+A text is the set of its shingles, runs of `ngram` words or characters, and two texts are alike by the Jaccard
+similarity of their sets, |A & B| / |A | B| (Broder 1997, "On the resemblance and containment of documents"). MinHash
+signatures in bands find the candidates (Indyk and Motwani 1998; Leskovec, Rajaraman, Ullman, "Mining of Massive
+Datasets", section 3.4); whether a candidate goes is then decided by the exact similarity of the shingle sets, so that
+no row goes which is not alike to one that stays. Lee et al. 2022 (arXiv:2107.06499) take 5-grams and 0.8.
+
+Signatures are made where rows are read (ladder/filters/signatures.py); only rows that share a band are read again, and
+none is held. Of each row 8 bytes a band are kept (160 at a similarity of 0.8); of those that share a band with another
+also their shingles' hashes, 8 bytes each, while a later row may still be alike.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ladder.data.jsonl import Row
+from ladder.data.jsonl_stream import picked
+from ladder.data.turns import Part, said
+from ladder.filters import signatures
+from ladder.filters.shingles import CHARACTERS, Hashes, Unit, shingle_sets
+from ladder.pipeline.bounds import Size
+
+BATCH = 256
+COMPARED = 1024
+"""Sets compared with one at a time."""
+
+
+def near_duplicates(
+    rows: Iterable[Row], *, part: Part, jaccard: Annotated[float, Field(ge=0.1, le=1)], ngram: Size, unit: Unit
+) -> Iterator[str | None]:
+    """A row goes when a row before it that stays is alike by `jaccard` or more, in shingles of `ngram` `unit`.
+
+    Words are runs of letters, digits and _ (as \\w has them), case aside; characters are counted with every run of
+    blanks as one space. A text shorter than `ngram` is one shingle; one without any stays. One changed word touches
+    `ngram` shingles: 5 words suit answers and documents, 2 or 3 short questions. Where very many rows are alike but
+    less than `jaccard` (one template, single words as shingles), each is compared with all: take a longer `ngram`.
+    """
+    sketch = partial(signatures.near_duplicates, part=part, jaccard=jaccard, ngram=ngram, unit=unit)
+    sharing = _Sharing(signatures.sketched(rows, sketch))
+    kept: dict[int, tuple[Hashes, str]] = {}  # what a later row may be alike to: its shingles and its name
+    number = 0
+    for batch in batched(_sharers(rows, part, sharing)):
+        wanted = sharing.shares[number : number + len(batch)].tolist()
+        sets = iter(shingle_sets([text for (_, text), want in zip(batch, wanted, strict=True) if want], ngram, unit))
+        for (name, _), want in zip(batch, wanted, strict=True):
+            yield _verdict(number, name, next(sets), sharing, kept, jaccard) if want else None
+            number += 1
+
+
+def _sharers(rows: Iterable[Row], part: Part, sharing: "_Sharing") -> Iterator[tuple[str, str]]:
+    """(name, text) of every row that shares a band; of the others nothing is needed."""
+    for number, row in enumerate(picked(rows, sharing.shares.tolist()), start=1):
+        yield ("", "") if row is None else (str(row.get("id", f"row {number}")), said(row, part))
+
+
+def _verdict(
+    number: int, name: str, own: Hashes, sharing: "_Sharing", kept: dict[int, tuple[Hashes, str]], least: float
+) -> str | None:
+    reason = _alike(own, sharing.earlier(number), kept, least)
+    if reason is None:
+        kept[number] = (own, name)
+    for done in sharing.seen(number, stays=reason is None):
+        del kept[done]
+    return reason
+
+
+def _alike(own: Hashes, earlier: list[int], kept: dict[int, tuple[Hashes, str]], least: float) -> str | None:
+    for start in range(0, len(earlier), COMPARED):
+        several = [kept[number] for number in earlier[start : start + COMPARED]]
+        similarities = resemblances(own, [other for other, _ in several])
+        found = np.flatnonzero(similarities >= least)
+        if len(found):
+            return f"{similarities[found[0]]:.2f} alike {several[found[0]][1]}"
+    return None
+
+
+def resemblances(own: Hashes, others: list[Hashes]) -> NDArray[np.float64]:
+    """|A & B| / |A | B| of a sorted set with each of the others, none of them empty; shape [others]."""
+    sizes = np.array([len(other) for other in others])
+    hashes = np.concatenate(others)
+    places = own.searchsorted(hashes)
+    places[places == len(own)] = 0
+    shared = np.add.reduceat(own[places] == hashes, np.cumsum(sizes) - sizes, dtype=np.int64)
+    similarities: NDArray[np.float64] = shared / (len(own) + sizes - shared)
+    return similarities
+
+
+class _Sharing:
+    """Which rows share a band with another, and of these, which that stay came before."""
+
+    def __init__(self, keys: list[Hashes]) -> None:
+        total = sum(map(len, keys))
+        self.shares: NDArray[np.bool_] = np.zeros(total, np.bool_)
+        rows, places = [np.zeros(0, np.uint32)], [np.zeros(0, np.uint32)]
+        buckets = 0
+        for band in range(keys[0].shape[1] if keys else 0):
+            column = np.concatenate([part[:, band] for part in keys])
+            order = np.argsort(column, kind="stable")
+            starts = np.flatnonzero(np.append(True, column[order[1:]] != column[order[:-1]]))
+            sizes = np.diff(np.append(starts, total))
+            several = (sizes > 1) & (column[order[starts]] != 0)
+            shared = order[np.repeat(several, sizes)].astype(np.uint32)
+            numbers = buckets + np.arange(int(several.sum()), dtype=np.uint32)
+            rows.append(shared)
+            places.append(np.repeat(numbers, sizes[several]))
+            self.shares[shared] = True
+            buckets += len(numbers)
+        self._rows, self._buckets = np.concatenate(rows), np.concatenate(places)
+        order = np.argsort(self._rows, kind="stable")
+        self._rows, self._buckets = self._rows[order], self._buckets[order]
+        self._left = np.bincount(self._buckets, minlength=buckets)
+        self._stay: dict[int, list[int]] = {}
+        self._open: dict[int, int] = {}
+
+    def _of(self, row: int) -> list[int]:
+        start, end = self._rows.searchsorted(np.array([row, row + 1], np.uint32))
+        buckets: list[int] = self._buckets[start:end].tolist()
+        return buckets
+
+    def earlier(self, row: int) -> list[int]:
+        """Rows before this one that stay and share a band with it, first to last."""
+        return sorted({other for bucket in self._of(row) for other in self._stay.get(bucket, ())})
+
+    def seen(self, row: int, *, stays: bool) -> list[int]:
+        """Note what became of a row. Returns the rows that stay and that no later row shares a band with."""
+        done = []
+        buckets = self._of(row)
+        if stays:
+            self._open[row] = len(buckets)
+        for bucket in buckets:
+            members = self._stay.setdefault(bucket, [])
+            if stays:
+                members.append(row)
+            self._left[bucket] -= 1
+            if self._left[bucket] == 0:
+                for member in self._stay.pop(bucket):
+                    self._open[member] -= 1
+                    if self._open[member] == 0:
+                        del self._open[member]
+                        done.append(member)
+        return done
+
+
+def batched(named: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    """(name, text) of the rows, a cache's worth of text at a time."""
+    batch: list[tuple[str, str]] = []
+    size = 0
+    for name, text in named:
+        batch.append((name, text))
+        size += len(text)
+        if len(batch) == BATCH or size >= CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,102 @@
+"""Perplexity of answers under the base model: what it would hardly say is often broken, what it knows by heart a copy.
+
+exp of the mean of -log p(token | all before it) over the tokens that training would learn: every assistant turn with
+its stop token (Wenzek et al. 2020, "CCNet", and Marion et al. 2023, arXiv:2309.04564, who keep the middle). The rows
+of a batch stand one after another in packs without padding, and none sees another (ladder/models/packed_attention.py).
+In bfloat16 the last digit may depend on a row's neighbours in its pack.
+"""
+
+import functools
+import math
+from itertools import accumulate
+from pathlib import Path
+
+import torch
+
+from ladder.chat.encode import conversation, encode
+from ladder.data.jsonl import Row
+from ladder.data.turns import with_chosen
+from ladder.models.checkpoint import Model, device, load
+from ladder.models.packed_attention import attend_packed
+from ladder.pipeline.bounds import Amount
+
+TOKENS = 2048
+"""Of a pack; a longer row is a pack of its own."""
+POSITIONS = 256
+"""Logits turned to float32 at a time."""
+
+
+def perplexity(batch: list[Row], *, least: Amount, most: Amount, base: Path) -> list[str | None]:
+    """The answer's perplexity under the base model is `least` to `most`; of a pair, that of the chosen answer.
+
+    Errors: UserError for a row without an answer, or a base that is no rung.
+    """
+    model = _model(base)
+    longest = int(model.model.config.max_position_embeddings)
+    encoded = []
+    for row in batch:
+        where = f"row {row.get('id')}"
+        encoded.append(encode(model.tokenizer, conversation(with_chosen(row), where), where))
+    readable = [index for index, (ids, _) in enumerate(encoded) if len(ids) <= longest]
+    losses = mean_losses(model, [encoded[index] for index in readable])
+    reasons: list[str | None] = [f"{len(ids)} tokens, the base reads {longest}" for ids, _ in encoded]
+    for index, loss in zip(readable, losses, strict=True):
+        value = math.exp(loss)
+        reasons[index] = None if least <= value <= most else f"perplexity {value:.3g}"
+    return reasons
+
+
+def mean_losses(model: Model, rows: list[tuple[list[int], list[int]]]) -> list[float]:
+    """Mean of -log p over a row's learned tokens, in nats. A row is (ids, mask), both [length]; mask 1 is learned."""
+    losses = [0.0] * len(rows)
+    for pack in packs([len(ids) for ids, _ in rows], TOKENS):
+        means = _pack_losses(model, [rows[index] for index in pack])
+        for index, loss in zip(pack, means, strict=True):
+            losses[index] = loss
+    return losses
+
+
+def packs(lengths: list[int], tokens: int) -> list[list[int]]:
+    """Indices of rows in order, as many to a pack as fit `tokens`, at least one."""
+    found: list[list[int]] = []
+    room = -1
+    for index, length in enumerate(lengths):
+        if length > room:
+            found.append([])
+            room = tokens
+        found[-1].append(index)
+        room -= length
+    return found
+
+
+@torch.inference_mode()
+def _pack_losses(model: Model, rows: list[tuple[list[int], list[int]]]) -> list[float]:
+    lengths = [len(ids) for ids, _ in rows]
+    ids = torch.tensor([token for row, _ in rows for token in row], device=device())
+    # The logits before a token predict it. No row's first token is learned: nothing before it is its own.
+    learned = torch.tensor([learn * (place > 0) for _, mask in rows for place, learn in enumerate(mask)])
+    targets = learned.nonzero()[:, 0].to(device())
+    logits = model.model(
+        input_ids=ids[None],
+        position_ids=torch.cat([torch.arange(length) for length in lengths])[None].to(device()),
+        cu_seq_lens_q=torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device()),
+        max_length_q=max(lengths),
+        use_cache=False,
+        logits_to_keep=targets - 1,
+    ).logits[0]
+    losses = torch.cat(
+        [
+            torch.nn.functional.cross_entropy(part.float(), ids[wanted], reduction="none")
+            for part, wanted in zip(logits.split(POSITIONS), targets.split(POSITIONS), strict=True)
+        ]
+    )
+    owners = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor(lengths))[targets.cpu()]
+    return [losses[owners == row].double().mean().item() for row in range(len(rows))]
+
+
+@functools.lru_cache(maxsize=1)
+def _model(base: Path) -> Model:
+    model = load(base, base)
+    model.model.eval()
+    attend_packed(model.model)
+    return model

@@ -1,0 +1,180 @@
+"""Which rows of a batch a filter surely keeps, told for all of them at once.
+
+Most rows are kept by most filters, and that is quick to see on arrays of hashes: two words, or two runs of words, that
+have different hashes differ. A screen has the name and the parameters of a filter that sees one row; a row that it
+says True of is one to which that filter gives no reason, so that only the others are read word by word, by the filter
+itself. Equal hashes of different words (3e-8 for any two of a million) are no matter: such a row is read.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ladder.filters.batch import Batch, Words, summed
+from ladder.filters.decontamination import COMMON, COVERS, Benchmarks, Index
+from ladder.filters.gopher import STOP_WORDS, TELLING, ends_in_ellipsis, is_bullet
+from ladder.filters.shingles import WORD_CHARACTERS, Characters, HashSet, cut, recurring, runs, runs_at
+from ladder.verifiers.refusal import DECLINING, Verdict
+
+__all__ = [
+    "alphabetic",
+    "boilerplate",
+    "bullets",
+    "decontaminate",
+    "duplicate_lines",
+    "duplicate_ngrams",
+    "duplicate_paragraphs",
+    "ellipses",
+    "length",
+    "refusal",
+    "repetition",
+    "stop_words",
+    "symbols",
+    "top_ngrams",
+    "word_length",
+]
+
+Kept = NDArray[np.bool_]
+"""Shape [rows]: whether the filter surely keeps it."""
+_LETTERS = Characters(str.isalpha)
+
+
+def length(batch: Batch, *, least: int, most: int) -> Kept:
+    _, counts = batch.reply_words
+    return (counts >= least) & (counts <= most)
+
+
+def repetition(batch: Batch, *, ngram: int, most: float) -> Kept:
+    again, _ = recurring(*runs(*batch.reply_words, ngram))
+    return again * ngram <= most * batch.reply_words[1]
+
+
+def word_length(batch: Batch, *, least: float, most: float) -> Kept:
+    mean = batch.letters / np.maximum(1, batch.parts.counts)
+    return (mean >= least) & (mean <= most)
+
+
+def symbols(batch: Batch, *, most: float) -> Kept:
+    return batch.without("#", "...", "\u2026") & (most >= 0)
+
+
+def bullets(batch: Batch, *, most: float) -> Kept:
+    return np.array([not any(map(is_bullet, several)) for several in batch.lines]) & (most >= 0)
+
+
+def ellipses(batch: Batch, *, most: float) -> Kept:
+    return np.array([not any(map(ends_in_ellipsis, several)) for several in batch.lines]) & (most >= 0)
+
+
+def alphabetic(batch: Batch, *, least: float) -> Kept:
+    parts = batch.parts
+    letters = np.cumsum(np.append(False, _LETTERS.among(parts.joined)), dtype=np.int32)
+    with_letter = summed(letters[parts.ends] > letters[parts.starts], parts.counts)
+    return with_letter / np.maximum(1, parts.counts) >= least
+
+
+def stop_words(batch: Batch, *, least: int) -> Kept:
+    if least <= 0:
+        return np.ones(len(batch.rows), np.bool_)
+    parts, found = batch.parts, np.zeros(len(batch.rows), np.int64)
+    for word in _set_of(STOP_WORDS).hashes:
+        found += summed(parts.hashes == word, parts.counts) > 0
+    return found >= least
+
+
+def duplicate_lines(batch: Batch, *, most: float, most_characters: float) -> Kept:
+    return np.array([len(set(several)) == len(several) for several in batch.lines])
+
+
+def duplicate_paragraphs(batch: Batch, *, most: float, most_characters: float) -> Kept:
+    return duplicate_lines(batch, most=most, most_characters=most_characters)  # two that are equal have equal lines
+
+
+def top_ngrams(batch: Batch, *, most: dict[int, float]) -> Kept:
+    return _few_repeats(batch, most, which=1, none=1)
+
+
+def duplicate_ngrams(batch: Batch, *, most: dict[int, float]) -> Kept:
+    return _few_repeats(batch, most, which=0, none=0)
+
+
+def _few_repeats(batch: Batch, most: dict[int, float], *, which: int, none: int) -> Kept:
+    """Whether for each size the runs that recur, by one of the counts of `Batch.recurring`, are too few to have that
+    share of the characters; `none` is that count where no run recurs."""
+    kept = np.ones(len(batch.rows), np.bool_)
+    for size in sorted(most):
+        times = batch.recurring_at_most(size)[which]
+        doubtful = kept & (times > none) & (batch.share(times, size) > most[size])
+        if doubtful.any():
+            times = batch.recurring(size, doubtful)[which]
+        kept &= (times <= none) | (batch.share(times, size) <= most[size])
+    return kept
+
+
+def refusal(batch: Batch, *, reject: list[Verdict]) -> Kept:
+    if not {"full_refusal", "partial_refusal"}.issuperset(reject):
+        return np.zeros(len(batch.rows), np.bool_)
+    return batch.without("_", "\u02bc") & ~_any_of(batch.words("completion"), DECLINING)
+
+
+def boilerplate(batch: Batch) -> Kept:
+    return ~_any_of(batch.words("completion"), TELLING)
+
+
+def decontaminate(
+    batch: Batch, *, ngram: int, common: int = COMMON, covers: float = COVERS, benchmarks: Benchmarks
+) -> Kept:
+    known: _Known = benchmarks.once(("screen", ngram, common), lambda: _Known.of(benchmarks.index(ngram, common)))
+    kept: Kept = batch.once(("decontaminate", ngram, common), lambda: known.absent(batch))
+    return kept
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What stands in benchmarks: runs of words, and parts of such runs, of which few need to be looked up."""
+
+    ngram: int
+    part: int
+    runs: HashSet
+    """Runs of `ngram` words that mark a row, the first run of every text, and the texts that are shorter."""
+    parts: HashSet
+    """All runs of `part` words, and the texts that are shorter."""
+
+    @classmethod
+    def of(cls, index: Index) -> "_Known":
+        part, (hashes, counts) = index.ngram * 5 // 8 or 1, index.shingled(index.ngram)
+        # A text as a whole marks a row too, be all its runs templates or it shorter than a run.
+        firsts = hashes[(np.cumsum(counts) - counts)[counts > 0]]
+        return cls(index.ngram, part, HashSet(np.concatenate([index.hashes, firsts])), HashSet(index.shingled(part)[0]))
+
+    def absent(self, batch: Batch) -> Kept:
+        """Which rows have none of the runs."""
+        hashes, counts = batch.turn_words.hashes, batch.turn_words.counts
+        firsts = np.cumsum(counts) - counts
+        # Any run of 8 words holds a part of 5 that starts at a multiple of 4.
+        stride = self.ngram - self.part + 1
+        numbers = np.where(counts >= self.part, (counts - self.part) // stride + 1, np.minimum(counts, 1))
+        turns = np.repeat(np.arange(len(counts)), numbers)
+        places = stride * (np.arange(len(turns)) - np.repeat(np.cumsum(numbers) - numbers, numbers))
+        has = self.parts.has(runs_at(hashes, firsts[turns] + places, np.minimum(counts[turns], self.part)))
+        # The runs that hold such a part.
+        turns, places = np.repeat(turns[has], stride), np.subtract.outer(places[has], np.arange(stride)).ravel()
+        lengths = np.minimum(counts[turns], self.ngram)
+        inside = (places >= 0) & (places + lengths <= counts[turns])
+        turns, places, lengths = turns[inside], places[inside], lengths[inside]
+        has = self.runs.has(runs_at(hashes, firsts[turns] + places, lengths))
+        absent = np.ones(len(batch.rows), np.bool_)
+        absent[np.repeat(np.arange(len(absent)), batch.turns)[turns[has]]] = False
+        return absent
+
+
+@lru_cache
+def _set_of(words: frozenset[str]) -> HashSet:
+    return HashSet(cut(sorted(words), WORD_CHARACTERS).hashes)
+
+
+def _any_of(words: Words, wanted: frozenset[str]) -> NDArray[np.bool_]:
+    hashes, counts = words
+    return summed(_set_of(wanted).has(hashes), counts) > 0

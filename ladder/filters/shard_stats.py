@@ -1,0 +1,66 @@
+"""What a pass of filters leaves of a shard beside its rows: their number, what the gate said of them, sketches."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ladder.data.jsonl import read_json, write_json
+from ladder.filters.shingles import Hashes
+from ladder.filters.steps import Step
+
+MOST_TOLD = 1000
+
+
+@dataclass
+class Remains:
+    kept: Path
+    """The file of rows; what else is left lies beside it, under its name and another ending."""
+    rows: int = 0
+    contaminated: dict[int, str] = field(default_factory=dict)
+    """What the gate said, by the row's place in the file; of the first ones, the others are counted."""
+
+    def tell(self, said: str) -> None:
+        """What the gate says of the next row."""
+        self.contaminated[self.rows] = said if len(self.contaminated) < MOST_TOLD else ""
+
+    @classmethod
+    def read(cls, kept: Path) -> "Remains":
+        value = read_json(kept.with_suffix(".json"))
+        return cls(kept, value["rows"], dict(value["contaminated"]))
+
+    def write(self) -> None:
+        write_json(self.kept.with_suffix(".json"), {"rows": self.rows, "contaminated": list(self.contaminated.items())})
+
+    @contextlib.contextmanager
+    def sketching(self, steps: Sequence[Step]) -> Iterator[list[IO[bytes]]]:
+        """A file for the sketches of each step."""
+        with contextlib.ExitStack() as files:
+            yield [files.enter_context(self._sketch(step).open("wb")) for step in steps]
+
+    def sketch(self, step: Step) -> Hashes:
+        """Shape [rows, numbers], read from disk as it is looked at."""
+        if not self.rows:
+            return np.zeros((0, 1), np.uint64)
+        return np.memmap(self._sketch(step), np.uint64, "r").reshape(self.rows, -1)
+
+    def hand_on(self, kept: Path, keeps: NDArray[np.bool_], steps: Sequence[Step]) -> None:
+        """Write what remains of the same shard when only some of its rows are kept."""
+        places = np.cumsum(keeps) - 1
+        contaminated = {int(places[place]): told for place, told in self.contaminated.items() if keeps[place]}
+        remains = Remains(kept, int(keeps.sum()), contaminated)
+        with remains.sketching(steps) as files:
+            for file, step in zip(files, steps, strict=True):
+                file.write(self.sketch(step)[keeps].tobytes() if self.rows else b"")
+        remains.write()
+
+    def remove(self) -> None:
+        for path in self.kept.parent.glob(f"{self.kept.stem}.*"):
+            path.unlink()
+
+    def _sketch(self, step: Step) -> Path:
+        return self.kept.with_suffix(f".{step.label}")

@@ -1,0 +1,139 @@
+"""The ledger of a filter: rows in, out and why, by filter and by source, and rejected rows to read."""
+
+import hashlib
+import heapq
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ladder.data.jsonl import Row, read_json, write_json, write_text
+from ladder.data.turns import said
+from ladder.data.wording import WORD, reply
+
+Tally = Counter[tuple[str, str, str]]
+"""Rows by (`in`, `kept`, `rejected` or `contaminated`; the filter; the name of their source). `edited` are those of
+them that were: all without a filter, the rejected ones with its name."""
+SAMPLE = 5
+"""Rejected rows of a filter to read."""
+MOST_REASONS = 10_000
+CUT = re.compile(r" \.\.\. \(\d+ words\)$")
+"""What stands for the rest of a long run of words in a reason."""
+EXCERPT = 400
+"""Characters of a text that a sample shows, around what the reason names."""
+
+
+def source(row: Row) -> str:
+    """The name of a row's source; empty where it has none."""
+    told = row.get("source")
+    return str(told.get("name", "")) if isinstance(told, dict) else ""
+
+
+def write_tally(path: Path, tally: Tally) -> None:
+    write_json(path, {"rows": [[*key, count] for key, count in sorted(tally.items())]})
+
+
+def read_tally(path: Path) -> Tally:
+    return Tally({(event, label, name): count for event, label, name, count in read_json(path)["rows"]})
+
+
+def total(tally: Tally, event: str, label: str | None = None, name: str | None = None) -> int:
+    """Rows of an event, of one filter and of one source where they are given."""
+    return sum(
+        count
+        for (happened, step, origin), count in tally.items()
+        if happened == event and label in (None, step) and name in (None, origin)
+    )
+
+
+def metrics(tally: Tally, labels: Sequence[str]) -> Row:
+    """Counts for `dvc metrics diff`: all rows, and those of each source where rows have one."""
+    numbers: Row = {
+        "in": total(tally, "in"),
+        "kept": total(tally, "kept"),
+        "edited": total(tally, "edited", "") - sum(total(tally, "edited", label) for label in labels),
+        "contaminated": total(tally, "contaminated"),
+        "rejected": {label: total(tally, "rejected", label) for label in labels},
+    }
+    names = sorted({name for event, _, name in tally if event == "in"})
+    if names != [""]:
+        numbers["sources"] = {
+            name or "none": {
+                "in": total(tally, "in", name=name),
+                "kept": total(tally, "kept", name=name),
+                "rejected": {label: total(tally, "rejected", label, name) for label in labels},
+            }
+            for name in names
+        }
+    return numbers
+
+
+def funnel(tally: Tally, labels: Sequence[str]) -> str:
+    """Tab-separated values for `dvc plots`: the rows that are left after each step."""
+    left = total(tally, "in")
+    lines = ["step\trows", f"in\t{left}"]
+    for label in labels:
+        left -= total(tally, "rejected", label)
+        lines.append(f"{label}\t{left}")
+    return "\n".join(lines) + "\n"
+
+
+def write_samples(path: Path, tally: Tally, rejected: dict[str, list[Path]]) -> None:
+    """Markdown: the funnel, by source where there are several, the commonest reasons, and rejected rows to read."""
+    names = sorted({name for event, _, name in tally if event == "in"})
+    left = total(tally, "in")
+    heads = ["filter", "in", "rejected", "left", *(f"of {name or 'none'}" for name in names if len(names) > 1)]
+    lines = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * (len(heads) - 1) + "|"]
+    for label in rejected:
+        gone = total(tally, "rejected", label)
+        by_source = [total(tally, "rejected", label, name) for name in names if len(names) > 1]
+        lines.append("| " + " | ".join(map(str, [label, left, gone, left - gone, *by_source])) + " |")
+        left -= gone
+    for label, paths in rejected.items():
+        if total(tally, "rejected", label):
+            lines += _section(label, paths)
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _section(label: str, paths: list[Path]) -> Iterator[str]:
+    reasons, chosen = _read(paths)
+    yield f"\n## {label}\n"
+    yield from (f"- {count} × {reason}" for reason, count in reasons)
+    for row in chosen:
+        yield f"\n### {row.get('id', 'row')} {source(row)}".rstrip() + f"\n\n**{row['reason']}**\n"
+        span = CUT.sub("", row["reason"].rpartition(": ")[2])
+        yield _quoted(said(row, "prompt"), span)
+        if "prompt" not in row or row.keys() & {"completion", "chosen"}:  # a prompt alone has nothing below the line
+            yield "\n---\n"
+            yield _quoted(reply(row), span)
+
+
+def _read(paths: list[Path]) -> tuple[list[tuple[str, int]], list[Row]]:
+    """(the commonest reasons, rows drawn by their hash: the same ones in whatever order they come)."""
+    reasons: Counter[str] = Counter()
+    drawn: list[tuple[int, bytes]] = []
+    for path in paths:
+        with path.open("rb") as lines:
+            for line in lines:
+                reasons[json.loads(line)["reason"]] += 1
+                if len(reasons) > MOST_REASONS:  # those told once make room, or they would grow with the rows
+                    reasons = Counter(dict(reasons.most_common(MOST_REASONS // 2)))
+                draw = -int.from_bytes(hashlib.sha256(line).digest()[:8])
+                heapq.heappush(drawn, (draw, line)) if len(drawn) < SAMPLE else heapq.heappushpop(drawn, (draw, line))
+    commonest = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:SAMPLE]
+    return commonest, [json.loads(line) for _, line in sorted(drawn, reverse=True)]
+
+
+def _quoted(text: str, span: str) -> str:
+    """A text as a quotation, cut to an excerpt; the words of `span` in it between ⟦ and ⟧."""
+    marked = None
+    if found := WORD.findall(span):
+        marked = re.search(r"\W+".join(map(re.escape, found)), text, re.IGNORECASE)
+    if marked:
+        start, stop = marked.span()
+        text = f"{text[:start]}⟦{text[start:stop]}⟧{text[stop:]}"
+    begin = max(0, marked.start() - EXCERPT // 2) if marked else 0
+    end = max(begin + EXCERPT, marked.end() + 2 if marked else 0)
+    excerpt = ("…" if begin else "") + text[begin:end] + ("…" if end < len(text) else "")
+    return "\n".join(f"> {line}" for line in excerpt.splitlines())

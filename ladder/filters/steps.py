@@ -1,0 +1,137 @@
+"""Steps of a filter: which functions params.yaml names, with parameters that fit, and what they see."""
+
+import inspect
+import typing
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, ValidationError, create_model
+
+from ladder.filters import basic, prefilter, signatures
+from ladder.filters.batch import Batch
+from ladder.filters.decontamination import Benchmarks, read_benchmarks
+from ladder.filters.prefilter import Kept
+from ladder.filters.shingles import Hashes
+from ladder.filters.verdict_cache import Remembered
+
+GIVEN = {"base", "benchmarks", "model", "prompts"}
+"""Parameters that the stage gives to the filters that ask for them."""
+
+
+@dataclass(frozen=True)
+class FilterContext:
+    """What filters judge by: the folder of benchmarks' files, a model (a rung, a reward rung or a sentence encoder),
+    the base model's rung and the folder of prompts for judges."""
+
+    tasks: Path
+    model: Path
+    base: Path
+    prompts: Path
+
+    def arguments(self, function: Callable[..., Any]) -> dict[str, Any]:
+        """Those of them that a filter asks for."""
+        wanted = GIVEN & inspect.signature(function).parameters.keys()
+        return {name: getattr(self, name) for name in sorted(wanted)}
+
+    @property
+    def benchmarks(self) -> Benchmarks:
+        """Read once a process, not sent to it."""
+        return _benchmarks(self.tasks)
+
+
+_benchmarks = lru_cache(maxsize=1)(read_benchmarks)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One filter with its parameters; `label` is its name in the ledger, where it stands once."""
+
+    label: str
+    name: str
+    parameters: dict[str, Any]
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        return _named(self.name)
+
+    @cached_property
+    def kind(self) -> str:
+        """What it sees, by the name of its first parameter: row, batch, rows or text."""
+        return next(iter(inspect.signature(self.function).parameters))
+
+    def bound(self, given: FilterContext) -> Callable[[Any], Any]:
+        """The filter as a function of what it sees alone; what a batch's cost is paid once a row."""
+        arguments = {**self.parameters, **given.arguments(self.function)}
+        bound = partial(self.function, **arguments)
+        return Remembered(bound) if self.kind == "batch" else bound
+
+    def screen(self, given: FilterContext) -> Callable[[Batch], Kept] | None:
+        """Which rows of a batch it surely keeps, where that is quickly told."""
+        if self.name not in prefilter.__all__:
+            return None
+        return partial(vars(prefilter)[self.name], **self.parameters, **given.arguments(self.function))
+
+    @property
+    def sketch(self) -> Callable[[Batch], Hashes] | None:
+        """What it needs of each row of a batch, where it sees all rows and needs little of most."""
+        return partial(vars(signatures)[self.name], **self.parameters) if self.name in signatures.__all__ else None
+
+
+def parse(steps: list[dict[str, Any]]) -> list[Step]:
+    """The steps of params.yaml, `name: {parameters}` each; a filter that stands twice is told apart as `name-2`.
+
+    Errors: ValueError for a name that is no filter's and for parameters that do not fit its signature.
+    """
+    parsed: list[Step] = []
+    times: Counter[str] = Counter()
+    for step in steps:
+        if len(step) != 1:
+            raise ValueError(f"expected one filter with its parameters, got {step}")
+        name = next(iter(step))
+        times[name] += 1
+        label = name if times[name] == 1 else f"{name}-{times[name]}"
+        parsed.append(Step(label, name, _parameters(name, step[name] or {})))
+    return parsed
+
+
+def _named(name: str) -> Callable[..., Any]:
+    if name in basic.__all__:
+        return vars(basic)[name]
+    from ladder.filters import model_filters  # a few seconds, which the other filters need not wait for
+
+    if name in model_filters.__all__:
+        return vars(model_filters)[name]
+    names = sorted([*basic.__all__, *model_filters.__all__])
+    raise ValueError(f"no filter is named {name!r}; expected one of {', '.join(names)}")
+
+
+def _parameters(name: str, given: Any) -> dict[str, Any]:
+    """A filter's signature is the schema of its parameters."""
+    function = _named(name)
+    types = typing.get_type_hints(function, include_extras=True)
+    wanted = [one for one in list(inspect.signature(function).parameters.values())[1:] if one.name not in GIVEN]
+    fields: Any = {one.name: (types[one.name], ... if one.default is one.empty else one.default) for one in wanted}
+    model = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
+    try:
+        parameters = dict(model.model_validate(given))
+    except ValidationError as error:
+        told = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise ValueError(f"{name} takes {', '.join(sorted(fields)) or 'no parameters'}, got {given} ({told})") from None
+    if "least" in fields and "most" in fields and parameters["least"] > parameters["most"]:
+        raise ValueError(f"{name}: least is {parameters['least']}, which is more than most, {parameters['most']}")
+    return parameters
+
+
+def passes(steps: Sequence[Step]) -> list[tuple[Step, ...]]:
+    """Steps by pass, of which the first reads what was given and never sees all rows."""
+    cut: list[tuple[Step, ...]] = [()]
+    for step in steps:
+        if step.kind == "rows":
+            cut += [(step,), ()]
+        else:
+            cut[-1] += (step,)
+    return [part for number, part in enumerate(cut) if part or number == 0]

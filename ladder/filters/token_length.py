@@ -1,0 +1,45 @@
+"""Length in tokens, as a conversation is trained on: what `max_length` of a trainer would cut or leave out."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from ladder.chat.rendering import Messages, render
+from ladder.data.jsonl import Row
+from ladder.models.rung import read_rung
+from ladder.pipeline.bounds import Number
+from ladder.pipeline.stage import UserError
+
+
+def token_length(batch: list[Row], *, least: Number, most: Number, base: Path) -> list[str | None]:
+    """The conversation, in the chat template and the tokens of the base, has `least` to `most`; of a pair the longer of
+    its two. Errors: UserError naming the row that the template does not take."""
+    tokenizer = _tokenizer(base)
+    rendered = [_rendered(tokenizer, row) for row in batch]
+    texts = [text for several in rendered for text in several]
+    counts = iter([len(ids) for ids in tokenizer(texts, add_special_tokens=False).input_ids] if texts else [])
+    lengths = (max(next(counts) for _ in several) for several in rendered)
+    return [None if least <= length <= most else f"{length} tokens" for length in lengths]
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, row: Row) -> list[str]:
+    where = f"row {row.get('id')}"
+    return [render(tokenizer, messages, answer=False, where=where) for messages in _conversations(row)]
+
+
+def _conversations(row: Row) -> list[Messages]:
+    if "messages" in row:
+        return [row["messages"]]
+    answers = [row[name] for name in ("completion", "chosen", "rejected") if name in row]
+    return [row["prompt"] + answer for answer in answers or [[]]]
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(base: Path) -> PreTrainedTokenizerBase:
+    if not (base / "tokenizer_config.json").is_file():
+        raise UserError(f"{base}: no rung with a tokenizer (tokenizer_config.json)")
+    if (base / "rung.json").is_file():
+        read_rung(base)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    return tokenizer

@@ -1,0 +1,286 @@
+"""Generation inside the process, for one CPU or one CUDA GPU: slots that refill.
+
+`model.generate` pads: its batch runs until the longest answer ends. Here a batch is a set of slots. A slot whose
+answer ended takes the next prompt (continuous batching; Yu et al., "Orca", OSDI 2022), and when no prompt is left
+the last rows close up, so that the end of the work does not run a full batch. The model's own modules run as they
+are: only its cache and its attention function are exchanged, through transformers' extension points.
+"""
+
+import sys
+import time
+from collections import deque
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from tqdm import tqdm
+from transformers import DynamicCache
+
+from ladder.data.jsonl import Row
+from ladder.inference.hf_generate import generate_padded
+from ladder.inference.kv_cache import SlotCache, fits_slots, slot_attention
+from ladder.inference.sampling import Completion, Sampling, choose, scramble, until_stop
+from ladder.inference.snapshot import Snapshot, State, flat, ragged
+from ladder.models.oom import within_memory
+from ladder.pipeline.stage import UserError
+
+
+def decode(
+    model: Any,
+    prompts: list[list[int]],
+    sampling: Sampling,
+    *,
+    stop: Collection[int],
+    batch: int | None = None,
+    first: int = 0,
+    snapshot: Snapshot | None = None,
+    progress: str = "",
+) -> list[Completion]:
+    """Complete every prompt (token ids); the completions come in the prompts' order.
+
+    `model` is a causal language model of transformers, or a PeftModel around one, which then answers with its active
+    adapter. A completion ends at a token of `stop`, at `max_new_tokens`, or at the model's last position. `batch` is
+    the number of slots (None: by model and memory, and halved when memory runs out), `first` the place of the first
+    prompt among all that the seed draws for, `snapshot` where the state is kept, and taken up after a kill, and
+    `progress` the name of a bar on stderr. A family that the slots do not fit goes through padded `model.generate`, and
+    a line says so.
+
+    Errors: UserError for a prompt that is empty or longer than the model's positions, for prompt-learning adapters, and
+    when memory does not hold one slot, or the slots of `batch`.
+    """
+    if hasattr(model, "get_base_model"):  # a PeftModel: the adapter's layers live inside its base model
+        if model.active_peft_config.is_prompt_learning:
+            raise UserError("decode: prompt-learning adapters are not supported, expected an adapter on layers (LoRA)")
+        model = model.get_base_model()
+    positions = model.config.max_position_embeddings
+    for index, prompt in enumerate(prompts):
+        if not 1 <= len(prompt) <= positions:
+            raise UserError(f"prompt {index}: {len(prompt)} tokens, expected 1 to {positions} (the model's positions)")
+    if not prompts:
+        return []
+    with tqdm(total=len(prompts), desc=progress, unit="prompt", file=sys.stderr, disable=not progress) as bar:
+        if not fits_slots(model.config):
+            print(f"decode: slots do not fit {model.config.model_type}, using padded model.generate", flush=True)
+            return generate_padded(model, prompts, sampling, stop, batch, bar, first=first, snapshot=snapshot)
+        decoder = Decoder(model, prompts, sampling, stop, first)
+        with torch.inference_mode(), slot_attention(model):
+            within_memory(lambda slots: decoder.run(slots, bar, snapshot), decoder.slots_that_fit, batch, model.device)
+        return [until_stop(answer, decoder.stop) for answer in decoder.answers]
+
+
+class Decoder:
+    """One run of `decode`: which prompt is in which slot, and the device's state of each slot."""
+
+    def __init__(
+        self, model: Any, prompts: list[list[int]], sampling: Sampling, stop: Collection[int], first: int
+    ) -> None:
+        self.model, self.prompts, self.sampling, self.stop = model, prompts, sampling, frozenset(stop)
+        self.first = first
+        # In training, accelerate's wrapper would cast what this computes: the cache holds the model's own dtype.
+        self.forward = getattr(model, "_original_forward", model)
+        self.device, self.cuda = model.device, model.device.type == "cuda"
+        # Looking at the tokens waits for the GPU: there a row may run up to 7 steps past its end, unseen.
+        self.burst, self.bucket, self.prefill_tokens = (8, 256, 16384) if self.cuda else (1, 64, 2048)
+        self.prefill_steps = 4.0 if self.cuda else 0.5  # a prefill's cost beside its tokens, in decoding steps
+        positions = model.config.max_position_embeddings
+        # The last token of an answer is never fed back, so it needs no position.
+        self.limits = [min(sampling.max_new_tokens, positions + 1 - len(prompt)) for prompt in prompts]
+        longest = max(len(prompt) + limit for prompt, limit in zip(prompts, self.limits, strict=True))
+        self.longest = self.round_up(longest + self.burst)
+        self.answers: list[list[int]] = [[] for _ in prompts]
+
+    def round_up(self, length: int) -> int:
+        """The next multiple of the bucket."""
+        return -(-length // self.bucket) * self.bucket
+
+    def slots_that_fit(self) -> int:
+        """As many slots of the longest answer as free memory holds, within what still makes a step more efficient."""
+        config = self.model.config
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        token_bytes = 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim * self.model.dtype.itemsize
+        slot_bytes = token_bytes * self.longest
+        if not self.cuda:
+            return max(1, min(128, len(self.prompts), 4 * 2**30 // slot_bytes))
+        free = torch.cuda.mem_get_info(self.device)[0]
+        free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        free = int(0.8 * free)
+        wide = 8 * config.hidden_size + 3 * config.intermediate_size  # what a prefill holds of each token in a layer
+        free -= min(free // 2, self.prefill_tokens * (token_bytes + wide * self.model.dtype.itemsize))
+        choice_bytes = 48 * config.vocab_size  # logits, floats, weights, their ranks and sums
+        return max(1, min(2048, len(self.prompts), free // (slot_bytes + choice_bytes)))
+
+    def run(self, slots: int, bar: Any, snapshot: Snapshot | None) -> None:
+        """Bring every answer to its end. Errors: torch.OutOfMemoryError, after which a run goes on in fewer slots."""
+        left = snapshot.read(self.device) if snapshot else None
+        if left:
+            self.take_up(*left)
+            done = sum(map(self.ended, range(len(self.prompts))))
+            bar.write(f"resuming: {done} of {len(self.prompts)} answers are complete", file=sys.stderr)
+            bar.update(done)
+        else:
+            self.take(slots)
+        self.columns = torch.arange(self.longest, device=self.device)
+        self.graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}  # by rows and length; one pool of memory
+        self.pool = torch.cuda.graph_pool_handle() if self.cuda else None
+        started, made = time.perf_counter(), 0
+        try:
+            while self.queue or any(index is not None for index in self.occupant):
+                self.refill()
+                self.close_up()
+                ended = 0
+                for tokens in self.steps():
+                    for slot, token in enumerate(tokens):
+                        index = self.occupant[slot]
+                        if index is None:
+                            continue
+                        self.answers[index].append(token)
+                        made += 1
+                        if self.ended(index):
+                            self.occupant[slot] = None
+                            ended += 1
+                bar.set_postfix_str(f"{made / (time.perf_counter() - started):.0f} tokens/s", refresh=False)
+                bar.update(ended)
+                if snapshot:
+                    snapshot.keep(self.state, sum(cached.nbytes for cached in self.cache.tensors))
+        finally:
+            del self.graphs, self.pool, self.cache
+
+    def take(self, slots: int) -> None:
+        """The device's state of so many slots, and a queue of the prompts whose answer has not ended."""
+        left = [index for index in range(len(self.prompts)) if not self.ended(index)]
+        self.queue = deque(sorted(left, key=lambda index: -len(self.prompts[index] + self.answers[index])))
+        self.slots = self.rows = min(len(left), slots)
+        self.occupant: list[int | None] = [None] * self.slots
+        self.idle = 0  # row steps spent on empty slots since the last prefill
+        like = torch.empty(0, dtype=self.model.dtype, device=self.device)
+        self.cache = SlotCache(self.model.config, self.slots, self.longest if self.cuda else self.bucket, like)
+        self.token = torch.zeros(self.slots, dtype=torch.long, device=self.device)
+        self.key = torch.zeros_like(self.token)
+
+    def state(self) -> State:
+        """All that the next step depends on, but for the prompts."""
+        facts: Row = {name: getattr(self, name) for name in ("slots", "rows", "idle", "occupant")}
+        facts |= {"queue": list(self.queue), "length": self.cache.length}
+        cached = {f"cache.{number}": tensor for number, tensor in enumerate(self.cache.tensors)}
+        own = {"position": self.cache.position, "token": self.token, "key": self.key}
+        return facts, {**cached, **own, **flat(self.answers)}
+
+    def take_up(self, facts: Row, tensors: dict[str, torch.Tensor]) -> None:
+        """The device's state and the queue as `state` told them."""
+        self.slots, self.rows, self.idle = facts["slots"], facts["rows"], facts["idle"]
+        self.occupant, self.queue, self.answers = facts["occupant"], deque(facts["queue"]), ragged(tensors)
+        like = torch.empty(0, dtype=self.model.dtype, device=self.device)
+        self.cache = SlotCache(self.model.config, self.slots, 1, like)
+        self.cache.tensors = [tensors[f"cache.{number}"] for number in range(len(self.cache.tensors))]
+        self.cache.position, self.cache.length = tensors["position"], facts["length"]
+        self.token, self.key = tensors["token"], tensors["key"]
+
+    def ended(self, index: int) -> bool:
+        answer = self.answers[index]
+        return len(answer) == self.limits[index] or (bool(answer) and answer[-1] in self.stop)
+
+    def refill(self) -> None:
+        """Give the next prompts to free slots, once idle rows have cost what a prefill costs."""
+        free = [slot for slot, index in enumerate(self.occupant) if index is None]
+        self.idle += self.burst * len(free)
+        if not self.queue or (self.idle < self.prefill_steps * self.slots and len(free) < self.slots):
+            return
+        self.idle = 0
+        while free and self.queue:
+            head = self.queue[0]  # the longest
+            count = max(1, self.prefill_tokens // len(self.prompts[head] + self.answers[head]))
+            chunk, free = free[:count], free[count:]
+            self.prefill([(slot, self.queue.popleft()) for slot in chunk[: len(self.queue)]])
+
+    def prefill(self, chunk: list[tuple[int, int]]) -> None:
+        """Read prompts, and what was answered before, into slots, all but each one's last token: the next step feeds
+        that one like any other, so that choosing a token happens in one place and no prompt needs logits.
+        """
+        prompts = [self.prompts[index] + self.answers[index] for _, index in chunk]
+        width = max(len(prompt) for prompt in prompts) - 1
+        slots = torch.tensor([slot for slot, _ in chunk], device=self.device)
+        if width:
+            if self.cache.capacity < width:
+                self.cache.resize(self.round_up(width))
+            ids = [prompt[:-1] + [0] * (width + 1 - len(prompt)) for prompt in prompts]
+            read: Any = DynamicCache()
+            self.model.base_model(torch.tensor(ids, device=self.device), past_key_values=read, use_cache=True)
+            states = (state for layer in read.layers for state in (layer.keys, layer.values))
+            for cached, state in zip(self.cache.tensors, states, strict=True):
+                cached[slots, :, :width] = state
+        for slot, index in chunk:
+            self.occupant[slot] = index
+        seed = scramble(self.sampling.seed & 0xFFFFFFFF)
+        keys = [scramble(seed ^ (self.first + index)) for _, index in chunk]
+        start = [[prompt[-1], len(prompt) - 1, key] for prompt, key in zip(prompts, keys, strict=True)]
+        self.token[slots], self.cache.position[slots], self.key[slots] = torch.tensor(start, device=self.device).T
+
+    def close_up(self) -> None:
+        """With no prompt left, move the last live rows into free slots before them and run fewer rows."""
+        live = [slot for slot, index in enumerate(self.occupant) if index is not None]
+        if self.queue or not live:
+            return
+        if self.cuda:  # a graph is captured per number of rows: only halves
+            rows = self.rows
+            while (rows + 1) // 2 >= len(live) and rows > 1:
+                rows = (rows + 1) // 2
+        else:
+            rows = min(self.rows, -(-len(live) // 4) * 4)
+        sources = [slot for slot in live if slot >= rows]
+        holes = [slot for slot in range(rows) if self.occupant[slot] is None][: len(sources)]
+        self.rows = rows
+        if sources:
+            for state in (*self.cache.tensors, self.cache.position, self.token, self.key):
+                state[holes] = state[sources]
+            for hole, source in zip(holes, sources, strict=True):
+                self.occupant[hole], self.occupant[source] = self.occupant[source], None
+
+    def steps(self) -> list[list[int]]:
+        """Run a burst of decoding steps: the new token of each row, per step."""
+        last = max(len(self.prompts[i]) + len(self.answers[i]) for i in self.occupant if i is not None)
+        length = self.round_up(last - 1 + self.burst)
+        if self.cuda:
+            self.cache.length = length
+        elif not 0 <= self.cache.capacity - length <= self.bucket:  # not a slice: products want them contiguous
+            self.cache.resize(length)
+        tokens = []
+        for _ in range(self.burst):
+            if self.cuda:
+                self.replay()
+            else:
+                self.step()
+            tokens.append(self.token[: self.rows].clone())
+        return torch.stack(tokens).tolist()
+
+    def step(self) -> None:
+        """Feed each row its last token and choose its next, all on the device."""
+        position, token = self.cache.position[: self.rows], self.token[: self.rows]
+        position.clamp_(max=self.cache.capacity - 1)  # ended rows run on, inside their own slot
+        seen = self.columns[: self.cache.length] <= position[:, None]
+        mask = torch.where(seen, 0.0, -torch.inf)[:, None, None]
+        logits = self.forward(
+            input_ids=token[:, None],
+            position_ids=position[:, None],
+            attention_mask=mask.to(self.model.dtype) if self.cuda else mask,
+            past_key_values=self.cache,
+            use_cache=True,
+        ).logits[:, -1]
+        token.copy_(choose(logits, scramble(scramble(position) ^ self.key[: self.rows]), self.sampling))
+        position.add_(1)
+
+    def replay(self) -> None:
+        """One step as a CUDA graph, captured when its number of rows and length first occur."""
+        shape = self.rows, self.cache.length
+        if shape not in self.graphs:
+            state = self.token.clone(), self.cache.position.clone()
+            side = torch.cuda.Stream(self.device)
+            side.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(side):  # what is lazily made must be there before the capture
+                self.step()
+            torch.cuda.current_stream(self.device).wait_stream(side)
+            self.token.copy_(state[0])
+            self.cache.position.copy_(state[1])
+            self.graphs[shape] = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graphs[shape], pool=self.pool):
+                self.step()
+        self.graphs[shape].replay()

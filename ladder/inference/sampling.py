@@ -1,0 +1,56 @@
+"""How the next token is chosen: the same draw for the same seed, prompt and position, in any batch."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from ladder.inference.types import Sampling
+
+
+@dataclass(frozen=True)
+class Completion:
+    """The tokens after a prompt, without the stop token; `finished` tells whether a stop token ended them."""
+
+    tokens: list[int]
+    finished: bool
+
+
+def until_stop(tokens: list[int], stop: Collection[int]) -> Completion:
+    end = next((place for place, token in enumerate(tokens) if token in stop), None)
+    return Completion(tokens[:end], end is not None)
+
+
+Bits = TypeVar("Bits", int, Tensor)
+
+
+def scramble(bits: Bits) -> Bits:
+    """A hash of 32-bit integers (lowbias32 of Wellons' hash-prospector), alike for an int and an int64 tensor."""
+    bits = ((bits >> 16) ^ bits) * 0x7FEB352D & 0xFFFFFFFF
+    bits = ((bits >> 15) ^ bits) * 0x846CA68B & 0xFFFFFFFF
+    return (bits >> 16) ^ bits
+
+
+def choose(logits: Tensor, noise: Tensor, sampling: Sampling) -> Tensor:
+    """Next tokens [rows] from logits [rows, vocabulary] and 32 random bits per row.
+
+    Sampling inverts the cumulative distribution in 32-bit integers of 2^-30, whose sums do not depend on their order
+    (a float cumsum on CUDA is not reproducible) and are the fastest on a CPU. A token less likely than that is lost.
+    """
+    logits = logits.float()
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    one = 2**30
+    weights = torch.softmax(logits / sampling.temperature, -1).mul_(one).int()
+    if sampling.top_p < 1:
+        # A token lighter than an even share of the tail is in no nucleus. Counting the others waits for the GPU.
+        light = one * (1 - sampling.top_p) / logits.shape[-1]
+        count = logits.shape[-1] if logits.is_cuda else int((weights >= light).sum(-1).max())
+        ranked = weights.topk(count).values
+        outside = ranked.cumsum(-1, dtype=torch.int32) - ranked >= one * sampling.top_p
+        weights = weights.where(weights >= ranked.masked_fill(outside, one).amin(-1, keepdim=True), 0)
+    sums = weights.cumsum(-1, dtype=torch.int32)
+    target = (sums[:, -1] * (noise.double() / 2**32)).int()
+    return torch.searchsorted(sums, target[:, None], right=True)[:, 0]

@@ -1,0 +1,275 @@
+"""Send requests to an OpenAI-compatible endpoint, with rate limiting, retries and a spending limit.
+
+A server that says that it is busy (429, 503, 529) is no failure of a request: it is sent again until the server has
+said nothing else for `patience` seconds. Any other fault is one of its `retries`. A request that has no more of them is
+left until all others are done, has one last try, and then has no reply. The others go on, until more than the share
+`most_failed` have none; what no request would pass (a wrong key, no such model, no credit, no server) stops all at
+once. After Ctrl-C nothing more is sent, and replies that are under way are waited for and kept.
+"""
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from tqdm import tqdm
+
+from ladder.data.jsonl import Row
+from ladder.inference.api_keys import checked, key_of
+from ladder.inference.completions import Completion, Finish
+from ladder.inference.draining import Drain
+from ladder.inference.endpoint import Bought, Budget, Endpoint
+from ladder.inference.error_table import Kind
+from ladder.inference.http import Sender
+from ladder.inference.rate_limiter import RateLimiter, backoff
+from ladder.inference.server_errors import Fault
+from ladder.pipeline.stage import UserError
+
+LOOK = 0.05
+"""Seconds until it is looked again whether a budget is used up."""
+ROUNDING = 1e-9
+"""A share of so many requests may be a hair below a whole number."""
+EMPTY_RETRIES = 2
+"""How often an empty answer is asked for again at most: each is paid."""
+
+
+class RequestSender:
+    """Buys replies of one endpoint. The key is in nothing that this returns or raises."""
+
+    def __init__(self, endpoint: Endpoint, budget: Budget) -> None:
+        try:
+            budget.check(endpoint)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        self.endpoint, self.budget, self.bought = endpoint, budget, Bought()
+        self.pace = RateLimiter(endpoint)
+        self.where = f"endpoint {endpoint.base_url}"
+        self.key = key_of(endpoint)
+        self.takes_formats = True
+        self.wanted = self.failed = self.empty = 0
+        """Requests whose replies were asked for, bought before or not; of them, those that failed for good; replies
+        without a text."""
+        self.last_failure = ""
+        self.without: dict[Kind, list[str]] = {}
+        """What the server said to each request that has no reply, by its kind."""
+        self.unknown: Counter[str] = Counter()
+        """Finish reasons that are not in the table of ladder/inference/completions.py."""
+
+    def buy(self, bodies: dict[str, Row], keep: Callable[[str, Row], None], bar: "tqdm[None]") -> None:
+        """Send every body, and `keep` each reply under its key as soon as it is there; a request without one is left.
+
+        Errors: UserError when the server cannot be reached, refuses all requests or too many, or the budget is spent;
+        KeyboardInterrupt. Requests that are under way then are still waited for and kept.
+        """
+        self.key = checked(self.key, self.endpoint)
+        drain = Drain(self.pace, self.endpoint.timeout, self._tell)
+        try:
+            asyncio.run(self._buy(bodies, keep, bar, drain))
+        except asyncio.CancelledError:
+            if not drain.interrupted:
+                raise
+        if drain.interrupted:
+            raise KeyboardInterrupt("replies so far are kept; run again to go on")
+
+    def fail(self, cause: str) -> None:
+        """Count a request that has failed for good.
+
+        Errors: UserError where these are more than the endpoint's share.
+        """
+        self.failed += 1
+        self.last_failure = self.key.masked(cause)
+        share = self.endpoint.most_failed
+        if self.failed > share * self.wanted + ROUNDING:
+            raise self._refused(
+                f"{cause}; {self.failed} of {self.wanted} requests failed, more than endpoint.most_failed: {share:g} "
+                "of them; what was bought is kept: run again for the others, or raise it"
+            )
+
+    async def _buy(
+        self, bodies: dict[str, Row], keep: Callable[[str, Row], None], bar: "tqdm[None]", drain: Drain
+    ) -> None:
+        self.pace.begin()
+
+        async def work(left: Iterator[tuple[str, Row]], retries: int, again: dict[str, Row]) -> None:
+            try:
+                for key, body in left:
+                    if self.pace.stop.is_set():
+                        return
+                    reply = await self._reply(sender, body, retries)
+                    if isinstance(reply, Completion):
+                        row = self._row(reply)
+                        keep(key, row)
+                        self._check_usage(row)
+                    elif reply is not None and reply.no_reply:
+                        self.without.setdefault(reply.kind, []).append(reply.cause)
+                    elif reply is not None:
+                        self.fail(reply.cause)
+                        if reply.again:
+                            again[key] = body
+                            continue
+                    bar.set_postfix_str(self.spending(), refresh=False)
+                    bar.update()
+            except BaseException:
+                self.pace.end()  # the others finish what is under way, and begin nothing
+                raise
+
+        async def all_of(bodies: dict[str, Row], retries: int) -> dict[str, Row]:
+            left, again = iter(bodies.items()), dict[str, Row]()
+            workers = (work(left, retries, again) for _ in range(min(self.endpoint.concurrency, len(bodies))))
+            for error in await asyncio.gather(*workers, return_exceptions=True):
+                if error is not None:
+                    raise error
+            return again
+
+        with drain:
+            async with Sender(self.endpoint, self.key) as sender:
+                again = await all_of(bodies, self.endpoint.retries)
+                self.failed -= len(again)  # a server that was down for a while is no reason to go without them
+                bar.update(len(await all_of(again, 0)))
+
+    async def _reply(self, sender: Sender, body: Row, retries: int) -> Completion | Fault | None:
+        """One reply, or the last try's fault; None where all was stopped meanwhile."""
+        bare = {name: body[name] for name in body if name != "response_format"}
+        form, tried, empty = body, 0, 0
+        unformed: Fault | None = None
+        limited_since: float | None = None
+        while (sent := await self.pace.turn()) is not None:
+            if self.bought.requests == self.budget.requests and self.pace.under_way > 1:
+                self.pace.landed()
+                await self.pace.pause(LOOK)  # of those under way one may meet a 429, which costs nothing
+                continue
+            form = form if self.takes_formats else bare
+            try:
+                found = await self._sent(sender, form)
+            finally:
+                self.pace.landed()
+            if isinstance(found, Completion):
+                if unformed and self.takes_formats:
+                    self._drop_formats(unformed)
+                if not found.text.strip() and found.finish in (Finish.STOP, Finish.MISSING):
+                    if empty < min(retries, EMPTY_RETRIES):
+                        empty += 1
+                        continue
+                    self.empty += 1
+                return found
+            if found.limited:
+                self._check_patience(found)
+                self.pace.busy(sent, found.wait)
+                limited_since = limited_since or sent
+                if sent - limited_since > self._patience():
+                    return found  # the server answers others
+                continue
+            self.pace.heard(reply=False)
+            if found.no_reply:
+                return found
+            if found.kind == Kind.REQUEST and form is not bare and "response_format" in form:
+                form, unformed = bare, found  # it may be the schema that is not taken
+                continue
+            if tried == retries or not found.again:
+                if found.of_all:
+                    raise self._refused(self._hinted(found))
+                return found
+            self.pace.hold(found.wait)
+            await self.pace.pause(backoff(tried))
+            tried += 1
+        return None
+
+    async def _sent(self, sender: Sender, form: Row) -> Completion | Fault:
+        """What one request brings. Errors: UserError where the budget is spent, or the server asks to wait too long."""
+        self._spend()
+        found = await sender.send(form)
+        if isinstance(found, Fault):
+            if found.status or found.kind != Kind.SERVER:  # it was refused, and costs nothing
+                self.bought.requests -= 1
+            if found.wait > self._patience():
+                raise self._refused(
+                    f"{found.cause}; asks to come back in {found.wait:.0f} s; what was bought is kept, so run again "
+                    "then"
+                )
+            return found
+        self.bought.prompt_tokens += found.prompt_tokens
+        self.bought.tokens += found.tokens
+        self.pace.heard(reply=True)
+        if found.finish == Finish.FILTER and not found.text.strip():
+            return Fault(f"answered with finish_reason {found.reason!r} and without a text", Kind.FILTER)
+        if found.finish == Finish.OTHER:
+            self.unknown[found.reason] += 1
+        return found
+
+    def _hinted(self, fault: Fault) -> str:
+        """A fault of all requests, with what a user may have left out."""
+        if fault.kind == Kind.KEY and not self.key.value:
+            name = self.endpoint.key_name or "the environment variable of its key"
+            return f"{fault.cause}; no key was sent: name it by endpoint.key_env ({name})"
+        if fault.status == 404:
+            return f"{fault.cause}; expected a model {self.endpoint.model!r} at this address, most of which end in /v1"
+        return fault.cause
+
+    def _patience(self) -> float:
+        """No less than a reply that is under way may take."""
+        return max(self.endpoint.patience, self.endpoint.timeout)
+
+    def _check_patience(self, fault: Fault) -> None:
+        if (silent := self.pace.silent()) > self._patience():
+            raise self._refused(
+                f"{fault.cause}; for {silent:.0f} s nothing else; what was bought is kept, so run again later"
+            )
+
+    def spending(self) -> str:
+        """What was bought so far, in money where prices are known, else in tokens; and how many the server lets be
+        under way, where these are fewer than they might be."""
+        slowed = f", {int(self.pace.room)} at once" if self.pace.room < self.pace.most else ""
+        if self.endpoint.prices:
+            return f"cost {self.bought.cost(self.endpoint.prices):.4f}{slowed}"
+        return f"{self.bought.prompt_tokens} + {self.bought.tokens} tokens{slowed}"
+
+    def _spent(self) -> str:
+        """Which part of the budget is used up, in words; empty while none is."""
+        budget, bought, prices = self.budget, self.bought, self.endpoint.prices
+        if budget.requests is not None and bought.requests >= budget.requests:
+            return f"{budget.requests} requests"
+        if budget.tokens is not None and bought.prompt_tokens + bought.tokens >= budget.tokens:
+            return f"{budget.tokens} tokens"
+        if budget.money is not None and prices and bought.cost(prices) >= budget.money:
+            return f"{budget.money:g} in money"
+        return ""
+
+    def _spend(self) -> None:
+        if spent := self._spent():
+            raise UserError(
+                f"{self.endpoint.model}: its budget of {spent} is used up; what was bought is kept, so run again to "
+                "buy the rest, or raise the budget"
+            )
+        self.bought.requests += 1
+
+    def _row(self, completion: Completion) -> Row:
+        """A reply as the store keeps it."""
+        row: Row = {
+            "text": self.key.masked_in_reply(completion.text),
+            "prompt_tokens": completion.prompt_tokens,
+            "tokens": completion.tokens,
+            "finished": completion.finished,
+            "base_url": self.endpoint.base_url,
+        }
+        if completion.reasoning:  # else the row is as it was before there was such a field
+            row["reasoning"] = self.key.masked_in_reply(completion.reasoning)
+        return row
+
+    def _check_usage(self, reply: Row) -> None:
+        bounded = self.budget.tokens is not None or self.budget.money is not None
+        if bounded and not reply["prompt_tokens"] + reply["tokens"]:
+            raise self._refused("does not tell how many tokens it used: only a budget in requests can be kept there")
+
+    def _drop_formats(self, fault: Fault) -> None:
+        self.takes_formats = False
+        before, _, said = fault.cause.partition(": ")
+        self._tell(
+            f"{before} to a JSON schema ({said[:100]}): it is asked without one from now on, and what it writes is "
+            "checked"
+        )
+
+    def _tell(self, sentence: str) -> None:
+        print(self.key.masked(f"{self.where} {sentence}"), file=sys.stderr, flush=True)
+
+    def _refused(self, cause: str) -> UserError:
+        return UserError(self.key.masked(f"{self.where} {cause}"))

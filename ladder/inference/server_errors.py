@@ -1,0 +1,199 @@
+"""Read and classify the errors of servers, by the table in ladder/inference/error_table.py.
+
+    error = read_error(body)              # of an HTTP error or within HTTP 200; None if it holds none
+    classify(status, error)               # Kind.CONTEXT
+
+The message is the server's own; whoever shows it masks keys in it and shortens it.
+"""
+
+import email.utils
+import json
+import re
+import time
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ladder.inference.error_table import SIGNS, Kind, plain
+
+WORDS = 300
+"""Characters of a server's message that an error shows."""
+MESSAGES = ("message", "msg", "detail", "details", "error", "error_description", "status_msg", "reason", "title")
+"""Fields of an error that hold its message, the best one first."""
+NAMED = ("code", "type", "status", "reason", "error_type", "error_code", "errorCode", "__type", "status_code")
+"""Fields of an error that hold its name or its HTTP status."""
+WITHIN = ("error", "innererror", "inner_error", "metadata", "details", "errors", "base_resp", "cause", "raw", "detail")
+"""Fields in which an error holds further errors: Azure, OpenRouter, Google, Cloudflare, MiniMax, FastAPI."""
+DEPTH = 5
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Error in place of a reply."""
+
+    cause: str
+    kind: Kind = Kind.SERVER
+    status: int = 0
+    """0: no answer of the server, or one that is no chat completion."""
+    wait: float = 0.0
+    """Seconds that the server asks to wait."""
+
+    @property
+    def no_reply(self) -> bool:
+        """Whether this request has no reply, and any other may have one."""
+        return self.kind in (Kind.CONTEXT, Kind.FILTER)
+
+    @property
+    def limited(self) -> bool:
+        """Whether the server asks for a slower pace."""
+        return self.kind in (Kind.RATE, Kind.OVERLOAD)
+
+    @property
+    def of_all(self) -> bool:
+        """Whether every request would meet it."""
+        return self.kind in (Kind.QUOTA, Kind.KEY, Kind.MODEL, Kind.ADDRESS, Kind.UNREACHABLE)
+
+    @property
+    def again(self) -> bool:
+        """Whether another try may have a reply."""
+        return self.kind in (Kind.SERVER, Kind.UNREACHABLE) or self.limited
+
+
+@dataclass(frozen=True)
+class Error:
+    """An error as a server writes it."""
+
+    message: str
+    names: frozenset[str] = frozenset()
+    """Codes, types and reasons, as `plain` writes them."""
+    status: int = 0
+    """An HTTP status among them."""
+    wait: float = 0.0
+    """Seconds of a RetryInfo (Google)."""
+
+
+def classify(status: int, error: Error) -> Kind:
+    """The kind of an error. `status` is that of the HTTP response; within HTTP 200 that of the error counts."""
+    status = error.status if 200 <= status < 300 else status
+    for sign in SIGNS:
+        if sign.statuses and status not in sign.statuses:
+            continue
+        if sign.names and not sign.names & error.names:
+            continue
+        if sign.words is None or sign.words.search(error.message):
+            return sign.kind
+    return Kind.SERVER
+
+
+def read_error(body: Any) -> Error | None:
+    """The error that a parsed body is or holds; None where there is none. Of a list (Gemini) the first entry counts."""
+    if isinstance(body, list):
+        body = body[0] if body else None
+    if not isinstance(body, dict):
+        return None
+    feedback = body.get("promptFeedback")
+    if isinstance(feedback, dict) and feedback.get("blockReason") and not body.get("choices"):  # Gemini
+        return error_of(f"prompt blocked: {feedback['blockReason']}")
+    base = body.get("base_resp")  # MiniMax: in every reply, with status_code 0 where all went well
+    failed = isinstance(base, dict) and base.get("status_code") not in (None, 0, "0")
+    first = body["choices"][0] if isinstance(body.get("choices"), list) and body["choices"] else None
+    if isinstance(first, dict) and first.get("error"):  # OpenRouter
+        return error_of(first["error"])
+    if body.get("error") or body.get("errors") or failed:
+        return error_of(body)
+    if first is None and (body.get("object") == "error" or any(name in body for name in ("message", "detail", "msg"))):
+        return error_of(body)
+    return None
+
+
+def error_of(body: Any) -> Error:
+    """Read any body of an error: an object of whatever nesting, a list of them, a text, HTML."""
+    messages, names, status, wait = [], set[str](), 0, 0.0
+    for part in _parts(body, DEPTH):
+        if isinstance(part, str):
+            messages.append(part)
+            continue
+        for field in NAMED:
+            value = part.get(field)
+            number = _whole(value)
+            if number is not None and 400 <= number < 600:
+                status = status or number
+            elif isinstance(value, str | int) and not isinstance(value, bool):
+                names.add(plain(str(value)))
+        messages += [part[field] for field in MESSAGES if isinstance(part.get(field), str)][:1]
+        wait = wait or _seconds(part.get("retryDelay"))
+    said = list(dict.fromkeys(filter(None, map(readable, messages))))
+    return Error("; ".join(said), frozenset(names), status, wait)
+
+
+def readable(text: str) -> str:
+    """A server's text as one line: without HTML, control characters and whatever turns the direction of writing."""
+    if re.match(r"\s*<(?:!doctype|html|\?xml|head|body)", text, re.IGNORECASE):
+        text = re.sub(r"(?is)<(script|style)\b.*?</\1\s*>|<[^>]*>", " ", text)
+    text = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", " ", text)
+    return " ".join("".join(" " if unicodedata.category(one)[0] in "CZ" else one for one in text).split())
+
+
+def shortened(text: str, most: int = WORDS) -> str:
+    """The beginning of a text that is longer than `most` characters."""
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def wait_of(headers: Mapping[str, str], error: Error) -> float:
+    """Seconds that a server asks to wait: Retry-After, the same in milliseconds (OpenAI, Azure), or in the body."""
+    asked = retry_after(headers.get("retry-after"))
+    if asked is None and (exact := retry_after(headers.get("retry-after-ms"))) is not None:
+        asked = exact / 1000
+    return error.wait if asked is None else asked
+
+
+def retry_after(header: str | None) -> float | None:
+    """Seconds of a Retry-After header (RFC 9110, section 10.2.3: seconds or a date); None where it says nothing."""
+    if header is None:
+        return None
+    try:
+        seconds = float(header)
+        return max(0.0, seconds) if seconds < float("inf") else None  # not a number is not less
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
+
+
+def _parts(body: Any, depth: int) -> Iterator[dict[str, Any] | str]:
+    """The objects and bare texts of an error's body, from the outside in."""
+    if isinstance(body, str):
+        if depth < DEPTH and body.lstrip().startswith("{"):  # another server's error, passed on as text
+            try:
+                yield from _parts(json.loads(body), depth - 1)
+                return
+            except (ValueError, RecursionError):
+                pass
+        yield body
+    elif isinstance(body, list) and depth:
+        for one in body[:3]:
+            yield from _parts(one, depth - 1)
+    elif isinstance(body, dict):
+        inner = [body[name] for name in WITHIN if isinstance(body.get(name), dict | list)]
+        inner += [body["raw"]] if isinstance(body.get("raw"), str) else []
+        if isinstance(body.get("loc"), list):  # FastAPI: which field, and what is wrong with it; not its value
+            yield {"message": f"{'.'.join(map(str, body['loc']))}: {body.get('msg', '')}"}
+            return
+        yield body
+        for one in inner if depth else ():
+            yield from _parts(one, depth - 1)
+
+
+def _whole(value: Any) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    return int(value) if isinstance(value, int) or re.fullmatch(r"[0-9]{1,6}", value) else None
+
+
+def _seconds(value: Any) -> float:
+    """Of `34s` or `1.5s`, as Google's RetryInfo has it."""
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)s", value) if isinstance(value, str) else None
+    return float(found[1]) if found else 0.0

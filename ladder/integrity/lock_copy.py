@@ -1,0 +1,124 @@
+"""A copy of dvc.lock, written atomically: what a torn dvc.lock is compared with and restored from.
+
+It lies in .dvc/tmp/ladder/dvc.lock, which git ignores. Every stage that DVC starts renews it, since DVC has then
+written the stage before it, and so does `python -m ladder check`. An entry that dvc.lock has lost stays in the copy.
+Its first line records git's commit: on another line of history only the entries of HEAD count.
+"""
+
+import contextlib
+import json
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ladder.data.atomic_write import whole
+from ladder.integrity.lock_file import HEAD, LOCK, LockText, decoded, is_cut, split, unreadable
+
+COPY = Path(".dvc/tmp/ladder/dvc.lock")
+QUIET_SECONDS = 1.0
+"""A dvc.lock younger than this may be half-written by another `dvc repro`: its last entry is not copied."""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """The copy as it was read."""
+
+    entries: dict[str, str]
+    commit: str
+    """git's HEAD when it was written; empty without git."""
+    dismissed: str
+    """The commit whose dvc.lock no longer counts, because the user removed dvc.lock and began anew; else empty."""
+
+
+def keep_copy() -> None:
+    """Renew the copy from dvc.lock, unless that is unreadable. A copy that cannot be written is no error here."""
+    if Path(".dvc").is_dir():
+        with contextlib.suppress(OSError):
+            _keep()
+
+
+def _keep() -> None:
+    commit, before = head_commit(), read_copy()
+    if not LOCK.exists():
+        if before.entries or head_entries():
+            _write(Copy({}, commit, commit), LockText(HEAD, {}, ""))
+        return
+    content = LOCK.read_bytes()
+    if unreadable(content):
+        return
+    found = split(decoded(content))
+    entries = dict(found.entries)
+    if entries and (not found.text.endswith("\n") or time.time() - LOCK.stat().st_mtime < QUIET_SECONDS):
+        entries.popitem()
+    if same_line(before.commit, commit):
+        for name, text in before.entries.items():
+            if name not in entries or is_cut(entries[name], text):
+                entries[name] = text
+        entries = {name: entries[name] for name in dict.fromkeys([*before.entries, *entries])}
+    dismissed = before.dismissed if before.dismissed and same_line(before.commit, commit) else ""
+    _write(Copy(entries, commit, dismissed), LockText(found.head or HEAD, entries, found.tail))
+
+
+def _write(copy: Copy, text: LockText) -> None:
+    first = json.dumps({"commit": copy.commit, "dismissed": copy.dismissed, "entries": len(copy.entries)})
+    content = f"# {first}\n{text.text}".encode()
+    if not COPY.is_file() or COPY.read_bytes() != content:
+        with whole(COPY) as file:
+            file.write(content)
+
+
+def read_copy() -> Copy:
+    """The copy; empty where there is none, or where it is not as it was written."""
+    try:
+        first, _, text = COPY.read_text(encoding="utf-8").partition("\n")
+        facts = json.loads(first.removeprefix("# "))
+        entries = split(text).entries
+        if facts["entries"] == len(entries):
+            return Copy(entries, facts["commit"], facts["dismissed"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return Copy({}, "", "")
+
+
+def forget(names: list[str]) -> None:
+    """Remove entries from the copy: of stages that are gone."""
+    copy = read_copy()
+    if set(names) & copy.entries.keys():
+        entries = {name: text for name, text in copy.entries.items() if name not in names}
+        _write(Copy(entries, copy.commit, copy.dismissed), LockText(HEAD, entries, ""))
+
+
+def references() -> dict[str, dict[str, str]]:
+    """The entries that dvc.lock is compared with, by where they are: the copy first, then git's HEAD."""
+    copy, commit = read_copy(), head_commit()
+    found = {}
+    if same_line(copy.commit, commit):
+        found[str(COPY)] = copy.entries
+    if not (copy.dismissed and copy.dismissed == commit):
+        found["git's HEAD"] = head_entries()
+    return {place: entries for place, entries in found.items() if entries}
+
+
+def head_entries() -> dict[str, str]:
+    """The entries of dvc.lock in git's HEAD; none without git or a commit."""
+    text = _git("show", f"HEAD:./{LOCK}")
+    return {} if text is None or unreadable(text.encode()) else split(text).entries
+
+
+def head_commit() -> str:
+    """git's HEAD; empty without git or a commit."""
+    return (_git("rev-parse", "--verify", "--quiet", "HEAD") or "").strip()
+
+
+def same_line(before: str, commit: str) -> bool:
+    """Whether one commit is the other or follows it."""
+    return before == commit or (bool(before) and _git("merge-base", "--is-ancestor", before, commit) is not None)
+
+
+def _git(*words: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *words], capture_output=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None

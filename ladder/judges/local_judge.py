@@ -1,0 +1,91 @@
+"""Replies of a rung in this process, and the likelihoods it gives to the verdicts of a scale."""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
+
+from ladder.chat.encode import Messages, continued_tokens, prompt_tokens
+from ladder.data.jsonl import Row
+from ladder.inference.local import answer
+from ladder.inference.request_cache import EMPTY
+from ladder.inference.sampling import Sampling
+from ladder.judges.parsers import Scale
+from ladder.models.checkpoint import Model, device, load, read_rung
+
+PORTION = 64
+"""Requests answered between two writes to the store: what a kill can cost."""
+
+
+class RungReplies:
+    """What a rung says; it is loaded at the first request that is not in the store."""
+
+    def __init__(self, directory: Path, base: Path) -> None:
+        self.directory, self.base = directory, base
+        self.rung = read_rung(directory)
+        self.name = self.rung.rung
+        self.identity: Row = {"rung": self.rung.identity}
+        size = f"{self.rung.parameters / 1e6:.0f}M parameters"
+        self.caveat: Row = {"caveat": f"a local judge of {size}: its numbers are not comparable with GPT-4's"}
+
+    @cached_property
+    def model(self) -> Model:
+        return load(self.directory, self.base)
+
+    def buy(
+        self, requests: dict[str, Messages], sampling: Sampling, keep: Callable[[str, Row], None], progress: str
+    ) -> None:
+        """Answer every request, and `keep` each reply under its request's key, a portion at a time."""
+        left = []
+        for key, messages in requests.items():
+            length = len(prompt_tokens(self.model.tokenizer, messages))
+            if length + sampling.max_new_tokens > self.positions:
+                keep(key, EMPTY)
+            else:
+                left.append((key, messages, length))
+        for start in range(0, len(left), PORTION):
+            portion = left[start : start + PORTION]
+            answers = answer(self.model, [messages for _, messages, _ in portion], sampling, progress=progress)
+            for (key, _, length), said in zip(portion, answers, strict=True):
+                reply = {"prompt_tokens": length, "tokens": said.tokens, "finished": said.finished}
+                keep(key, {"text": said.text, **reply})
+
+    def weigh(
+        self, requests: dict[str, Messages], scale: Scale, keep: Callable[[str, Row], None], progress: str
+    ) -> None:
+        """`keep` each request's label_logps under its key, with the length of the prompt in tokens."""
+        for key, messages in tqdm(requests.items(), desc=progress, unit="request", disable=not progress):
+            length = len(prompt_tokens(self.model.tokenizer, messages))
+            logps = label_logps(self.model, messages, scale)
+            keep(key, {"logps": logps, "prompt_tokens": length, "tokens": 0, "finished": True})
+
+    @property
+    def positions(self) -> int:
+        return int(self.model.model.config.max_position_embeddings)
+
+
+@torch.inference_mode()
+def label_logps(model: Model, messages: Messages, scale: Scale) -> list[float]:
+    """log p(label + tail | messages, lead) in nats for each label of the scale, up to what all labels share.
+
+    Empty where messages and verdict are longer than the model's context. The prompt is read once.
+    """
+    texts = [scale.lead + label + scale.tail for label in scale.labels]
+    replies = [continued_tokens(model.tokenizer, messages, text) for text in texts]
+    shared = next(place for place, tokens in enumerate(zip(*replies, strict=False)) if len(set(tokens)) > 1)
+    context, endings = replies[0][:shared], [torch.tensor(reply[shared:]) for reply in replies]
+    if len(context) + max(map(len, endings)) > model.model.config.max_position_embeddings:
+        return []
+    causal: Any = model.model.get_base_model() if hasattr(model.model, "get_base_model") else model.model
+    read = causal(input_ids=torch.tensor([context], device=device()), use_cache=True, logits_to_keep=1)
+    read.past_key_values.batch_repeat_interleave(len(endings))
+    # Pads come last, so causal attention alone keeps them away from every token that counts.
+    ids = pad_sequence(endings, batch_first=True).to(device())
+    logits = causal(input_ids=ids, past_key_values=read.past_key_values, use_cache=True).logits
+    logits = torch.cat([read.logits.expand(len(endings), -1, -1), logits[:, :-1]], dim=1)
+    logps = logits.float().log_softmax(-1).gather(-1, ids[..., None])[..., 0]
+    return [logps[row, : len(ending)].sum().item() for row, ending in enumerate(endings)]

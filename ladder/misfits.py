@@ -1,6 +1,0 @@
-"""Rows that are not what they should be."""
-
-
-class Misfit(Exception):
-    """Why one row cannot be read, told as `what: detail`: it goes to quarantine, counted by what stands before the
-    colon, and the run goes on."""

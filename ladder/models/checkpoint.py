@@ -1,0 +1,240 @@
+"""A model is a directory: its weights, its tokenizer and rung.json, which says what it is and stands on.
+
+A rung is either complete (a Hugging Face model) or a LoRA adapter that stands on the complete base. rung.json
+names the parents and the base by identity (the sha256 of their own rung.json, which lists the sha256 of every
+file), so a child can tell whether the model it is given is the one it was made from.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.modeling_layers import GenericForSequenceClassification
+from transformers.utils.logging import disable_progress_bar
+
+from ladder.chat.encode import template_hash, tokenizer_hash
+from ladder.data.atomic_write import published
+from ladder.data.jsonl import write_json
+from ladder.models.config_passthrough import build
+from ladder.models.heads import Score, scoring
+from ladder.models.lora import factor_dora
+from ladder.models.rung import (
+    File,
+    Rung,
+    check_parent,
+    check_same_tokenizer,
+    check_stands_on,
+    describe_file,
+    read_rung,
+    rung_name,
+)
+from ladder.models.tied_embeddings import merged
+from ladder.models.weights import clear_sampling, declare, finite, read_adapter, read_model, read_tokenizer
+from ladder.pipeline.disk import check_space
+from ladder.pipeline.stage import UserError
+
+__all__ = [
+    "SHARD", "File", "Model", "Rung", "attention", "check_parent", "check_same_tokenizer", "check_stands_on",
+    "described", "device", "ledger", "load", "load_complete", "load_reward", "quantized", "read_rung", "rounded",
+    "rung_name", "save_rung",
+]  # fmt: skip
+
+disable_progress_bar()  # of loading weights: shorter than it takes to read
+
+_HEADS = {"language_model": "a language model", "reward": "a reward model, which scores answers and writes none"}
+SHARD = "2GB"  # DVC hashes one file on one core, so one large file would hash slowly
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded rung."""
+
+    model: Any
+    """A PreTrainedModel, or a PeftModel around one."""
+    tokenizer: PreTrainedTokenizerBase
+    rung: Rung
+
+    @property
+    def stop(self) -> int:
+        """The token that ends an assistant's turn."""
+        return self.tokenizer.eos_token_id
+
+
+def device() -> torch.device:
+    """The first CUDA device where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloat16, trainable: bool = False) -> Model:
+    """Load a rung, complete or adapter, onto the device.
+
+    An adapter is put on the complete model in `base`: on its weights as quantization rounded them where it was
+    trained on those (QLoRA), since on the unrounded ones it is another model than the one that was trained.
+    With `trainable` its weights take gradients (in float32).
+    Errors: UserError for a reward model, and for an adapter of another base, tokenizer or chat template than those
+    given.
+    """
+    rung, tokenizer = described(directory, "language_model")
+    if rung.kind == "complete":
+        return Model(_complete(directory, dtype), tokenizer, rung)
+    check_stands_on(directory, rung, base)
+    whole = _complete(base, dtype) if rung.quantization is None else rounded(base, rung.quantization).to(dtype)
+    model = read_adapter(whole, directory, trainable=trainable)
+    factor_dora(model, new=False)
+    return Model(model, tokenizer, rung)
+
+
+def load_complete(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloat16) -> Model:
+    """Load a rung as one complete model: an adapter's weights are added to the base's
+    (ladder/models/tied_embeddings.py).
+    """
+    loaded = load(directory, base, dtype=dtype)
+    if isinstance(loaded.model, PeftModel):
+        return Model(merged(loaded.model), loaded.tokenizer, loaded.rung)
+    return loaded
+
+
+def load_reward(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloat16) -> Model:
+    """Load a reward model, complete or adapter; ladder.models.reward_scores.rewards reads its numbers.
+
+    Errors: UserError for a language model, and as `load` does.
+    """
+    rung, tokenizer = described(directory, "reward")
+    if rung.kind == "complete":
+        model: Any = read_model(AutoModelForSequenceClassification, directory, dtype=dtype)
+        model.score = Score(model.score.weight)
+        return Model(model.to(device()).eval(), tokenizer, rung)
+    check_stands_on(directory, rung, base)
+    whole = scoring(_complete(base, dtype), tokenizer)
+    return Model(read_adapter(whole, directory).eval(), tokenizer, rung)
+
+
+def described(directory: Path, head: str) -> tuple[Rung, PreTrainedTokenizerBase]:
+    """A rung without its weights. Errors: UserError for another head, tokenizer or chat template than are described."""
+    rung = read_rung(directory)
+    if rung.head != head:
+        raise UserError(f"{directory}: {_HEADS[rung.head]}, expected {_HEADS[head]}")
+    tokenizer = read_tokenizer(directory)
+    if tokenizer_hash(tokenizer) != rung.tokenizer or template_hash(tokenizer) != rung.chat_template:
+        raise UserError(f"{directory}: tokenizer or chat template is not the one in rung.json; make the rung again")
+    return rung, tokenizer
+
+
+def _complete(directory: Path, dtype: torch.dtype) -> Any:
+    model: Any = read_model(AutoModelForCausalLM, directory, dtype=dtype, attn_implementation=attention())
+    return model.to(device())
+
+
+def attention() -> str:
+    """transformers' attn_implementation: on a CPU the fused one's backward pass is 15% slower on short rows."""
+    return "sdpa" if torch.cuda.is_available() else "eager"
+
+
+def quantized(base: Path, quantization: dict[str, Any]) -> Any:
+    """The complete model with quantized weights: `quantization` is BitsAndBytesConfig's arguments."""
+    return read_model(
+        AutoModelForCausalLM,
+        base,
+        dtype=torch.bfloat16,
+        attn_implementation=attention(),
+        quantization_config=build(BitsAndBytesConfig, quantization),
+        device_map={"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"},
+    )
+
+
+def rounded(base: Path, quantization: dict[str, Any]) -> Any:
+    """The complete model in bfloat16, each weight as quantization rounded it: bitsandbytes' own, de-quantized."""
+    return quantized(base, quantization).dequantize()
+
+
+def save_rung(
+    directory: Path,
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    rung: str,
+    method: str,
+    parents: dict[str, Rung] | None = None,
+    base: Rung | None = None,
+    quantization: dict[str, Any] | None = None,
+    trainable_parameters: int = 0,
+    settings: dict[str, Any] | None = None,
+) -> Rung:
+    """Write a rung: weights (safetensors), tokenizer, rung.json; published by rename, so it is whole or absent.
+
+    `base` is the complete model that an adapter stands on, None for a complete model; `quantization` what rounded the
+    base's weights while it was trained. Weights keep the dtype they
+    are given in: complete rungs of a training come in bfloat16 (ladder/training/train.py).
+    config.json describes the weights as they are (`declare`), and generation_config.json holds token ids alone: the
+    rest of it is a release's taste in sampling, which params.yaml decides here.
+    The same model gives the same bytes. Errors: UserError when a weight is not finite.
+    """
+    if name := finite(model):
+        raise UserError(f"{directory}: {name} holds NaN or infinity; not saved (lower the learning rate)")
+    saved = (weight.nbytes for weight in model.parameters() if base is None or weight.requires_grad)
+    check_space(directory, sum(saved), "the rung")
+    tokenizer.init_kwargs.pop("local_files_only", None)  # HF_HUB_OFFLINE would otherwise change the saved bytes
+    with published(directory) as temporary:
+        if base is None:
+            declare(_bare(model))
+            clear_sampling(_bare(model))
+            model.save_pretrained(str(temporary), max_shard_size=SHARD)
+        else:  # the base is pinned by its identity, so its embeddings need no copy
+            model.save_pretrained(str(temporary), save_embedding_layers=False)
+            _sort_lists(temporary / "adapter_config.json")
+        tokenizer.save_pretrained(temporary)
+        (temporary / "README.md").unlink(missing_ok=True)
+        made = Rung(
+            rung=rung,
+            method=method,
+            kind="complete" if base is None else "adapter",
+            head="reward" if isinstance(_bare(model), GenericForSequenceClassification) else "language_model",
+            parents={name: parent.identity for name, parent in (parents or {}).items()},
+            base=base.identity if base else None,
+            quantization=quantization,
+            tokenizer=tokenizer_hash(tokenizer),
+            chat_template=template_hash(tokenizer),
+            parameters=_bare(model).num_parameters(),  # which counts a 4-bit weight as one
+            trainable_parameters=trainable_parameters,
+            settings=settings or {},
+            files={path.name: describe_file(path) for path in sorted(temporary.iterdir())},
+        )
+        write_json(temporary / "rung.json", made.described())
+    return made
+
+
+def _bare(model: PreTrainedModel | PeftModel) -> Any:
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def _sort_lists(path: Path) -> None:
+    """peft keeps target_modules as a set, whose order changes from process to process."""
+    config = json.loads(path.read_text())
+    lists = {key: sorted(value) for key, value in config.items() if isinstance(value, list)}
+    write_json(path, dict(sorted({**config, **lists}.items())))
+
+
+def ledger(metrics: Path, rung: Rung, seconds: float, measured: dict[str, Any]) -> None:
+    """Write metrics/<rung>.json: what was measured, then what it cost and where it ran."""
+    write_json(
+        metrics,
+        {
+            **measured,
+            "seconds": round(seconds, 1),
+            "trainable_parameters": rung.trainable_parameters,
+            "parameters": rung.parameters,
+            "method": rung.method,
+            "parent": " + ".join(rung.parents),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        },
+    )

@@ -1,0 +1,63 @@
+"""Layers of a decoder: leaving some out, and which layer of a teacher one of a student answers to."""
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from ladder.pipeline.stage import UserError
+
+
+def kept_layers(count: int, dropped: list[int]) -> list[int]:
+    """The layers that stay of a model of `count`.
+
+    Errors: UserError for layers that are not there, or when none stays.
+    """
+    outside = sorted(set(dropped) - set(range(count)))
+    if outside:
+        raise UserError(f"drop_layers: {outside} are not layers of a model of {count} (0 to {count - 1})")
+    kept = [number for number in range(count) if number not in dropped]
+    if not kept:
+        raise UserError(f"drop_layers: all {count} layers are dropped; leave at least one")
+    return kept
+
+
+def drop_layers(model: PreTrainedModel, dropped: list[int]) -> PreTrainedModel:
+    """The model without some of its layers; what is left is numbered anew, for the cache and the saved config.
+
+    The config's `kept_layers` says which layers of the first parent they were; it goes with every copy of the model.
+    """
+    layers, config = model.model.layers, model.config
+    kept = kept_layers(len(layers), dropped)
+    model.model.layers = torch.nn.ModuleList(layers[number] for number in kept)
+    for number, layer in enumerate(model.model.layers):
+        for module in layer.modules():
+            if hasattr(module, "layer_idx"):
+                module.layer_idx = number
+    before = getattr(config, "kept_layers", None) or list(range(len(layers)))
+    config.kept_layers = [before[number] for number in kept]
+    config.num_hidden_layers = len(kept)
+    if getattr(config, "layer_types", None):
+        config.layer_types = [config.layer_types[number] for number in kept]
+    return model
+
+
+def layer_map(student: PreTrainedConfig, teacher: PreTrainedConfig, given: dict[int, int] | None) -> dict[int, int]:
+    """Which of the teacher's layers each of the student's learns from, both counted from 0.
+
+    None: the layers that a layer-dropped student kept, where the teacher still has them all; else evenly spaced,
+    the last from the last (Jiao et al. 2020, section 4.1). Errors: UserError for layers that are not there.
+    """
+    ours, theirs = student.num_hidden_layers, teacher.num_hidden_layers
+    if given is None:
+        kept = getattr(student, "kept_layers", None)
+        if kept and getattr(teacher, "kept_layers", None) is None and max(kept) < theirs:
+            return dict(enumerate(kept))
+        return {layer: (layer + 1) * theirs // ours - 1 for layer in range(ours)} if ours <= theirs else _deeper()
+    for side, numbers, count in (("student", given.keys(), ours), ("teacher", given.values(), theirs)):
+        outside = sorted(set(numbers) - set(range(count)))
+        if outside:
+            raise UserError(f"layers: {outside} are not layers of the {side} of {count} (0 to {count - 1})")
+    return given
+
+
+def _deeper() -> dict[int, int]:
+    raise UserError("layers: null needs a student with no more layers than its teacher; give {student: teacher, ...}")

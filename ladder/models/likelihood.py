@@ -1,0 +1,47 @@
+"""Log-probabilities of given tokens under a model."""
+
+from collections.abc import Iterator
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
+
+from ladder.models.checkpoint import Model, device
+
+
+def batches(lengths: list[int], tokens: int) -> Iterator[list[int]]:
+    """Indices of rows, longest first, grouped so that rows x longest stays within `tokens`."""
+    group: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
+        if group and (len(group) + 1) * lengths[group[0]] > tokens:
+            yield group
+            group = []
+        group.append(index)
+    if group:
+        yield group
+
+
+@torch.inference_mode()
+def completion_logps(
+    model: Model, prompts: list[list[int]], completions: list[list[int]], *, tokens: int = 4096, progress: str = ""
+) -> list[float]:
+    """Sum over a completion's tokens of log p(token | prompt, earlier tokens), in nats; shape [rows].
+
+    The logits are made only where the completions stand, and in float32, a row at a time.
+    """
+    rows = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
+    sums = [0.0] * len(rows)
+    bar = tqdm(total=len(rows), desc=progress, unit="row")
+    causal = model.model.get_base_model() if hasattr(model.model, "get_base_model") else model.model
+    for group in batches([len(row) for row in rows], tokens):
+        ids = pad_sequence([torch.tensor(rows[index]) for index in group], batch_first=True).to(device())
+        # Pads come last, so causal attention alone keeps them away from every token that counts.
+        hidden = causal.model(input_ids=ids, use_cache=False).last_hidden_state
+        for place, index in enumerate(group):
+            start, end = len(prompts[index]), len(rows[index])
+            logits = causal.lm_head(hidden[place, start - 1 : end - 1]).float()
+            logps = logits.log_softmax(-1).gather(-1, ids[place, start:end, None])
+            sums[index] = logps.sum().item()
+        bar.update(len(group))
+    bar.close()
+    return sums

@@ -1,0 +1,127 @@
+"""Beyond plain LoRA: DoRA without its dense product, QLoRA's weights in full precision, LoRA+'s two learning rates."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.optimizers import create_loraplus_optimizer
+from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.dora import DoraLinearLayer
+from peft.utils.integrations import dequantize_module_weight
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import Trainer
+
+from ladder.pipeline.stage import UserError
+
+
+class FactoredDora(DoraLinearLayer):
+    """peft's DoRA of a linear layer, its norms computed from the factors of the update.
+
+    Row by row ||W + sBA||^2 = ||W||^2 + 2s sum(W A^T o B) + s^2 sum(B (A A^T) o B), with ||W||^2 computed once:
+    nothing of the size of W is made. peft's own forward multiplies A and B by an identity of d_in x d_in and adds
+    the product to W, in every layer at every step.
+    """
+
+    squares: Tensor
+    """||W||^2 of each row, [d_out], float32."""
+
+    def norms(self, base: nn.Linear, lora_a: Tensor, lora_b: Tensor, scaling: float) -> Tensor:
+        """||W + sBA|| of each row. Shapes: lora_a [r, d_in], lora_b [d_out, r]; returns [d_out] in float32."""
+        with torch.no_grad(), torch.autocast(lora_a.device.type, enabled=False):
+            cross = product(base, lora_a).T.float()
+            a, b = lora_a.float(), lora_b.float()
+            update = 2 * scaling * (cross * b).sum(1) + scaling**2 * ((b @ (a @ a.T)) * b).sum(1)
+            return (self.squares + update).sqrt()
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        lora_A: nn.Linear,
+        lora_B: nn.Linear,
+        scaling: float,
+        base_layer: nn.Linear,
+        base_result: Tensor | None = None,
+        adapter_name: str = "default",
+    ) -> Tensor:
+        """What is added to the base's output: (m/n - 1) x W^T + (m/n) s x A^T B^T, where n takes no gradient.
+
+        (Liu et al. 2024, eq. 5 and section 4.3.) Shapes: x [..., d_in], base_result and result [..., d_out].
+        `base_result` is the base's output for this x, None where dropout made x another one.
+        """
+        ratio = self.weight / self.norms(base_layer, lora_A.weight, lora_B.weight, scaling)
+        if base_result is None:
+            base_result = product(base_layer, x)
+        elif base_layer.bias is not None:
+            base_result = base_result - base_layer.bias
+        return (ratio - 1) * base_result + ratio * lora_B(lora_A(x)) * scaling
+
+
+def product(layer: nn.Linear, x: Tensor) -> Tensor:
+    """x W^T without the bias; a 4-bit W is de-quantized by its own layer, which keeps no copy of it."""
+    if type(layer) is nn.Linear:
+        return functional.linear(x.to(layer.weight.dtype), layer.weight)
+    out = layer(x)
+    return out if layer.bias is None else out - layer.bias
+
+
+def factor_dora(model: nn.Module, *, new: bool) -> None:
+    """Compute the norms of every DoRA adapter on a linear layer from its factors; peft does other layers itself.
+
+    A `new` adapter gets its magnitudes again: peft rounds them to the base's dtype, and 0.3% off in bfloat16 the
+    first step would start from another model than the parent.
+    """
+    for layer in model.modules():
+        if not isinstance(layer, LoraLayer):
+            continue
+        base = layer.get_base_layer()
+        # 8-bit layers round what they multiply, A too; embeddings and convolutions have their own forward.
+        if not isinstance(base, nn.Linear) or type(base.weight).__name__ == "Int8Params":
+            continue
+        for name, dora in layer.lora_magnitude_vector.items():
+            if type(dora) is not DoraLinearLayer:
+                continue
+            factored: Any = dora
+            factored.__class__ = FactoredDora
+            factored.register_buffer("squares", row_squares(base), persistent=False)
+            if new:
+                a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
+                factored.weight.data = factored.norms(base, a, b, layer.scaling[name])
+
+
+def row_squares(layer: nn.Linear, rows: int = 1024) -> Tensor:
+    """||W||^2 of each row, [d_out], float32; a few rows at a time, because W in float32 is twice as large."""
+    weight = dequantize_module_weight(layer).detach()
+    return torch.cat([part.float().square().sum(1) for part in weight.split(rows)])
+
+
+@contextmanager
+def adapters_unrounded(model: nn.Module) -> Iterator[None]:
+    """Keep the weights in training as they are while a TRL trainer is made.
+
+    It rounds the adapter of a quantized model to bfloat16, in which an AdamW step of 1e-4 on a weight of 0.05 is
+    lost (its neighbours are 2.4e-4 apart), and the parent's adapter is another one before the first step.
+    """
+    kept = {name: weight.data for name, weight in model.named_parameters() if weight.requires_grad}
+    yield
+    for name, weight in model.named_parameters():
+        if name in kept:
+            weight.data = kept[name]
+
+
+def lora_plus_optimizer(trainer: Trainer, ratio: float) -> torch.optim.Optimizer:
+    """The trainer's optimizer with a learning rate for B (and DoRA's magnitudes) `ratio` times that for A.
+
+    (Hayou et al. 2024, section 4.) Errors: UserError where there is no adapter.
+    """
+    if not isinstance(trainer.model, PeftModel):
+        raise UserError("lora_plus: no adapter whose B could learn faster than its A; give lora: {r: 16}, or null")
+    arguments: Any = trainer.args
+    kind, settings = Trainer.get_optimizer_cls_and_kwargs(arguments)
+    rate = settings.pop("lr")
+    return create_loraplus_optimizer(
+        trainer.model, kind, lr=rate, loraplus_lr_ratio=ratio, loraplus_weight_decay=arguments.weight_decay, **settings
+    )

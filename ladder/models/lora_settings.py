@@ -1,0 +1,155 @@
+"""Settings of a LoRA adapter: which ones a rung can keep, and which ones a reader does not know."""
+
+import copy
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import ModulesToSaveWrapper, TrainableTokensWrapper
+
+from ladder.pipeline.stage import UserError
+
+SURROUNDINGS = {"task_type", "base_model_name_or_path", "inference_mode", "peft_version", "auto_mapping", "revision"}
+
+
+def beyond(directory: Path, known: set[str]) -> str | None:
+    """The first setting of the adapter in `directory` that is not peft's default and not `known`, with its value;
+    None where there is none.
+    """
+    config, plain = vars(LoraConfig.from_pretrained(str(directory))), vars(LoraConfig())
+    other = sorted(key for key in config.keys() - known - SURROUNDINGS if config[key] != plain.get(key))
+    return f"{other[0]}: {config[other[0]]!r}" if other else None
+
+
+NO_EFFECT = {
+    "layer_replication": "its layers share weights, which no complete model can; stack layers with a merge (slices)",
+    "alora_invocation_tokens": "peft cannot add such an adapter to the weights; leave it out",
+    "use_qalora": "it has no effect on weights that are not GPTQ; use quantization: {load_in_4bit: true}",
+    "megatron_config": "Megatron's layers are not used here, so it has no effect; leave it out",
+    "arrow_config": "it routes between several adapters, and a rung has one; leave it out",
+    "kasa_config": "it truncates the base's weights, so training starts from another model; leave it out",
+    "inference_mode": "nothing would be trained; leave it out",
+}
+"""Settings of LoraConfig that a rung cannot have, and what to do instead."""
+
+
+def adapted(model: Any, config: LoraConfig, *, fused: bool) -> PeftModel:
+    """A new adapter on a model. `fused`: the trainer multiplies by the output layer's weight and skips its forward.
+
+    Errors: UserError for settings that name nothing in the model, that a rung cannot keep, or that would not be
+    trained.
+    """
+    for key, fix in NO_EFFECT.items():
+        if getattr(config, key):
+            raise UserError(f"lora.{key}: {fix}")
+    asked = copy.deepcopy(config)  # peft changes it
+    check_names(model, asked)
+    try:
+        with warnings.catch_warnings(
+            action="ignore", category=UserWarning
+        ):  # of tied embeddings: ladder/models/tied_embeddings.py
+            made: Any = get_peft_model(model, config)
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError, re.error) as error:
+        raise UserError(f"lora: peft refuses it: {' '.join(str(error).split())}") from None
+    for layer in made.modules():
+        if (
+            isinstance(layer, LoraLayer)
+            and any(layer.lora_bias.values())
+            and getattr(layer.get_base_layer(), "bias", None) is None
+        ):
+            raise UserError(
+                "lora.lora_bias: the layers have no bias to add it to, so it cannot be merged; leave it out"
+            )
+    _check_embeddings(made, asked)
+    fit_head(made, fused=fused)
+    return made
+
+
+def check_names(model: Any, config: LoraConfig) -> None:
+    """Refuse names that match no module of the model; peft ignores them when another name matches."""
+    names = [name for name, _ in model.named_modules()]
+    weights = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    targets = config.target_modules if isinstance(config.target_modules, set | list | tuple) else ()
+    if isinstance(config.modules_to_save, str):
+        raise UserError(f"lora.modules_to_save: expected a list of names, got {config.modules_to_save!r}")
+    for key, asked, known in (
+        ("target_modules", targets, names),
+        ("modules_to_save", config.modules_to_save or (), names),
+        ("target_parameters", config.target_parameters or (), weights),
+        ("exclude_modules", () if isinstance(config.exclude_modules, str) else config.exclude_modules or (), names),
+    ):
+        for name in sorted(asked):
+            if not any(each == name or each.endswith(f".{name}") for each in known):
+                raise UserError(f"lora.{key}: the model has no {name!r}; it has {_last_names(known)}")
+    for key in ("rank_pattern", "alpha_pattern"):
+        for pattern in getattr(config, key) or {}:
+            if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in names):
+                raise UserError(f"lora.{key}: no module matches {pattern!r}; modules are {_last_names(names)}")
+    layers = model.config.get_text_config().num_hidden_layers
+    chosen = config.layers_to_transform
+    for layer in [chosen] if isinstance(chosen, int) else chosen or ():
+        if not 0 <= layer < layers:
+            raise UserError(f"lora.layers_to_transform: the model has layers 0 to {layers - 1}, got {layer}")
+    tokens, rows = config.trainable_token_indices or (), model.get_input_embeddings().weight.shape[0]
+    for token in sum(tokens.values(), []) if isinstance(tokens, dict) else tokens:
+        if not 0 <= token < rows:
+            raise UserError(f"lora.trainable_token_indices: the model has tokens 0 to {rows - 1}, got {token}")
+
+
+def _last_names(names: list[str]) -> str:
+    """The last parts of names of modules or weights, without numbers."""
+    parts = {re.sub(r"^.*\.(?=[^.]+(\.(weight|bias))?$)", "", name) for name in names}
+    return ", ".join(sorted(part for part in parts if part and not part.isdigit()))
+
+
+def _check_embeddings(model: Any, config: LoraConfig) -> None:
+    base = model.get_base_model()
+    head, embedding = base.get_output_embeddings(), base.get_input_embeddings()
+    layers = [layer for layer in (head, embedding) if layer is not None]
+    saved = any(isinstance(each, ModulesToSaveWrapper) for layer in layers for each in layer.modules())
+    if config.trainable_token_indices and saved and base.config.tie_word_embeddings:
+        raise UserError(
+            f"lora.trainable_token_indices: the embeddings are tied, and lora.modules_to_save "
+            f"{config.modules_to_save} trains the same matrix; use one of the two"
+        )
+    if config.ensure_weight_tying:
+        if not base.config.tie_word_embeddings or not any(_wrapped(layer) for layer in layers):
+            raise UserError(
+                "lora.ensure_weight_tying: no effect; it is for a model with tied embeddings, with embed_tokens in "
+                "lora.modules_to_save or lora.trainable_token_indices"
+            )
+        if any(isinstance(layer, BaseTunerLayer) for layer in layers):
+            raise UserError(
+                "lora.ensure_weight_tying: a LoRA on lm_head is not trained; use lora.modules_to_save: "
+                "[embed_tokens, lm_head] with it, or leave it out"
+            )
+
+
+def fit_head(model: Any, *, fused: bool) -> None:
+    """Make the output layer one whose `weight` is what its forward multiplies by, where a trainer reads that alone.
+
+    Errors: UserError for a LoRA on it, which would not be trained.
+    """
+    head: Any = model.get_base_model().get_output_embeddings()
+    if not fused or head is None:
+        return
+    if isinstance(head, BaseTunerLayer):
+        raise UserError(
+            "lora.target_modules: the trainer reads lm_head.weight without its adapter, which would not be trained; "
+            "use lora.modules_to_save: [lm_head]"
+        )
+    if isinstance(head, TrainableTokensWrapper):
+        if getattr(head.original_module, "bias", None) is not None:
+            raise UserError(
+                "lora.trainable_token_indices: the output layer has a bias, which the trainer does not find under it; "
+                "use lora.modules_to_save: [embed_tokens, lm_head]"
+            )
+        head.bias = None  # type: ignore[assignment]  # the trainer asks for it, and peft's wrapper does not pass it on
+
+
+def _wrapped(layer: Any) -> bool:
+    return isinstance(layer, BaseTunerLayer | ModulesToSaveWrapper | TrainableTokensWrapper)

@@ -1,0 +1,116 @@
+"""Attention for packed rows: several conversations in one row of tokens, none of which sees another.
+
+Packing is right only where attention ends at a conversation's edge. Here it does by construction: a batch is one
+row of tokens with the edges between its sequences (`cu_seq_lens`), and each sequence is attended alone: on CUDA in
+one call of torch's variable-length flash kernel, elsewhere one after another. `isolation_gate` proves it on the
+very model that is to be trained, whatever else its layers do.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+
+from ladder.data.jsonl import Row
+from ladder.pipeline.stage import UserError
+
+NAME = "packed"
+HALF = (torch.bfloat16, torch.float16)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, edges: Tensor, longest: int, scale: float | None) -> Tensor:
+    """Causal attention inside each sequence.
+
+    Shapes: query [tokens, heads, dim], key and value [tokens, key heads, dim], edges [sequences + 1] from 0 to
+    tokens; `longest` is the longest sequence. Returns [tokens, heads, dim].
+    """
+    if query.is_cuda and value.dtype in HALF:
+        # Rotary embeddings in float32 leave query and key in it under autocast; the kernel wants one dtype.
+        query, key = query.to(value.dtype), key.to(value.dtype)
+        kernel: Any = varlen_attn
+        return kernel(
+            query, key, value, edges, edges, longest, longest, scale=scale, window_size=(-1, 0), enable_gqa=True
+        )
+    outputs = []
+    for start, end in pairwise(edges.tolist()):
+        q, k, v = (whole[start:end].transpose(0, 1)[None] for whole in (query, key, value))
+        outputs.append(scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True))
+    return torch.cat(outputs, dim=2)[0].transpose(0, 1)
+
+
+def packed_attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    cu_seq_lens_q: Tensor | None = None,
+    max_length_q: int = 0,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention interface. Shapes: query [1, heads, tokens, dim]; returns [1, tokens, heads, dim].
+
+    Errors: UserError for what the kernel does not compute: dropout, a window shorter than a row, capped scores, sinks.
+    """
+    if cu_seq_lens_q is None or len(query) != 1:
+        raise ValueError("packed attention is for batches of TRL's padding-free collator, one row with cu_seq_lens_q")
+    window = others.get("sliding_window")
+    asked = {
+        "attention_dropout": dropout > 0,
+        "sliding_window": window is not None and window < max_length_q,
+        "softcap": others.get("softcap") is not None,
+        "attention sinks": others.get("s_aux") is not None,
+    }
+    for name, wanted in asked.items():
+        if wanted:
+            raise UserError(f"trainer.packing: this model's attention uses {name}, which packed rows do not; set false")
+    q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
+    return attend(q, k, v, cu_seq_lens_q, max_length_q, scaling)[None], None
+
+
+def attend_packed(model: PreTrainedModel) -> None:
+    """Let the model attend to packed rows. Errors: UserError when its layers do not let attention be chosen."""
+    AttentionInterface.register(NAME, packed_attention)
+    AttentionMaskInterface.register(NAME, lambda *_, **__: None)
+    model.set_attn_implementation(NAME)
+    if model.config._attn_implementation != NAME:
+        raise UserError(f"trainer.packing: {type(model).__name__} does not let its attention be chosen; set false")
+
+
+def isolation_gate(model: Any, collate: Callable[[list[Row]], dict[str, Any]], rows: list[Row]) -> None:
+    """Stop a run whose packed rows see each other: other tokens in the first must not change the second's logits.
+
+    `rows` are two rows of input_ids and labels [length]. Errors: UserError.
+    """
+    model.train()  # as the trainer will have it; evaluation would repack 4-bit weights on a CPU for good
+    first, second = rows
+    after = len(first["input_ids"])
+    before, changed = (_logits(model, collate, start, second)[after:] for start in (first, _reversed(first)))
+    # A mixture of experts may group its tokens in another way, so equal means equal but for rounding.
+    if not torch.allclose(before, changed, rtol=1e-3, atol=1e-3 * float(before.abs().max())):
+        raise UserError(
+            "trainer.packing: this model's layers let packed rows see each other; set trainer.packing: false"
+        )
+
+
+def _reversed(row: Row) -> Row:
+    return {**row, "input_ids": row["input_ids"][::-1]}
+
+
+def _logits(model: Any, collate: Callable[[list[Row]], dict[str, Any]], first: Row, second: Row) -> Tensor:
+    packed = {name: first[name] + second[name] for name in ("input_ids", "labels")}
+    batch = collate([{**packed, "seq_lengths": [len(first["input_ids"]), len(second["input_ids"])]}])
+    where = next(model.parameters()).device
+    inputs = {name: given.to(where) if isinstance(given, Tensor) else given for name, given in batch.items()}
+    inputs.pop("labels")
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)  # dropout falls alike in both
+        return model(**inputs, use_cache=False).logits[0].float()

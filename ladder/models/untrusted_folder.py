@@ -1,0 +1,74 @@
+"""Model folders that others made: what a library cannot read in them is one sentence, and nothing in them runs.
+
+A model's own code never runs (`auto_map`), pickles are never read (ladder/data/download.py), and a config.json that
+describes far more weights than the files hold is refused before memory is taken for them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from jinja2 import TemplateError
+from safetensors import SafetensorError
+from transformers import AutoConfig
+
+from ladder.pipeline.stage import UserError
+
+FAULTS = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError, ImportError, RuntimeError),
+    *(AssertionError, NotImplementedError, StrictDataclassError, SafetensorError, TemplateError),
+)
+"""What transformers, peft, torch and their readers raise for a file with other contents than they expect."""
+SLACK = 1_000_000
+SHOWN = 300
+
+
+@contextmanager
+def library(where: str, advice: str) -> Iterator[None]:
+    """Around one call of a library that reads files of others: its errors become a UserError, with `where` in front.
+
+    Only the library's call stands within: an error of ours must keep its traceback. Memory that ran out stays as it is.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, UserError):
+        raise
+    except FAULTS as error:
+        raise UserError(_sentence(where, error, advice)) from None
+    except Exception as error:
+        if type(error) is not Exception:  # which is all that `tokenizers` raises
+            raise
+        raise UserError(_sentence(where, error, advice)) from None
+
+
+def _sentence(where: str, error: Exception, advice: str) -> str:
+    words = " ".join(str(error).split())
+    said = f"{words[:SHOWN]}..." if len(words) > SHOWN else words
+    return f"{where}: cannot be read ({type(error).__name__}: {said}); {advice}"
+
+
+def check_size(
+    kind: Any, directory: Path, where: str, shapes: dict[str, tuple[int, ...]], gguf_file: str | None = None
+) -> None:
+    """Refuse a configuration that describes more than twice the numbers that the weight files hold.
+
+    It is config.json, or the header of a GGUF file. The model is built without memory for its weights. Errors:
+    UserError.
+    """
+    held = sum(torch.Size(shape).numel() for shape in shapes.values())
+    name = "config.json" if gguf_file is None else "its header"
+    advice = f"{name} belongs to another model"
+    with library(f"{where}: {name}", advice):
+        packed = {"gguf_file": gguf_file} if gguf_file else {}
+        config = AutoConfig.from_pretrained(directory, trust_remote_code=False, **packed)
+        layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
+        if isinstance(layers, int) and layers > len(shapes):
+            raise UserError(f"{where}: {name} describes {layers} layers, and the files hold {len(shapes)} tensors")
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            built = kind.from_config(config)
+        needed = sum(weight.numel() for weight in (*built.parameters(), *built.buffers()))
+    if needed > 2 * held + SLACK:
+        raise UserError(f"{where}: {name} describes {needed} weights, and the files hold {held}; {advice}")

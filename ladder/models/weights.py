@@ -1,0 +1,222 @@
+"""Read and write model directories: broken files are reported by name, config.json agrees with the weights."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from ladder.data.jsonl import ESCAPED_SURROGATE, check_pairs
+from ladder.models.untrusted_folder import library
+from ladder.pipeline.stage import UserError
+
+RESTORE = "`dvc checkout` or a new download restores it"
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+"""Fields of generation_config.json that a rung keeps. params.yaml decides everything else about generation."""
+PLAIN = {"output_attentions": False, "output_hidden_states": False, "use_cache": True, "_from_model_config": True}
+"""Fields that transformers writes of a model's config: with these values they say nothing."""
+BUFFERS = re.compile(r"(rotary_emb\.inv_freq|attn\.(masked_)?bias)$")
+"""Buffers that old checkpoints store as weights."""
+
+
+def read_object(path: Path, where: str | None = None) -> dict[str, Any]:
+    """A JSON object in a file of a model directory. Errors: UserError naming the file."""
+    where = where or str(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text)
+        if ESCAPED_SURROGATE.search(text):
+            check_pairs(value)
+    except FileNotFoundError:
+        raise UserError(f"{where}: no such file; {RESTORE}") from None
+    except (ValueError, RecursionError, OSError) as error:
+        raise UserError(f"{where}: not JSON ({' '.join(str(error).split())}); {RESTORE}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: expected a JSON object, got {type(value).__name__}; {RESTORE}")
+    return value
+
+
+def tensor_shapes(path: Path, where: str | None = None) -> dict[str, tuple[int, ...]]:
+    """Name and shape of each tensor in a safetensors file, from its header. Errors: UserError for a broken file."""
+    try:
+        with safe_open(path, "pt") as tensors:
+            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise UserError(f"{where or path}: no such file; {RESTORE}") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise UserError(f"{where or path}: truncated or not a safetensors file ({said}); {RESTORE}") from None
+
+
+def check_files(directory: Path, where: str | None = None) -> dict[str, tuple[int, ...]]:
+    """The shapes of all tensors, after config.json, the index and the header of every weight file were checked.
+
+    Errors: UserError naming the file.
+    """
+    where = where or str(directory)
+    read_config(directory, where)
+    index = directory / "model.safetensors.index.json"
+    if not index.is_file():
+        return tensor_shapes(directory / "model.safetensors", f"{where}/model.safetensors")
+    shapes: dict[str, tuple[int, ...]] = {}
+    listed = read_object(index, f"{where}/{index.name}").get("weight_map")
+    if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
+        raise UserError(f"{where}/{index.name}: expected weight_map with a file name for each tensor; {RESTORE}")
+    for shard in sorted(set(listed.values())):
+        if Path(shard).name != shard:
+            raise UserError(f"{where}/{index.name}: {shard!r} leaves the folder; expected names of files; {RESTORE}")
+        held = tensor_shapes(directory / shard, f"{where}/{shard}")
+        shapes |= held
+        absent = sorted(name for name, file in listed.items() if file == shard and name not in held)
+        if absent:
+            raise UserError(f"{where}/{shard}: no tensor {absent[0]}, which {index.name} lists in it; {RESTORE}")
+    return shapes
+
+
+def read_config(directory: Path, where: str | None = None) -> Any:
+    """The configuration of a model directory. Errors: UserError when config.json is broken or does not fit its type."""
+    where = f"{where or directory}/config.json"
+    read_object(directory / "config.json", where)
+    with library(where, RESTORE):
+        return AutoConfig.from_pretrained(directory, trust_remote_code=False)
+
+
+def read_model(kind: Any, directory: Path, where: str | None = None, **arguments: Any) -> Any:
+    """`kind.from_pretrained(directory, **arguments)` with every weight in its place.
+
+    transformers fills a missing tensor with random numbers and ignores a tensor that it has no place for.
+    Errors: UserError for both, for shapes that config.json does not describe and for broken files.
+    """
+    where = where or str(directory)
+    check_files(directory, where)
+    if (directory / "generation_config.json").is_file():
+        generation = read_object(directory / "generation_config.json", f"{where}/generation_config.json")
+        if not _is_plain(generation):  # a plain one is read by transformers as it is
+            arguments["generation_config"] = token_ids_only(generation)
+    with library(where, RESTORE):
+        model, report = kind.from_pretrained(
+            directory,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **arguments,
+        )
+    for name, stored, expected in sorted(report["mismatched_keys"]):
+        raise UserError(
+            f"{where}: {name} has shape {list(stored)} in the weights, expected {list(expected)} by config.json; "
+            "config.json belongs to another model"
+        )
+    if missing := sorted(report["missing_keys"]):
+        raise UserError(f"{where}: {len(missing)} weights are not in its files, first {missing[0]}")
+    layered = [name for name in report["unexpected_keys"] if re.search(r"\.\d+\.", name) and not BUFFERS.search(name)]
+    if layered:
+        raise UserError(
+            f"{where}: the weights have {min(layered)}, and the model of config.json has no such layer; "
+            "config.json belongs to another model"
+        )
+    return model
+
+
+def read_tokenizer(directory: Path, where: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model directory. Errors: UserError naming a file that is not JSON."""
+    where = where or str(directory)
+    check_json(directory, where)
+    with library(f"{where}: its tokenizer", RESTORE):
+        tokenizer: Any = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise UserError(f"{where}: no tokenizer in it; expected tokenizer.json or tokenizer.model")
+    return tokenizer
+
+
+def check_json(directory: Path, where: str) -> None:
+    """Refuse a folder with a file of its tokenizer that is not a JSON object."""
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
+        if (directory / name).is_file():
+            read_object(directory / name, f"{where}/{name}")
+
+
+def read_adapter(model: Any, directory: Path, *, name: str = "default", trainable: bool = False) -> PeftModel:
+    """Put the adapter in `directory` on a model. Errors: UserError when files are broken or do not fit the model."""
+    settings, weights = directory / "adapter_config.json", directory / "adapter_model.safetensors"
+    read_object(settings)
+    with library(str(settings), RESTORE):
+        config = PeftConfig.from_pretrained(str(directory))
+    held = tensor_shapes(weights)
+    config.inference_mode = not trainable
+    with library(f"{directory}: the adapter does not fit the model or", RESTORE):
+        adapted = PeftModel.from_pretrained(model, directory, name, config=config, is_trainable=trainable)
+    expected = get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False).keys()
+    if missing := sorted(expected - held.keys()):
+        raise UserError(f"{weights}: no tensor {missing[0]}, which {settings.name} describes; {RESTORE}")
+    if extra := sorted(name for name in held.keys() - expected if "lora_" in name):
+        raise UserError(f"{weights}: has {extra[0]}, which {settings.name} does not describe; {RESTORE}")
+    return adapted
+
+
+def read_generation(directory: Path) -> GenerationConfig:
+    """generation_config.json, without fields that decide how tokens are chosen.
+
+    Errors: UserError when it is not JSON.
+    """
+    fields = read_object(directory / "generation_config.json", f"{directory}/generation_config.json")
+    if not _is_plain(fields):
+        return token_ids_only(fields)
+    with library(f"{directory}/generation_config.json", RESTORE):
+        return GenerationConfig.from_pretrained(directory)
+
+
+def _is_plain(fields: dict[str, Any]) -> bool:
+    """Whether there are token ids alone, beside fields that say nothing."""
+    others = {name: value for name, value in fields.items() if name not in (*TOKEN_IDS, "transformers_version")}
+    return all(name in PLAIN and PLAIN[name] == value for name, value in others.items()) and all(
+        type(token) is int and token >= 0
+        for name in TOKEN_IDS
+        if fields.get(name) is not None
+        for token in (fields[name] if isinstance(fields[name], list) else [fields[name]])
+    )
+
+
+def token_ids_only(fields: dict[str, Any]) -> GenerationConfig:
+    """A generation configuration with the token ids among `fields`: whole numbers or lists of them."""
+    kept = {}
+    for name in TOKEN_IDS:
+        value = fields.get(name)
+        values = value if isinstance(value, list) else [value]
+        if values and all(type(token) is int and token >= 0 for token in values):
+            kept[name] = value
+    return GenerationConfig(**kept)
+
+
+def clear_sampling(model: PreTrainedModel) -> None:
+    """Leave only token ids in the model's generation configuration; transformers refuses to save some others."""
+    held = getattr(model, "generation_config", None)
+    if held is not None and not _is_plain(held.to_diff_dict()):
+        model.generation_config = token_ids_only({name: getattr(held, name, None) for name in TOKEN_IDS})
+
+
+def declare(model: Any) -> None:
+    """Make config.json agree with the weights: vocabulary size and whether the two embeddings are one matrix.
+
+    Errors: UserError when the embedding and the output layer have different numbers of tokens.
+    """
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is None:
+        return
+    rows, tied = embedding.weight.shape[0], head.weight.data_ptr() == embedding.weight.data_ptr()
+    if head.weight.shape[0] != rows:
+        raise UserError(f"the embedding has {rows} tokens and the output layer {head.weight.shape[0]}; resize both")
+    for config in {id(each): each for each in (model.config, model.config.get_text_config())}.values():
+        if getattr(config, "vocab_size", rows) != rows:
+            config.vocab_size = rows
+        if getattr(config, "tie_word_embeddings", tied) != tied:
+            config.tie_word_embeddings = tied
+
+
+def finite(model: torch.nn.Module) -> str | None:
+    """The name of the first weight that holds NaN or infinity, else None."""
+    return next((name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()), None)

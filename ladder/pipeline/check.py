@@ -1,0 +1,295 @@
+"""The pipeline looked at before anything runs: each fault of params.yaml with its line, and of dvc.yaml's graph."""
+
+import configparser
+import contextlib
+import shutil
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import networkx
+from dvc.exceptions import CyclicGraphError, DvcException
+from dvc.repo import Repo
+from ruamel.yaml import YAML
+
+from ladder.data.atomic_write import whole
+from ladder.integrity.lock_copy import forget, keep_copy, references
+from ladder.integrity.lock_file import FIX, LOCK, decoded, lost_entries, split, structure_fault, unreadable
+from ladder.integrity.lock_repair import is_valid, pipeline_outputs
+from ladder.pipeline.dvc_file import body, origins, read_pipeline
+from ladder.pipeline.imports import imported, read_imports
+from ladder.pipeline.names import Fault, did_you_mean, name_faults
+from ladder.pipeline.param_checks import params_faults
+from ladder.pipeline.secrets import holds_secret, is_secret_name
+from ladder.pipeline.stage import PARAMS, UserError, read_sections, read_yaml
+from ladder.pipeline.yaml_lines import Lines
+
+CONFIG = Path(".dvc/config")
+CODE = "code"
+"""The stage that lists what the others import, and its folder."""
+
+
+def check() -> list[str]:
+    """Every fault of params.yaml and the graph, a sentence each; empty when the ladder may climb.
+
+    Each begins with `params.yaml:LINE: KEY`. Names that a shell could read as commands come first and alone: DVC
+    refuses to read such a pipeline.
+    """
+    params, lines = read_sections(), Lines(PARAMS)
+    if names := [_told(fault, lines) for fault in name_faults(params)]:
+        return names
+    if lost := _unreadable_lock():
+        return [lost]
+    faults = [*params_faults(params, read_pipeline(), _recorded_params()), *entry_faults(params), *part_faults(params)]
+    told = [_told(fault, lines) for fault in faults]
+    sentences = [*told, *remote_faults(), *code_faults(), *_graph_faults(params, lines)]
+    keep_copy()
+    return sentences
+
+
+def _told(fault: Fault, lines: Lines) -> str:
+    return f"{lines.where(fault.keys)}: {fault.sentence}"
+
+
+def entry_faults(params: dict[str, Any]) -> Iterable[Fault]:
+    """Names in a list that a stage runs over or reads, such as report.benchmarks, that have no entry in its section."""
+    for stage, stanza in read_pipeline().items():
+        tracked = body(stanza)["params"]
+        over = {name: key.strip("${}") for name, key in stanza.get("matrix", {}).items()}
+        lists = [key for name, key in over.items() if f"{stage}.${{item.{name}}}" in tracked]
+        lists += [key for key in tracked[1:] if "." in key]
+        for section, _, last in (key.partition(".") for key in lists):
+            known = params.get(stage) or {}
+            for place, entry in enumerate((params.get(section) or {}).get(last) or []):
+                if entry not in known:
+                    yield Fault((section, last, place), f"{stage} has no entry {entry!r}{did_you_mean(entry, known)}")
+
+
+def part_faults(params: dict[str, Any]) -> Iterable[Fault]:
+    """Parts that a mixture names and `part` has not, or the other way: its folder must hold those that it names."""
+    for mixture, section in (params.get("mixture") or {}).items():
+        if isinstance(section, dict) and isinstance(section.get("parts"), dict):
+            named = {f"{mixture}/{name}": name for name in section["parts"]}
+            there = {name for name in params.get("part") or {} if name.startswith(f"{mixture}/")}
+            for name in sorted(named.keys() - there):
+                keys = ("mixture", mixture, "parts", named[name])
+                yield Fault(keys, f"no such part; add the entry `{name}: {{data: ...}}` to part")
+            for name in sorted(there - named.keys()):
+                sentence = f"mixture.{mixture}.parts does not name this part; add it there with a weight or count"
+                yield Fault(("part", name), f"{sentence}{did_you_mean(name.split('/')[-1], section['parts'])}")
+
+
+def remote_faults() -> Iterable[str]:
+    """Keys and passwords of remotes in .dvc/config, which is committed."""
+    config = configparser.ConfigParser(interpolation=None, strict=False)
+    with contextlib.suppress(configparser.Error, UnicodeDecodeError):  # DVC reports what is broken in it
+        config.read(CONFIG, encoding="utf-8")
+    for section in config.sections():
+        for option, value in config.items(section):
+            if value.lower() not in ("", "true", "false") and (is_secret_name(option) or holds_secret(value)):
+                yield (
+                    f"{CONFIG}: {section}: {option}: a secret; expected none, because the file is committed. Put it "
+                    f"into {CONFIG}.local (`dvc remote modify --local`) or an environment variable"
+                )
+
+
+def code_faults() -> Iterable[str]:
+    """Stages that do not depend on the list of what they import: no edit of their code would rerun them."""
+    imports = read_imports(map(Path, ("ladder", "stages", "benchmarks")))
+    for stage, stanza in read_pipeline().items():
+        deps = body(stanza).get("deps", [])
+        told = sorted(path.name for path in imported(Path("stages", f"{stage}.py"), imports) if not path.suffix)
+        for files in (f"{CODE}/{stage}.txt", *(f"{CODE}/{package}/" for package in told)):
+            if stage != CODE and not any(dep.startswith(files) for dep in deps):
+                yield f"dvc.yaml: {stage}: expected {files} among its deps: an edit of its code would not rerun it"
+
+
+def _unreadable_lock() -> str | None:
+    """Why dvc.lock cannot be read; None where it can, or where there is none."""
+    if not LOCK.exists():
+        return None
+    if fault := unreadable(LOCK.read_bytes()):
+        return fault
+    try:
+        return structure_fault(_parsed_lock(LOCK.resolve(), LOCK.stat().st_mtime_ns))
+    except UserError as refusal:
+        return f"{refusal}. {FIX}"
+
+
+def lock_faults() -> list[str]:
+    """All faults of dvc.lock. Errors: UserError where the pipeline itself cannot be read."""
+    if lost := _unreadable_lock():
+        return [lost]
+    try:
+        with Repo() as repo:
+            return list(_lost_entries(pipeline_outputs(repo))) if LOCK.exists() else []
+    except DvcException as error:
+        raise UserError(f"dvc.yaml: {' '.join(str(error).split())}") from None
+
+
+def _lost_entries(outputs: dict[str, list[str]]) -> Iterable[str]:
+    """Entries that dvc.lock has lost: the copy or git's HEAD has them, and dvc.yaml their stages."""
+    places = references()
+    texts = split(decoded(LOCK.read_bytes())).entries
+    missing, cut = lost_entries(_lock(), texts, places, outputs, is_valid)
+    for kind, names in (("missing", missing), ("cut", cut)):
+        if names:
+            where = " and ".join(places) or "no other place"
+            yield (
+                f"{LOCK}: torn; {len(names)} of {len(outputs)} entries are {kind} ({', '.join(names)}); "
+                f"expected as in {where}. `python -m ladder doctor --fix` restores them"
+            )
+
+
+def _recorded_params() -> dict[str, Any]:
+    """What dvc.lock says each stage was last run with: by the key that dvc.yaml names."""
+    recorded: dict[str, Any] = {}
+    for name, entry in _lock().items():
+        held = entry.get("params", {}) if isinstance(entry, dict) else None
+        values = held.get(str(PARAMS), {}) if isinstance(held, dict) else None
+        if not isinstance(values, dict):
+            raise UserError(
+                f"{LOCK}: {name}: expected an entry with params, as DVC writes it; `git checkout {LOCK}` restores it"
+            )
+        recorded |= values
+    return recorded
+
+
+def _lock() -> dict[str, Any]:
+    parsed = _parsed_lock(LOCK.resolve(), LOCK.stat().st_mtime_ns) if LOCK.exists() else {}
+    return parsed.get("stages") or {}
+
+
+@lru_cache(maxsize=1)
+def _parsed_lock(path: Path, changed: int) -> Any:
+    """What dvc.lock holds, read once while the file at `path` stays as it is: it takes seconds."""
+    return read_yaml(LOCK)
+
+
+def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
+    """Parents that no stage makes, rungs that are their own ancestors, records that no stage owns."""
+    lost: list[str] = []
+    try:
+        with Repo() as repo:
+            lost = list(_lost_entries(pipeline_outputs(repo))) if LOCK.exists() else []
+            yield from lost
+            stages = list(repo.index.stages)
+            repo.index.check_graph()
+            ignored = repo.scm.is_ignored
+    except CyclicGraphError as error:
+        names = sorted(str(error).rsplit(": ", 1)[-1].rstrip(".").split(", "))
+        yield f"{PARAMS}: a rung is its own ancestor: look at the parents of {', '.join(names)}"
+        return
+    except DvcException as error:
+        if not lost:
+            yield f"dvc.yaml: {' '.join(str(error).split())}"
+        return
+    made = _outputs(stages)
+    outs, reached = set(made), {folder for out in made for folder in (out, *out.parents)}
+    rungs = sorted(str(path.relative_to("models")) for path in made if path.parts[0] == "models")
+    rows = sorted(str(path.relative_to("data").with_suffix("")) for path in made if path.parts[0] == "data")
+    for stage in stages:
+        for dependency in stage.deps:
+            path = _module(Path(dependency.def_path or ""))
+            made_here = path in reached or not outs.isdisjoint(path.parents)
+            # What git ignores is a stage's: such a file may be left of a rung that was taken out.
+            if not made_here and (not path.exists() or ignored(str(path.resolve()))):
+                known = {"models": rungs, "data": rows}.get(path.parts[0], [])
+                near = did_you_mean(Path(*path.parts[1:]).with_suffix(""), known)
+                what = f"rungs are {', '.join(rungs)}" if known is rungs else "see dvc.yaml"
+                where = _where(stage.addressing, str(dependency.def_path), params, lines)
+                yield f"{where}: {stage.addressing} needs {path}, which no stage makes{near}; {what}"
+    yield from _claim_faults(params, lines, made)
+    for name in stale(stage.addressing for stage in stages):
+        yield f"{LOCK}: {name} is no longer in {PARAMS} but its outputs are; `python -m ladder prune` removes both"
+
+
+def _where(addressing: str, dependency: str, params: dict[str, Any], lines: Lines) -> str:
+    """Where params.yaml names a dependency of a stage: `params.yaml:123: dpo.chat.parent`."""
+    stage, _, name = addressing.partition("@")
+    stanza = read_pipeline()[stage]
+    for template in body(stanza)["deps"]:
+        for keys in origins(dependency, template, stanza, params):
+            if "matrix" in stanza or len(keys) < 3 or name == keys[1] or isinstance(keys[2], int):
+                return lines.where(keys)
+    return str(PARAMS)
+
+
+def _module(path: Path) -> Path:
+    """The module of which a file of `code` lists what it imports; any other path as it is."""
+    match path.parts:
+        case [folder, name] if folder == CODE:
+            return Path("stages", name).with_suffix(".py")
+        case [folder, package, name] if folder == CODE:
+            return Path(package, name).with_suffix(".py")
+    return path
+
+
+def _claim_faults(params: dict[str, Any], lines: Lines, made: list[Path]) -> Iterable[str]:
+    """Claims of the guide about rows that no stage measures."""
+    guide = params.get("guide")
+    claims = guide.get("claims") if isinstance(guide, dict) else None
+    for number, claim in enumerate(claims if isinstance(claims, list) else []):
+        if not isinstance(claim, dict):
+            continue  # its section's fault, reported with the sections
+        measure, rung = str(claim.get("measure")).partition(":")[0], claim.get("rung")
+        path = Path("data", measure, f"{rung}.jsonl")
+        if measure != "reward" and path not in made:
+            kinds = sorted({str(Path(*out.parts[1:-2])) for out in made if out.parts[1:2] == (measure.split("/")[0],)})
+            yield (
+                f"{lines.where(('guide', 'claims', number))}: no stage measures {measure} of {rung}"
+                f"{did_you_mean(measure, kinds)}; measured are {', '.join(kinds)} of the rungs that guide lists"
+            )
+
+
+def _outputs(stages: list[Any]) -> list[Path]:
+    """What the stages and `.dvc` files make, from the root: a `.dvc` file names its output from its own folder."""
+    return [Path(out.fs_path).relative_to(Path.cwd()) for stage in stages for out in stage.outs]
+
+
+def stale(names: Iterable[str]) -> list[str]:
+    """Entries of dvc.lock whose stage is gone."""
+    return sorted(set(_lock()) - set(names))
+
+
+def prune() -> list[str]:
+    """Remove the entries of dvc.lock that no stage owns, and their outputs that no other stage makes."""
+    with Repo() as repo:
+        stages = list(repo.index.stages)
+    owned = set(_outputs(stages))
+    yaml = YAML()
+    document = yaml.load(LOCK.read_text(encoding="utf-8"))
+    gone = stale(stage.addressing for stage in stages)
+    for name in gone:
+        for out in document["stages"].pop(name).get("outs", []):
+            path = Path(out["path"])
+            if path in owned:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    with whole(LOCK) as stream:
+        yaml.dump(document, stream)
+    forget(gone)
+    return gone
+
+
+def picture() -> str:
+    """The ladder up to its table as a Mermaid flowchart: DVC's graph with the entries of a stage drawn as one, and no
+    arrow that a longer way says already, nor from `code` to all; then every stage's `desc` in a table, the guide's
+    methods too."""
+    graph = networkx.DiGraph()
+    with Repo() as repo:
+        table = next(stage for stage in repo.index.stages if stage.addressing == "report")
+        climbed = {table, *networkx.descendants(repo.index.graph, table)}
+        for user, maker in repo.index.graph.subgraph(climbed).edges:
+            first, second = (stage.addressing.split("@")[0] for stage in (maker, user))
+            if first not in (second, CODE):
+                graph.add_edge(first, second)
+    arrows = sorted(networkx.transitive_reduction(graph).edges)
+    drawn = ["```mermaid", "flowchart TD", *(f"    {first} --> {second}" for first, second in arrows), "```"]
+    stanzas = read_pipeline()
+    rows = [f"| `{name}` | {body(stanza)['desc']} |" for name, stanza in stanzas.items()]
+    return "\n".join([*drawn, "", "| stage | what it makes |", "|---|---|", *rows])

@@ -1,0 +1,77 @@
+"""Which of our own modules a module imports, read in its text: nothing runs."""
+
+import ast
+from collections.abc import Iterable
+from pathlib import Path
+
+from ladder.pipeline.stage import UserError
+
+Imports = dict[Path, set[Path]]
+"""Every module of our packages, and what it imports itself."""
+
+
+def read_imports(packages: Iterable[Path]) -> Imports:
+    """What each module of these packages imports of them as it runs.
+
+    Where the name is told at run time, `import_module(f"benchmarks.{name}")`, the package's folder stands for the one
+    module. Errors: UserError for a file that is not Python.
+    """
+    folders = {package.name: package for package in packages}
+    return {module: set(_imports(module, folders)) for folder in folders.values() for module in folder.rglob("*.py")}
+
+
+def imported(module: Path, imports: Imports) -> set[Path]:
+    """What a module imports, directly or through others, itself included."""
+    found: set[Path] = set()
+    waiting = {module}
+    while waiting:
+        path = waiting.pop()
+        found.add(path)
+        waiting |= imports.get(path, set()) - found
+    return found
+
+
+def _imports(module: Path, folders: dict[str, Path]) -> Iterable[Path]:
+    try:
+        tree = ast.parse(module.read_bytes())
+    except SyntaxError as error:
+        raise UserError(f"{module}:{error.lineno}: not Python: {error.msg}") from None
+    for node in _run(tree):
+        for package, *names in (name.split(".") for name in _names(node, module)):
+            if package in folders and (file := folders[package].joinpath(*names).with_suffix(".py")).is_file():
+                yield file
+        if (package := _told(node)) in folders:
+            yield folders[package]
+
+
+def _run(tree: ast.AST) -> Iterable[ast.AST]:
+    """Every node but what stands under `if TYPE_CHECKING:`, which nothing runs."""
+    yield tree
+    for node in ast.iter_child_nodes(tree):
+        match node:
+            case ast.If(test=ast.Name(id="TYPE_CHECKING"), orelse=others):
+                for other in others:
+                    yield from _run(other)
+            case _:
+                yield from _run(node)
+
+
+def _names(node: ast.AST, module: Path) -> list[str]:
+    match node:
+        case ast.Import():
+            return [alias.name for alias in node.names]
+        case ast.ImportFrom():
+            above = [module.parts[-1 - node.level]] if node.level else []
+            origin = ".".join([*above, *([node.module] if node.module else [])])
+            return [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
+    return []
+
+
+def _told(node: ast.AST) -> str:
+    """The package of `import_module(f"package.{name}")`."""
+    match node:
+        case ast.Call(
+            func=ast.Attribute(attr="import_module"), args=[ast.JoinedStr(values=[ast.Constant(str(prefix)), *_])]
+        ):
+            return prefix.removesuffix(".")
+    return ""

@@ -1,0 +1,262 @@
+"""Faults of params.yaml that a run would meet: types, names, sources, templates, adapters, gates, claims.
+
+Nothing of DVC is imported here, and a stage is imported only for entries that dvc.lock has not recorded as run.
+"""
+
+import contextlib
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ladder.pipeline.dvc_file import has_entries
+from ladder.pipeline.names import Fault, did_you_mean
+from ladder.pipeline.stage import UserError, fit, misfits
+from ladder.pipeline.yaml_lines import Keys
+
+TEMPLATES, RAW = Path("data/templates"), Path("data/raw")
+NAMED_KEYS = frozenset({"source", "model", "base_url", "chat_template", "name", "revision"})
+"""Keys whose values name something outside the repository."""
+PLACEHOLDER = re.compile(
+    r"<[^<>]*>|…|\.\.\.|(?:^|/)path/to(?:/|$)|(?:^|[/@:=.])(?i:your)[-_]"
+    r"|(?:^|[/@:=])(?:NAME|ORG|MODEL|MODEL_NAME|MODEL_ID|REPO|REPO_ID|USER|USERNAME|COMMIT|REVISION|SHA|VERSION|HOST|PORT|"
+    r"TODO|FIXME|CHANGEME|CHANGE_ME|PLACEHOLDER|X{3,})(?=$|[/@:=])"
+)
+"""What documentation writes where a user's own name belongs."""
+COMPLETE = frozenset({"student", "merge", "distill", "features"})
+"""Stages whose rungs are complete models, whatever they started from."""
+NO_LANGUAGE_MODEL = {"reward": "a reward model, which scores answers and writes none", "embedder": "a sentence encoder"}
+SPEAKERS = frozenset({"parent", "teacher", "draft"})
+"""Keys of an entry whose rung must be a language model."""
+
+Entries = list[tuple[tuple[str, ...], str, Any]]
+
+
+def entries(params: dict[str, Any], pipeline: dict[str, Any]) -> Entries:
+    """(keys, stage, section or entry) of everything that a stage reads as one object."""
+    found: Entries = []
+    for stage, section in params.items():
+        if not has_entries(stage, pipeline.get(stage, {})):
+            found.append(((stage,), stage, section))
+        elif isinstance(section, dict):
+            found += [((stage, name), stage, entry) for name, entry in section.items()]
+    return found
+
+
+def params_faults(params: dict[str, Any], pipeline: dict[str, Any], recorded: dict[str, Any]) -> Iterator[Fault]:
+    """All faults of this module. `recorded`: the sections and entries with which stages ran, by key (`sft.chat`)."""
+    for stage, section in params.items():
+        if has_entries(stage, pipeline.get(stage, {})) and not isinstance(section, dict):
+            yield Fault((stage,), f"expected named entries, {{}} for none, got {section!r}")
+    new = [entry for entry in entries(params, pipeline) if _is_new(entry, recorded)]
+    for keys, stage, section in new:
+        placeholders = list(placeholder_faults(keys, section))
+        yield from placeholders
+        taken = {fault.keys for fault in placeholders}
+        yield from (fault for fault in type_faults(keys, stage, section) if fault.keys not in taken)
+        yield from (fault for fault in source_faults(keys, section) if fault.keys not in taken)
+        if stage == "base" and isinstance(section, dict):
+            yield from template_faults(section)
+    yield from adapter_faults(params)
+    yield from gate_faults(params)
+
+
+def _is_new(entry: tuple[tuple[str, ...], str, Any], recorded: dict[str, Any]) -> bool:
+    keys, _, section = entry
+    key = ".".join(map(str, keys))
+    return key not in recorded or recorded[key] != section
+
+
+def type_faults(keys: Keys, stage: str, section: Any) -> Iterator[Fault]:
+    """What does not fit the type with which the stage reads its section or entry."""
+    for inner, sentence in misfits(importlib.import_module(f"stages.{stage}").Params, section):
+        yield Fault((*keys, *inner), sentence)
+
+
+def placeholder_faults(keys: Keys, section: Any) -> Iterator[Fault]:
+    """Names that only stand for a name, as documentation and recipes write them: NAME, org/MODEL, <model>, COMMIT."""
+    for inner, value in _leaves(section):
+        if inner and inner[-1] in NAMED_KEYS and isinstance(value, str) and (found := PLACEHOLDER.search(value)):
+            yield Fault(
+                (*keys, *inner), f"{value!r} is a placeholder ({found[0].strip('/@:=')}); put your own name there"
+            )
+
+
+def source_faults(keys: Keys, section: Any) -> Iterator[Fault]:
+    """Sources that `fetch` would refuse: hub without a commit, wheel without a hash, a path that is not there."""
+    from ladder.data.download import parse
+
+    for inner, value in _leaves(section):
+        if not inner or inner[-1] != "source" or not isinstance(value, str):
+            continue
+        where = (*keys, *inner)
+        try:
+            parsed = parse(value)
+        except UserError as refusal:
+            yield Fault(where, str(refusal))
+            continue
+        beside = _at(section, inner[:-1])
+        if parsed.kind == "wheel" and not beside.get("sha256"):
+            yield Fault(where, f"source {value}: a wheel needs the sha256 of its member; state it beside the source")
+        if parsed.kind == "path":
+            folder = RAW if keys[0] == "source" else Path()
+            path = folder / value
+            if not path.exists() and not (keys[0] == "source" and any(path.parent.glob(path.name))):
+                there = [other.relative_to(folder).as_posix() for other in path.parent.glob("*")]
+                yield Fault(where, f"no such file or folder: {path}{did_you_mean(value, there)}")
+
+
+def template_faults(section: dict[str, Any]) -> Iterator[Fault]:
+    """A base.chat_template that is not there, or that the tokenizer of a local base cannot use."""
+    template, source = section.get("chat_template"), section.get("source")
+    keys = ("base", "chat_template")
+    if isinstance(template, str) and not template.startswith("trl:") and not (TEMPLATES / template).is_file():
+        there = [file.name for file in TEMPLATES.glob("*.jinja")]
+        near = did_you_mean(template, there) or f"; there are {', '.join(sorted(there)) or 'none'}"
+        yield Fault(keys, f"no such file: {TEMPLATES / template}{near}")
+        return
+    try:
+        if isinstance(source, str) and (Path(source) / "tokenizer_config.json").is_file():
+            _prove_template(section)
+        elif isinstance(template, str) and template.startswith("trl:"):
+            from ladder.chat.templates import read_template
+
+            read_template(template, TEMPLATES)
+    except UserError as refusal:
+        yield Fault(keys, str(refusal))
+
+
+def _prove_template(section: dict[str, Any]) -> None:
+    """Prove the template of a local model as the stage `base` does, without its weights. Errors: UserError."""
+    from ladder.models.weights import read_tokenizer
+    from stages.base import Params, check_plain, repair, set_template
+
+    params = fit(Params, section, "base")
+    check_plain(Path(params.source), params.source)
+    tokenizer = read_tokenizer(Path(params.source), params.source)
+    set_template(tokenizer, params, TEMPLATES)
+    with contextlib.redirect_stdout(sys.stderr):
+        repair(tokenizer, params.source, bos=params.bos == "template")
+
+
+def adapter_faults(params: dict[str, Any]) -> Iterator[Fault]:
+    """Adapters that cannot be put on their parent, and parents that are no language model."""
+    for stage, section in params.items():
+        for name, entry in section.items() if isinstance(section, dict) else ():
+            if not isinstance(entry, dict):
+                continue
+            for key in SPEAKERS & entry.keys():
+                made_by = str(entry[key]).partition("/")[0]
+                if made_by in NO_LANGUAGE_MODEL:
+                    kind = NO_LANGUAGE_MODEL[made_by]
+                    yield Fault((stage, name, key), f"{entry[key]} is {kind}; expected a language model")
+            if "parent" in entry and "lora" in entry:
+                yield from _adapter_fault((stage, name), entry, params)
+
+
+def _adapter_fault(keys: Keys, entry: dict[str, Any], params: dict[str, Any]) -> Iterator[Fault]:
+    lora, parent = entry["lora"], entry["parent"]
+    if lora == "continue" and rung_kind(parent, params) == "complete":
+        yield Fault(
+            (*keys, "lora"), f"continue, but the parent {parent} is a complete model; give lora: {{r: 16}} or null"
+        )
+    if entry.get("quantization") is not None and lora is None:
+        yield Fault(
+            (*keys, "quantization"),
+            "quantized weights take no gradient, and lora is null; give lora: {r: 16}, or quantization: null",
+        )
+    if entry.get("quantization") is not None and isinstance(lora, dict) and parent != "base":
+        yield Fault(
+            (*keys, "quantization"),
+            f"a new adapter on quantized weights must stand on base, and the parent is {parent}; give lora: continue, "
+            "parent: base, or quantization: null",
+        )
+
+
+def rung_kind(rung: Any, params: dict[str, Any], seen: frozenset[str] = frozenset()) -> str | None:
+    """`complete` or `adapter`, as the stage will make it; None for a rung that params.yaml does not decide."""
+    if rung == "base":
+        return "complete"
+    stage, _, name = str(rung).partition("/")
+    section = params.get(stage)
+    entry = section.get(name) if isinstance(section, dict) else None
+    if not isinstance(entry, dict) or rung in seen:
+        return None
+    if stage in COMPLETE:
+        return "complete"
+    if "lora" not in entry:
+        return None
+    if entry["lora"] == "continue":
+        return rung_kind(entry.get("parent"), params, seen | {str(rung)})
+    return "adapter" if isinstance(entry["lora"], dict) and entry.get("parent") == "base" else "complete"
+
+
+def gate_faults(params: dict[str, Any]) -> Iterator[Fault]:
+    """Gates over rungs or benchmarks that nothing measures."""
+    section = params.get("gate")
+    report, guide = params.get("report"), params.get("guide")
+    benchmarks, rungs = _names(report, "benchmarks"), _names(report, "rungs")
+    benchmarks += _keys(params.get("lm_eval"))
+    heldout, practised = [f"heldout/{name}" for name in _keys(params.get("heldout"))], _names(guide, "heldout")
+    for name, entry in section.items() if isinstance(section, dict) else ():
+        allowed = entry.get("allowed") if isinstance(entry, dict) else None
+        if not isinstance(allowed, dict):
+            continue
+        keys, measured = ("gate", name), set(rungs + practised)
+        for title in allowed:
+            known = heldout if str(title).startswith("heldout/") else benchmarks
+            over = practised if known is heldout else rungs
+            if title not in known:
+                near = did_you_mean(title, [*benchmarks, *heldout])
+                yield Fault((*keys, "allowed", title), f"no stage scores {title!r}{near or _listed(known)}")
+            elif entry.get("rung") in measured and entry["rung"] not in over:
+                lists = "guide.heldout" if known is heldout else "report.rungs"
+                yield Fault((*keys, "rung"), f"{entry['rung']} is not scored on {title}; add it to {lists}")
+        if entry.get("rung") not in measured:
+            near = did_you_mean(entry.get("rung"), measured)
+            yield Fault(
+                (*keys, "rung"), f"no rung {entry.get('rung')!r} is measured{near or _listed(sorted(measured))}"
+            )
+        against = entry.get("against")
+        if isinstance(against, str) and against not in measured and not _is_revision(against):
+            near = did_you_mean(against, measured)
+            sentence = f"{against!r} is neither a measured rung nor a git revision{near or _listed(sorted(measured))}"
+            yield Fault((*keys, "against"), sentence)
+
+
+def _is_revision(text: str) -> bool:
+    command = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{text}^{{commit}}"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _listed(names: list[str]) -> str:
+    return f"; expected one of {', '.join(map(str, names)) or 'none, as no list names any'}"
+
+
+def _names(section: Any, key: str) -> list[str]:
+    found = section.get(key) if isinstance(section, dict) else None
+    return list(found) if isinstance(found, list) else []
+
+
+def _keys(section: Any) -> list[str]:
+    return list(section) if isinstance(section, dict) else []
+
+
+def _leaves(content: Any, keys: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from _leaves(value, (*keys, key))
+    elif isinstance(content, list):
+        for place, value in enumerate(content):
+            yield from _leaves(value, (*keys, place))
+    else:
+        yield keys, content
+
+
+def _at(content: Any, keys: Keys) -> Any:
+    for key in keys:
+        content = content[key]
+    return content

@@ -1,0 +1,275 @@
+"""How a stage starts: its section of params.yaml and its paths become the arguments of its `main`."""
+
+import inspect
+import math
+import os
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from ladder.data.atomic_write import clean
+from ladder.integrity.lock_copy import keep_copy
+from ladder.pipeline.disk import Faults, check_writable
+from ladder.pipeline.errors import UserError as UserError
+from ladder.pipeline.launch import die_with_parent, launched, launcher, lease, rank
+from ladder.pipeline.names import did_you_mean, name_faults
+from ladder.pipeline.output_locks import written
+from ladder.pipeline.secrets import conceal_tracebacks, concealed, masked, secrets_in
+from ladder.pipeline.yaml_lines import Keys, Lines
+
+PARAMS = Path("params.yaml")
+SHOWN = 200
+"""Characters of a value that a sentence shows."""
+LARGEST = 2**63
+UNWRITABLE = re.compile(r"[\x00\ud800-\udfff]")
+MOST_VALUES = 1_000_000
+"""Values of a YAML file with its aliases written out; dvc.lock has some 20 thousand."""
+
+
+class Config(BaseModel):
+    """A stage's section of params.yaml, or one named entry of it. Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+S = TypeVar("S", bound=Config)
+P = TypeVar("P", str, Path)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read one YAML 1.2 document, as DVC does: `1e-05` is a number (PyYAML would return a string).
+
+    Errors: UserError for what is not YAML, and for aliases that contain themselves or stand for too much: whoever walks
+    through the values would never end.
+    """
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run from the root of the repository") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}; expected a file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except YAMLError as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise UserError(f"{path}: nested too deeply; expected a few levels") from None
+    except (ValueError, TypeError, AttributeError) as error:  # of a number of 5000 digits, a date of month 13
+        raise UserError(f"{path}: holds a value that cannot be read: {' '.join(str(error).split())}") from None
+    if (size := _size(content, {})) > MOST_VALUES:
+        raise UserError(f"{path}: its aliases stand for {size:.2g} values; expected {MOST_VALUES} at most")
+    return content
+
+
+def _size(content: Any, known: dict[int, float]) -> float:
+    """How many values there are with every alias written out; infinite where one contains itself."""
+    if not isinstance(content, dict | list | set | tuple):
+        return 1
+    if id(content) not in known:
+        known[id(content)] = math.inf
+        inner = [*content, *content.values()] if isinstance(content, dict) else list(content)
+        known[id(content)] = 1 + sum(_size(one, known) for one in inner)
+    return known[id(content)]
+
+
+def read_params(path: Path = PARAMS) -> dict[str, Any]:
+    """All of params.yaml; every top-level key must be a stage's name (a module in stages/).
+
+    Errors: UserError for an entry name or a reference that a shell could read as a command (ladder/pipeline/names.py).
+    """
+    params = read_sections(path)
+    faults = list(name_faults(params))
+    if faults:
+        lines, more = Lines(path), f"; {len(faults) - 1} more: run `python -m ladder check`" if faults[1:] else ""
+        raise UserError(f"{lines.where(faults[0].keys)}: {faults[0].sentence}{more}")
+    return params
+
+
+def read_sections(path: Path = PARAMS) -> dict[str, Any]:
+    """`read_params` without the rule of names: what `check` reads to list every fault."""
+    params = read_yaml(path)
+    if not isinstance(params, dict):
+        raise UserError(f"{path}: expected one section per stage, got {type(params).__name__}")
+    stages = {module.stem for module in Path("stages").glob("*.py")} - {"__init__"}
+    for name in params:
+        if name not in stages:
+            near = did_you_mean(name, stages)
+            raise UserError(
+                f"{Lines(path).where([name])}: no stage is named {name!r}{near}; sections are "
+                f"{', '.join(sorted(stages))}"
+            )
+    refuse_secrets(params, str(path))
+    if odd := next(_no_values(params, ()), None):
+        keys, sentence = odd
+        raise UserError(f"{Lines(path).where(keys)}: {sentence}")
+    return params
+
+
+def _no_values(content: Any, keys: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """(keys, sentence) of every value that is no number, text, list, section, true, false or null."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from _no_values(value, (*keys, key))
+    elif isinstance(content, list):
+        for place, value in enumerate(content):
+            yield from _no_values(value, (*keys, place))
+    elif isinstance(content, str) and (odd := UNWRITABLE.search(content)):
+        yield keys, f"a text with {odd[0]!a}, which no file name or file can hold; expected Unicode text"
+    elif isinstance(content, float) and not math.isfinite(content):
+        yield keys, f"expected a finite number, got {content}"
+    elif isinstance(content, int) and abs(content) > LARGEST:
+        yield keys, f"expected a number between -2^63 and 2^63, got one of {len(hex(content)) - 2} hex digits"
+    elif not isinstance(content, str | int | float | None):
+        kind = type(content).__name__
+        yield keys, f"expected a text or a number, got {_shown(content)} ({kind}). Put a text into quotes"
+
+
+def refuse_secrets(section: Any, where: str) -> None:
+    """Errors: UserError where a parameter holds a key or password: params are published with every rung."""
+    if found := list(secrets_in(section)):
+        raise UserError(
+            f"{where}: {', '.join(found)}: a secret; expected none, because params are published. Put it into an "
+            "environment variable: the libraries read HF_TOKEN and the like, an endpoint the one that `key_env` names"
+        )
+
+
+def fit(kind: type[S], section: Any, where: str) -> S:
+    """Build `kind` from a section as read. Errors: UserError, naming every key that does not fit."""
+    if not isinstance(section, dict):
+        raise UserError(f"{where}: {misfits(kind, section)[0][1]}")
+    try:
+        fitted = kind.model_validate(section)
+        refuse_secrets(section, where)
+        return fitted
+    except ValidationError as error:
+        found = [(item["loc"], _sentence(kind, item)) for item in error.errors()]
+        raise UserError("; ".join(f"{'.'.join([where, *map(str, keys)])}: {told}" for keys, told in found)) from None
+
+
+def misfits(kind: type[Config], section: Any) -> list[tuple[Keys, str]]:
+    """(keys within the section, sentence) of everything that does not fit `kind`; empty when the section fits."""
+    if not isinstance(section, dict):
+        return [((), f"expected keys {', '.join(kind.model_fields)}, got {_shown(section)}")]
+    try:
+        kind.model_validate(section)
+    except ValidationError as error:
+        return [(item["loc"], _sentence(kind, item)) for item in error.errors()]
+    except UserError as refusal:
+        return [((), str(refusal))]
+    return []
+
+
+def _shown(value: Any) -> str:
+    text = masked(repr(value))
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def _sentence(kind: type[Config], item: Any) -> str:
+    if item["type"] == "extra_forbidden":
+        fields = _fields(kind, item["loc"][:-1])
+        near = did_you_mean(item["loc"][-1], fields)
+        return f"no such key{near}; keys here: {', '.join(fields)}" if fields else "no such key"
+    if item["type"] == "missing":
+        return "missing"
+    near = did_you_mean(item["input"], re.findall(r"'([^']+)'", item["ctx"]["expected"])) if _is_choice(item) else ""
+    # a section may hold what is secret, and of a list a sentence of ours says which of it does not fit
+    told = isinstance(item["input"], dict) or (isinstance(item["input"], list) and item["type"] == "value_error")
+    got = "" if told else f" (got {_shown(item['input'])})"
+    return masked(f"{item['msg'].removeprefix('Value error, ')}{got}{near}")
+
+
+def _is_choice(item: Any) -> bool:
+    return item["type"] in ("literal_error", "enum")
+
+
+def _fields(kind: Any, keys: Keys) -> list[str]:
+    """The keys of the section within `kind` that `keys` lead to; empty where they lead to no single section."""
+    for key in keys:
+        field = kind.model_fields.get(key)
+        inner = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        kind = next((part for part in inner if isinstance(part, type) and issubclass(part, BaseModel)), None)
+        if kind is None:
+            return []
+    return list(kind.model_fields)
+
+
+def run(main: Callable[..., None], *, named: bool = False, launch: bool = False) -> None:
+    """Call a stage's `main(params, *paths)` from the command line.
+
+    The section's type is main's annotation of `params`, its name is the module's. A `named` stage has one
+    entry per rung in its section, and the entry's name is the first argument. One that can `launch` is started
+    again under LADDER_LAUNCH where that is set (see ladder/pipeline/launch.py).
+    The paths from the parameter `output` on are the stage's outputs. Before main runs, each is locked and its folder
+    written to; a disk that fails main later is one line too (ladder/pipeline/output_locks.py, ladder/pipeline/disk.py).
+    Before that a copy of dvc.lock is kept (ladder/integrity/lock_copy.py).
+    A UserError is printed as one line and ends with exit code 1; anything else is a bug and keeps its traceback.
+    """
+    conceal_tracebacks()
+    stage = Path(inspect.getfile(main)).stem
+    first, *paths = inspect.signature(main).parameters.values()
+    words = (["NAME"] if named else []) + [path.name.upper() for path in paths]
+    if len(sys.argv) != len(words) + 1:
+        sys.exit(f"usage: python -m stages.{stage} {' '.join(words)}")
+    arguments = sys.argv[1:]
+    die_with_parent()
+    if "DVC_STAGE" in os.environ and rank() == 0:
+        keep_copy()
+    try:
+        section, where = read_params().get(stage), f"{PARAMS}: {stage}"
+        if named:
+            name = arguments.pop(0)
+            if not isinstance(section, dict) or name not in section:
+                raise UserError(f"{where}: no entry is named {name!r}")
+            section, where = section[name], f"{where}.{name}"
+        params = fit(first.annotation, section, where)
+        command = _launcher() if launch else []
+        given = [Path(argument) for argument in arguments]
+        outputs = outputs_of([path.name for path in paths], given)
+        if rank() == 0:
+            check_writable(outputs)
+        lease(every=bool(command))
+        if command:
+            sys.exit(launched(command, stage, sys.argv[1:]))
+        with Faults(outputs), _only_writer(outputs):
+            main(params, *given)
+    except UserError as refusal:
+        sys.exit(f"{stage}: {f'rank {rank()}: ' if rank() else ''}{concealed(str(refusal))}")
+    except KeyboardInterrupt as interrupt:
+        print(f"{stage}: interrupted; {str(interrupt) or 'run again to go on'}", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+
+
+def outputs_of(names: list[str], paths: list[P]) -> list[P]:
+    """Of a stage's paths its outputs: `output` and what follows."""
+    return paths[names.index("output") :] if "output" in names else []
+
+
+@contextmanager
+def _only_writer(outputs: list[Path]) -> Iterator[None]:
+    """Hold the outputs' locks, on rank zero, which alone writes; what killed writers left is removed."""
+    if rank():
+        yield
+        return
+    with written(outputs):
+        for output in outputs:
+            clean(output)
+        yield
+
+
+def _launcher() -> list[str]:
+    try:
+        command = launcher()
+    except ValueError as error:
+        raise UserError(f"LADDER_LAUNCH: not a command line: {error}") from None
+    if command and shutil.which(command[0]) is None:
+        raise UserError(f"LADDER_LAUNCH: no program {command[0]!r} on PATH")
+    return command

@@ -1,0 +1,179 @@
+"""A data card as Markdown, for people and for a hub's page: its header is the hub's own (huggingface_hub writes it)."""
+
+from huggingface_hub import DatasetCardData
+
+from ladder.data.jsonl import Row
+from ladder.report.histograms import bars
+from ladder.report.markdown import fenced, table
+
+SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+"""The hub's size categories, by the rows from which the next begins."""
+UNKNOWN = "unknown"
+SHOWN = 700
+"""Characters of a message that an example shows."""
+
+
+def page(card: Row) -> str:
+    """The card's Markdown; `card` is its JSON document, made by stage card."""
+    sections = [
+        header(card),
+        f"# {card['title']}",
+        card["description"],
+        _summary(card),
+        "## Sources and licences",
+        _sources(card),
+        _models(card),
+        "## Rows",
+        _columns(card),
+        "## Lengths",
+        _lengths(card),
+        "## Turns",
+        fenced(bars(card["turns"], "messages")),
+        *_checks(card),
+        *_balance(card),
+        "## Duplicates",
+        _duplicates(card),
+        "## Contamination",
+        _contamination(card),
+        "## Examples",
+        *_examples(card),
+        "## How it was made",
+        f"`dvc repro card@{card['name']}` measures `data/{card['data']}.jsonl`, after making it anew where what "
+        "it comes of has changed, and writes this page and the same numbers as JSON.",
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def header(card: Row) -> str:
+    """The hub's YAML header, between its two lines."""
+    licences = sorted({str(source["licence"]).lower() for source in card["sources"]})
+    data = DatasetCardData(
+        license=licences if licences[1:] else licences[0],
+        language=card["languages"],
+        pretty_name=card["title"],
+        size_categories=[size(card["rows"])],
+        task_categories=["text-generation"],
+        tags=["conversational", *(["preference"] if "chosen" in card["type"] else [])],
+        configs=[{"config_name": "default", "data_files": f"{card['data'].rsplit('/', 1)[-1]}.jsonl"}],
+    )
+    return f"---\n{data.to_yaml()}\n---"
+
+
+def size(rows: int) -> str:
+    """The hub's category for so many rows."""
+    return next((name for most, name in SIZES if rows < most), "n>10M")
+
+
+def percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f}%"
+
+
+def _summary(card: Row) -> str:
+    tokens = sum(units["tokens"]["total"] for units in card["lengths"].values())
+    rows = [
+        ("type", " · ".join(card["type"])),
+        ("rows", card["rows"]),
+        ("tokens of the base model", tokens),
+        ("bytes", card["bytes"]),
+        ("sha256", f"`{card['sha256']}`"),
+    ]
+    return table(["file", f"`data/{card['data']}.jsonl`"], rows)
+
+
+def _sources(card: Row) -> str:
+    rows = [
+        (one["name"] or one["origin"], one["rows"], percent(one["rows"], card["rows"]), one["licence"])
+        for one in card["sources"]
+    ]
+    origins = [f"- {one['name']}: {one['origin']}" for one in card["sources"] if one["name"]]
+    unstated = any(one["licence"] == UNKNOWN for one in card["sources"])
+    warning = "A licence is unknown: do not publish these rows before it is known." if unstated else ""
+    made = table(["source", "rows", "share", "licence"], rows)
+    return "\n\n".join(part for part in (made, "\n".join(origins), warning) if part)
+
+
+def _models(card: Row) -> str:
+    if "models" not in card:
+        return ""
+    rows = [(f"`{name}`", count, percent(count, card["rows"])) for name, count in card["models"].items()]
+    said = "Answers by models of endpoints, whose terms may bind them:"
+    return f"{said}\n\n{table(['model', 'rows', 'share'], rows)}"
+
+
+def _columns(card: Row) -> str:
+    rows = ((f"`{name}`", count, card["true"].get(name, "")) for name, count in card["columns"].items())
+    return table(["column", "rows that have it", "of them true"], rows)
+
+
+def _lengths(card: Row) -> str:
+    numbers = ("mean", "p5", "median", "p95", "most")
+    rows = [
+        (f"{part}, {unit}", *(found[number] for number in numbers))
+        for part, units in card["lengths"].items()
+        for unit, found in units.items()
+    ]
+    drawn = [
+        f"Tokens of the {part}:\n\n{fenced(bars(units['tokens']['histogram'], 'tokens'))}"
+        for part, units in card["lengths"].items()
+    ]
+    return "\n\n".join([table(["", "mean", "5%", "median", "95%", "most"], rows), *drawn])
+
+
+def _checks(card: Row) -> list[str]:
+    if not card["checks"]:
+        return []
+    kinds = card["checks"]["kinds"]
+    said = "Constraints that code verifies, by kind (a row may have several), and how many a row has:"
+    rows = ((f"`{name}`", count, percent(count, card["rows"])) for name, count in kinds.items())
+    return [
+        "## Constraints",
+        said,
+        table(["kind", "rows", "share"], rows),
+        fenced(bars(card["checks"]["of_a_row"], "constraints")),
+    ]
+
+
+def _balance(card: Row) -> list[str]:
+    if "balance" not in card:
+        return []
+    found = card["balance"]
+    return [
+        "## Chosen and rejected",
+        f"The chosen answer is the longer one in {found['chosen_longer_percent']:.1f}% of the pairs, by "
+        f"{found['chosen_longer_by_words']:.1f} words in the mean (95% interval over prompts: "
+        f"{found['chosen_longer_low']:.1f} to {found['chosen_longer_high']:.1f}).",
+    ]
+
+
+def _duplicates(card: Row) -> str:
+    found = card["duplicates"]
+    rows = [
+        ("say all that a row before them says, case and blanks aside", found["exact"]),
+        (
+            f"are alike to one, those included (Jaccard {found['jaccard']} of runs of {found['ngram']} words)",
+            found["near"],
+        ),
+    ]
+    return table(["rows that", ""], [(name, f"{count:,} ({percent(count, card['rows'])})") for name, count in rows])
+
+
+def _contamination(card: Row) -> str:
+    found = card["contamination"]
+    said = f"Rows that share a run of {found['ngram']} words with a benchmark, or ask a whole question of it:"
+    spans = [f"- row `{one['row']}`, {one['span']}" for one in found["spans"]]
+    return "\n\n".join(
+        part for part in (said, table(["benchmark", "rows"], found["benchmarks"].items()), "\n".join(spans)) if part
+    )
+
+
+def _examples(card: Row) -> list[str]:
+    blocks = []
+    for row in card["examples"]:
+        blocks.append(f"### `{row.get('id', 'a row')}`")
+        for name in card["type"]:
+            for message in row[name]:
+                who = message["role"] if name in ("messages", "prompt") else f"{message['role']} ({name})"
+                text = message["content"]
+                cut = f"{text[:SHOWN]} […]" if len(text) > SHOWN else text
+                blocks += [f"**{who}**", fenced(cut)]
+    return blocks

@@ -1,0 +1,124 @@
+"""Answers as a judge or a reward model sees them: four aspects graded, two answers compared, or one number.
+
+The templates are files under data/prompts/preferences, for a user to edit; their gaps are {request} and the answers.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ladder.chat.encode import Messages, encode
+from ladder.data.jsonl import Row
+from ladder.data.prompt_files import read_template
+from ladder.data.prompt_templates import fill
+from ladder.data.quoting import fenced
+from ladder.judges.bias import Side, preferred
+from ladder.judges.judge import Judge
+from ladder.judges.parsers import Scale, parse_rating
+from ladder.models.checkpoint import Model
+from ladder.models.reward_scores import rewards
+from ladder.verifiers.reasoning import answer_of
+
+ASPECTS = ("instruction_following", "truthfulness", "honesty", "helpfulness")
+"""Of UltraFeedback (Cui et al. 2023, arXiv:2310.01377, section 2.3), each graded 1 to 5 with a rationale."""
+FIVE = Scale(tuple(map(str, range(1, 6))), "Rating: [[")
+GAPS = {**dict.fromkeys(ASPECTS, {"request", "answer"}), "pairwise": {"request", "answer_first", "answer_second"}}
+"""The gaps of each template."""
+
+
+@dataclass(frozen=True)
+class Grade:
+    """What a judge said of one aspect."""
+
+    rating: float
+    rationale: str | None
+    """None of a rung, which is asked for the rating alone."""
+
+
+def read_templates(directory: Path, names: tuple[str, ...]) -> dict[str, str]:
+    """The text of NAME.txt for each name. Errors: UserError naming the file, and a gap that is not one of GAPS."""
+    return {name: read_template(directory / f"{name}.txt", GAPS[name]) for name in names}
+
+
+def request(prompt: Messages) -> str:
+    """The conversation before the answer; roles stand before its turns where there are several."""
+    return "\n\n".join(f"{turn['role']}: {turn['content']}" if prompt[1:] else turn["content"] for turn in prompt)
+
+
+def answer(row: Row) -> str:
+    """The answer of a sample, without its reasoning."""
+    return answer_of(str(row["completion"][0]["content"]))
+
+
+def parse_grade(text: str) -> Grade | None:
+    """A reply such as `It keeps to the topic. Rating: [[4]]`: the rationale is what stands before the rating."""
+    rating = parse_rating(text, 1, 5)
+    if rating is None:
+        return None
+    return Grade(rating, text.split("[[")[0].strip().removesuffix("Rating:").strip())
+
+
+def aspects(judge: Judge, rows: list[Row], templates: dict[str, str]) -> list[Row | None]:
+    """For each row {"score": mean of the four ratings, "aspects": {aspect: {"rating", "rationale"}}}; None where a
+    rating is missing.
+
+    An endpoint writes a rationale and then its rating; a rung gives the expected rating (Judge.rate).
+    """
+    requests = [
+        user(fill(templates[name], {"request": request(row["prompt"]), "answer": fenced(answer(row))}))
+        for row in rows
+        for name in ASPECTS
+    ]
+    grades: list[Grade | None]
+    if judge.params.endpoint is None:
+        rated = judge.rate(requests, FIVE, progress="aspects")
+        grades = [None if one is None else Grade(round(one, 4), None) for one in rated]
+    else:
+        grades = judge.ask(requests, parse_grade, progress="aspects")
+    return [_of_answer(grades[start : start + len(ASPECTS)]) for start in range(0, len(grades), len(ASPECTS))]
+
+
+def _of_answer(grades: list[Grade | None]) -> Row | None:
+    given = {name: grade for name, grade in zip(ASPECTS, grades, strict=True) if grade is not None}
+    if len(given) < len(ASPECTS):
+        return None
+    score = sum(grade.rating for grade in given.values()) / len(given)
+    told = {name: {"rating": grade.rating, "rationale": grade.rationale} for name, grade in given.items()}
+    return {"score": round(score, 4), "aspects": told}
+
+
+def compared(judge: Judge, contests: list[tuple[Row, Row]], template: str) -> list[Side | None]:
+    """Which answer of each two the judge prefers in both orders; "tie" where the order decides, None without a verdict.
+
+    Zheng et al. 2023 (arXiv:2306.05685), section 3.4.
+    """
+    requests = [
+        user(
+            fill(
+                template,
+                {
+                    "request": request(one["prompt"]),
+                    "answer_first": fenced(answer(first)),
+                    "answer_second": fenced(answer(second)),
+                },
+            )
+        )
+        for one, two in contests
+        for first, second in ((one, two), (two, one))
+    ]
+    verdicts = judge.choose(requests, progress="pairs")
+    return [preferred(straight, swapped) for straight, swapped in zip(verdicts[::2], verdicts[1::2], strict=True)]
+
+
+def reward_scores(model: Model, rows: list[Row]) -> list[float]:
+    """The reward of each sample in its conversation; one that was cut has no stop token."""
+    ids = []
+    for row in rows:
+        answered = [*row["prompt"], {"role": "assistant", "content": answer(row)}]
+        whole, _ = encode(model.tokenizer, answered, last_only=True)
+        ids.append(whole if row["finished"] else whole[:-1])
+    return [round(score, 4) for score in rewards(model, ids)]
+
+
+def user(text: str) -> Messages:
+    """A conversation of one question."""
+    return [{"role": "user", "content": text}]

@@ -1,0 +1,181 @@
+"""Pairs of a better and a worse answer, after they were made: margins, lengths, and prompts kept apart.
+
+A pair is a row of TRL's preference type, `prompt, chosen, rejected`. Where its answers were scored it also has
+ladder.data.pair_scores' columns.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from ladder import statistics
+from ladder.chat.encode import Messages
+from ladder.data.jsonl import Row
+from ladder.data.pair_scores import SCORES, scores
+from ladder.pipeline.stage import Config, UserError
+
+
+class Controls(Config):
+    """What pairs are held to, wherever they come from."""
+
+    margin: float | None = Field(default=None, ge=0)
+    """Least difference of a pair's scores. Pairs with equal scores go in any case."""
+    longer_most: float | None = Field(default=None, ge=0, le=1)
+    """At most this share of pairs has a chosen answer with more words than the rejected one; null drops none. At 0.5
+    which of two is the longer says nothing of which is chosen; by how much it is may still say a little (the metrics
+    give the mean difference). It costs the pairs dropped, `dropped_longer`."""
+    validation: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the prompts whose pairs go to the validation file. A prompt's side is its hash's: the same in every
+    file of pairs, whatever stands beside it."""
+
+
+def words(answer: Messages) -> int:
+    """Length of an answer in words."""
+    return sum(len(message["content"].split()) for message in answer)
+
+
+def longer(pair: Row) -> int:
+    """By how many words the chosen answer is the longer one."""
+    return words(pair["chosen"]) - words(pair["rejected"])
+
+
+def prompt_key(pair: Row) -> str:
+    """sha256 of the prompt's roles and texts; case and blanks aside, so that no near copy stands on the other side."""
+    said = [[message["role"], " ".join(message["content"].lower().split())] for message in pair["prompt"]]
+    return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def check_pair(row: Row, where: str) -> Row:
+    """Refuse what is no pair: `prompt` as messages, `chosen` and `rejected` an answer of the assistant each, and
+    numbers as scores."""
+    for name in ("prompt", "chosen", "rejected"):
+        messages = row.get(name)
+        good = isinstance(messages, list) and messages and all(isinstance(message, dict) for message in messages)
+        if not good or not all(isinstance(message.get("content"), str) for message in messages or []):
+            raise UserError(f"{where}: {name}: expected a list of messages with texts, got {messages!r:.100}")
+        roles = [message.get("role") for message in messages or []]
+        if name != "prompt" and ({roles[0], roles[-1]} != {"assistant"} or "user" in roles):
+            raise UserError(f"{where}: {name}: expected one message of the assistant; earlier turns go in prompt")
+    try:
+        scores(row)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
+    return row
+
+
+def fault(pair: Row, margin: float | None, where: str) -> str | None:
+    """Why a pair is not to be learned: `identical` answers, one of `several_turns` (an assistant that calls a tool and
+    goes on), `equal` or `reversed` scores, or a difference that is `below_margin`. None where it is; a pair without
+    scores is judged by its answers alone.
+
+    Errors: UserError where a margin is asked for and there are no scores.
+    """
+    if pair["chosen"] == pair["rejected"]:
+        return "identical"
+    if len(pair["chosen"]) > 1 or len(pair["rejected"]) > 1:
+        return "several_turns"
+    if (scored := scores(pair)) is None:
+        if margin is not None:
+            got = tuple(pair.get(name) for name in SCORES)
+            raise UserError(f"{where}: margin {margin:g} needs score_chosen and score_rejected, got {got}")
+        return None
+    difference = scored[0] - scored[1]
+    if difference <= 0:
+        return "reversed" if difference < 0 else "equal"
+    return "below_margin" if difference < (margin or 0) - 1e-9 else None  # 0.3 - 0.2 is no less than 0.1
+
+
+def assigned(pairs: Iterable[Row], controls: Controls, seed: int) -> list[str]:
+    """Where each pair goes: `train`, `validation`, or the reason why it goes nowhere (`fault`, or `longer`).
+
+    Each side is balanced by itself: so many of its pairs with the longer chosen answer stay that their share is
+    `longer_most` at most. Which do is drawn by a hash of seed and pair: another pair beside them changes no more than
+    it must.
+    """
+    labels: list[str] = []
+    long: dict[str, list[tuple[bytes, int]]] = {"train": [], "validation": []}
+    for number, pair in enumerate(pairs):
+        label = fault(pair, controls.margin, f"pair {number + 1}") or side(pair, controls.validation)
+        labels.append(label)
+        if label in long and longer(pair) > 0:
+            long[label].append((_draw(pair, seed), number))
+    most = 1.0 if controls.longer_most is None else controls.longer_most
+    for name, drawn in long.items():
+        if most < 1:
+            room = int(most * (labels.count(name) - len(drawn)) / (1 - most) + 1e-9)
+            for _, number in sorted(drawn)[room:]:
+                labels[number] = "longer"
+    return labels
+
+
+def _draw(pair: Row, seed: int) -> bytes:
+    content = json.dumps([seed, pair["prompt"], pair["chosen"], pair["rejected"]], sort_keys=True)
+    return hashlib.sha256(content.encode()).digest()[:16]
+
+
+def side(pair: Row, validation: float) -> str:
+    """`validation` for that share of all prompts, else `train`; all pairs of a prompt have one side."""
+    return "validation" if int(prompt_key(pair)[:16], 16) < validation * 2**64 else "train"
+
+
+def labelled(pairs: Iterable[Row], labels: list[str], label: str) -> Iterator[Row]:
+    """The pairs of one label."""
+    return (pair for pair, given in zip(pairs, labels, strict=True) if given == label)
+
+
+def check_apart(train: Iterable[Row], validation: Iterable[Row], where: str) -> None:
+    """Refuse validation pairs with a prompt that is trained on, case and blanks aside."""
+    seen = {prompt_key(pair) for pair in train}
+    for number, pair in enumerate(validation, start=1):
+        if prompt_key(pair) in seen:
+            raise UserError(
+                f"{where}: row {number} has a prompt that is trained on: {pair['prompt'][-1]['content'][:80]!r}"
+            )
+
+
+def lengths(pairs: Iterable[Row]) -> dict[str, float]:
+    """Mean words by which chosen is longer, with its 95% bootstrap interval over prompts, and in how many percent."""
+    of_prompt: dict[str, list[int]] = {}
+    long = 0
+    for pair in pairs:
+        difference = longer(pair)
+        long += difference > 0
+        of_prompt.setdefault(prompt_key(pair), []).append(difference)
+    sums = np.array([sum(differences) for differences in of_prompt.values()], dtype=float)
+    counts = np.array([len(differences) for differences in of_prompt.values()], dtype=float)
+    low, high = statistics.bootstrap(sums, counts)
+    return {
+        "chosen_longer_by_words": round(statistics.ratio(sums, counts), 1),
+        "chosen_longer_low": round(low, 1),
+        "chosen_longer_high": round(high, 1),
+        "chosen_longer_percent": round(100 * long / float(counts.sum()), 1),
+    }
+
+
+def controlled(pairs: Iterable[Row], controls: Controls, seed: int, output: Path) -> tuple[list[str], dict[str, float]]:
+    """(`assigned` of the pairs, which are read several times, and what the metrics say of it).
+
+    Errors: UserError naming the output when a side that is asked for would be empty.
+    """
+    labels = assigned(pairs, controls, seed)
+    counts = Counter(labels)
+    train, validation, dropped = counts.pop("train", 0), counts.pop("validation", 0), dict(sorted(counts.items()))
+    if not train or (controls.validation > 0 and not validation):
+        told = ", ".join(f"{reason}: {count}" for reason, count in dropped.items()) or "none dropped"
+        raise UserError(
+            f"{output}: of {len(labels)} pairs none is left for {'validation' if train else 'training'} ({told}); "
+            "more pairs, a lower margin or another share of validation would leave some"
+        )
+    held = labelled(pairs, labels, "validation")
+    check_apart(labelled(pairs, labels, "train"), held, f"{output}: validation")
+    return labels, {
+        "pairs": train,
+        **lengths(labelled(pairs, labels, "train")),
+        **({"validation_pairs": validation} if controls.validation else {}),
+        **{f"dropped_{reason}": count for reason, count in dropped.items()},
+    }

@@ -1,0 +1,97 @@
+"""Persona-driven instructions (Chan et al. 2024, "Scaling Synthetic Data Creation with 1,000,000,000 Personas",
+arXiv:2406.20094): who asks decides what is asked, so that many people ask for many things.
+
+Personas are the lines of prompts/persona/personas.txt (`listed`), whoever is likely to have written a seed
+(`inferred`: text-to-persona), or whom the personas before have to do with, the list being the first of them
+(`related`: persona-to-persona). Each is asked for one instruction, without examples.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from ladder.data.prompt_files import read_lines, read_template
+from ladder.data.prompt_templates import fill
+from ladder.eval.ask import Speak
+from ladder.inference.local import Answer
+from ladder.synthesis.pool import Harvest, Instruction, Origin, Plan, tidy, user
+from ladder.synthesis.rouge import Pool
+
+Personas = Literal["listed", "inferred", "related"]
+SAME_PERSON = 0.9
+"""ROUGE-L from which two personas are one. The paper puts this threshold on MinHash and on embeddings."""
+
+
+@dataclass(frozen=True)
+class Persona:
+    text: str
+    parents: tuple[str, ...] = ()
+    """The id of the seed from which it was inferred."""
+    related_to: str | None = None
+    """The persona that has to do with this one."""
+
+    def origin(self, operation: str, round_: int) -> Origin:
+        more = {"persona": self.text} | ({"related_to": self.related_to} if self.related_to else {})
+        return Origin(operation, round_, list(self.parents), more)
+
+
+def persona(speak: Speak, prompts: Path, seeds: list[Instruction], plan: Plan, personas: Personas) -> Harvest:
+    """Rounds of `batch` personas until `count` instructions are made, or nobody is left to ask."""
+    instruct = read_template(prompts / "instruct.txt", {"persona"})
+    infer = read_template(prompts / "infer.txt", {"text"})
+    relate = read_template(prompts / "relate.txt", {"persona"})
+    everyone = [] if personas == "inferred" else [Persona(text) for text in read_lines(prompts / "personas.txt")]
+    harvest, pool = Harvest(plan, seeds), Pool()
+    for known in everyone:
+        pool.add(f"the list's {known.text!r}", known.text)
+    for round_ in range(1, plan.rounds + 1):
+        start, end = (round_ - 1) * plan.batch, round_ * plan.batch
+        if personas == "listed":
+            met = everyone[start:end]
+            exhausted = not met
+        elif personas == "inferred":
+            asked = {Persona("", parents=(seed.id,)): fill(infer, {"text": seed.text}) for seed in seeds[start:end]}
+            met, exhausted = _described(speak, harvest, pool, asked, round_, "infer"), not asked
+        else:
+            drawn = plan.chance(round_).sample(everyone, min(plan.batch, len(everyone)))
+            asked = {Persona("", related_to=one.text): fill(relate, {"persona": one.text}) for one in drawn}
+            met, exhausted = _described(speak, harvest, pool, asked, round_, "relate"), False
+            everyone += met
+        if exhausted:
+            break
+        _instructed(speak, harvest, met, instruct, round_)
+        if harvest.full:
+            break
+    return harvest
+
+
+def _described(
+    speak: Speak, harvest: Harvest, pool: Pool, asked: dict[Persona, str], round_: int, operation: str
+) -> list[Persona]:
+    """The new personas that the model describes; each of `asked` is one still without its text."""
+    met = []
+    replies = speak([user(text) for text in asked.values()], harvest.plan.drawn(round_, operation))
+    for blank, said in zip(asked, replies, strict=True):
+        described = replace(blank, text=tidy(said.text))
+        if reason := _objection(pool, said, described.text):
+            harvest.reject("persona", reason, described.text, described.origin(operation, round_))
+        else:
+            pool.add(repr(described.text), described.text)
+            met.append(described)
+    return met
+
+
+def _objection(pool: Pool, said: Answer, text: str) -> str | None:
+    """Why a reply describes nobody new."""
+    if not said.finished:
+        return f"not finished after {said.tokens} tokens"
+    if not text or "\n" in text:
+        return "not one paragraph"
+    score, nearest = pool.nearest(text)
+    return f"{score:.2f} ROUGE-L with {nearest}" if score >= SAME_PERSON else None
+
+
+def _instructed(speak: Speak, harvest: Harvest, met: list[Persona], instruct: str, round_: int) -> None:
+    requests = [user(fill(instruct, {"persona": one.text})) for one in met]
+    for one, said in zip(met, speak(requests, harvest.plan.drawn(round_, "instruct")), strict=True):
+        harvest.offer(said, tidy(said.text), one.origin("instruct", round_))

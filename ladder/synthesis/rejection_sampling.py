@@ -1,0 +1,173 @@
+"""Samples of a rung on our prompts, each with the verdict of its checks: raw material of SFT rows and of pairs."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from ladder.chat.encode import Messages, check_messages, up_to_user
+from ladder.data.jsonl import Row, column, of_split, read_rows
+from ladder.inference.answer_cache import Speaker
+from ladder.inference.client import ask
+from ladder.inference.endpoint import UNBOUNDED, Budget, Endpoint, served_by
+from ladder.inference.local import Answer
+from ladder.inference.sampling import Sampling
+from ladder.pipeline.stage import Config
+from ladder.verifiers.constraints import meets
+from ladder.verifiers.reasoning import find_answer, unfinished
+from ladder.verifiers.repair import repair
+
+
+class Draws(Config):
+    split: str | None
+    """Which of its prompts, by their column `split`; null for all."""
+    samples: int = Field(ge=1)
+    """Answers to each prompt."""
+    temperature: float = Field(ge=0)
+    """0 takes the likeliest token; every sample of a prompt is then the same."""
+    top_p: float = Field(gt=0, le=1)
+    """The nucleus: 1 keeps the whole distribution."""
+    max_new_tokens: int = Field(ge=1)
+    """An answer that has not ended by then is cut, and counts as unfinished."""
+    seed: int
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.temperature, self.top_p, self.max_new_tokens, self.seed)
+
+
+class Samples(Draws):
+    prompts: str
+    """The file of prompts under data/: `prompts`, `problems/practice`, `source/ultrachat`."""
+    model: str
+    """The rung that answers: `base`, `sft/chat`."""
+    endpoint: Endpoint | None
+    """An OpenAI-compatible server that answers in its place."""
+    budget: Budget = UNBOUNDED
+    """What one run may buy of the endpoint; a further run goes on from there."""
+    edits: bool
+    """Also keep what a failed answer becomes when edited to meet its checks: marked `edited`, and checked again."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Samples":
+        self.budget.check(self.endpoint)
+        return self
+
+
+def asked(params: Draws, prompts: Path) -> list[Row]:
+    """The prompts of the split: of a row of `messages` all up to the user's last one, since what follows is another's
+    answer. A row without `checks` has none. Errors: UserError naming the file, and the row that is no prompt."""
+    chosen = of_split(read_rows(prompts), params.split, prompts)
+    column(chosen, "id", str, prompts)
+    found = [_prompt(row, f"{prompts}: prompt {number}") for number, row in enumerate(chosen, start=1)]
+    column(found, "checks", list, prompts)
+    return found
+
+
+def _prompt(row: Row, where: str) -> Row:
+    messages = row.get("messages")
+    prompt = row.get("prompt") if messages is None else up_to_user(check_messages(messages, where))
+    checks = [] if row.get("checks") is None else row["checks"]
+    return {**row, "prompt": check_messages(prompt, where), "checks": checks}
+
+
+def repeated(prompts: list[Row], samples: int) -> list[Messages]:
+    """Conversations [prompts x samples]: all samples of the first prompt, then of the second."""
+    return [row["prompt"] for row in prompts for _ in range(samples)]
+
+
+def sample(params: Samples, prompts: Path, model: Path, base: Path, *, progress: str) -> Iterator[Row]:
+    """Answer every prompt of the split; then the answers, judged: rows of prompt and completion, with `passed`.
+
+    A rung's answers are held by the portion (ladder.inference.answer_cache), an endpoint's all.
+    """
+    chosen = asked(params, prompts)
+    conversations = repeated(chosen, params.samples)
+    answers: Iterable[Answer]
+    if params.endpoint:
+        answers = ask(params.endpoint, conversations, params.sampling, progress=progress, budget=params.budget)
+    else:
+        answers = Speaker(model, base).answers(
+            conversations,
+            params.sampling,
+            progress=progress,
+            where=lambda index: f"{prompts}: prompt {index // params.samples + 1}",
+        )
+    return judged(chosen, answers, params.samples, edits=params.edits, **served_by(params.endpoint))
+
+
+def judged(
+    prompts: list[Row], answers: Iterable[Answer], samples: int, *, edits: bool, **columns: str
+) -> Iterator[Row]:
+    """One row a sample, with the verdict of each check; after a failed one what it becomes when edited.
+
+    `answers` stand as the conversations of `repeated` do. `columns` are what every row has besides.
+    """
+    for number, said in enumerate(answers):
+        prompt = prompts[number // samples]
+        row = _judged(prompt, number % samples, said.text, said, edited=False) | columns
+        yield row
+        if edits and not succeeded(row):
+            start, end, ended = find_answer(said.text)
+            text = repair(said.text[start:end], prompt["prompt"][-1]["content"], prompt["checks"]) if ended else None
+            if text is not None:
+                whole = said.text[:start] + text + said.text[end:]
+                yield _judged(prompt, number % samples, whole, said, edited=True) | columns
+
+
+def _judged(prompt: Row, sample: int, text: str, said: Answer, *, edited: bool) -> Row:
+    reply: Row = {"role": "assistant", "content": text}
+    if said.reasoning:
+        reply["reasoning_content"] = said.reasoning
+    return {
+        "id": prompt["id"],
+        "sample": sample,
+        "edited": edited,
+        "finished": (said.finished and not unfinished(text)) or edited,  # an edit drops an unfinished end
+        "tokens": said.tokens,
+        "passed": meets(text, prompt["checks"]),
+        "checks": prompt["checks"],
+        "prompt": prompt["prompt"],
+        "completion": [reply],
+        **({"source": prompt["source"]} if "source" in prompt else {}),
+    }
+
+
+def succeeded(row: Row) -> bool:
+    """The answer ended and meets every check."""
+    return row["finished"] and all(row["passed"])
+
+
+class Tally:
+    """Counts of rows that pass by."""
+
+    def __init__(self) -> None:
+        self.samples = self.edited = self.checked = self.passed = self.finished = self.unanswered = 0
+        self.unfinished_reasoning = 0
+
+    def add(self, row: Row) -> None:
+        if row["edited"]:
+            self.edited += 1
+            return
+        self.samples += 1
+        self.checked += bool(row["checks"])
+        self.passed += bool(row["checks"]) and all(row["passed"])
+        self.finished += row["finished"]
+        self.unfinished_reasoning += unfinished(row["completion"][0]["content"])
+        self.unanswered += not (row["tokens"] or row["finished"] or row["completion"][0]["content"])
+
+    def rates(self) -> dict[str, float]:
+        """Percent of the samples, edits aside, that meet all checks, of those that have any, and that ended by
+        themselves. Where no prompt has a check there is no `pass_rate`. `unfinished_reasoning`, where there is any,
+        counts the samples whose reasoning never ended."""
+        passed = {"pass_rate": round(100 * self.passed / self.checked, 2)} if self.checked else {}
+        reasoning = {"unfinished_reasoning": self.unfinished_reasoning} if self.unfinished_reasoning else {}
+        return {**passed, "finish_rate": round(100 * self.finished / self.samples, 2), **reasoning}
+
+
+def rates(rows: list[Row]) -> dict[str, float]:
+    """The tally's rates, of rows that are held."""
+    tally = Tally()
+    for row in rows:
+        tally.add(row)
+    return tally.rates()

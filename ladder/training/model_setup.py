@@ -1,0 +1,123 @@
+"""From a parent to a model in training: which weights take gradients, and what the result will stand on."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel
+from transformers import set_seed
+
+from ladder.models.checkpoint import Model, Rung, check_stands_on, described, load, load_complete, quantized, read_rung
+from ladder.models.config_passthrough import Adapter, build
+from ladder.models.lora import factor_dora
+from ladder.models.lora_settings import adapted, fit_head
+from ladder.models.weights import read_adapter
+from ladder.pipeline.stage import UserError
+from ladder.training.dry_run import check_router, rehearse_adapter
+
+Quantization = dict[str, Any] | None
+STARTS = (True, False, "gaussian", "orthogonal")
+"""peft's init_lora_weights that leave the base's weights as they are."""
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """A rung in training: the model, and what it stands on."""
+
+    start: Model
+    parent: Rung
+    base: Rung | None
+    """The complete model that the result's adapter stands on; None when the result will be complete."""
+    quantization: Quantization = None
+    """What rounds the weights that the result's adapter stands on."""
+
+    @property
+    def trainable_parameters(self) -> int:
+        """How many weights take gradients."""
+        return sum(weight.numel() for weight in self.start.model.parameters() if weight.requires_grad)
+
+
+def climb(
+    parent: Path,
+    base: Path,
+    lora: Adapter,
+    *,
+    seed: int,
+    quantization: Quantization = None,
+    router: float | None = None,
+    fused: bool = True,
+) -> TrainingSetup:
+    """Load the parent and make trainable what `lora` says.
+
+    A dict puts a new adapter on the parent, `continue` goes on with the parent's own, None trains all weights
+    (in float32; under bf16 autocast). An adapter in this house stands on `base` alone: one that is put on any
+    other parent is added to the weights when it is saved, and the rung is complete.
+
+    `router` is the trainer's router_aux_loss_coef.
+
+    With `quantization` the base under the adapter is quantized while it trains (QLoRA, Dettmers et al. 2023), and the
+    rung runs on the weights it was trained on, those of the base as rounded; so does an adapter that goes on from it.
+    `fused` says that the trainer multiplies by the output layer's weight and skips its forward, as most of TRL's do
+    (ladder/models/lora_settings.py refuses what would not be trained then).
+    peft's prepare_model_for_kbit_training is left out: all that it would add to what
+    peft and TRL do is a float32 copy of embeddings, head and norms, 2 GB more at 8B, and no better under autocast.
+    """
+    rung, ground = read_rung(parent), read_rung(base)
+    set_seed(seed)
+    if lora == "continue" and rung.kind != "adapter":
+        raise UserError(f"lora: continue, but the parent {rung.rung} is complete; give lora: {{r: 16}} or null")
+    complete = parent if rung.kind == "complete" else base
+    check_router(complete, router)
+    if isinstance(lora, dict):
+        _check_start(lora, ground if rung.identity == ground.identity else None)
+        rehearse_adapter(complete, lora, task="CAUSAL_LM", fused=fused)
+    if quantization is not None:
+        return TrainingSetup(_on_quantized(parent, base, lora, quantization, fused=fused), rung, ground, quantization)
+    if lora == "continue":
+        going_on = load(parent, base, trainable=True)
+        fit_head(going_on.model, fused=fused)
+        return TrainingSetup(going_on, rung, ground, rung.quantization)
+    whole = load_complete(parent, base, dtype=torch.float32 if lora is None else torch.bfloat16)
+    if lora is None:
+        whole.model.requires_grad_(True)
+        return TrainingSetup(whole, rung, None)
+    stands = ground if rung.identity == ground.identity else None
+    return TrainingSetup(Model(_adapted(whole.model, lora, fused=fused), whole.tokenizer, rung), rung, stands)
+
+
+def _check_start(lora: dict[str, Any], stands: Rung | None) -> None:
+    start = lora.get("init_lora_weights", True)
+    if stands is not None and start not in STARTS:
+        raise UserError(
+            f"lora.init_lora_weights: {start!r} changes the weights that the adapter stands on, "
+            f"and it would run on {stands.rung} as it is; use one of {', '.join(map(str, STARTS))}"
+        )
+
+
+def _adapted(model: Any, lora: dict[str, Any], *, fused: bool = True) -> PeftModel:
+    config = build(LoraConfig, {"target_modules": "all-linear", **copy.deepcopy(lora)}, task_type="CAUSAL_LM")
+    made = adapted(model, config, fused=fused)
+    factor_dora(made, new=True)
+    return made
+
+
+def _on_quantized(parent: Path, base: Path, lora: Adapter, quantization: dict[str, Any], *, fused: bool) -> Model:
+    (rung, tokenizer), ground = described(parent, "language_model"), read_rung(base)
+    if lora is None:
+        raise UserError("quantization: quantized weights take no gradient; give lora: {r: 16}, or quantization: null")
+    if lora != "continue" and rung.identity != ground.identity:
+        raise UserError(
+            f"quantization: a new adapter on quantized weights must stand on {ground.rung}, and the parent is "
+            f"{rung.rung}; give lora: continue, parent: {ground.rung}, or quantization: null"
+        )
+    if lora == "continue":
+        check_stands_on(parent, rung, base)
+    model = quantized(base, quantization)
+    if lora != "continue":
+        return Model(_adapted(model, lora, fused=fused), tokenizer, rung)
+    going_on = read_adapter(model, parent, trainable=True)
+    factor_dora(going_on, new=False)
+    fit_head(going_on, fused=fused)
+    return Model(going_on, tokenizer, rung)

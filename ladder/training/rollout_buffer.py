@@ -1,0 +1,124 @@
+"""What a policy learns from: which prompts it answers when, and the answers with their scores."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import nan
+from statistics import fmean
+from typing import Annotated
+
+import torch
+from pydantic import BeforeValidator, Field
+from torch.utils.data import Sampler
+
+from ladder.data.jsonl import Row
+from ladder.inference.engine import Completion
+from ladder.inference.local import decoded
+from ladder.models.checkpoint import Model
+from ladder.pipeline.stage import Config
+from ladder.training.rewards import Spec, Values, named, total, weights
+
+
+class Rollouts(Config):
+    """How answers are sampled, and what they are worth."""
+
+    rewards: Annotated[list[Spec], BeforeValidator(named)]
+    """Functions of ladder/training/rewards.py with their weights: an answer's score is the weighted sum."""
+    unfinished: float | None
+    """The score of an answer that was cut before it ended; null scores its text as any other."""
+    temperature: Annotated[float, Field(gt=0)]
+    """Of the rollouts, and of the probabilities that are learned. The whole distribution is sampled (top_p is 1)."""
+    max_new_tokens: Annotated[int, Field(gt=0)]
+    """An answer that has not ended by then is cut."""
+    samples_every: Annotated[int, Field(gt=0)]
+    """Of every so many rollouts a few answers are kept for reading."""
+
+
+class RolloutSampler(Sampler[int]):
+    """Prompts in an order of the seed and the epoch; each rollout's worth of them `repeats` times over."""
+
+    def __init__(self, count: int, size: int, repeats: int, seed: int) -> None:
+        self.count, self.size, self.repeats, self.seed, self.epoch = count, size, repeats, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.count // self.size * self.size * self.repeats
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        order = torch.randperm(self.count, generator=generator).tolist()
+        for start in range(0, self.count - self.size + 1, self.size):
+            for _ in range(self.repeats):
+                yield from order[start : start + self.size]
+
+
+@dataclass(frozen=True)
+class Experience:
+    """Answers to prompts, each field [answers]."""
+
+    rows: list[Row]
+    ids: list[tuple[list[int], list[int]]]
+    """Tokens of the prompt and of the answer, with the stop token where it ended."""
+    texts: list[str]
+    finished: list[bool]
+    parts: dict[str, Values]
+    """Each reward's values, before weights."""
+    scores: list[float]
+
+    def means(self) -> dict[str, float]:
+        """What the curve shows of it; a reward that could tell of no answer is NaN."""
+        known = {name: [value for value in column if value is not None] for name, column in self.parts.items()}
+        return {
+            "reward": fmean(self.scores),
+            **{f"rewards/{name}": fmean(column) if column else nan for name, column in known.items()},
+            "completion_length": fmean(len(answer) for _, answer in self.ids),
+            "finished": fmean(self.finished),
+        }
+
+    def excerpt(self, count: int, step: int, divergences: list[float]) -> list[Row]:
+        """The first answers as rows for reading, with what they earned and their KL from the reference in nats."""
+        return [
+            {
+                "step": step,
+                "id": row.get("id"),
+                "prompt": row["prompt"],
+                "completion": [{"role": "assistant", "content": self.texts[number]}],
+                "finished": self.finished[number],
+                "reward": round(self.scores[number], 4),
+                "rewards": {name: column[number] for name, column in self.parts.items()},
+                "kl": round(divergences[number], 4),
+            }
+            for number, row in enumerate(self.rows[:count])
+        ]
+
+
+def score(
+    rows: list[Row], answers: list[Completion], model: Model, settings: Rollouts, judge: Model | None
+) -> Experience:
+    """Reward answers of `model` to rows that carry their `prompt_ids`; `judge` is the reward model, if one is asked."""
+    prompts = [row["prompt_ids"] for row in rows]
+    texts = decoded(model.tokenizer, prompts, [answer.tokens for answer in answers])
+    finished = [answer.finished for answer in answers]
+    parts = total(settings.rewards, rows, texts, finished, judge)
+    sums = weighted_sums(list(parts.values()), weights(settings.rewards))
+    return Experience(
+        rows=rows,
+        ids=[
+            (row["prompt_ids"], answer.tokens + [model.stop] * answer.finished)
+            for row, answer in zip(rows, answers, strict=True)
+        ],
+        texts=texts,
+        finished=finished,
+        parts=parts,
+        scores=[
+            weighted if done or settings.unfinished is None else settings.unfinished
+            for weighted, done in zip(sums, finished, strict=True)
+        ],
+    )
+
+
+def weighted_sums(columns: list[Values], factors: list[float]) -> list[float]:
+    """Each answer's rewards times their weights, summed; a reward that cannot tell adds nothing."""
+    weighted = [[factor * (value or 0.0) for value in column] for factor, column in zip(factors, columns, strict=True)]
+    return [sum(values) for values in zip(*weighted, strict=True)]

@@ -1,0 +1,140 @@
+"""What is kept of a teacher's distribution at each learned token, in about a hundred bytes instead of a vocabulary.
+
+The `top_k` likeliest tokens stand with their probabilities. Of the others either only the mass is kept (one bucket),
+or `samples` draws, each of which stands for an equal share of that mass: an unbiased target (Anshumann et al. 2025,
+arXiv:2503.16870, who sample the whole distribution). The draws are systematic: evenly spaced points of the cumulative
+distribution from one random start, so that a token's count is its expected count, rounded up or down.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ladder.data.atomic_write import replacing
+from ladder.pipeline.stage import UserError
+
+_PARTS = ("ids", "learned", "lengths", "head", "head_logps", "draws", "rest_logp", "entropy")
+_ONE = 2**52  # cumulative sums of integers are alike on every device and in every order
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A teacher's distribution at T at n tokens, as it is stored."""
+
+    head: Tensor
+    """int64 [n, top_k]: the likeliest tokens."""
+    head_logps: Tensor
+    """float16 [n, top_k]: log-probabilities."""
+    draws: Tensor
+    """int64 [n, samples]: tokens drawn from the others."""
+    rest_logp: Tensor
+    """float16 [n]: log-probability of all others together."""
+    entropy: Tensor
+    """float32 [n]: of the whole distribution, in nats."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The same as the loss takes it: probabilities that add up to 1 with `rest`.
+
+    indices int64, weights float32 [n, top_k + samples]; rest, entropy float32 [n]: the mass that no index names, and
+    the entropy that makes of the cross-entropy a KL divergence.
+    """
+
+    indices: Tensor
+    weights: Tensor
+    rest: Tensor
+    entropy: Tensor
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A file of targets: conversations, one after another, and what a teacher says of their learned tokens."""
+
+    ids: list[Tensor]
+    """Of each row: int64 [length]."""
+    learned: list[Tensor]
+    """Of each row: bool [length]."""
+    kept: Kept
+    temperature: float
+    teacher: str
+    """Identity of the teacher's rung."""
+
+
+def keep(logps: Tensor, starts: Tensor, *, top_k: int, samples: int) -> Kept:
+    """Reduce log-probabilities [n, vocabulary] to what is stored. starts: float64 [n] in [0, 1), the random part."""
+    head = logps.topk(top_k, dim=-1)
+    others = logps.double().exp().scatter(-1, head.indices, 0)
+    rest = others.sum(-1, keepdim=True)
+    sums = (others / rest.clamp_min(1e-300) * _ONE).long().cumsum(-1)
+    points = (torch.arange(samples, device=logps.device) + starts[:, None]) / max(1, samples)
+    draws = torch.searchsorted(sums, (points * sums[:, -1:]).long(), right=True)
+    return Kept(
+        head.indices,
+        head.values.half(),
+        draws.clamp_max(logps.shape[-1] - 1),
+        rest[:, 0].log().half(),
+        -(logps.exp() * logps).sum(-1),
+    )
+
+
+def target(kept: Kept) -> Target:
+    """What the loss takes. The head is scaled so that half-precision storage leaves a whole of exactly 1."""
+    head, rest = kept.head_logps.float().exp(), kept.rest_logp.float().exp()
+    head = head * ((1 - rest) / head.sum(-1).clamp_min(1e-30))[:, None] if head.shape[-1] else head
+    draws = kept.draws.shape[-1]
+    if not draws:
+        parts = torch.cat([head, rest[:, None]], -1)
+        return Target(kept.head, head, rest, torch.special.entr(parts).sum(-1))
+    shares = (rest / draws)[:, None].expand(-1, draws)
+    return Target(torch.cat([kept.head, kept.draws], -1), torch.cat([head, shares], -1), 0 * rest, kept.entropy)
+
+
+def dense(target: Target, vocabulary: int) -> Tensor:
+    """The target as probabilities [n, vocabulary]; a bucket's mass is spread evenly over the tokens not named."""
+    spread = (target.rest / max(1, vocabulary - target.indices.shape[-1]))[:, None].repeat(1, vocabulary)
+    spread = spread.scatter(-1, target.indices, 0)
+    return spread.scatter_add(-1, target.indices, target.weights)
+
+
+def save_taught(path: Path, taught: Taught, *, vocabulary: int) -> None:
+    """Write to safetensors; 4 bytes a head token and 2 a draw (6 and 4 where the vocabulary passes 65,536)."""
+    small = torch.uint16 if vocabulary <= 2**16 else torch.int32
+    kept = taught.kept
+    parts = {
+        "ids": torch.cat(taught.ids).to(small),
+        "learned": torch.cat(taught.learned),
+        "lengths": torch.tensor([len(row) for row in taught.ids]),
+        "head": kept.head.to(small),
+        "head_logps": kept.head_logps,
+        "draws": kept.draws.to(small),
+        "rest_logp": kept.rest_logp,
+        "entropy": kept.entropy,
+    }
+    # One entry: safetensors writes several in an order that changes from one call to the next.
+    made = {"made": json.dumps({"teacher": taught.teacher, "temperature": taught.temperature})}
+    with replacing(path) as temporary:
+        save_file({name: part.contiguous() for name, part in parts.items()}, temporary, metadata=made)
+
+
+def load_taught(path: Path) -> Taught:
+    """Read what save_taught wrote. Errors: UserError when the file is missing, cut, or of another kind."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            parts = {name: file.get_tensor(name) for name in _PARTS}
+            made = json.loads(file.metadata()["made"])
+    except (FileNotFoundError, SafetensorError) as error:
+        raise UserError(f"{path}: not a file of a teacher's targets: {error}; `dvc repro` makes it again") from None
+    lengths = parts["lengths"].tolist()
+    return Taught(
+        list(parts["ids"].long().split(lengths)),
+        list(parts["learned"].split(lengths)),
+        Kept(parts["head"].long(), parts["head_logps"], parts["draws"].long(), parts["rest_logp"], parts["entropy"]),
+        float(made["temperature"]),
+        made["teacher"],
+    )

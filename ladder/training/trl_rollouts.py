@@ -1,0 +1,270 @@
+"""Rollouts for TRL's online trainers: prompts as every stage renders them, answers from our slots, our rewards.
+
+TRL's GRPOTrainer and RLOOTrainer get a step's prompts and answers from `_tokenize_prompts` and
+`_generate_single_turn`; `Rollouts`, before one of them among a class's bases, exchanges these two. With use_vllm
+TRL generates, by an engine that `take_engine` makes draw, end and take the policy's weights as our slots do. What is
+trained on is the answer's tokens up to its stop token, that included, and for an answer that was cut all of its tokens.
+"""
+
+import copy
+import importlib.util
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from torch import Tensor
+from transformers import PreTrainedModel, TrainerCallback
+from transformers.integrations import is_deepspeed_zero3_enabled
+from trl import GRPOConfig, RLOOConfig
+
+from ladder.chat.context_length import fitting_prompts
+from ladder.chat.encode import Messages, prompt_tokens
+from ladder.data.jsonl import Row
+from ladder.inference.engine import decode
+from ladder.inference.sampling import Sampling, scramble
+from ladder.models.checkpoint import Model
+from ladder.models.config_passthrough import build
+from ladder.pipeline.stage import UserError
+from ladder.training.model_setup import TrainingSetup
+from ladder.training.rewards import Spec, rewarded, total, weights
+
+C = TypeVar("C", GRPOConfig, RLOOConfig)
+Reward = str | PreTrainedModel | Callable[..., list[float | None]]  # TRL's; ours are functions
+
+SAMPLE_STEPS, SAMPLE_GROUPS = 10, 2  # every 10 steps the first two groups are kept for reading
+# The policy is the model's softmax at `temperature`: its gradient and importance ratio are wrong for other samples.
+WHOLE = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0, "generation_kwargs": None,
+         "vllm_structured_outputs_regex": None}  # fmt: skip
+
+
+def configured(owner: type[C], arguments: dict[str, Any], specs: list[Spec]) -> C:
+    """TRL's configuration, with the rewards' weights.
+
+    Errors: UserError for what TRL refuses, for weights in two places, and for what would sample from another
+    distribution than the one that is trained, or by another engine than our slots and vLLM.
+    """
+    if "reward_weights" in arguments:
+        raise UserError("trainer.reward_weights: a reward's weight stands beside it, in `rewards`")
+    config = build(owner, arguments, reward_weights=weights(specs))
+    for name, plain in WHOLE.items():
+        if getattr(config, name) != plain:
+            raise UserError(
+                f"trainer.{name}: expected {plain}: samples cut by {getattr(config, name)!r} are not the policy's own, "
+                "and its gradient and importance ratio would be wrong"
+            )
+    if config.temperature <= 0:
+        raise UserError(f"trainer.temperature: expected more than 0, got {config.temperature}: answers must differ")
+    if config.use_transformers_continuous_batching or config.cache_implementation:
+        raise UserError(
+            "trainer: answers come from ladder/inference/engine.py or, with use_vllm, from vLLM; no other engine"
+        )
+    if config.use_vllm and importlib.util.find_spec("vllm") is None:
+        raise UserError("trainer.use_vllm: vLLM is not installed here; `make extra-gpu` installs it")
+    if config.use_vllm and not torch.cuda.is_available():
+        raise UserError(
+            "trainer.use_vllm: vLLM takes a policy's weights on CUDA alone: on a CPU it packs those it loaded for good "
+            "(colocate), and a server is sent them by NCCL; leave it out, and our slots answer"
+        )
+    return config
+
+
+def prompts(data: Path, split: str | None, specs: list[Spec]) -> Dataset:
+    """The split's prompts for TRL: `prompt`, and the whole `row` as JSON (in a table, its checks would lose shape).
+
+    Errors: UserError as `rewarded` does.
+    """
+    rows = rewarded(data, split, specs)
+    return Dataset.from_list([{"prompt": row["prompt"], "row": json.dumps(row)} for row in rows])
+
+
+def fitting(dataset: Dataset, data: Path, policy: Model, answer: int | None) -> Dataset:
+    """The prompts that leave room for an answer of `answer` tokens in the policy's context. Errors: UserError."""
+    lengths = [len(prompt_tokens(policy.tokenizer, prompt)) for prompt in dataset["prompt"]]
+    kept = fitting_prompts(lengths, answer or 0, data, policy.model)
+    return dataset if len(kept) == len(dataset) else dataset.select(kept)
+
+
+def reward_functions(specs: list[Spec], policy: Model, reward_model: Model | None) -> list[Reward]:
+    """One function of TRL's signature a reward, under the reward's name. The curve's `missing` is its share of None."""
+    return [_reward_function(spec, policy.stop, reward_model) for spec in specs]
+
+
+def _reward_function(spec: Spec, stop: int, reward_model: Model | None) -> Callable[..., list[float | None]]:
+    name = next(iter(spec))
+
+    def reward(
+        completions: list[Messages], completion_ids: list[list[int]], row: list[str], log_metric: Any, **_: Any
+    ) -> list[float | None]:
+        texts = [completion[0]["content"].strip() for completion in completions]
+        finished = [ids[-1] == stop for ids in completion_ids]
+        values = total([spec], [json.loads(text) for text in row], texts, finished, reward_model)[name]
+        log_metric(f"rewards/{name}/missing", values.count(None) / len(values))
+        return values
+
+    reward.__name__ = name
+    return reward
+
+
+def resume_every(config: GRPOConfig | RLOOConfig) -> int:
+    """Optimizer steps between two at whose end no rollout waits to be trained on."""
+    steps: Any = config.steps_per_generation  # a number, once TRL's config is built
+    generation = steps * config.num_iterations
+    accumulation = config.gradient_accumulation_steps
+    return math.lcm(generation, accumulation) // accumulation
+
+
+def generation_seed(seed: int, *counts: int) -> int:
+    """A seed for one generation, by its step, its number within the step, and the process."""
+    seed = scramble((seed + 0x9E3779B9) & 0xFFFFFFFF)  # else seed 1 at step 0 is seed 0 at step 1
+    for count in counts:
+        seed = scramble(seed ^ count)
+    return seed
+
+
+class WithoutReference(TrainerCallback):
+    """Drop TRL's frozen copy of the adapter when the training ends: it is no part of the rung."""
+
+    def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **rest: Any) -> None:
+        if "ref" in getattr(model, "peft_config", {}):
+            model.delete_adapter("ref")
+
+
+class Rollouts:
+    """Mixin before TRL's GRPOTrainer or RLOOTrainer: its answers come from ladder/inference/engine.py."""
+
+    args: Any
+    state: Any
+    accelerator: Any
+    generation: tuple[int, int] = (-1, 0)
+    """The step of the last generation, and its number within that step."""
+
+    def _tokenize_prompts(self, prompts: list[Messages]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        return [prompt_tokens(self.processing_class, prompt) for prompt in prompts], None, {}  # type: ignore[attr-defined]
+
+    def seed(self) -> int:
+        """The seed of this generation on this process; those that hold one engine together have one seed."""
+        together = self.args.vllm_tensor_parallel_size if self.args.use_vllm else 1
+        return generation_seed(self.args.seed, *self.generation, self.accelerator.process_index // together)
+
+    def answers(self, prompt_ids: list[list[int]]) -> list[list[int]]:
+        """An answer's tokens to each prompt, both [prompts][length]; new draws at every call, the same on a resume."""
+        sampling = Sampling(self.args.temperature, 1.0, self.args.max_completion_length, self.seed())
+        model: Any = self.accelerator.unwrap_model(self.model_wrapped)  # type: ignore[attr-defined]
+        stop = self.processing_class.eos_token_id  # type: ignore[attr-defined]
+        completions = decode(model, prompt_ids, sampling, stop=[stop])
+        return [item.tokens + [stop] * item.finished for item in completions]
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        step, number = self.generation
+        self.generation = (self.state.global_step, number + 1 if step == self.state.global_step else 0)
+        scored = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
+        if self.state.global_step % SAMPLE_STEPS == 0 and self.generation[1] == 0:
+            kept = self.state.stateful_callbacks.setdefault("rollouts", [])
+            kept.extend(map(json.dumps, self._sampled(scored["completion_mask"].sum(1).tolist())))
+        return scored
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+        policy = model or self.model  # type: ignore[attr-defined]
+        if "ref" in getattr(policy, "peft_config", {}):
+            # Of a checkpoint with two adapters transformers reads those in folders, not the trained one beside them.
+            policy.load_adapter(resume_from_checkpoint, "default", is_trainable=True)
+
+    @property
+    def samples(self) -> list[Row]:
+        """Rollouts kept for reading; `tokens` are those trained on. A resume restores them with the trainer's state.
+
+        The state holds them as text: transformers sorts the keys of what it saves.
+        """
+        return [json.loads(text) for text in self.state.stateful_callbacks.get("rollouts", [])]
+
+    def _sampled(self, tokens: list[int]) -> Iterator[Row]:
+        logs: Any = self._logs  # type: ignore[attr-defined]
+        for index in range(min(SAMPLE_GROUPS * self.args.num_generations, len(tokens))):
+            yield {
+                "step": self.state.global_step,
+                "prompt": logs["prompt"][index],
+                "completion": logs["completion"][index],
+                "tokens": tokens[index],
+                "rewards": {name: written(values[index]) for name, values in logs["rewards"].items()},
+                "advantage": written(logs["advantages"][index]),
+            }
+
+
+def written(value: float) -> float | None:
+    """A value of float32 as it is written down; None where a reward had none."""
+    return None if math.isnan(value) else round(value, 6)
+
+
+def start(trainer: Any, climbed: TrainingSetup) -> None:
+    """What TRL's trainer needs before it trains: weights our slots can read, and the parent as the reference."""
+    cut = trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled()
+    if cut and not trainer.use_vllm:
+        raise UserError(
+            "weights cut across GPUs cannot answer by ladder/inference/engine.py: launch with DDP, or use_vllm: true"
+        )
+    if cut and isinstance(climbed.start.model, PeftModel):
+        raise UserError("use_vllm: an adapter on weights cut across GPUs: launch with DDP, or give lora: null")
+    if trainer.ref_model is not None and climbed.parent.kind == "adapter":
+        # TRL reads the reference from where the model came from: for an adapter's parent, the base without it.
+        trainer.ref_model.load_state_dict(climbed.start.model.state_dict())
+    trainer.add_callback(WithoutReference)
+    if trainer.use_vllm:
+        take_engine(trainer)
+
+
+def take_engine(trainer: Any) -> None:
+    """Let TRL's engine end answers and draw as our slots do, and take an adapter's weights without moving the base's.
+
+    TRL would end an answer at every token that generation_config.json names, seed a colocated engine by the process
+    alone, and merge the adapter in place.
+    """
+    engine, model = trainer.vllm_generation, trainer.model
+    stop = trainer.processing_class.eos_token_id
+    engine.generation_kwargs = {"stop_token_ids": [stop], "ignore_eos": True, "seed": 0}
+    if engine.mode == "colocate":
+        engine.llm.generate = one_seed_each(engine.llm.generate)
+    if isinstance(model, PeftModel):
+        engine._iter_named_params = lambda: whole_weights(model)
+
+
+def one_seed_each(generate: Callable[..., Any]) -> Callable[..., Any]:
+    """vllm.LLM.generate with another seed for each prompt: with one seed equal prompts would get equal answers."""
+
+    def seeded(prompts: list[Any], *, sampling_params: Any, **rest: Any) -> Any:
+        each = [copy.copy(sampling_params) for _ in prompts]
+        for index, chosen in enumerate(each):
+            chosen.seed = scramble(sampling_params.seed ^ index)
+        return generate(prompts, sampling_params=each, **rest)
+
+    return seeded
+
+
+def whole_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """Weights of a PeftModel under the names of its base's, the active adapter added, a layer at a time.
+
+    The model's own stay as they are. Merged in place and unmerged, as TRL does it, they would not: in bfloat16
+    (W + BA) - BA is not W, and the adapter would be trained on another base than it is saved for.
+    """
+    layers = {name: part for name, part in model.get_base_model().named_modules() if isinstance(part, LoraLayer)}
+    for name, weight in model.get_base_model().named_parameters():
+        if model.prefix in name or "original_module" in name:
+            continue
+        layer = layers.get(name.removesuffix(".base_layer.weight"))
+        value = weight.data if layer is None else _merged(layer, weight)
+        yield name.replace(".base_layer", "").replace("modules_to_save.default.", ""), value
+
+
+def _merged(layer: Any, weight: torch.nn.Parameter) -> Tensor:
+    own = weight.data
+    weight.data = own.clone()
+    layer.merge()
+    whole, weight.data = weight.data, own
+    layer.merged_adapters.clear()
+    return whole

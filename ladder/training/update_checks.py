@@ -1,0 +1,113 @@
+"""Whether a training changed its model, and did not ruin it: gradients, weights and losses at its beginning and end."""
+
+import math
+import sys
+from statistics import fmean
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from ladder.pipeline.stage import UserError
+
+Marks = dict[str, int]
+GROWN, ADAPTER_GROWN = 10.0, 30.0
+"""How many times their norm weights may grow to, and those of an adapter, whose second matrices begin at zero. A recipe
+makes it less than twice, a learning rate of 10 at least 75 and 190 times."""
+WORSE, MARGIN = 1.5, 1.0
+"""A loss may end at 1.5 times what it began at, and in any case one nat above that of a uniform guess."""
+
+
+def marks(model: Any, *, saved_in_bfloat16: bool) -> Marks:
+    """A number for each weight that takes gradients, which differs when the weight differs as it will be saved."""
+    whole = saved_in_bfloat16 and not isinstance(model, PeftModel)
+    return {
+        name: _bits(weight.detach().to(torch.bfloat16) if whole else weight.detach())
+        for name, weight in model.named_parameters()
+        if weight.requires_grad
+    }
+
+
+def _bits(weight: torch.Tensor) -> int:
+    same_size = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return int(weight.contiguous().view(same_size[weight.element_size()]).sum(dtype=torch.int64).item())
+
+
+def check_learned(points: list[dict[str, float]], before: Marks | None, after: Marks | None) -> dict[str, float]:
+    """What the metrics say of steps without a gradient, empty where they are fewer than half of all.
+
+    `points`: what the trainer logged, step by step. `before` and `after`: the weights' marks, None where they cannot be
+    read (weights cut across GPUs). Errors: UserError when every step's gradient was zero or no weight changed.
+    """
+    norms = [point["grad_norm"] for point in points if "grad_norm" in point]
+    idle = norms.count(0.0)
+    if norms and idle == len(norms):
+        raise UserError(
+            f"nothing was learned: the gradient was zero at all {idle} steps, so no rung is saved; {_advice(points)}"
+        )
+    if before is not None and after is not None and all(after.get(name, mark) == mark for name, mark in before.items()):
+        raise UserError(
+            f"nothing was learned: no weight differs from its parent's after {len(points)} steps, so no rung is saved; "
+            "raise trainer.learning_rate or the number of steps"
+        )
+    if 2 * idle < len(norms) or not idle:
+        return {}
+    print(f"the gradient was zero at {idle} of {len(norms)} steps: {_advice(points)}", file=sys.stderr, flush=True)
+    return {"steps_without_gradient": idle}
+
+
+def norm(model: Any) -> float:
+    """The norm of all weights that take gradients."""
+    return math.sqrt(
+        sum(
+            float(weight.detach().norm(dtype=torch.float32)) ** 2
+            for weight in model.parameters()
+            if weight.requires_grad
+        )
+    )
+
+
+def check_ruined(
+    points: list[dict[str, float]],
+    before: float | None,
+    after: float | None,
+    *,
+    adapter: bool,
+    vocabulary: int,
+    loss: float | None = None,
+) -> None:
+    """Refuse a model that its training ruined, as a learning rate of 1e6 does.
+
+    `before` and `after`: the norms of the trained weights, None where they cannot be read. `loss`: the validation loss
+    of the weights that are saved, where they are not the last ones. Without `points`, and of trainings with rewards,
+    the weights alone decide: the loss of a policy gradient has no scale.
+    """
+    advice = "the training ruined the model, so no rung is saved; lower trainer.learning_rate"
+    most = ADAPTER_GROWN if adapter else GROWN
+    if before and after is not None and not after <= most * before:
+        raise UserError(
+            f"the norm of the trained weights is {after:.4g}, {after / before:.3g} times the {before:.4g} before; "
+            f"expected {most:g} times at most; {advice}"
+        )
+    losses = [point["loss"] for point in points if "loss" in point]
+    if not losses or any("reward" in point for point in points):
+        return
+    limit = max(WORSE * losses[0], math.log(vocabulary) + MARGIN)
+    validated = [point["validation_loss"] for point in points if "validation_loss" in point]
+    ends = {"the loss of the last tenth of the steps": fmean(losses[-max(1, len(losses) // 10) :])}
+    ends |= {"the validation loss": validated[-1]} if validated else {}
+    for name, end in {"the validation loss": loss}.items() if loss is not None else ends.items():
+        if not end <= limit:
+            raise UserError(
+                f"{name} is {end:.4g}, and it began at {losses[0]:.4g}; expected {limit:.4g} at most ({WORSE} times "
+                f"that, and a uniform guess among {vocabulary} tokens is {math.log(vocabulary):.4g}); {advice}"
+            )
+
+
+def _advice(points: list[dict[str, float]]) -> str:
+    if any("reward" in point for point in points):
+        return (
+            "every answer to a prompt got the same reward; choose prompts that are solved sometimes, rewards that "
+            "differ between answers, or a higher temperature and more answers to a prompt"
+        )
+    return "look at whether the rows have answers, and whether the loss depends on the trained weights"

@@ -1,0 +1,267 @@
+"""Plain edits that make an answer meet a constraint of ladder.verifiers.constraints and leave it a sensible answer.
+
+An edit has the name and the parameters of its check. A kind that is absent here (a minimum of words, another
+language) cannot be met by editing. An edit does its best; `repair` checks the result, so no edit has to.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ladder.verifiers import constraints as verdicts
+from ladder.verifiers.constraints import meets
+from ladder.verifiers.sentences import (
+    LIST_MARKER,
+    add_under,
+    add_within,
+    change_key_words,
+    count_words,
+    groups,
+    keep_sentences,
+    key_words,
+    listed,
+    sentences,
+    shared_phrase,
+    tidy,
+    units,
+    without_echo,
+)
+
+_OPENERS = re.compile(r"(?:an?|the|this|that|these|it|they|we|he|she|you|there|in|on|at|to|my|your|our|its)\b", re.I)
+_NEGATIVE = re.compile(r"\b(?:no|not|never|cannot|unlikely)\b|n't\b", re.I)
+_UNDECIDED = re.compile(r"\b(?:depends|maybe|perhaps|either|both|unsure|sometimes)\b", re.I)
+
+
+def _lower_first(text: str) -> str:
+    return text[0].lower() + text[1:] if _OPENERS.match(text) else text
+
+
+def avoids_words(text: str, words: list[str]) -> str:
+    """Drop the sentences with these words; where that takes too much, drop the words alone."""
+    shorter = keep_sentences(text, lambda sentence: verdicts.avoids_words(sentence, words))
+    if count_words(shorter) >= 0.6 * count_words(text):
+        return shorter
+    return re.sub(rf"(?<!\n)\s*\b(?:{'|'.join(map(re.escape, words))})\b", "", text, flags=re.I).strip()
+
+
+def letter_at_most(text: str, letter: str, n: int) -> str:
+    """Drop the sentences that hold the letter most densely, until few enough of it are left."""
+    ranked = sorted(units(text), key=lambda unit: unit.lower().count(letter.lower()) / count_words(unit))
+    dropped: list[str] = []
+    while len(ranked) > 1 and sum(unit.lower().count(letter.lower()) for unit in ranked) > n:
+        dropped.append(ranked.pop())
+    return keep_sentences(text, lambda sentence: sentence.replace("**", "") not in dropped)
+
+
+def words_at_most(text: str, n: int) -> str:
+    """Keep the sentences before the one that passes n words; a first one that is too long ends at a comma."""
+    left = n
+
+    def fits(sentence: str) -> bool:
+        nonlocal left
+        left = left - count_words(sentence) if count_words(sentence) <= left else -1
+        return left >= 0
+
+    shorter = keep_sentences(text, fits)
+    if re.search(r"\w", shorter):
+        return shorter
+    clauses = re.split(r"[,;:]\s", sentences(text)[0])
+    while len(clauses) > 1 and count_words(" ".join(clauses)) > n:
+        clauses.pop()
+    return f"{', '.join(clauses)}."
+
+
+def sentences_at_most(text: str, n: int) -> str:
+    left = iter(range(n))
+    return keep_sentences(text, lambda _: next(left, None) is not None)
+
+
+def sentences_at_least(text: str, n: int) -> str:
+    """Make two sentences of one at ";" or at "and", "but", "so" before a new subject."""
+    joint = re.compile(r"(?:;|, (?:and|but|so)) (?=(?:it|they|you|we|he|she|I|this|there|the|these|that)\b)")
+    while len(sentences(text)) < n and (found := joint.search(text)):
+        text = text[: found.start()] + ". " + text[found.end()].upper() + text[found.end() + 1 :]
+    return text
+
+
+def includes_words(text: str, words: list[str]) -> str:
+    missing = " and ".join(word for word in words if word.lower() not in text.lower())
+    endings = ("Keep {} in mind.", "It helps to think of {}, too.", "There is room for {} as well.",
+               "In the end it comes down to {}.", "All of it has to do with {}.")  # fmt: skip
+    return add_within(text, endings[len(text) % len(endings)].format(missing))
+
+
+def repeats_word(text: str, word: str, n: int) -> str:
+    endings = [f"{word.capitalize()} is part of it.", f"A little {word} goes a long way.",
+               f"It starts with {word}.", f"Nothing here works without {word}."]  # fmt: skip
+    missing = n - text.lower().count(word.lower())
+    return add_within(text, " ".join(endings[:missing]))
+
+
+def one_of(text: str, options: list[str]) -> str:
+    """The option with the tone of the first two sentences (undecided, no or yes), else the last option."""
+
+    def tone(words: str) -> str:
+        return "undecided" if _UNDECIDED.search(words) else "no" if _NEGATIVE.search(words) else "yes"
+
+    wanted = tone(" ".join(sentences(text)[:2]))
+    return next((option for option in options if tone(option) == wanted), options[-1])
+
+
+def paragraphs(text: str, n: int, separator: str) -> str:
+    return ("\n\n" if separator == "blank line" else "\n\n***\n\n").join(groups(text.replace("***", ""), n))
+
+
+def paragraph_opens_with(text: str, n: int, paragraph: int, word: str) -> str:
+    parts = groups(text, n)
+    if len(parts) < paragraph:
+        return text
+    parts[paragraph - 1] = f"{word.capitalize()}, {_lower_first(parts[paragraph - 1])}"
+    return "\n\n".join(parts)
+
+
+def bullets(text: str, n: int) -> str:
+    return listed(text, ["* "] * n)
+
+
+def numbered_list(text: str, n: int) -> str:
+    return listed(text, [f"{number}. " for number in range(1, n + 1)])
+
+
+def sections(text: str, n: int, header: str) -> str:
+    return "\n\n".join(f"{header} {number}\n{group}" for number, group in enumerate(groups(text, n), start=1))
+
+
+def two_answers(text: str) -> str:
+    """The answer, and a shorter version of it with every other sentence."""
+    text = text.replace("******", "").strip()
+    parts = units(text)
+    shorter = " ".join(parts[::2])
+    return f"{text}\n\n******\n\n{shorter}"
+
+
+def highlights(text: str, n: int) -> str:
+    have = len(re.findall(r"\*[^\n*]*[^\n* ][^\n*]*\*", text))
+    return change_key_words(text, max(0, n - have), lambda word: f"*{word}*")
+
+
+def capitals_at_least(text: str, n: int) -> str:
+    return change_key_words(text, max(0, n - len(verdicts.capitals(text))), str.upper)
+
+
+def capitals_at_most(text: str, n: int) -> str:
+    """Words in capitals become small ones, the last first; single letters stay, for "I" is not a choice."""
+    for word in reversed([word for word in verdicts.capitals(text) if len(word) > 1]):
+        if verdicts.capitals_at_most(text, n):
+            break
+        start = text.rindex(word)
+        text = text[:start] + word.lower() + text[start + len(word) :]
+    return text
+
+
+def title(text: str, prompt: str) -> str:
+    """A title above the text: the phrase it shares with the prompt, else a key word or two, the prompt's first."""
+    asked = set(re.findall(r"\w+", prompt.lower()))
+    ranked = sorted(key_words(text), key=lambda word: word not in asked)
+    topic = shared_phrase(text, prompt) or " and ".join(ranked[:2])
+    small = ("a", "an", "and", "at", "for", "in", "of", "on", "the", "to")
+    words = [word if word in small else word[:1].upper() + word[1:] for word in topic.split()]
+    return f"<<{' '.join(words)}>>\n\n{text}"
+
+
+def placeholders(text: str, n: int) -> str:
+    """A closing line with as many placeholders as are missing, at most five."""
+    places = ["For more about this ask [name]", "at [email address]", "or call [phone number]",
+              "before [date]", "and mention [reference]"]  # fmt: skip
+    missing = n - len(re.findall(r"\[.*?\]", text))
+    return add_within(text, f"{' '.join(places[:missing])}.")
+
+
+def postscript(text: str, marker: str) -> str:
+    """The last sentence becomes the postscript; a text of one or two sentences keeps it as well."""
+    last = units(text)[-1]
+    shorter = keep_sentences(text, lambda sentence: sentence.replace("**", "") != last)
+    body = shorter if len(units(text)) > 2 and shorter else text
+    return f"{body}\n\n{marker if marker.endswith('.') else marker + '.'} {last}"
+
+
+def starts_with(text: str, phrase: str) -> str:
+    return f"{phrase} {text if phrase[-1] in '.!?:' else _lower_first(text)}"
+
+
+def json_only(text: str) -> str:
+    lines = [LIST_MARKER.sub("", line).strip() for line in text.splitlines() if line.strip()]
+    return json.dumps({"answer": lines[0] if len(lines) == 1 else lines}, indent=2, ensure_ascii=False)
+
+
+def repeats_request(text: str, request: str) -> str:
+    return f"{request}\n\n{text}"
+
+
+def ends_with(text: str, phrase: str) -> str:
+    return add_under(text, phrase)
+
+
+def lowercase(text: str) -> str:
+    return text.lower()
+
+
+def uppercase(text: str) -> str:
+    return text.upper()
+
+
+def no_commas(text: str) -> str:
+    return re.sub(r",(?=[^\W\d])", " ", text).replace(",", "")
+
+
+def quoted(text: str) -> str:
+    """In double quotes, which stand on lines of their own around a list: its first item must open its line."""
+    inner = text.strip().replace('"', "'")
+    return f'"\n{inner}\n"' if LIST_MARKER.match(inner) else f'"{inner}"'
+
+
+# In the order of work: content, structure, wrapping, endings, case, quotes. Made sooner, an edit would be undone.
+EDITS: tuple[Callable[..., str], ...] = (
+    avoids_words, letter_at_most, words_at_most, sentences_at_most, sentences_at_least, includes_words,
+    repeats_word, highlights, one_of, paragraph_opens_with, paragraphs, bullets, numbered_list, sections, two_answers,
+    capitals_at_least, title, json_only, repeats_request, starts_with, placeholders, postscript, ends_with,
+    capitals_at_most, no_commas, lowercase, uppercase, quoted,
+)  # fmt: skip
+
+# Words that a maximum leaves for what later edits add (an ending, a title, a postscript), tried in turn.
+_SPARE_WORDS = (0, 8, 16, 28)
+
+
+def repair(text: str, prompt: str, checks: list[dict[str, Any]]) -> str | None:
+    """The tidied text, edited to meet every check; None where edits cannot do it, or where little more than an
+    echo of the prompt is there to edit. Refuses what `meets` does."""
+    start = text.strip()
+    if not verdicts.json_only(start):
+        # An answer chosen from a list is an echo of the prompt by right.
+        chosen = any(check["kind"] == "one_of" for check in checks)
+        start = tidy(start if chosen else without_echo(start, prompt))
+    if not re.search(r"\w", start) or count_words(start) < 0.3 * count_words(text):
+        return None
+    if all(meets(start, checks)):
+        return start
+    for spare in _SPARE_WORDS:
+        draft = start
+        for edit in EDITS:
+            for check in checks:
+                if check["kind"] == edit.__name__ and re.search(r"\w", draft):
+                    draft = _edit(draft, prompt, check, edit, spare)
+        if all(meets(draft, checks)):
+            return draft
+    return None
+
+
+def _edit(text: str, prompt: str, check: dict[str, Any], edit: Callable[..., str], spare: int) -> str:
+    given = verdicts.arguments(check)
+    if edit is words_at_most:
+        given["n"] = max(5, given["n"] - spare)
+    elif edit is sentences_at_most:
+        given["n"] = max(1, given["n"] - spare // 8)
+    if verdicts.KINDS[edit.__name__](text, **given):
+        return text
+    return edit(text, **given, prompt=prompt) if edit is title else edit(text, **given)

@@ -1,0 +1,66 @@
+import math
+
+import pytest
+import torch
+
+from conftest import assistant, user
+from ladder.chat.encode import encode
+from ladder.filters.perplexity import mean_losses, packs, perplexity
+from ladder.models.checkpoint import load
+from ladder.models.packed_attention import attend_packed
+from ladder.pipeline.stage import UserError
+
+CONVERSATIONS = [
+    user("Say a.") + assistant("It is a."),
+    user("b") + assistant("B!") + user("and c?") + assistant("No, and this is a longer answer than the rest."),
+    user("d") + assistant(""),
+]
+
+
+@torch.inference_mode()
+def by_hand(model, ids, mask):
+    """One row alone, no packing: logits [t] predict token t + 1."""
+    logits = model.model(input_ids=torch.tensor([ids])).logits[0].double()
+    logps = torch.log_softmax(logits, -1)
+    return -sum(logps[t - 1, ids[t]].item() for t in range(1, len(ids)) if mask[t]) / sum(mask)
+
+
+def test_losses_are_those_of_each_row_alone_worked_by_hand(base):
+    plain, packed = (load(base, base, dtype=torch.float32) for _ in range(2))
+    attend_packed(packed.model)
+    rows = [encode(plain.tokenizer, messages) for messages in CONVERSATIONS]
+    wanted = [by_hand(plain, ids, mask) for ids, mask in rows]
+    assert mean_losses(packed, rows) == pytest.approx(wanted, rel=1e-5)
+    assert len(set(wanted)) == 3
+
+
+def test_rows_go_above_and_below_and_the_batch_does_not_matter(base):
+    rows = [{"id": str(n), "messages": messages} for n, messages in enumerate(CONVERSATIONS)]
+    told = perplexity(rows, least=0, most=0, base=base)
+    values = [float(reason.removeprefix("perplexity ")) for reason in told]
+    model = load(base, base, dtype=torch.float32)
+    for value, messages in zip(values, CONVERSATIONS, strict=True):
+        assert value == pytest.approx(math.exp(by_hand(model, *encode(model.tokenizer, messages))), rel=0.05)
+    low, middle, high = sorted(values)
+    kept = perplexity(rows, least=(low + middle) / 2, most=(middle + high) / 2, base=base)
+    assert [reason is None for reason in kept] == [value == middle for value in values]
+    assert [perplexity([row], least=0, most=0, base=base)[0] for row in rows] == told
+
+
+def test_a_pair_is_judged_by_its_chosen_answer(base):
+    pair = {"prompt": user("Say a."), "chosen": assistant("It is a."), "rejected": assistant("Unlike that.")}
+    same = {"messages": CONVERSATIONS[0]}
+    assert perplexity([pair], least=0, most=0, base=base) == perplexity([same], least=0, most=0, base=base)
+
+
+def test_what_the_base_cannot_read_goes_and_what_has_no_answer_is_refused(base):
+    """The pico model has 4096 positions; its tokens are bytes."""
+    row = {"messages": user("x" * 5000) + assistant("y")}
+    assert perplexity([row], least=0, most=1e9, base=base)[0].endswith("tokens, the base reads 4096")
+    with pytest.raises(UserError, match="nothing to learn"):
+        perplexity([{"messages": user("x")}], least=0, most=1e9, base=base)
+
+
+def test_packs_hold_rows_in_order():
+    assert packs([3, 4, 5, 20, 1, 1], 10) == [[0, 1], [2], [3], [4, 5]]
+    assert packs([], 10) == []

@@ -1,0 +1,149 @@
+"""Generation that is killed, and run again: what is asked anew, and that the bytes are those of an unbroken run."""
+
+import multiprocessing
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaModel
+
+from conftest import ROOT, user
+from ladder.chat.encode import Messages
+from ladder.data.jsonl import write_rows
+from ladder.inference import answer_cache, snapshot
+from ladder.inference.answer_cache import Speaker
+from ladder.inference.local import Answer, answer
+from ladder.inference.sampling import Sampling
+from ladder.models.checkpoint import load
+from stages.generate import Params, main
+
+PREFILLS = 2
+"""Calls of a run that read the prompts of its slots before the first step."""
+DRAWN = Sampling(1.0, 1.0, max_new_tokens=5)
+
+DRAWS = {"split": None, "samples": 2, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 40, "seed": 0, "edits": True}
+
+
+@pytest.fixture(scope="module")
+def server() -> multiprocessing.context.ForkServerContext:
+    os.environ["PYTHONPATH"] = os.pathsep.join(map(str, [ROOT, ROOT / "tests", ROOT / "tests/ladder/inference"]))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["test_answer_cache"])
+    return context
+
+
+def run(base: Path, folder: Path, portion: int, killed_at: int) -> None:
+    """Stage generate, which saves every step, kills itself in a call of the model, or tells how many it took."""
+    torch.set_num_threads(1)
+    os.environ["LADDER_WORK"] = str(folder / "work")
+    snapshot.SHARE, answer_cache.PORTION, calls = float("inf"), portion, 0
+
+    def count(module: Any, inputs: Any) -> None:
+        nonlocal calls
+        if isinstance(module, LlamaModel):
+            if calls == killed_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            calls += 1
+
+    torch.nn.modules.module.register_module_forward_pre_hook(count)
+    params = Params(prompts="prompts", model="base", endpoint=None, **DRAWS)  # type: ignore[arg-type]
+    main(params, folder.parent / "prompts.jsonl", base, base, folder / "rows.jsonl", folder / "rows.json")
+    (folder / "calls").write_text(str(calls))
+
+
+@pytest.mark.parametrize("portion", [8192, 8])
+def test_a_killed_generation_goes_on_to_the_same_bytes(
+    server: multiprocessing.context.ForkServerContext, portion: int, tmp_path: Path, base: Path
+) -> None:
+    checks = [{"kind": "words_at_most", "n": 3}]
+    prompts = [{"id": f"{n}", "prompt": user("Say it. " * n), "checks": checks} for n in range(12)]
+    write_rows(tmp_path / "prompts.jsonl", prompts)
+
+    def generate(name: str, killed_at: int) -> int | None:
+        process = server.Process(target=run, args=(base, tmp_path / name, portion, killed_at))
+        process.start()
+        process.join()
+        return process.exitcode
+
+    assert generate("unbroken", -1) == 0
+    calls = left = int((tmp_path / "unbroken/calls").read_text())
+    for share in (0.3, 0.5):
+        assert generate("killed", int(share * calls)) == -signal.SIGKILL
+        assert [path.name for path in (tmp_path / "killed").iterdir()] == ["work"]
+        left -= int(share * calls)
+    assert generate("killed", -1) == 0
+    assert left <= int((tmp_path / "killed/calls").read_text()) <= left + 2 * PREFILLS
+    for name in ("rows.jsonl", "rows.json"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes()
+    for name in ("unbroken", "killed"):
+        kept = [
+            path
+            for path in (tmp_path / name / "work" / "samples").rglob("*")
+            if path.is_file() and path.suffix != ".lock"
+        ]
+        assert len(kept) == -(-24 // portion)
+        assert sum(len(path.read_text().splitlines()) for path in kept) == 24
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The conversations that a model was asked since it was last cleared; portions of two."""
+    texts: list[str] = []
+
+    def told(model: Any, conversations: list[Messages], *rest: Any, **named: Any) -> list[Answer]:
+        texts.extend(messages[0]["content"] for messages in conversations)
+        return answer(model, conversations, *rest, **named)
+
+    monkeypatch.setattr(answer_cache, "answer", told)
+    monkeypatch.setattr(answer_cache, "PORTION", 2)
+    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
+    return texts
+
+
+def say(base: Path, words: str, sampling: Sampling = DRAWN) -> list[Answer]:
+    return list(Speaker(base, base).answers([user(word) for word in words], sampling, progress=""))
+
+
+def test_a_change_of_the_prompts_asks_its_portion_and_what_is_new(asked: list[str], base: Path) -> None:
+    first = say(base, "abcde")
+    assert asked == list("abcde")
+    assert first == answer(load(base, base), [user(word) for word in "abcde"], DRAWN, progress="")
+    for words, new in (("abcde", ""), ("abcdefg", "efg"), ("abxdefg", "xd"), ("zabcde", "zabcde")):
+        asked.clear()
+        say(base, words)
+        assert asked == list(new)
+    assert say(base, "abcdefg")[:5] == first
+
+
+def test_other_settings_are_other_answers(asked: list[str], base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = say(base, "ab")
+    assert say(base, "ab", Sampling(1.0, 1.0, max_new_tokens=5, seed=1)) != first
+    monkeypatch.setattr(answer_cache, "code", lambda: "of another day")
+    assert say(base, "ab") == first
+    assert asked == list("ababab")
+
+
+def test_a_torn_file_is_told_and_its_portion_asked_again(
+    asked: list[str], base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = say(base, "abcd")
+    path = min((tmp_path / "work/samples").rglob("*.jsonl"))
+    whole = path.read_bytes()
+    for torn in (b"", whole[:-3], whole[: whole.index(b"\n") + 1], b'{"text": 1}\n' * 2):
+        asked.clear()
+        path.write_bytes(torn)
+        assert say(base, "abcd") == first
+        assert asked in (["a", "b"], ["c", "d"])
+        assert path.read_bytes() == whole
+        assert f"{path}: torn, its answers are made anew\n" == capsys.readouterr().err
+
+
+def test_two_at_once_answer_once(asked: list[str], base: Path) -> None:
+    with ThreadPoolExecutor(2) as both:  # a lock of flock is an open file's: it holds in and between processes
+        first, second = both.map(lambda _: say(base, "abcd"), range(2))
+    assert first == second
+    assert sorted(asked) == list("abcd")

@@ -1,0 +1,69 @@
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+from conftest import pico_model, pico_tokenizer
+from ladder.models.packed_attention import attend, attend_packed, isolation_gate, packed_attention
+from ladder.pipeline.stage import UserError
+
+COLLATE = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
+ROWS = [{"input_ids": list(range(start, start + n)), "labels": [1] * n} for start, n in ((5, 9), (90, 1), (40, 17))]
+
+
+@pytest.fixture
+def model():
+    return pico_model(pico_tokenizer())
+
+
+def test_each_sequence_is_attended_alone():
+    torch.manual_seed(0)
+    query, key, value = torch.randn(13, 4, 8), torch.randn(13, 2, 8), torch.randn(13, 2, 8)
+    scores = torch.einsum("qhd,khd->hqk", query, key.repeat_interleave(2, 1)) * 0.3
+    sequence = torch.tensor([0] * 5 + [1] + [2] * 7)
+    seen = (sequence[:, None] == sequence[None]) & torch.ones(13, 13, dtype=torch.bool).tril()
+    weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
+    wanted = torch.einsum("hqk,khd->qhd", weights, value.repeat_interleave(2, 1))
+    assert torch.allclose(attend(query, key, value, torch.tensor([0, 5, 6, 13]), 7, 0.3), wanted, atol=1e-6)
+
+
+def test_packed_logits_are_the_lone_ones(model):
+    alone = [model(torch.tensor([row["input_ids"]])).logits[0] for row in ROWS]
+    attend_packed(model)
+    tokens = [token for row in ROWS for token in row["input_ids"]]
+    lengths = [len(row["input_ids"]) for row in ROWS]
+    batch = COLLATE([{"input_ids": tokens, "labels": tokens, "seq_lengths": lengths}])
+    batch.pop("labels")
+    assert torch.allclose(model(**batch, use_cache=False).logits[0], torch.cat(alone), atol=1e-4)
+
+
+def test_one_causal_sequence_is_plain_attention():
+    q = torch.randn(6, 2, 8)
+    wanted = scaled_dot_product_attention(*[q.transpose(0, 1)] * 3, is_causal=True).transpose(0, 1)
+    assert torch.allclose(attend(q, q, q, torch.tensor([0, 6]), 6, None), wanted, atol=1e-6)
+
+
+def test_the_gate_tells_rows_that_see_each_other_from_rows_that_do_not(model):
+    def without_edges(rows):
+        batch = COLLATE(rows)
+        return {"input_ids": batch["input_ids"], "labels": batch["labels"]}
+
+    with pytest.raises(UserError, match="let packed rows see each other"):
+        isolation_gate(model, without_edges, [ROWS[0], ROWS[2]])
+    attend_packed(model)
+    isolation_gate(model, COLLATE, [ROWS[0], ROWS[2]])
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ({"dropout": 0.1}, "attention_dropout"),
+        ({"sliding_window": 3}, "sliding_window"),
+        ({"softcap": 50.0}, "softcap"),
+    ],
+)
+def test_what_the_kernel_does_not_compute_is_refused(asked, named):
+    states = torch.randn(1, 2, 6, 8)
+    edges = {"cu_seq_lens_q": torch.tensor([0, 6]), "max_length_q": 6}
+    with pytest.raises(UserError, match=f"uses {named}"):
+        packed_attention(None, states, states, states, None, **edges, **asked)
