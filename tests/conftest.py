@@ -82,7 +82,7 @@ def moved(before: Path, after: Path, *, least: float) -> float:
 def write_files(texts: dict[str, str]) -> None:
     """Files of these texts under the working directory, by path."""
     for name, text in texts.items():
-        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(text)
 
 

@@ -14,9 +14,9 @@ STAGE = """
 import os, sys
 from pathlib import Path
 from ladder.pipeline.launch import rank, world_size
-from ladder.pipeline.stage import UserError, Section, run
+from ladder.pipeline.stage import UserError, Config, run
 
-class Params(Section):
+class Params(Config):
     refused_by: int | None = None
     waits: bool = False
 

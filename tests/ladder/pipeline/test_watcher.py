@@ -17,9 +17,9 @@ STAGE = """
 import ctypes, os, signal, sys
 from pathlib import Path
 from ladder import watching
-from ladder.pipeline.stage import Section, run
+from ladder.pipeline.stage import Config, run
 
-class Params(Section):
+class Params(Config):
     ends_by: str | None = None
     on_rank: int = 0
 
