@@ -67,8 +67,8 @@ def plain(name: str) -> str:
 def empty(value: Any) -> bool:
     """Return whether a value carries no information.
 
-    Empty values are null, blank text, NaN, false, and lists or objects of empty values. Arrow writes null for a key
-    that only other rows have.
+    Empty values are null, blank text, texts such as `null` or `[]`, NaN, false, and lists or objects of empty values.
+    Arrow writes null for a key that only other rows have.
     """
     if isinstance(value, str):
         return value.strip().lower() in NOTHING
@@ -82,7 +82,10 @@ def empty(value: Any) -> bool:
 
 
 def canonical(row: Row, ignore: Collection[str]) -> Row:
-    """Drop ignored columns and rename columns to the formats' own spelling, regardless of case."""
+    """Drop ignored columns, and rename columns to the formats' own spelling regardless of case.
+
+    Errors: InvalidRow for two columns whose names differ only in spelling, when both have a value.
+    """
     found: Row = {}
     for name, value in row.items():
         if name in ignore:

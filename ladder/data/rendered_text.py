@@ -38,7 +38,10 @@ class Family:
 
     @property
     def run_on(self) -> re.Pattern[str] | None:
-        """Pattern of a turn's end followed by the next turn's header; None if the family has no end pattern."""
+        """Pattern of a turn's end followed by the next turn's header.
+
+        None for Vicuna, and for a family without an end pattern.
+        """
         if self.end is None or self.name == "Vicuna":
             return None
         return re.compile(rf"(?:{self.end.pattern})\s*(?:<s>\s*)?(?:{self.header.pattern})")

@@ -10,8 +10,8 @@ from ladder.verifiers.reasoning import answer_of, find_answer
 Part = Literal["prompt", "completion", "all"]
 """Part of a row.
 
-`prompt` is the user's turns. `completion` is the assistant's turns without `reasoning_content`; for a pair, those of
-the prompt and the chosen answer. `all` is every text of the row, including reasoning.
+`prompt` is the user's turns. `completion` is the assistant's turns, including those in the prompt, without
+`reasoning_content`; for a pair, it excludes the rejected answer. `all` is every text of the row, including reasoning.
 """
 
 
