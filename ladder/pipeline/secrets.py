@@ -65,7 +65,10 @@ def masked(text: str) -> str:
 
 
 def concealed(text: str) -> str:
-    """Remove secrets from text shown to users: known key formats, and values of environment variables with secret names."""
+    """Remove secrets from text shown to users: keys in known formats, and values of environment variables.
+
+    A variable's value is removed if its name is that of a secret and the value has at least LONG characters.
+    """
     for name, value in os.environ.items():
         if is_secret_name(name) and len(value.strip()) >= LONG:
             text = text.replace(value.strip(), f"<{name}>")
