@@ -19,7 +19,7 @@ ROLES = ("system", "user", "assistant", "tool")
 MESSAGE_KEYS = ("role", "content", "reasoning_content", "train")
 """Allowed keys of a message. `train: false` keeps an assistant's turn as context and excludes it from the loss."""
 NOTHING: tuple[Any, ...] = (None, "", [], {})
-"""Empty values, accepted under any other key. Tables write such a key in every message if one message has it."""
+"""Empty values, accepted under any other key. Tables write a key in every message if one message has it."""
 
 
 def conversation(row: Row, where: str) -> Messages:
@@ -247,7 +247,7 @@ def _spans(tokenizer: PreTrainedTokenizerBase, messages: Messages, found: Render
 
 
 def _stop_end(tokenizer: PreTrainedTokenizerBase, found: Rendering, end: int, following: int) -> int:
-    """Return the end of the stop token after a turn's text; `end` if the template writes none or another token there."""
+    """Return the end of the stop token after a turn's text; `end` if another token or none follows the text."""
     token = control_strings(tokenizer).search(found.text, end)
     if token and token[0] == tokenizer.eos_token and token.start() < following:
         return token.end()

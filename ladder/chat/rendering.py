@@ -101,7 +101,7 @@ def prefix(where: str) -> str:
 def _with_reasoning(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> Messages:
     """Reduce messages to role and content, with the reasoning under the key that the template reads.
 
-    If the template reads such a key, tagged reasoning at the beginning of an assistant's content is moved there too.
+    Tagged reasoning at the beginning of an assistant's content is moved to that key too.
     """
     key = _reasoning_key(tokenizer, template_text(tokenizer))
     plain = []

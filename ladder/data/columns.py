@@ -1,6 +1,6 @@
 """Classify columns of published rows, and keys of their messages, by name: read, ignore or reject.
 
-A column that may change what is learned must be read or rejected. Names are compared in snake case, so `avatarUrl`,
+A column that may affect training must be read or rejected. Names are compared in snake case, so `avatarUrl`,
 `Avatar-URL` and `avatar_url` are the same name. ladder/data/column_names.py has the tables of names.
 """
 
@@ -110,11 +110,13 @@ def harmless(name: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def media(name: str) -> bool:
+    """Return whether a column name indicates images, video, audio or files."""
     return bool(MEDIA & set(plain(name).split("_"))) and plain(name) not in HARMLESS_MEDIA
 
 
 @lru_cache(maxsize=4096)
 def tools(name: str) -> bool:
+    """Return whether a column name indicates tools or tool calls."""
     return bool(TOOLS & set(plain(name).split("_"))) and plain(name) not in HARMLESS_TOOLS
 
 
@@ -128,7 +130,7 @@ def is_media(value: Any) -> bool:
 
 
 def check(row: Row, read: Collection[str], texts: Iterable[str], place: str = "") -> None:
-    """Reject a row, or the message at `place`, with an unread column that may change what is learned.
+    """Reject a row, or the message at `place`, with an unread column that may affect training.
 
     `read` are the columns that the format reads. A column that another format would read is accepted if it only
     repeats `texts`. Errors: Unread with all unread columns.
@@ -243,4 +245,5 @@ def _absent(value: Any) -> bool:
 
 
 def is_flag(name: str) -> bool:
+    """Return whether a column or key is a training flag."""
     return plain(name) in TRAINED or plain(name) in MASKED

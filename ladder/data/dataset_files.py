@@ -45,8 +45,8 @@ def data_files(source: str, sha256: str | None, config: str | None, split: str |
 
     A path, or a pattern of paths such as `set/*.jsonl`, is relative to `here`. A pattern matches no hidden file.
 
-    Errors: UserError naming the source and the problem. A folder without a card is also an error when some of its
-    files would be left out, because only their names and formats decide which split they belong to.
+    Errors: UserError naming the source and the problem. A folder without a card is an error if some of its files
+    would be left out. Only file names and formats decide then which files belong to a split.
     """
     parsed = of_rows(source)
     if parsed.kind == "path":

@@ -115,6 +115,7 @@ def _second(row: Row) -> Any:
 
 
 def asked_columns(row: Row) -> list[str]:
+    """Return the question columns that have a value."""
     return [name for name in QUESTIONS if name in row and not empty(row[name])]
 
 
@@ -132,6 +133,7 @@ def _asked(row: Row, ignore: Collection[str]) -> Messages:
 
 
 def answer_column(row: Row) -> str:
+    """Return the row's answer column. Errors: InvalidRow for several answers with a value."""
     names = [name for name in ANSWERS if name in row and not empty(row[name])]
     if len(names) > 1:
         raise InvalidRow(
@@ -160,6 +162,12 @@ REASONED = ("messages", "sharegpt", "completion", "alpaca", "question")
 
 
 def preference(row: Row, ignore: Collection[str]) -> tuple[Messages, Messages, Messages]:
+    """Return (prompt, chosen, rejected) of a preference row.
+
+    The answers may include the prompt, which is then their common prefix.
+
+    Errors: InvalidRow if that prefix does not end with the prompt column.
+    """
     chosen, rejected = (_said(row.get(name), name, "assistant", ignore) for name in ("chosen", "rejected"))
     answers = chosen[0]["role"] == rejected[0]["role"] == "assistant"
     stated: Messages = []
@@ -176,6 +184,7 @@ def preference(row: Row, ignore: Collection[str]) -> tuple[Messages, Messages, M
 
 
 def transcripts(row: Row) -> tuple[Messages, Messages, Messages]:
+    """Return (prompt, chosen, rejected) of two dialogues in HH-RLHF's format; the prompt is their common prefix."""
     return _part(_dialogue(row.get("chosen"), "chosen"), _dialogue(row.get("rejected"), "rejected"))
 
 

@@ -89,7 +89,7 @@ def best(row: Row) -> Messages:
 def pairs(row: Row) -> Iterator[tuple[Messages, Messages, Messages]]:
     """Iterate over (prompt, chosen, rejected) for all differently ranked replies to the same prompt in the tree.
 
-    Errors: InvalidRow when the tree has no such pair.
+    Errors: InvalidRow when the tree has no differently ranked replies to one prompt.
     """
     found = False
     waiting: list[tuple[Messages, Row]] = [([], _root(row))]

@@ -52,7 +52,7 @@ class Fault(NamedTuple):
 
 
 def name_fault(name: object, *, path: bool = False) -> str | None:
-    """Return what is wrong with an entry's name; None if it is valid. With `path`, `/` may join several names."""
+    """Return the problem with an entry's name; None if it is valid. With `path`, `/` may join several names."""
     slash = ", joined by /" if path else ""
     expected = f"expected letters a-z, digits, - and _{slash}, not beginning with -, at most {LONGEST} characters"
     if not isinstance(name, str) or re.fullmatch("[0-9]+", name):
@@ -65,7 +65,7 @@ def name_fault(name: object, *, path: bool = False) -> str | None:
 
 
 def reference_fault(value: object) -> str | None:
-    """Return what is wrong with a reference, a path of names such as `sft/chat`; None if it is valid."""
+    """Return the problem with a reference, a path of names such as `sft/chat`; None if it is valid."""
     expected = "expected a name such as sft/chat: letters a-z, digits, -, _ and . in parts joined by /"
     if not isinstance(value, str):
         return f"{expected}; got {_shown(value)}"

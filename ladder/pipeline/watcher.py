@@ -205,6 +205,7 @@ class Kills:
         self.counts, self.last = _kills(), -math.inf
 
     def look(self) -> None:
+        """Read the counters and record the time of a new OOM kill."""
         if (counts := _kills()) != self.counts:
             self.counts, self.last = counts, time.monotonic()
 

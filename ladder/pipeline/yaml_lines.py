@@ -29,7 +29,7 @@ class Lines:
         return found
 
     def where(self, keys: Keys) -> str:
-        """Return `params.yaml:123: sft.chat.parent`, without the line number if the file has no such key."""
+        """Return `params.yaml:123: sft.chat.parent`, without the line number if the file lacks the key."""
         line = self.line(keys)
         return f"{self.path}{f':{line}' if line else ''}{f': {dotted(keys)}' if keys else ''}"
 

@@ -65,6 +65,7 @@ def size(rows: int) -> str:
 
 
 def percent(part: int, whole: int) -> str:
+    """Format part / whole as a percentage with one decimal."""
     return f"{100 * part / whole:.1f}%"
 
 

@@ -12,7 +12,7 @@ WIDTH = 40
 def quantile(counts: Counter[int], share: float) -> int:
     """Return the quantile by numpy's `inverted_cdf`: always an observed value, without interpolation.
 
-    It is the smallest value such that at least a fraction `share` of the numbers are less than or equal to it.
+    It is the smallest value that is greater than or equal to at least a fraction `share` of the numbers.
     """
     wanted, seen = max(1, ceil(share * counts.total() - 1e-9)), 0
     for value in sorted(counts):
@@ -23,7 +23,10 @@ def quantile(counts: Counter[int], share: float) -> int:
 
 
 def spread(counts: Counter[int]) -> Row:
-    """Return {"total", "mean", "p5", "median", "p95", "most", "histogram"} of counted non-negative numbers."""
+    """Return summary statistics of counted non-negative numbers.
+
+    Keys: "total", "mean", "p5", "median", "p95", "most" (the maximum) and "histogram" (doubling bins).
+    """
     total = sum(value * count for value, count in counts.items())
     return {
         "total": total,
