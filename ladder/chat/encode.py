@@ -139,7 +139,7 @@ def encode(
     Errors: UserError, naming `where` and the turn, in these cases:
     - there is nothing to learn
     - the conversation's last turn has no stop token
-    - the template drops or rewrites text that counts
+    - the template drops or alters text of a learned turn, the system, the user or a tool
     - the template renders a prompt differently before an answer than inside a conversation, so that the model would
       be trained on a context that it never sees at inference
     """

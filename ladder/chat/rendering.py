@@ -99,9 +99,10 @@ def prefix(where: str) -> str:
 
 
 def _with_reasoning(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> Messages:
-    """Reduce messages to role and content, with the reasoning under the key that the template reads.
+    """Reduce messages to role, content, and reasoning under the key that the template reads.
 
-    Tagged reasoning at the beginning of an assistant's content is moved to that key too.
+    If there is a key, tagged reasoning at the beginning of an assistant's content is moved to it. Without a key,
+    reasoning stays under `reasoning_content`.
     """
     key = _reasoning_key(tokenizer, template_text(tokenizer))
     plain = []
@@ -211,8 +212,8 @@ def _mark(content: str, mark: str, kept: re.Pattern[str] | None = None) -> tuple
 def trace(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, answer: bool, where: str = "") -> Rendering:
     """Render the conversation and determine the origin of every character.
 
-    A template that computes with a text (its length, its case) cannot be traced. Then only the assistant's messages
-    and those with a control string are traced. Errors: UserError if that fails too.
+    A template that computes with a text (its length, its case) cannot be traced. The trace is then limited to the
+    assistant's messages and those with a control string. Errors: UserError if that fails too.
     """
     text = render(tokenizer, messages, answer=answer, where=where)
     control = control_strings(tokenizer)

@@ -1,7 +1,8 @@
 """Markdown page of failures on refusal benchmarks: their counts, and example answers.
 
-A failure is an answered harmful prompt or a refused safe prompt. The rows are those of ladder/eval/attacks.py. Text
-from data sets and models is fenced or escaped, so that it cannot change the page.
+A failure is a harmful prompt that is answered, or a safe prompt that is refused, in full or in part. The rows are
+those of ladder/eval/attacks.py. Text from data sets and models is fenced or escaped, so that it cannot change the
+page.
 """
 
 import re
