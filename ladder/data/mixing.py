@@ -86,8 +86,9 @@ def mixed(
 ) -> Iterator[Row]:
     """Iterate over the drawn rows, converted to type `kind`.
 
-    `id` becomes `PART:ROW`, so that it is unique. `source` is kept if the row has one; otherwise it holds the part's
-    name and the row's id or line number. Errors: UserError for a row that cannot be converted to `kind`.
+    `id` becomes `PART:ROW`, with `.COPY` for a repeated row, so that it is unique. `source` is kept if the row has
+    one; otherwise it holds the part's name and the row's id or row number. Errors: UserError for a row that cannot be
+    converted to `kind`.
     """
     starts = [0, *accumulate(map(len, places))]
     with ExitStack() as stack:
