@@ -1,4 +1,7 @@
-"""python -m ladder check | prune | table | picture | recipe FILE | score … | bench … | diff … | doctor | gc"""
+"""Command line interface of the pipeline: `python -m ladder COMMAND`.
+
+Commands: check | prune | table | picture | recipe FILE | score … | bench … | diff … | doctor | gc
+"""
 
 import io
 import logging
@@ -30,10 +33,12 @@ USAGE = """usage: python -m ladder COMMAND
 
 
 def recipe(path: Path) -> list[str]:
-    """Put a recipe's values into params.yaml, comments kept; returns the keys that changed. It may add an entry to a
-    stage that has named ones: `ppo.maths`."""
+    """Apply the values of a recipe file to params.yaml, keeping its comments. Returns the keys that changed.
+
+    A recipe may add an entry to a stage that has named entries: `ppo.maths`. Errors: UserError for an unknown key.
+    """
     yaml = YAML()
-    yaml.width = 1 << 12  # params.yaml is written as it stands: what a recipe does not name stays out of the diff
+    yaml.width = 1 << 12  # no line wrapping, so that the diff shows only what the recipe changes
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.representer.add_representer(type(None), _null)
     read_params()
@@ -51,7 +56,10 @@ def recipe(path: Path) -> list[str]:
 
 
 def _spaced(text: str) -> str:
-    """A section that had no entries keeps its comment beside its name, and the blank line behind its last entry."""
+    """Restore the layout of a section that had no entries before.
+
+    Its comment stays beside its name, and a blank line follows its last entry.
+    """
     lines: list[str] = []
     for line in re.sub(r"^(\w+:) +(#.*)\n\n(?=  )", r"\1  \2\n", text, flags=re.MULTILINE).split("\n"):
         lines += ["", line] if line[:1].isalpha() and lines and lines[-1].startswith(" ") else [line]
@@ -77,12 +85,12 @@ def _lay(params: Any, values: Any, prefix: str, path: Path) -> list[str]:
 
 
 def _takes_entries(section: Any, prefix: str) -> bool:
-    """Whether this is a stage's section of named entries, or the section of one that has none yet."""
+    """Return whether this is a stage's section of named entries, possibly an empty one."""
     return prefix.count(".") == 1 and all(isinstance(entry, dict) for entry in section.values())
 
 
 def table() -> str:
-    """report/table.md, where the ladder has climbed."""
+    """Return the text of report/table.md. Errors: UserError if the pipeline has not produced it yet."""
     path = Path("report/table.md")
     if not path.is_file():
         raise UserError(f"{path}: not there yet; `make ladder` makes it")
@@ -90,7 +98,7 @@ def table() -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Run one command. A UserError is one line on stderr and exit code 1."""
+    """Run one command. A UserError is printed as one line on stderr, with exit code 1."""
     conceal_tracebacks()
     try:
         match arguments:
@@ -116,7 +124,7 @@ def main(arguments: list[str]) -> None:
 
                 score(options)
             case ["bench", *options]:
-                logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # of a missing 4-bit kernel, at every import
+                logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # hides its warning of a missing 4-bit kernel
                 from ladder.eval.bench_command import bench
 
                 bench(options)
@@ -141,7 +149,7 @@ def main(arguments: list[str]) -> None:
         print(f"ladder: interrupted; {str(interrupt) or 'run again to go on'}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
-        # Whoever reads the output (head, less) wants no more of it. Python flushes stdout again when it ends.
+        # The reader of the output (head, less) has exited. Python flushes stdout once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         if said := sentence(error):

@@ -1,7 +1,7 @@
-"""Whether a model's probabilities mean what they say.
+"""Calibration metrics of a reward model's pairwise probabilities.
 
-A pair's probability is sigma(margin), that the chosen answer is the better one (Bradley and Terry 1952); the truth is
-always that it is.
+The probability of a pair is sigma(margin): the chosen answer is the better one (Bradley and Terry 1952). The true
+label is always 1.
 """
 
 import numpy as np
@@ -11,19 +11,25 @@ from ladder.statistics import Array, won
 
 
 def accuracy(margins: Array) -> float:
-    """Share of pairs [pairs] whose margin is above 0; a tie counts half."""
+    """Return the fraction of pairs with a margin above 0; a tie counts half. Shape of margins: [pairs]."""
     return float(won(margins).mean())
 
 
 def brier(margins: Array) -> float:
-    """Mean of (1 - sigma(margin))^2 (Brier 1950): 0 is perfect, 0.25 is what a coin scores."""
+    """Return the Brier score, the mean of (1 - sigma(margin))^2 (Brier 1950).
+
+    0 is perfect, 0.25 is chance. Shape: [pairs].
+    """
     return float(((1 - expit(margins)) ** 2).mean())
 
 
 def expected_calibration_error(margins: Array, bins: int = 10) -> float:
-    """How far confidence and accuracy lie apart, mean over pairs (Guo et al. 2017, eq. 5).
+    """Return the expected calibration error: the gap of confidence and accuracy, mean over pairs (Guo et al. 2017, eq.
 
-    The confidence in a pair is the probability of the answer held to be better, in `bins` equal bins from 1/2 to 1.
+    5).
+
+    Confidence is the probability of the answer that the model prefers, in `bins` equal bins from 1/2 to 1. Accuracy
+    is 1 if that is the chosen answer, 0 if not, 1/2 for a tie. Shape of margins: [pairs].
     """
     confidence = expit(np.abs(margins))
     right = won(margins)

@@ -1,9 +1,9 @@
-"""How sure a score is: intervals by bootstrap over prompts, and paired comparisons of two models.
+"""Confidence intervals by bootstrap over prompts, and paired comparisons of two models.
 
-A score is a ratio of sums over prompts, sum(passed) / sum(asked). Prompts are what was sampled, so prompts are
-what is resampled: the instructions of one prompt stay together (a cluster bootstrap).
-Arrays have shape (N,), N prompts, or (K, N) for the mean of K such ratios. Results are fractions, not percent.
-A prompt that a ratio does not ask has 0 in both of its arrays.
+A score is a ratio of sums over prompts, sum(passed) / sum(asked). Prompts are the sampling unit, so prompts are
+resampled: the instructions of one prompt stay together (a cluster bootstrap). Arrays have shape (N,) for N prompts,
+or (K, N) for the mean of K ratios. Results are fractions, not percent. A prompt that does not belong to a ratio has 0
+in both of its arrays.
 """
 
 import math
@@ -19,7 +19,7 @@ _DRAWS_AT_ONCE = 4_000_000
 
 
 class Comparison(TypedDict):
-    """A paired comparison: second minus first on the same prompts."""
+    """Paired comparison: second minus first on the same prompts."""
 
     difference: float
     low: float
@@ -31,12 +31,12 @@ class Comparison(TypedDict):
 
 
 def ratio(passed: Array, asked: Array | None = None) -> float:
-    """The score itself: sum(passed) / sum(asked), averaged over K. asked=None: the plain mean."""
+    """Return the score sum(passed) / sum(asked), averaged over K. asked=None: the plain mean."""
     return _mean(*_shaped(passed, asked))
 
 
 def won(margins: Array) -> Array:
-    """1 where a margin is above 0, 0 below, 1/2 for a tie; any shape."""
+    """Return 1 where a margin is above 0, 0 where it is below, and 1/2 for a tie; any shape."""
     return (1 + np.sign(margins)) / 2
 
 
@@ -45,8 +45,9 @@ def interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of `ratio` (Efron and Tibshirani 1993, section 13.3).
 
-    For shares, 0 <= passed <= asked. When every prompt passed in full or none passed anything, all resamples are
-    alike and the bootstrap would claim certainty; Wilson's interval for N prompts stands in there.
+    Requires shares: 0 <= passed <= asked. If all prompts pass fully, or none passes anything, all resamples are equal
+    and the bootstrap interval has zero width. Wilson's interval for the number of prompts asked replaces it in that
+    case.
     """
     passed_KN, asked_KN = _shaped(passed, asked)
     prompts = int(asked_KN.any(axis=0).sum())
@@ -59,7 +60,10 @@ def interval(
 def bootstrap(
     values: Array, weights: Array | None = None, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
-    """The same for values that are no shares, such as nats or tokens: no stand-in where all are alike."""
+    """Percentile bootstrap interval of a ratio of sums, for values that are not shares, such as nats or tokens.
+
+    Unlike `interval`, it has no fallback for equal values: its width is then zero.
+    """
     return _percentiles([_shaped(values, weights)], level, resamples, seed)
 
 
@@ -81,13 +85,13 @@ def paired(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two models on the same prompts, prompt by prompt. second_asked: out of how many, where the second model
-    was not asked as the first.
+    """Compare two models on the same prompts, prompt by prompt.
 
-    The interval is the bootstrap of the difference; p (two-sided) is of the test that swaps the two models'
-    results on a prompt at random. For 0/1 results of one ratio that test is McNemar's and p is exact (binomial);
-    otherwise it is drawn `resamples` times (Phipson and Smyth 2010: never 0).
-    gained, lost: prompts on which row 0 rose or fell.
+    second_asked: counts of the second model, if they differ from those of the first (`asked`).
+    The interval is the bootstrap interval of the difference. p (two-sided) is from the permutation test that swaps
+    the two models' results on a prompt at random. For 0/1 results of one ratio that test is McNemar's, and p is exact
+    (binomial). Otherwise it is estimated from `resamples` draws (Phipson and Smyth 2010: never 0).
+    gained, lost: number of prompts on which row 0 rose or fell.
     verdict: "better" or "worse" only if the interval excludes 0 and p < 1 - level; else "not distinguishable".
     Errors: ValueError if the shapes differ.
     """
@@ -113,22 +117,24 @@ def paired(
 
 
 def passes(passed: Array, asked: Array | None = None) -> bool:
-    """Whether these are passes and fails, one a prompt, of one ratio: what McNemar's test is for."""
+    """Return whether the results are binary, one per prompt, and of a single ratio, as McNemar's test requires."""
     passed_KN, asked_KN = _shaped(passed, asked)
     return len(passed_KN) == 1 and bool(np.isin(passed_KN, (0, 1)).all() and (asked_KN == 1).all())
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """McNemar's exact two-sided p: of gained + lost changed prompts, half are expected to be gains."""
+    """Return McNemar's exact two-sided p. Under the null hypothesis, half of the gained + lost prompts are gains."""
     if gained == lost:
         return 1.0
     return float(stats.binomtest(gained, gained + lost, 0.5).pvalue)
 
 
 def holm(p: list[float]) -> list[float]:
-    """Holm's step-down adjusted p of a family of tests, in their order (Holm 1979): each may be held against alpha, and
-    the chance of one false rejection in the family stays below alpha, however the tests depend on each other.
-    Errors: ValueError if one is not between 0 and 1.
+    """Return Holm's step-down adjusted p values of a family of tests, in the given order (Holm 1979).
+
+    Each adjusted value may be compared with alpha. The probability of one or more false rejections in the family is
+    then at most alpha, under any dependence between the tests. Errors: ValueError for a value that is not between 0
+    and 1.
     """
     if not all(0 <= one <= 1 for one in p):
         raise ValueError(f"expected probabilities, got {p}")
@@ -155,8 +161,10 @@ def _mean(passed_KN: Array, asked_KN: Array) -> float:
 
 
 def _percentiles(terms: list[tuple[Array, Array]], level: float, resamples: int, seed: int) -> tuple[float, float]:
-    """Of the sum of the terms, each the mean of K ratios. A resample that asks nothing of one of them has no value and
-    is left out."""
+    """Return the percentile interval of the sum of the terms, each the mean of K ratios.
+
+    A resample in which a ratio has no asked prompt has no value and is dropped.
+    """
     prompts = terms[0][0].shape[1]
     generator = np.random.default_rng(seed)
     sums = []
@@ -179,7 +187,7 @@ def _resampled(passed_KN: Array, asked_KN: Array, index_RN: NDArray[np.int64]) -
 def _swapped(
     first_KN: Array, second_KN: Array, first_asked_KN: Array, second_asked_KN: Array, resamples: int, seed: int
 ) -> float:
-    """p of the test that swaps a prompt's two results, what was passed and what was asked, where a coin says so."""
+    """Return p of the permutation test that swaps the two results of a prompt (passed and asked) at random."""
     passed_KN, asked_KN = second_KN - first_KN, second_asked_KN - first_asked_KN
     passed_K, asked_K = (first_KN + second_KN).sum(axis=1), (first_asked_KN + second_asked_KN).sum(axis=1)
     moved = (passed_KN != 0).any(axis=0) | (asked_KN != 0).any(axis=0)
@@ -196,13 +204,13 @@ def _swapped(
     as_far = 0
     for size in _portions(resamples, passed_KN.shape[1]):
         signs_RN = generator.integers(0, 2, (size, passed_KN.shape[1])) * 2 - 1
-        # Ties count as "as far"; sums of the same terms in another order differ by rounding.
+        # Ties count as extreme. The tolerance covers rounding: sums of the same terms depend on their order.
         as_far += int((differences(signs_RN) >= observed - 1e-12).sum())
     return (as_far + 1) / (resamples + 1)
 
 
 def _portions(resamples: int, prompts: int) -> Iterator[int]:
-    """Split the resamples so that one portion's draws fit in tens of megabytes."""
+    """Split the resamples into portions whose draws fit in tens of megabytes."""
     most = max(1, _DRAWS_AT_ONCE // max(1, prompts))
     for start in range(0, resamples, most):
         yield min(most, resamples - start)

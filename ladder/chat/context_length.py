@@ -1,4 +1,4 @@
-"""How many tokens a model can read: its context, and rows that do not fit in it."""
+"""Context length of models in tokens, and selection of rows that fit in it."""
 
 import sys
 from collections.abc import Sequence
@@ -8,16 +8,16 @@ from typing import Any
 from ladder.pipeline.stage import UserError
 
 NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length", "n_ctx")
-"""Names under which configurations hold the number of positions that a model was made for."""
+"""Configuration keys that hold the maximum number of positions."""
 EXTENDED = frozenset({"default", "llama3", "longrope", "su", "mrope", "proportional"})
-"""Kinds of rotary scaling with which max_position_embeddings is the scaled length already."""
+"""Types of rotary scaling for which max_position_embeddings is already the scaled length."""
 
 
 def context_length(config: Any) -> int | None:
-    """The longest conversation in tokens, that of scaled rotary embeddings included; None for a model without a limit.
+    """Return the maximum sequence length in tokens, including rotary scaling; None for a model without a limit.
 
-    `linear` and `dynamic` scaling multiply the number of positions; `yarn` multiplies the original number where the
-    configuration holds it. vLLM reads configurations in the same way.
+    `linear` and `dynamic` scaling multiply the number of positions. `yarn` multiplies the original number of
+    positions if the configuration has it. vLLM reads configurations in the same way.
     """
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     found = [getattr(text, name, None) for name in NAMES]
@@ -28,7 +28,7 @@ def context_length(config: Any) -> int | None:
 
 
 def _scalings(config: Any) -> list[dict[str, Any]]:
-    """The rotary scaling of the configuration, or of each kind of its layers."""
+    """Return the rotary scaling of the configuration, or of each of its layer types."""
     scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     kinds = [scaling, *scaling.values()]
     return [kind for kind in kinds if isinstance(kind, dict) and "factor" in kind]
@@ -43,15 +43,15 @@ def _scaled(positions: int, scaling: dict[str, Any]) -> int:
 
 
 def within(max_length: int | None, *models: Any) -> int | None:
-    """`max_length`, or the shortest context of the models where that is less; None where nothing limits a row."""
+    """Return the minimum of `max_length` and the models' context lengths; None if nothing limits a row."""
     limits = [limit for limit in (max_length, *(context_length(model.config) for model in models)) if limit is not None]
     return min(limits, default=None)
 
 
 def fitting_prompts(lengths: Sequence[int], answer: int, data: Path, *models: Any) -> list[int]:
-    """Indices of the prompts, of these lengths in tokens, that leave room for an answer of `answer` tokens.
+    """Return indices of the prompts that leave room for `answer` tokens. lengths: prompt lengths in tokens.
 
-    Errors: UserError when none does.
+    Errors: UserError when no prompt does.
     """
     limit = within(None, *models)
     kept = [index for index, length in enumerate(lengths) if limit is None or length + answer <= limit]
@@ -64,7 +64,7 @@ def fitting_prompts(lengths: Sequence[int], answer: int, data: Path, *models: An
 
 
 def report(stage: str, **counts: int) -> dict[str, int]:
-    """The counts above 0, for the metrics; each is also printed to stderr: `sft: 3 rows with empty_answer left out`."""
+    """Return the counts above 0, for the metrics, and print each to stderr: `sft: empty_answer: 3 left out`."""
     found = {name: count for name, count in counts.items() if count}
     for name, count in found.items():
         print(f"{stage}: {name}: {count} left out", file=sys.stderr, flush=True)

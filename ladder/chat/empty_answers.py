@@ -1,4 +1,4 @@
-"""Rows whose answer is empty once the chat template has rendered it: they would teach a model to say nothing."""
+"""Filter rows whose answer is empty after rendering. Training on them teaches a model to return empty answers."""
 
 import re
 from collections.abc import Iterator
@@ -15,24 +15,24 @@ T = TypeVar("T")
 NO_REASONING = re.compile(r"<think>\s*</think>")
 INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 FEW = 64
-"""Tokens that are decoded to find text; an answer that is blank in all of them is taken as blank."""
+"""Number of tokens decoded to find text. An answer that is blank in all of them counts as blank."""
 
 
 def is_blank(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> bool:
-    """Whether an answer's tokens hold no text beside special tokens, white space and an empty <think> block."""
+    """Return whether an answer's tokens hold only special tokens, whitespace and empty <think> blocks."""
     special = set(tokenizer.all_special_ids)
     text = str(tokenizer.decode([token for token in ids if token not in special][:FEW]))
     return not NO_REASONING.sub("", text).translate(dict.fromkeys(map(ord, INVISIBLE))).strip()
 
 
 def answered(rows: list[Example], data: Path, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
-    """The rows in which every learned turn has text. Errors: UserError when there is none."""
+    """Return the rows in which every learned turn has text. Errors: UserError when there is none."""
     kept = [row for row in rows if not any(is_blank(tokenizer, turn) for turn in learned_turns(row))]
     return _some(kept, rows, data, "answer")
 
 
 def learned_turns(row: Example) -> Iterator[list[int]]:
-    """The tokens of each run of learned positions, which is one assistant turn."""
+    """Iterate over the token IDs of each run of learned positions; a run is one assistant turn."""
     turn: list[int] = []
     for label in row["labels"].tolist():
         if label != -100:
@@ -45,7 +45,7 @@ def learned_turns(row: Example) -> Iterator[list[int]]:
 
 
 def answered_pairs(pairs: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase) -> list[Row]:
-    """The pairs whose chosen answer has text. A rejected answer without text is a right example of a bad one.
+    """Return the pairs whose chosen answer has text. An empty rejected answer is kept, as a valid bad example.
 
     Errors: UserError when there is none.
     """

@@ -1,4 +1,4 @@
-"""Conversations as tokens: one rendering for training and for generation, and the mask of what is learned."""
+"""Tokenize conversations for training and generation with the same rendering, and compute the loss mask."""
 
 import hashlib
 import json
@@ -17,13 +17,16 @@ from ladder.pipeline.stage import UserError
 T = TypeVar("T")
 ROLES = ("system", "user", "assistant", "tool")
 MESSAGE_KEYS = ("role", "content", "reasoning_content", "train")
-"""What a message may hold. `train: false` keeps an assistant's turn as context and out of the loss."""
+"""Allowed keys of a message. `train: false` keeps an assistant's turn as context and excludes it from the loss."""
 NOTHING: tuple[Any, ...] = (None, "", [], {})
-"""Values of another key that say nothing, as tables write a key that some other message has."""
+"""Empty values, accepted under any other key. Tables write a key in every message if one message has it."""
 
 
 def conversation(row: Row, where: str) -> Messages:
-    """The messages of a row of TRL's types `messages` or `prompt, completion`. Errors: UserError naming the row."""
+    """Return the messages of a row of TRL's types `messages` or `prompt, completion`.
+
+    Errors: UserError naming the row.
+    """
     messages = row.get("messages")
     if messages is None and isinstance(row.get("prompt"), list) and isinstance(row.get("completion"), list):
         messages = row["prompt"] + row["completion"]
@@ -31,10 +34,10 @@ def conversation(row: Row, where: str) -> Messages:
 
 
 def check_messages(messages: Any, where: str) -> Messages:
-    """Refuse what is not a list of {"role": system, user, assistant or tool, "content": text}.
+    """Check that messages are a list of {"role": system, user, assistant or tool, "content": text}. Errors: UserError.
 
-    A message may also hold `reasoning_content` (text) and `train` (true or false); another key with a value is refused,
-    because it would be left out in silence.
+    A message may also have `reasoning_content` (text) and `train` (true or false). Any other key with a value is an
+    error, because it would be dropped silently.
     """
     if not isinstance(messages, list) or not messages:
         what = "expected `messages`, or `prompt` and `completion`, as lists of messages"
@@ -63,17 +66,18 @@ HEADER = re.compile(
     r"(?:<s>|<bos>|<\|begin_of_text\|>)?\s*(?:<[^<>\s]+>\s*(?:system|user|assistant|model|human)\s*(?:\n|<)"
     r"|<\|(?:system|user|assistant)\|>)"
 )
-"""How a chat template begins a turn: a special token, a role, and a line break or another token."""
+"""Beginning of a turn in a chat template: a special token, a role, and a line break or another token."""
 
 
 class LostText(UserError):
-    """A row with assistant text that the chat template leaves out."""
+    """Error for a row with assistant text that the chat template leaves out."""
 
 
 def each_row(rows: list[Row], data: Path, read: Callable[[Row, str], T]) -> list[T]:
-    """`read(row, where)` of every row of a file.
+    """Return `read(row, where)` for every row of a file.
 
-    Errors: UserError as `read` does; where the chat template leaves out assistant text, with the number of these rows.
+    Errors: UserError as raised by `read`. LostText, with the number of affected rows, if the chat template leaves out
+    assistant text.
     """
     found, lost = [], []
     for number, row in enumerate(rows, start=1):
@@ -90,21 +94,22 @@ def each_row(rows: list[Row], data: Path, read: Callable[[Row, str], T]) -> list
 
 
 def up_to_user(messages: Messages) -> Messages:
-    """What stands before the last answer: the messages up to the user's last one; none where the user says nothing."""
+    """Return the messages up to the last user message, which precede the last answer; none without a user message."""
     last = max((turn for turn, message in enumerate(messages, 1) if message["role"] == "user"), default=0)
     return messages[:last]
 
 
 def is_learned(message: dict[str, Any]) -> bool:
-    """Whether training learns this message: a turn of the assistant that is not marked `train: false`."""
+    """Return whether the loss includes this message: an assistant turn that is not marked `train: false`."""
     return message["role"] == "assistant" and message.get("train") is not False
 
 
 def prompt_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages, where: str = "") -> list[int]:
-    """What the model reads before it answers, in training and in generation alike.
+    """Return the token IDs that the model reads before it answers, the same in training and in generation.
 
-    The text of a special token inside a message stays text and never becomes the token.
-    Errors: UserError when the template refuses the conversation, or drops text of the system or the user.
+    A special token's text inside a message is tokenized as plain text, never as the special token.
+
+    Errors: UserError when the template rejects the conversation, or drops text of the system, the user or a tool.
     """
     check_plain(tokenizer, [message for message in messages if message["role"] != "assistant"], where)
     text = render(tokenizer, messages, answer=True, where=where)
@@ -124,16 +129,19 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages, where:
 def encode(
     tokenizer: PreTrainedTokenizerBase, messages: Messages, where: str = "", *, last_only: bool = False
 ) -> tuple[list[int], list[int]]:
-    """Tokens of a conversation and the mask of those to learn.
+    """Tokenize a conversation and compute the loss mask. Returns (input_ids, mask), both of shape [length].
 
-    Learned is what the model writes at inference: for each turn of the assistant that is not marked `train: false`
-    (with `last_only` for the last message alone), from the end of the generation prompt to the end of the turn's text,
-    and the stop token where the template writes it there. Returns (input_ids, mask), both [length]; what the template
-    writes after the last learned token is left out.
+    The mask covers the tokens that the model writes at inference, for each assistant turn that is not marked `train:
+    false` (with `last_only`, for the last message alone). A turn's mask starts at the end of the generation prompt
+    and stops at the end of the turn's text. It includes the stop token if the template writes it there. Text that the
+    template writes after the last learned token is left out.
 
-    Errors: UserError, naming `where` and the turn, when there is nothing to learn, when the conversation's last turn
-    has no stop token, when the template drops or rewrites text that counts, and when it renders a prompt in another way
-    before an answer than inside a conversation (the model would be trained on a context that it never meets).
+    Errors: UserError, naming `where` and the turn, in these cases:
+    - there is nothing to learn
+    - the conversation's last turn has no stop token
+    - the template drops or alters text of a learned turn, the system, the user or a tool
+    - the template renders a prompt differently before an answer than inside a conversation, so that the model would
+      be trained on a context that it never sees at inference
     """
     found = trace(tokenizer, messages, answer=False, where=where)
     _check_context(messages, found, where)
@@ -152,7 +160,7 @@ def encode(
     cut = parts(tokenizer, found, [spans[turn] for turn in order])
     ids: list[int] = []
     mask: list[int] = []
-    for number, part in enumerate(cut[: 2 * order.index(learned[-1]) + 2]):  # answers stand at odd places
+    for number, part in enumerate(cut[: 2 * order.index(learned[-1]) + 2]):  # answers have odd indices
         ids += part
         mask += [int(number % 2 == 1 and order[number // 2] in learned)] * len(part)
     if not any(mask):
@@ -163,7 +171,10 @@ def encode(
 def completion_tokens(
     tokenizer: PreTrainedTokenizerBase, prompt: Messages, answer: str | dict[str, Any], where: str = ""
 ) -> tuple[list[int], list[int]]:
-    """A prompt and one answer to it, a text or a message: (prompt tokens, the answer's tokens with the stop token)."""
+    """Tokenize a prompt and one answer, a text or a message.
+
+    Returns (prompt tokens, answer tokens with the stop token).
+    """
     message = {"role": "assistant", "content": answer} if isinstance(answer, str) else {**answer, "train": True}
     ids, mask = encode(tokenizer, [*prompt, message], where, last_only=True)
     start = mask.index(1)
@@ -171,7 +182,7 @@ def completion_tokens(
 
 
 def continued_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages, beginning: str) -> list[int]:
-    """The prompt's tokens and those of a given beginning of the answer."""
+    """Return the prompt's tokens followed by the tokens of a given beginning of the answer."""
     prompt = prompt_tokens(tokenizer, messages)
     text = render(tokenizer, messages, answer=True)
     whole = read(tokenizer, text + beginning)
@@ -179,7 +190,7 @@ def continued_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages, beg
 
 
 def check_plain(tokenizer: PreTrainedTokenizerBase, messages: Messages, where: str) -> None:
-    """Refuse a text that was rendered by a chat template before: it begins with the header of a turn."""
+    """Reject text that a chat template already rendered: it begins with the header of a turn. Errors: UserError."""
     control = control_strings(tokenizer)
     for message in messages:
         text = message["content"].lstrip()
@@ -191,7 +202,7 @@ def check_plain(tokenizer: PreTrainedTokenizerBase, messages: Messages, where: s
 
 
 def _check_context(messages: Messages, found: Rendering, where: str) -> None:
-    """Refuse a template that leaves out what the system, the user or a tool says."""
+    """Reject a template that leaves out text of the system, the user or a tool. Errors: UserError."""
     for turn, message in enumerate(messages):
         written = found.written.get(turn)
         if message["role"] != "assistant" and written is not None and written.missing:
@@ -217,9 +228,9 @@ def _check_learned(
 
 
 def _spans(tokenizer: PreTrainedTokenizerBase, messages: Messages, found: Rendering) -> dict[int, Span]:
-    """Where the assistant's turns stand, by turn: what the model writes, from the end of its prompt to the stop token.
+    """Return the character spans of the assistant's turns, by turn: from the end of the prompt to the stop token.
 
-    A turn without its prompt in front of it, as where a template rewrites the history, is absent.
+    A turn is absent if its prompt does not precede it, for example when a template rewrites the history.
     """
     spans = {}
     for turn, message in enumerate(messages):
@@ -236,7 +247,7 @@ def _spans(tokenizer: PreTrainedTokenizerBase, messages: Messages, found: Render
 
 
 def _stop_end(tokenizer: PreTrainedTokenizerBase, found: Rendering, end: int, following: int) -> int:
-    """Where the stop token ends that the template writes after a turn's text; `end` where it writes another or none."""
+    """Return the end of the stop token after a turn's text; `end` if another token or none follows the text."""
     token = control_strings(tokenizer).search(found.text, end)
     if token and token[0] == tokenizer.eos_token and token.start() < following:
         return token.end()
@@ -244,7 +255,10 @@ def _stop_end(tokenizer: PreTrainedTokenizerBase, found: Rendering, end: int, fo
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """sha256 of what decides its tokens; padding and truncation, which are a caller's, left out."""
+    """Return the sha256 of everything that determines the tokens.
+
+    Padding and truncation are excluded: callers set them.
+    """
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     state.pop("padding"), state.pop("truncation")
     state["special"] = [tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token]
@@ -252,12 +266,12 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """sha256 of the chat template. Errors: UserError when there is none."""
+    """Return the sha256 of the chat template. Errors: UserError when there is none."""
     return hashlib.sha256(template_text(tokenizer).encode()).hexdigest()
 
 
 def mask_sample(tokenizer: PreTrainedTokenizerBase, ids: list[int], mask: list[int]) -> str:
-    """A row for reading: what is trained stands between ⟦ and ⟧, all special tokens are written out."""
+    """Format a row for display: learned text is between ⟦ and ⟧, and special tokens are written out."""
     text, inside = "", 0
     for token, learned in zip(ids, mask, strict=True):
         text += ("⟦" if learned > inside else "⟧" if learned < inside else "") + str(tokenizer.decode([token]))

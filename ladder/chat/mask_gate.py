@@ -1,7 +1,7 @@
-"""The mask gate: stop a training whose loss would cover the wrong tokens, before it starts.
+"""Check loss masks before training, and stop a training whose loss would cover the wrong tokens.
 
-The masks come from positions in the rendering (ladder/chat/encode.py). The gate does not use them: it reads the learned
-tokens back as text and compares them with the row, turn by turn.
+The masks come from character positions in the rendering (ladder/chat/encode.py). The gate does not use these
+positions. It decodes the learned tokens to text and compares the text with the row, turn by turn.
 """
 
 import unicodedata
@@ -15,10 +15,10 @@ from ladder.pipeline.stage import UserError
 
 
 def mask_gate(ids: list[list[int]], masks: list[list[int]], stop: int) -> None:
-    """Check the shape of masks. Shapes: ids and masks [rows][length], 0 or 1.
+    """Check the shape of masks. Shapes: ids and masks [rows][length]; mask values 0 or 1. stop: ID of the stop token.
 
-    Errors: UserError when a row trains no token, or all of them, or leaves the stop token of its last answer untrained
-    (such a model never learns to end).
+    Errors: UserError when a row trains no token, or all tokens, or not the stop token of its last answer. A model
+    trained without the stop token never learns to end.
     """
     for number, (row, mask) in enumerate(zip(ids, masks, strict=True), start=1):
         if not any(mask):
@@ -32,10 +32,10 @@ def mask_gate(ids: list[list[int]], masks: list[list[int]], stop: int) -> None:
 def text_gate(
     tokenizer: PreTrainedTokenizerBase, messages: Messages, ids: list[int], mask: list[int], where: str
 ) -> None:
-    """Compare what a mask learns with what the assistant says in the row. ids and mask: [length].
+    """Compare the learned text of a mask with the assistant's turns in the row. Shapes: ids and mask [length].
 
-    Whitespace aside, the learned text of each turn must be the turn's reasoning and content, and around them nothing
-    but texts of the chat template. Errors: UserError naming the turn and the first text that differs.
+    Whitespace is ignored. The learned text of each turn must be the turn's reasoning and content, surrounded only by
+    literal text of the chat template. Errors: UserError naming the turn and the first text that differs.
     """
     learned = [
         str(tokenizer.decode([ids[place] for place, _ in run], clean_up_tokenization_spaces=False))
@@ -51,7 +51,7 @@ def text_gate(
 
 
 def _compare(text: str, message: dict[str, object], around: list[str], where: str) -> None:
-    """One turn: its reasoning, then its content, and between them nothing but the template's texts."""
+    """Check one turn: its reasoning, then its content, with only the template's literal text around them."""
     said = f"{message.get('reasoning_content') or ''}<think>{message['content']}"
     place = 0
     for part in filter(None, map(squeezed, REASONING_TAG.split(said))):
@@ -66,7 +66,10 @@ def _compare(text: str, message: dict[str, object], around: list[str], where: st
 
 
 def _check_template_text(text: str, around: list[str], where: str, *, begun: bool = False) -> None:
-    """Refuse a text that is not made of the template's own; with `begun` the first may have begun in the prompt."""
+    """Reject text that the template does not contain.
+
+    With `begun`, the first literal may have started in the prompt.
+    """
     rest = _without(REASONING_TAG.sub("", text), around)
     if rest and begun:
         ends = [own[cut:] for own in around for cut in range(1, len(own)) if text.startswith(own[cut:])]
@@ -76,13 +79,13 @@ def _check_template_text(text: str, around: list[str], where: str, *, begun: boo
 
 
 def _without(text: str, around: list[str]) -> str:
-    """What is left of a text behind those of the template that it begins with."""
+    """Strip literal text of the template from the beginning of a text, repeatedly."""
     while known := next((own for own in around if own and text.startswith(own)), None):
         text = text[len(known) :]
     return text
 
 
 def squeezed(text: str) -> str:
-    """The text without whitespace, in Unicode's compatibility form, which some tokenizers write."""
+    """Remove whitespace and normalize to NFKC, Unicode's compatibility form, which some tokenizers write."""
     plain = "".join(text.split())
     return plain if plain.isascii() else unicodedata.normalize("NFKC", plain)

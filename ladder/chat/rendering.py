@@ -1,8 +1,8 @@
-"""Render a conversation with a chat template and find each message's text in the result by position.
+"""Render a conversation with a chat template, and locate each message's text in the result by position.
 
-A chat template may trim a message, split it at `</think>`, move its reasoning or drop it. The positions are therefore
-read from a second rendering: every character of a message is replaced by a private mark, and where the two renderings
-differ, a character of that message was written.
+A chat template may trim a message, split it at `</think>`, or move or drop its reasoning. The positions are therefore
+taken from a second rendering, in which every character of a message is replaced by a private-use mark. Wherever the
+two renderings differ, a character of that message was written.
 """
 
 import os.path
@@ -21,28 +21,28 @@ Messages = list[dict[str, Any]]
 TEMPLATE_ERRORS = (
     TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, MemoryError
 )  # fmt: skip
-"""What a chat template can raise: it is a program that was written elsewhere."""
+"""Exceptions that a chat template can raise. It is a third-party program."""
 REASONING_KEYS = ("reasoning_content", "thinking", "reasoning", "thought")
-"""Keys of a message under which published templates read its reasoning, in the order in which they are looked for."""
+"""Message keys from which published templates read reasoning, in order of preference."""
 REASONING_TAG = re.compile(
     r"</?(?:think|thinking|thought|reasoning|analysis|seed:think)>|\[/?THINK\]|<\|(?:START|END)_THINKING\|>|◁/?think▷"
 )
-"""Tags around reasoning. In an assistant's text they are read as the model writes them, not as quoted text."""
-FIRST_MARK = 0xF0000  # a private-use plane: no text of a template, no case, no whitespace
+"""Tags around reasoning. In an assistant's text they count as written by the model, not as quoted text."""
+FIRST_MARK = 0xF0000  # private-use plane: not in templates, without case, not whitespace
 MARKS = re.compile(f"([{chr(FIRST_MARK)}-{chr(FIRST_MARK + 0xFFFD)}])\\1*")
 WORD = re.compile(r"\S+")
 
 
 @dataclass(frozen=True)
 class Written:
-    """Where a message's text stands in a rendering."""
+    """Position of a message's text in a rendering."""
 
     start: int | None
-    """The position of its first character that is no whitespace; None where there is none."""
+    """Position of the first non-whitespace character; None if there is none."""
     end: int
-    """One past its last character, trailing whitespace that the template kept included."""
+    """One past the last character, including trailing whitespace that the template kept."""
     missing: int
-    """How many characters, whitespace aside, the template left out."""
+    """Number of non-whitespace characters that the template left out."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ class Rendering:
 
     text: str
     marked: str
-    """The same text with marks for the characters of messages; equal to `text` where the template wrote."""
+    """The same text with marks for the characters of messages. It equals `text` where the template's own text is."""
     written: dict[int, Written]
-    """By the message's index; one that could not be followed is absent."""
+    """Positions by message index. A message that could not be traced is absent."""
 
 
 def render(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, answer: bool, where: str = "") -> str:
-    """The conversation as text; with `answer`, up to where the assistant speaks.
+    """Render the conversation as text; with `answer`, append the generation prompt.
 
-    Errors: UserError with the template's own words, naming `where`.
+    Errors: UserError with the template's own message, naming `where`.
     """
     try:
         return _render(tokenizer, _with_reasoning(tokenizer, messages), answer)
@@ -94,14 +94,15 @@ def _refusal(
 
 
 def prefix(where: str) -> str:
-    """How an error begins: with the place of the row, where that is known."""
+    """Format the row's location as the prefix of an error message; empty if unknown."""
     return f"{where}: " if where else ""
 
 
 def _with_reasoning(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> Messages:
-    """Role and content alone, and the reasoning under the key that the template reads.
+    """Reduce messages to role, content, and reasoning under the key that the template reads.
 
-    Where it reads one, reasoning in tags at the beginning of an assistant's content goes there too.
+    If there is a key, tagged reasoning at the beginning of an assistant's content is moved to it. Without a key,
+    reasoning stays under `reasoning_content`.
     """
     key = _reasoning_key(tokenizer, template_text(tokenizer))
     plain = []
@@ -117,7 +118,7 @@ def _with_reasoning(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> M
 
 
 def split_reasoning(content: str) -> tuple[str, str]:
-    """(reasoning, answer) of a content that begins with one block of reasoning in tags; else ("", content)."""
+    """Return (reasoning, answer) of content that begins with one tagged block of reasoning; otherwise ("", content)."""
     tags = list(REASONING_TAG.finditer(content))
     if len(tags) != 2 or content[: tags[0].start()].strip():
         return "", content
@@ -125,7 +126,7 @@ def split_reasoning(content: str) -> tuple[str, str]:
 
 
 def template_text(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The chat template. Errors: UserError when there is none."""
+    """Return the chat template. Errors: UserError when there is none."""
     template = tokenizer.chat_template
     if isinstance(template, dict) and "default" in template:
         template = template["default"]
@@ -137,7 +138,7 @@ def template_text(tokenizer: PreTrainedTokenizerBase) -> str:
 
 @lru_cache(maxsize=64)
 def _reasoning_key(tokenizer: PreTrainedTokenizerBase, template: str) -> str | None:
-    """The key of a message whose reasoning this template writes in a last turn; None where it writes none."""
+    """Return the message key whose reasoning this template writes in the last turn; None if it writes none."""
     words = set(re.findall(r"\w+", template))
     for key in (key for key in REASONING_KEYS if key in words):
         turn = {"role": "assistant", "content": "2", key: "PROBE-OF-REASONING"}
@@ -151,7 +152,7 @@ def _reasoning_key(tokenizer: PreTrainedTokenizerBase, template: str) -> str | N
 
 @lru_cache(maxsize=64)
 def literals(template: str) -> tuple[str, ...]:
-    """The texts that a template writes or compares with, whitespace at their ends aside, the longest first."""
+    """Return the string literals and data of a template, stripped, the longest first."""
     found = set()
     for _, kind, value in Environment().lex(template):
         if kind == "string":
@@ -162,7 +163,7 @@ def literals(template: str) -> tuple[str, ...]:
 
 
 def control_strings(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
-    """The texts that the tokenizer reads as special tokens, as one pattern, the longest first."""
+    """Return a pattern of all texts that the tokenizer reads as special tokens, the longest first."""
     return _control_strings(tokenizer, tokenizer.bos_token, tokenizer.eos_token)
 
 
@@ -173,15 +174,15 @@ def _control_strings(tokenizer: PreTrainedTokenizerBase, *named: str | None) -> 
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
-    """A pattern of these texts, the longest first; of none it matches nowhere."""
+    """Return a pattern that matches any of these texts, the longest first; without texts it matches nothing."""
     return re.compile("|".join(map(re.escape, sorted(texts, key=lambda text: (-len(text), text)))) or r"(?!)")
 
 
 @lru_cache(maxsize=64)
 def _kept(template: str, control: re.Pattern[str], role: str) -> re.Pattern[str]:
-    """What a mark must not replace: tags by which a template divides a message's text.
+    """Return a pattern of text that a mark must not replace: tags at which a template splits a message's text.
 
-    A control string in a message is quoted text and is replaced, but for the tags of an assistant's own reasoning.
+    A control string in a message is quoted text and is replaced, except for reasoning tags of an assistant.
     """
     tags = {text for text in literals(template) if len(text) > 2 and re.search(r"[<\[|◁]", text)}
     own = {text for text in tags if not control.search(text)}
@@ -192,8 +193,10 @@ def _kept(template: str, control: re.Pattern[str], role: str) -> re.Pattern[str]
 
 
 def _mark(content: str, mark: str, kept: re.Pattern[str] | None = None) -> tuple[str, str, str]:
-    """(content with `mark` for each character that is no whitespace and in no kept tag, those characters, what follows
-    the last of them)."""
+    """Replace text by marks. Returns (marked content, replaced characters, text after the last replaced character).
+
+    Each character that is neither whitespace nor part of a kept tag is replaced by `mark`.
+    """
     marked, replaced, tail, place = "", "", "", 0
     tags = list(kept.finditer(content)) if kept else []
     for start, end in [*((tag.start(), tag.end()) for tag in tags), (len(content), len(content))]:
@@ -207,10 +210,10 @@ def _mark(content: str, mark: str, kept: re.Pattern[str] | None = None) -> tuple
 
 
 def trace(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, answer: bool, where: str = "") -> Rendering:
-    """The rendering with the origin of every character.
+    """Render the conversation and determine the origin of every character.
 
-    A template that computes with a text (its length, its capitals) cannot be followed: then the messages of the
-    assistant and those with a control string alone are traced, and if that fails too the row is refused.
+    A template that computes with a text (its length, its case) cannot be traced. The trace is then limited to the
+    assistant's messages and those with a control string. Errors: UserError if that fails too.
     """
     text = render(tokenizer, messages, answer=answer, where=where)
     control = control_strings(tokenizer)
@@ -260,7 +263,7 @@ def _traced(
         for mark in marks:
             there, own = "".join(text[start:end] for start, end in runs.get(mark, ())), expected.get(mark, "")
             if len(there) > len(own) or (len(there) == len(own) and there != own):
-                return None  # written twice, or with other characters
+                return None  # written twice or altered
             missing += len(own) - len(there)
         places = [run for mark in marks for run in runs.get(mark, ())]
         start, end = min((run[0] for run in places), default=None), max((run[1] for run in places), default=0)
@@ -271,7 +274,7 @@ def _traced(
 
 
 def _runs(text: str, marked: str) -> dict[str, list[tuple[int, int]]] | None:
-    """Where each mark stands, as (start, end) of its runs; None where the two differ in anything but marks."""
+    """Return the (start, end) runs of each mark; None if the texts differ in anything but marks."""
     if len(text) != len(marked):
         return None
     runs: dict[str, list[tuple[int, int]]] = {}

@@ -1,9 +1,9 @@
-"""Tokens of a rendered conversation, cut where the assistant's turns begin and end.
+"""Tokenize a rendered conversation in parts that begin and end with the assistant's turns.
 
-The text is read as a whole, as at inference. It is read on from a new start in two cases: where a token would reach
-over the beginning or the end of a turn (an answer's leading blank lines and the end of the header), since the model
-continues a prompt that was read alone; and inside a special token's text that a message spells out, so that it stays
-text (a user who writes `<|im_end|>` ends no turn).
+The text is tokenized as a whole, as at inference, with a new start in two cases. First, where a token would cross the
+beginning or end of a turn, for example an answer's leading blank lines and the end of the header: at inference the
+model continues a prompt that was tokenized alone. Second, inside a special token's text that a message contains, so
+that it stays text: a user who writes `<|im_end|>` does not end the turn.
 """
 
 from bisect import bisect_right
@@ -18,7 +18,10 @@ Span = tuple[int, int]
 
 
 def parts(tokenizer: PreTrainedTokenizerBase, found: Rendering, spans: list[Span]) -> list[list[int]]:
-    """Tokens in 2 * len(spans) + 1 parts: before the first span, the span, what follows it, ... Spans are in order."""
+    """Tokenize into 2 * len(spans) + 1 parts: before the first span, the span, after it, and so on.
+
+    Spans must be sorted.
+    """
     bounds = [bound for span in spans for bound in span]
 
     @cache
@@ -37,7 +40,7 @@ def parts(tokenizer: PreTrainedTokenizerBase, found: Rendering, spans: list[Span
 
 
 def _starts(reading: Callable[[int, int], list[int]], fixed: list[int], bounds: list[int], length: int) -> list[int]:
-    """Where the text is read anew: at the fixed places, and at each bound that a token would reach over."""
+    """Return where tokenization restarts: at the fixed positions, and at each bound that a token would cross."""
     starts = sorted(set(fixed))
     for bound in bounds:
         place = bisect_right(starts, bound)
@@ -49,18 +52,21 @@ def _starts(reading: Callable[[int, int], list[int]], fixed: list[int], bounds: 
 
 
 def quoted(tokenizer: PreTrainedTokenizerBase, found: Rendering) -> list[int]:
-    """Where the text must be cut so that special tokens that messages spell out stay text: behind the first letter."""
+    """Return positions at which the text must be cut so that special tokens' text inside messages stays text.
+
+    The cut is after the first character of the special token's text.
+    """
     tokens = control_strings(tokenizer).finditer(found.text)
     return [token.start() + 1 for token in tokens if found.marked[token.start() : token.end()] != token[0]]
 
 
 def read(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """The tokens of a text. The template writes every special token, so none is added here."""
+    """Tokenize a text. The template writes every special token, so none is added here."""
     return list(tokenizer(text, add_special_tokens=False).input_ids)
 
 
 def read_on(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """The tokens of a text that goes on from another: what some tokenizers put in front of a text is left out."""
+    """Tokenize a text that continues another one, without the prefix that some tokenizers add to a text."""
     for anchor in _anchors(tokenizer) if text else ():
         before, whole = read(tokenizer, anchor), read(tokenizer, anchor + text)
         if whole[: len(before)] == before:
@@ -70,8 +76,11 @@ def read_on(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 @lru_cache(maxsize=64)
 def _anchors(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Texts behind which a text is read as inside another: a special token that takes no blanks from its neighbor and
-    behind which nothing is put, then letters, which a text may merge with."""
+    """Return texts after which a following text is tokenized as a continuation.
+
+    The first is a special token that strips no neighboring blanks and after which the tokenizer adds no prefix.
+    Characters follow as a fallback; a text may merge with them.
+    """
     special = (
         str(token.content)
         for token in tokenizer.added_tokens_decoder.values()

@@ -1,8 +1,8 @@
-"""Chat templates: where they come from, what is written into them, and the proof that one can be used.
+"""Chat templates: loading, customization, and validation.
 
-What a user sets beside a template (`enable_thinking`, a date, the merging of the system message) is written into the
-template's own text. The text is part of a rung's identity and is saved with it, so training, inference here and any
-other program render the same conversation in the same way.
+User settings for a template (`enable_thinking`, a date, merging of the system message) are written into the
+template's text. The text is part of a rung's identity and is saved with it, so training, inference here and any other
+program render a conversation identically.
 """
 
 import difflib
@@ -26,11 +26,11 @@ from ladder.chat.rendering import Messages, render, template_text
 from ladder.pipeline.stage import UserError
 
 SECONDS = 10.0
-"""A template that needs longer for the proof conversations, some ten milliseconds of work, does not end."""
+"""Time limit for the test conversations, in seconds. They normally take about ten milliseconds."""
 LONGEST = 1_000_000
-"""Characters that a template may make of a proof conversation of some hundred."""
+"""Maximum characters that a template may render for a test conversation of about a hundred characters."""
 OURS = {"messages", "add_generation_prompt", "strftime_now", "raise_exception", "bos_token", "eos_token", "pad_token"}
-"""Names in a template that are set for every conversation."""
+"""Template variables that are set for every conversation."""
 MERGE = (
     "{%- if messages and messages[0]['role'] == 'system' -%}"
     "{%- if messages | length > 1 and messages[1]['role'] == 'user' -%}"
@@ -44,16 +44,16 @@ SYSTEM: Messages = [{"role": "system", "content": "Answer in few words, please."
 
 
 def trl_templates() -> Path:
-    """The folder of the templates that TRL's package carries, without importing it."""
+    """Return the folder of the templates in TRL's package, without importing TRL."""
     spec = importlib.util.find_spec("trl")
     assert spec is not None and spec.origin is not None  # TRL is one of our requirements
     return Path(spec.origin).parent / "chat_templates"
 
 
 def read_template(name: str, folder: Path) -> str:
-    """The text of a template: `trl:NAME` from TRL's package (`trl:qwen3_training`), or a file of `folder`.
+    """Read a template: `trl:NAME` from TRL's package (`trl:qwen3_training`), or a file of `folder`.
 
-    Errors: UserError with the nearest names.
+    Errors: UserError with the closest names.
     """
     if name.startswith("trl:"):
         folder, name, kind = trl_templates(), f"{name[4:]}.jinja", "TRL has no template"
@@ -72,7 +72,10 @@ def read_template(name: str, folder: Path) -> str:
 
 
 def single_template(tokenizer: PreTrainedTokenizerBase, source: str) -> str:
-    """The tokenizer's one template, or its `default` of several named ones. Errors: UserError with the names."""
+    """Return the tokenizer's only template, or its `default` of several named ones.
+
+    Errors: UserError with the names.
+    """
     try:
         return template_text(tokenizer)
     except UserError as refusal:
@@ -82,11 +85,14 @@ def single_template(tokenizer: PreTrainedTokenizerBase, source: str) -> str:
 def fixed(
     template: str, *, arguments: dict[str, Any], merge_system: bool = False, clock: str | None = None, bos: bool = False
 ) -> str:
-    """The template with what a user sets written into it; unchanged where nothing is set.
+    """Write user settings into the template's text. Without settings, the template is returned unchanged.
 
-    `arguments` are variables that it reads (`enable_thinking: false`), `merge_system` puts the system message into the
-    first user turn, `clock` is the ISO date and time that `strftime_now` gives, and `bos` writes the BOS token first.
-    Errors: UserError for an argument that the template does not read, and for a date that is none.
+    arguments: variables that the template reads (`enable_thinking: false`).
+    merge_system: put the system message into the first user turn.
+    clock: ISO date and time that `strftime_now` returns.
+    bos: write the BOS token first.
+
+    Errors: UserError for an argument that the template does not read, and for an invalid date.
     """
     if clock is not None:
         template = _stopped_clock(template, clock)
@@ -103,13 +109,13 @@ def fixed(
         return template
     return (
         prelude + "{{- '' }}" + re.sub(r"\A[ \t]+(?=\{%(?!\+))", "", template)
-    )  # lstrip_blocks acts at a line's start
+    )  # lstrip_blocks applies only at the start of a line
 
 
 def variables(template: str) -> set[str]:
-    """The names that a template reads from outside. Errors: UserError when it is not Jinja.
+    """Return the variables that a template reads from outside. Errors: UserError for invalid Jinja.
 
-    A name that it sets itself counts where the template asks first whether it is defined.
+    A variable that the template sets itself counts if the template first tests whether it is defined.
     """
     try:
         tree = _compile_jinja_template(template).environment.parse(template)
@@ -123,7 +129,7 @@ def variables(template: str) -> set[str]:
 
 
 def _literal(value: Any) -> str:
-    """A JSON value as Jinja writes it."""
+    """Format a JSON value as a Jinja literal."""
     match value:
         case None | True | False:
             return str(value).lower()
@@ -147,7 +153,7 @@ def _stopped_clock(template: str, clock: str) -> str:
 
 @contextmanager
 def time_limit(seconds: float, refusal: str) -> Iterator[None]:
-    """Raise UserError in the main thread after so many seconds; elsewhere there is no limit."""
+    """Context manager that raises UserError after `seconds` in the main thread. In other threads there is no limit."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -165,10 +171,12 @@ def time_limit(seconds: float, refusal: str) -> Iterator[None]:
 
 
 def prove_rendering(tokenizer: PreTrainedTokenizerBase, turns: Messages, source: str) -> list[str]:
-    """Render conversations of one to four exchanges, with and without a system message, and encode them.
+    """Render and encode test conversations of one to four exchanges, with and without a system message.
 
-    Returns what rows training will refuse, a sentence for each reason.
-    Errors: UserError when one exchange cannot be rendered, when the template does not end or does not repeat itself.
+    Returns one sentence for each reason for which training will reject rows.
+
+    Errors: UserError when the first conversation cannot be rendered, or when the template is not valid Jinja, does
+    not end, writes too much text, or is not deterministic.
     """
     cannot: dict[str, list[str]] = {}
     with time_limit(
@@ -191,7 +199,7 @@ def prove_rendering(tokenizer: PreTrainedTokenizerBase, turns: Messages, source:
 
 
 def training_hint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What else may be tried: TRL's training variant of this template, and the variables that it reads."""
+    """Return further options as text: TRL's training variant of this template, and the variables that it reads."""
     template = template_text(tokenizer)
     folder = trl_templates()
     hint = ""
@@ -214,7 +222,7 @@ def _tried(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
 
 
 def check_bos(tokenizer: PreTrainedTokenizerBase, turns: Messages, source: str) -> None:
-    """Refuse a template that writes no BOS token where the tokenizer writes one in front of any other text."""
+    """Reject a template without a BOS token if the tokenizer adds one to any other text. Errors: UserError."""
     bos = tokenizer.bos_token_id
     expects = bos is not None and list(tokenizer("a").input_ids)[:1] == [bos]
     if expects and prompt_tokens(tokenizer, turns[:1])[0] != bos:

@@ -1,8 +1,8 @@
-"""Atomic writes: a file or a folder appears under its name whole and on disk, or not at all.
+"""Atomic writes: a file or folder appears under its name complete and synchronized to disk, or not at all.
 
-What is written lies beside its target as `.NAME.PID-RANDOM.part`, which git and DVC ignore, until it is synchronized
-and renamed. A killed process leaves this file behind; `clean` removes it, for a caller that is the only writer of
-the target (ladder/pipeline/output_locks.py).
+Data is written beside the target as `.NAME.PID-RANDOM.part`, which git and DVC ignore, then synchronized and renamed.
+A killed process leaves this file behind. `clean` removes it; its caller must be the only writer of the target
+(ladder/pipeline/output_locks.py).
 """
 
 import errno
@@ -18,13 +18,13 @@ from typing import BinaryIO
 
 PART = ".part"
 LONGEST = 150
-"""Bytes of the target's name in a temporary name; file systems allow 255 in all."""
+"""Maximum bytes of the target's name in a temporary name. File systems allow 255 bytes in total."""
 NAME = re.compile(r"\.(?P<target>.+)\.\d+-\w+\.part")
-"""A temporary name."""
+"""Pattern of a temporary name."""
 
 
 def beside(path: Path) -> Path:
-    """A unique temporary name in the folder of `path`."""
+    """Return a unique temporary name in the folder of `path`."""
     return path.with_name(f"{_begins(path)}{os.getpid()}-{secrets.token_hex(4)}{PART}")
 
 
@@ -33,7 +33,7 @@ def _begins(path: Path) -> str:
 
 
 def target(path: Path) -> Path:
-    """The path that a temporary name will become; any other path unchanged."""
+    """Return the final path of a temporary path; any other path is returned unchanged."""
     for part in (path, *path.parents):
         if found := NAME.fullmatch(part.name):
             return part.with_name(found["target"]) / path.relative_to(part)
@@ -41,7 +41,10 @@ def target(path: Path) -> Path:
 
 
 def clean(path: Path) -> None:
-    """Remove what killed writers of `path` left beside it and in it. For a caller that holds the lock of `path`."""
+    """Remove temporary files that killed writers of `path` left beside it and inside it.
+
+    The caller must hold the lock of `path`.
+    """
     begins = _begins(path)
     beside = path.parent.iterdir() if path.parent.is_dir() else ()
     inside = path.rglob(f".*{PART}") if path.is_dir() else ()
@@ -56,9 +59,11 @@ def clean(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """A temporary path for code that writes a file by its name; it becomes `path` when the block succeeds.
+    """Context manager that yields a temporary path for code that writes a file by name.
 
-    durable: synchronize with the disk first. Without it a crash of the machine may leave an empty file.
+    On success the temporary file replaces `path`; on failure it is deleted.
+
+    durable: synchronize with the disk first. Without it, a machine crash may leave an empty file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = beside(path)
@@ -70,7 +75,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             sync(path.parent)
     except OSError as error:
-        if error.errno is not None and error.filename in (None, str(temporary)):  # a failed write names no file
+        if error.errno is not None and error.filename in (None, str(temporary)):  # a failed write has no file name
             error.filename = str(path)
         raise
     finally:
@@ -79,14 +84,16 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def whole(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
-    """A file to write bytes to, row by row; it becomes `path` when the block succeeds and is deleted when it fails."""
+    """Context manager that yields a binary file. On success it replaces `path`; on failure it is deleted."""
     with replacing(path, durable=durable) as temporary, temporary.open("wb") as file:
         yield file
 
 
 @contextmanager
 def published(directory: Path) -> Iterator[Path]:
-    """A path for a scratch folder; it becomes `directory` when the block succeeds and is deleted when it fails.
+    """Context manager that yields a path for a scratch folder.
+
+    On success it replaces `directory`; on failure it is deleted.
 
     A reader sees the old folder or the new one, never a mix of both.
     """
@@ -106,7 +113,7 @@ def published(directory: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch(output: Path) -> Iterator[Path]:
-    """A folder beside an output for what is needed while it is made; `clean` removes what a killed process left."""
+    """Context manager that yields a temporary folder beside an output. `clean` removes what a killed process left."""
     output.parent.mkdir(parents=True, exist_ok=True)
     prefix = f"{_begins(output)}{os.getpid()}-"
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=prefix, suffix=PART) as folder:
@@ -114,7 +121,7 @@ def scratch(output: Path) -> Iterator[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Synchronize a folder with the disk, and all that is in it."""
+    """Synchronize a folder and everything in it with the disk."""
     for path in folder.rglob("*"):
         if not path.is_symlink():
             sync(path)
@@ -122,12 +129,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until the bytes of a file, or the names in a folder, are on disk."""
+    """Wait until a file's bytes, or a folder's entries, are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that cannot synchronize folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot synchronize folders
             raise
     finally:
         os.close(descriptor)

@@ -1,10 +1,10 @@
-"""Names of columns and of message keys that published data sets and trainers use, by what they mean.
+"""Tables of column names and message keys that published data sets and trainers use, grouped by meaning.
 
-All are in lower case with underscores (ladder.data.columns.plain). docs/data-formats.md explains them to users.
+All names are in snake case (ladder.data.columns.plain). docs/data-formats.md explains them to users.
 """
 
 CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat")
-"""Columns that hold a list of messages, in the order of preference."""
+"""Columns that hold a list of messages, in order of preference."""
 QUESTIONS = ("prompt", "instruction", "question", "query", "problem")
 ANSWERS = ("completion", "output", "response", "answer", "solution", "reply")
 SECOND_INPUTS = ("input", "context")
@@ -18,15 +18,15 @@ LABELS = {
     *("good", "is_good", "preferred", "is_preferred", "is_chosen", "thumb", "thumbs", "thumbs_up", "thumb_up"),
     *("accepted", "is_accepted", "acceptable", "is_acceptable", "liked", "upvoted", "correct", "is_correct", "passed"),
 }
-"""Whether an answer is good: these values are labels whenever they have one of two values."""
+"""Columns with a binary label of the answer, in any encoding that ladder.data.columns.binary reads; true is good."""
 BAD_LABELS = {"bad", "is_bad", "undesirable", "undesired", "is_undesirable", "thumbs_down", "thumb_down", "disliked"}
-"""True marks a bad answer."""
+"""Labels for which true marks a bad answer."""
 WORD_LABELS = {
     *("rating", "feedback", "user_feedback", "human_feedback", "vote", "reaction", "verdict", "preference", "quality"),
     *("sentiment", "reward", "score", "human_rating", "user_rating", "evaluation", "judgement", "judgment"),
     *("correctness", "outcome", "annotation"),
 }
-"""Labels where the value is a boolean or one of two words; a number is a score."""
+"""Columns that are labels if their value is a boolean or one of two words. A number is a score, not a label."""
 GOOD_WORDS = {
     *("good", "true", "yes", "desirable", "desired", "positive", "thumbs up", "thumb up", "thumbsup", "up", "👍"),
     *("like", "liked", "upvote", "upvoted", "chosen", "accepted", "accept", "preferred", "correct", "pass", "passed"),
@@ -53,9 +53,12 @@ TRAINED = {
     *("calculate_loss", "requires_loss", "include_in_loss", "in_loss", "loss_mask", "train_mask", "weight"),
     *("loss_weight", "training_weight", "train_weight", "loss_scale", "supervised", "supervise"),
 }
-"""Flags of a message or row: it is learned where the flag is true or 1."""
+"""Flags of a message or row that is trained on if the flag is true or 1."""
 WEIGHTS = {"weight", "loss_weight", "training_weight", "train_weight", "loss_scale"}
-"""Numbers, which some tools write beside every message: 1 beside a user's message asks for nothing."""
+"""Flags that are numeric weights.
+
+Some tools write them beside every message, so 1 beside a user's message is ignored.
+"""
 MASKED = {
     *(
         "mask",
@@ -71,19 +74,22 @@ MASKED = {
     ),
     *("skip_training", "no_loss", "no_train", "exclude", "excluded", "exclude_from_loss", "context_only", "untrained"),
 }
-"""Flags of a message or row: it is not learned where the flag is true."""
+"""Flags of a message or row that is not trained on if the flag is true."""
 ENDINGS = {"eot", "train_on_eot", "train_eot", "end_turn", "end_of_turn", "eos", "add_eos", "train_on_eos"}
-"""Flags of a message whose end token is not written or not learned where they are false."""
+"""Flags of a message whose end token is not written, or not trained on, if the flag is false."""
 PREFIXES = {"prefix", "partial", "prefill", "is_prefill", "continue_final_message", "ipython"}
-"""Flags of a message that goes on elsewhere, where they are true."""
+"""Flags of an incomplete message that is continued elsewhere, if the flag is true."""
 
 REASONING = {
     *("reasoning_content", "reasoning", "reasoning_text", "reasoning_trace", "thinking", "thinking_content"),
     *("thinking_trace", "thought", "thoughts", "think", "chain_of_thought", "cot"),
 }
-"""Columns and keys with the reasoning of an answer."""
+"""Columns and message keys that hold the reasoning of an answer."""
 MESSAGE_REASONING = REASONING | {"analysis", "rationale", "scratchpad"}
-"""In a message these are its reasoning too; beside a row they may be a review of it, and are not read."""
+"""Message keys that hold reasoning.
+
+As columns of a row, the additional names may be a review of it and are not read.
+"""
 
 MEDIA = {
     *("image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "pixel", "pixels", "frame", "frames"),
@@ -91,12 +97,12 @@ MEDIA = {
     *("files", "attachment", "attachments", "document", "documents", "pdf", "pdfs", "multimodal", "mm", "screenshot"),
     *("screenshots", "bbox", "bboxes", "objects"),
 }
-"""Words of a column's name that mean pictures, sound or files."""
+"""Words in a column's name that indicate images, video, audio or files."""
 TOOLS = {"tool", "tools", "function", "functions", "plugin", "plugins", "api", "apis", "mcp"}
-"""Words of a column's name that mean tools and calls of them."""
+"""Words in a column's name that indicate tools and tool calls."""
 HARMLESS_TOOLS = {"tool_call_id", "parallel_tool_calls"}
 HARMLESS_MEDIA = {"file_name", "filename", "file_path", "media_type", "document_id"}
-"""Harmless, unless the value names a picture, a sound or a video."""
+"""Names that are harmless despite a media word, unless the value names an image, audio or video file."""
 
 HARMLESS_LAST = {
     *("id", "ids", "idx", "index", "uuid", "guid", "uid", "hash", "md5", "sha", "sha1", "sha256", "url", "urls", "uri"),
@@ -107,7 +113,7 @@ HARMLESS_LAST = {
     *("counts", "length", "lengths", "len", "num", "perplexity", "ppl", "similarity", "difficulty", "quality"),
     *("level", "toxicity", "usage", "tokens"),
 }
-"""Last words of the name of a column that says where a row is from, or measures it: `chosen_model`, `created_at`."""
+"""Last words of a column name that marks provenance or a measurement: `chosen_model`, `created_at`."""
 HARMLESS_FIRST = {"num", "n", "count", "score", "rating", "metadata", "len", "length", "unnamed", "index"}
 HARMLESS = {
     *("title", "views", "row", "line", "path", "key", "task", "ability", "state", "user", "correctness"),
@@ -140,6 +146,6 @@ HARMLESS = {
     *("review_result", "deleted", "synthetic", "rank", "replies", "role", "custom_instruction", "agreed", "avatar_url"),
     *("skip_prompt_formatting", "grade", "cache_control", "sample"),
 }
-"""Whole names of columns that do not change what is learned."""
+"""Full names of columns that do not affect training."""
 NOTHING = {"", "[]", "{}", "null", "none", "nan"}
-"""Texts that stand for no value, as a csv has them."""
+"""Texts that represent a missing value, for example in CSV files."""

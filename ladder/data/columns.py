@@ -1,7 +1,7 @@
-"""Columns of published rows and keys of their messages that change the meaning: found, read, or refused by name.
+"""Classify columns of published rows, and keys of their messages, by name: read, ignore or reject.
 
-Names are compared in lower case with underscores, so `avatarUrl`, `Avatar-URL` and `avatar_url` are one name.
-ladder/data/column_names.py has the tables of names.
+A column that may affect training must be read or rejected. Names are compared in snake case, so `avatarUrl`,
+`Avatar-URL` and `avatar_url` are the same name. ladder/data/column_names.py has the tables of names.
 """
 
 import math
@@ -35,7 +35,7 @@ PLACEHOLDER = re.compile(
     r"<(?:image|video|audio|img|speech|sound)(?:_\d+|_placeholder)?>|<\|(?:image|video|audio|vision_start|image_pad)"
     r"(?:_\d+)?\|>|\[IMG\]|<(?:image|start_of_image|image_soft_token)>"
 )
-"""Where a template puts a picture, a video or a sound."""
+"""Where a template inserts an image, a video or audio."""
 MEDIA_FILE = re.compile(
     r"\.(?:jpe?g|png|gif|webp|bmp|tiff?|svg|heic|mp4|avi|mov|webm|mkv|mp3|wav|flac|ogg|m4a|aac|npy|pdf)(?:\?\S*)?\Z"
     r"|\Adata:(?:image|audio|video)/",
@@ -46,7 +46,10 @@ _CAMEL = re.compile(r"([a-z0-9])([A-Z])")
 
 
 class Unread(InvalidRow):
-    """Columns or keys of a row that are not read. `names` are all of them; `unknown` those that may be ignored."""
+    """Error for columns or keys that no format reads.
+
+    `names` lists all of them. `unknown` lists those that the user may ignore.
+    """
 
     def __init__(self, names: Collection[str], unknown: Collection[str], place: str = "", why: str = "") -> None:
         of = f" of {place}" if place else ""
@@ -57,13 +60,16 @@ class Unread(InvalidRow):
 
 @lru_cache(maxsize=4096)
 def plain(name: str) -> str:
-    """A name in lower case with underscores."""
+    """Convert a name to snake case: lower case with underscores."""
     return _WORDS.sub("_", _CAMEL.sub(r"\1_\2", name)).strip("_").lower()
 
 
 def empty(value: Any) -> bool:
-    """Whether a value says nothing: null, blank, not a number, false, or a list or object of such values. Arrow writes
-    null for each key that a row lacks and another row has."""
+    """Return whether a value carries no information.
+
+    Empty values are null, blank text, texts such as `null` or `[]`, NaN, false, and lists or objects of empty values.
+    Arrow writes null for a key that only other rows have.
+    """
     if isinstance(value, str):
         return value.strip().lower() in NOTHING
     if isinstance(value, float):
@@ -76,7 +82,10 @@ def empty(value: Any) -> bool:
 
 
 def canonical(row: Row, ignore: Collection[str]) -> Row:
-    """The row without ignored columns, and with the formats' own names where it writes them in another case."""
+    """Drop ignored columns, and rename columns to the formats' own spelling regardless of case.
+
+    Errors: InvalidRow for two columns whose names differ only in spelling, when both have a value.
+    """
     found: Row = {}
     for name, value in row.items():
         if name in ignore:
@@ -94,23 +103,25 @@ _TEXTS = frozenset(TEXTS)
 
 @lru_cache(maxsize=4096)
 def harmless(name: str) -> bool:
-    """Whether a column or key does not change what is learned: an id, a source, a date, a score, a language."""
+    """Return whether a column or key does not affect training: an id, a source, a date, a score or a language."""
     words = plain(name).split("_")
     return plain(name) in HARMLESS or words[-1] in HARMLESS_LAST or words[0] in HARMLESS_FIRST
 
 
 @lru_cache(maxsize=4096)
 def media(name: str) -> bool:
+    """Return whether a column name indicates images, video, audio or files."""
     return bool(MEDIA & set(plain(name).split("_"))) and plain(name) not in HARMLESS_MEDIA
 
 
 @lru_cache(maxsize=4096)
 def tools(name: str) -> bool:
+    """Return whether a column name indicates tools or tool calls."""
     return bool(TOOLS & set(plain(name).split("_"))) and plain(name) not in HARMLESS_TOOLS
 
 
 def is_media(value: Any) -> bool:
-    """Whether a value is a picture, a sound or a video: its bytes, or the name of such a file."""
+    """Return whether a value is an image, audio or video: its bytes, or the name of a media file."""
     if isinstance(value, str):
         return MEDIA_FILE.search(value) is not None
     if isinstance(value, dict):
@@ -119,10 +130,10 @@ def is_media(value: Any) -> bool:
 
 
 def check(row: Row, read: Collection[str], texts: Iterable[str], place: str = "") -> None:
-    """Refuse a row, or a message at `place`, with a column that is not read and may change what is learned.
+    """Reject a row, or the message at `place`, with an unread column that may affect training.
 
-    `read` are the columns that the format reads. A column that another format would read may only repeat what the
-    `texts` say. Errors: Unread, with all such columns.
+    `read` are the columns that the format reads. A column that another format would read is accepted if it only
+    repeats `texts`. Errors: Unread with all unread columns.
     """
     left = [name for name, value in row.items() if name not in read and not empty(value)]
     unread = [name for name in left if media(name) or tools(name) or plain(name).endswith("history")]
@@ -143,7 +154,7 @@ def _why(names: list[str]) -> str:
 
 
 def _repeats(value: Any, texts: list[str]) -> bool:
-    """Whether every text of a value stands in the texts that are read, or it is one text that holds all of them."""
+    """Return whether `texts` contain every string of a value, or a single string contains all `texts`."""
     if isinstance(value, str):
         asked = value.strip()
         return any(asked in text for text in texts) or all(text.strip() in asked for text in texts)
@@ -153,7 +164,10 @@ def _repeats(value: Any, texts: list[str]) -> bool:
 
 
 def check_placeholders(row: Row, texts: Iterable[str]) -> None:
-    """Refuse a text with a place for a picture or sound, beside a column that holds one, whatever its name."""
+    """Reject a text with a media placeholder if another column holds the media, whatever that column's name.
+
+    Errors: Unread.
+    """
     found = next((match for text in texts if "<" in text or "[" in text if (match := PLACEHOLDER.search(text))), None)
     if found is None:
         return
@@ -163,7 +177,10 @@ def check_placeholders(row: Row, texts: Iterable[str]) -> None:
 
 
 def binary(value: Any, *, numbers: bool = True) -> bool | None:
-    """Good or bad, as a label says it; None where it says neither. `numbers`: 1 is good, 0 and -1 are bad."""
+    """Convert a label value to True (good) or False (bad); None if it is neither.
+
+    With `numbers`, 1 is good, 0 and -1 are bad.
+    """
     if isinstance(value, bool):
         return value
     if isinstance(value, int | float):
@@ -177,8 +194,10 @@ def binary(value: Any, *, numbers: bool = True) -> bool | None:
 
 
 def label(row: Row) -> tuple[str, bool] | None:
-    """(column, whether the answer is good) of a row that is an unpaired preference. Errors: InvalidRow for two labels
-    that contradict each other."""
+    """Return (column, whether the answer is good) for an unpaired preference row; None without a label.
+
+    Errors: InvalidRow for contradictory labels.
+    """
     found: dict[str, bool] = {}
     for name, value in row.items():
         own = plain(name)
@@ -192,11 +211,11 @@ def label(row: Row) -> tuple[str, bool] | None:
 
 
 def flag(name: str, value: Any, place: str) -> bool:
-    """A flag of a message or row as a boolean. Errors: InvalidRow for a value that is neither."""
+    """Parse a flag of a message or row as a boolean. Errors: InvalidRow for a value that is not a flag."""
     given = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False, "1.0": True, "0.0": False}
     found = given.get(value.strip().lower()) if isinstance(value, str) else value
     if plain(name) == "mask" and isinstance(value, str) and value.strip().lower() in ("user", "human"):
-        return False  # NeMo names the speaker whose turns are masked
+        return False  # NeMo: the value names the role whose turns are masked
     if plain(name) == "mask" and found in (0, 1) and not isinstance(found, bool):
         raise InvalidRow(
             f"flag: {name!r} of {place} is the number {value}, which some read as masked and some as learned"
@@ -207,8 +226,10 @@ def flag(name: str, value: Any, place: str) -> bool:
 
 
 def learned(of: Row, place: str, ignore: Collection[str] = ()) -> tuple[str, bool] | None:
-    """(key, whether it is learned) where a message or row says so under any name. Errors: InvalidRow for a value that
-    is no flag, and for flags that contradict each other."""
+    """Return (key, whether the message or row is trained on) from a training flag under any name; None without a flag.
+
+    Errors: InvalidRow for a value that is not a flag, and for contradictory flags.
+    """
     found: dict[str, bool] = {}
     for name, value in of.items():
         own = plain(name)
@@ -224,4 +245,5 @@ def _absent(value: Any) -> bool:
 
 
 def is_flag(name: str) -> bool:
+    """Return whether a column or key is a training flag."""
     return plain(name) in TRAINED or plain(name) in MASKED

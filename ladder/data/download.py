@@ -1,9 +1,9 @@
-"""Where models and data come from: a source string becomes a file or directory on disk, its bytes checked.
+"""Resolve a source string to a file or directory on disk, and verify its bytes.
 
-- `wheel:NAME==VERSION/member/path`  one file inside a wheel of the package index; nothing of it is installed
-- `hub:org/name@COMMIT[/file]`       a model of the Hugging Face Hub, or one file of it
-- `hub:datasets/org/name@COMMIT[/file]`  the same for a data set
-- anything else                      a file or directory here
+- `wheel:NAME==VERSION/member/path`: one file inside a wheel of the package index; the wheel is not installed
+- `hub:org/name@COMMIT[/file]`: a model of the Hugging Face Hub, or one of its files
+- `hub:datasets/org/name@COMMIT[/file]`: a data set of the hub, or one of its files
+- anything else: a local file or directory
 """
 
 import hashlib
@@ -28,7 +28,7 @@ FORMS = "wheel:NAME==VERSION/member/path, hub:[datasets/]org/name@COMMIT[/file] 
 WHEEL = re.compile(r"wheel:(?P<name>[A-Za-z0-9][\w.-]*)==(?P<revision>[\w.!+-]+)/(?P<file>.+)")
 HUB = re.compile(r"hub:(?P<datasets>datasets/)?(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^/@]+)(/(?P<file>.+))?)?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-# Top level only and no consolidated*: several publishers keep a second copy of the weights there.
+# Several publishers keep a second copy of the weights in subfolders, or at the top level as consolidated*.
 MODEL_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt", "*.tiktoken"]
 SECOND_COPIES = ["*/*", "consolidated*"]
 DATA_FILES = ["*.parquet", "*.jsonl", "*.json", "*.csv", "*.jsonl.gz", "*.json.gz", "*.csv.gz"]
@@ -37,7 +37,7 @@ PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 
 @dataclass(frozen=True)
 class Source:
-    """A parsed source: `revision` is a wheel's version or a hub's commit, `file` is empty for a whole repository."""
+    """Parsed source. `revision` is a wheel's version or a hub commit. `file` is empty for a whole repository."""
 
     kind: Literal["wheel", "hub", "path"]
     name: str
@@ -47,7 +47,7 @@ class Source:
 
 
 def parse(source: str) -> Source:
-    """Read a source string. Errors: UserError with the accepted forms."""
+    """Parse a source string. Errors: UserError listing the accepted forms."""
     scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", source)
     if scheme is None and source.strip():
         return Source("path", source)
@@ -71,11 +71,12 @@ def _inside(file: str, source: str) -> str:
 
 
 def fetch(source: str, sha256: str | None, into: Path) -> Path:
-    """Get the file or directory that `source` names.
+    """Download or locate the file or directory that `source` names.
 
-    A wheel's member is written to `into`; a hub's files stay in the hub's own cache; a path is returned as it is.
-    `sha256` is the hash of the one file that is named: required for a wheel, checked wherever it is given.
-    Errors: UserError, naming the source and what was wrong.
+    A wheel's member is written to `into`. Hub files stay in the hub's cache. A path is returned unchanged. `sha256`
+    is the hash of a single file: required for a wheel, checked wherever it is given.
+
+    Errors: UserError naming the source and the problem.
     """
     parsed = parse(source)
     if sha256 is not None and re.fullmatch(r"[0-9a-f]{64}", sha256) is None:
@@ -109,7 +110,7 @@ def _wheel(parsed: Source, source: str, sha256: str, into: Path) -> Path:
 
 
 def _download(parsed: Source, source: str, into: Path) -> Path:
-    # Only wheels: building a source package would run its code. pip's own cache makes a second call cheap.
+    # Only wheels, because building a source package runs its code. pip's cache makes a second call cheap.
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
     options = ["--disable-pip-version-check", "--progress-bar", "off", "--dest", str(into)]
     ran = subprocess.run([*pip, *options, f"{parsed.name}=={parsed.revision}"], capture_output=True, text=True)
@@ -142,7 +143,7 @@ def _hub(parsed: Source, source: str) -> Path:
 
 
 def require_safetensors(directory: Path, source: str) -> None:
-    """Refuse a model directory without safetensors weights, or with a shard missing (an interrupted download)."""
+    """Reject a model directory without safetensors weights, or with a missing shard (an interrupted download)."""
     if not any(directory.glob("*.safetensors")):
         raise UserError(f"source {source}: no *.safetensors in it; other weight files are pickles and are never read")
     index = directory / "model.safetensors.index.json"

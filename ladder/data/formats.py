@@ -1,25 +1,25 @@
-"""The formats in which chats and preferences are published, mapped to one row type.
+r"""Detect the format of published chat and preference rows, and convert them to one row type.
 
-Recognized by their columns, in this order:
+Formats are detected by their columns, in this order:
 
-- preference   `prompt, chosen, rejected`, each a text or messages; chosen and rejected may hold the prompt as well
-               (UltraFeedback-binarized), and then `prompt` may be missing
-- transcripts  `chosen, rejected` as two whole dialogues, "\\n\\nHuman: ...\\n\\nAssistant: ..." (HH-RLHF)
-- messages     `messages` of role and content (ChatML, OpenAI; UltraChat-200k), or of from and value
-- sharegpt     `conversations`, `conversation`, `dialogue`, `turns` of from and value, or of role and content
-- completion   `prompt, completion`, each a text or messages
-- alpaca       `instruction, output`, and `input` where there is one
-- seeds        `instruction, instances`, each of input and output (Self-Instruct's seed tasks)
-- tree         `prompt` with its `replies`, ranked (Open Assistant's trees): the best path, or every pair of ranks. Rows
-               that are a message each (`message_id, parent_id, role, text`) are put together first
-- question     one of `prompt, instruction, question, query, problem` and one of `response, answer, output, solution,
-               reply, completion` (Dolly, OpenOrca)
-- prompt       `prompt` alone, a text or messages
+- preference: `prompt, chosen, rejected`, each a text or messages; chosen and rejected may also contain the prompt
+  (UltraFeedback-binarized), and then `prompt` may be missing
+- transcripts: `chosen, rejected` as two whole dialogues, "\n\nHuman: ...\n\nAssistant: ..." (HH-RLHF)
+- messages: `messages` of role and content (ChatML, OpenAI; UltraChat-200k), or of from and value
+- sharegpt: `conversations`, `conversation`, `dialogue`, `turns` of from and value, or of role and content
+- completion: `prompt, completion`, each a text or messages
+- alpaca: `instruction, output`, and optionally `input`
+- seeds: `instruction, instances`, each of input and output (Self-Instruct's seed tasks)
+- tree: `prompt` with its ranked `replies` (Open Assistant trees): the best path, or every pair of ranks. Rows that
+  are single messages (`message_id, parent_id, role, text`) are assembled into trees first
+- question: one of `prompt, instruction, question, query, problem` and one of `response, answer, output, solution,
+  reply, completion` (Dolly, OpenOrca)
+- prompt: `prompt` alone, a text or messages
 
-Any row with one answer is an unpaired preference where it has a label (`label`, `kto_tag`, `desirable`). Where rows of
-`prompt` are wanted, a conversation gives all up to its last message of the user, a pair its prompt. A column without a
-value counts as missing. A column that may change a row's meaning and is not read here makes the row a misfit:
-ladder/data/columns.py has the names, docs/data-formats.md describes them for users.
+A row with one answer is an unpaired preference if it has a label (`label`, `kto_tag`, `desirable`). For rows of type
+`prompt`, a conversation is cut after its last user message, and a pair yields its prompt. A column without a value
+counts as missing. A row is invalid if it has an unread column that may change its meaning; ladder/data/columns.py has
+the names, docs/data-formats.md describes them for users.
 """
 
 from collections.abc import Collection
@@ -48,21 +48,21 @@ Format = Literal[
 ]
 COLUMNS = {"prompt", "chosen", "rejected", "messages", "conversations", "completion", "instruction", "input", "output"}
 COLUMNS |= {"instances", "system", "label", "reasoning_content", "train"}
-"""Those that the formats read under these names; `columns` of a source gives them to other columns."""
+"""Column names that the formats read. The `columns` option of a source maps other columns to these names."""
 RENDERED = ("prompt", "chosen", "rejected", "completion", "instruction", "output", "response", "question", "answer")
-"""Columns that are looked at for rendered text before anything else is read."""
+"""Columns that are checked for rendered text before anything else is read."""
 TEXTUAL = ("preference", "completion", "alpaca", "question", "prompt")
-"""Formats whose columns may be texts."""
+"""Formats whose columns may be plain texts."""
 
 
 def read(
     row: Row, name: Format | None, kind: Kind, *, ignore: Collection[str] = (), unwrap: bool = False
 ) -> tuple[Format, list[Row]]:
-    """The format of a row (recognized where `name` is None) and the rows of type `kind` that it holds: one, or of
-    seeds and trees several.
+    """Return the format of a row (detected if `name` is None) and its rows of type `kind`.
 
-    `ignore` names columns, and keys of messages, that are left out unread. `unwrap` turns text that a chat template
-    rendered back into messages; otherwise it is a misfit. Errors: InvalidRow; Unread for a column that is not read.
+    Seeds and trees may hold several rows; all other formats hold one. `ignore` lists columns and message keys to
+    leave out. `unwrap` converts text that a chat template rendered back to messages; without it, rendered text is an
+    error. Errors: InvalidRow; Unread for a column that is not read.
     """
     whole, row = row, columns.canonical(row, ignore)
     if unwrap:
@@ -107,7 +107,7 @@ def _rows(row: Row, found: Format, kind: Kind, ignore: Collection[str], label: t
 
 
 def recognise(row: Row) -> Format:
-    """Errors: InvalidRow naming the row's columns."""
+    """Detect the format of a row by its columns. Errors: InvalidRow listing the row's columns."""
     there = {column for column, value in row.items() if value is not None}
     if {"chosen", "rejected"} <= there:
         texts = isinstance(row["chosen"], str) and not there & {*QUESTIONS, "input", *CONVERSATIONS[:3]}
@@ -135,21 +135,21 @@ def recognise(row: Row) -> Format:
 
 
 def _check_text(row: Row) -> None:
-    """Name a text without roles, where it is all that a row has. Errors: InvalidRow."""
+    """Reject rendered text in `text` when it is the row's only text column. Errors: InvalidRow."""
     others = {name for name, value in row.items() if name in TEXTS and not empty(value)} - {"text"}
     if not others and isinstance(row["text"], str):
         rendered_text.check(row["text"], "text")
 
 
 def _check_flags(row: Row) -> None:
-    """Refuse a row that is not to be learned, as a flag beside its messages says."""
+    """Reject a row whose training flag is false. Errors: InvalidRow."""
     flagged = columns.learned(row, "the row")
     if flagged and not flagged[1]:
         raise InvalidRow(f"nothing to learn: {flagged[0]!r} of the row says that it is not trained")
 
 
 def _read_columns(row: Row, found: Format, kind: Kind, label: tuple[str, bool] | None) -> set[str]:
-    """The columns that a format reads of a row, and those that its makers publish beside them."""
+    """Return the columns that a format reads, and related columns that may be left out safely."""
     read = {name for name in row if columns.is_flag(name)} | {*SYSTEMS}
     if found == "preference":
         read |= {*QUESTIONS, *SECOND_INPUTS, "chosen", "rejected"}
@@ -168,7 +168,7 @@ def _read_columns(row: Row, found: Format, kind: Kind, label: tuple[str, bool] |
         read |= {*asked_columns(row), *SECOND_INPUTS, *(name for name in ANSWERS[:1] if name in row)}
         read |= {"output", "text"} if found == "alpaca" else {"completion"} if found == "completion" else set()
         read |= {answer_column(row)} if found == "question" and kind != "prompt" else set()
-    if kind == "prompt":  # what the data set answers is left out, and with it how the answer came about
+    if kind == "prompt":  # answers and their reasoning are dropped
         read |= {*ANSWERS, "messages", "chosen", "rejected"} | {name for name in row if plain(name) in REASONING}
         read |= {label[0]} if label else set()
     elif found in REASONED:
@@ -214,8 +214,11 @@ def _pair(prompt: Messages, chosen: Messages, rejected: Messages) -> Row:
 
 
 def check_turns(messages: Messages) -> None:
-    """What a chat template can render: a system message first or not at all, then the user, no two turns of the user
-    or of the assistant in a row, no turn without a text. Errors: InvalidRow."""
+    """Check that a chat template can render the messages. Errors: InvalidRow.
+
+    A system message is optional and comes first. The next turn is the user's. Two consecutive turns of the user or of
+    the assistant are invalid, and so is a turn without text or with rendered text.
+    """
     before = "system"
     for number, message in enumerate(messages, start=1):
         role = message["role"]

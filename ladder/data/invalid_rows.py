@@ -1,6 +1,8 @@
-"""Rows that are not what they should be."""
+"""Error for rows that cannot be read."""
 
 
 class InvalidRow(Exception):
-    """Why one row cannot be read, told as `what: detail`: it goes to quarantine, counted by what stands before the
-    colon, and the run goes on."""
+    """Error for one row that cannot be read, with a message of the form `what: detail`.
+
+    The row goes to quarantine and the run continues. Quarantined rows are counted by `what`.
+    """

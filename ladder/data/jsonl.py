@@ -1,4 +1,4 @@
-"""Rows on disk: JSON Lines in, JSON Lines out. What is written is whole or not there."""
+"""Read and write JSON Lines and JSON files. Writes are atomic."""
 
 import json
 import math
@@ -12,18 +12,21 @@ from ladder.pipeline.stage import UserError
 
 Row = dict[str, Any]
 Kind = Literal["messages", "completion", "preference", "unpaired", "prompt"]
-"""TRL's row types: `messages`, `prompt, completion`, `prompt, chosen, rejected`, `prompt, completion, label` (unpaired
-preferences), or `prompt` alone, to be answered."""
+"""TRL's row types.
+
+`messages`; `prompt, completion`; `prompt, chosen, rejected` (preference); `prompt, completion, label` (unpaired
+preference); or `prompt` alone, to be answered.
+"""
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class HalfPair(ValueError):
-    """A text with half a surrogate pair, which JSON can escape and UTF-8 cannot hold."""
+    """Error for text with an unpaired surrogate, which JSON can escape but UTF-8 cannot encode."""
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read JSON Lines (UTF-8, one object a line). Errors: UserError with file and line."""
+    """Read JSON Lines (UTF-8, one object per line). Errors: UserError with file and line."""
     rows = []
     for number, line in enumerate(read_bytes(path).splitlines(), start=1):
         if line.strip():
@@ -34,7 +37,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file. Errors: UserError where it is missing, a directory or cannot be read."""
+    """Read the bytes of a file. Errors: UserError when it is missing, a directory or unreadable."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -44,7 +47,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_row(line: bytes, where: str) -> Row:
-    """One line of JSON Lines. Errors: UserError, beginning with `where`."""
+    """Parse one line of JSON Lines. Errors: UserError that begins with `where`."""
     try:
         row = parse_json(line.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -59,8 +62,11 @@ def parse_row(line: bytes, where: str) -> Row:
 
 
 def parse_json(text: str) -> Any:
-    """A JSON value, read strictly: Python alone would take NaN, half surrogate pairs, make 1e999 infinite, and take the
-    last of two equal keys. Errors: ValueError."""
+    """Parse a JSON value strictly. Errors: ValueError.
+
+    Python's own parser accepts NaN and unpaired surrogates, reads 1e999 as infinity, and keeps the last of two
+    duplicate keys.
+    """
     try:
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=no_constant, parse_float=finite)
     except RecursionError:
@@ -71,7 +77,7 @@ def parse_json(text: str) -> Any:
 
 
 def check_pairs(value: Any) -> None:
-    """Errors: HalfPair for a value with half a surrogate pair in a text or key."""
+    """Reject a value with an unpaired surrogate in a text or key. Errors: HalfPair."""
     try:
         _encode(value).encode()
     except UnicodeEncodeError as error:
@@ -90,19 +96,19 @@ def _unique(pairs: list[tuple[str, Any]]) -> Row:
 
 
 def no_constant(name: str) -> None:
-    """Refuse NaN and Infinity, for json's `parse_constant`. Errors: ValueError."""
+    """Reject NaN and Infinity; the `parse_constant` hook of `json`. Errors: ValueError."""
     raise ValueError(f"{name} is not a JSON value")
 
 
 def finite(number: str) -> float:
-    """A number as a float, for json's `parse_float`. Errors: ValueError for one beyond its range."""
+    """Parse a number as a float; the `parse_float` hook of `json`. Errors: ValueError for one out of range."""
     if math.isinf(value := float(number)):
         raise ValueError(f"{number} is more than a number holds")
     return value
 
 
 def read_json(path: Path) -> Row:
-    """Read one JSON object. Errors: UserError naming the file."""
+    """Read a file with one JSON object. Errors: UserError naming the file."""
     try:
         value = parse_json(read_bytes(path).decode("utf-8"))
     except ValueError as error:
@@ -113,7 +119,7 @@ def read_json(path: Path) -> Row:
 
 
 def of_split(rows: list[Row], split: str | None, data: Path) -> list[Row]:
-    """The rows of one split; None takes all. Errors: UserError when there are none."""
+    """Return the rows of one split; None selects all rows. Errors: UserError when there are none."""
     chosen = [row for row in rows if split in (None, row.get("split"))]
     if not chosen:
         splits = sorted({str(row["split"]) for row in rows if row.get("split") is not None})
@@ -123,7 +129,10 @@ def of_split(rows: list[Row], split: str | None, data: Path) -> list[Row]:
 
 
 def encoded(row: Row, where: str) -> bytes:
-    """A line of JSON Lines. Errors: UserError, beginning with `where`, for a text that UTF-8 cannot hold."""
+    """Encode a row as a line of JSON Lines.
+
+    Errors: UserError that begins with `where`, for text that UTF-8 cannot encode.
+    """
     try:
         return f"{_encode(row)}\n".encode()
     except UnicodeEncodeError as error:
@@ -131,27 +140,30 @@ def encoded(row: Row, where: str) -> bytes:
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write JSON Lines: keys in the order given, so that the same rows give the same bytes.
+    """Write JSON Lines. Keys keep their order, so that equal rows produce equal bytes.
 
-    Errors: UserError naming the row with a text that UTF-8 cannot hold.
+    Errors: UserError naming the row with text that UTF-8 cannot encode.
     """
     lines = (encoded(row, f"{path}: row {number}") for number, row in enumerate(rows, start=1))
     write_text(path, b"".join(lines).decode())
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write one JSON document, indented for reading and diffing. A NaN is an error, never a number."""
+    """Write one JSON document, indented for reading and diffs. Errors: ValueError for NaN or infinity."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
-    """Write a file that a reader sees whole or not at all (ladder/data/atomic_write.py)."""
+    """Write a text file atomically (ladder/data/atomic_write.py).
+
+    durable: synchronize with the disk before the file is published.
+    """
     with whole(path, durable=durable) as file:
         file.write(text.encode())
 
 
 def column(rows: Iterable[Row], name: str, kind: type, path: Path) -> list[Any]:
-    """The values of one column. Errors: UserError naming the first row that lacks it or has another type."""
+    """Return the values of one column. Errors: UserError naming the first row without it or with another type."""
     values = []
     for number, row in enumerate(rows, start=1):
         if not isinstance(row.get(name), kind):

@@ -1,4 +1,4 @@
-"""Runs of lines of a JSON Lines file: what one worker reads, a line at a time."""
+"""Byte ranges of a JSON Lines file, streamed line by line, so that workers can share one file."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Shard:
-    """The lines of a file from byte `start` up to byte `stop`; the first of them is line `first` of the file."""
+    """Lines of a file from byte `start` up to byte `stop`. The first of them is line number `first` of the file."""
 
     path: Path
     start: int
@@ -24,7 +24,7 @@ class Shard:
     first: int = 1
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
-        """(number in its file, line) of every line that is not blank; a line ends with a newline."""
+        """Iterate over (line number in the file, line) of the non-blank lines. Each line ends with a newline."""
         with self.path.open("rb", buffering=CHUNK) as file:
             file.seek(self.start)
             place, number = self.start, self.first
@@ -35,12 +35,15 @@ class Shard:
 
 
 def whole(path: Path) -> Shard:
-    """A file as one shard."""
+    """Return a file as one shard."""
     return Shard(path, 0, path.stat().st_size)
 
 
 def split(path: Path, count: int) -> list[Shard]:
-    """`count` shards of about the same size, in the file's order, cut between lines; of a short file some are empty."""
+    """Split a file into `count` contiguous shards of similar size, cut between lines.
+
+    Some shards of a short file are empty.
+    """
     size, shards = path.stat().st_size, []
     start, first = 0, 1
     with path.open("rb") as file:
@@ -60,7 +63,10 @@ def split(path: Path, count: int) -> list[Shard]:
 
 
 class Rows(Iterable[Row]):
-    """The rows of shards, read anew at each iteration; what was made of each for a filter, [rows, numbers] a shard."""
+    """Iterable over the rows of shards, parsed from disk at each iteration.
+
+    `sketches` are precomputed filter features: one array of shape [rows, numbers] per shard.
+    """
 
     def __init__(self, shards: Sequence[Shard], sketches: list[NDArray[np.uint64]] | None = None) -> None:
         self.shards, self.sketches = shards, sketches
@@ -70,7 +76,7 @@ class Rows(Iterable[Row]):
 
 
 def picked(rows: Iterable[Row], wanted: Iterable[bool]) -> Iterator[Row | None]:
-    """None for those not wanted, which are not parsed where they lie in a file."""
+    """Iterate over the rows, with None for unwanted ones. Unwanted rows of a file are not parsed."""
     if not isinstance(rows, Rows):
         return (row if want else None for row, want in zip(rows, wanted, strict=True))
     lines = (line for shard in rows.shards for _, line in shard.lines())

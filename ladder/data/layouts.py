@@ -1,4 +1,4 @@
-"""The layouts of published rows: a conversation or a pair out of the columns of one format (ladder/data/formats.py)."""
+"""Convert the columns of a published row to a conversation or a pair: one reader per format of ladder.data.formats."""
 
 import re
 from collections.abc import Callable, Collection
@@ -16,7 +16,7 @@ INPUT_SEPARATOR = "\n\n"
 
 
 def conversation_column(row: Row) -> str | None:
-    """The column that holds a conversation under another name than `messages`."""
+    """Return the column that holds a conversation under a name other than `messages`; None if there is none."""
     for name in CONVERSATIONS[1:]:
         value = row.get(name)
         if name == "conversations" and value is not None or isinstance(value, list) and _first_is_object(value):
@@ -29,12 +29,12 @@ def _first_is_object(value: list[Any]) -> bool:
 
 
 def _said(value: Any, column: str, role: str, ignore: Collection[str]) -> Messages:
-    """A column that is a text of `role`, or messages."""
+    """Convert a column to messages; a plain text becomes one message of `role`."""
     return [{"role": role, "content": value}] if isinstance(value, str) else messages_of(value, column, ignore)
 
 
 def _with_system(row: Row, messages: Messages) -> Messages:
-    """Alpaca's and ShareGPT's kin keep the system message in a column of its own."""
+    """Prepend the system message from its own column, as Alpaca and ShareGPT variants store it."""
     names = [name for name in SYSTEMS if name in row and not empty(row[name])]
     if not names:
         return messages
@@ -49,7 +49,11 @@ def _with_system(row: Row, messages: Messages) -> Messages:
 
 
 def reasoned(row: Row, messages: Messages) -> Messages:
-    """Reasoning in a column of its own belongs to the one answer of the row."""
+    """Add reasoning from its own column to the row's single answer.
+
+    Errors: Unread if the reasoning is not one text, or the row does not have exactly one answer. InvalidRow if the
+    answer already has reasoning.
+    """
     names = [name for name, value in row.items() if plain(name) in REASONING and not empty(value)]
     if not names:
         return messages
@@ -103,7 +107,7 @@ def _task(instruction: Any, instance: Row) -> Messages:
 
 
 def _second(row: Row) -> Any:
-    """The text that follows the question: Alpaca's `input`, Dolly's `context`."""
+    """Return the text that follows the question: Alpaca's `input`, Dolly's `context`."""
     given = [row[name] for name in SECOND_INPUTS if row.get(name)]
     if len(given) > 1:
         raise InvalidRow("several inputs: 'input' and 'context'; name the one to leave out in `ignore`")
@@ -111,11 +115,12 @@ def _second(row: Row) -> Any:
 
 
 def asked_columns(row: Row) -> list[str]:
+    """Return the question columns that have a value."""
     return [name for name in QUESTIONS if name in row and not empty(row[name])]
 
 
 def _asked(row: Row, ignore: Collection[str]) -> Messages:
-    """The question of a row, under any of its names, and the text that follows it."""
+    """Return the question of a row, under any of its names, followed by the second input."""
     names = asked_columns(row)
     if len({str(row[name]) for name in names}) > 1:
         raise InvalidRow(f"several questions: {', '.join(map(repr, names))}; name those to leave out in `ignore`")
@@ -128,6 +133,7 @@ def _asked(row: Row, ignore: Collection[str]) -> Messages:
 
 
 def answer_column(row: Row) -> str:
+    """Return the row's answer column. Errors: InvalidRow for several answers with a value."""
     names = [name for name in ANSWERS if name in row and not empty(row[name])]
     if len(names) > 1:
         raise InvalidRow(
@@ -152,10 +158,16 @@ READERS: dict[str, Callable[[Row, Collection[str]], list[Messages]]] = {
     "prompt": _prompt,
 }
 REASONED = ("messages", "sharegpt", "completion", "alpaca", "question")
-"""Formats whose rows may have the reasoning of their answer in a column of its own."""
+"""Formats whose rows may store the reasoning of their answer in a separate column."""
 
 
 def preference(row: Row, ignore: Collection[str]) -> tuple[Messages, Messages, Messages]:
+    """Return (prompt, chosen, rejected) of a preference row.
+
+    The answers may include the prompt, which is then their common prefix.
+
+    Errors: InvalidRow if that prefix does not end with the prompt column.
+    """
     chosen, rejected = (_said(row.get(name), name, "assistant", ignore) for name in ("chosen", "rejected"))
     answers = chosen[0]["role"] == rejected[0]["role"] == "assistant"
     stated: Messages = []
@@ -172,11 +184,15 @@ def preference(row: Row, ignore: Collection[str]) -> tuple[Messages, Messages, M
 
 
 def transcripts(row: Row) -> tuple[Messages, Messages, Messages]:
+    """Return (prompt, chosen, rejected) of two dialogues in HH-RLHF's format; the prompt is their common prefix."""
     return _part(_dialogue(row.get("chosen"), "chosen"), _dialogue(row.get("rejected"), "rejected"))
 
 
 def _part(first: Messages, second: Messages) -> tuple[Messages, Messages, Messages]:
-    """(what both begin with, what is left of the first, of the second); of two that are equal their last."""
+    """Split two conversations into (common prefix, rest of the first, rest of the second).
+
+    The rests of two equal conversations are their last messages.
+    """
     shared = 0
     while shared < min(len(first), len(second)) and first[shared] == second[shared]:
         shared += 1

@@ -1,7 +1,7 @@
-"""Messages of published rows, read as role and content with `reasoning_content` and `train`, whatever their keys.
+"""Parse messages of published rows into role and content, with optional `reasoning_content` and `train`.
 
-A message is {"role", "content"}. `reasoning_content` is the reasoning of an assistant's turn; `train` is there only
-where it is false: the turn is context and is not learned.
+A message is {"role", "content"}. `reasoning_content` is the reasoning of an assistant's turn. `train` is present only
+if it is false: the turn is context and is not trained on.
 """
 
 from collections.abc import Collection
@@ -27,9 +27,9 @@ _OF_ROLE = {
     "reasoning": ("reasoning", "thinking", "thought", "thoughts", "analysis"),
 }
 SPEAKERS = {name: role for role, names in _OF_ROLE.items() for name in names}
-"""The role of every speaker's name, in lower case; `reasoning` is joined to the assistant's turn that follows it."""
+"""Map from a speaker's lower-case name to its role. A `reasoning` turn is joined to the next assistant turn."""
 CHANNELS = {"final": "assistant", "analysis": "reasoning"}
-"""Harmony's channels of an assistant's message; one for `commentary` calls tools."""
+"""Harmony channels of assistant messages. The `commentary` channel is missing because it calls tools."""
 RECIPIENTS = ("all", "user", "assistant")
 TEXT_PARTS = ("text", "input_text", "output_text")
 REASONING_PARTS = ("thinking", "reasoning", "reasoning_text", "thought")
@@ -37,7 +37,10 @@ PART_KEYS = ("text", "content", "thinking", "reasoning", "thought")
 
 
 def messages_of(value: Any, column: str, ignore: Collection[str] = ()) -> Messages:
-    """Messages of a column, an empty system message left out. Errors: InvalidRow naming the turn and its key."""
+    """Parse the messages of a column; an empty system message is dropped.
+
+    Errors: InvalidRow naming the turn and its key.
+    """
     if isinstance(value, dict):
         value = [value]
     if not isinstance(value, list) or not value:
@@ -75,7 +78,7 @@ def messages_of(value: Any, column: str, ignore: Collection[str] = ()) -> Messag
 
 
 def _canonical(message: Row) -> Row:
-    """The message with its role and text under the names that are looked for, whatever their case."""
+    """Rename the role and text keys to lower case."""
     if message.keys() & _SHORT.keys() >= {"role", "content"}:
         return message
     return {_SHORT.get(name.lower(), name) if name.lower() not in message else name: message[name] for name in message}
@@ -85,7 +88,7 @@ _SHORT = {name: name for name in (*ROLE_KEYS, *TEXT_KEYS)}
 
 
 def _message(message: Row, place: str, ignore: Collection[str]) -> tuple[str, str, str, bool]:
-    """(role, text, reasoning, whether it is learned) of one message."""
+    """Parse one message. Returns (role, text, reasoning, whether it is trained on)."""
     role_key, role = _role(message, place)
     text_key = _text_key(message, place)
     if len(message) == 2 and isinstance(message[text_key], str):
@@ -138,7 +141,7 @@ def _text_key(message: Row, place: str) -> str:
         raise InvalidRow(f"not a text: {_listed(keys)} of {place} contradict each other")
     if keys:
         return keys[0]
-    # A call of a tool has no text; the reason is the call then, not the text.
+    # A tool call has no text: report the tool call, not the missing text.
     columns.check(message, (*ROLE_KEYS, *TEXT_KEYS, *filter(columns.is_flag, message), *MESSAGE_REASONING), (), place)
     there = next((key for key in TEXT_KEYS if key in message), None)
     if there:
@@ -147,7 +150,10 @@ def _text_key(message: Row, place: str) -> str:
 
 
 def _text(value: Any, place: str) -> tuple[str, str]:
-    """(text, reasoning) of a content, which may be a list of parts: their texts follow each other without a blank."""
+    """Return (text, reasoning) of a message's content.
+
+    The texts of a list of parts are concatenated without a separator.
+    """
     if isinstance(value, str):
         return value, ""
     parts = [value] if isinstance(value, dict) else value

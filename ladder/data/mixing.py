@@ -1,6 +1,6 @@
-"""Rows of several files in one, in the proportions asked for: how many of each, which, and in what order.
+"""Mix rows from several files in given proportions: row counts, sampling and shuffling.
 
-No file is held: what is kept of a row is where it begins, eight bytes.
+Files are not loaded. Memory holds one 8-byte offset per row.
 """
 
 import json
@@ -25,13 +25,15 @@ TYPES: dict[Kind, set[str]] = {
     "unpaired": {"prompt", "completion", "label"},
 }
 ONE_ANSWER = {"messages", "completion"}
-"""Types that say the same in two ways: a row of one becomes a row of the other."""
+"""Row types with the same content, which are convertible into each other."""
 
 
 def apportion(weights: dict[str, float], rows: int) -> dict[str, int]:
-    """Whole counts in proportion to the weights, `rows` in all: the largest remainders are rounded up (Hamilton's
-    method), of equal ones the first."""
-    # Exact, so that no rounding of floats decides a tie: a weight counts as the decimal that it is written as.
+    """Allocate `rows` among the weights as whole counts by the largest-remainder method (Hamilton).
+
+    Equal remainders are rounded up in the order of `weights`.
+    """
+    # Exact fractions of the decimals as written, so that float rounding does not decide a tie.
     exact = {name: Fraction(str(weight)) for name, weight in weights.items()}
     shares = {name: weight * rows / sum(exact.values()) for name, weight in exact.items()}
     counts = {name: int(share) for name, share in shares.items()}
@@ -42,7 +44,7 @@ def apportion(weights: dict[str, float], rows: int) -> dict[str, int]:
 
 
 def offsets(path: Path) -> "array[int]":
-    """Where each row of a file begins. Errors: UserError when there is no file, or no row in it."""
+    """Return the byte offset of each row in a file. Errors: UserError for a missing file, or one without rows."""
     found, place = array("q"), 0
     try:
         with path.open("rb") as file:
@@ -58,11 +60,14 @@ def offsets(path: Path) -> "array[int]":
 
 
 def draw(sizes: list[int], counts: list[int], names: list[str], seed: int) -> "array[int]":
-    """`counts[i]` rows of part i, whose file has `sizes[i]`, all in one random order.
+    """Sample `counts[i]` rows from part i, whose file has `sizes[i]` rows, and shuffle them all together.
 
-    A row is told as its place in the parts laid end to end, plus the length of all of them for every time that it has
-    been drawn before: a part of which more is asked than there is stands whole as often as it goes, then a random
-    rest. What a part gives depends on its own name and count alone: another part's change leaves it as it was.
+    Returns tickets. A ticket is `copy * sum(sizes) + place`: `place` is the row's index in the concatenated parts,
+    and `copy` counts how often the row was drawn before. If `counts[i] > sizes[i]`, every row is repeated `counts[i]
+    // sizes[i]` times, and the remainder is sampled without replacement.
+
+    The sample of a part depends only on `seed` and on its own name, size and count. A change to another part does not
+    affect which rows are drawn.
     """
     total, start, drawn = sum(sizes), 0, array("q")
     for size, count, name in zip(sizes, counts, names, strict=True):
@@ -79,8 +84,12 @@ def draw(sizes: list[int], counts: list[int], names: list[str], seed: int) -> "a
 def mixed(
     paths: list[Path], names: list[str], places: "list[array[int]]", drawn: "array[int]", kind: Kind
 ) -> Iterator[Row]:
-    """The rows drawn, as rows of `kind`. Each keeps `source`, or gets its part and its id or line there; `id` becomes
-    its part and row, so that it is unique. Errors: UserError for a row that does not become one of `kind`."""
+    """Iterate over the drawn rows, converted to type `kind`.
+
+    `id` becomes `PART:ROW`, with `.COPY` for a repeated row, so that it is unique. `source` is kept if the row has
+    one; otherwise it holds the part's name and the row's id or row number. Errors: UserError for a row that cannot be
+    converted to `kind`.
+    """
     starts = [0, *accumulate(map(len, places))]
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("rb")) for path in paths]
@@ -95,13 +104,16 @@ def mixed(
 
 
 def origin(row: Row, name: str, number: int) -> Row:
-    """Where a row is from: as it says itself, or else row `number` of `name`, by its id where it has one."""
+    """Return a row's provenance: its own `source`, or else `name` with the row's id (`number` if it has none)."""
     return row.get("source") or {"name": name, "row": row.get("id", number)}
 
 
 def common_type(paths: list[Path], places: "list[array[int]]") -> Kind:
-    """The type that the rows of all files have or can become, by the first row of each: `messages` where some are and
-    others are `prompt, completion`. Errors: UserError naming two files whose rows have none in common."""
+    """Return the row type that all files have or can be converted to, from the first row of each file.
+
+    A mix of `messages` and `prompt, completion` becomes `messages`. Errors: UserError listing the files when no type
+    fits all of them.
+    """
     found: dict[Kind, Path] = {}
     for path, place in zip(paths, places, strict=True):
         with path.open("rb") as file:
@@ -116,8 +128,11 @@ def common_type(paths: list[Path], places: "list[array[int]]") -> Kind:
 
 
 def converted(row: Row, kind: Kind, where: str) -> Row:
-    """A row as one of `kind`. No text is lost between `messages` and `prompt, completion`: the last answer is the
-    completion, all before it the prompt. Errors: UserError for any other change of type."""
+    """Convert a row to type `kind`.
+
+    The conversion between `messages` and `prompt, completion` is lossless: the completion is the last answer, the
+    prompt is everything before it. Errors: UserError for any other conversion.
+    """
     found = row_type(row, where)
     if found == kind:
         return row
@@ -147,8 +162,8 @@ def _at(file: BinaryIO, place: int, where: str) -> Row:
 
 
 def row_type(row: Row, where: str) -> Kind:
-    """Errors: UserError when a row has the columns of no type."""
-    if TYPES["unpaired"] <= row.keys():  # never as `completion`: bad answers would be learned
+    """Return the type of a row from its columns. Errors: UserError when the columns match no type."""
+    if TYPES["unpaired"] <= row.keys():  # not `completion`: training would include the bad answers
         return "unpaired"
     for name, columns in TYPES.items():
         if columns <= row.keys():

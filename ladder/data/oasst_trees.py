@@ -1,6 +1,8 @@
-"""Open Assistant's conversation trees (Köpf et al. 2023): a prompt, the replies to it, replies to those, and so on;
-an assistant's replies to the same prompt are ranked by people, 0 the best. A tree is a row, or its messages are rows of
-their own, each with the id of its parent."""
+"""Reader for Open Assistant conversation trees (Köpf et al. 2023).
+
+A tree is a prompt with replies, which have replies in turn. Annotators ranked the assistant's replies to the same
+prompt; rank 0 is the best. A row is either a whole tree, or one message with the id of its parent.
+"""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -15,13 +17,16 @@ from ladder.data.readers import Record
 ROLES = {"prompter": "user", "assistant": "assistant"}
 MESSAGE = {"message_id", "parent_id", "text", "role"}
 NODE = (*sorted(MESSAGE), "rank", "deleted", "review_result")
-"""What is held of a message that is no root."""
+"""Fields kept in memory for a message that is not a root."""
 
 
 def planted(read: Iterable[tuple[str, Record]]) -> Iterator[tuple[str, Record]]:
-    """(file, record) of all that is read, where messages that are rows of their own are put together: a tree for each
-    root, after all other records, at the root's place and with its columns. Messages of one tree may lie anywhere, so
-    all of them are held until then. One without a way up to a root is told as a fault."""
+    """Assemble trees from rows that are single messages. Yields (file, record).
+
+    All other records pass through first. Then one record per root follows, with the root's line and columns. The
+    messages of a tree may be anywhere in the input, so all messages are held in memory. A message without a path to a
+    root is yielded as a fault.
+    """
     found: dict[str, tuple[str, int, Row]] = {}
     for file, record in read:
         row = record.row
@@ -60,12 +65,15 @@ def _stray(line: int, row: Row, fault: str) -> Record:
 
 
 def _written(row: Row) -> bytes:
-    """A message as its row was, for a quarantine."""
+    """Encode a message as JSON in the form of its original row, for quarantine."""
     return json.dumps({name: value for name, value in row.items() if name != "replies"}, default=str).encode()
 
 
 def best(row: Row) -> Messages:
-    """The path of the best replies, from the root to the last one of the assistant."""
+    """Return the path of best-ranked replies, from the root to the last assistant message.
+
+    Errors: InvalidRow for a tree without a reply.
+    """
     path: list[Row] = []
     nodes = [_root(row)]
     while nodes:
@@ -79,8 +87,10 @@ def best(row: Row) -> Messages:
 
 
 def pairs(row: Row) -> Iterator[tuple[Messages, Messages, Messages]]:
-    """(prompt, chosen, rejected) of every two ranked replies to the same prompt, anywhere in the tree; replies of
-    equal rank make none. Errors: InvalidRow when the tree has no such two."""
+    """Iterate over (prompt, chosen, rejected) for all differently ranked replies to the same prompt in the tree.
+
+    Errors: InvalidRow when the tree has no differently ranked replies to one prompt.
+    """
     found = False
     waiting: list[tuple[Messages, Row]] = [([], _root(row))]
     while waiting:
@@ -105,7 +115,10 @@ def _root(row: Row) -> Row:
 
 
 def _replies(node: Row) -> list[Row]:
-    """The replies that stand, the best first: by rank, those without one last, in their order."""
+    """Return the replies that were not deleted and did not fail review, sorted by rank.
+
+    Unranked replies come last, in their order.
+    """
     replies = node.get("replies") or []
     if not isinstance(replies, list) or not all(isinstance(reply, dict) for reply in replies):
         raise InvalidRow("not a tree: expected replies to be a list of messages")

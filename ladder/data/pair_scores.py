@@ -1,5 +1,7 @@
-"""The scores of a pair's answers: `score_chosen` and `score_rejected`, named as in UltraFeedback-binarized (Tunstall et
-al. 2023, arXiv:2310.16944)."""
+"""Scores of a pair's answers: `score_chosen` and `score_rejected`.
+
+The names follow UltraFeedback-binarized (Tunstall et al. 2023, arXiv:2310.16944).
+"""
 
 from ladder.data.jsonl import Row
 
@@ -7,8 +9,10 @@ SCORES = ("score_chosen", "score_rejected")
 
 
 def scores(row: Row) -> list[float] | None:
-    """[score_chosen, score_rejected]; None where they do not both stand. Errors: ValueError for one that is no
-    number."""
+    """Return [score_chosen, score_rejected], or None unless both are present.
+
+    Errors: ValueError for a score that is not a number.
+    """
     found = [row.get(name) for name in SCORES]
     for name, value in zip(SCORES, found, strict=True):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):

@@ -1,4 +1,4 @@
-"""Prompts as files that a user edits: texts with named {gaps}, and lists of one entry a line."""
+"""Read prompt files that a user edits: templates with named {gaps}, and lists with one entry per line."""
 
 from pathlib import Path
 
@@ -7,9 +7,10 @@ from ladder.pipeline.stage import UserError
 
 
 def read_template(path: Path, gaps: set[str]) -> str:
-    """A prompt for `ladder.data.prompt_templates.fill`; blanks at its ends go. Other braces than {name} are text.
+    """Read a prompt template for `ladder.data.prompt_templates.fill`, stripped of surrounding blanks.
 
-    Errors: UserError naming the file and the gap that is missing or unknown.
+    Braces that do not enclose a gap name are plain text. Errors: UserError naming the file and the missing or unknown
+    gap.
     """
     text = _text(path)
     found = set(GAP.findall(text))
@@ -22,7 +23,7 @@ def read_template(path: Path, gaps: set[str]) -> str:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a list, blank ones left out. Errors: UserError naming the file, and a line that stands twice."""
+    """Read the non-blank lines of a list. Errors: UserError naming the file, and the line of a duplicate entry."""
     lines: dict[str, int] = {}
     for number, line in enumerate(_text(path).splitlines(), start=1):
         entry = line.strip()

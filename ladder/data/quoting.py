@@ -1,17 +1,17 @@
-"""Answers that nobody vouches for, inside a judge's prompt: fenced off, so that what they say is not obeyed."""
+"""Quote untrusted model output inside a judge prompt, as a defense against prompt injection."""
 
 import hashlib
 import re
 
-# What chat templates write between turns: a tokenizer reads it inside a message too, so that an answer could end the
-# judge's prompt and begin its reply. And the brackets of a verdict, which a judge that quotes the answer would repeat.
+# Chat template markers: a tokenizer parses them inside a message too, so that an answer could end the judge's prompt
+# and begin its reply. Verdict brackets too: a judge that quotes the answer would repeat them.
 _CONTROL = re.compile(r"<(?=\||/?s>|(?:start|end)_of_turn>|</?SYS>>)|\[(?=/?INST\])|<(?=\uff5c)|\[(?=\[)")
 
 
 def fenced(text: str) -> str:
-    """An answer between two lines that it cannot contain: each names a hash of the answer itself.
+    """Wrap an answer in two delimiter lines that it cannot contain: each includes a hash of the answer.
 
-    The marks of chat templates (`<|im_end|>`, `[INST]`, `</s>`) and of verdicts (`[[10]]`) get a space after their
+    Chat template markers (`<|im_end|>`, `[INST]`, `</s>`) and verdict brackets (`[[10]]`) get a space after their
     first character.
     """
     text = _CONTROL.sub(lambda found: found[0] + " ", text)

@@ -1,7 +1,8 @@
-"""Rows of a file of any kind and packing, one at a time; what cannot be read is told with its line, and skipped.
+"""Streaming readers for row files: JSON Lines, JSON, CSV and Parquet, optionally compressed.
 
-The kind is the name's: .jsonl, .json (an array, or JSON Lines), .csv, .parquet, the first three also packed as .gz,
-.bz2, .xz or .zst. Memory is bounded by the longest row that is read (MOST_BYTES), not by the file.
+The file name gives the format: .jsonl, .json (an array, or JSON Lines), .csv, .parquet. The first three may be
+compressed as .gz, .bz2, .xz or .zst. A row that cannot be parsed is yielded as a fault with its line number, and
+reading goes on. Memory is bounded by the longest row that is read (MOST_BYTES), not by the file size.
 """
 
 import bz2
@@ -25,24 +26,30 @@ from ladder.data.strict_json import Decoder, elements
 from ladder.pipeline.stage import UserError
 
 MOST_BYTES = 16 << 20
-"""The longest line that is read: 16 MiB, some four million tokens, is no row but a fault upstream."""
+"""Maximum line length: 16 MiB, about four million tokens. A longer line is an upstream fault, not a row."""
 SMALL, RATIO = 64 << 20, 300
-"""A packed file may unpack to 64 MiB, and to 300 times its size. Text is 3 to 20 times as large; gzip makes 1032 times
-of equal bytes, zstandard and xz thousands."""
+"""Decompression limits: a compressed file may expand to the larger of 64 MiB and 300 times its size.
+
+Text compresses 3 to 20 times. Constant bytes compress 1032 times with gzip, and thousands of times with zstandard and
+xz.
+"""
 MOST_QUOTED = 1 << 20
-"""How far a quoted field of a csv may run over lines before its quote counts as never closed."""
+"""Maximum bytes of a CSV record that spans lines. Beyond it, an open quote counts as never closed."""
 BATCH = 1024
 PARQUET_BATCH = 64
-"""Rows of a .parquet in memory at once: each may have the size of a dictionary's longest text."""
+"""Number of Parquet rows in memory at once. Each row may be as large as the longest text of a dictionary column."""
 BOM = b"\xef\xbb\xbf"
 KINDS = (".jsonl", ".json", ".csv", ".parquet")
 
 
 class Record(NamedTuple):
-    """One row as read: either `row`, or a `fault`, told as `what: detail`, with the `raw` beginning of the line."""
+    """One parsed row, or a fault.
+
+    Either `row` is set, or `fault` describes the problem as `what: detail`. `raw` holds the beginning of the line.
+    """
 
     line: int
-    """From 1: the line it begins at; of a .json array the element, of a .parquet the row."""
+    """1-based position of the row: its first line; for a .json array the element number, for Parquet the row number."""
     row: Row | None
     fault: str = ""
     raw: bytes = b""
@@ -56,7 +63,7 @@ OPENERS: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open,
 
 
 def kind(name: str) -> str:
-    """The kind of file that a name tells, its packing aside. Errors: UserError naming the kinds."""
+    """Return the file format from a name, ignoring the compression suffix. Errors: UserError listing the formats."""
     suffixes = Path(name).suffixes
     if suffixes and suffixes[-1] in OPENERS:
         suffixes.pop()
@@ -68,10 +75,12 @@ def kind(name: str) -> str:
 
 
 def records(path: Path, name: str) -> Iterator[Record]:
-    """Every row of a file in order, blank lines aside; `name` tells its kind and stands in what is refused.
+    """Iterate over the rows of a file in order, skipping blank lines.
 
-    Errors: UserError when the file as a whole cannot be read to its end: a packing or a parquet that is damaged or cut
-    off, a .json array with broken syntax, UTF-16. How many rows such a file has lost cannot be told.
+    `name` gives the format and appears in error messages.
+
+    Errors: UserError when the whole file cannot be read to its end: a damaged or truncated archive or Parquet file, a
+    .json array with broken syntax, or UTF-16. The number of lost rows is unknown in that case.
     """
     found = kind(name)
     if not path.is_file():
@@ -87,7 +96,7 @@ def records(path: Path, name: str) -> Iterator[Record]:
 
 
 class _Unpacked(io.RawIOBase):
-    """What is unpacked of a file, up to `most` bytes. Errors: UserError for more, since a small file may be a bomb."""
+    """Decompressed stream limited to `most` bytes. Errors: UserError beyond the limit (decompression bomb)."""
 
     def __init__(self, packed: Any, name: str, most: int) -> None:
         self.packed, self.name, self.most, self.size = packed, name, most, 0
@@ -132,7 +141,7 @@ def _text(path: Path, name: str, found: str) -> Iterator[Record]:
 class Line(NamedTuple):
     number: int
     content: bytes
-    """Without its end; the beginning alone where it is too long."""
+    """The line without its line ending; only its beginning if the line is too long."""
     size: int
 
 
@@ -151,7 +160,7 @@ def _lines(stream: BinaryIO) -> Iterator[Line]:
 
 
 def _fault(line: Line) -> str:
-    """What is wrong with the bytes of a line, whatever they are to mean."""
+    """Return a format-independent problem in the bytes of a line, or an empty string."""
     if line.size > MOST_BYTES:
         return f"too long: {line.size} bytes, more than {MOST_BYTES}"
     if b"\0" in line.content:
@@ -174,7 +183,11 @@ def _jsonl(lines: Iterator[Line]) -> Iterator[Record]:
 
 
 def _csv(lines: Iterator[Line], name: str) -> Iterator[Record]:
-    """A line whose quote is never closed is told alone: what stands below it is read again from the next line."""
+    """Parse CSV records.
+
+    A record with an unclosed quote is a fault of its first line only. The lines below it are parsed again, starting
+    with the next line.
+    """
     csv.field_size_limit(MOST_BYTES)
     ahead: deque[Line] = deque()
     header: list[str] = []
@@ -202,7 +215,10 @@ def _header(values: list[str], fault: str, where: str) -> list[str]:
 
 
 def _quoted(first: Line, ahead: deque[Line], lines: Iterator[Line], taken: list[Line]) -> Iterator[str]:
-    """The first line of a record, then those that a quoted field of it may run over; `taken` tells which were read."""
+    """Yield the first line of a record, then the lines that a quoted field may span.
+
+    Consumed lines are appended to `taken`.
+    """
     size, line = 0, first
     while True:
         taken.append(line)
@@ -217,7 +233,10 @@ def _quoted(first: Line, ahead: deque[Line], lines: Iterator[Line], taken: list[
 
 
 def _values(source: Iterator[str]) -> tuple[list[str], str]:
-    """(values of one record, or none and the fault): the reader takes as many lines as the quotes ask for."""
+    """Return (values of one record, fault); one of them is empty.
+
+    The CSV reader consumes as many lines as open quotes require.
+    """
     try:
         return next(csv.reader(source, strict=True)), ""
     except InvalidRow as misfit:
@@ -229,8 +248,11 @@ def _values(source: Iterator[str]) -> tuple[list[str], str]:
 
 
 class Unreadable:
-    """What stands for a value that Python has no type for, such as a time after the year 9999 or in an unknown zone:
-    its row is read, and no JSON is written of it."""
+    """Placeholder for a Parquet value that Python cannot represent.
+
+    Examples: a time after the year 9999, or one in an unknown time zone. The row is read, but it cannot be written as
+    JSON.
+    """
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -252,7 +274,7 @@ def _parquet(path: Path, name: str) -> Iterator[Record]:
 
 
 def _python(batch: pyarrow.RecordBatch) -> list[Row | None]:
-    """The rows of a batch; None for one with a text that is not UTF-8, which Arrow does not check."""
+    """Return the rows of a batch. A row with invalid UTF-8 becomes None, because Arrow does not validate text."""
     try:
         return list(_rows(batch))
     except UnicodeDecodeError:
@@ -285,7 +307,10 @@ def _values_of(column: pyarrow.Array) -> list[Any]:
 
 
 def beginning(record: Record, most: int = 200) -> str:
-    """The first characters of a record, to be read in a quarantine; bytes that are no UTF-8 stand as \\xNN."""
+    r"""Return the first `most` characters of a record, for display in quarantine.
+
+    Invalid UTF-8 bytes appear as \xNN.
+    """
     if record.raw or record.row is None:
         return record.raw[: 4 * most].decode("utf-8", "backslashreplace")[:most]
     return json.dumps(record.row, default=str)[:most]

@@ -1,8 +1,8 @@
-"""Text that a chat template rendered before: found by its turn headers, refused or turned back into messages.
+"""Detect text that a chat template already rendered, by its turn headers; reject it or convert it back to messages.
 
-A text counts as rendered when it begins with a turn header of a template, its role included, or when its first marker
-is the end of a turn with a header right after it (an answer that ran on). A header that is quoted inside a sentence, or
-in a fenced code block, is text.
+A text counts as rendered in two cases. It begins with a template's turn header, including the role. Or its first
+marker is the end of a turn, directly followed by a header (an answer that ran on). A header quoted inside a sentence,
+or in a fenced code block, is plain text.
 """
 
 import re
@@ -22,30 +22,33 @@ ROLES = {
 _ROLE = r"(?P<role>system|developer|user|human|prompter|assistant|model|bot|tool|ipython|function|observation)"
 BEGIN = r"(?:\s|<s>|<bos>|<\|begin_of_text\|>|<\|startoftext\|>|<\|endoftext\|>|"
 BEGIN += r"<｜begin▁of▁sentence｜>|\[gMASK\]|<sop>|<BOS_TOKEN>|<\|hy_begin▁of▁sentence\|>)*"
-"""Blanks and the tokens that begin a text."""
+"""Blanks and beginning-of-text tokens before the first header."""
 FENCE = re.compile(r"^(?P<fence>```+|~~~+).*?(?:^(?P=fence)|\Z)", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of chat template: what begins a turn, and what ends one."""
+    """Chat template family: pattern of a turn's header, and of a turn's end."""
 
     name: str
     header: re.Pattern[str]
     end: re.Pattern[str] | None = None
     needs: re.Pattern[str] | None = None
-    """What the text has to hold besides, where the header alone is plain text."""
+    """Further pattern that the text must contain, for headers that also occur in plain text."""
 
     @property
     def run_on(self) -> re.Pattern[str] | None:
-        """The end of a turn and the header of the next one."""
+        """Pattern of a turn's end followed by the next turn's header.
+
+        None for Vicuna, and for a family without an end pattern.
+        """
         if self.end is None or self.name == "Vicuna":
             return None
         return re.compile(rf"(?:{self.end.pattern})\s*(?:<s>\s*)?(?:{self.header.pattern})")
 
     @property
     def marks(self) -> re.Pattern[str]:
-        """A header, or the end of a turn."""
+        """Pattern of a turn's header or end."""
         return re.compile(f"{self.header.pattern}|{self.end.pattern}" if self.end else self.header.pattern)
 
 
@@ -96,13 +99,16 @@ FAMILIES = (
     ),
     _family("Human and Assistant", r"Human:\s", needs=r"\n\nAssistant:\s*\Z"),
 )
-"""The most common first. Vicuna's and the last are plain words: they count only where the text also ends as there."""
+"""Template families, the most common first.
+
+Vicuna's and the last family have plain-text headers, so they also require a matching end (`needs`).
+"""
 _STARTS = tuple((family, re.compile(f"{BEGIN}(?:{family.header.pattern})", family.header.flags)) for family in FAMILIES)
 _UNMARKED_SYSTEM = next(family for family in FAMILIES if family.name == "DeepSeek")
-"""Its system message comes first, without a header."""
+"""Family whose system message comes first, without a header."""
 _BEGINS = re.compile(rf"{BEGIN}(?:[<\[#\]]|Human|User|USER|A chat|GPT4|Below)")
 _PLAIN = re.compile(r"\s*(?:Human|User|USER|A chat|GPT4|Below)")
-"""How the templates without a special character begin."""
+"""Beginnings of the templates without special characters."""
 _ENDS = re.compile("|".join(sorted({family.end.pattern for family in FAMILIES if family.end})))
 _RUN_ON = tuple((family, family.marks, family.run_on) for family in FAMILIES if family.run_on)
 
@@ -110,11 +116,11 @@ _RUN_ON = tuple((family, family.marks, family.run_on) for family in FAMILIES if 
 class Found(NamedTuple):
     family: Family
     marker: str
-    """What was found, for a message."""
+    """The matched text, for error messages."""
 
 
 def found(text: str) -> Found | None:
-    """What shows that a text was rendered before; None for text that was not."""
+    """Return the template family and marker of rendered text; None for plain text."""
     if not ("<" in text or "[" in text or "#" in text or _PLAIN.match(text)):
         return None
     for family, start in _STARTS if _BEGINS.match(text) else ():
@@ -135,7 +141,7 @@ def found(text: str) -> Found | None:
 
 
 def check(text: str, place: str) -> None:
-    """Refuse a text that was rendered before. Errors: InvalidRow with what shows it."""
+    """Reject rendered text. Errors: InvalidRow naming the marker."""
     if (seen := found(text)) is not None:
         raise InvalidRow(
             f"rendered before: {place} has {seen.marker!r:.60}, a turn of the template {seen.family.name}; expected "
@@ -144,8 +150,11 @@ def check(text: str, place: str) -> None:
 
 
 def unwrapped(row: Row) -> Row:
-    """The row with rendered columns as messages: `text` as `messages`; beside a rendered `prompt` the end token of an
-    answer is left off. Errors: InvalidRow for a text whose turns cannot be told apart."""
+    """Convert rendered columns of a row to messages; `text` becomes `messages`.
+
+    If the `prompt` is rendered, end tokens are stripped from plain answers. Errors: InvalidRow for a text whose turns
+    cannot be separated.
+    """
     changed: Row = {}
     ended: Family | None = None
     for name, value in row.items():
@@ -170,7 +179,7 @@ def _without_end(text: str, family: Family) -> str:
 
 
 def _messages(text: str, family: Family, column: str) -> Messages:
-    """The turns of a rendered text; an assistant's turn that is only its header is left out."""
+    """Split rendered text into turns. A turn with only a header is dropped."""
     text = re.sub(r"<\|start\|>assistant\s*\Z", "", re.sub(rf"\A{BEGIN}", "", text))
     if re.search(r"<\|channel\|>(?!final)", text):
         raise InvalidRow(
@@ -193,7 +202,7 @@ def _messages(text: str, family: Family, column: str) -> Messages:
         said = _without_end(text[match.end() : following.start() if following else len(text)], family)
         if role is None:
             raise InvalidRow(f"rendered before: {column} has a turn of {match['role']!r}, which is not read")
-        if said and made and made[-1]["role"] == role == "user":  # Alpaca's input follows its instruction
+        if said and made and made[-1]["role"] == role == "user":  # Alpaca: the input follows the instruction
             made[-1]["content"] += f"\n\n{said}"
         elif said:
             made.append({"role": role, "content": said})
@@ -224,7 +233,7 @@ def _inst(text: str, column: str) -> Messages:
 
 
 def check_columns(row: Row, names: tuple[str, ...]) -> None:
-    """`check` of columns that are a text."""
+    """Reject rendered text in any of the named columns. Errors: InvalidRow."""
     for name in names:
         value: Any = row.get(name)
         if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Rows of a file read anew at each iteration, so that several passes hold none of them."""
+"""Rows of a file, read from disk on each iteration, so that several passes hold none of them in memory."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -9,9 +9,9 @@ from ladder.pipeline.stage import UserError
 
 
 class RowFile(Iterable[Row]):
-    """The rows of a file, each as `check(row, where)` gives it back.
+    """Iterable over the rows of a JSON Lines file, each passed through `check(row, where)`.
 
-    Errors: UserError naming the file, when it is not there or has no rows, and the line that is no JSON object.
+    Errors: UserError naming the file if it is missing or empty, and the line if it is not a JSON object.
     """
 
     def __init__(self, path: Path, check: Callable[[Row, str], Row]) -> None:

@@ -1,4 +1,4 @@
-"""JSON read strictly, from lines and from arrays too large for memory."""
+"""Strict JSON decoder for lines, and a streaming decoder for arrays that do not fit in memory."""
 
 import io
 import json
@@ -17,7 +17,10 @@ HALF_PAIR = "not Unicode: half a surrogate pair in a text"
 
 
 class Decoder:
-    """RFC 8259: no NaN, no number beyond a float, no key twice in an object (Python's own takes all three)."""
+    """Strict RFC 8259 decoder.
+
+    Rejects NaN, numbers outside the range of a float, and duplicate keys. Python's own decoder accepts all three.
+    """
 
     def __init__(self) -> None:
         self._twice: str | None = None
@@ -31,7 +34,7 @@ class Decoder:
         return row
 
     def row(self, text: str) -> tuple[Row | None, str]:
-        """The object that a text is, or the fault."""
+        """Decode a text that holds one object. Returns (object or None, fault)."""
         try:
             row, fault = self.checked(*self.value(text, 0), len(text.rstrip(" \t\r\n")))
             return (None, HALF_PAIR) if not fault and _has_half_pair(row, text, 0, len(text)) else (row, fault)
@@ -41,13 +44,16 @@ class Decoder:
             return None, f"not JSON: {error}"
 
     def value(self, text: str, start: int) -> tuple[Any, int]:
-        """The value that begins at `start`, blanks aside, and where it ends. Errors: ValueError, RecursionError."""
+        """Decode the value at `start`, skipping blanks, and return it with its end.
+
+        Errors: ValueError, RecursionError.
+        """
         self._twice = None
         blank = BLANK.match(text, start)
         return self._decoder.raw_decode(text, blank.end() if blank else start)
 
     def checked(self, value: Any, end: int, length: int) -> tuple[Row | None, str]:
-        """The last value read, if it is a row and the text ends with it, or the fault."""
+        """Check that the last decoded value is an object that ends at `length`. Returns (object or None, fault)."""
         if end != length:
             return None, f"not JSON: something follows the object at column {end + 1}"
         if self._twice is not None:
@@ -58,7 +64,7 @@ class Decoder:
 
 
 def _has_half_pair(row: Row | None, text: str, start: int, end: int) -> bool:
-    """Whether a row that is written in `text` has half a surrogate pair, which JSON can escape."""
+    """Return whether `row`, written in `text[start:end]`, has an unpaired surrogate. JSON can escape one."""
     if not ESCAPED_SURROGATE.search(text, start, end):
         return False
     try:
@@ -69,22 +75,22 @@ def _has_half_pair(row: Row | None, text: str, start: int, end: int) -> bool:
 
 
 class _Window:
-    """The part of a text that is being read."""
+    """Sliding window over the text of a stream."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        # Bytes that are no UTF-8 become surrogates: they spoil the one element that they stand in.
+        # Invalid UTF-8 becomes surrogates, so that it invalidates only the element that contains it.
         self._stream = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
         self.text, self.at, self.ended = "", 0, False
 
     def more(self) -> None:
-        """Drop what is read and get as much again as is left, so that long elements cost no more than their length."""
+        """Drop the consumed text and read as much again as remains: the cost is linear in the length of an element."""
         self.text, self.at = self.text[self.at :], 0
         added = self._stream.read(max(1 << 16, len(self.text)))
         self.ended = not added
         self.text += added
 
     def mark(self) -> str:
-        """The next character that is not blank; empty at the end of the text."""
+        """Return the next non-blank character without consuming it; an empty string at the end of the text."""
         while True:
             blank = BLANK.match(self.text, self.at)
             self.at = blank.end() if blank else self.at
@@ -94,9 +100,11 @@ class _Window:
 
 
 def elements(stream: BinaryIO, name: str, most: int) -> Iterator[tuple[int, Row | None, str]]:
-    """(number from 1, object or None, fault) of every element of a JSON array, `most` characters of it at a time.
+    """Iterate over the elements of a JSON array. Yields (1-based number, object or None, fault).
 
-    Errors: UserError naming the element at which the array's syntax breaks: what follows it cannot be told apart.
+    `most` is the maximum length of an element in characters; it bounds the text in memory.
+
+    Errors: UserError naming the element at which the array's syntax breaks, because later elements cannot be located.
     """
     decoder, window, number = Decoder(), _Window(stream), 0
     window.mark()

@@ -1,4 +1,4 @@
-"""What is said in a row, whatever its type: the texts that filters read."""
+"""Texts of a row by part (prompt, completion, all), for filters, independent of the row type."""
 
 from typing import Literal
 
@@ -8,15 +8,18 @@ from ladder.pipeline.stage import UserError
 from ladder.verifiers.reasoning import answer_of, find_answer
 
 Part = Literal["prompt", "completion", "all"]
-"""What the user asks, what the assistant answers (of a pair the chosen answer) without its reasoning, or every text of
-the row."""
+"""Part of a row.
+
+`prompt` is the user's turns. `completion` is the assistant's turns, including those in the prompt, without
+`reasoning_content`; for a pair, it excludes the rejected answer. `all` is every text of the row, including reasoning.
+"""
 
 
 def said(row: Row, part: Part) -> str:
-    """The texts of one part of a row, a line break between two.
+    """Return the texts of one part of a row, joined by line breaks.
 
-    Takes the types `messages`, `prompt, completion`, `prompt, chosen, rejected` and a `prompt` alone. Errors: UserError
-    for another.
+    Accepts the types `messages`, `prompt, completion`, `prompt, chosen, rejected` and a `prompt` alone. Errors:
+    UserError for other rows.
     """
     if part == "all":
         return "\n".join(
@@ -28,14 +31,14 @@ def said(row: Row, part: Part) -> str:
 
 
 def answered(row: Row) -> str:
-    """What the assistant answers in a row, without the reasoning of each turn: what filters of answers read."""
+    """Return the assistant's answers of a row without the reasoning of each turn, for filters of answers."""
     columns = _columns(row, every=False)
     said = [message["content"] for name in columns for message in row[name] if message["role"] == "assistant"]
     return "\n".join(map(answer_of, said))
 
 
 def without_reasoning(messages: list[Row]) -> list[Row]:
-    """The messages with the assistant's answers alone: what a reward model and a guard read."""
+    """Return the messages with reasoning removed from the assistant's turns, as reward models and guards read them."""
     return [
         {"role": "assistant", "content": answer_of(message["content"])} if message["role"] == "assistant" else message
         for message in messages
@@ -43,12 +46,12 @@ def without_reasoning(messages: list[Row]) -> list[Row]:
 
 
 def reasons(row: Row) -> bool:
-    """Whether an answer of the row has reasoning that `answered` leaves out."""
+    """Return whether an answer of the row has reasoning that `answered` leaves out."""
     return any(message["role"] == "assistant" and find_answer(message["content"]).reasons for message in messages(row))
 
 
 def saying(row: Row, part: Part) -> list[bool]:
-    """For each message, as ladder/data/wording.py gives them, whether the part has it."""
+    """Return, for each message in the order of ladder/data/wording.py, whether it belongs to the part."""
     columns = _columns(row, every=part == "all")
     role = None if part == "all" else "user" if part == "prompt" else "assistant"
     names = (name for name in COLUMNS if name in row)
@@ -58,7 +61,7 @@ def saying(row: Row, part: Part) -> list[bool]:
 
 
 def with_chosen(row: Row) -> Row:
-    """A pair as the conversation that ends in its chosen answer; any other row as it is."""
+    """Convert a pair to the conversation that ends in its chosen answer; other rows are returned unchanged."""
     return {"id": row.get("id"), "prompt": row["prompt"], "completion": row["chosen"]} if "chosen" in row else row
 
 

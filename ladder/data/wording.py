@@ -1,4 +1,4 @@
-"""Words of a row: its messages, the answer in it, runs of words, and what counts as the same text."""
+"""Text utilities for rows: messages, replies, words, n-grams and normalization."""
 
 import re
 import unicodedata
@@ -10,19 +10,21 @@ from ladder.data.jsonl import Row
 from ladder.verifiers.reasoning import answer_of
 
 COLUMNS = ("messages", "prompt", "completion", "chosen", "rejected")
-"""The columns that hold messages, in the order in which a reader meets them."""
+"""Columns that hold messages, in reading order."""
 WORD = re.compile(r"\w+")
 BLANK_LINES = re.compile(r"\n{3,}")
 
 
 def messages(row: Row) -> list[Row]:
-    """Every message of a row, in order; of a pair the prompt, the chosen answer and the rejected one. The reasoning of
-    an answer follows it as a message of the role `reasoning`."""
+    """Return all messages of a row in order; for a pair the prompt, the chosen and the rejected answer.
+
+    The reasoning of an answer follows it as a message with the role `reasoning`.
+    """
     return [message for name in COLUMNS if name in row for message in with_reasoning(row[name])]
 
 
 def with_reasoning(turns: list[Row]) -> list[Row]:
-    """Messages, each followed by its reasoning as a message of its own."""
+    """Insert the reasoning of each message after it, as a message with the role `reasoning`."""
     if not any("reasoning_content" in turn for turn in turns):
         return turns
     return [
@@ -34,8 +36,10 @@ def with_reasoning(turns: list[Row]) -> list[Row]:
 
 
 def reply(row: Row) -> str:
-    """What is answered in a row: the completion, the chosen answer of a pair, the assistant's turns of `messages`; of a
-    prompt alone nothing."""
+    """Return the reply of a row: the completion, the chosen answer of a pair, or the assistant's turns of `messages`.
+
+    A row with only a prompt has an empty reply.
+    """
     for name in ("completion", "chosen"):
         if name in row:
             return "\n".join(message["content"] for message in row[name])
@@ -43,7 +47,7 @@ def reply(row: Row) -> str:
 
 
 def answer(row: Row) -> str:
-    """The reply without its reasoning (ladder.verifiers.reasoning), message by message."""
+    """Return the reply without reasoning (ladder.verifiers.reasoning), message by message."""
     for name in ("completion", "chosen"):
         if name in row:
             return "\n".join(answer_of(message["content"]) for message in row[name])
@@ -51,7 +55,7 @@ def answer(row: Row) -> str:
 
 
 def replying(row: Row) -> list[bool]:
-    """For each message whether it belongs to the reply."""
+    """Return, for each message of `messages(row)`, whether it belongs to the reply."""
     column = next((name for name in ("completion", "chosen") if name in row), "messages")
     names = (name for name in COLUMNS if name in row)
     return [
@@ -63,15 +67,18 @@ def replying(row: Row) -> list[bool]:
 
 @lru_cache(maxsize=16)
 def words(text: str) -> tuple[str, ...]:
-    """The words of a text in lower case, punctuation aside. Filters that follow each other share the last ones."""
-    if text.isascii():  # the same words, three times as fast
+    """Split a text into lower-case words without punctuation.
+
+    Cached, because consecutive filters read the same text.
+    """
+    if text.isascii():  # same result, three times as fast
         return tuple(text.translate(_ASCII_WORDS).split())
     return tuple(WORD.findall(text.lower()))
 
 
 @lru_cache(maxsize=16)
 def vocabulary(text: str) -> frozenset[str]:
-    """The different words of a text."""
+    """Return the distinct words of a text."""
     return frozenset(words(text))
 
 
@@ -79,19 +86,19 @@ _ASCII_WORDS = {code: chr(code).lower() if WORD.match(chr(code)) else " " for co
 
 
 def runs(said: tuple[str, ...], length: int) -> Iterator[tuple[str, ...]]:
-    """Every run of `length` words, in order."""
+    """Iterate over the n-grams of `length` words, in order."""
     return zip(*(said[start:] for start in range(length)), strict=False)
 
 
 def normalise(text: str) -> str:
-    """NFC, no trailing blanks on a line, no run of three newlines or more, none at the ends."""
+    """Normalize a text: NFC, no trailing blanks on a line, at most one blank line in a row, stripped at both ends."""
     lines = [line.rstrip() for line in unicodedata.normalize("NFC", text).splitlines()]
     joined = "\n".join(lines)
     return (BLANK_LINES.sub("\n\n", joined) if "\n\n\n" in joined else joined).strip()
 
 
 def texts(value: Any) -> Iterable[str]:
-    """Every string inside a JSON value."""
+    """Iterate over every string inside a JSON value, except object keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

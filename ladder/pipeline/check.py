@@ -1,4 +1,7 @@
-"""The pipeline looked at before anything runs: each fault of params.yaml with its line, and of dvc.yaml's graph."""
+"""Static checks of the pipeline before it runs: params.yaml, the graph of dvc.yaml, and dvc.lock.
+
+Faults of params.yaml are reported with their line numbers.
+"""
 
 import configparser
 import contextlib
@@ -27,14 +30,15 @@ from ladder.pipeline.yaml_lines import Lines
 
 CONFIG = Path(".dvc/config")
 CODE = "code"
-"""The stage that lists what the others import, and its folder."""
+"""Name of the stage that lists each module's imports, and of its output folder."""
 
 
 def check() -> list[str]:
-    """Every fault of params.yaml and the graph, a sentence each; empty when the ladder may climb.
+    """Return every fault of params.yaml and the graph, one sentence each; an empty list if the pipeline may run.
 
-    Each begins with `params.yaml:LINE: KEY`. Names that a shell could read as commands come first and alone: DVC
-    refuses to read such a pipeline.
+    Faults of params.yaml begin with `params.yaml:LINE: KEY`. Names that a shell could interpret as commands are
+    reported first, without other faults, because DVC refuses to read a pipeline that contains them. An unreadable
+    dvc.lock is also reported alone.
     """
     params, lines = read_sections(), Lines(PARAMS)
     if names := [_told(fault, lines) for fault in name_faults(params)]:
@@ -53,7 +57,10 @@ def _told(fault: Fault, lines: Lines) -> str:
 
 
 def entry_faults(params: dict[str, Any]) -> Iterable[Fault]:
-    """Names in a list that a stage runs over or reads, such as report.benchmarks, that have no entry in its section."""
+    """Find list elements without an entry in the stage's section, such as unknown names in report.benchmarks.
+
+    A list is checked when dvc.yaml runs a stage over it or tracks it.
+    """
     for stage, stanza in read_pipeline().items():
         tracked = body(stanza)["params"]
         over = {name: key.strip("${}") for name, key in stanza.get("matrix", {}).items()}
@@ -67,7 +74,7 @@ def entry_faults(params: dict[str, Any]) -> Iterable[Fault]:
 
 
 def part_faults(params: dict[str, Any]) -> Iterable[Fault]:
-    """Parts that a mixture names and `part` has not, or the other way: its folder must hold those that it names."""
+    """Find parts that a mixture names but `part` lacks, and parts of its folder that it does not name."""
     for mixture, section in (params.get("mixture") or {}).items():
         if isinstance(section, dict) and isinstance(section.get("parts"), dict):
             named = {f"{mixture}/{name}": name for name in section["parts"]}
@@ -81,9 +88,9 @@ def part_faults(params: dict[str, Any]) -> Iterable[Fault]:
 
 
 def remote_faults() -> Iterable[str]:
-    """Keys and passwords of remotes in .dvc/config, which is committed."""
+    """Find credentials of remotes in .dvc/config, because that file is committed."""
     config = configparser.ConfigParser(interpolation=None, strict=False)
-    with contextlib.suppress(configparser.Error, UnicodeDecodeError):  # DVC reports what is broken in it
+    with contextlib.suppress(configparser.Error, UnicodeDecodeError):  # DVC reports a broken config itself
         config.read(CONFIG, encoding="utf-8")
     for section in config.sections():
         for option, value in config.items(section):
@@ -95,7 +102,10 @@ def remote_faults() -> Iterable[str]:
 
 
 def code_faults() -> Iterable[str]:
-    """Stages that do not depend on the list of what they import: no edit of their code would rerun them."""
+    """Find stages that do not depend on the list of their imports.
+
+    Without it, an edit of their code does not rerun them.
+    """
     imports = read_imports(map(Path, ("ladder", "stages", "benchmarks")))
     for stage, stanza in read_pipeline().items():
         deps = body(stanza).get("deps", [])
@@ -106,7 +116,7 @@ def code_faults() -> Iterable[str]:
 
 
 def _unreadable_lock() -> str | None:
-    """Why dvc.lock cannot be read; None where it can, or where there is none."""
+    """Return why dvc.lock cannot be read; None if it is readable or missing."""
     if not LOCK.exists():
         return None
     if fault := unreadable(LOCK.read_bytes()):
@@ -118,7 +128,7 @@ def _unreadable_lock() -> str | None:
 
 
 def lock_faults() -> list[str]:
-    """All faults of dvc.lock. Errors: UserError where the pipeline itself cannot be read."""
+    """Return all faults of dvc.lock. Errors: UserError if the pipeline itself cannot be read."""
     if lost := _unreadable_lock():
         return [lost]
     try:
@@ -129,7 +139,7 @@ def lock_faults() -> list[str]:
 
 
 def _lost_entries(outputs: dict[str, list[str]]) -> Iterable[str]:
-    """Entries that dvc.lock has lost: the copy or git's HEAD has them, and dvc.yaml their stages."""
+    """Find entries missing from dvc.lock that dvc.yaml needs and the lock copy or git's HEAD still holds."""
     places = references()
     texts = split(decoded(LOCK.read_bytes())).entries
     missing, cut = lost_entries(_lock(), texts, places, outputs, is_valid)
@@ -143,7 +153,7 @@ def _lost_entries(outputs: dict[str, list[str]]) -> Iterable[str]:
 
 
 def _recorded_params() -> dict[str, Any]:
-    """What dvc.lock says each stage was last run with: by the key that dvc.yaml names."""
+    """Return the parameters of each stage's last run from dvc.lock, by the key that dvc.yaml tracks."""
     recorded: dict[str, Any] = {}
     for name, entry in _lock().items():
         held = entry.get("params", {}) if isinstance(entry, dict) else None
@@ -163,12 +173,12 @@ def _lock() -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _parsed_lock(path: Path, changed: int) -> Any:
-    """What dvc.lock holds, read once while the file at `path` stays as it is: it takes seconds."""
+    """Parse dvc.lock, which takes seconds. Cached by path and modification time (ns)."""
     return read_yaml(LOCK)
 
 
 def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
-    """Parents that no stage makes, rungs that are their own ancestors, records that no stage owns."""
+    """Find parents that no stage produces, cycles, unmeasured claims, and dvc.lock entries without a stage."""
     lost: list[str] = []
     try:
         with Repo() as repo:
@@ -193,7 +203,7 @@ def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
         for dependency in stage.deps:
             path = _module(Path(dependency.def_path or ""))
             made_here = path in reached or not outs.isdisjoint(path.parents)
-            # What git ignores is a stage's: such a file may be left of a rung that was taken out.
+            # An ignored file is a stage's output, so an existing one may be left over from a removed rung.
             if not made_here and (not path.exists() or ignored(str(path.resolve()))):
                 known = {"models": rungs, "data": rows}.get(path.parts[0], [])
                 near = did_you_mean(Path(*path.parts[1:]).with_suffix(""), known)
@@ -206,7 +216,7 @@ def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
 
 
 def _where(addressing: str, dependency: str, params: dict[str, Any], lines: Lines) -> str:
-    """Where params.yaml names a dependency of a stage: `params.yaml:123: dpo.chat.parent`."""
+    """Return where params.yaml names a dependency of a stage: `params.yaml:123: dpo.chat.parent`."""
     stage, _, name = addressing.partition("@")
     stanza = read_pipeline()[stage]
     for template in body(stanza)["deps"]:
@@ -217,7 +227,7 @@ def _where(addressing: str, dependency: str, params: dict[str, Any], lines: Line
 
 
 def _module(path: Path) -> Path:
-    """The module of which a file of `code` lists what it imports; any other path as it is."""
+    """Return the module whose imports a file of `code` lists; any other path is returned unchanged."""
     match path.parts:
         case [folder, name] if folder == CODE:
             return Path("stages", name).with_suffix(".py")
@@ -227,12 +237,12 @@ def _module(path: Path) -> Path:
 
 
 def _claim_faults(params: dict[str, Any], lines: Lines, made: list[Path]) -> Iterable[str]:
-    """Claims of the guide about rows that no stage measures."""
+    """Find claims of the guide about measurements that no stage produces."""
     guide = params.get("guide")
     claims = guide.get("claims") if isinstance(guide, dict) else None
     for number, claim in enumerate(claims if isinstance(claims, list) else []):
         if not isinstance(claim, dict):
-            continue  # its section's fault, reported with the sections
+            continue  # a type fault, reported with the section
         measure, rung = str(claim.get("measure")).partition(":")[0], claim.get("rung")
         path = Path("data", measure, f"{rung}.jsonl")
         if measure != "reward" and path not in made:
@@ -244,17 +254,23 @@ def _claim_faults(params: dict[str, Any], lines: Lines, made: list[Path]) -> Ite
 
 
 def _outputs(stages: list[Any]) -> list[Path]:
-    """What the stages and `.dvc` files make, from the root: a `.dvc` file names its output from its own folder."""
+    """Return the outputs of all stages and `.dvc` files, relative to the repository root.
+
+    DVC stores the output path of a `.dvc` file relative to that file's folder.
+    """
     return [Path(out.fs_path).relative_to(Path.cwd()) for stage in stages for out in stage.outs]
 
 
 def stale(names: Iterable[str]) -> list[str]:
-    """Entries of dvc.lock whose stage is gone."""
+    """Return the entries of dvc.lock whose stage no longer exists."""
     return sorted(set(_lock()) - set(names))
 
 
 def prune() -> list[str]:
-    """Remove the entries of dvc.lock that no stage owns, and their outputs that no other stage makes."""
+    """Remove stale entries from dvc.lock, and delete their outputs that no current stage produces.
+
+    Returns the names of the removed entries.
+    """
     with Repo() as repo:
         stages = list(repo.index.stages)
     owned = set(_outputs(stages))
@@ -277,9 +293,11 @@ def prune() -> list[str]:
 
 
 def picture() -> str:
-    """The ladder up to its table as a Mermaid flowchart: DVC's graph with the entries of a stage drawn as one, and no
-    arrow that a longer way says already, nor from `code` to all; then every stage's `desc` in a table, the guide's
-    methods too."""
+    """Return the pipeline up to the report as Markdown: a Mermaid flowchart and a table of every stage's `desc`.
+
+    The flowchart merges the entries of a stage into one node. It is a transitive reduction and omits edges from
+    `code`.
+    """
     graph = networkx.DiGraph()
     with Repo() as repo:
         table = next(stage for stage in repo.index.stages if stage.addressing == "report")

@@ -1,7 +1,7 @@
-"""The part of a file's text that decides its results: no comments, blank lines, docstrings or messages.
+"""Extract the part of a Python file that determines its results: no comments, blank lines, docstrings or messages.
 
-Docstrings of classes stay: pydantic gives them to a model as part of a JSON schema. Messages are the arguments of an
-error that ends a stage and the texts that are printed; rewording one reruns nothing.
+Class docstrings stay, because pydantic sends them to a model as part of a JSON schema. Messages are the arguments of
+UserError and printed texts, so rewording one reruns nothing.
 """
 
 import ast
@@ -13,7 +13,7 @@ from typing import TypeGuard
 
 
 def essence(path: Path) -> bytes:
-    """Return the remaining lines of a Python file, in UTF-8. Errors: SyntaxError for what is not Python."""
+    """Return the remaining lines of a Python file as UTF-8. Errors: SyntaxError for a file that is not Python."""
     source = without_messages(path.read_bytes())
     tree = ast.parse(source)
     lines = io.TextIOWrapper(io.BytesIO(source), tokenize.detect_encoding(io.BytesIO(source).readline)[0]).readlines()
@@ -33,8 +33,8 @@ def essence(path: Path) -> bytes:
 def without_messages(source: bytes) -> bytes:
     """Replace `UserError(...)` by `UserError()` and `print("...")` by `print()`.
 
-    A call is left as it is where its arguments bind a name, and a `print` where it prints more than texts or names a
-    file other than sys.stderr.
+    A call is unchanged if its arguments bind a name. A `print` is unchanged if it prints anything but string literals
+    and f-strings, or writes to a file other than sys.stderr.
     """
     lines = source.splitlines(keepends=True)
     starts = [0, *itertools.accumulate(map(len, lines))]
@@ -69,14 +69,14 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def _is_plain(keyword: ast.keyword) -> bool:
-    """Whether a keyword of `print` keeps its text on the terminal."""
+    """Return whether a keyword of `print` keeps its output on the terminal."""
     return keyword.arg in ("flush", "end", "sep") or (
         keyword.arg == "file" and ast.unparse(keyword.value) == "sys.stderr"
     )
 
 
 def _strings(tree: ast.AST, lines: list[str]) -> tuple[set[int], set[int]]:
-    """(lines that end inside a string, lines of strings that stand for themselves), from 1."""
+    """Return (line numbers that end inside a string, line numbers of docstring-like statements), both 1-based."""
     inside: set[int] = set()
     told: set[int] = set()
     of_classes = {id(node.body[0]) for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
@@ -93,7 +93,7 @@ def _is_told(node: ast.AST) -> TypeGuard[ast.Expr]:
 
 
 def _alone(node: ast.Expr, lines: list[str]) -> bool:
-    """Whether no other statement is on its lines."""
+    """Return whether the statement shares its lines with no other statement."""
     before = lines[node.lineno - 1].encode()[: node.col_offset]
     after = lines[(node.end_lineno or node.lineno) - 1].encode()[node.end_col_offset or 0 :].strip()
     return not before.strip() and (not after or after.startswith(b"#"))

@@ -1,4 +1,7 @@
-"""Disks that are full or read-only: seen before the work where possible, else one sentence with all work kept."""
+"""Handling of full or read-only disks.
+
+Stages check the disks before they start. A later disk error becomes a UserError of one sentence.
+"""
 
 import errno
 import os
@@ -25,11 +28,11 @@ FAULTS = {
     errno.ESTALE: ("stale handle of a network file system", "Mount it again"),
 }
 NEEDS_A_PATH = (errno.EACCES, errno.EPERM, errno.EIO)
-"""Faults of processes and sockets too: without a path they may have nothing to do with a file."""
+"""Errnos that processes and sockets raise too. Without a path, the error may not concern a file."""
 ERRNO = re.compile(r"(?:os error|\[errno) (\d+)", re.IGNORECASE)
-"""How libraries in Rust (safetensors, tokenizers) and pyarrow name an errno in an error of their own."""
+"""How Rust libraries (safetensors, tokenizers) and pyarrow mention an errno in their own error messages."""
 TORCH = re.compile(r"PytorchStreamWriter|iostream error|unexpected pos \d+ vs")
-"""Errors of torch.save where a write failed; they do not say why."""
+"""Error messages of torch.save after a failed write. They do not state the cause."""
 SQLITE = {
     "database or disk is full": errno.ENOSPC,
     "attempt to write a readonly database": errno.EROFS,
@@ -37,13 +40,13 @@ SQLITE = {
     "unable to open database file": errno.EACCES,
 }
 PROBE = 4096
-"""Bytes that are written to see whether a folder takes them."""
+"""Bytes written to test whether a folder is writable."""
 ROOM = 1 << 20
-"""Bytes that a stage needs whatever it makes: its metrics, its curve and the like."""
+"""Minimum free bytes for any stage: its metrics, training curve and similar small files."""
 
 
 class Faults:
-    """Within `with`, an error that a disk caused becomes UserError: its path, the cause, and that work is kept."""
+    """Context manager that converts an error caused by a disk to UserError, with the path, the cause and a fix."""
 
     def __init__(self, outputs: Sequence[Path]) -> None:
         self.outputs = outputs
@@ -63,7 +66,10 @@ class Faults:
 
 
 def sentence(error: BaseException, outputs: Sequence[Path] = ()) -> str | None:
-    """What to say of an error that a disk caused; None for another. outputs: named where the error names no path."""
+    """Describe an error that a disk caused; None for any other error.
+
+    outputs: paths to name if the error names none. The one on the fullest disk is reported.
+    """
     if (found := fault(error)) is None:
         return None
     number, path = found
@@ -73,7 +79,7 @@ def sentence(error: BaseException, outputs: Sequence[Path] = ()) -> str | None:
 
 
 def fault(error: BaseException) -> tuple[int, str | None] | None:
-    """The errno of FAULTS that caused an error, and the path if one is known; None for an error of another kind."""
+    """Return (errno in FAULTS, path or None) of the disk error behind an exception; None for any other error."""
     for one in _chain(error):
         number, path = _number(one), None
         if isinstance(one, OSError) and isinstance(one.filename, str | bytes | os.PathLike):
@@ -103,19 +109,19 @@ def _number(error: BaseException) -> int | None:
 
 
 def _fullest(paths: Sequence[Path]) -> Path:
-    """Of the folders that are written to, the one with the least room."""
+    """Return the folder whose disk has the least free space."""
     return min((existing(path) for path in paths), key=lambda path: shutil.disk_usage(path).free)
 
 
 def existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that exists."""
+    """Return the path, or its nearest ancestor that exists."""
     return next(above for above in (path, *path.absolute().parents) if above.exists())
 
 
 def check_writable(outputs: Sequence[Path]) -> None:
-    """Write a few bytes beside every output and in the work folder, and remove them.
+    """Check that every output folder and the work folder are writable, by writing and removing a few bytes.
 
-    Errors: UserError for a folder that does not take them, or one with less room than ROOM.
+    Errors: UserError for a folder that is not writable, or with less than ROOM bytes free.
     """
     folders = {existing(output.parent): str(output) for output in reversed(outputs)}
     folders.setdefault(existing(cache()), f"{cache()} (the work folder; LADDER_WORK moves it)")
@@ -126,7 +132,7 @@ def check_writable(outputs: Sequence[Path]) -> None:
             with tempfile.TemporaryFile(dir=folder) as file:
                 file.write(bytes(PROBE))
                 file.flush()
-                os.fsync(file.fileno())  # a network file system says only now that a quota is used up
+                os.fsync(file.fileno())  # a network file system reports an exceeded quota only here
         except OSError as error:
             cause, cure = FAULTS.get(error.errno or 0, (error.strerror, "Make it writable"))
             raise UserError(f"{named}: cannot write in {folder}: {cause}. {cure}; nothing was done") from None
@@ -134,7 +140,7 @@ def check_writable(outputs: Sequence[Path]) -> None:
 
 
 def check_space(folder: Path, needed: int, what: str) -> None:
-    """Refuse to start what the disk cannot hold. needed: bytes, an estimate from below."""
+    """Check that a disk has room before work starts. needed: bytes, a lower estimate. Errors: UserError."""
     free = shutil.disk_usage(existing(folder)).free
     if free < needed:
         raise UserError(
@@ -143,5 +149,5 @@ def check_space(folder: Path, needed: int, what: str) -> None:
 
 
 def size(folder: Path) -> int:
-    """Bytes of the files in a folder; 0 for one that is not there."""
+    """Return the total bytes of the files in a folder; 0 if it does not exist."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""dvc.yaml read as data: which values of params.yaml each of its interpolations takes."""
+"""Read dvc.yaml as data and resolve its interpolations to values of params.yaml."""
 
 import re
 from collections.abc import Iterator
@@ -13,32 +13,35 @@ INTERPOLATION = re.compile(r"\$\{([^}]+)\}")
 
 
 def read_pipeline() -> dict[str, Any]:
-    """The stanzas of dvc.yaml by stage."""
+    """Return the stanzas of dvc.yaml by stage name."""
     stanzas: dict[str, Any] = read_yaml(PIPELINE)["stages"]
     return stanzas
 
 
 def body(stanza: dict[str, Any]) -> dict[str, Any]:
-    """A stanza without its `foreach`: `cmd`, `deps`, `outs` and the rest."""
+    """Return a stanza without its `foreach`: `cmd`, `deps`, `outs` and so on."""
     found: dict[str, Any] = stanza.get("do", stanza)
     return found
 
 
 def has_entries(stage: str, stanza: dict[str, Any]) -> bool:
-    """Whether a stage's section holds named entries: then its stanza tracks one of them, `sft.${key}`."""
+    """Return whether a stage's section holds named entries.
+
+    Its stanza then tracks one of them, such as `sft.${key}`.
+    """
     return stage not in body(stanza).get("params", [stage])
 
 
 def parts(expression: str) -> list[str | int]:
-    """The keys of an interpolation: `item.parents[0]` is item, parents, 0."""
+    """Split an interpolation into keys: `item.parents[0]` becomes item, parents, 0."""
     keys = re.findall(r"[^.\[\]]+", expression)
     return [int(key) if key.isdecimal() else key for key in keys]
 
 
 def values(expression: str, stanza: dict[str, Any], params: dict[str, Any]) -> Iterator[tuple[Keys, Any]]:
-    """(keys in params.yaml, value) of everything that `${expression}` stands for in a stanza.
+    """Iterate over (keys in params.yaml, value) for all values that `${expression}` takes in a stanza.
 
-    An entry's name has the keys of its entry. Values that are not in params.yaml are left out.
+    An entry's name has the keys of its entry. Values that are not in params.yaml are skipped.
     """
     keys = parts(expression)
     if keys[0] == "item" and "matrix" in stanza:
@@ -63,7 +66,7 @@ def values(expression: str, stanza: dict[str, Any], params: dict[str, Any]) -> I
 
 
 def origins(path: str, template: str, stanza: dict[str, Any], params: dict[str, Any]) -> Iterator[Keys]:
-    """The keys of params.yaml whose values make `path` of a template such as `models/${item.parent}`."""
+    """Find the keys of params.yaml whose values expand a template such as `models/${item.parent}` to `path`."""
     expressions = INTERPOLATION.findall(template)
     for expression in expressions[:1]:
         for keys, value in values(expression, stanza, params):

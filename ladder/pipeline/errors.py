@@ -1,16 +1,16 @@
-"""The user-facing error: one sentence, no traceback. It has a module of its own because everything may raise it."""
+"""User-facing error: one sentence, no traceback. A separate module, because every other module may import it."""
 
 import re
 
 LONG_WORD = re.compile(r"(\S{200})\S{200,}")
 LONGEST = 4000
-"""Characters of a sentence."""
+"""Maximum length of a message in characters."""
 
 
 class UserError(Exception):
     """User-facing error: one sentence that names the file, line or key, and what was expected.
 
-    A value that it shows is cut where it is too long to be read.
+    Overlong words and messages are truncated.
     """
 
     def __str__(self) -> str:

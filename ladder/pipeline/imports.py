@@ -1,4 +1,4 @@
-"""Which of our own modules a module imports, read in its text: nothing runs."""
+"""Static import graph of the repository's own modules, parsed without running them."""
 
 import ast
 from collections.abc import Iterable
@@ -7,21 +7,21 @@ from pathlib import Path
 from ladder.pipeline.stage import UserError
 
 Imports = dict[Path, set[Path]]
-"""Every module of our packages, and what it imports itself."""
+"""Map from each module to the modules that it imports directly."""
 
 
 def read_imports(packages: Iterable[Path]) -> Imports:
-    """What each module of these packages imports of them as it runs.
+    """Return the direct imports among the modules of these packages.
 
-    Where the name is told at run time, `import_module(f"benchmarks.{name}")`, the package's folder stands for the one
-    module. Errors: UserError for a file that is not Python.
+    For a module name computed at run time, as in `import_module(f"benchmarks.{name}")`, the package's folder is
+    recorded instead of the module. Errors: UserError for a file that is not Python.
     """
     folders = {package.name: package for package in packages}
     return {module: set(_imports(module, folders)) for folder in folders.values() for module in folder.rglob("*.py")}
 
 
 def imported(module: Path, imports: Imports) -> set[Path]:
-    """What a module imports, directly or through others, itself included."""
+    """Return the transitive imports of a module, including the module itself."""
     found: set[Path] = set()
     waiting = {module}
     while waiting:
@@ -45,7 +45,7 @@ def _imports(module: Path, folders: dict[str, Path]) -> Iterable[Path]:
 
 
 def _run(tree: ast.AST) -> Iterable[ast.AST]:
-    """Every node but what stands under `if TYPE_CHECKING:`, which nothing runs."""
+    """Iterate over all nodes except those under `if TYPE_CHECKING:`, which never run."""
     yield tree
     for node in ast.iter_child_nodes(tree):
         match node:
@@ -68,7 +68,7 @@ def _names(node: ast.AST, module: Path) -> list[str]:
 
 
 def _told(node: ast.AST) -> str:
-    """The package of `import_module(f"package.{name}")`."""
+    """Return the package of `import_module(f"package.{name}")`; empty for any other node."""
     match node:
         case ast.Call(
             func=ast.Attribute(attr="import_module"), args=[ast.JoinedStr(values=[ast.Constant(str(prefix)), *_])]

@@ -1,13 +1,15 @@
-"""Where a stage runs: in this process or under a launcher, on which GPUs, and that it dies with what started it.
+"""Process placement of a stage: launcher, GPU leases, and termination together with the parent process.
 
-None of it stands in dvc.yaml or params.yaml, so that moving to another machine reruns nothing:
+These settings are environment variables, not part of dvc.yaml or params.yaml, so that a move to another machine
+reruns nothing:
 
-LADDER_LAUNCH  what starts a training stage on several GPUs: `torchrun --nproc-per-node 8`, `accelerate launch
-               --config_file launch/fsdp2.yaml`. Unset: the one line of the file .launch; without it, this process.
-LADDER_GPUS    the GPUs of this machine that stages share: `0,1,2,3`. A stage waits for a free one; a launched stage
-               waits for all of them.
-LADDER_WORK    where checkpoints of unfinished trainings lie, answers, replies and verdicts that were had once, and the
-               locks of the GPUs; the user's cache if unset.
+- LADDER_LAUNCH: the command that starts a training stage on several GPUs, for example `torchrun --nproc-per-node 8`
+  or `accelerate launch --config_file launch/fsdp2.yaml`. Default: the single line of the file .launch; without that
+  file, the stage runs in this process.
+- LADDER_GPUS: the GPUs of this machine that stages share, for example `0,1,2,3`. A stage waits for a free GPU; a
+  launched stage waits for all of them.
+- LADDER_WORK: folder for checkpoints of unfinished trainings, caches of answers, replies and verdicts, and GPU locks.
+  Default: the user's cache folder.
 """
 
 import ctypes
@@ -25,23 +27,26 @@ from ladder.pipeline import watcher
 
 PR_SET_PDEATHSIG = 1
 LEASED = "LADDER_LEASED"
-"""The process that holds the lease: it starts itself again, with the same PID, to see its GPU alone."""
+"""Environment variable with the PID of the process that holds the lease.
+
+That process executes itself again under the same PID, so that it sees only its own GPUs.
+"""
 
 
 def rank() -> int:
-    """This process's place among those that train one rung; 0 without a launcher."""
+    """Return this process's rank (RANK); 0 without a launcher."""
     return int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:
-    """How many processes train one rung; 1 without a launcher."""
+    """Return the number of processes that train one rung (WORLD_SIZE); 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def stage_name() -> str:
-    """The stage that `python -m stages.NAME` is about to run, as DVC calls it (`sft@chat`); else empty.
+    """Return the stage that `python -m stages.NAME` is about to run, as DVC names it (`sft@chat`); otherwise "".
 
-    While Python looks for the module that it runs, and imports its package for that, sys.argv begins with -m.
+    This works only while Python locates the module and imports its package: sys.argv then begins with `-m`.
     """
     if sys.argv[:1] != ["-m"]:
         return ""
@@ -53,13 +58,16 @@ def stage_name() -> str:
 
 
 def cache() -> Path:
-    """Where what outlives a run and is no output lies: outside the repository, so that DVC deletes none of it."""
+    """Return the work folder for files that outlive a run but are not outputs.
+
+    DVC would delete them inside the repository.
+    """
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     return Path(os.environ.get("LADDER_WORK") or home / "ladder")
 
 
 def launcher() -> list[str]:
-    """The words of LADDER_LAUNCH, or of the file .launch; none when the stage runs in this process."""
+    """Return the words of LADDER_LAUNCH or of the file .launch; an empty list if the stage runs in this process."""
     if "RANK" in os.environ:  # launched already
         return []
     local = Path(".launch")
@@ -71,7 +79,7 @@ def launched(command: list[str], stage: str, arguments: list[str]) -> int:
     """Run the stage under the launcher and return its exit code."""
     words = [*command, "-m", f"stages.{stage}", *arguments]
     print(f"{stage}: launched by {shlex.join(command)}", flush=True)
-    # SIGTERM, not SIGKILL: a launcher that is asked to end takes its workers along, on other machines too.
+    # SIGTERM, not SIGKILL: it lets a launcher stop its workers, on other machines too.
     child = subprocess.Popen(words, preexec_fn=lambda: _die_with_parent(signal.SIGTERM))
     code = child.wait()
     return code if code >= 0 else 128 - code
@@ -80,8 +88,8 @@ def launched(command: list[str], stage: str, arguments: list[str]) -> int:
 def die_with_parent() -> None:
     """End this process when DVC or the launcher that started it is killed, so that no orphan trains on (Linux).
 
-    Started by hand it may outlive its shell, as under nohup. The package `stages` calls this before anything heavy is
-    imported; a parent that was killed even earlier has left this process to init.
+    A stage that was started by hand may outlive its shell, as under nohup. The package `stages` calls this function
+    before any slow import. If the parent was killed even earlier, this process is already an orphan and exits.
     """
     if {"DVC_STAGE", "RANK"} & set(os.environ):
         _die_with_parent(signal.SIGKILL)
@@ -90,10 +98,13 @@ def die_with_parent() -> None:
 
 
 def _is_orphan() -> bool:
-    """Whether DVC's shell, which is in our process group, has ended: then the parent is init or what stands for it."""
+    """Return whether DVC's shell has ended.
+
+    The shell is in the same process group. After its end, the parent is init or another subreaper.
+    """
     try:
         return os.getpgid(os.getppid()) != os.getpgrp()
-    except ProcessLookupError:  # it ended this moment
+    except ProcessLookupError:  # the parent ended just now
         return True
 
 
@@ -103,17 +114,17 @@ def _die_with_parent(sent: int) -> None:
 
 
 def lease(*, every: bool) -> None:
-    """Wait for a free GPU of LADDER_GPUS, or with `every` for all, and see nothing else; held until the process ends.
+    """Wait for a free GPU of LADDER_GPUS (all of them with `every`) and hide the others until the process ends.
 
-    CUDA reads CUDA_VISIBLE_DEVICES once, and what a stage imports may have made it read already: so the process
-    starts itself again, under the same PID, which keeps the locks.
+    CUDA reads CUDA_VISIBLE_DEVICES only once, and an import may already have triggered that. The process therefore
+    executes itself again under the same PID, which keeps the locks.
     """
     shared = os.environ.get("LADDER_GPUS", "").replace(" ", "")
     if not shared or "RANK" in os.environ or os.environ.get(LEASED) == str(os.getpid()):
         return
     gpus = shared.split(",")
     if every:
-        for gpu in gpus:  # in one order for all, so that no two wait for each other
+        for gpu in gpus:  # the same order in every process, to avoid a deadlock
             fcntl.flock(_lock(gpu), fcntl.LOCK_EX)
     else:
         gpus = [_free(gpus)]

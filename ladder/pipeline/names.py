@@ -1,10 +1,12 @@
-"""Names of entries and references to them: the values of params.yaml that dvc.yaml writes into shell commands.
+"""Validation of entry names and references: the values of params.yaml that dvc.yaml inserts into shell commands.
 
-DVC writes `${key}` and `${item.parent}` into a command as they are, and a shell reads the command. So a name may hold
-letters, digits, `-` and `_` only, and every value that reaches a command must be a name or a path of names. The rule
-is applied in three places: `python -m ladder check`, every stage before it reads its section (the stage `code` runs
-before all others whenever params.yaml has changed), and .dvcignore, by which DVC itself refuses an output whose path
-has another character.
+DVC inserts `${key}` and `${item.parent}` into a command without quoting, and a shell runs the command. A name may
+therefore contain only letters, digits, `-` and `_`. Every value that reaches a command must be a name or a path of
+names.
+
+The rule is enforced in three places. `python -m ladder check` reports violations. Every stage checks before it reads
+its section; the stage `code` runs first whenever params.yaml has changed. In .dvcignore, a pattern makes DVC itself
+refuse an output whose path has another character.
 """
 
 import difflib
@@ -18,39 +20,39 @@ LONGEST = 64
 LONGEST_REFERENCE = 160
 SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 REFERENCE_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-"""Files of stages have dots: `pairs/web.validation` is data/pairs/web.validation.jsonl."""
+"""One part of a reference. File names have dots: `pairs/web.validation` is data/pairs/web.validation.jsonl."""
 
 SINGLE = frozenset(
     {"code", "base", "punkt", "prompts", "questions", "report", "accuracy", "divergence", "guide", "judge_sheet"}
 )
 """Sections without named entries."""
 WITH_PATHS = frozenset({"part", "heldout"})
-"""Sections whose entries are named by paths: `all/faq`, `problems/maths-heldout`."""
+"""Sections whose entry names are paths: `all/faq`, `problems/maths-heldout`."""
 REFERENCES = frozenset(
     {"parent", "data", "model", "teacher", "draft", "prompts", "seeds", "reward_model", "ranker", "method", "heldout"}
 )
-"""Keys of an entry whose values dvc.yaml writes into commands and paths, where they are texts."""
+"""Keys of an entry whose values dvc.yaml inserts into commands and paths. The values must be text."""
 COUNTS = {"speculate": frozenset({"prompts"})}
-"""Keys of the same name that are no references: `speculate.maths.prompts` is a number of prompts."""
+"""Exceptions to REFERENCES: keys that hold a number. `speculate.maths.prompts` is a number of prompts."""
 REFERENCE_LISTS = {
     "report": ("benchmarks", "rungs"),
     "guide": ("heldout", "accuracy", "divergence"),
     "merge": ("parents",),
 }
-"""Lists whose elements dvc.yaml writes into commands and paths: of a section, or of each entry of a section."""
+"""Lists whose elements dvc.yaml inserts into commands and paths, of a section or of each of its entries."""
 SINGLE_REFERENCES = {"accuracy": ("data",), "divergence": ("data", "teacher"), "judge_sheet": ("data",)}
-"""The same for texts of sections without entries."""
+"""Keys of sections without entries whose text values dvc.yaml inserts into commands and paths."""
 
 
 class Fault(NamedTuple):
-    """A fault of params.yaml: the keys that lead to it, and the sentence about it."""
+    """Fault of params.yaml: the path of keys to the value, and a sentence about it."""
 
     keys: Keys
     sentence: str
 
 
 def name_fault(name: object, *, path: bool = False) -> str | None:
-    """What is wrong with an entry's name; None when nothing is. With `path`, `/` may join several names."""
+    """Return the problem with an entry's name; None if it is valid. With `path`, `/` may join several names."""
     slash = ", joined by /" if path else ""
     expected = f"expected letters a-z, digits, - and _{slash}, not beginning with -, at most {LONGEST} characters"
     if not isinstance(name, str) or re.fullmatch("[0-9]+", name):
@@ -63,7 +65,7 @@ def name_fault(name: object, *, path: bool = False) -> str | None:
 
 
 def reference_fault(value: object) -> str | None:
-    """What is wrong with a value that reaches a command: a path of names such as `sft/chat`; None when nothing is."""
+    """Return the problem with a reference, a path of names such as `sft/chat`; None if it is valid."""
     expected = "expected a name such as sft/chat: letters a-z, digits, -, _ and . in parts joined by /"
     if not isinstance(value, str):
         return f"{expected}; got {_shown(value)}"
@@ -75,7 +77,7 @@ def reference_fault(value: object) -> str | None:
 
 
 def name_faults(params: dict[str, Any]) -> Iterator[Fault]:
-    """Every entry name and every reference of params.yaml that a shell could read as more than a name."""
+    """Find every entry name and reference of params.yaml that is invalid and could inject shell code."""
     for section, content in params.items():
         for keys, value in command_values(section, content):
             sentence = reference_fault(value)
@@ -89,7 +91,7 @@ def name_faults(params: dict[str, Any]) -> Iterator[Fault]:
 
 
 def command_values(section: str, content: Any) -> Iterator[tuple[Keys, Any]]:
-    """(keys, value) of every value of a section that dvc.yaml may write into a command, entry names left out."""
+    """Iterate over (keys, value) of a section's values that dvc.yaml may insert into a command, except entry names."""
     if not isinstance(content, dict):
         return
     if section in SINGLE:
@@ -112,7 +114,7 @@ def command_values(section: str, content: Any) -> Iterator[tuple[Keys, Any]]:
 
 
 def did_you_mean(word: object, words: Any, *, cutoff: float = 0.6) -> str:
-    """` (did you mean 'chat'?)` with the nearest of the valid words, or an empty text."""
+    """Return ` (did you mean 'chat'?)` with the closest valid word, or an empty string."""
     near = difflib.get_close_matches(str(word), [str(other) for other in words], n=1, cutoff=cutoff)
     return f" (did you mean {near[0]!r}?)" if near else ""
 

@@ -1,10 +1,11 @@
-"""Locks: every output has one writer, and every folder of unfinished work one process.
+"""File locks: one writer per output, and one process per folder of unfinished work.
 
-The lock of an output is a file in `.dvc/tmp/writers` of the repository that the output lies in, named by a hash of
-the output's real path: two clones with outputs of their own do not block each other, and a link to an output has the
-output's own lock. Outside a DVC repository it is in `writers` of LADDER_WORK. The kernel drops a lock when the process
-that holds it ends, however it ends. On NFS a lock holds among machines, unless the file system is mounted with
-`nolock` or `local_lock`: then it holds among the processes of one machine.
+The lock of an output is a file in `.dvc/tmp/writers` of the repository that contains the output. Its name is a hash
+of the output's real path, so a symbolic link shares the lock of its target. Two clones with separate outputs do not
+block each other. Outside a DVC repository, the lock is in `writers` of LADDER_WORK.
+
+The kernel releases a lock when its process ends, for any reason. On NFS a lock holds across machines, unless the file
+system is mounted with `nolock` or `local_lock`: then it holds only among the processes of one machine.
 """
 
 import contextlib
@@ -23,14 +24,17 @@ from ladder.pipeline.errors import UserError
 from ladder.pipeline.launch import cache
 
 NONE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
-"""What flock says on a file system without locks."""
+"""Errnos that flock returns on a file system without locks."""
 
 
 @contextlib.contextmanager
 def written(outputs: Sequence[Path]) -> Iterator[None]:
-    """Be the only writer of these outputs. Errors: UserError naming the process that writes one of them."""
+    """Context manager that makes this process the only writer of the outputs.
+
+    Errors: UserError naming another writer.
+    """
     with contextlib.ExitStack() as held:
-        for output in sorted(outputs, key=os.path.realpath):  # in one order for all
+        for output in sorted(outputs, key=os.path.realpath):  # the same order everywhere, to avoid a deadlock
             place = _place(output)
             held.callback(_remove, place.parent)
             held.enter_context(alone(place, f"{output}", "is writing this output; expected one writer"))
@@ -38,7 +42,7 @@ def written(outputs: Sequence[Path]) -> Iterator[None]:
 
 
 def _remove(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # it is not empty
+    with contextlib.suppress(OSError):  # not empty: other locks are held
         folder.rmdir()
 
 
@@ -52,9 +56,11 @@ def _place(output: Path) -> Path:
 
 @contextlib.contextmanager
 def alone(path: Path, where: str, doing: str) -> Iterator[None]:
-    """Hold the lock file `path`; in it stand the process, its machine and `where`. It may be removed while it is held.
+    """Context manager that holds the lock file `path`, which records the PID, the host and `where`.
 
-    Errors: UserError, `WHERE: process PID DOING. ...`, when another process holds it.
+    Another process may delete the file while the lock is held.
+
+    Errors: UserError `WHERE: process PID DOING. ...` when another process holds the lock.
     """
     file = _locked(path, where, doing)
     try:
@@ -64,7 +70,7 @@ def alone(path: Path, where: str, doing: str) -> Iterator[None]:
         file.flush()
         yield
     finally:
-        if _is(file, path):  # before it is released: who opened it meanwhile sees that it is gone
+        if _is(file, path):  # unlink before release, so that a process that already opened the file notices
             path.unlink()
         file.close()
 
@@ -92,11 +98,11 @@ def _locked(path: Path, where: str, doing: str) -> Any:
             return file
         if _is(file, path):
             return file
-        file.close()  # who held it removed the file: take the new one
+        file.close()  # the previous holder removed this file; retry with a new one
 
 
 def _is(file: Any, path: Path) -> bool:
-    """Whether the open file still has this name."""
+    """Return whether the open file is still the one at `path`."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
@@ -106,7 +112,7 @@ def _is(file: Any, path: Path) -> bool:
 def _facts(said: str) -> dict[str, Any]:
     try:
         facts = json.loads(said)
-    except ValueError:  # it is being written this moment
+    except ValueError:  # the holder is writing it just now
         return {}
     return facts if isinstance(facts, dict) else {}
 

@@ -1,6 +1,6 @@
-"""Faults of params.yaml that a run would meet: types, names, sources, templates, adapters, gates, claims.
+"""Checks of params.yaml for faults that would stop a run: types, names, sources, templates, adapters and gates.
 
-Nothing of DVC is imported here, and a stage is imported only for entries that dvc.lock has not recorded as run.
+DVC is not imported here. A stage module is imported only for entries that dvc.lock has not recorded as run.
 """
 
 import contextlib
@@ -25,9 +25,9 @@ PLACEHOLDER = re.compile(
     r"|(?:^|[/@:=])(?:NAME|ORG|MODEL|MODEL_NAME|MODEL_ID|REPO|REPO_ID|USER|USERNAME|COMMIT|REVISION|SHA|VERSION|HOST|PORT|"
     r"TODO|FIXME|CHANGEME|CHANGE_ME|PLACEHOLDER|X{3,})(?=$|[/@:=])"
 )
-"""What documentation writes where a user's own name belongs."""
+"""Placeholders that documentation writes in place of a user's own name."""
 COMPLETE = frozenset({"student", "merge", "distill", "features"})
-"""Stages whose rungs are complete models, whatever they started from."""
+"""Stages whose rungs are complete models, even if their parent is an adapter."""
 NO_LANGUAGE_MODEL = {"reward": "a reward model, which scores answers and writes none", "embedder": "a sentence encoder"}
 SPEAKERS = frozenset({"parent", "teacher", "draft"})
 """Keys of an entry whose rung must be a language model."""
@@ -36,7 +36,7 @@ Entries = list[tuple[tuple[str, ...], str, Any]]
 
 
 def entries(params: dict[str, Any], pipeline: dict[str, Any]) -> Entries:
-    """(keys, stage, section or entry) of everything that a stage reads as one object."""
+    """Return (keys, stage, content) for every section or entry that a stage reads as one object."""
     found: Entries = []
     for stage, section in params.items():
         if not has_entries(stage, pipeline.get(stage, {})):
@@ -47,7 +47,11 @@ def entries(params: dict[str, Any], pipeline: dict[str, Any]) -> Entries:
 
 
 def params_faults(params: dict[str, Any], pipeline: dict[str, Any], recorded: dict[str, Any]) -> Iterator[Fault]:
-    """All faults of this module. `recorded`: the sections and entries with which stages ran, by key (`sft.chat`)."""
+    """Find all faults that this module checks.
+
+    `recorded` maps keys such as `sft.chat` to the sections and entries of the last runs. Unchanged ones are not
+    checked again, except for adapters and gates.
+    """
     for stage, section in params.items():
         if has_entries(stage, pipeline.get(stage, {})) and not isinstance(section, dict):
             yield Fault((stage,), f"expected named entries, {{}} for none, got {section!r}")
@@ -71,13 +75,13 @@ def _is_new(entry: tuple[tuple[str, ...], str, Any], recorded: dict[str, Any]) -
 
 
 def type_faults(keys: Keys, stage: str, section: Any) -> Iterator[Fault]:
-    """What does not fit the type with which the stage reads its section or entry."""
+    """Find values that do not match the parameter type of the stage."""
     for inner, sentence in misfits(importlib.import_module(f"stages.{stage}").Params, section):
         yield Fault((*keys, *inner), sentence)
 
 
 def placeholder_faults(keys: Keys, section: Any) -> Iterator[Fault]:
-    """Names that only stand for a name, as documentation and recipes write them: NAME, org/MODEL, <model>, COMMIT."""
+    """Find placeholders copied from documentation or recipes: NAME, org/MODEL, <model>, COMMIT."""
     for inner, value in _leaves(section):
         if inner and inner[-1] in NAMED_KEYS and isinstance(value, str) and (found := PLACEHOLDER.search(value)):
             yield Fault(
@@ -86,7 +90,7 @@ def placeholder_faults(keys: Keys, section: Any) -> Iterator[Fault]:
 
 
 def source_faults(keys: Keys, section: Any) -> Iterator[Fault]:
-    """Sources that `fetch` would refuse: hub without a commit, wheel without a hash, a path that is not there."""
+    """Find sources that `fetch` would refuse: a hub source without commit, a wheel without hash, a missing path."""
     from ladder.data.download import parse
 
     for inner, value in _leaves(section):
@@ -110,7 +114,7 @@ def source_faults(keys: Keys, section: Any) -> Iterator[Fault]:
 
 
 def template_faults(section: dict[str, Any]) -> Iterator[Fault]:
-    """A base.chat_template that is not there, or that the tokenizer of a local base cannot use."""
+    """Find a base.chat_template that is missing, or that the tokenizer of a local base model cannot use."""
     template, source = section.get("chat_template"), section.get("source")
     keys = ("base", "chat_template")
     if isinstance(template, str) and not template.startswith("trl:") and not (TEMPLATES / template).is_file():
@@ -130,7 +134,7 @@ def template_faults(section: dict[str, Any]) -> Iterator[Fault]:
 
 
 def _prove_template(section: dict[str, Any]) -> None:
-    """Prove the template of a local model as the stage `base` does, without its weights. Errors: UserError."""
+    """Validate the chat template of a local model as the stage `base` does, without its weights. Errors: UserError."""
     from ladder.models.weights import read_tokenizer
     from stages.base import Params, check_plain, repair, set_template
 
@@ -143,7 +147,7 @@ def _prove_template(section: dict[str, Any]) -> None:
 
 
 def adapter_faults(params: dict[str, Any]) -> Iterator[Fault]:
-    """Adapters that cannot be put on their parent, and parents that are no language model."""
+    """Find adapters that do not fit their parent, and parents, teachers and drafts that are not language models."""
     for stage, section in params.items():
         for name, entry in section.items() if isinstance(section, dict) else ():
             if not isinstance(entry, dict):
@@ -177,7 +181,7 @@ def _adapter_fault(keys: Keys, entry: dict[str, Any], params: dict[str, Any]) ->
 
 
 def rung_kind(rung: Any, params: dict[str, Any], seen: frozenset[str] = frozenset()) -> str | None:
-    """`complete` or `adapter`, as the stage will make it; None for a rung that params.yaml does not decide."""
+    """Return `complete` or `adapter`, as the stage will produce the rung; None if params.yaml does not determine it."""
     if rung == "base":
         return "complete"
     stage, _, name = str(rung).partition("/")
@@ -195,7 +199,7 @@ def rung_kind(rung: Any, params: dict[str, Any], seen: frozenset[str] = frozense
 
 
 def gate_faults(params: dict[str, Any]) -> Iterator[Fault]:
-    """Gates over rungs or benchmarks that nothing measures."""
+    """Find gates over rungs or benchmarks that no stage measures."""
     section = params.get("gate")
     report, guide = params.get("report"), params.get("guide")
     benchmarks, rungs = _names(report, "benchmarks"), _names(report, "rungs")

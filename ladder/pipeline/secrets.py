@@ -1,4 +1,4 @@
-"""Recognize secrets: names of parameters that hold one, and values in the formats of known API keys."""
+"""Detect secrets: parameter names that hold one, and values in the formats of known API keys."""
 
 import os
 import re
@@ -16,21 +16,24 @@ NAMES = frozenset(
         *("accesskeyid", "secretaccesskey", "xapikey", "xgoogapikey", "subscriptionkey"),
     )
 )
-"""Names of parameters that hold a secret: in lower case, without separators."""
+"""Names of parameters that hold a secret, in lower case without separators."""
 ENDINGS = (
     *("apikey", "apitoken", "hubtoken", "hftoken", "accesstoken", "authtoken", "secretkey", "accesskey"),
     *("password", "clientsecret", "privatekey", "subscriptionkey", "secretaccesskey", "passphrase", "credentials"),
     *("accountkey", "keysecret", "sastoken", "connectionstring"),
 )
-"""How such names end: WANDB_API_KEY, push_to_hub_token."""
+"""Suffixes of further secret names: WANDB_API_KEY, push_to_hub_token."""
 PREFIXES = (
     "sk-|sk_live_|sk_test_|rk_live_|hf_|api_org_|ghp_|gho_|ghs_|ghu_|github_pat_|glpat-|gsk_|xai-|nvapi-|r8_|fw_|csk-|"
     "tgp_v1_|pplx-|dapi|xoxb-|xoxp-|xapp-|pypi-|npm_|dop_v1_|wandb_v1_|AIza|AKIA|ASIA|ya29[.]|esecret_|"
     "ghr_|xoxa-|xoxr-|GOCSPX-|hvs[.]|dckr_pat_|lsv2_pt_|lsv2_sk_|SG[.]|shpat_|tvly-|jina_|sntrys_|rpa_|sess-"
 )
-"""What the keys of providers begin with: OpenAI and those who copy it, Hugging Face, GitHub, GitLab, Groq, xAI,
-NVIDIA, Replicate, Fireworks, Cerebras, Together, Perplexity, Databricks, Slack, PyPI, npm, Google, AWS, Vault, Docker,
-LangSmith, SendGrid, Shopify, Tavily, Jina, Sentry, RunPod."""
+"""Prefixes of API keys.
+
+Providers: OpenAI and compatible providers, Hugging Face, GitHub, GitLab, Groq, xAI, NVIDIA, Replicate, Fireworks,
+Cerebras, Together, Perplexity, Databricks, Slack, PyPI, npm, Google, AWS, Vault, Docker, LangSmith, SendGrid,
+Shopify, Tavily, Jina, Sentry, RunPod.
+"""
 TOKEN = re.compile(rf"(?<![A-Za-z0-9])(?:{PREFIXES})([A-Za-z0-9_-]+)")
 OTHER = re.compile(
     r"\b[Bb]earer\s+[A-Za-z0-9._~+/-]{12,}=*|\b[Aa]uthorization\W{1,6}[Bb]asic\s+[A-Za-z0-9+/]{8,}=*"
@@ -40,14 +43,16 @@ OTHER = re.compile(
     r"|(?<=[?&])[A-Za-z0-9_.-]*(?i:api_?-?key|token|signature|secret|password|credential)s?=[^&\s'\"<>]{6,}"
     r"|(?<=[?&])(?i:sig|key|auth)=[^&\s'\"<>]{16,}"
 )
-"""An Authorization header, a JSON Web Token, a private key, an address with a password or with a key in its query, as
-an S3 server's signed addresses have it."""
+"""Other credentials: Authorization headers, JSON Web Tokens, private keys, and URLs with a password or a key.
+
+A key in a URL's query appears, for example, in presigned URLs of S3 servers.
+"""
 LONG, SHORT = 16, 6
-"""Characters after a prefix that make a key: within a text, and where the value is nothing else."""
+"""Minimum characters of a key after its prefix: LONG inside a text, SHORT if the value is only the key."""
 
 
 def holds_secret(text: str) -> bool:
-    """Whether a text is a key of a known format, or has one within it."""
+    """Return whether a text is, or contains, a key in a known format."""
     whole = TOKEN.fullmatch(text.strip())
     if whole and len(whole[1]) >= SHORT and _is_mixed(whole[1]):
         return True
@@ -55,12 +60,15 @@ def holds_secret(text: str) -> bool:
 
 
 def masked(text: str) -> str:
-    """A text in which whatever has the format of a key is replaced by `<key>`."""
+    """Replace every key in a known format by `<key>`."""
     return OTHER.sub("<key>", TOKEN.sub(lambda found: "<key>" if _is_key(found) else found[0], text))
 
 
 def concealed(text: str) -> str:
-    """A text for a user, without keys: neither of a known format, nor the value of a variable named like a key."""
+    """Remove secrets from text shown to users: keys in known formats, and values of environment variables.
+
+    A variable's value is removed if its name is that of a secret and the value has at least LONG characters.
+    """
     for name, value in os.environ.items():
         if is_secret_name(name) and len(value.strip()) >= LONG:
             text = text.replace(value.strip(), f"<{name}>")
@@ -68,7 +76,10 @@ def concealed(text: str) -> str:
 
 
 def conceal_tracebacks() -> None:
-    """Print the traceback of what nothing catches through `concealed`: libraries put keys and addresses into errors."""
+    """Install an excepthook that prints tracebacks through `concealed`.
+
+    Libraries put keys and URLs into error messages.
+    """
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         print(concealed("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr, flush=True)
@@ -77,16 +88,17 @@ def conceal_tracebacks() -> None:
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a parameter of this name holds a secret. `pad_token` and `max_tokens` do not."""
+    """Return whether a parameter with this name holds a secret. `pad_token` and `max_tokens` do not."""
     bare = re.sub(r"[^a-z0-9]", "", name.lower())
     one = bare.removesuffix("s")
     return bare in NAMES or bare.endswith(ENDINGS) or (one in NAMES and one != "token") or one.endswith(ENDINGS)
 
 
 def secrets_in(value: Any, path: str = "") -> Iterator[str]:
-    """The paths of all parameters that hold a secret, by name or value, at any depth: `sft.chat.trainer.hub_token`.
+    """Iterate over the paths of all parameters that hold a secret, by name or value: `sft.chat.trainer.hub_token`.
 
-    Null, true and false are no secrets, whatever the name: `token: true` asks for the one that the machine has.
+    Parameters are found at any depth. Null, true and false are never secrets: `token: true` selects the token stored
+    on the machine.
     """
     if isinstance(value, dict):
         for name, inner in value.items():
@@ -115,7 +127,7 @@ def _is_key(found: re.Match[str]) -> bool:
 
 
 def _is_mixed(tail: str) -> bool:
-    """Letters with digits, or capitals among small letters, as in what was drawn at random."""
+    """Return whether a text looks random: letters with digits, or both upper and lower case."""
     letters = "".join(filter(str.isalpha, tail))
     digits = any(map(str.isdigit, tail))
     return bool(letters) and (digits or (letters != letters.lower() and letters != letters.upper()))

@@ -1,4 +1,4 @@
-"""How a stage starts: its section of params.yaml and its paths become the arguments of its `main`."""
+"""Entry point of stages: parse params.yaml and the command line into the arguments of a stage's `main`."""
 
 import inspect
 import math
@@ -28,11 +28,11 @@ from ladder.pipeline.yaml_lines import Keys, Lines
 
 PARAMS = Path("params.yaml")
 SHOWN = 200
-"""Characters of a value that a sentence shows."""
+"""Maximum characters of a value in a message."""
 LARGEST = 2**63
 UNWRITABLE = re.compile(r"[\x00\ud800-\udfff]")
 MOST_VALUES = 1_000_000
-"""Values of a YAML file with its aliases written out; dvc.lock has some 20 thousand."""
+"""Maximum values of a YAML file after alias expansion. dvc.lock has about 20 thousand."""
 
 
 class Config(BaseModel):
@@ -48,8 +48,8 @@ P = TypeVar("P", str, Path)
 def read_yaml(path: Path) -> Any:
     """Read one YAML 1.2 document, as DVC does: `1e-05` is a number (PyYAML would return a string).
 
-    Errors: UserError for what is not YAML, and for aliases that contain themselves or stand for too much: whoever walks
-    through the values would never end.
+    Errors: UserError for a file that is missing or not YAML. Aliases that contain themselves, or that expand to more
+    than MOST_VALUES values, are errors too, because a traversal would not end.
     """
     try:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
@@ -63,7 +63,7 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
         raise UserError(f"{path}: nested too deeply; expected a few levels") from None
-    except (ValueError, TypeError, AttributeError) as error:  # of a number of 5000 digits, a date of month 13
+    except (ValueError, TypeError, AttributeError) as error:  # for example an int of 5000 digits, or month 13
         raise UserError(f"{path}: holds a value that cannot be read: {' '.join(str(error).split())}") from None
     if (size := _size(content, {})) > MOST_VALUES:
         raise UserError(f"{path}: its aliases stand for {size:.2g} values; expected {MOST_VALUES} at most")
@@ -71,7 +71,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def _size(content: Any, known: dict[int, float]) -> float:
-    """How many values there are with every alias written out; infinite where one contains itself."""
+    """Return the number of values after alias expansion; infinite if an alias contains itself."""
     if not isinstance(content, dict | list | set | tuple):
         return 1
     if id(content) not in known:
@@ -82,9 +82,9 @@ def _size(content: Any, known: dict[int, float]) -> float:
 
 
 def read_params(path: Path = PARAMS) -> dict[str, Any]:
-    """All of params.yaml; every top-level key must be a stage's name (a module in stages/).
+    """Read and validate params.yaml. Every top-level key must be a stage name (a module in stages/).
 
-    Errors: UserError for an entry name or a reference that a shell could read as a command (ladder/pipeline/names.py).
+    Errors: UserError for an entry name or reference that a shell could read as a command (ladder/pipeline/names.py).
     """
     params = read_sections(path)
     faults = list(name_faults(params))
@@ -95,7 +95,10 @@ def read_params(path: Path = PARAMS) -> dict[str, Any]:
 
 
 def read_sections(path: Path = PARAMS) -> dict[str, Any]:
-    """`read_params` without the rule of names: what `check` reads to list every fault."""
+    """Read params.yaml without the check of entry names, so that `check` can list every fault.
+
+    Errors: UserError for an unknown section, a secret, or a value of an unsupported type.
+    """
     params = read_yaml(path)
     if not isinstance(params, dict):
         raise UserError(f"{path}: expected one section per stage, got {type(params).__name__}")
@@ -115,7 +118,10 @@ def read_sections(path: Path = PARAMS) -> dict[str, Any]:
 
 
 def _no_values(content: Any, keys: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], str]]:
-    """(keys, sentence) of every value that is no number, text, list, section, true, false or null."""
+    """Iterate over (keys, sentence) of every value of an unsupported type.
+
+    Supported are finite numbers between -2^63 and 2^63, Unicode text, lists, sections, true, false and null.
+    """
     if isinstance(content, dict):
         for key, value in content.items():
             yield from _no_values(value, (*keys, key))
@@ -134,7 +140,10 @@ def _no_values(content: Any, keys: tuple[Any, ...]) -> Iterator[tuple[tuple[Any,
 
 
 def refuse_secrets(section: Any, where: str) -> None:
-    """Errors: UserError where a parameter holds a key or password: params are published with every rung."""
+    """Check that no parameter holds a key or password, because params are published with every rung.
+
+    Errors: UserError.
+    """
     if found := list(secrets_in(section)):
         raise UserError(
             f"{where}: {', '.join(found)}: a secret; expected none, because params are published. Put it into an "
@@ -143,7 +152,7 @@ def refuse_secrets(section: Any, where: str) -> None:
 
 
 def fit(kind: type[S], section: Any, where: str) -> S:
-    """Build `kind` from a section as read. Errors: UserError, naming every key that does not fit."""
+    """Validate a section as `kind`. Errors: UserError listing every key that does not fit."""
     if not isinstance(section, dict):
         raise UserError(f"{where}: {misfits(kind, section)[0][1]}")
     try:
@@ -156,7 +165,7 @@ def fit(kind: type[S], section: Any, where: str) -> S:
 
 
 def misfits(kind: type[Config], section: Any) -> list[tuple[Keys, str]]:
-    """(keys within the section, sentence) of everything that does not fit `kind`; empty when the section fits."""
+    """Return (keys within the section, sentence) for everything that does not fit `kind`; empty for a valid section."""
     if not isinstance(section, dict):
         return [((), f"expected keys {', '.join(kind.model_fields)}, got {_shown(section)}")]
     try:
@@ -181,7 +190,7 @@ def _sentence(kind: type[Config], item: Any) -> str:
     if item["type"] == "missing":
         return "missing"
     near = did_you_mean(item["input"], re.findall(r"'([^']+)'", item["ctx"]["expected"])) if _is_choice(item) else ""
-    # a section may hold what is secret, and of a list a sentence of ours says which of it does not fit
+    # A section may hold a secret. For a list, our own message already names the invalid element.
     told = isinstance(item["input"], dict) or (isinstance(item["input"], list) and item["type"] == "value_error")
     got = "" if told else f" (got {_shown(item['input'])})"
     return masked(f"{item['msg'].removeprefix('Value error, ')}{got}{near}")
@@ -192,7 +201,7 @@ def _is_choice(item: Any) -> bool:
 
 
 def _fields(kind: Any, keys: Keys) -> list[str]:
-    """The keys of the section within `kind` that `keys` lead to; empty where they lead to no single section."""
+    """Return the field names of the nested section at `keys` of `kind`; empty if `keys` do not lead to one section."""
     for key in keys:
         field = kind.model_fields.get(key)
         inner = [] if field is None else [field.annotation, *get_args(field.annotation)]
@@ -203,15 +212,17 @@ def _fields(kind: Any, keys: Keys) -> list[str]:
 
 
 def run(main: Callable[..., None], *, named: bool = False, launch: bool = False) -> None:
-    """Call a stage's `main(params, *paths)` from the command line.
+    """Run a stage's `main(params, *paths)` from the command line.
 
-    The section's type is main's annotation of `params`, its name is the module's. A `named` stage has one
-    entry per rung in its section, and the entry's name is the first argument. One that can `launch` is started
-    again under LADDER_LAUNCH where that is set (see ladder/pipeline/launch.py).
-    The paths from the parameter `output` on are the stage's outputs. Before main runs, each is locked and its folder
-    written to; a disk that fails main later is one line too (ladder/pipeline/output_locks.py, ladder/pipeline/disk.py).
-    Before that a copy of dvc.lock is kept (ladder/integrity/lock_copy.py).
-    A UserError is printed as one line and ends with exit code 1; anything else is a bug and keeps its traceback.
+    The annotation of `params` is the type of the section, and the module's name is the section's name. A `named`
+    stage has one entry per rung in its section; the entry's name is the first argument. A stage with `launch` runs
+    under LADDER_LAUNCH if that is set (ladder/pipeline/launch.py).
+
+    The paths from the parameter `output` on are the stage's outputs. Before main runs, a copy of dvc.lock is saved
+    (ladder/integrity/lock_copy.py), each output's folder is tested for writing, and each output is locked
+    (ladder/pipeline/output_locks.py). A disk error during main becomes a UserError (ladder/pipeline/disk.py).
+
+    A UserError is printed as one line, with exit code 1. Any other exception is a bug and keeps its traceback.
     """
     conceal_tracebacks()
     stage = Path(inspect.getfile(main)).stem
@@ -249,13 +260,16 @@ def run(main: Callable[..., None], *, named: bool = False, launch: bool = False)
 
 
 def outputs_of(names: list[str], paths: list[P]) -> list[P]:
-    """Of a stage's paths its outputs: `output` and what follows."""
+    """Return the outputs among a stage's paths: `output` and all later ones."""
     return paths[names.index("output") :] if "output" in names else []
 
 
 @contextmanager
 def _only_writer(outputs: list[Path]) -> Iterator[None]:
-    """Hold the outputs' locks, on rank zero, which alone writes; what killed writers left is removed."""
+    """Hold the locks of the outputs and remove what killed writers left.
+
+    Only rank 0 writes, so other ranks do nothing.
+    """
     if rank():
         yield
         return

@@ -1,8 +1,8 @@
-"""Report of a stage that a signal ended, by a small process beside it: SIGKILL leaves the stage no time to say a word.
+"""Watchdog process that reports how a stage was killed by a signal, because SIGKILL leaves the stage no time to report.
 
-`start` runs this file as a program, without imports of ours. It waits for the stage to end. The stage says how far it
-is, and at an orderly end that it is done; where it ends without that word, the watcher prints one sentence: the
-signal, the step, the memory, whether the kernel ran out of memory, and what to do. It ends with the stage.
+`start` runs this file as a program, without imports from this repository. The stage sends its progress, and a final
+message at an orderly end. If the stage ends without the final message, the watcher prints one sentence: the signal,
+the step, peak memory, whether the kernel ran out of memory, and a fix. The watcher ends with the stage.
 """
 
 import atexit
@@ -22,13 +22,13 @@ from typing import IO
 
 DONE = b"done"
 SECOND = 1.0
-"""How often memory is looked at."""
+"""Interval between memory checks, in seconds."""
 ENDING = 30.0
-"""Seconds that a process may take to give its memory back, after it has closed its files."""
+"""Maximum seconds that a process takes to release its memory after it has closed its files."""
 PIDFD_GET_INFO, PIDFD_INFO_EXIT = 0xC040FF0B, 1 << 3
-"""Linux 6.15: how a process ended, after its parent has collected it."""
+"""Linux 6.15 ioctl for the exit status of a process after its parent has reaped it."""
 NEAR = 0.8
-"""Of the memory there is: a process killed with a larger peak was likely killed for it."""
+"""Fraction of available memory. A process killed with a larger peak was likely killed for lack of memory."""
 
 TRAINING = (
     "Lower trainer.per_device_train_batch_size and raise trainer.gradient_accumulation_steps by as much (the same "
@@ -37,22 +37,22 @@ TRAINING = (
 
 _watcher: "subprocess.Popen[bytes] | None" = None
 _owner = 0
-"""The process that is watched; one that it forks says nothing."""
+"""PID of the watched process. A forked child sends no messages."""
 
 
 def start(stage: str) -> None:
-    """Have this process, which runs `stage`, watched."""
+    """Start a watcher for this process, which runs `stage`. Without support by the system, the stage runs unwatched."""
     global _watcher, _owner
     if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
         return
-    faulthandler.enable()  # a fault in compiled code prints where Python was
+    faulthandler.enable()  # prints the Python traceback of a crash in compiled code
     try:
         process = os.pidfd_open(os.getpid())
         words = [sys.executable, "-I", "-S", str(Path(__file__).resolve())]
         words += [str(number) for number in (os.getpid(), process)]
         _watcher = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=[process])
         os.close(process)
-    except OSError:  # an old kernel, or no process to be had: the stage runs unwatched
+    except OSError:  # an old kernel, or no process could be started: the stage runs unwatched
         return
     _owner = os.getpid()
     tell(stage)
@@ -60,15 +60,15 @@ def start(stage: str) -> None:
 
 
 def tell(said: str) -> None:
-    """Say how far the stage is: `step 3 of 40`. The first word is the stage's name."""
+    """Send a progress message such as `step 3 of 40` to the watcher. The first message is the stage's name."""
     if _watcher and _watcher.stdin and os.getpid() == _owner:
-        with contextlib.suppress(OSError, ValueError):  # the watcher was killed, or has ended
+        with contextlib.suppress(OSError, ValueError):  # the watcher has ended
             _watcher.stdin.write(said.encode() + b"\n")
             _watcher.stdin.flush()
 
 
 def end() -> None:
-    """Say that the stage is done, and wait for the watcher's end."""
+    """Report an orderly end and wait for the watcher to exit."""
     tell(DONE.decode())
     if _watcher and _watcher.stdin and os.getpid() == _owner:
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
@@ -77,11 +77,12 @@ def end() -> None:
 
 
 def watch(pid: int, process: int, words: int, errors: IO[str]) -> None:
-    """Wait for the end of a stage and report one that it did not announce.
+    """Wait for a stage to end, and report an end that it did not announce.
 
-    pid: the stage's; process: a descriptor of it; words: the pipe that it writes to.
+    pid: the stage's PID; process: a pidfd of it; words: file descriptor of the pipe with its messages; errors: stream
+    for the report.
     """
-    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):  # sent to the whole group
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):  # sent to the whole process group
         signal.signal(ignored, signal.SIG_IGN)
     poll = select.poll()
     poll.register(process, select.POLLIN)
@@ -93,7 +94,7 @@ def watch(pid: int, process: int, words: int, errors: IO[str]) -> None:
         if words in ready:
             if chunk := os.read(words, 1 << 16):
                 said = _shortened(said + chunk)
-            else:  # the stage has closed its files: it ends, or it has started itself again, watched again
+            else:  # the stage closed the pipe: it is ending, or it executed itself again with a new watcher
                 poll.unregister(words)
                 until = 0.0 if _done(said) else time.monotonic() + ENDING
         if process in ready:
@@ -114,7 +115,7 @@ def watch(pid: int, process: int, words: int, errors: IO[str]) -> None:
         return
     number = os.WTERMSIG(ended) if ended is not None else None
     if number == signal.SIGTERM and "RANK" in os.environ:
-        return  # the launcher ends all ranks when one has failed
+        return  # the launcher terminates all ranks after one has failed
     print(sentence(lines, number, peak, memory(), kills.recent()), file=errors, flush=True)
 
 
@@ -123,14 +124,17 @@ def _done(said: bytes) -> bool:
 
 
 def _shortened(said: bytes) -> bytes:
-    """The first line, the stage's name, and the last two, of which the very last may be unfinished."""
+    """Return the first line (the stage's name) and the last two. The very last line may be incomplete."""
     first, *rest = said.split(b"\n")
     return b"\n".join([first, *rest[-2:]])
 
 
 def sentence(lines: list[str], number: int | None, peak: int, total: int, kernel: bool) -> str:
-    """The report. lines: the stage's name and what it said last; number: the signal's, None where it is not known;
-    peak, total: bytes; kernel: whether the kernel has just killed a process for its memory."""
+    """Compose the report of a killed stage.
+
+    lines: the stage's name and its last messages; number: signal number, None if unknown; peak, total: memory in
+    bytes; kernel: whether the kernel's OOM killer has just killed a process.
+    """
     stage, at = lines[0] if lines else "stage", f" at {lines[-1]}" if lines[1:] else ""
     name = signal.Signals(number).name if number in set(signal.Signals) else number
     report = f"{stage}: {f'killed by {name}' if name else 'ended without a word'}{at}"
@@ -150,14 +154,14 @@ def sentence(lines: list[str], number: int | None, peak: int, total: int, kernel
 
 
 def _ended(pid: int, process: int) -> int | None:
-    """How the process ended, as `os.waitpid` says it; None where the kernel no longer reports it."""
+    """Return the wait status of a process, as `os.waitpid` does; None if the kernel no longer reports it."""
     for _ in range(100):
         with contextlib.suppress(OSError):
             info = fcntl.ioctl(process, PIDFD_GET_INFO, struct.pack("Q", PIDFD_INFO_EXIT) + bytes(56))
             if struct.unpack_from("Q", info)[0] & PIDFD_INFO_EXIT:
                 return int(struct.unpack_from("i", info, 60)[0])
         fields = _stat(pid)
-        if fields[:1] == ["Z"]:  # its parent has not asked yet
+        if fields[:1] == ["Z"]:  # a zombie: not reaped by its parent yet
             return int(fields[-1])
         if not fields:
             return None
@@ -166,14 +170,17 @@ def _ended(pid: int, process: int) -> int | None:
 
 
 def _stat(pid: int) -> list[str]:
-    """Fields of /proc/PID/stat behind the program's name: state, parent, ..., exit code. Empty without the process."""
+    """Return the fields of /proc/PID/stat after the program's name: state, parent, ..., exit code.
+
+    Empty without the process.
+    """
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return []
 
 
 def _peak(pid: int) -> int:
-    """Most bytes that have been resident at once."""
+    """Return the peak resident memory of a process in bytes; 0 if unknown."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -182,7 +189,7 @@ def _peak(pid: int) -> int:
 
 
 def memory() -> int:
-    """Bytes that this process and its like may have: the least limit of its cgroups, or the machine's memory."""
+    """Return the available memory in bytes: the lowest cgroup limit, or the machine's memory."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for folder in _cgroups():
         for name in ("memory.max", "memory.limit_in_bytes"):
@@ -192,23 +199,24 @@ def memory() -> int:
 
 
 class Kills:
-    """When the kernel last killed a process for its memory, of this cgroup where there is one, else of the machine."""
+    """Tracker of the kernel's OOM kills, in this memory cgroup if there is one, else on the whole machine."""
 
     def __init__(self) -> None:
         self.counts, self.last = _kills(), -math.inf
 
     def look(self) -> None:
+        """Read the counters and record the time of a new OOM kill."""
         if (counts := _kills()) != self.counts:
             self.counts, self.last = counts, time.monotonic()
 
     def recent(self) -> bool:
-        """Whether it did in the last seconds; a large process takes some to end."""
+        """Return whether an OOM kill happened in the last ENDING seconds. A large process takes time to end."""
         self.look()
         return time.monotonic() - self.last < ENDING
 
 
 def _kills() -> list[str]:
-    """Counts of processes that the kernel killed for memory, as it writes them."""
+    """Return the kernel's OOM kill counters as raw lines."""
     files = [folder / name for folder in _cgroups() for name in ("memory.events", "memory.oom_control")]
     for file in [*files, Path("/proc/vmstat")]:
         with contextlib.suppress(OSError):
@@ -218,7 +226,7 @@ def _kills() -> list[str]:
 
 
 def _cgroups() -> list[Path]:
-    """The folders of this process's memory cgroup and of those above it, of both versions."""
+    """Return the folders of this process's memory cgroup and its ancestors, for cgroup versions 1 and 2."""
     found = []
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():

@@ -10,15 +10,15 @@ Keys = Sequence[Hashable]
 
 
 class Lines:
-    """The node tree of one YAML file, searched by a path of keys and list positions."""
+    """Node tree of a YAML file that maps a path of keys and list positions to line numbers."""
 
     def __init__(self, path: Path) -> None:
-        """Parse the file. Errors: YAMLError for text that is not YAML; OSError for a file that is not there."""
+        """Parse the file. Errors: YAMLError for invalid YAML; OSError for a missing file."""
         self.path = path
         self.root: Node | None = YAML(typ="safe", pure=True).compose(path.read_text(encoding="utf-8"))
 
     def line(self, keys: Keys) -> int | None:
-        """The line of the longest prefix of `keys` that is in the file, from 1; None when not even the first is."""
+        """Return the 1-based line of the longest prefix of `keys` in the file; None if even the first key is absent."""
         node, found = self.root, None
         for key in keys:
             step = _step(node, key)
@@ -29,18 +29,18 @@ class Lines:
         return found
 
     def where(self, keys: Keys) -> str:
-        """`params.yaml:123: sft.chat.parent`, without the line where the file has no such key."""
+        """Return `params.yaml:123: sft.chat.parent`, without the line number if the file lacks the key."""
         line = self.line(keys)
         return f"{self.path}{f':{line}' if line else ''}{f': {dotted(keys)}' if keys else ''}"
 
 
 def dotted(keys: Keys) -> str:
-    """Keys as they are written in messages: `report.rungs.1`. Characters that cannot be printed are escaped."""
+    """Join keys as in messages: `report.rungs.1`. Non-printable characters are escaped."""
     return ".".join(key if isinstance(key, str) and key.isprintable() else repr(key) for key in keys)
 
 
 def _step(node: Node | None, key: Hashable) -> tuple[Node, Node] | None:
-    """(the node whose line names the step, the node to search next)."""
+    """Return (node whose line is reported for this key, node to search next); None if the key is absent."""
     if isinstance(node, MappingNode):
         for name, value in node.value:
             if isinstance(name, ScalarNode) and name.value == str(key):

@@ -1,4 +1,4 @@
-"""The answers of all rungs side by side, as HTML. An answer is a model's text: nothing of it is trusted."""
+"""HTML page that compares the answers of all rungs side by side. Answers are untrusted text and are always escaped."""
 
 from dataclasses import dataclass, field
 from html import escape
@@ -12,7 +12,7 @@ State = Literal["passed", "loosely", "failed", ""]
 
 @dataclass(frozen=True)
 class Mark:
-    """One thing that was checked of an answer: passed or failed, or told by a number or a word."""
+    """Result of one check of an answer: a state (passed, loosely, failed), or a number or word in `told`."""
 
     name: str
     state: State = ""
@@ -21,38 +21,41 @@ class Mark:
 
 @dataclass(frozen=True)
 class Answer:
-    """One rung's answer to one question: what it said turn by turn, in the first of its samples."""
+    """One rung's answer to one question: its turns, from the first of its samples."""
 
     turns: list[str]
     marks: list[Mark]
     tokens: int | None
     finished: bool
     solved: bool = False
-    """Whether it has all of the score; never where the score is no share."""
+    """Whether the answer has the full score. Always false if the score is not a share."""
     change: Change = ""
-    """Against the parent's answer: solved or higher now (gained), no longer or lower (lost), or other marks changed."""
+    """Change against the parent's answer.
+
+    gained: solved now, or a higher score. lost: no longer solved, or a lower score. changed: only other marks differ.
+    """
     samples: int = 1
 
 
 @dataclass(frozen=True)
 class Standing:
-    """One rung's line in a benchmark's table, as texts."""
+    """One rung's row in a benchmark's table, as text."""
 
     rung: str
     parent: str
     score: str
-    """With its interval: "26.8 [18.2, 35.9]"."""
+    """Score with its interval: "26.8 [18.2, 35.9]"."""
     bar: tuple[float, float, float]
-    """Score and interval on a scale from 0 to 100."""
+    """Score and interval bounds (score, low, high) on a scale from 0 to 100."""
     change: str = ""
-    """The difference to its parent and its interval; empty where it is compared with nothing."""
+    """Difference to the parent with its interval; empty without a comparison."""
     verdict: str = ""
     """`better`, `worse` or `not distinguishable`."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question and each rung's answer to it, in the order of the standings."""
+    """One question with each rung's answer, in the order of the standings."""
 
     key: str
     group: str
@@ -67,13 +70,13 @@ class Part:
     benchmark: str
     title: str
     share: bool
-    """Whether its score is a share: only then is a question solved."""
+    """Whether the benchmark's score is a share. Only then can a question count as solved."""
     standings: list[Standing]
     questions: list[Question]
 
 
 def answers_page(title: str, note: str, parts: list[Part]) -> str:
-    """The whole page as HTML. Every part has the same rungs."""
+    """Return the complete page as HTML. All parts must have the same rungs."""
     rungs = [standing.rung for standing in parts[0].standings]
     compared = {number for part in parts for number, standing in enumerate(part.standings) if standing.verdict}
     return page(
@@ -156,4 +159,4 @@ def _mark(mark: Mark) -> str:
 
 
 SPOKEN = {"passed": "passed", "loosely": "loosely passed", "failed": "failed"}
-"""For whoever hears the page: the signs are drawn by the style."""
+"""Labels for screen readers. Sighted readers see the signs that the style draws."""

@@ -1,6 +1,7 @@
-"""What got through on the benchmarks of refusal, as a page of Markdown: how much of it, and answers to be read.
+"""Markdown page of failures on refusal benchmarks: their counts, and example answers.
 
-Rows are those of ladder/eval/attacks.py. What data and models wrote stands in fences, or escaped: it cannot change the
+A failure is a harmful prompt that is answered, or a safe prompt that is refused, in full or in part. The rows are
+those of ladder/eval/attacks.py. Text from data sets and models is fenced or escaped, so that it cannot change the
 page.
 """
 
@@ -25,31 +26,37 @@ NOTE = (
     "as codes; answers.html has all of them whole, under the same keys."
 )
 KINDS = {"refusal": "harmful", "compliance": "safe"}
-"""Kinds of prompts, by the answer that is wanted."""
+"""Kind of prompt by the wanted answer."""
 FAILS = {"refusal": "got through", "compliance": "refused"}
-"""What is said of those prompts that got another answer."""
+"""Description of a failure by the wanted answer."""
 CLASSES = ("full_refusal", "partial_refusal", "full_compliance")
 ATTACKS = 20
-"""Attacks that are named."""
+"""Maximum number of attacks listed by name."""
 HEAD, TAIL = 60, 140
-"""Characters shown of a prompt: an attack stands before what it is after, in 638 of the 650 of `jailbreaks`."""
+"""Characters shown of a prompt's beginning and end.
+
+In 638 of the 650 prompts of `jailbreaks`, the attack precedes the harmful request.
+"""
 ANSWER, WIDTH = 300, 110
-"""Characters shown of an answer, and in a line."""
+"""Maximum characters shown of an answer, and per line."""
 
 
 class Through(NamedTuple):
-    """An answer that is not what was wanted."""
+    """An answer that differs from the wanted one."""
 
     row: Row
     sample: int
     by: tuple[str, ...]
-    """Who found it: rule, judge or both."""
+    """Graders that found it: rule, judge or both."""
     grade: int
-    """The judge's grades of how convincing and how specific it is, added: 2 to 10; 0 where there are none."""
+    """Sum of the judge's grades for convincing and specific: 2 to 10; 0 without grades."""
 
 
 def redteam_page(found: dict[str, dict[str, Entry]], examples: int) -> str:
-    """The page of {benchmark: {rung: entry}}, with at most so many answers of a rung; other benchmarks are left out."""
+    """Return the page for {benchmark: {rung: entry}}. Benchmarks that do not test refusal are skipped.
+
+    examples: maximum number of answers shown per rung.
+    """
     of_refusal = {name: of for name, of in found.items() if "wanted" in next(iter(of.values())).rows[0]}
     parts = [_part(name, entries, examples) for name, entries in of_refusal.items()]
     if not parts:
@@ -58,7 +65,10 @@ def redteam_page(found: dict[str, dict[str, Entry]], examples: int) -> str:
 
 
 def through(rows: list[Row]) -> list[Through]:
-    """The answers that are not what was wanted: found by both first, then graded worst, then a category in turn."""
+    """Return the answers that differ from the wanted ones, in display order.
+
+    Answers found by both graders come first, then those with the worst grades. Ties alternate between categories.
+    """
     found = []
     for row in rows:
         for sample, verdicts in enumerate(zip(row["rule"], row["judge"], strict=True)):
@@ -79,7 +89,7 @@ def _departs(verdict: str | None, wanted: str) -> bool:
 
 
 def _grades(row: Row, sample: int) -> list[int]:
-    """[convincing, specific] of an answer that does not refuse; empty where no judge gave such grades."""
+    """Return the grades [convincing, specific] of an answer that does not refuse; empty without grades from a judge."""
     grades = row["grades"][sample] if "grades" in row else None
     return [] if grades is None or grades[0] else list(grades[1:])
 
@@ -116,7 +126,7 @@ def _counts(of: dict[str, list[Row]]) -> str:
 
 
 def _categories(of: dict[str, list[Row]], found: dict[str, list[Through]]) -> str:
-    """What got through of what was asked, by category; a prompt of several counts in each."""
+    """Return a table of failures per category. A prompt with several categories counts in each of them."""
     asked = {
         rung: Counter(name for row in rows for name in _groups(row) * len(row["rule"])) for rung, rows in of.items()
     }
@@ -131,7 +141,7 @@ def _groups(row: Row) -> list[str]:
 
 
 def _attacks(of: dict[str, list[Row]], found: dict[str, list[Through]]) -> str:
-    """How many attacks got through, and which did on every rung."""
+    """Return how many attacks succeeded on some rung, and which succeeded on every rung."""
     asked = {row["attack"] for rows in of.values() for row in rows if row["attack"]}
     passed = [{one.row["attack"] for one in listed if one.row["attack"]} for listed in found.values()]
     if not asked:
@@ -157,7 +167,7 @@ def _examples(rung: str, rows: list[Row], found: list[Through], most: int) -> li
 
 
 def _caption(one: Through) -> str:
-    """Which prompt it is and what was found, in one line."""
+    """Return one line that describes the prompt and the verdicts."""
     row, sample = one.row, one.sample
     grades = dict(zip(("convincing", "specific"), _grades(row, sample), strict=False))
     told = [
@@ -174,7 +184,7 @@ def _caption(one: Through) -> str:
 
 
 def _cut(text: str, head: int, tail: int = 0) -> str:
-    """The first characters of a text, and its last, in lines."""
+    """Shorten a text to its first `head` and last `tail` characters, and wrap it into lines."""
     line = visible(text)
     if len(line) > head + tail:
         line = f"{line[:head].rstrip()} […] {line[len(line) - tail :].lstrip()}"

@@ -1,4 +1,4 @@
-"""A data card as Markdown, for people and for a hub's page: its header is the hub's own (huggingface_hub writes it)."""
+"""Data card as Markdown, for readers and for a hub's page. huggingface_hub writes its header."""
 
 from huggingface_hub import DatasetCardData
 
@@ -7,14 +7,14 @@ from ladder.report.histograms import bars
 from ladder.report.markdown import fenced, table
 
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
-"""The hub's size categories, by the rows from which the next begins."""
+"""Size categories of the hub: (exclusive upper limit of rows, name)."""
 UNKNOWN = "unknown"
 SHOWN = 700
-"""Characters of a message that an example shows."""
+"""Maximum characters of a message shown in an example."""
 
 
 def page(card: Row) -> str:
-    """The card's Markdown; `card` is its JSON document, made by stage card."""
+    """Return the card as Markdown. `card` is the JSON document produced by the stage `card`."""
     sections = [
         header(card),
         f"# {card['title']}",
@@ -45,7 +45,7 @@ def page(card: Row) -> str:
 
 
 def header(card: Row) -> str:
-    """The hub's YAML header, between its two lines."""
+    """Return the hub's YAML header between its `---` lines."""
     licences = sorted({str(source["licence"]).lower() for source in card["sources"]})
     data = DatasetCardData(
         license=licences if licences[1:] else licences[0],
@@ -60,11 +60,12 @@ def header(card: Row) -> str:
 
 
 def size(rows: int) -> str:
-    """The hub's category for so many rows."""
+    """Return the hub's size category for a number of rows."""
     return next((name for most, name in SIZES if rows < most), "n>10M")
 
 
 def percent(part: int, whole: int) -> str:
+    """Format part / whole as a percentage with one decimal."""
     return f"{100 * part / whole:.1f}%"
 
 

@@ -1,6 +1,6 @@
-"""What a file of rows holds, measured: the facts of its data card.
+"""Statistics of a row file for its data card.
 
-The file is read line by line, several times, and never held; what is kept of a row is its hashes and counts.
+The file is streamed several times and never loaded. Memory holds only hashes and counts of the rows.
 """
 
 import hashlib
@@ -28,16 +28,18 @@ from ladder.report.histograms import spread
 from ladder.synthesis import pair_balancing
 
 NEAR_NGRAM = 5
-"""Words of a shingle (Lee et al. 2022, arXiv:2107.06499, section 4.2)."""
+"""Words per shingle for near-duplicates (Lee et al. 2022, arXiv:2107.06499, section 4.2)."""
 SPANS = 5
-"""Contaminated rows of which a card shows the words in common."""
+"""Maximum number of contaminated rows whose shared words a card shows."""
 BATCH = 256
 UNITS = ("characters", "words", "tokens")
 
 
 def typed(row: Row, where: str) -> Row:
-    """The row, its messages checked; one that is a prompt alone gets an empty completion. Errors: UserError when it is
-    of none of TRL's types and no prompt."""
+    """Validate the messages of a row. A row with only a prompt gets an empty completion.
+
+    Errors: UserError for a row that is neither of one of TRL's types nor a prompt.
+    """
     if "messages" not in row and not {"completion", "chosen"} & row.keys():
         row = {**row, "completion": []}
     for name in kind(row):
@@ -47,14 +49,18 @@ def typed(row: Row, where: str) -> Row:
 
 
 def kind(row: Row) -> tuple[str, ...]:
-    """The columns of messages that make the row's type."""
+    """Return the message columns that define the row's type."""
     if "messages" in row:
         return ("messages",)
     return ("prompt", "chosen", "rejected") if "chosen" in row else ("prompt", "completion")
 
 
 def parts(row: Row) -> dict[str, str]:
-    """What is measured of a row: the texts of prompt and answer (of `messages`, the user's and the assistant's)."""
+    """Return the measured texts of a row by part.
+
+    For `messages`, the parts are the user's texts (prompt) and the assistant's (answer). Other rows have the parts
+    prompt and answer, or prompt, chosen and rejected; empty columns are skipped.
+    """
     if "messages" in row:
         return {"prompt": _texts(row["messages"], "user"), "answer": _texts(row["messages"], "assistant")}
     names = {"prompt": "prompt", "completion": "answer", "chosen": "chosen", "rejected": "rejected"}
@@ -66,7 +72,7 @@ def _texts(messages: Messages, role: str | None = None) -> str:
 
 
 def turns(row: Row) -> int:
-    """Messages of the conversation, system prompts aside; of a pair with one of its answers."""
+    """Return the number of messages without system prompts. For a pair, only the chosen answer counts."""
     messages = [message for name in kind(row) if name != "rejected" for message in row[name]]
     return sum(message["role"] != "system" for message in messages)
 
@@ -74,8 +80,10 @@ def turns(row: Row) -> int:
 def facts(
     path: Path, tokenizer: PreTrainedTokenizerBase, tasks: Path, *, ngram: int, jaccard: float, shown: int
 ) -> Row:
-    """All that a card says of a file: see each function. Errors: UserError for a file without rows, with a row of no
-    type, or with rows of several."""
+    """Return all statistics of a file; see the function of each key.
+
+    Errors: UserError for a file without rows, with a row of no known type, or with rows of several types.
+    """
     rows = RowFile(path, typed)
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -93,8 +101,18 @@ def facts(
 
 
 def shape(rows: Iterable[Row], path: Path) -> Row:
-    """{"rows", "type": columns of messages, "columns": {name: rows that have it}, "true": {name: rows where it is so},
-    "sources": {name: rows}, "models": {name: rows whose answer an endpoint's model wrote}, where there are any}."""
+    """Return row counts, columns and sources.
+
+    Keys:
+    - `rows`: number of rows
+    - `type`: the message columns of the row type
+    - `columns`: {name: rows that have it}
+    - `true`: {name: rows in which the boolean column is true}
+    - `sources`: {name: rows}
+    - `models`: {name: rows whose answer was written by a model of an endpoint}, only if there are any
+
+    Errors: UserError for rows of several types.
+    """
     kinds: Counter[tuple[str, ...]] = Counter()
     columns: Counter[str] = Counter()
     true: Counter[str] = Counter()
@@ -123,14 +141,17 @@ def _most_first(counts: Counter[str]) -> dict[str, int]:
 
 
 def source(row: Row) -> str:
-    """The name of what a row was taken from; empty where it says nothing, as rows made here do."""
+    """Return the name of a row's source; empty if the row has none, as rows made here."""
     told = row.get("source")
     return str(told.get("name", "")) if isinstance(told, dict) else ""
 
 
 def lengths(rows: Iterable[Row], tokenizer: PreTrainedTokenizerBase) -> Row:
-    """{part: {unit: spread}}: characters, words (as the filter `length` counts) and the base's tokens, without those
-    of the chat template."""
+    """Return {part: {unit: spread}} for characters, words and tokens.
+
+    Words are counted as in the filter `length`. Tokens are those of the base model, without tokens of the chat
+    template.
+    """
     counts: dict[str, dict[str, Counter[int]]] = {}
     left = iter(rows)
     while batch := list(islice(left, BATCH)):
@@ -144,12 +165,15 @@ def lengths(rows: Iterable[Row], tokenizer: PreTrainedTokenizerBase) -> Row:
 
 
 def counted(numbers: Iterable[int]) -> dict[str, int]:
-    """{number: how often}, the least first."""
+    """Return {number: count}, sorted by number."""
     return {str(number): count for number, count in sorted(Counter(numbers).items())}
 
 
 def checks(rows: Iterable[Row]) -> Row:
-    """{"kinds": {kind: rows with such a constraint}, "of_a_row": {constraints: rows}}; empty where no row has any."""
+    """Return counts of verifiable constraints; empty if no row has any.
+
+    Keys: `kinds` is {kind: rows with at least one constraint of it}; `of_a_row` is {number of constraints: rows}.
+    """
     kinds: Counter[str] = Counter()
     numbers: Counter[int] = Counter()
     for row in rows:
@@ -163,8 +187,11 @@ def checks(rows: Iterable[Row]) -> Row:
 
 
 def duplicates(rows: Iterable[Row], jaccard: float) -> Row:
-    """{"exact": rows that say all that one before them says, case and blanks aside, "near": rows alike to one before
-    by `jaccard` or more, the exact ones among them}."""
+    """Count rows that duplicate an earlier row.
+
+    Keys: `exact` counts equal texts, ignoring case and whitespace. `near` counts rows with a Jaccard similarity of
+    `jaccard` or more, including exact duplicates.
+    """
     seen: set[bytes] = set()
     exact = 0
     for row in rows:
@@ -178,7 +205,11 @@ def duplicates(rows: Iterable[Row], jaccard: float) -> Row:
 
 
 def contamination(rows: Iterable[Row], tasks: Path, ngram: int) -> Row:
-    """{"ngram", "benchmarks": {name: rows with a run of its words}, "spans": of the first such rows}."""
+    """Count rows that overlap a benchmark.
+
+    Keys: `ngram`; `benchmarks`: {name: rows that share an n-gram of words with it, or ask one of its questions};
+    `spans`: the shared words of the first SPANS of these rows.
+    """
     benchmarks = decontamination.read_benchmarks(tasks)
     found = dict.fromkeys(sorted(benchmarks), 0)
     spans: list[Row] = []
@@ -191,7 +222,7 @@ def contamination(rows: Iterable[Row], tasks: Path, ngram: int) -> Row:
 
 
 def _contaminated(rows: Iterable[Row], ngram: int, benchmarks: Benchmarks) -> Iterator[tuple[int, Row, str]]:
-    """(number, row, reason) of those that hold a benchmark's words."""
+    """Iterate over (number, row, reason) of the rows that overlap a benchmark."""
     numbered = enumerate(rows, start=1)
     while several := list(islice(numbered, ROWS)):
         batch = Batch([row for _, row in several])
@@ -202,7 +233,10 @@ def _contaminated(rows: Iterable[Row], ngram: int, benchmarks: Benchmarks) -> It
 
 
 def examples(rows: Iterable[Row], shown: int) -> list[Row]:
-    """Rows to read, in their order: those with the lowest hashes, so that a row more or less changes one at most."""
+    """Select `shown` example rows with the lowest hashes, in file order.
+
+    Adding or removing a row changes at most one.
+    """
     hashed = (
         (hashlib.sha256(json.dumps(row, sort_keys=True).encode()).digest(), number, row)
         for number, row in enumerate(rows)

@@ -1,4 +1,4 @@
-"""How whole numbers are spread: counts of each, quantiles, bins that double, and bars to read."""
+"""Distributions of whole numbers: quantiles, doubling bins and text histograms."""
 
 from collections import Counter
 from math import ceil
@@ -6,12 +6,14 @@ from math import ceil
 from ladder.data.jsonl import Row
 
 WIDTH = 40
-"""Of the longest bar, in characters."""
+"""Length of the longest bar in characters."""
 
 
 def quantile(counts: Counter[int], share: float) -> int:
-    """The least value that at least `share` of the numbers do not exceed (numpy's `inverted_cdf`: a number that
-    occurs, never one between two)."""
+    """Return the quantile by numpy's `inverted_cdf`: always an observed value, without interpolation.
+
+    It is the smallest value that is greater than or equal to at least a fraction `share` of the numbers.
+    """
     wanted, seen = max(1, ceil(share * counts.total() - 1e-9)), 0
     for value in sorted(counts):
         seen += counts[value]
@@ -21,7 +23,10 @@ def quantile(counts: Counter[int], share: float) -> int:
 
 
 def spread(counts: Counter[int]) -> Row:
-    """{"total", "mean", "p5", "median", "p95", "most", "histogram"} of numbers of 0 or more, as they were counted."""
+    """Return summary statistics of counted non-negative numbers.
+
+    Keys: "total", "mean", "p5", "median", "p95", "most" (the maximum) and "histogram" (doubling bins).
+    """
     total = sum(value * count for value, count in counts.items())
     return {
         "total": total,
@@ -35,7 +40,7 @@ def spread(counts: Counter[int]) -> Row:
 
 
 def doubling(counts: Counter[int]) -> dict[str, int]:
-    """Counts in the bins 0, 1, 2-3, 4-7, 8-15 and so on, from the first that is not empty to the last."""
+    """Return counts in the bins 0, 1, 2-3, 4-7, 8-15 and so on, from the first to the last non-empty bin."""
     bins: Counter[int] = Counter()
     for value, count in counts.items():
         bins[value.bit_length()] += count
@@ -48,7 +53,7 @@ def _name(width: int) -> str:
 
 
 def bars(histogram: dict[str, int], title: str) -> str:
-    """The histogram as lines of text: bin, count, and a bar in proportion, the longest of WIDTH."""
+    """Format a histogram as text: one line per bin, with its count and a bar of up to WIDTH characters."""
     names = max(len(title), *map(len, histogram))
     numbers = max(len(str(count)) for count in [*histogram.values(), "rows"])
     most = max(histogram.values())

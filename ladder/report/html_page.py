@@ -1,7 +1,7 @@
-"""The shell of the page of answers: one file that needs no network and runs no script but its own.
+"""Template of the HTML answers page: one file without network access that runs only its own script.
 
-Its Content-Security-Policy allows this module's style and script by their hashes and nothing else, so that a
-hostile text stays text even where an escape were forgotten.
+Its Content-Security-Policy allows only this module's style and script, by their hashes. Hostile text therefore cannot
+run as a script even if an escape is missing.
 """
 
 import base64
@@ -11,7 +11,7 @@ from string import Template
 
 
 def page(*, title: str, note: str, standings: str, benchmarks: str, options: str, columns: str, questions: str) -> str:
-    """The document. title and note are plain text; the rest is HTML, escaped by the caller."""
+    """Return the HTML document. title and note are plain text; the other arguments are HTML, escaped by the caller."""
     policy = (
         f"default-src 'none'; style-src {_hash(STYLE)}; script-src {_hash(SCRIPT)}; base-uri 'none'; form-action 'none'"
     )

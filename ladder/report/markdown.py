@@ -1,4 +1,4 @@
-"""Tables, and text that nobody vouches for, in a page of Markdown."""
+"""Markdown tables, and safe quoting of untrusted text in Markdown."""
 
 import re
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def table(head: list[str], rows: Iterable[Iterable[Any]]) -> str:
-    """A Markdown table; columns of numbers and shares stand to the right."""
+    """Format a Markdown table. Columns that hold only numbers and percentages are right-aligned."""
     body = [list(row) for row in rows]
     marks = ["--:" if all(map(_is_number, column)) else "---" for column in zip(*body, strict=True)]
     lines = [head, marks or ["---"] * len(head), *body]
@@ -24,17 +24,21 @@ def _cell(value: Any) -> str:
 
 
 def fenced(text: str) -> str:
-    """A block of text as it is, in a fence that is longer than any inside it."""
+    """Quote a text verbatim in a code fence that is longer than any run of backticks inside it."""
     fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text)), 3)
     return f"{fence}text\n{text}\n{fence}"
 
 
 def visible(text: str) -> str:
-    """One line: blanks made single spaces, and what cannot be seen or turns the line round written as `\\u202e`."""
+    r"""Convert a text to one visible line.
+
+    Whitespace becomes single spaces. Invisible characters and those that reverse the text direction are escaped, such
+    as `\u202e`.
+    """
     line = " ".join(text.split())
     return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii") for mark in line)
 
 
 def literal(text: str) -> str:
-    """Text inside a line of Markdown, read as it is: no emphasis, no code, no HTML. In a table's cell too."""
+    """Escape text for a line or table cell of Markdown, so that it has no emphasis, code or HTML."""
     return re.sub(r"[\\`*\[\]<>&~]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", visible(text))
