@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 
 
 class Score(nn.Module):
-    """Linear head [..., hidden] -> [..., 1] in float32, also under autocast: bfloat16 steps at a margin of 3 are 1/64."""
+    """Linear head [..., hidden] -> [..., 1] in float32, also under autocast: near 3, bfloat16 has steps of 1/64."""
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
