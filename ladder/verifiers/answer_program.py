@@ -67,7 +67,11 @@ def continuation(body: str, function: str) -> str:
 
 
 def before(prompt: str, body: str, function: str) -> str:
-    """Complete the prompt by `pass` if the code redefines the function and the prompt is not a program by itself."""
+    """Complete the prompt so that the code can follow it.
+
+    A prompt that ends with a function header and no docstring is not a program by itself. If the code redefines the
+    function, `pass` is appended to the prompt.
+    """
     if (
         defines(body, function)
         and program_analysis.tree(prompt) is None
@@ -83,7 +87,7 @@ def _opens(lines: list[str]) -> bool:
 
 
 def _python(head: str, function: str) -> str:
-    """Cut code that starts at the first character at the first line that is not Python."""
+    """Code from the first character up to the first line that is not Python."""
     if _indented(head):
         return program_analysis.beginning(head)
     found = program_analysis.regions(head, function)

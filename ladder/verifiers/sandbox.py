@@ -177,7 +177,10 @@ def run_many(
 
 @functools.cache
 def isolation() -> Literal["bubblewrap", "namespaces", "none"]:
-    """Select and test the isolation of this machine, once. Errors: UserError if there is none and it was not waived."""
+    """Select and test this machine's isolation, once.
+
+    Errors: UserError if there is none, unless LADDER_UNSANDBOXED is `yes`.
+    """
     # As root, namespaces are used directly: inside bubblewrap, root's processes still belong to root for the kernel,
     # which does not count them against a process limit.
     kind: Literal["bubblewrap", "namespaces"] = "bubblewrap" if os.getuid() else "namespaces"
