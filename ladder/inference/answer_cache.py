@@ -60,9 +60,10 @@ class Speaker:
         progress: str,
         where: Callable[[int], str] = place,
     ) -> Iterator[Answer]:
-        """Answer each conversation. The iterator yields answers in the order given and holds one portion in memory.
+        """Answer each conversation, and return an iterator over the answers in the order given.
 
-        `where` maps a conversation's index to its file and row, for error messages.
+        All answers are generated into the cache before it returns; the iterator holds one portion in memory. `where`
+        maps a conversation's index to its file and row, for error messages.
         """
         folder = launch.cache() / "samples" / self.fingerprint(sampling)
         paths = []

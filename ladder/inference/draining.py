@@ -9,7 +9,7 @@ from typing import Any, Self
 from ladder.inference.rate_limiter import RateLimiter
 
 LONGEST = 600.0
-"""Maximum seconds to wait for replies, whatever the request timeout."""
+"""Maximum seconds to wait for replies, even if the request timeout is longer."""
 
 
 class Drain:

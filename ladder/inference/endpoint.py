@@ -147,7 +147,10 @@ class Budget(Config):
     """Maximum cost in the currency of the endpoint's prices. Requests in flight are finished, and paid for."""
 
     def check(self, endpoint: Endpoint | None) -> None:
-        """Errors: ValueError for a budget without an endpoint, or a budget in money without the endpoint's prices."""
+        """Check that the budget can be enforced at `endpoint`.
+
+        Errors: ValueError for a budget without an endpoint, or a budget in money without the endpoint's prices.
+        """
         if endpoint is None and self != UNBOUNDED:
             raise ValueError("budget is of an endpoint, and there is none")
         if self.money is not None and endpoint and endpoint.prices is None:

@@ -40,10 +40,10 @@ def decode(
 
     `model` is a causal language model of transformers, or a PeftModel around one with its active adapter. A completion
     ends at a token of `stop`, at `max_new_tokens`, or at the model's last position. `batch` is the number of slots; if
-    None, it is chosen by model and memory, and halved when memory runs out. `first` is the index of the first prompt in
-    the whole sequence that the seed draws for. `snapshot` saves the state periodically and resumes it after a kill.
-    `progress` labels a progress bar on stderr. Model families that do not support slots use padded `model.generate`,
-    and a line on stdout says so.
+    None, it is chosen by model and memory, and halved when memory runs out. `first` is the offset of these prompts
+    among all prompts of the seed. `snapshot` saves the state periodically and resumes it after a kill. `progress`
+    labels a progress bar on stderr. Model families that do not support slots use padded `model.generate`, and a line on
+    stdout says so.
 
     Errors: UserError for a prompt that is empty or longer than the model's positions, for prompt-learning adapters, and
     if memory does not hold one slot, or the slots of `batch`.

@@ -22,7 +22,7 @@ from ladder.inference.server_errors import Error, Fault, classify, error_of, rea
 from ladder.pipeline.stage import UserError
 
 OPENAI_HEADERS = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
-"""Environment variable and header for the account that pays; only for OpenAI."""
+"""Headers that select the paying account, by environment variable; sent only to OpenAI."""
 
 
 LARGEST_BODY = 64 << 20

@@ -26,7 +26,7 @@ from ladder.inference.server_errors import Fault
 from ladder.pipeline.stage import UserError
 
 LOOK = 0.05
-"""Polling interval in seconds while the requests in flight use up the request budget."""
+"""Polling interval in seconds while all of the remaining request budget is in flight."""
 ROUNDING = 1e-9
 """Tolerance for the share of failed requests: share * requests may be slightly below a whole number."""
 EMPTY_RETRIES = 2
