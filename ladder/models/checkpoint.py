@@ -173,11 +173,11 @@ def save_rung(
 ) -> Rung:
     """Write a rung: weights (safetensors), tokenizer and rung.json. A final rename makes it complete or absent.
 
-    `base` is the complete model of an adapter, None for a complete model. `quantization` is set if the adapter was
-    trained on quantized base weights. Weights keep their dtype; complete rungs from training are in bfloat16
-    (ladder/training/train.py). config.json describes the actual weights (`declare`). generation_config.json holds only
-    token ids: the other fields are a release's sampling defaults, which params.yaml decides here. The same model gives
-    the same bytes. Errors: UserError when a weight is not finite.
+    `base` is the complete model of an adapter, None for a complete model. `quantization` holds BitsAndBytesConfig's
+    arguments if the adapter was trained on quantized base weights. Weights keep their dtype; complete rungs from
+    training are in bfloat16 (ladder/training/train.py). config.json describes the actual weights (`declare`).
+    generation_config.json holds only token ids: the other fields are a release's sampling defaults, which params.yaml
+    decides here. The same model gives the same bytes. Errors: UserError when a weight is not finite.
     """
     if name := finite(model):
         raise UserError(f"{directory}: {name} holds NaN or infinity; not saved (lower the learning rate)")
