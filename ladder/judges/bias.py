@@ -44,7 +44,7 @@ def preferred(straight: Choice, swapped: Choice) -> Side | None:
 
 
 def higher(one: float | None, two: float | None) -> Side | None:
-    """Compare two grades; None if one is missing."""
+    """Return which of two grades is higher: "one", "two" or "tie"; None if one is missing."""
     if one is None or two is None:
         return None
     return "tie" if one == two else "one" if one > two else "two"
