@@ -1,12 +1,13 @@
-"""A rung's answers, kept as they are made: a run that was killed goes on, and what was answered is not asked again.
+"""Resumable generation cache: answers of a rung are stored while they are generated.
 
-They lie in ${LADDER_WORK}/samples/<fingerprint>/, a folder for all that decides an answer but the conversations: the
-rung, the sampling, our code, the libraries and the device. In it is a file for each portion of the conversations,
-written whole, and beside it the state of the one that is under way (ladder.inference.snapshot).
+A killed run resumes, and existing answers are not generated again. Files are in ${LADDER_WORK}/samples/<fingerprint>/.
+The fingerprint covers everything that determines an answer except the conversations: rung, sampling, our code, the
+libraries and the device. The folder has one file per portion of conversations, written atomically, and the snapshot of
+the unfinished portion (ladder.inference.snapshot).
 
-An answer depends on its place, by which it is drawn, and in bfloat16 on the answers beside it. So a portion is kept by
-the place and the text of all that is in it: conversations that are added or changed cost their portion, and those in
-portions before it nothing. Delete the folder to forget.
+An answer depends on its position, which seeds its draws, and in bfloat16 on the other answers of its batch. So a
+portion is keyed by its position and the text of all its conversations. Added or changed conversations invalidate their
+portion, and no earlier one. To clear the cache, delete the folder.
 """
 
 import contextlib
@@ -35,13 +36,13 @@ from ladder.pipeline.imports import imported, read_imports
 from ladder.pipeline.stage import UserError
 
 PORTION = 8192
-"""Conversations that are decoded together: so many that the last of them, in slots that nobody refills, cost little."""
+"""Conversations decoded together: so many that the end of a portion, when slots are not refilled, costs little."""
 LIBRARIES = ("bitsandbytes", "peft", "tokenizers", "torch", "transformers")
 HERE = Path(__file__).resolve()
 
 
 class Speaker:
-    """A rung that answers; it is loaded at the first portion that is not kept."""
+    """A rung that answers conversations through the cache; it is loaded at the first portion that is not cached."""
 
     def __init__(self, directory: Path, base: Path) -> None:
         self.directory, self.base = directory, base
@@ -59,9 +60,10 @@ class Speaker:
         progress: str,
         where: Callable[[int], str] = place,
     ) -> Iterator[Answer]:
-        """Answer each conversation; then the answers, in the order given, of which memory holds one portion.
+        """Answer each conversation, and return an iterator over the answers in the order given.
 
-        `where` names the file and row of a conversation, by its index, for an error.
+        All answers are generated into the cache before it returns; the iterator holds one portion in memory. `where`
+        maps a conversation's index to its file and row, for error messages.
         """
         folder = launch.cache() / "samples" / self.fingerprint(sampling)
         paths = []
@@ -82,7 +84,7 @@ class Speaker:
         called: str,
         where: Callable[[int], str],
     ) -> None:
-        """Have the answers of a portion in `path`."""
+        """Generate the answers of a portion into `path`, unless the file is already complete."""
         snapshot = Snapshot(path.with_suffix(".state"))
         with alone(path, called):
             clean(path)
@@ -97,9 +99,9 @@ class Speaker:
             snapshot.drop()
 
     def fingerprint(self, sampling: Sampling) -> str:
-        """16 hex digits of sha256 over all that decides an answer but the conversations."""
+        """16 hex digits of the sha256 of everything that determines an answer except the conversations."""
         facts = {
-            "rung": self.rung.identity,  # and so the base that it stands on
+            "rung": self.rung.identity,  # includes the identity of its base
             "sampling": asdict(sampling),
             "code": code(),
             "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
@@ -109,7 +111,7 @@ class Speaker:
 
 
 def content_key(first: int, portion: list[Messages]) -> str:
-    """16 hex digits of sha256 over a portion: its place and its conversations."""
+    """16 hex digits of the sha256 of a portion: its position and its conversations."""
     digest = hashlib.sha256(f"{first}".encode())
     for messages in portion:
         digest.update(json.dumps(messages, sort_keys=True).encode() + b"\n")
@@ -121,7 +123,7 @@ def _kept(answer: Answer) -> Row:
 
 
 def _whole(path: Path, count: int) -> bool:
-    """Whether a portion of `count` conversations is there. A torn file is told."""
+    """Whether the answers of a portion of `count` conversations are complete. A torn file is reported on stderr."""
     if not path.exists():
         return False
     with contextlib.suppress(UserError, TypeError):
@@ -137,7 +139,7 @@ def _read(path: Path) -> list[Answer]:
 
 @contextlib.contextmanager
 def alone(path: Path, called: str) -> Iterator[None]:
-    """Make a portion while no other process does: it would make the same."""
+    """Lock a portion against other processes, which would generate the same answers."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("w") as lock:
         try:
@@ -151,7 +153,7 @@ def alone(path: Path, called: str) -> Iterator[None]:
 
 @cache
 def code() -> str:
-    """sha256 over the files of ours that decide an answer: this one and what it imports."""
+    """sha256 of our source files that determine an answer: this one and its imports."""
     digest = hashlib.sha256()
     for path in sorted(imported(HERE, read_imports([HERE.parents[1]]))):
         digest.update(path.name.encode() + essence(path))

@@ -1,16 +1,18 @@
-"""The one client of OpenAI-compatible endpoints: for generation, synthesis and judges. No reply is bought twice.
+"""Client of OpenAI-compatible endpoints, with a persistent reply cache; used by generation, synthesis and judges.
 
     client = Client(endpoint, Budget(tokens=2_000_000))
     replies = client.ask([Request(messages, sampling)], progress="synthesize chat")      # list[Reply | None]
     replies = client.ask([Request(messages, sampling, Verdict)], progress="judge")       # reply.value is a Verdict
 
-Every reply is kept in a store (ladder.inference.request_cache) as soon as it is there, by the sha256 of the body that
-is sent: model, messages, temperature, top_p, max_tokens, response_format, what the endpoint has as `extra`, and a seed
-where there is something to draw. So a run that was killed, that spent its budget, or whose rows have changed, goes on
-and asks for what it lacks, and what two stages ask alike at temperature 0 is bought once. The address is not part of
-it: a server that comes up on another port or another node, as under Slurm, has the same weights under the same name,
-and nothing is bought again. Each reply keeps the address where it was bought, and a run says when some came from
-another than its own. Requests that are to differ (samples of one prompt) need seeds that differ: `seeded` gives them.
+Each reply is cached on disk (ladder.inference.request_cache) as soon as it arrives. The key is the sha256 of the
+request body: model, messages, temperature, top_p, max_tokens, response_format, the endpoint's `extra`, and a seed if
+the temperature is not 0. A run that was killed, exhausted its budget, or whose rows have changed requests only the
+missing replies. Two stages that send the same request at temperature 0 pay for it once.
+
+The address is not part of the key. Under Slurm a server may come up on another port or node with the same weights and
+model name, and no request is sent again. Each reply records the address that it came from, and a run reports replies
+from an address other than its own. Requests that must differ (samples of one prompt) need different seeds; `seeded`
+assigns them.
 """
 
 import hashlib
@@ -43,7 +45,7 @@ REPAIR = (
 
 @dataclass(frozen=True)
 class Request:
-    """One conversation that a model is to answer; with `schema`, by one JSON object of it."""
+    """A conversation to be answered by a model. With `schema`, the answer must be one JSON object of that schema."""
 
     messages: "Messages"
     sampling: Sampling = Sampling()
@@ -52,41 +54,41 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What was said: the text, what it took in tokens, and whether it is a whole answer: it has a text, and was not cut
-    at the limit or by a content filter."""
+    """A reply: its text, token counts, and `finished`: the text is not empty and was not truncated at the token limit
+    or by a content filter."""
 
     text: str
     prompt_tokens: int
     tokens: int
     finished: bool
     value: Any = None
-    """The object of the request's schema."""
+    """The parsed object, if the request has a schema."""
     reasoning: str = ""
-    """What the server sent apart as reasoning. The text has none of it."""
+    """Reasoning that the server returned in a separate field; `text` does not contain it."""
 
 
 class Client:
-    """A client of one endpoint, with the store of its model's replies. The budget holds from its making to its end."""
+    """Client of one endpoint, with the reply cache of its model. The budget applies to the client's lifetime."""
 
     def __init__(self, endpoint: Endpoint, budget: Budget) -> None:
         self.endpoint, self.budget = endpoint, budget
         self.buyer = RequestSender(endpoint, budget)
         self.store = store_of(endpoint.model)
         self.repaired = self.rejected = 0
-        """Replies that were no object of their schema, and became one when asked again; that did not."""
+        """Replies that did not match their schema: those fixed by one repair request, and those that still did not."""
 
     @property
     def bought(self) -> Bought:
-        """What was bought so far: requests and tokens. It is 0 where all was in the store: it goes into no output."""
+        """Requests and tokens bought so far. 0 if all replies came from the cache, so it is written to no output."""
         return self.buyer.bought
 
     def ask(self, requests: list[Request], *, progress: str) -> list[Reply | None]:
-        """The replies, in the order of the requests; what the store lacks is bought, the same request once.
+        """Return the replies in the order of the requests. Missing ones are requested; equal requests are sent once.
 
-        None where there is no reply: the request is longer than the model's context or refused for what it is about;
-        or it failed for good: no try had a reply, or with a schema, what was written is no object of it, and neither
-        was the second try, which was shown the error. Errors: UserError when the endpoint cannot be had, the budget is
-        spent, or more than the share `most_failed` of all requests have failed; what was bought is kept.
+        A reply is None if the request exceeds the model's context, is refused for its content, or fails for good.
+        That is: every try failed, or with a schema, neither the reply nor its repair (a second request that shows the
+        error) is valid. Errors: UserError when the endpoint cannot be used, the budget is exhausted, or more than the
+        share `most_failed` of all requests have failed. Replies so far are kept.
         """
         replies, wrong = self.objects(requests, progress=progress)
         for index, error in wrong.items():
@@ -95,8 +97,10 @@ class Client:
         return replies
 
     def objects(self, requests: list[Request], *, progress: str) -> tuple[list[Reply | None], dict[int, str]]:
-        """The replies as they are, and by its place what is wrong with each that is no object of its schema, which is
-        not held against `most_failed`: for a caller who counts these. Errors: as `ask`."""
+        """Return all replies, and the schema error of each invalid one by its index.
+
+        Invalid replies do not count toward `most_failed`; the caller counts them. Errors: UserError as for `ask`.
+        """
         replies = self._replies(requests, progress)
         repairs: dict[int, Request] = {}
         for index, (request, reply) in enumerate(zip(requests, replies, strict=True)):
@@ -155,13 +159,13 @@ class Client:
             self._tell(f"{failed} requests failed and are asked again by a further run; the last: {last}", progress)
 
     def _causes(self) -> str:
-        """Why requests have no reply, counted since the last call, and what the server last said to each kind."""
+        """Why requests have no reply, since the last call: the count of each kind and its latest server message."""
         kinds, self.buyer.without = self.buyer.without, {}
         counts = ", ".join(f"{len(causes)} {kind}" for kind, causes in kinds.items())
         return f": {counts}; the server {', '.join(causes[-1] for causes in kinds.values())}" if kinds else ""
 
     def _tell(self, sentence: str, progress: str) -> None:
-        if progress:  # not on stdout, which may be a command's result
+        if progress:  # stderr, because stdout may be the command's result
             print(f"{self.endpoint.model}: {sentence}", file=sys.stderr, flush=True)
 
 
@@ -173,18 +177,18 @@ def ask(
     progress: str,
     budget: Budget = UNBOUNDED,
 ) -> list[Answer]:
-    """Let an OpenAI-compatible server answer each conversation; results stand in the order given.
+    """Have an OpenAI-compatible server answer each conversation; answers are in the order given.
 
-    The same conversation given n times has n samples. Where there is no reply the answer is empty and
-    unfinished. Budgets hold for the process. Errors: UserError when the server cannot be reached, refuses the request,
-    or the budget is spent.
+    A conversation given n times gets n samples. A missing reply becomes an empty, unfinished answer. The budget applies
+    to the whole process. Errors: UserError when the server cannot be reached or refuses the request, or the budget is
+    exhausted.
     """
     replies = client_of(endpoint, budget).ask(seeded(conversations, sampling), progress=progress)
     return [Answer("", 0, False) if reply is None else _answer(reply) for reply in replies]
 
 
 def _answer(reply: Reply) -> Answer:
-    """A reply as an answer; one of reasoning alone is reasoning that never ended."""
+    """Convert a reply to an answer. A reply with reasoning but no text becomes unterminated reasoning."""
     text = reply.text.strip()
     if reply.reasoning and not text:
         return Answer(unended(reply.reasoning), reply.tokens, False)
@@ -193,12 +197,12 @@ def _answer(reply: Reply) -> Answer:
 
 @cache
 def client_of(endpoint: Endpoint, budget: Budget) -> Client:
-    """The process's one client of an endpoint: a reward asks it at every step, and its store is read once."""
+    """Cached client of an endpoint and budget: a reward calls it at every step, and its reply cache is read once."""
     return Client(endpoint, budget)
 
 
 def body(endpoint: Endpoint, request: Request) -> Row:
-    """What is sent for a request: all that decides the reply, and nothing else. At temperature 0 no seed does."""
+    """Request body: exactly the fields that determine the reply. At temperature 0 the seed is left out."""
     sampling = request.sampling
     sent = {
         "model": endpoint.model,
@@ -215,22 +219,22 @@ def body(endpoint: Endpoint, request: Request) -> Row:
 
 
 def reply_of(row: Row) -> Reply:
-    """A reply as the store has it. One without a text is not finished, whatever an older store says."""
+    """Convert a cache row to a reply. A reply without text is unfinished, even if an older cache recorded otherwise."""
     text = _writable(row["text"])
     finished = row["finished"] and bool(text.strip())
     return Reply(text, row["prompt_tokens"], row["tokens"], finished, reasoning=_writable(row.get("reasoning", "")))
 
 
 def _writable(text: str) -> str:
-    """Half a surrogate pair, which JSON takes and UTF-8 does not, becomes U+FFFD."""
+    """Replace unpaired surrogates, which JSON allows and UTF-8 does not, by U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def seeded(conversations: "list[Messages]", sampling: Sampling) -> list[Request]:
-    """A request for each conversation, with a seed of its own: the n-th of the same conversation is its n-th sample.
+    """Make a request for each conversation, with its own seed; the n-th copy of a conversation is its n-th sample.
 
-    The seed [0, 2^31) is drawn from the sampling's seed, the conversation and n, not from the place in the list: a row
-    more or less changes no other's. At temperature 0 all samples are one, and are bought once.
+    The seed, in [0, 2^31), is derived from the sampling's seed, the conversation and n, and not from the list position.
+    So adding or removing a row changes no other row's seed. At temperature 0 all samples are equal and are sent once.
     """
     met: Counter[str] = Counter()
     requests = []
@@ -244,7 +248,7 @@ def seeded(conversations: "list[Messages]", sampling: Sampling) -> list[Request]
 
 
 def _read(reply: Reply, schema: type[Config]) -> tuple[Reply, str]:
-    """The reply with its object; or as it is, and what is wrong."""
+    """Parse the reply's object. Return the reply with it and "", or the unchanged reply and the error."""
     try:
         return replace(reply, value=read_object(reply.text, schema)), ""
     except ValueError as error:

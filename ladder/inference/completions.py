@@ -1,9 +1,9 @@
-"""Read a chat completion as servers write it: text, reasoning, why it ended, what it took.
+"""Parse chat completions in the dialects of common servers: text, reasoning, finish reason and token usage.
 
     completion = read_completion(body, limit=512)      # None if the body is not a chat completion
 
-The text is the answer alone. Reasoning that a server sends apart (a field of the message, or parts of its content) is
-in `reasoning`; reasoning within the text (`<think>`) stays there, for whoever reads the text to strip.
+`text` is the answer. Reasoning that a server returns separately (in a message field, or as parts of its content) is in
+`reasoning`. Reasoning inside the text (`<think>`) stays there; the reader of the text must strip it.
 """
 
 from collections.abc import Iterator
@@ -13,17 +13,17 @@ from typing import Any
 
 
 class Finish(StrEnum):
-    """Why a reply ended."""
+    """Why a reply ended, in OpenAI's terms."""
 
     STOP = "stop"
     LENGTH = "length"
     FILTER = "content_filter"
     TOOLS = "tool_calls"
     ERROR = "error"
-    """The server gave up: no reply."""
+    """The server failed: there is no reply."""
     MISSING = "missing"
     OTHER = "other"
-    """A reason that is not in the table: the reply counts as unfinished, and the run reports the reason."""
+    """A reason that is not in REASONS. The reply counts as unfinished, and the run reports the reason."""
 
 
 REASONS: dict[Finish, tuple[str, ...]] = {
@@ -58,17 +58,17 @@ REASONS: dict[Finish, tuple[str, ...]] = {
 }
 FINISHES = {name: finish for finish, lines in REASONS.items() for line in lines for name in line.split()}
 REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks", "reasoning_text")
-"""Fields of a message that hold its reasoning; some servers send it in several, so the first that has any counts:
+"""Message fields that hold reasoning. Some servers fill several, so the first non-empty one is used. In this order:
 DeepSeek, vLLM, SGLang, llama.cpp; OpenRouter, Groq, newer vLLM; OpenRouter; Ollama; LiteLLM; GitHub Copilot."""
 THOUGHTS = ("thinking", "reasoning", "reasoning_text", "summary_text", "reasoning.text", "reasoning.summary", "thought")
-"""Types of a part of a content that is reasoning: Mistral, Anthropic; OpenAI; OpenRouter."""
+"""Types of content parts that hold reasoning: Mistral, Anthropic; OpenAI; OpenRouter."""
 MOST = 2**53
-"""More tokens than any reply has."""
+"""Upper bound on a plausible token count."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """A reply as it was read."""
+    """A parsed reply."""
 
     text: str
     reasoning: str
@@ -78,13 +78,13 @@ class Completion:
     prompt_tokens: int
     tokens: int
     finished: bool
-    """Whether it is a whole answer: it has a text, and ended by itself."""
+    """Whether the answer is complete: it has text and was not truncated."""
 
 
 def read_completion(body: Any, limit: int | None = None) -> Completion | None:
-    """The reply in a parsed body; None if it is not a chat completion. `limit`: the longest reply that was asked for.
+    """Parse a JSON body; return None if it is not a chat completion. `limit` is the requested maximum in tokens.
 
-    A reply without a reason (null or missing) is finished if it has a text and is shorter than `limit`.
+    A reply without a finish reason (null or missing) is finished if it has text and is shorter than `limit`.
     """
     if isinstance(body, list):
         body = body[0] if len(body) == 1 else None
@@ -96,13 +96,13 @@ def read_completion(body: Any, limit: int | None = None) -> Completion | None:
     message = next((choice[name] for name in ("message", "delta") if isinstance(choice.get(name), dict)), None)
     if message is None:
         message = {"content": choice["text"]} if isinstance(choice.get("text"), str) else {}
-    if not reason and not message.keys() & {"content", "refusal", *REASONING}:  # Gemini may send a reason alone
+    if not reason and not message.keys() & {"content", "refusal", *REASONING}:  # Gemini may send only a reason
         return None
-    if isinstance(message.get("content"), int | float):  # also true and false
+    if isinstance(message.get("content"), int | float):  # includes true and false
         return None
     text, thought = _content(message.get("content"))
     if not text and isinstance(message.get("refusal"), str):
-        text = message["refusal"]  # OpenAI: the model declines in its own words, which are its answer
+        text = message["refusal"]  # OpenAI: the refusal text is the model's answer
     apart = next(filter(None, ("".join(_texts(message.get(name))) for name in REASONING)), "")
     prompt_tokens, tokens = read_usage(body.get("usage"))
     finish = normalized(reason)
@@ -111,9 +111,9 @@ def read_completion(body: Any, limit: int | None = None) -> Completion | None:
 
 
 def normalized(reason: str) -> Finish:
-    """A server's finish reason in OpenAI's terms, whatever its case, separators and prefix.
+    """Map a server's finish reason to OpenAI's terms, ignoring case, separators and prefix.
 
-    `FinishReason.MAX_TOKENS`, `FINISH_REASON_STOP` and `content_filter: SAFETY` are known too.
+    `FinishReason.MAX_TOKENS`, `FINISH_REASON_STOP` and `content_filter: SAFETY` are recognized too.
     """
     if not reason:
         return Finish.MISSING
@@ -125,8 +125,7 @@ def normalized(reason: str) -> Finish:
 
 
 def read_usage(usage: Any) -> tuple[int, int]:
-    """Tokens of the prompt and of the reply. What is no number, or below 0, counts as 0: the reply is kept all the
-    same."""
+    """Tokens of prompt and reply. A value that is negative or not a number counts as 0; the reply is still kept."""
     if not isinstance(usage, dict):
         return 0, 0
     prompt, reply, total = (
@@ -148,11 +147,11 @@ def _count(value: Any) -> int:
             return 0
     if isinstance(value, bool) or not isinstance(value, int | float):
         return 0
-    return int(value) if 0 < value < MOST else 0  # not a number is neither
+    return int(value) if 0 < value < MOST else 0  # NaN fails both comparisons
 
 
 def _reason(choice: dict[str, Any]) -> str:
-    """Of `finish_reason`, else of what other servers have in its place; an object names it in `type`."""
+    """Finish reason from `finish_reason` or the fields that other servers use; of an object, its `type`."""
     for name in ("finish_reason", "finishReason", "stop_reason", "native_finish_reason", "finish_details"):
         value = choice.get(name)
         if isinstance(value, dict):
@@ -163,7 +162,7 @@ def _reason(choice: dict[str, Any]) -> str:
 
 
 def _content(content: Any) -> tuple[str, str]:
-    """Text and reasoning of a content: a text, or parts."""
+    """Split a message's content (a string or a list of parts) into text and reasoning."""
     said: list[str] = []
     thought: list[str] = []
     for part in content if isinstance(content, list) else [content]:
@@ -175,7 +174,7 @@ def _content(content: Any) -> tuple[str, str]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """The texts of a value: a text, an object that holds one, or a list of these. Media and tool calls have none."""
+    """Yield the strings in a value: a string, an object with text, or a list of these. Skip media and tool calls."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Ctrl-C while requests are under way: they are paid, so their replies are waited for."""
+"""Graceful shutdown on Ctrl-C: requests in flight are paid for, so their replies are awaited."""
 
 import asyncio
 import signal
@@ -9,14 +9,15 @@ from typing import Any, Self
 from ladder.inference.rate_limiter import RateLimiter
 
 LONGEST = 600.0
-"""Seconds in which replies are waited for at most, whatever the timeout of a request."""
+"""Maximum seconds to wait for replies, even if the request timeout is longer."""
 
 
 class Drain:
-    """Within `with`, in a task of an event loop: the first Ctrl-C stops what is sent, and the task goes on until what
-    is under way has landed, or for `seconds`. A second one cancels the task.
+    """Context manager that handles Ctrl-C in a task of an event loop.
 
-    Only the main thread gets signals: elsewhere, and in a process that ignores Ctrl-C, this does nothing.
+    The first Ctrl-C stops sending; the task continues until the requests in flight are done, for at most `seconds`. A
+    second Ctrl-C cancels the task. Only the main thread receives signals: in other threads, and in a process that
+    ignores SIGINT, this does nothing.
     """
 
     def __init__(self, pace: RateLimiter, seconds: float, tell: Callable[[str], None]) -> None:
@@ -42,7 +43,7 @@ class Drain:
             signal.signal(signal.SIGINT, self.before)
 
     def interrupt(self) -> None:
-        """What Ctrl-C does."""
+        """Handle SIGINT."""
         first, self.interrupted = not self.interrupted, True
         self.pace.end()
         if self.task is None:

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint as params.yaml names it: where it is, what it costs, what may be bought of it."""
+"""Configuration of an OpenAI-compatible endpoint in params.yaml: address, prices and spending limits."""
 
 import ipaddress
 import json
@@ -13,53 +13,53 @@ from ladder.pipeline.secrets import holds_secret, secrets_in
 from ladder.pipeline.stage import Config, UserError
 
 OURS = frozenset({"model", "messages", "max_tokens", "max_completion_tokens", "seed", "response_format", "n", "stream"})
-"""Fields of a request that no endpoint sets: what is asked decides them, or the client could not read the reply."""
+"""Request fields that `extra` must not set: the request determines them, or the client could not read the reply."""
 
 
 class Prices(Config):
     prompt: float = Field(ge=0)
-    """Money for a million tokens of prompts."""
+    """Price of a million prompt tokens."""
     completion: float = Field(ge=0)
-    """Money for a million tokens of replies."""
+    """Price of a million reply tokens."""
 
 
 class Endpoint(Config):
     base_url: str
-    """Where the server answers: `http://localhost:8000/v1`. Redirects are not followed."""
+    """Base URL of the server: `http://localhost:8000/v1`. Redirects are not followed."""
     model: str
-    """The model's name there. Replies are kept by it, whatever the address: give other weights another name."""
+    """Model name on the server. Replies are cached by this name, not by address: give other weights another name."""
     key_env: str | None = Field(default=None, exclude=True)
-    """The environment variable that holds the key of this server. It is sent to the host of `base_url` and to no other.
-    Unset, OPENAI_API_KEY is sent to OpenAI and to a server on this machine; any other server is asked without a key."""
+    """Environment variable that holds the API key. The key is sent only to the host of `base_url`. If unset,
+    OPENAI_API_KEY is sent to OpenAI and to a server on this machine; other servers get no key."""
     insecure: bool = Field(default=False, exclude=True)
-    """Allow http, which encrypts neither prompts nor the key, to another machine."""
+    """Allow http to another machine, although it encrypts neither prompts nor the key."""
     concurrency: int = Field(default=64, ge=1)
-    """Requests under way at once."""
+    """Maximum number of requests in flight."""
     timeout: float = Field(default=120.0, gt=0)
-    """Seconds until a request is tried again."""
+    """Timeout of one try, in seconds."""
     retries: int = Field(default=6, ge=0)
-    """How often a request that met 408, 409, 5xx, a timeout or a lost connection is tried again, with backoff; and
-    once more when all others are done. An empty answer is asked for again twice at most."""
+    """Maximum number of retries, with backoff, after 408, 409, 5xx, a timeout or a lost connection. One more try
+    follows when all other requests are done. An empty answer is retried at most twice."""
     patience: float = Field(default=600.0, ge=0)
-    """Seconds in which a server may say that it is busy (429, 503) and nothing else, or ask to wait; then the run
-    stops. Never less than `timeout`."""
+    """Seconds for which a server may answer only that it is busy (429, 503), or ask to wait, before the run stops. At
+    least `timeout` is used."""
     most_failed: float = Field(default=0.01, ge=0, le=1)
-    """The share of a run's requests that may fail for good, each as a row without a reply: the request was refused
-    (400), met faults in all tries, or wrote no JSON object of its schema. With more the run stops."""
+    """Maximum share of a run's requests that may fail for good; above it the run stops. A failed request leaves its row
+    without a reply: it was refused (400), every try failed, or the reply is no JSON object of its schema."""
     requests_per_minute: int | None = Field(default=None, ge=1)
-    """The server's rate limit, kept from the start; its Retry-After is obeyed in any case."""
+    """Rate limit of the server, obeyed from the start. Retry-After is obeyed in any case."""
     limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """The field in which the server takes the longest reply; OpenAI's reasoning models take the second alone."""
+    """Request field for the maximum reply length. OpenAI's reasoning models accept only `max_completion_tokens`."""
     extra: dict[str, Any] = {}
-    """More fields of every request: `{reasoning_effort: low}`, `{chat_template_kwargs: {enable_thinking: false}}`. A
-    reply is kept by them too. null leaves one out that is sent else: `{temperature: null, top_p: null}`."""
+    """More request fields: `{reasoning_effort: low}`, `{chat_template_kwargs: {enable_thinking: false}}`. They are part
+    of a reply's cache key. null omits a default field: `{temperature: null, top_p: null}`."""
     prices: Prices | None = None
-    """What tokens cost there, in any currency; the progress bar shows the sum, and a budget in money is kept by it."""
+    """Token prices in any currency. The progress bar shows the cost, and `budget.money` requires them."""
 
     @field_validator("base_url")
     @classmethod
     def without_secrets(cls, base_url: str) -> str:
-        # A secret is refused by a UserError: the sentence made of pydantic's ValueError would show it.
+        # Raise UserError for a secret: pydantic's message for a ValueError would show the value.
         try:
             address = urlsplit(base_url)
             secret = address.username or address.password or address.query or address.fragment
@@ -129,11 +129,11 @@ class Endpoint(Config):
 
     @property
     def key_name(self) -> str | None:
-        """The environment variable whose key this server is sent; None for a server that is asked without."""
+        """Environment variable of the key that is sent to this server; None if no key is sent."""
         openai = self.host == "api.openai.com" or self.host.endswith(".api.openai.com")
         return self.key_env or ("OPENAI_API_KEY" if openai or self.is_local else None)
 
-    def __hash__(self) -> int:  # the fields' own would fail on a dict
+    def __hash__(self) -> int:  # the generated hash would fail on the dict `extra`
         return hash(self.model_dump_json())
 
 
@@ -142,12 +142,15 @@ class Budget(Config):
 
     requests: int | None = Field(default=None, ge=1)
     tokens: int | None = Field(default=None, ge=1)
-    """Of prompts and replies. Requests under way when it is reached are finished, and paid."""
+    """Maximum tokens of prompts and replies. Requests in flight when it is reached are finished, and paid for."""
     money: float | None = Field(default=None, gt=0)
-    """In the currency of the endpoint's prices; requests under way as above."""
+    """Maximum cost in the currency of the endpoint's prices. Requests in flight are finished, and paid for."""
 
     def check(self, endpoint: Endpoint | None) -> None:
-        """Errors: ValueError where there is no such endpoint, or none with prices, to keep the budget by."""
+        """Check that the budget can be enforced at `endpoint`.
+
+        Errors: ValueError for a budget without an endpoint, or a budget in money without the endpoint's prices.
+        """
         if endpoint is None and self != UNBOUNDED:
             raise ValueError("budget is of an endpoint, and there is none")
         if self.money is not None and endpoint and endpoint.prices is None:
@@ -158,19 +161,19 @@ UNBOUNDED = Budget()
 
 
 def served_by(endpoint: Endpoint | None) -> dict[str, str]:
-    """{"model": its name as served}, for rows and metrics to tell; empty for a rung, whose hash dvc.lock has."""
+    """Return {"model": name on the server} for rows and metrics; {} for a rung, whose hash is in dvc.lock."""
     return {"model": endpoint.model} if endpoint else {}
 
 
 @dataclass
 class Bought:
-    """What this process has bought of an endpoint."""
+    """Requests and tokens that this process has bought from an endpoint."""
 
     requests: int = 0
     prompt_tokens: int = 0
     tokens: int = 0
-    """Of replies."""
+    """Reply tokens."""
 
     def cost(self, prices: Prices) -> float:
-        """In the currency of the prices."""
+        """Cost in the currency of the prices."""
         return (self.prompt_tokens * prices.prompt + self.tokens * prices.completion) / 1e6

@@ -1,9 +1,9 @@
-"""Generation inside the process, for one CPU or one CUDA GPU: slots that refill.
+"""In-process generation on one CPU or one CUDA GPU, with continuous batching.
 
 `model.generate` pads: its batch runs until the longest answer ends. Here a batch is a set of slots. A slot whose
-answer ended takes the next prompt (continuous batching; Yu et al., "Orca", OSDI 2022), and when no prompt is left
-the last rows close up, so that the end of the work does not run a full batch. The model's own modules run as they
-are: only its cache and its attention function are exchanged, through transformers' extension points.
+answer has ended takes the next prompt (continuous batching; Yu et al., "Orca", OSDI 2022). When no prompt is left, the
+remaining rows are compacted, so the tail does not run a full batch. The model's own modules run unchanged; only the
+cache and the attention function are replaced, through transformers' extension points.
 """
 
 import sys
@@ -36,19 +36,19 @@ def decode(
     snapshot: Snapshot | None = None,
     progress: str = "",
 ) -> list[Completion]:
-    """Complete every prompt (token ids); the completions come in the prompts' order.
+    """Complete every prompt (token ids); the completions are in the order of the prompts.
 
-    `model` is a causal language model of transformers, or a PeftModel around one, which then answers with its active
-    adapter. A completion ends at a token of `stop`, at `max_new_tokens`, or at the model's last position. `batch` is
-    the number of slots (None: by model and memory, and halved when memory runs out), `first` the place of the first
-    prompt among all that the seed draws for, `snapshot` where the state is kept, and taken up after a kill, and
-    `progress` the name of a bar on stderr. A family that the slots do not fit goes through padded `model.generate`, and
-    a line says so.
+    `model` is a causal language model of transformers, or a PeftModel around one with its active adapter. A completion
+    ends at a token of `stop`, at `max_new_tokens`, or at the model's last position. `batch` is the number of slots; if
+    None, it is chosen by model and memory, and halved when memory runs out. `first` is the offset of these prompts
+    among all prompts of the seed. `snapshot` saves the state periodically and resumes it after a kill. `progress`
+    labels a progress bar on stderr. Model families that do not support slots use padded `model.generate`, and a line on
+    stdout says so.
 
     Errors: UserError for a prompt that is empty or longer than the model's positions, for prompt-learning adapters, and
-    when memory does not hold one slot, or the slots of `batch`.
+    if memory does not hold one slot, or the slots of `batch`.
     """
-    if hasattr(model, "get_base_model"):  # a PeftModel: the adapter's layers live inside its base model
+    if hasattr(model, "get_base_model"):  # a PeftModel: the adapter's layers are inside its base model
         if model.active_peft_config.is_prompt_learning:
             raise UserError("decode: prompt-learning adapters are not supported, expected an adapter on layers (LoRA)")
         model = model.get_base_model()
@@ -69,32 +69,32 @@ def decode(
 
 
 class Decoder:
-    """One run of `decode`: which prompt is in which slot, and the device's state of each slot."""
+    """One run of `decode`: the assignment of prompts to slots, and each slot's state on the device."""
 
     def __init__(
         self, model: Any, prompts: list[list[int]], sampling: Sampling, stop: Collection[int], first: int
     ) -> None:
         self.model, self.prompts, self.sampling, self.stop = model, prompts, sampling, frozenset(stop)
         self.first = first
-        # In training, accelerate's wrapper would cast what this computes: the cache holds the model's own dtype.
+        # In training, accelerate wraps forward and would cast its outputs; the cache needs the model's own dtype.
         self.forward = getattr(model, "_original_forward", model)
         self.device, self.cuda = model.device, model.device.type == "cuda"
-        # Looking at the tokens waits for the GPU: there a row may run up to 7 steps past its end, unseen.
+        # Reading tokens synchronizes with the GPU, so rows are checked every 8 steps and may run up to 7 too many.
         self.burst, self.bucket, self.prefill_tokens = (8, 256, 16384) if self.cuda else (1, 64, 2048)
-        self.prefill_steps = 4.0 if self.cuda else 0.5  # a prefill's cost beside its tokens, in decoding steps
+        self.prefill_steps = 4.0 if self.cuda else 0.5  # fixed cost of a prefill, in decoding steps
         positions = model.config.max_position_embeddings
-        # The last token of an answer is never fed back, so it needs no position.
+        # The last token of an answer is not fed back, so it needs no position.
         self.limits = [min(sampling.max_new_tokens, positions + 1 - len(prompt)) for prompt in prompts]
         longest = max(len(prompt) + limit for prompt, limit in zip(prompts, self.limits, strict=True))
         self.longest = self.round_up(longest + self.burst)
         self.answers: list[list[int]] = [[] for _ in prompts]
 
     def round_up(self, length: int) -> int:
-        """The next multiple of the bucket."""
+        """Round up to a multiple of the bucket size."""
         return -(-length // self.bucket) * self.bucket
 
     def slots_that_fit(self) -> int:
-        """As many slots of the longest answer as free memory holds, within what still makes a step more efficient."""
+        """Number of slots of the longest answer that fit in free memory, capped where more slots gain no speed."""
         config = self.model.config
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         token_bytes = 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim * self.model.dtype.itemsize
@@ -104,13 +104,13 @@ class Decoder:
         free = torch.cuda.mem_get_info(self.device)[0]
         free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         free = int(0.8 * free)
-        wide = 8 * config.hidden_size + 3 * config.intermediate_size  # what a prefill holds of each token in a layer
+        wide = 8 * config.hidden_size + 3 * config.intermediate_size  # activations of a prefill per token and layer
         free -= min(free // 2, self.prefill_tokens * (token_bytes + wide * self.model.dtype.itemsize))
-        choice_bytes = 48 * config.vocab_size  # logits, floats, weights, their ranks and sums
+        choice_bytes = 48 * config.vocab_size  # logits, float32 copy, weights, their ranks and sums
         return max(1, min(2048, len(self.prompts), free // (slot_bytes + choice_bytes)))
 
     def run(self, slots: int, bar: Any, snapshot: Snapshot | None) -> None:
-        """Bring every answer to its end. Errors: torch.OutOfMemoryError, after which a run goes on in fewer slots."""
+        """Complete all answers. Errors: torch.OutOfMemoryError; a further call resumes, with fewer slots if given."""
         left = snapshot.read(self.device) if snapshot else None
         if left:
             self.take_up(*left)
@@ -120,7 +120,7 @@ class Decoder:
         else:
             self.take(slots)
         self.columns = torch.arange(self.longest, device=self.device)
-        self.graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}  # by rows and length; one pool of memory
+        self.graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}  # by rows and length; they share a memory pool
         self.pool = torch.cuda.graph_pool_handle() if self.cuda else None
         started, made = time.perf_counter(), 0
         try:
@@ -146,19 +146,19 @@ class Decoder:
             del self.graphs, self.pool, self.cache
 
     def take(self, slots: int) -> None:
-        """The device's state of so many slots, and a queue of the prompts whose answer has not ended."""
+        """Allocate the device state of `slots` slots, and queue the prompts whose answers have not ended."""
         left = [index for index in range(len(self.prompts)) if not self.ended(index)]
         self.queue = deque(sorted(left, key=lambda index: -len(self.prompts[index] + self.answers[index])))
         self.slots = self.rows = min(len(left), slots)
         self.occupant: list[int | None] = [None] * self.slots
-        self.idle = 0  # row steps spent on empty slots since the last prefill
+        self.idle = 0  # row steps run on empty slots since the last prefill
         like = torch.empty(0, dtype=self.model.dtype, device=self.device)
         self.cache = SlotCache(self.model.config, self.slots, self.longest if self.cuda else self.bucket, like)
         self.token = torch.zeros(self.slots, dtype=torch.long, device=self.device)
         self.key = torch.zeros_like(self.token)
 
     def state(self) -> State:
-        """All that the next step depends on, but for the prompts."""
+        """Everything that the next step depends on, except the prompts."""
         facts: Row = {name: getattr(self, name) for name in ("slots", "rows", "idle", "occupant")}
         facts |= {"queue": list(self.queue), "length": self.cache.length}
         cached = {f"cache.{number}": tensor for number, tensor in enumerate(self.cache.tensors)}
@@ -166,7 +166,7 @@ class Decoder:
         return facts, {**cached, **own, **flat(self.answers)}
 
     def take_up(self, facts: Row, tensors: dict[str, torch.Tensor]) -> None:
-        """The device's state and the queue as `state` told them."""
+        """Restore the device state and the queue that `state` returned."""
         self.slots, self.rows, self.idle = facts["slots"], facts["rows"], facts["idle"]
         self.occupant, self.queue, self.answers = facts["occupant"], deque(facts["queue"]), ragged(tensors)
         like = torch.empty(0, dtype=self.model.dtype, device=self.device)
@@ -180,21 +180,23 @@ class Decoder:
         return len(answer) == self.limits[index] or (bool(answer) and answer[-1] in self.stop)
 
     def refill(self) -> None:
-        """Give the next prompts to free slots, once idle rows have cost what a prefill costs."""
+        """Prefill free slots with the next prompts, once their idle row steps have cost as much as a prefill."""
         free = [slot for slot, index in enumerate(self.occupant) if index is None]
         self.idle += self.burst * len(free)
         if not self.queue or (self.idle < self.prefill_steps * self.slots and len(free) < self.slots):
             return
         self.idle = 0
         while free and self.queue:
-            head = self.queue[0]  # the longest
+            head = self.queue[0]  # the longest one
             count = max(1, self.prefill_tokens // len(self.prompts[head] + self.answers[head]))
             chunk, free = free[:count], free[count:]
             self.prefill([(slot, self.queue.popleft()) for slot in chunk[: len(self.queue)]])
 
     def prefill(self, chunk: list[tuple[int, int]]) -> None:
-        """Read prompts, and what was answered before, into slots, all but each one's last token: the next step feeds
-        that one like any other, so that choosing a token happens in one place and no prompt needs logits.
+        """Prefill slots with prompts and earlier answer tokens, except each one's last token.
+
+        The next step feeds the last token like any other. So tokens are chosen in one place, and a prefill needs no
+        logits.
         """
         prompts = [self.prompts[index] + self.answers[index] for _, index in chunk]
         width = max(len(prompt) for prompt in prompts) - 1
@@ -216,11 +218,11 @@ class Decoder:
         self.token[slots], self.cache.position[slots], self.key[slots] = torch.tensor(start, device=self.device).T
 
     def close_up(self) -> None:
-        """With no prompt left, move the last live rows into free slots before them and run fewer rows."""
+        """If no prompt is left, move the last live rows into free slots before them, and run fewer rows."""
         live = [slot for slot, index in enumerate(self.occupant) if index is not None]
         if self.queue or not live:
             return
-        if self.cuda:  # a graph is captured per number of rows: only halves
+        if self.cuda:  # a graph is captured for each number of rows, so it is only halved
             rows = self.rows
             while (rows + 1) // 2 >= len(live) and rows > 1:
                 rows = (rows + 1) // 2
@@ -236,12 +238,12 @@ class Decoder:
                 self.occupant[hole], self.occupant[source] = self.occupant[source], None
 
     def steps(self) -> list[list[int]]:
-        """Run a burst of decoding steps: the new token of each row, per step."""
+        """Run a burst of decoding steps; return the new tokens, [steps][rows]."""
         last = max(len(self.prompts[i]) + len(self.answers[i]) for i in self.occupant if i is not None)
         length = self.round_up(last - 1 + self.burst)
         if self.cuda:
             self.cache.length = length
-        elif not 0 <= self.cache.capacity - length <= self.bucket:  # not a slice: products want them contiguous
+        elif not 0 <= self.cache.capacity - length <= self.bucket:  # resize: matrix products need contiguous tensors
             self.cache.resize(length)
         tokens = []
         for _ in range(self.burst):
@@ -253,9 +255,9 @@ class Decoder:
         return torch.stack(tokens).tolist()
 
     def step(self) -> None:
-        """Feed each row its last token and choose its next, all on the device."""
+        """Feed each row its last token and choose the next one, all on the device."""
         position, token = self.cache.position[: self.rows], self.token[: self.rows]
-        position.clamp_(max=self.cache.capacity - 1)  # ended rows run on, inside their own slot
+        position.clamp_(max=self.cache.capacity - 1)  # ended rows keep running, inside their own slot
         seen = self.columns[: self.cache.length] <= position[:, None]
         mask = torch.where(seen, 0.0, -torch.inf)[:, None, None]
         logits = self.forward(
@@ -269,13 +271,13 @@ class Decoder:
         position.add_(1)
 
     def replay(self) -> None:
-        """One step as a CUDA graph, captured when its number of rows and length first occur."""
+        """Replay one step as a CUDA graph, captured at the first use of its number of rows and length."""
         shape = self.rows, self.cache.length
         if shape not in self.graphs:
             state = self.token.clone(), self.cache.position.clone()
             side = torch.cuda.Stream(self.device)
             side.wait_stream(torch.cuda.current_stream(self.device))
-            with torch.cuda.stream(side):  # what is lazily made must be there before the capture
+            with torch.cuda.stream(side):  # warm-up: lazy initialization must happen before the capture
                 self.step()
             torch.cuda.current_stream(self.device).wait_stream(side)
             self.token.copy_(state[0])

@@ -1,8 +1,8 @@
-"""The errors of servers with an OpenAI-compatible endpoint, as data: which status, name and wording means what.
+"""Table of error responses of OpenAI-compatible servers: status, error name and message pattern to error kind.
 
-`classify` in ladder/inference/server_errors.py reads SIGNS from the top; the first sign that fits decides. Few signs
-have both a status and a wording and come first. Then names of errors (`code`, `type`, `status` and `reason` of the
-body), then wordings, and at the end the status alone. The comment of each entry names the servers that write it.
+`classify` in ladder/inference/server_errors.py reads SIGNS in order; the first matching sign decides. Signs with both a
+status and a pattern that must take precedence come first. Then come error names (`code`, `type`, `status` and `reason`
+of the body), then message patterns, and last the status alone. Comments of the entries name the servers that send them.
 """
 
 import re
@@ -11,45 +11,45 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """Meaning of an error for a run."""
+    """Kind of an error, by its consequence for a run."""
 
     CONTEXT = "longer than the server takes"
-    """The request does not fit into the model's context. The row has no reply."""
+    """The request exceeds the model's context. The row has no reply."""
     FILTER = "refused by a content filter"
-    """The row has no reply."""
+    """A content filter refused the request. The row has no reply."""
     RATE = "rate limit"
-    """Sent again, at the pace that the server allows."""
+    """The request is sent again, at the rate that the server allows."""
     OVERLOAD = "server overloaded"
-    """As RATE."""
+    """Handled like RATE."""
     QUOTA = "no credit or quota left"
-    """The run stops at once, as for the next four."""
+    """The run stops at once; this also holds for the next four kinds."""
     KEY = "key refused"
     MODEL = "no such model"
     ADDRESS = "wrong address"
     UNREACHABLE = "cannot be reached"
-    """Tried again first."""
+    """Retried before the run stops."""
     REQUEST = "request refused"
-    """The request fails for good; others go on."""
+    """The request fails for good; the other requests continue."""
     SERVER = "server error"
-    """Tried again, up to `retries` times."""
+    """The request is retried, up to `retries` times."""
 
 
 def plain(name: str) -> str:
-    """An error's name in lower case, without separators: `RateLimitExceeded` and `rate_limit_exceeded` are one."""
+    """Normalize an error's name, so that `RateLimitExceeded` equals `rate_limit_exceeded`: lower case, alphanumeric."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 @dataclass(frozen=True)
 class Sign:
-    """One entry: all conditions that it has must hold."""
+    """Table entry; an error matches if it meets all conditions that are set."""
 
     kind: Kind
     statuses: frozenset[int] = frozenset()
-    """HTTP statuses; 0 is an error without one, inside of HTTP 200. Empty: any."""
+    """HTTP statuses; 0 is an error without a status inside an HTTP 200 response. Empty: any status."""
     names: frozenset[str] = frozenset()
-    """One of the error's names, as `plain` writes them. Empty: any."""
+    """Error names, normalized by `plain`; one must match. Empty: any name."""
     words: re.Pattern[str] | None = None
-    """Searched in the error's message, ignoring case."""
+    """Pattern to search for in the error's message, case-insensitive."""
 
 
 def _named(kind: Kind, *names: str) -> Sign:
@@ -61,10 +61,10 @@ def _worded(kind: Kind, statuses: frozenset[int], *words: str) -> Sign:
 
 
 OF_REQUEST = frozenset({0, 400, 404, 413, 422, 424, 500})
-"""Statuses under which a wording about the request decides; 424 is SageMaker's for an error of the model's server."""
+"""Statuses under which a message about the request decides. 424 is SageMaker's for an error of the model's server."""
 
 SIGNS: tuple[Sign, ...] = (
-    # One request that takes more tokens than the limit allows in a minute: it never passes. OpenAI 429, Groq 413.
+    # A request above the limit of tokens per minute can never succeed. OpenAI 429, Groq 413.
     _worded(Kind.CONTEXT, frozenset({413, 429}), r"request too large for"),
     # xAI 403 "Content violates usage guidelines. … Failed check: SAFETY_CHECK_TYPE_BIO"; OpenRouter 403 "requires
     # moderation … input was flagged"; AWS and Databricks guardrails.
@@ -78,7 +78,7 @@ SIGNS: tuple[Sign, ...] = (
         r"guardrail",
         r"content (?:policy|filter)",
     ),
-    # Google's 403 for a rate, with the reason rateLimitExceeded or userRateLimitExceeded; GitHub's secondary limit.
+    # Google sends 403 for a rate limit: rateLimitExceeded or userRateLimitExceeded; GitHub for its secondary limit.
     _worded(Kind.RATE, frozenset({403}), r"rate limit"),
     _named(
         Kind.CONTEXT,
@@ -152,7 +152,7 @@ SIGNS: tuple[Sign, ...] = (
         # vLLM 0.6 "is too long to fit into the model"; "Input prompt (… tokens) is too long"; Anthropic and Bedrock
         # through a gateway "prompt is too long: 9 tokens > 8 maximum", "Input is too long for requested model"
         r"(?:prompt|input|messages?)\b.{0,60}\btoo long",
-        # vLLM where the prompt alone fills the context
+        # vLLM, if the prompt alone fills the context
         r"max_(?:completion_)?tokens must be (?:at least 1|greater than 0), got (?:0|-\d+)",
         # OpenAI "exceeds the context window"; llama.cpp "exceeds the available context size"; llama-cpp-python
         # "exceed context window of 512"; Moonshot "exceeded model token limit"; MiniMax
@@ -235,6 +235,6 @@ SIGNS: tuple[Sign, ...] = (
     Sign(Kind.REQUEST, frozenset({400, 422, 424})),
     Sign(Kind.RATE, frozenset({429})),
     Sign(Kind.OVERLOAD, frozenset({498, 503, 529})),  # 498: Groq's flex tier without capacity
-    Sign(Kind.SERVER, frozenset({0, 408, 409, 425, 499, *range(500, 600)})),  # what passes by itself
+    Sign(Kind.SERVER, frozenset({0, 408, 409, 425, 499, *range(500, 600)})),  # transient errors
     Sign(Kind.ADDRESS),
 )

@@ -1,4 +1,4 @@
-"""Generation for the families that the slots do not fit: transformers' own `generate`, over padded batches."""
+"""Padded batch generation with transformers' `generate`, for model families that slots do not support."""
 
 import sys
 from collections.abc import Collection
@@ -23,9 +23,9 @@ def generate_padded(
     first: int = 0,
     snapshot: Snapshot | None = None,
 ) -> list[Completion]:
-    """`model.generate` over batches of similar prompt length, padded on the left; draws depend on the batch.
+    """Run `model.generate` on batches of similar prompt length, left-padded; random draws depend on the batch.
 
-    `first` and `snapshot` are those of `decode`.
+    `first` and `snapshot` are as in `ladder.inference.engine.decode`.
     """
     torch.manual_seed(sampling.seed + first)
     pad = min(stop, default=0)
@@ -47,7 +47,7 @@ def generate_padded(
     left = snapshot.read(torch.device("cpu")) if snapshot else None
     if left:
         made = map(Completion, ragged(left[1]), left[0]["finished"])
-        answers |= dict(zip(order, made, strict=False))  # the longest prompts, which were first
+        answers |= dict(zip(order, made, strict=False))  # the longest prompts, which come first in `order`
         bar.write(f"resuming: {len(answers)} of {len(prompts)} answers are complete", file=sys.stderr)
         bar.update(len(answers))
         if cuda:

@@ -1,7 +1,7 @@
-"""Send one request to an OpenAI-compatible endpoint and read the response: a completion or a classified fault.
+"""Send one request to an OpenAI-compatible endpoint and parse the response into a completion or a classified fault.
 
-The key is sent to the host of the endpoint and to no other: redirects are not followed, and a server on this machine is
-not asked through a proxy.
+The key is sent only to the endpoint's host: redirects are not followed, and a local server is not contacted through a
+proxy.
 """
 
 import asyncio
@@ -22,15 +22,15 @@ from ladder.inference.server_errors import Error, Fault, classify, error_of, rea
 from ladder.pipeline.stage import UserError
 
 OPENAI_HEADERS = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
-"""Which account pays, for OpenAI alone."""
+"""Headers that select the paying account, by environment variable; sent only to OpenAI."""
 
 
 LARGEST_BODY = 64 << 20
-"""Bytes of a response, unpacked: some 100 times the longest reply of a model."""
+"""Maximum response size in bytes, decompressed: about 100 times a model's longest reply."""
 
 
 class Sender:
-    """The connections to one endpoint, within `async with`."""
+    """HTTP client of one endpoint; use it within `async with`."""
 
     def __init__(self, endpoint: Endpoint, key: Key) -> None:
         self.endpoint, self.key = endpoint, key
@@ -48,7 +48,7 @@ class Sender:
                 follow_redirects=False,
                 trust_env=not endpoint.is_local,
             )
-        except (ImportError, ValueError) as error:  # SOCKS without its package, or no address
+        except (ImportError, ValueError) as error:  # a SOCKS proxy without its package, or an invalid address
             raise UserError(
                 f"HTTPS_PROXY and the like: not a proxy that can be used: {self._words(str(error))}"
             ) from None
@@ -62,13 +62,13 @@ class Sender:
         await self.http.aclose()
 
     async def send(self, form: Row) -> Completion | Fault:
-        """Send one request and read its response."""
+        """Send one request and parse its response."""
         try:
             content = json.dumps(form, ensure_ascii=False, allow_nan=False).encode()
         except UnicodeEncodeError:
             return Fault("cannot be asked this: half a surrogate pair in a text", Kind.REQUEST)
         try:
-            async with asyncio.timeout(self.endpoint.timeout):  # that of httpx starts again at every byte
+            async with asyncio.timeout(self.endpoint.timeout):  # httpx restarts its own timeout at every byte
                 async with self.http.stream("POST", self.url, content=content) as response:
                     body = await _read_body(response)
         except (httpx.TimeoutException, TimeoutError):
@@ -100,7 +100,7 @@ class Sender:
         return self._fault(response, error_of(text), response.reason_phrase or "no message")
 
     def _completion(self, body: Any, limit: Any) -> Completion | Fault | None:
-        """The completion of a body, or the fault that its finish reason is; None where the body holds none."""
+        """Return the completion in a body, or the fault if its finish reason is an error; None if there is none."""
         completion = read_completion(body, limit if isinstance(limit, int) else None)
         if completion is None:
             return None
@@ -124,12 +124,12 @@ class Sender:
         return Fault(cause, classify(status, error), 0 if response.is_success else status, wait)
 
     def _words(self, text: str) -> str:
-        """A server's own words, fit to be shown."""
+        """Clean up a server's message for display: one line, keys masked, shortened."""
         return shortened(self.key.masked(readable(text)))
 
 
 async def _read_body(response: httpx.Response) -> bytes | None:
-    """The body of a response; None where it is longer than LARGEST_BODY, of which no more is read."""
+    """Read a response's body; return None if it exceeds LARGEST_BODY, and stop reading there."""
     body = bytearray()
     async for part in response.aiter_bytes():
         body += part
@@ -139,7 +139,7 @@ async def _read_body(response: httpx.Response) -> bytes | None:
 
 
 def _streamed(text: str) -> Error | None:
-    """The error within a stream of events (`data: {…}`), which was not asked for; None where the text is no stream."""
+    """Find the error in an event stream (`data: {…}`), which was not requested; None if the text is no stream."""
     lines = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith(("data:", "error:"))]
     for line in lines:
         try:

@@ -1,4 +1,4 @@
-"""Answers to conversations, in process from a rung; ladder.inference.client asks an endpoint for them."""
+"""Answers to conversations from a rung in process; for endpoints see ladder.inference.client."""
 
 from collections.abc import Callable
 
@@ -12,11 +12,11 @@ from ladder.models.checkpoint import Model
 from ladder.verifiers.reasoning import marks, opens_reasoning
 
 LONGEST_MARK = 24
-"""Tokens of a prompt's end in which an opening mark is looked for."""
+"""Number of tokens at a prompt's end in which an opening reasoning mark is searched."""
 
 
 def place(index: int) -> str:
-    """What an error calls the conversation at `index` where its file is not known."""
+    """Default name of the conversation at `index` in an error, if its file is not known."""
     return f"conversation {index + 1}"
 
 
@@ -30,9 +30,10 @@ def answer(
     progress: str,
     where: Callable[[int], str] = place,
 ) -> list[Answer]:
-    """Let a rung answer each conversation; the results keep the order. `first` and `snapshot` as in `decode`.
+    """Answer each conversation with a rung; answers are in the order given.
 
-    `where` names a conversation's file and row for an error, by its index counted from `first`.
+    `first` and `snapshot` are as in `ladder.inference.engine.decode`. `where` maps a conversation's index, counted from
+    `first`, to its file and row for an error.
     """
     if not conversations:
         return []
@@ -46,17 +47,16 @@ def answer(
 
 
 def spoken(tokenizer: PreTrainedTokenizerBase, completions: list[Completion], prompts: list[list[int]]) -> list[Answer]:
-    """Tokens as answers, alike for every engine whose tokens we are given; `prompts` are what they continue."""
+    """Decode completions to answers, identically for every engine that returns tokens; `prompts` precede them."""
     texts = decoded(tokenizer, prompts, [item.tokens for item in completions])
     return [Answer(text, len(item.tokens), item.finished) for text, item in zip(texts, completions, strict=True)]
 
 
 def decoded(tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], answers: list[list[int]]) -> list[str]:
-    """The texts of answers, blanks at their ends aside, with what ladder.verifiers.reasoning needs to find the
-    reasoning.
+    """Decode answers to stripped texts in which ladder.verifiers.reasoning can find the reasoning.
 
-    Special tokens are dropped, except those that mark reasoning (`[THINK]`, `<|channel|>`). Where the prompt ends with
-    an opening mark, the text begins with it.
+    Special tokens are dropped, except those that mark reasoning (`[THINK]`, `<|channel|>`). If the prompt ends with an
+    opening mark, the text starts with that mark.
     """
     special = {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     kept = marks(list(special.values()))

@@ -1,8 +1,9 @@
-"""When the next request may be sent: so many under way, so many a minute, and fewer for a server that says 429.
+"""Rate limiter with caps on concurrency and requests per minute, and AIMD backoff on HTTP 429.
 
-How many may be under way falls and rises as TCP's window does (Jacobson 1988, "Congestion Avoidance and Control"): a
-429 halves it, once for all that was sent before the last halving, and as many replies as are under way raise it by one.
-Meanwhile nothing is sent for as long as the server asks, or for a time that doubles until a reply comes.
+The concurrency limit follows TCP's congestion window (Jacobson 1988, "Congestion Avoidance and Control"). A 429 halves
+the limit, once for all requests that were sent before the last halving. As many replies as there are requests in flight
+raise it by one. After a 429 nothing is sent for as long as the server asks, or for an exponential backoff if that is
+longer. The backoff is reset by any other response.
 """
 
 import asyncio
@@ -13,23 +14,23 @@ from ladder.inference.endpoint import Endpoint
 
 
 class RateLimiter:
-    """The pace of one endpoint's requests. `begin` is called in the event loop that they run in; what was learned of
-    the server holds in the next one too."""
+    """Rate limiter of one endpoint. Call `begin` in the event loop that sends the requests. The learned limit carries
+    over to the next event loop."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.most = self.room = float(endpoint.concurrency)
-        """How many requests may be under way: at most, and now."""
+        """Concurrency limit: maximum (`most`) and current (`room`)."""
         self.interval = 60 / endpoint.requests_per_minute if endpoint.requests_per_minute else 0.0
         self.free_at = self.paused_until = self.halved_at = 0.0
         self.halvings = 0
-        """Since the last answer that was no 429."""
+        """Halvings since the last response other than 429."""
 
     def begin(self) -> None:
         self.stop, self.landing, self.gate = asyncio.Event(), asyncio.Event(), asyncio.Lock()
         self.under_way, self.heard_at = 0, self._now()
 
     async def turn(self) -> float | None:
-        """Wait until one more may be sent; the time of its start, or None where all was stopped meanwhile."""
+        """Wait for permission to send; return the start time on the loop's clock in seconds, or None if stopped."""
         async with self.gate:  # first come, first served
             while not self.stop.is_set():
                 now = self._now()
@@ -45,23 +46,23 @@ class RateLimiter:
         return None
 
     def landed(self) -> None:
-        """A request is no longer under way."""
+        """Mark one request in flight as done."""
         self.under_way -= 1
         self.landing.set()
 
     def end(self) -> None:
-        """Let nothing more be sent."""
+        """Stop: no more requests may be sent."""
         self.stop.set()
         self.landing.set()
 
     def heard(self, *, reply: bool) -> None:
-        """The server has answered with something else than 429; with a reply it may be asked a little more."""
+        """Record a response other than 429. A reply raises the concurrency limit by 1/limit."""
         self.heard_at, self.halvings = self._now(), 0
         if reply:
             self.room = min(self.most, self.room + 1 / self.room)
 
     def busy(self, sent: float, asked: float) -> None:
-        """A request that was sent then, and has landed, met a 429, which asks to wait so many seconds."""
+        """Record a 429 to a finished request: `sent` is its start time, `asked` the wait that the server requests."""
         now, wait = self._now(), asked
         if sent >= self.halved_at:
             wait = max(asked, backoff(self.halvings))
@@ -71,11 +72,11 @@ class RateLimiter:
         self.hold(wait)
 
     def hold(self, seconds: float) -> None:
-        """Send nothing for so long, and up to a quarter longer: other clients were told the same."""
+        """Send nothing for `seconds`, plus up to 25% jitter: other clients were given the same wait."""
         self.paused_until = max(self.paused_until, self._now() + seconds * (1 + 0.25 * random.random()))
 
     def silent(self) -> float:
-        """Seconds since the server has last answered with something else than 429."""
+        """Seconds since the server's last response other than 429."""
         return self._now() - self.heard_at
 
     async def pause(self, seconds: float) -> None:
@@ -88,5 +89,5 @@ class RateLimiter:
 
 
 def backoff(tried: int) -> float:
-    """Seconds before the next try: half a second, doubled each time, up to a minute; less up to a quarter."""
+    """Exponential backoff in seconds: 0.5 * 2**tried, at most 60, minus up to 25% jitter."""
     return min(60.0, 0.5 * 2 ** min(tried, 7)) * (1 - 0.25 * random.random())

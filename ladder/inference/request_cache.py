@@ -1,9 +1,9 @@
-"""Replies that were paid for: kept by the content of their request, so that none is bought twice.
+"""Cache of paid replies, keyed by request content, so that no reply is bought twice.
 
-A store is one file of JSON Lines, `[key, reply]`, that grows at its end. A last line that is not whole, of a process
-that was killed while it wrote, is cut off at the next append; any other that is broken is left out, told of, and stays
-where it is: its reply is bought again. Processes may share a store. Memory holds where each reply lies, not the reply:
-about 230 bytes for each.
+A cache is one append-only JSON Lines file of `[key, reply]`. An incomplete last line, left by a process killed while
+writing, is truncated at the next append. Any other broken line is reported on stderr, skipped and left in the file; its
+reply is bought again. Several processes may share a cache. Memory holds only the file offset of each reply, about 230
+bytes per reply.
 """
 
 import fcntl
@@ -25,26 +25,26 @@ from ladder.pipeline.launch import cache
 from ladder.pipeline.stage import UserError
 
 EMPTY: Row = {"text": "", "prompt_tokens": 0, "tokens": 0, "finished": False}
-"""The reply to a request that has none (it is longer than the model's context): no parser takes it."""
+"""Stand-in for a missing reply (the request exceeds the model's context); every verdict parser rejects it."""
 SYNC_SECONDS = 1.0
-"""How often the file is synchronized with the disk: a crash of the machine costs the replies since then."""
+"""Interval between fsync calls. A machine crash loses the replies since the last one."""
 KEY = re.compile(rb'\["([0-9a-f]{64})", ')
-"""What a line begins with."""
+"""Start of a valid line."""
 
 
 def content_key(**request: Any) -> str:
-    """sha256 of all that decides a reply: model, messages, sampling, seed, form."""
+    """Compute the sha256 of everything that determines a reply: model, messages, sampling, seed, format."""
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
 def store_of(model: str, **identity: str) -> "Replies":
-    """The store of one model's replies, under `replies/` of the cache (LADDER_WORK): outside of what DVC deletes."""
+    """Open the reply cache of one model, in `replies/` of LADDER_WORK, where DVC deletes nothing."""
     words = re.sub(r"[^\w.-]+", "-", model)
     return Replies(cache() / "replies" / f"{words}-{content_key(model=model, **identity)[:12]}.jsonl")
 
 
 class Replies:
-    """The store in `path`."""
+    """Reply cache in the file `path`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -69,13 +69,13 @@ class Replies:
         return reply
 
     def read(self) -> None:
-        """Take in what any process has added."""
+        """Index the replies that any process has appended."""
         with self.path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
             self._take_in(file)
 
     def add(self, key: str, reply: Row) -> None:
-        """Keep a reply on disk before it is used."""
+        """Write a reply to disk before it is used. Errors: UserError when it cannot be written."""
         line = json.dumps([key, reply]).encode() + b"\n"
         with self.path.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -94,7 +94,7 @@ class Replies:
         self._end += len(line)
 
     def _take_in(self, file: Any) -> None:
-        """Note the whole lines from where this store has read to; the last may be under way, or torn."""
+        """Index complete lines from the last position read; the last line may be incomplete, or still being written."""
         file.seek(self._end)
         before = self._broken
         for line in file:
@@ -111,7 +111,7 @@ class Replies:
 
     @contextmanager
     def alone(self, *, tell: bool) -> Iterator[None]:
-        """Buy while no other process does: it would buy the same, and the bound on concurrency would not hold."""
+        """Lock against other processes, which would buy the same replies and exceed the limit on concurrency."""
         with self.path.with_suffix(".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -124,14 +124,14 @@ class Replies:
 
 
 def _key(line: bytes) -> bytes | None:
-    """The key of a line that holds a reply; None for one that is broken."""
+    """Key of a line that holds a reply; None for a broken line."""
     if (found := KEY.match(line)) is None:
         return None
     try:
         whole = orjson.loads(line)
     except ValueError:
         try:
-            whole = json.loads(line)  # which takes half of a surrogate pair too, as a model may write it
+            whole = json.loads(line)  # orjson rejects unpaired surrogates, which a model may write
         except ValueError:
             return None
     held = isinstance(whole, list) and len(whole) == 2 and isinstance(whole[1], dict)

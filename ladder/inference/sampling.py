@@ -1,4 +1,4 @@
-"""How the next token is chosen: the same draw for the same seed, prompt and position, in any batch."""
+"""Batch-invariant token sampling: the draw depends only on seed, prompt index and position."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ladder.inference.types import Sampling
 
 @dataclass(frozen=True)
 class Completion:
-    """The tokens after a prompt, without the stop token; `finished` tells whether a stop token ended them."""
+    """Tokens after a prompt, without the stop token; `finished` is true if a stop token ended them."""
 
     tokens: list[int]
     finished: bool
@@ -27,17 +27,18 @@ Bits = TypeVar("Bits", int, Tensor)
 
 
 def scramble(bits: Bits) -> Bits:
-    """A hash of 32-bit integers (lowbias32 of Wellons' hash-prospector), alike for an int and an int64 tensor."""
+    """Hash of 32-bit integers (lowbias32 of Wellons' hash-prospector); equal results for an int and an int64 tensor."""
     bits = ((bits >> 16) ^ bits) * 0x7FEB352D & 0xFFFFFFFF
     bits = ((bits >> 15) ^ bits) * 0x846CA68B & 0xFFFFFFFF
     return (bits >> 16) ^ bits
 
 
 def choose(logits: Tensor, noise: Tensor, sampling: Sampling) -> Tensor:
-    """Next tokens [rows] from logits [rows, vocabulary] and 32 random bits per row.
+    """Choose next tokens [rows] from logits [rows, vocabulary] and 32 random bits per row.
 
-    Sampling inverts the cumulative distribution in 32-bit integers of 2^-30, whose sums do not depend on their order
-    (a float cumsum on CUDA is not reproducible) and are the fastest on a CPU. A token less likely than that is lost.
+    Sampling inverts the cumulative distribution in int32 with units of 2^-30. Integer sums do not depend on the order
+    of addition (a float cumsum on CUDA is not reproducible), and are the fastest on a CPU. A token with probability
+    below 2^-30 is never drawn.
     """
     logits = logits.float()
     if sampling.temperature == 0:
@@ -45,7 +46,7 @@ def choose(logits: Tensor, noise: Tensor, sampling: Sampling) -> Tensor:
     one = 2**30
     weights = torch.softmax(logits / sampling.temperature, -1).mul_(one).int()
     if sampling.top_p < 1:
-        # A token lighter than an even share of the tail is in no nucleus. Counting the others waits for the GPU.
+        # A token lighter than an even share of the tail is in no nucleus. On CUDA, counting would synchronize.
         light = one * (1 - sampling.top_p) / logits.shape[-1]
         count = logits.shape[-1] if logits.is_cuda else int((weights >= light).sum(-1).max())
         ranked = weights.topk(count).values

@@ -1,10 +1,10 @@
 """Send requests to an OpenAI-compatible endpoint, with rate limiting, retries and a spending limit.
 
-A server that says that it is busy (429, 503, 529) is no failure of a request: it is sent again until the server has
-said nothing else for `patience` seconds. Any other fault is one of its `retries`. A request that has no more of them is
-left until all others are done, has one last try, and then has no reply. The others go on, until more than the share
-`most_failed` have none; what no request would pass (a wrong key, no such model, no credit, no server) stops all at
-once. After Ctrl-C nothing more is sent, and replies that are under way are waited for and kept.
+A busy response (429, 503, 529) is not a failure. The request is sent again, until the server has returned nothing else
+for `patience` seconds. Any other fault uses one of the request's `retries`. A request that has none left is postponed
+until all others are done; then it gets one last try, and after that it has no reply. The run continues unless more than
+the share `most_failed` of its requests fail. An error that every request would meet (wrong key, unknown model, no
+credit, no server) stops the run at once. After Ctrl-C nothing more is sent; replies in flight are awaited and kept.
 """
 
 import asyncio
@@ -26,15 +26,15 @@ from ladder.inference.server_errors import Fault
 from ladder.pipeline.stage import UserError
 
 LOOK = 0.05
-"""Seconds until it is looked again whether a budget is used up."""
+"""Polling interval in seconds while all of the remaining request budget is in flight."""
 ROUNDING = 1e-9
-"""A share of so many requests may be a hair below a whole number."""
+"""Tolerance for the share of failed requests: share * requests may be slightly below a whole number."""
 EMPTY_RETRIES = 2
-"""How often an empty answer is asked for again at most: each is paid."""
+"""Maximum number of retries for an empty answer; each one is paid for."""
 
 
 class RequestSender:
-    """Buys replies of one endpoint. The key is in nothing that this returns or raises."""
+    """Sender of requests to one endpoint. No returned value and no error contains the API key."""
 
     def __init__(self, endpoint: Endpoint, budget: Budget) -> None:
         try:
@@ -47,19 +47,19 @@ class RequestSender:
         self.key = key_of(endpoint)
         self.takes_formats = True
         self.wanted = self.failed = self.empty = 0
-        """Requests whose replies were asked for, bought before or not; of them, those that failed for good; replies
-        without a text."""
+        """`wanted`: distinct requests, including those in the cache; `failed`: those that failed for good; `empty`:
+        replies without text."""
         self.last_failure = ""
         self.without: dict[Kind, list[str]] = {}
-        """What the server said to each request that has no reply, by its kind."""
+        """Server messages for requests without a reply, by kind."""
         self.unknown: Counter[str] = Counter()
-        """Finish reasons that are not in the table of ladder/inference/completions.py."""
+        """Counts of finish reasons that are missing from the table in ladder/inference/completions.py."""
 
     def buy(self, bodies: dict[str, Row], keep: Callable[[str, Row], None], bar: "tqdm[None]") -> None:
-        """Send every body, and `keep` each reply under its key as soon as it is there; a request without one is left.
+        """Send every body, and `keep` each reply under its key as soon as it arrives; failed requests are skipped.
 
-        Errors: UserError when the server cannot be reached, refuses all requests or too many, or the budget is spent;
-        KeyboardInterrupt. Requests that are under way then are still waited for and kept.
+        Errors: UserError when the server cannot be reached, refuses all or too many requests, or the budget is
+        exhausted; KeyboardInterrupt after Ctrl-C. In each case, requests in flight are awaited and kept first.
         """
         self.key = checked(self.key, self.endpoint)
         drain = Drain(self.pace, self.endpoint.timeout, self._tell)
@@ -72,9 +72,9 @@ class RequestSender:
             raise KeyboardInterrupt("replies so far are kept; run again to go on")
 
     def fail(self, cause: str) -> None:
-        """Count a request that has failed for good.
+        """Count a request that failed for good.
 
-        Errors: UserError where these are more than the endpoint's share.
+        Errors: UserError when more than the endpoint's share `most_failed` have failed.
         """
         self.failed += 1
         self.last_failure = self.key.masked(cause)
@@ -110,7 +110,7 @@ class RequestSender:
                     bar.set_postfix_str(self.spending(), refresh=False)
                     bar.update()
             except BaseException:
-                self.pace.end()  # the others finish what is under way, and begin nothing
+                self.pace.end()  # the other workers finish their current request and start no new one
                 raise
 
         async def all_of(bodies: dict[str, Row], retries: int) -> dict[str, Row]:
@@ -124,11 +124,11 @@ class RequestSender:
         with drain:
             async with Sender(self.endpoint, self.key) as sender:
                 again = await all_of(bodies, self.endpoint.retries)
-                self.failed -= len(again)  # a server that was down for a while is no reason to go without them
+                self.failed -= len(again)  # they get a last try: the server may have been down only for a while
                 bar.update(len(await all_of(again, 0)))
 
     async def _reply(self, sender: Sender, body: Row, retries: int) -> Completion | Fault | None:
-        """One reply, or the last try's fault; None where all was stopped meanwhile."""
+        """Return a reply, or the fault of the last try; None if the run was stopped in the meantime."""
         bare = {name: body[name] for name in body if name != "response_format"}
         form, tried, empty = body, 0, 0
         unformed: Fault | None = None
@@ -136,7 +136,7 @@ class RequestSender:
         while (sent := await self.pace.turn()) is not None:
             if self.bought.requests == self.budget.requests and self.pace.under_way > 1:
                 self.pace.landed()
-                await self.pace.pause(LOOK)  # of those under way one may meet a 429, which costs nothing
+                await self.pace.pause(LOOK)  # a request in flight may get a 429, which gives its budget back
                 continue
             form = form if self.takes_formats else bare
             try:
@@ -157,13 +157,13 @@ class RequestSender:
                 self.pace.busy(sent, found.wait)
                 limited_since = limited_since or sent
                 if sent - limited_since > self._patience():
-                    return found  # the server answers others
+                    return found  # the server answers other requests, but not this one
                 continue
             self.pace.heard(reply=False)
             if found.no_reply:
                 return found
             if found.kind == Kind.REQUEST and form is not bare and "response_format" in form:
-                form, unformed = bare, found  # it may be the schema that is not taken
+                form, unformed = bare, found  # the server may not support the schema: retry without response_format
                 continue
             if tried == retries or not found.again:
                 if found.of_all:
@@ -175,11 +175,11 @@ class RequestSender:
         return None
 
     async def _sent(self, sender: Sender, form: Row) -> Completion | Fault:
-        """What one request brings. Errors: UserError where the budget is spent, or the server asks to wait too long."""
+        """Send one request. Errors: UserError when the budget is exhausted, or the server asks for too long a wait."""
         self._spend()
         found = await sender.send(form)
         if isinstance(found, Fault):
-            if found.status or found.kind != Kind.SERVER:  # it was refused, and costs nothing
+            if found.status or found.kind != Kind.SERVER:  # refused, so it costs nothing
                 self.bought.requests -= 1
             if found.wait > self._patience():
                 raise self._refused(
@@ -197,7 +197,7 @@ class RequestSender:
         return found
 
     def _hinted(self, fault: Fault) -> str:
-        """A fault of all requests, with what a user may have left out."""
+        """Error text for a fault of all requests, with a hint at a setting that may be missing."""
         if fault.kind == Kind.KEY and not self.key.value:
             name = self.endpoint.key_name or "the environment variable of its key"
             return f"{fault.cause}; no key was sent: name it by endpoint.key_env ({name})"
@@ -206,7 +206,7 @@ class RequestSender:
         return fault.cause
 
     def _patience(self) -> float:
-        """No less than a reply that is under way may take."""
+        """Patience in seconds: at least `timeout`, since a reply in flight may take that long."""
         return max(self.endpoint.patience, self.endpoint.timeout)
 
     def _check_patience(self, fault: Fault) -> None:
@@ -216,15 +216,14 @@ class RequestSender:
             )
 
     def spending(self) -> str:
-        """What was bought so far, in money where prices are known, else in tokens; and how many the server lets be
-        under way, where these are fewer than they might be."""
+        """Spending so far, as money or (without prices) tokens, and the concurrency if the server has reduced it."""
         slowed = f", {int(self.pace.room)} at once" if self.pace.room < self.pace.most else ""
         if self.endpoint.prices:
             return f"cost {self.bought.cost(self.endpoint.prices):.4f}{slowed}"
         return f"{self.bought.prompt_tokens} + {self.bought.tokens} tokens{slowed}"
 
     def _spent(self) -> str:
-        """Which part of the budget is used up, in words; empty while none is."""
+        """The exhausted part of the budget in words; "" if there is none."""
         budget, bought, prices = self.budget, self.bought, self.endpoint.prices
         if budget.requests is not None and bought.requests >= budget.requests:
             return f"{budget.requests} requests"
@@ -243,7 +242,7 @@ class RequestSender:
         self.bought.requests += 1
 
     def _row(self, completion: Completion) -> Row:
-        """A reply as the store keeps it."""
+        """Cache row of a reply."""
         row: Row = {
             "text": self.key.masked_in_reply(completion.text),
             "prompt_tokens": completion.prompt_tokens,
@@ -251,7 +250,7 @@ class RequestSender:
             "finished": completion.finished,
             "base_url": self.endpoint.base_url,
         }
-        if completion.reasoning:  # else the row is as it was before there was such a field
+        if completion.reasoning:  # no empty field, so that rows equal those written before the field existed
             row["reasoning"] = self.key.masked_in_reply(completion.reasoning)
         return row
 

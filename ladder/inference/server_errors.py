@@ -1,9 +1,9 @@
-"""Read and classify the errors of servers, by the table in ladder/inference/error_table.py.
+"""Parse and classify server errors by the table in ladder/inference/error_table.py.
 
-    error = read_error(body)              # of an HTTP error or within HTTP 200; None if it holds none
+    error = read_error(body)              # of an HTTP error or inside HTTP 200; None if there is none
     classify(status, error)               # Kind.CONTEXT
 
-The message is the server's own; whoever shows it masks keys in it and shortens it.
+The message is the server's own text. Before display, the caller must mask keys in it and shorten it.
 """
 
 import email.utils
@@ -18,63 +18,63 @@ from typing import Any
 from ladder.inference.error_table import SIGNS, Kind, plain
 
 WORDS = 300
-"""Characters of a server's message that an error shows."""
+"""Maximum number of characters of a server's message that are shown."""
 MESSAGES = ("message", "msg", "detail", "details", "error", "error_description", "status_msg", "reason", "title")
-"""Fields of an error that hold its message, the best one first."""
+"""Fields that hold an error's message, best first."""
 NAMED = ("code", "type", "status", "reason", "error_type", "error_code", "errorCode", "__type", "status_code")
-"""Fields of an error that hold its name or its HTTP status."""
+"""Fields that hold an error's name or its HTTP status."""
 WITHIN = ("error", "innererror", "inner_error", "metadata", "details", "errors", "base_resp", "cause", "raw", "detail")
-"""Fields in which an error holds further errors: Azure, OpenRouter, Google, Cloudflare, MiniMax, FastAPI."""
+"""Fields that hold nested errors: Azure, OpenRouter, Google, Cloudflare, MiniMax, FastAPI."""
 DEPTH = 5
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Error in place of a reply."""
+    """Error returned in place of a reply."""
 
     cause: str
     kind: Kind = Kind.SERVER
     status: int = 0
-    """0: no answer of the server, or one that is no chat completion."""
+    """HTTP status; 0 if the server did not answer, or answered 2xx without a chat completion."""
     wait: float = 0.0
     """Seconds that the server asks to wait."""
 
     @property
     def no_reply(self) -> bool:
-        """Whether this request has no reply, and any other may have one."""
+        """Whether this request can have no reply, while other requests can."""
         return self.kind in (Kind.CONTEXT, Kind.FILTER)
 
     @property
     def limited(self) -> bool:
-        """Whether the server asks for a slower pace."""
+        """Whether the server asks for a lower rate."""
         return self.kind in (Kind.RATE, Kind.OVERLOAD)
 
     @property
     def of_all(self) -> bool:
-        """Whether every request would meet it."""
+        """Whether every request would get this error."""
         return self.kind in (Kind.QUOTA, Kind.KEY, Kind.MODEL, Kind.ADDRESS, Kind.UNREACHABLE)
 
     @property
     def again(self) -> bool:
-        """Whether another try may have a reply."""
+        """Whether a retry may succeed."""
         return self.kind in (Kind.SERVER, Kind.UNREACHABLE) or self.limited
 
 
 @dataclass(frozen=True)
 class Error:
-    """An error as a server writes it."""
+    """Parsed error of a server."""
 
     message: str
     names: frozenset[str] = frozenset()
-    """Codes, types and reasons, as `plain` writes them."""
+    """Codes, types and reasons, normalized by `plain`."""
     status: int = 0
-    """An HTTP status among them."""
+    """HTTP status given in the body; 0 if there is none."""
     wait: float = 0.0
     """Seconds of a RetryInfo (Google)."""
 
 
 def classify(status: int, error: Error) -> Kind:
-    """The kind of an error. `status` is that of the HTTP response; within HTTP 200 that of the error counts."""
+    """Classify an error by SIGNS. `status` is the HTTP response's; for HTTP 2xx the error's own status is used."""
     status = error.status if 200 <= status < 300 else status
     for sign in SIGNS:
         if sign.statuses and status not in sign.statuses:
@@ -87,7 +87,7 @@ def classify(status: int, error: Error) -> Kind:
 
 
 def read_error(body: Any) -> Error | None:
-    """The error that a parsed body is or holds; None where there is none. Of a list (Gemini) the first entry counts."""
+    """Find the error in a parsed body; None if there is none. Of a list (Gemini), only the first item is read."""
     if isinstance(body, list):
         body = body[0] if body else None
     if not isinstance(body, dict):
@@ -95,7 +95,7 @@ def read_error(body: Any) -> Error | None:
     feedback = body.get("promptFeedback")
     if isinstance(feedback, dict) and feedback.get("blockReason") and not body.get("choices"):  # Gemini
         return error_of(f"prompt blocked: {feedback['blockReason']}")
-    base = body.get("base_resp")  # MiniMax: in every reply, with status_code 0 where all went well
+    base = body.get("base_resp")  # MiniMax sends it in every reply; status_code is 0 on success
     failed = isinstance(base, dict) and base.get("status_code") not in (None, 0, "0")
     first = body["choices"][0] if isinstance(body.get("choices"), list) and body["choices"] else None
     if isinstance(first, dict) and first.get("error"):  # OpenRouter
@@ -108,7 +108,7 @@ def read_error(body: Any) -> Error | None:
 
 
 def error_of(body: Any) -> Error:
-    """Read any body of an error: an object of whatever nesting, a list of them, a text, HTML."""
+    """Parse any error body: an object of any nesting, a list, a string, HTML."""
     messages, names, status, wait = [], set[str](), 0, 0.0
     for part in _parts(body, DEPTH):
         if isinstance(part, str):
@@ -128,7 +128,7 @@ def error_of(body: Any) -> Error:
 
 
 def readable(text: str) -> str:
-    """A server's text as one line: without HTML, control characters and whatever turns the direction of writing."""
+    """Clean up a server's text: one line without HTML, control characters and bidirectional formatting characters."""
     if re.match(r"\s*<(?:!doctype|html|\?xml|head|body)", text, re.IGNORECASE):
         text = re.sub(r"(?is)<(script|style)\b.*?</\1\s*>|<[^>]*>", " ", text)
     text = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", " ", text)
@@ -136,12 +136,12 @@ def readable(text: str) -> str:
 
 
 def shortened(text: str, most: int = WORDS) -> str:
-    """The beginning of a text that is longer than `most` characters."""
+    """Truncate a text to `most` characters, with an ellipsis."""
     return text if len(text) <= most else f"{text[:most]}…"
 
 
 def wait_of(headers: Mapping[str, str], error: Error) -> float:
-    """Seconds that a server asks to wait: Retry-After, the same in milliseconds (OpenAI, Azure), or in the body."""
+    """Seconds that a server asks to wait: Retry-After, retry-after-ms (OpenAI, Azure), or the value in the body."""
     asked = retry_after(headers.get("retry-after"))
     if asked is None and (exact := retry_after(headers.get("retry-after-ms"))) is not None:
         asked = exact / 1000
@@ -149,12 +149,12 @@ def wait_of(headers: Mapping[str, str], error: Error) -> float:
 
 
 def retry_after(header: str | None) -> float | None:
-    """Seconds of a Retry-After header (RFC 9110, section 10.2.3: seconds or a date); None where it says nothing."""
+    """Parse a Retry-After header (RFC 9110, section 10.2.3: seconds or a date) into seconds; None if it is invalid."""
     if header is None:
         return None
     try:
         seconds = float(header)
-        return max(0.0, seconds) if seconds < float("inf") else None  # not a number is not less
+        return max(0.0, seconds) if seconds < float("inf") else None  # NaN fails the comparison
     except ValueError:
         pass
     try:
@@ -164,9 +164,9 @@ def retry_after(header: str | None) -> float | None:
 
 
 def _parts(body: Any, depth: int) -> Iterator[dict[str, Any] | str]:
-    """The objects and bare texts of an error's body, from the outside in."""
+    """Yield the objects and strings of an error body, outermost first."""
     if isinstance(body, str):
-        if depth < DEPTH and body.lstrip().startswith("{"):  # another server's error, passed on as text
+        if depth < DEPTH and body.lstrip().startswith("{"):  # another server's error, passed on as a JSON string
             try:
                 yield from _parts(json.loads(body), depth - 1)
                 return
@@ -179,7 +179,7 @@ def _parts(body: Any, depth: int) -> Iterator[dict[str, Any] | str]:
     elif isinstance(body, dict):
         inner = [body[name] for name in WITHIN if isinstance(body.get(name), dict | list)]
         inner += [body["raw"]] if isinstance(body.get("raw"), str) else []
-        if isinstance(body.get("loc"), list):  # FastAPI: which field, and what is wrong with it; not its value
+        if isinstance(body.get("loc"), list):  # FastAPI: show the field and its problem, but not its value
             yield {"message": f"{'.'.join(map(str, body['loc']))}: {body.get('msg', '')}"}
             return
         yield body
@@ -194,6 +194,6 @@ def _whole(value: Any) -> int | None:
 
 
 def _seconds(value: Any) -> float:
-    """Of `34s` or `1.5s`, as Google's RetryInfo has it."""
+    """Parse a duration such as `34s` or `1.5s` (Google's RetryInfo) into seconds; 0 if it is no duration."""
     found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)s", value) if isinstance(value, str) else None
     return float(found[1]) if found else 0.0

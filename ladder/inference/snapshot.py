@@ -1,7 +1,8 @@
-"""The state of a decoding that is not done, on disk: one that was killed goes on with its next step.
+"""Checkpoints of an unfinished decoding, so that a killed process resumes at the next step.
 
-All of the state, the cache of keys and values with it: in bfloat16 the logits of a row depend on the rows beside it,
-so an answer begun anew in other company would be another answer. Gone on with, the tokens are those of an unbroken run.
+The snapshot holds the full state, including the KV cache. In bfloat16 a row's logits depend on the other rows of its
+batch, so an answer restarted in another batch could differ. A resumed decoding yields the same tokens as an
+uninterrupted one.
 """
 
 import pickle
@@ -19,18 +20,18 @@ from ladder.data.atomic_write import clean, replacing
 from ladder.data.jsonl import Row
 
 State = tuple[Row, dict[str, Tensor]]
-"""Numbers and lists of them by name, and tensors by name."""
+"""Numbers and lists of numbers by name, and tensors by name."""
 SHARE = 0.05
-"""Of the time, what saving may take: a state of 1 GB is saved every 40 seconds, a smaller one more often."""
+"""Maximum share of run time spent on saving: a state of 1 GB is saved every 40 s, a smaller one more often."""
 WRITER = "inline_container"
-"""The part of torch that writes, in whose errors it stands."""
+"""torch's file writer; its name appears in the error messages of failed writes."""
 BYTES_A_SECOND = 5e8
-"""How fast a state is written, until the first one tells."""
+"""Assumed write speed in bytes/s until the first save has measured it."""
 
 
 class Snapshot:
-    """The file of one decoding's state. `decode` reads it once, writes it now and then, and leaves it to its caller to
-    `drop` it when the answers are kept. One process at a time may use it."""
+    """Snapshot file of one decoding. `decode` reads it once and writes it periodically; the caller must `drop` it once
+    the answers are stored. Only one process at a time may use it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -38,8 +39,11 @@ class Snapshot:
         self.saved, self.rate = time.monotonic(), BYTES_A_SECOND
 
     def read(self, device: torch.device) -> State | None:
-        """The state that a killed process left; None where there is none, and from the second call on: who asks again
-        is further. A torn file is told."""
+        """Load the state that a killed process left, or return None if there is none.
+
+        Only the first call reads the file. Later calls return None, because the decoding is past that state.
+        A torn file is reported on stderr and ignored.
+        """
         fresh, self.fresh = self.fresh, False
         if not fresh or not self.path.exists():
             return None
@@ -53,8 +57,10 @@ class Snapshot:
         return facts, tensors
 
     def keep(self, state: Callable[[], State], size: int) -> None:
-        """Write the state, of about `size` bytes, where the time since the last one is worth it. A disk that does not
-        take it is told: the answers do not need it."""
+        """Write the state (about `size` bytes) if saving stays within `SHARE` of the time since the last save.
+
+        If the disk does not accept it, a warning is printed; the decoding goes on without a snapshot.
+        """
         if time.monotonic() - self.saved < size / self.rate / SHARE:
             return
         begun = time.monotonic()
@@ -64,7 +70,7 @@ class Snapshot:
             return
         try:
             with replacing(self.path) as temporary:
-                torch.save(state(), temporary)  # tensor by tensor: a second copy of all of them may not fit
+                torch.save(state(), temporary)  # tensor by tensor: a second copy of the state may not fit
         except (OSError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and WRITER not in str(error):
                 raise
@@ -74,18 +80,18 @@ class Snapshot:
         self.rate = max(1, size) / max(1e-4, self.saved - begun)
 
     def _miss(self, cause: str) -> None:
-        if not self.missed:  # told once
+        if not self.missed:  # warn once per series of failures
             print(f"{self.path}: {cause}, so a kill costs what is answered from now on", file=sys.stderr, flush=True)
         self.saved, self.missed = time.monotonic(), True
 
     def drop(self) -> None:
-        """Forget the state."""
+        """Delete the snapshot."""
         clean(self.path)
         self.path.unlink(missing_ok=True)
 
 
 def flat(answers: list[list[int]]) -> dict[str, Tensor]:
-    """Lists of tokens as two tensors: all tokens, and each list's length."""
+    """Pack lists of token ids into two int32 tensors: all tokens concatenated, and the length of each list."""
     return {
         "answers": torch.tensor([token for answer in answers for token in answer], dtype=torch.int32),
         "lengths": torch.tensor([len(answer) for answer in answers], dtype=torch.int32),
@@ -93,6 +99,6 @@ def flat(answers: list[list[int]]) -> dict[str, Tensor]:
 
 
 def ragged(tensors: dict[str, Tensor]) -> list[list[int]]:
-    """The lists that `flat` was given."""
+    """Unpack the lists of token ids that `flat` packed."""
     tokens = tensors["answers"].tolist()
     return [tokens[start:end] for start, end in pairwise(accumulate(tensors["lengths"].tolist(), initial=0))]

@@ -1,4 +1,4 @@
-"""Replies that are one JSON object of a schema: what a server is asked for, and the check of what it wrote."""
+"""Structured output: the JSON Schema sent to a server, and validation of the reply against it."""
 
 import re
 from typing import TypeVar
@@ -13,15 +13,15 @@ S = TypeVar("S", bound=Config)
 
 
 def response_format(schema: type[Config]) -> Row:
-    """The field `response_format` of a chat completion: the JSON Schema that the server is to keep to."""
+    """Build the `response_format` field of a chat completion request from a schema."""
     form = {"name": schema.__name__, "schema": schema.model_json_schema(), "strict": True}
     return {"type": "json_schema", "json_schema": form}
 
 
 def read_object(text: str, schema: type[S]) -> S:
-    """The object that a reply consists of; reasoning before it and one Markdown code block around it are allowed.
+    """Parse a reply that is one JSON object; reasoning before it and one Markdown code block around it are allowed.
 
-    Errors: ValueError saying what is wrong, for the model that wrote it to read.
+    Errors: ValueError with the problems, worded for the model that wrote the reply.
     """
     text = answer_of(text)
     block = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n\s*```\s*", text, re.DOTALL)

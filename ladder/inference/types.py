@@ -1,12 +1,14 @@
-"""Sampling parameters and answers, without torch: an endpoint is asked by a process that loads no model."""
+"""Sampling parameters and answers, in a module without torch: endpoint clients load no model."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen: greedily at temperature 0, else drawn from the softmax, cut to its `top_p` nucleus
-    (Holtzman et al. 2020, arXiv:1904.09751). A draw depends on the seed, the prompt's index and the position alone.
+    """Sampling parameters: greedy at temperature 0, else softmax sampling with a `top_p` nucleus.
+
+    Nucleus sampling: Holtzman et al. 2020, arXiv:1904.09751. A draw depends only on the seed, the prompt's index and
+    the position.
     """
 
     temperature: float = 0.0
@@ -17,10 +19,10 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was said: the text, its length in tokens, and whether it ended by itself (not cut at the limit)."""
+    """An answer: the text, its length in tokens, and whether it ended by itself (not truncated at the limit)."""
 
     text: str
     tokens: int
     finished: bool
     reasoning: str = ""
-    """Reasoning that a server sent apart from the text. A rung's reasoning is part of its text."""
+    """Reasoning that a server returned separately. A rung's reasoning is part of its text."""

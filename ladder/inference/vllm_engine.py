@@ -1,9 +1,8 @@
-"""A rung's answers by vLLM, where it is installed (extra `gpu`): what ladder/inference/engine.py is asked, asked of
-vLLM.
+"""Generation with vLLM (optional extra `gpu`), with the interface of ladder/inference/engine.py.
 
-We render and tokenize, so vLLM is given the same token ids; the stop token, the limit and the seed are ours too, and
-its tokens become text here. Greedy answers are those made in process but for numeric ties. Draws differ: an engine
-draws in its own way, the same for the same seed, prompt and engine.
+Prompts are rendered and tokenized here, so vLLM gets the same token ids. Stop token, length limit, seed and
+detokenization are also ours. Greedy answers equal the in-process ones except for numeric ties. Sampled answers differ:
+vLLM has its own random draws, which are deterministic for a given seed, prompt and engine.
 """
 
 import importlib.util
@@ -24,30 +23,30 @@ from ladder.models.weights import check_files, read_config, read_object, tensor_
 from ladder.pipeline.stage import UserError
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM's `max_lora_rank` may be."""
+"""Allowed values of vLLM's `max_lora_rank`."""
 SERVED = {"r", "lora_alpha", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern",
           "lora_dropout", "use_rslora", "init_lora_weights"}  # fmt: skip
-"""Of LoraConfig what vLLM reads, or need not. The rest it refuses (DoRA), or reads past (one layer's own alpha)."""
+"""LoraConfig fields that vLLM reads or can ignore. It refuses others (DoRA) or ignores them (alpha of one layer)."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A rung that vLLM holds."""
+    """A rung loaded in vLLM."""
 
     llm: Any
-    """A vllm.LLM."""
+    """vllm.LLM."""
     tokenizer: PreTrainedTokenizerBase
     adapter: Any
-    """The LoRARequest of a rung that is an adapter, else None."""
+    """LoRARequest if the rung is an adapter, else None."""
     positions: int
-    """Tokens that a prompt and its answer may have together."""
+    """Maximum length of prompt plus answer, in tokens."""
 
 
 def load(directory: Path, base: Path) -> Engine:
-    """Let vLLM load a rung, complete or adapter. It takes the GPU's memory for itself: load no other model beside it.
+    """Load a rung into vLLM, complete or adapter. vLLM reserves the GPU's memory: load no other model beside it.
 
-    Errors: UserError where vLLM is not installed, for a reward model, and for an adapter of another base than the one
-    given, on quantized weights, of too high a rank, or with more than plain LoRA has.
+    Errors: UserError if vLLM is not installed; for a reward model; for an adapter of another base, on quantized
+    weights, of too high a rank, or with features beyond plain LoRA.
     """
     if importlib.util.find_spec("vllm") is None:
         raise UserError("engine vllm: vLLM is not installed here; `make extra-gpu` installs it, or ask in process")
@@ -62,9 +61,9 @@ def load(directory: Path, base: Path) -> Engine:
 
 
 def answer(engine: Engine, conversations: list[Messages], sampling: Sampling, *, progress: str) -> list[Answer]:
-    """Let a rung answer each conversation; results stand in the order given.
+    """Answer each conversation; answers are in the order given.
 
-    Errors: UserError as `completions` does.
+    Errors: UserError as for `completions`.
     """
     prompts = [prompt_tokens(engine.tokenizer, messages) for messages in conversations]
     return spoken(engine.tokenizer, completions(engine, prompts, sampling, progress=progress), prompts)
@@ -73,7 +72,7 @@ def answer(engine: Engine, conversations: list[Messages], sampling: Sampling, *,
 def completions(
     engine: Engine, prompts: list[list[int]], sampling: Sampling, *, progress: str = ""
 ) -> list[Completion]:
-    """Continue each prompt [prompts][length], as ladder.inference.engine's `decode` does.
+    """Complete each prompt [prompts][length], like `decode` of ladder.inference.engine.
 
     Errors: UserError for a prompt that leaves no position for an answer.
     """
@@ -93,7 +92,7 @@ def completions(
 
 
 def loading(directory: Path, base: Path, rung: Rung) -> dict[str, Any]:
-    """Arguments of vllm.LLM. Errors: UserError as `load` says of adapters."""
+    """Build the arguments of vllm.LLM. Errors: UserError for an adapter that `load` refuses."""
     adapter = rung.kind == "adapter"
     if adapter:
         check_stands_on(directory, rung, base)
@@ -120,7 +119,7 @@ def loading(directory: Path, base: Path, rung: Rung) -> dict[str, Any]:
 
 
 def outside_layers(directory: Path) -> str | None:
-    """A module outside the numbered decoder layers (embedding, output layer, final norm) that an adapter changes."""
+    """Find an adapted module outside the numbered decoder layers (embedding, output layer, final norm), else None."""
     for name in sorted(tensor_shapes(directory / "adapter_model.safetensors")):
         module = name.removeprefix("base_model.model.").partition(".lora_")[0]
         if not re.search(r"\.\d+\.", module):
@@ -129,9 +128,9 @@ def outside_layers(directory: Path) -> str | None:
 
 
 def choosing(sampling: Sampling, stop: int, index: int) -> dict[str, Any]:
-    """Arguments of vllm.SamplingParams for the prompt at `index`.
+    """Build the arguments of vllm.SamplingParams for the prompt at `index`.
 
-    An answer ends at our stop token alone: `ignore_eos` shuts out what generation_config.json may name beside it.
+    Only our stop token ends an answer: `ignore_eos` disables other ones in generation_config.json.
     """
     return {
         "temperature": sampling.temperature,

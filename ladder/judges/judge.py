@@ -1,23 +1,22 @@
-"""Judges: models that grade answers, behind an OpenAI-compatible endpoint or in this process.
+"""LLM judges that grade answers, behind an OpenAI-compatible endpoint or in process.
 
     judge = load_judge(params, directory, base)                   # ladder.judges.judge
-    judge.rate(requests, RATINGS, progress="mt_bench")            # list[float | None], one grade a request
-    judge.choose(requests, CHOICES, progress="mt_bench")          # list[str | None], one of the labels
-    judge.ask(requests, parse_rubric, progress="harm")            # list[T | None], any form of reply
-    judge.objects(requests, Grades, progress="graded")            # list[Grades | None], JSON of a schema
-    judge.record(TEMPLATE)                                        # what the metric file says of the judge
+    judge.rate(requests, RATINGS, progress="mt_bench")            # list[float | None], one grade per request
+    judge.choose(requests, CHOICES, progress="mt_bench")          # list[str | None], one label per request
+    judge.ask(requests, parse_rubric, progress="harm")            # list[T | None], any reply format
+    judge.objects(requests, Grades, progress="graded")            # list[Grades | None], JSON objects of a schema
+    judge.record(TEMPLATE)                                        # the judge's entry in the metric file
 
-A request is one conversation (`Messages`), made of the benchmark's template and the answer, `fenced(answer)` of
-ladder.data.quoting. The forms of verdicts (`RATINGS`, `CHOICES`) are in ladder.judges.parsers. None is a verdict that
-could not be had: give it weight 0, it is counted in the record. What a reasoning model thinks before its verdict is not
-read.
+A request is one conversation (`Messages`), made of the benchmark's template and the quoted answer (`fenced(answer)` of
+ladder.data.quoting). The verdict formats (`RATINGS`, `CHOICES`) are in ladder.judges.parsers. None is a missing
+verdict: give it weight 0; the record counts it. A reasoning model's thoughts before the verdict are ignored.
 
-`rate` and `choose` serve both kinds of judge. An endpoint writes a reply, which is parsed strictly: `[[5]]`, `[[A]]`.
-A model in this process is too small to be asked for an essay: its reply is begun with the scale's `lead`, and the
-likelihoods of the labels give the expected grade (Liu et al. 2023, G-Eval, arXiv:2303.16634, section 2, eq. 1) or
-the likeliest choice. Where the labels are numbers it is asked twice, the scale turned round the second time: a small
-model repeats numbers that it has just read, and an answer that asks for a 10 then gains nothing by it. Every reply is
-kept by the content of its request, so that it is bought once.
+`rate` and `choose` work with both kinds of judge. An endpoint's reply is parsed strictly: `[[5]]`, `[[A]]`. An
+in-process model is too small to write a useful critique. Its reply is started with the scale's `lead`, and the label
+likelihoods give the expected grade (Liu et al. 2023, G-Eval, arXiv:2303.16634, section 2, eq. 1) or the most likely
+choice. With numeric labels it is asked twice, the second time with a reversed scale. A small model tends to repeat
+numbers from its prompt; with both directions an answer that asks for a 10 gains nothing. Every reply is cached by the
+content of its request, so it is bought only once.
 """
 
 import hashlib
@@ -43,22 +42,22 @@ from ladder.verifiers.reasoning import answer_of
 T = TypeVar("T")
 S = TypeVar("S", bound=Config)
 RETRY_TEMPERATURE = 0.5
-"""A greedy reply that could not be parsed would come again as it was."""
+"""Minimum temperature of a retry: a greedy reply that failed to parse would be the same again."""
 
 
 class Judging(Config):
     """Who judges, and what may be spent on it."""
 
     endpoint: Endpoint | None = None
-    """An OpenAI-compatible server. Without it the judge is the rung that the stage is given."""
+    """An OpenAI-compatible server. If None, the judge is the rung given to the stage."""
     max_new_tokens: int = Field(default=1024, ge=1)
-    """Longest reply. A verdict that stands beyond it is unparseable."""
+    """Maximum reply length in tokens. A verdict after it is unparseable."""
     temperature: float = Field(default=0.0, ge=0)
-    """Of the first try; later tries are drawn at 0.5 at least."""
+    """Temperature of the first try; later tries use at least 0.5."""
     retries: int = Field(default=2, ge=0)
-    """How often a judge whose reply cannot be parsed is asked again."""
+    """Maximum number of retries for a reply that cannot be parsed."""
     budget: Budget = UNBOUNDED
-    """What one run may buy of the endpoint; then it stops, and a further run goes on from there."""
+    """Spending limit of one run at the endpoint. At the limit the run stops; the next run resumes there."""
 
     @model_validator(mode="after")
     def _check(self) -> "Judging":
@@ -67,7 +66,7 @@ class Judging(Config):
 
 
 class Judge:
-    """A judge with its store of replies. What it counts is of all its requests since it was made."""
+    """A judge with its reply cache. Counts cover all requests since it was created."""
 
     def __init__(self, params: Judging, source: Client | RungReplies, store: Replies) -> None:
         self.params, self.source, self.store = params, source, store
@@ -80,18 +79,18 @@ class Judge:
             self.name, self.identity, self.caveat = source.name, source.identity, source.caveat
 
     def ask(self, requests: list[Messages], parse: Callable[[str], T | None], *, progress: str) -> list[T | None]:
-        """The judge's replies, each as `parse` reads it; None where no try gave one that `parse` takes.
+        """Return each reply as `parse` reads it; None if `parse` accepts none of the tries.
 
-        Errors: UserError when an endpoint cannot be had, more than its share of requests fail, or the budget is spent;
-        what was bought until then is kept.
+        Errors: UserError when the endpoint cannot be used, more than its `most_failed` share of requests fail, or the
+        budget is exhausted; replies so far are kept.
         """
         return self._asked(requests, lambda text: parse(answer_of(text)), None, progress)
 
     def objects(self, requests: list[Messages], schema: type[S], *, progress: str) -> list[S | None]:
-        """The JSON objects of `schema` that the judge writes; None where no try gave one.
+        """Return the JSON objects of `schema` that the judge writes; None if no try gives one.
 
-        An endpoint is told the schema, and at each try a reply that is none is shown its error and asked for once
-        more. Errors: as `ask`.
+        An endpoint receives the schema. In each try an invalid reply gets one repair request that shows the error.
+        Errors: UserError as for `ask`.
         """
         return self._asked(requests, parse_json(schema), schema, progress)
 
@@ -104,7 +103,7 @@ class Judge:
             replies = self._replies([requests[index] for index in left], attempt, schema, progress)
             for index, reply in zip(left, replies, strict=True):
                 verdicts[index] = parse(reply["text"])
-            # What has no reply (EMPTY itself: too long, or failed in all tries) would have none in other words either.
+            # EMPTY (too long, or failed in all tries) is not retried: another try would have no reply either.
             answered = [index for index, reply in zip(left, replies, strict=True) if reply is not EMPTY]
             left = [index for index in answered if verdicts[index] is None]
             if not left:
@@ -113,10 +112,10 @@ class Judge:
         return verdicts
 
     def rate(self, requests: list[Messages], scale: Scale = RATINGS, *, progress: str) -> list[float | None]:
-        """A grade for each request: of an endpoint what it wrote, of a rung the expected one, sum of p(label) worth.
+        """Grade each request: an endpoint's written grade, or a rung's expected grade, sum of p(label) * worth.
 
-        A rung's grade is the middle of the scale, plus half of what the expected label falls by when the scale is
-        turned round. Errors: as `ask`.
+        With numeric labels, a rung's grade is the middle of the scale, plus half the difference between the expected
+        label on the normal and on the reversed scale. Errors: UserError as for `ask`.
         """
         if isinstance(self.source, Client):
             return self.ask(requests, scale.grade, progress=progress)
@@ -135,9 +134,9 @@ class Judge:
         return grades
 
     def choose(self, requests: list[Messages], scale: Scale = CHOICES, *, progress: str) -> list[str | None]:
-        """One of the scale's labels for each request: of an endpoint what it wrote, of a rung the likeliest.
+        """Choose one of the scale's labels per request: an endpoint's written label, or a rung's most likely one.
 
-        Errors: as `ask`.
+        Errors: UserError as for `ask`.
         """
         if isinstance(self.source, Client):
             return self.ask(requests, scale.choice, progress=progress)
@@ -146,10 +145,10 @@ class Judge:
         return [scale.labels[logps.index(max(logps))] if logps else None for logps in weights]
 
     def record(self, *templates: str) -> Row:
-        """For the metric file: who judged by which templates (sha256 of their text), and the counts.
+        """Entry for the metric file: the judge, the templates (sha256 of their text) and the counts.
 
-        The same whether replies were bought or in the store. `replies` counts tries, `cut` those that met
-        max_new_tokens; tokens are of prompts and replies.
+        It is the same whether replies were bought or cached. `replies` counts tries, `cut` those truncated at
+        max_new_tokens. Tokens are those of prompts and replies.
         """
         return {
             "judge": self.name,
@@ -192,9 +191,9 @@ class Judge:
     def _kept(
         self, requests: list[Messages], form: Row, buy: Callable[[dict[str, Messages]], None], progress: str
     ) -> list[Row]:
-        """A rung's replies to the requests in this form of asking; those that the store lacks are made, each once.
+        """Return a rung's replies to requests of this format; missing ones are generated, equal requests once.
 
-        A rung costs no money: several processes may let it judge at once, each on its own GPU.
+        There is no lock: a rung costs no money, so several processes may judge at once, each on its own GPU.
         """
         keys = [content_key(judge=self.name, **self.identity, messages=messages, **form) for messages in requests]
         wanted = dict(zip(keys, requests, strict=True))
@@ -218,23 +217,23 @@ class Judge:
 
 
 def facing(request: Messages, highest: str, lowest: str) -> Messages:
-    """The request with a line on which way its scale runs."""
+    """Append a line to the request that states the direction of its scale."""
     *before, last = request
     line = f"On this scale {highest} is the highest rating and {lowest} the lowest."
     return [*before, {**last, "content": f"{last['content']}\n\n{line}"}]
 
 
 def expected(logps: list[float], values: list[float]) -> float:
-    """The mean of `values` under the softmax of their log-probabilities."""
+    """Mean of `values` under the softmax of the log-probabilities `logps`."""
     highest = max(logps)
     weights = [math.exp(logp - highest) for logp in logps]
     return sum(weight * value for weight, value in zip(weights, values, strict=True)) / sum(weights)
 
 
 def load_judge(params: Judging, directory: Path, base: Path) -> Judge:
-    """The judge of `params`: its endpoint, or else the rung in `directory`, which may stand on `base`.
+    """Create the judge of `params`: its endpoint, or else the rung in `directory` (an adapter of `base`, or complete).
 
-    Its replies lie in the store of its model (ladder.inference.request_cache). Errors: UserError for what is no rung.
+    Its replies are in its model's cache (ladder.inference.request_cache). Errors: UserError if `directory` is no rung.
     """
     if params.endpoint is not None:
         client = Client(params.endpoint, params.budget)

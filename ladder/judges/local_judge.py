@@ -1,4 +1,4 @@
-"""Replies of a rung in this process, and the likelihoods it gives to the verdicts of a scale."""
+"""Judge verdicts of a rung in process: generated replies and label log-likelihoods."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -18,11 +18,11 @@ from ladder.judges.parsers import Scale
 from ladder.models.checkpoint import Model, device, load, read_rung
 
 PORTION = 64
-"""Requests answered between two writes to the store: what a kill can cost."""
+"""Requests answered between two writes to the cache, and so the most that a killed run loses."""
 
 
 class RungReplies:
-    """What a rung says; it is loaded at the first request that is not in the store."""
+    """Replies of a rung, which is loaded at the first request that is not cached."""
 
     def __init__(self, directory: Path, base: Path) -> None:
         self.directory, self.base = directory, base
@@ -39,7 +39,7 @@ class RungReplies:
     def buy(
         self, requests: dict[str, Messages], sampling: Sampling, keep: Callable[[str, Row], None], progress: str
     ) -> None:
-        """Answer every request, and `keep` each reply under its request's key, a portion at a time."""
+        """Answer every request, and `keep` each reply under its request's key, in portions of `PORTION`."""
         left = []
         for key, messages in requests.items():
             length = len(prompt_tokens(self.model.tokenizer, messages))
@@ -57,7 +57,7 @@ class RungReplies:
     def weigh(
         self, requests: dict[str, Messages], scale: Scale, keep: Callable[[str, Row], None], progress: str
     ) -> None:
-        """`keep` each request's label_logps under its key, with the length of the prompt in tokens."""
+        """Compute each request's `label_logps` and `keep` them under its key, with the prompt length in tokens."""
         for key, messages in tqdm(requests.items(), desc=progress, unit="request", disable=not progress):
             length = len(prompt_tokens(self.model.tokenizer, messages))
             logps = label_logps(self.model, messages, scale)
@@ -70,9 +70,9 @@ class RungReplies:
 
 @torch.inference_mode()
 def label_logps(model: Model, messages: Messages, scale: Scale) -> list[float]:
-    """log p(label + tail | messages, lead) in nats for each label of the scale, up to what all labels share.
+    """log p(label + tail | messages, lead) in nats for each label; the prefix that all labels share is left out.
 
-    Empty where messages and verdict are longer than the model's context. The prompt is read once.
+    Empty if messages and verdict exceed the model's context. The prompt's forward pass runs once.
     """
     texts = [scale.lead + label + scale.tail for label in scale.labels]
     replies = [continued_tokens(model.tokenizer, messages, text) for text in texts]
@@ -83,7 +83,7 @@ def label_logps(model: Model, messages: Messages, scale: Scale) -> list[float]:
     causal: Any = model.model.get_base_model() if hasattr(model.model, "get_base_model") else model.model
     read = causal(input_ids=torch.tensor([context], device=device()), use_cache=True, logits_to_keep=1)
     read.past_key_values.batch_repeat_interleave(len(endings))
-    # Pads come last, so causal attention alone keeps them away from every token that counts.
+    # Right padding: under causal attention no real token attends to it.
     ids = pad_sequence(endings, batch_first=True).to(device())
     logits = causal(input_ids=ids, past_key_values=read.past_key_values, use_cache=True).logits
     logits = torch.cat([read.logits.expand(len(endings), -1, -1), logits[:, :-1]], dim=1)

@@ -1,4 +1,4 @@
-"""What a judge may reply, and nothing else: a rating, a choice, a JSON object with exactly the wanted keys."""
+"""Strict parsers of judge replies: a rating, a choice, or a JSON object with exactly the keys of a schema."""
 
 import re
 from collections.abc import Callable
@@ -13,29 +13,29 @@ S = TypeVar("S", bound=Config)
 
 @dataclass(frozen=True)
 class Scale:
-    """The verdicts between which a judge decides, and the words around one: `lead + label + tail`."""
+    """Verdict labels of a judge and the text around a label: `lead + label + tail`."""
 
     labels: tuple[str, ...]
-    """As the judge writes them: ("1", …, "10"), or ("A", "B", "C")."""
+    """Labels as the judge writes them: ("1", …, "10"), or ("A", "B", "C")."""
     lead: str
-    """What a local judge's reply begins with, up to the label."""
+    """Start of a local judge's reply, up to the label."""
     tail: str = "]]"
-    """What follows the label; it tells "1" from the beginning of "10". Empty: the label is the whole reply."""
+    """Text after the label; it distinguishes "1" from the start of "10". Empty: the label is the whole reply."""
     worth: tuple[float, ...] = ()
-    """What each label is worth as a grade, where the labels are no numbers."""
+    """Grade of each label, if the labels are not numbers."""
 
     def grades(self) -> list[float]:
-        """What each label is worth."""
+        """Grade of each label."""
         return list(self.worth) or [float(label) for label in self.labels]
 
     def choice(self, text: str) -> str | None:
-        """The label that a reply names; None where it names none, or several that differ."""
+        """Parse the label of a reply; None if there is none, or several different ones."""
         if self.tail:
             return parse_choice(text, self.labels)
         return text.strip() if text.strip() in self.labels else None
 
     def grade(self, text: str) -> float | None:
-        """What the label is worth that a reply names; of numbers, one between two labels is a grade too."""
+        """Parse the grade of a reply. On a numeric scale, a number between two labels is valid too."""
         if self.tail and not self.worth:
             return parse_rating(text, min(self.grades()), max(self.grades()))
         label = self.choice(text)
@@ -43,15 +43,15 @@ class Scale:
 
 
 RATINGS = Scale(tuple(map(str, range(1, 11))), "Rating: [[")
-"""MT-Bench's grades, 1 to 10."""
+"""MT-Bench grades, 1 to 10."""
 CHOICES = Scale(("A", "B", "C"), "[[")
-"""MT-Bench's pairwise verdicts: the first answer, the second, a tie."""
+"""MT-Bench pairwise verdicts: first answer, second answer, tie."""
 
 
 def parse_rating(text: str, low: float = 1, high: float = 10) -> float | None:
-    """The rating of a reply such as `Rating: [[5]]` (MT-Bench, Zheng et al. 2023, appendix D.2).
+    """Parse the rating of a reply such as `Rating: [[5]]` (MT-Bench, Zheng et al. 2023, appendix D.2).
 
-    None where there is none, where it is outside low..high, or where a reply names several that differ.
+    None if there is none, if it is outside [low, high], or if the reply has several different ones.
     """
     found = {float(number) for number in re.findall(r"\[\[(\d+(?:\.\d+)?)\]\]", text)}
     rating = found.pop() if len(found) == 1 else None
@@ -59,15 +59,15 @@ def parse_rating(text: str, low: float = 1, high: float = 10) -> float | None:
 
 
 def parse_choice(text: str, labels: tuple[str, ...] = ("A", "B", "C")) -> str | None:
-    """The choice of a reply such as `[[A]]`; None where there is none of `labels`, or several that differ."""
+    """Parse the choice of a reply such as `[[A]]`; None if it has none of `labels`, or several different ones."""
     found = set(re.findall(r"\[\[([^\[\]]*)\]\]", text)) & set(labels)
     return found.pop() if len(found) == 1 else None
 
 
 def parse_json(schema: type[S]) -> Callable[[str], S | None]:
-    """A parser of replies that are one JSON object of `schema`: its keys and no others, types as they are.
+    """Make a parser of replies that are one JSON object of `schema`: exactly its keys, without type conversion.
 
-    One Markdown code block around the object is allowed. None where the reply is anything else.
+    One Markdown code block around the object is allowed. The parser returns None for anything else.
     """
 
     def parse(text: str) -> S | None:

@@ -1,8 +1,8 @@
-"""A model is a directory: its weights, its tokenizer and rung.json, which says what it is and stands on.
+"""Load and save rungs: directories with a model's weights, its tokenizer and rung.json.
 
-A rung is either complete (a Hugging Face model) or a LoRA adapter that stands on the complete base. rung.json
-names the parents and the base by identity (the sha256 of their own rung.json, which lists the sha256 of every
-file), so a child can tell whether the model it is given is the one it was made from.
+A rung is either complete (a Hugging Face model) or a LoRA adapter for the complete base. rung.json names the parents
+and the base by identity: the sha256 of their own rung.json, which lists the sha256 of every file. So a load can verify
+that it was given the model that the rung was made from.
 """
 
 import json
@@ -49,7 +49,7 @@ __all__ = [
     "rung_name", "save_rung",
 ]  # fmt: skip
 
-disable_progress_bar()  # of loading weights: shorter than it takes to read
+disable_progress_bar()  # of weight loading: it finishes before it can be read
 
 _HEADS = {"language_model": "a language model", "reward": "a reward model, which scores answers and writes none"}
 SHARD = "2GB"  # DVC hashes one file on one core, so one large file would hash slowly
@@ -71,18 +71,18 @@ class Model:
 
 
 def device() -> torch.device:
-    """The first CUDA device where there is one, else the CPU."""
+    """First CUDA device if available, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def load(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloat16, trainable: bool = False) -> Model:
     """Load a rung, complete or adapter, onto the device.
 
-    An adapter is put on the complete model in `base`: on its weights as quantization rounded them where it was
-    trained on those (QLoRA), since on the unrounded ones it is another model than the one that was trained.
-    With `trainable` its weights take gradients (in float32).
-    Errors: UserError for a reward model, and for an adapter of another base, tokenizer or chat template than those
-    given.
+    An adapter is loaded on the complete model in `base`. An adapter trained with QLoRA is loaded on the base's weights
+    as quantization rounded them; on the unrounded weights it would be a different model. With `trainable` the adapter's
+    weights take gradients (in float32).
+    Errors: UserError for a reward model; for an adapter of another base; for a tokenizer or chat template that differs
+    from rung.json.
     """
     rung, tokenizer = described(directory, "language_model")
     if rung.kind == "complete":
@@ -95,8 +95,9 @@ def load(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloat16, tr
 
 
 def load_complete(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloat16) -> Model:
-    """Load a rung as one complete model: an adapter's weights are added to the base's
-    (ladder/models/tied_embeddings.py).
+    """Load a rung as one complete model. An adapter is merged into the base (ladder/models/tied_embeddings.py).
+
+    Errors: UserError as for `load`.
     """
     loaded = load(directory, base, dtype=dtype)
     if isinstance(loaded.model, PeftModel):
@@ -105,9 +106,9 @@ def load_complete(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfl
 
 
 def load_reward(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloat16) -> Model:
-    """Load a reward model, complete or adapter; ladder.models.reward_scores.rewards reads its numbers.
+    """Load a reward model, complete or adapter; ladder.models.reward_scores.rewards computes its scores.
 
-    Errors: UserError for a language model, and as `load` does.
+    Errors: UserError for a language model, and as for `load`.
     """
     rung, tokenizer = described(directory, "reward")
     if rung.kind == "complete":
@@ -120,7 +121,7 @@ def load_reward(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloa
 
 
 def described(directory: Path, head: str) -> tuple[Rung, PreTrainedTokenizerBase]:
-    """A rung without its weights. Errors: UserError for another head, tokenizer or chat template than are described."""
+    """Load rung.json and tokenizer. Errors: UserError if the head is not `head`, or rung.json describes another one."""
     rung = read_rung(directory)
     if rung.head != head:
         raise UserError(f"{directory}: {_HEADS[rung.head]}, expected {_HEADS[head]}")
@@ -136,12 +137,12 @@ def _complete(directory: Path, dtype: torch.dtype) -> Any:
 
 
 def attention() -> str:
-    """transformers' attn_implementation: on a CPU the fused one's backward pass is 15% slower on short rows."""
+    """Value of attn_implementation. On a CPU, the backward pass of "sdpa" is 15% slower on short rows than "eager"."""
     return "sdpa" if torch.cuda.is_available() else "eager"
 
 
 def quantized(base: Path, quantization: dict[str, Any]) -> Any:
-    """The complete model with quantized weights: `quantization` is BitsAndBytesConfig's arguments."""
+    """Load the complete model with quantized weights; `quantization` holds BitsAndBytesConfig's arguments."""
     return read_model(
         AutoModelForCausalLM,
         base,
@@ -153,7 +154,7 @@ def quantized(base: Path, quantization: dict[str, Any]) -> Any:
 
 
 def rounded(base: Path, quantization: dict[str, Any]) -> Any:
-    """The complete model in bfloat16, each weight as quantization rounded it: bitsandbytes' own, de-quantized."""
+    """Load the complete model in bfloat16 with quantized and de-quantized weights (bitsandbytes' own rounding)."""
     return quantized(base, quantization).dequantize()
 
 
@@ -170,26 +171,25 @@ def save_rung(
     trainable_parameters: int = 0,
     settings: dict[str, Any] | None = None,
 ) -> Rung:
-    """Write a rung: weights (safetensors), tokenizer, rung.json; published by rename, so it is whole or absent.
+    """Write a rung: weights (safetensors), tokenizer and rung.json. A final rename makes it complete or absent.
 
-    `base` is the complete model that an adapter stands on, None for a complete model; `quantization` what rounded the
-    base's weights while it was trained. Weights keep the dtype they
-    are given in: complete rungs of a training come in bfloat16 (ladder/training/train.py).
-    config.json describes the weights as they are (`declare`), and generation_config.json holds token ids alone: the
-    rest of it is a release's taste in sampling, which params.yaml decides here.
-    The same model gives the same bytes. Errors: UserError when a weight is not finite.
+    `base` is the complete model of an adapter, None for a complete model. `quantization` holds BitsAndBytesConfig's
+    arguments if the adapter was trained on quantized base weights. Weights keep their dtype; complete rungs from
+    training are in bfloat16 (ladder/training/train.py). config.json describes the actual weights (`declare`).
+    generation_config.json holds only token ids: the other fields are a release's sampling defaults, which params.yaml
+    decides here. The same model gives the same bytes. Errors: UserError when a weight is not finite.
     """
     if name := finite(model):
         raise UserError(f"{directory}: {name} holds NaN or infinity; not saved (lower the learning rate)")
     saved = (weight.nbytes for weight in model.parameters() if base is None or weight.requires_grad)
     check_space(directory, sum(saved), "the rung")
-    tokenizer.init_kwargs.pop("local_files_only", None)  # HF_HUB_OFFLINE would otherwise change the saved bytes
+    tokenizer.init_kwargs.pop("local_files_only", None)  # HF_HUB_OFFLINE sets it, which would change the saved bytes
     with published(directory) as temporary:
         if base is None:
             declare(_bare(model))
             clear_sampling(_bare(model))
             model.save_pretrained(str(temporary), max_shard_size=SHARD)
-        else:  # the base is pinned by its identity, so its embeddings need no copy
+        else:  # the base is pinned by its identity, so its embeddings are not copied
             model.save_pretrained(str(temporary), save_embedding_layers=False)
             _sort_lists(temporary / "adapter_config.json")
         tokenizer.save_pretrained(temporary)
@@ -204,7 +204,7 @@ def save_rung(
             quantization=quantization,
             tokenizer=tokenizer_hash(tokenizer),
             chat_template=template_hash(tokenizer),
-            parameters=_bare(model).num_parameters(),  # which counts a 4-bit weight as one
+            parameters=_bare(model).num_parameters(),  # counts each 4-bit weight as one
             trainable_parameters=trainable_parameters,
             settings=settings or {},
             files={path.name: describe_file(path) for path in sorted(temporary.iterdir())},
@@ -218,14 +218,14 @@ def _bare(model: PreTrainedModel | PeftModel) -> Any:
 
 
 def _sort_lists(path: Path) -> None:
-    """peft keeps target_modules as a set, whose order changes from process to process."""
+    """Sort lists in a JSON file: peft keeps target_modules as a set, whose order varies between processes."""
     config = json.loads(path.read_text())
     lists = {key: sorted(value) for key, value in config.items() if isinstance(value, list)}
     write_json(path, dict(sorted({**config, **lists}.items())))
 
 
 def ledger(metrics: Path, rung: Rung, seconds: float, measured: dict[str, Any]) -> None:
-    """Write metrics/<rung>.json: what was measured, then what it cost and where it ran."""
+    """Write metrics/<rung>.json: the measured values, then training cost and device."""
     write_json(
         metrics,
         {

@@ -1,7 +1,7 @@
-"""Arguments of other libraries, passed through under their own names and checked before any weight is read.
+"""Pass-through configuration: arguments of other libraries under their own names, validated before weights are read.
 
-A key either has an effect or is refused with what to use instead (ladder/training/trainer_keys.py), and its value has
-the library's type and a range that makes sense (ladder/training/key_ranges.py). docs/trainer-keys.md lists both.
+Every key either has an effect or is refused with an alternative (ladder/training/trainer_keys.py). Its value must have
+the library's type and lie in a sensible range (ladder/training/key_ranges.py). docs/trainer-keys.md lists both.
 """
 
 import dataclasses
@@ -28,13 +28,13 @@ ALSO: dict[tuple[str, str], Any] = {
     ("GRPOConfig", "scale_rewards"): str | bool,
     ("LoraConfig", "init_lora_weights"): bool | str,
 }
-"""Types that a library accepts beside those it declares, or declares and does not read."""
+"""Overrides of declared types: a library accepts other types too, or does not use a type that it declares."""
 
 
 def passes(owner: type, kind: str | None = None) -> Callable[[Any], dict[str, Any]]:
-    """A pydantic validator: arguments of `owner`, a dataclass that another library defines and documents.
+    """Make a pydantic validator for the arguments of `owner`, a dataclass that another library defines and documents.
 
-    `kind` says how the ladder's own trainers use TrainingArguments: `pairs`, `tokens` or `ppo`.
+    `kind` is the use of TrainingArguments by the ladder's own trainers: `pairs`, `tokens` or `ppo`.
     """
     kind = kind or owner.__name__
 
@@ -63,7 +63,7 @@ def passes(owner: type, kind: str | None = None) -> Callable[[Any], dict[str, An
 
 
 def _check_type(owner: type, name: str, value: Any) -> None:
-    """Check a value's type. A number in quotes is none, and a whole number takes the place of a fraction."""
+    """Check a value's type. A quoted number is not a number; an integer is accepted for a float."""
     declared = ALSO.get((owner.__name__, name)) or typing.get_type_hints(owner)[name]
     try:
         text = json.dumps(value)
@@ -74,7 +74,7 @@ def _check_type(owner: type, name: str, value: Any) -> None:
     if isinstance(value, bool) and declared in (int, float):
         raise ValueError(f"{name}: expected a number, got {value}")
     try:
-        if isinstance(value, float):  # NaN and infinity have no JSON; key_ranges refuses them
+        if isinstance(value, float):  # NaN and infinity have no JSON form; key_ranges refuses them
             TypeAdapter(declared).validate_python(value, strict=True)
         else:
             TypeAdapter(declared).validate_json(text, strict=True)
@@ -83,7 +83,7 @@ def _check_type(owner: type, name: str, value: Any) -> None:
 
 
 def _check_dpo(values: dict[str, Any]) -> None:
-    """Combinations that TRL's DPO refuses only when its trainer is built."""
+    """Check combinations of arguments that TRL's DPO refuses only when its trainer is built. Errors: ValueError."""
     losses = values.get("loss_type", ["sigmoid"])
     losses = [losses] if isinstance(losses, str) else losses
     if not losses:
@@ -98,7 +98,7 @@ def _check_dpo(values: dict[str, Any]) -> None:
 
 
 def adapter_check(value: Any) -> Adapter:
-    """A pydantic validator of `lora`: LoraConfig's arguments, `continue` (the parent's adapter), null (all weights)."""
+    """Validate `lora` (pydantic): LoraConfig's arguments, `continue` (the parent's adapter), or null (all weights)."""
     if value is None or value == "continue":
         return value
     checked = passes(LoraConfig)(value)
@@ -113,7 +113,7 @@ def adapter_check(value: Any) -> Adapter:
 
 
 def quantization_check(value: Any) -> dict[str, Any] | None:
-    """A pydantic validator of `quantization`: BitsAndBytesConfig's arguments, or null for weights as they are."""
+    """Validate `quantization` (pydantic): BitsAndBytesConfig's arguments, or null for unquantized weights."""
     if value is None:
         return None
     if not isinstance(value, dict):
@@ -131,7 +131,7 @@ def quantization_check(value: Any) -> dict[str, Any] | None:
         raise ValueError(said)
     try:
         config = BitsAndBytesConfig(**value)
-    except (TypeError, ValueError, AttributeError) as error:  # it looks dtypes up as attributes of torch
+    except (TypeError, ValueError, AttributeError) as error:  # dtypes are looked up as attributes of torch
         raise ValueError(f"BitsAndBytesConfig: {error}") from None
     if not config.is_quantizable():
         raise ValueError("expected load_in_4bit: true or load_in_8bit: true")
@@ -139,7 +139,7 @@ def quantization_check(value: Any) -> dict[str, Any] | None:
 
 
 def build(owner: type[C], arguments: dict[str, Any], **fixed: Any) -> C:
-    """Build another library's configuration; what it refuses is reported as the user's mistake."""
+    """Build another library's configuration. Errors: UserError if the library refuses the arguments."""
     try:
         made = owner(**{**arguments, **fixed})
     except (ValueError, TypeError, ImportError, NotImplementedError) as error:

@@ -1,13 +1,12 @@
-"""SHA-256 of files, remembered per machine, so that a file that does not change is hashed once.
+"""SHA-256 of files with a per-machine cache, so that an unchanged file is hashed only once.
 
-Records lie in ${LADDER_WORK}/hashes/<machine>/, one small file for each inode. A record counts only while the file's
-device, inode, size, modification time and change time are those of the record, and only if its own checksum fits; it is
-written beside its name and renamed. So an edited, replaced or restored file is hashed again, and a torn record is not
-used.
+Records are in ${LADDER_WORK}/hashes/<machine>/, one small file per inode. A record is valid only if the file's device,
+inode, size, mtime and ctime match it and the record's own checksum is correct. Records are written to a temporary file
+and renamed. So an edited, replaced or restored file is hashed again, and a torn record is ignored.
 
-A record cannot show bit rot: a disk that returns other bytes for a file that nobody wrote changes none of these facts.
-Reading a rung finds such a flip when the file is hashed for the first time on a machine. `python -m ladder doctor`
-ignores the records and always hashes.
+The cache does not detect bit rot: a disk that returns other bytes for an unmodified file changes none of these values.
+Bit rot is found when a machine hashes the file for the first time. `python -m ladder doctor` ignores the cache and
+always hashes.
 """
 
 import contextlib
@@ -24,13 +23,13 @@ from ladder.data.atomic_write import whole
 from ladder.pipeline.launch import cache
 
 SETTLED_SECONDS = 2.0
-"""A file that changed less than this long ago is not recorded: clocks of file systems have coarse ticks, so a second
-change within one tick would leave the times as they are."""
+"""Files that changed less than this long ago are not recorded. File system clocks have coarse ticks, so a second change
+within one tick would leave the timestamps equal."""
 RECORD = re.compile(r"(?P<facts>\d+ \d+ \d+ -?\d+ -?\d+) (?P<sha256>[0-9a-f]{64}) (?P<check>[0-9a-f]{16})\n")
 
 
 def sha256(path: Path, *, remember: bool = True) -> str:
-    """SHA-256 of a file in hexadecimal digits. Without `remember`, records are neither read nor written."""
+    """SHA-256 of a file in hexadecimal. With `remember=False`, the cache is neither read nor written."""
     before = _facts(path)
     record = _record(path)
     if remember and (known := _known(record, before)):
@@ -43,7 +42,7 @@ def sha256(path: Path, *, remember: bool = True) -> str:
 
 
 def all_sha256(paths: Iterable[Path], *, remember: bool = True) -> dict[Path, str]:
-    """SHA-256 of each file, several at a time: hashlib releases the interpreter's lock."""
+    """SHA-256 of each file, hashed in parallel threads: hashlib releases the GIL."""
     listed = list(paths)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         return dict(zip(listed, pool.map(lambda path: sha256(path, remember=remember), listed), strict=True))
@@ -60,7 +59,7 @@ def _settled(path: Path) -> bool:
 
 
 def _record(path: Path) -> Path:
-    """Where a file's record lies. Machines that share LADDER_WORK do not share records: inodes are per machine."""
+    """Path of a file's record. Machines that share LADDER_WORK have separate records: inodes are per machine."""
     found = path.stat()
     machine = re.sub(r"[^A-Za-z0-9._-]", "-", platform.node()) or "machine"
     return cache() / "hashes" / machine / f"{found.st_dev}-{found.st_ino}"
@@ -81,6 +80,6 @@ def _check(facts: str, found: str) -> str:
 
 
 def _write(record: Path, facts: str, found: str) -> None:
-    # Without a record the file is hashed again next time, so a full or read-only disk is no error here.
+    # A full or read-only disk is not an error: without a record the file is hashed again next time.
     with contextlib.suppress(OSError), whole(record) as file:
         file.write(f"{facts} {found} {_check(facts, found)}\n".encode())

@@ -1,4 +1,4 @@
-"""Layers of a decoder: leaving some out, and which layer of a teacher one of a student answers to."""
+"""Decoder layers: dropping some of them, and mapping a student's layers to a teacher's for distillation."""
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -7,9 +7,9 @@ from ladder.pipeline.stage import UserError
 
 
 def kept_layers(count: int, dropped: list[int]) -> list[int]:
-    """The layers that stay of a model of `count`.
+    """Indices of the layers that remain of `count` layers.
 
-    Errors: UserError for layers that are not there, or when none stays.
+    Errors: UserError for an index out of range, or if no layer remains.
     """
     outside = sorted(set(dropped) - set(range(count)))
     if outside:
@@ -21,9 +21,9 @@ def kept_layers(count: int, dropped: list[int]) -> list[int]:
 
 
 def drop_layers(model: PreTrainedModel, dropped: list[int]) -> PreTrainedModel:
-    """The model without some of its layers; what is left is numbered anew, for the cache and the saved config.
+    """Drop layers of a model in place; the remaining layers are renumbered, for the cache and the saved config.
 
-    The config's `kept_layers` says which layers of the first parent they were; it goes with every copy of the model.
+    The config's `kept_layers` lists their indices in the original parent; it is kept in every copy of the model.
     """
     layers, config = model.model.layers, model.config
     kept = kept_layers(len(layers), dropped)
@@ -41,10 +41,11 @@ def drop_layers(model: PreTrainedModel, dropped: list[int]) -> PreTrainedModel:
 
 
 def layer_map(student: PreTrainedConfig, teacher: PreTrainedConfig, given: dict[int, int] | None) -> dict[int, int]:
-    """Which of the teacher's layers each of the student's learns from, both counted from 0.
+    """Map each student layer to the teacher layer that it learns from; both are counted from 0.
 
-    None: the layers that a layer-dropped student kept, where the teacher still has them all; else evenly spaced,
-    the last from the last (Jiao et al. 2020, section 4.1). Errors: UserError for layers that are not there.
+    If `given` is None: the kept layers of a layer-dropped student, if the teacher still has all of them. Otherwise
+    evenly spaced layers, the student's last mapped to the teacher's last (Jiao et al. 2020, section 4.1).
+    Errors: UserError for an index out of range, or a student with more layers than its teacher.
     """
     ours, theirs = student.num_hidden_layers, teacher.num_hidden_layers
     if given is None:

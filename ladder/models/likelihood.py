@@ -1,4 +1,4 @@
-"""Log-probabilities of given tokens under a model."""
+"""Log-likelihood of given completions under a model."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from ladder.models.checkpoint import Model, device
 
 
 def batches(lengths: list[int], tokens: int) -> Iterator[list[int]]:
-    """Indices of rows, longest first, grouped so that rows x longest stays within `tokens`."""
+    """Group row indices into batches, longest rows first, with rows * longest row <= `tokens`."""
     group: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
         if group and (len(group) + 1) * lengths[group[0]] > tokens:
@@ -27,7 +27,7 @@ def completion_logps(
 ) -> list[float]:
     """Sum over a completion's tokens of log p(token | prompt, earlier tokens), in nats; shape [rows].
 
-    The logits are made only where the completions stand, and in float32, a row at a time.
+    Logits are computed only at the completion's positions, in float32, one row at a time.
     """
     rows = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
     sums = [0.0] * len(rows)
@@ -35,7 +35,7 @@ def completion_logps(
     causal = model.model.get_base_model() if hasattr(model.model, "get_base_model") else model.model
     for group in batches([len(row) for row in rows], tokens):
         ids = pad_sequence([torch.tensor(rows[index]) for index in group], batch_first=True).to(device())
-        # Pads come last, so causal attention alone keeps them away from every token that counts.
+        # Right padding: under causal attention no real token attends to it.
         hidden = causal.model(input_ids=ids, use_cache=False).last_hidden_state
         for place, index in enumerate(group):
             start, end = len(prompts[index]), len(rows[index])

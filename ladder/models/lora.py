@@ -1,4 +1,4 @@
-"""Beyond plain LoRA: DoRA without its dense product, QLoRA's weights in full precision, LoRA+'s two learning rates."""
+"""LoRA extensions: DoRA without its dense product, QLoRA adapters in full precision, LoRA+ learning rates."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,18 +18,18 @@ from ladder.pipeline.stage import UserError
 
 
 class FactoredDora(DoraLinearLayer):
-    """peft's DoRA of a linear layer, its norms computed from the factors of the update.
+    """peft's DoRA for a linear layer, with row norms computed from the low-rank factors.
 
-    Row by row ||W + sBA||^2 = ||W||^2 + 2s sum(W A^T o B) + s^2 sum(B (A A^T) o B), with ||W||^2 computed once:
-    nothing of the size of W is made. peft's own forward multiplies A and B by an identity of d_in x d_in and adds
-    the product to W, in every layer at every step.
+    Per row, ||W + sBA||^2 = ||W||^2 + 2s sum(W A^T o B) + s^2 sum(B (A A^T) o B), where ||W||^2 is computed once. No
+    matrix of the size of W is created. peft's own forward multiplies A and B by an identity of d_in x d_in and adds the
+    product to W, in every layer at every step.
     """
 
     squares: Tensor
     """||W||^2 of each row, [d_out], float32."""
 
     def norms(self, base: nn.Linear, lora_a: Tensor, lora_b: Tensor, scaling: float) -> Tensor:
-        """||W + sBA|| of each row. Shapes: lora_a [r, d_in], lora_b [d_out, r]; returns [d_out] in float32."""
+        """Compute ||W + sBA|| of each row. Shapes: lora_a [r, d_in], lora_b [d_out, r]; returns [d_out] in float32."""
         with torch.no_grad(), torch.autocast(lora_a.device.type, enabled=False):
             cross = product(base, lora_a).T.float()
             a, b = lora_a.float(), lora_b.float()
@@ -47,10 +47,10 @@ class FactoredDora(DoraLinearLayer):
         base_result: Tensor | None = None,
         adapter_name: str = "default",
     ) -> Tensor:
-        """What is added to the base's output: (m/n - 1) x W^T + (m/n) s x A^T B^T, where n takes no gradient.
+        """Compute the update to the base's output: (m/n - 1) x W^T + (m/n) s x A^T B^T; n is detached.
 
         (Liu et al. 2024, eq. 5 and section 4.3.) Shapes: x [..., d_in], base_result and result [..., d_out].
-        `base_result` is the base's output for this x, None where dropout made x another one.
+        `base_result` is the base's output for this x; it is None if dropout changed x.
         """
         ratio = self.weight / self.norms(base_layer, lora_A.weight, lora_B.weight, scaling)
         if base_result is None:
@@ -61,7 +61,7 @@ class FactoredDora(DoraLinearLayer):
 
 
 def product(layer: nn.Linear, x: Tensor) -> Tensor:
-    """x W^T without the bias; a 4-bit W is de-quantized by its own layer, which keeps no copy of it."""
+    """Compute x W^T without the bias. A 4-bit W is de-quantized by its own layer, which keeps no copy of it."""
     if type(layer) is nn.Linear:
         return functional.linear(x.to(layer.weight.dtype), layer.weight)
     out = layer(x)
@@ -69,16 +69,16 @@ def product(layer: nn.Linear, x: Tensor) -> Tensor:
 
 
 def factor_dora(model: nn.Module, *, new: bool) -> None:
-    """Compute the norms of every DoRA adapter on a linear layer from its factors; peft does other layers itself.
+    """Make every DoRA adapter on a linear layer use FactoredDora; peft handles other layers itself.
 
-    A `new` adapter gets its magnitudes again: peft rounds them to the base's dtype, and 0.3% off in bfloat16 the
-    first step would start from another model than the parent.
+    A `new` adapter's magnitudes are recomputed: peft rounds them to the base's dtype. In bfloat16 they would be off by
+    0.3%, and the first step would start from a model other than the parent.
     """
     for layer in model.modules():
         if not isinstance(layer, LoraLayer):
             continue
         base = layer.get_base_layer()
-        # 8-bit layers round what they multiply, A too; embeddings and convolutions have their own forward.
+        # 8-bit layers round their inputs, including A; embeddings and convolutions have their own forward.
         if not isinstance(base, nn.Linear) or type(base.weight).__name__ == "Int8Params":
             continue
         for name, dora in layer.lora_magnitude_vector.items():
@@ -93,17 +93,17 @@ def factor_dora(model: nn.Module, *, new: bool) -> None:
 
 
 def row_squares(layer: nn.Linear, rows: int = 1024) -> Tensor:
-    """||W||^2 of each row, [d_out], float32; a few rows at a time, because W in float32 is twice as large."""
+    """Compute ||W||^2 of each row, [d_out], float32; `rows` at a time, because W in float32 is twice as large."""
     weight = dequantize_module_weight(layer).detach()
     return torch.cat([part.float().square().sum(1) for part in weight.split(rows)])
 
 
 @contextmanager
 def adapters_unrounded(model: nn.Module) -> Iterator[None]:
-    """Keep the weights in training as they are while a TRL trainer is made.
+    """Restore the dtype and values of trainable weights after the construction of a TRL trainer.
 
-    It rounds the adapter of a quantized model to bfloat16, in which an AdamW step of 1e-4 on a weight of 0.05 is
-    lost (its neighbours are 2.4e-4 apart), and the parent's adapter is another one before the first step.
+    TRL casts the adapter of a quantized model to bfloat16. There an AdamW step of 1e-4 on a weight of 0.05 is lost (the
+    adjacent values are 2.4e-4 apart), and the parent's adapter would change before the first step.
     """
     kept = {name: weight.data for name, weight in model.named_parameters() if weight.requires_grad}
     yield
@@ -113,9 +113,9 @@ def adapters_unrounded(model: nn.Module) -> Iterator[None]:
 
 
 def lora_plus_optimizer(trainer: Trainer, ratio: float) -> torch.optim.Optimizer:
-    """The trainer's optimizer with a learning rate for B (and DoRA's magnitudes) `ratio` times that for A.
+    """LoRA+: the trainer's optimizer, with the learning rate of B (and DoRA's magnitudes) `ratio` times that of A.
 
-    (Hayou et al. 2024, section 4.) Errors: UserError where there is no adapter.
+    (Hayou et al. 2024, section 4.) Errors: UserError if there is no adapter.
     """
     if not isinstance(trainer.model, PeftModel):
         raise UserError("lora_plus: no adapter whose B could learn faster than its A; give lora: {r: 16}, or null")

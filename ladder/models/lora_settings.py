@@ -1,4 +1,4 @@
-"""Settings of a LoRA adapter: which ones a rung can keep, and which ones a reader does not know."""
+"""Validation of LoRA settings: those that a rung can keep, and those that a reader does not support."""
 
 import copy
 import re
@@ -17,9 +17,8 @@ SURROUNDINGS = {"task_type", "base_model_name_or_path", "inference_mode", "peft_
 
 
 def beyond(directory: Path, known: set[str]) -> str | None:
-    """The first setting of the adapter in `directory` that is not peft's default and not `known`, with its value;
-    None where there is none.
-    """
+    """First setting of the adapter in `directory` that is neither peft's default nor in `known`, with its value; or
+    None."""
     config, plain = vars(LoraConfig.from_pretrained(str(directory))), vars(LoraConfig())
     other = sorted(key for key in config.keys() - known - SURROUNDINGS if config[key] != plain.get(key))
     return f"{other[0]}: {config[other[0]]!r}" if other else None
@@ -34,19 +33,19 @@ NO_EFFECT = {
     "kasa_config": "it truncates the base's weights, so training starts from another model; leave it out",
     "inference_mode": "nothing would be trained; leave it out",
 }
-"""Settings of LoraConfig that a rung cannot have, and what to do instead."""
+"""LoraConfig settings that a rung cannot have, with the alternative."""
 
 
 def adapted(model: Any, config: LoraConfig, *, fused: bool) -> PeftModel:
-    """A new adapter on a model. `fused`: the trainer multiplies by the output layer's weight and skips its forward.
+    """Create a new adapter on a model. `fused`: the trainer uses the output layer's weight and skips its forward.
 
-    Errors: UserError for settings that name nothing in the model, that a rung cannot keep, or that would not be
+    Errors: UserError for settings that match nothing in the model, that a rung cannot keep, or that would not be
     trained.
     """
     for key, fix in NO_EFFECT.items():
         if getattr(config, key):
             raise UserError(f"lora.{key}: {fix}")
-    asked = copy.deepcopy(config)  # peft changes it
+    asked = copy.deepcopy(config)  # peft modifies it
     check_names(model, asked)
     try:
         with warnings.catch_warnings(
@@ -70,7 +69,7 @@ def adapted(model: Any, config: LoraConfig, *, fused: bool) -> PeftModel:
 
 
 def check_names(model: Any, config: LoraConfig) -> None:
-    """Refuse names that match no module of the model; peft ignores them when another name matches."""
+    """Refuse names that match no module of the model; peft ignores them if another name matches. Errors: UserError."""
     names = [name for name, _ in model.named_modules()]
     weights = [name for name, _ in model.named_parameters(remove_duplicate=False)]
     targets = config.target_modules if isinstance(config.target_modules, set | list | tuple) else ()
@@ -101,7 +100,7 @@ def check_names(model: Any, config: LoraConfig) -> None:
 
 
 def _last_names(names: list[str]) -> str:
-    """The last parts of names of modules or weights, without numbers."""
+    """Distinct last components of module or weight names, without numbers."""
     parts = {re.sub(r"^.*\.(?=[^.]+(\.(weight|bias))?$)", "", name) for name in names}
     return ", ".join(sorted(part for part in parts if part and not part.isdigit()))
 
@@ -130,9 +129,10 @@ def _check_embeddings(model: Any, config: LoraConfig) -> None:
 
 
 def fit_head(model: Any, *, fused: bool) -> None:
-    """Make the output layer one whose `weight` is what its forward multiplies by, where a trainer reads that alone.
+    """If `fused`, make sure that the output layer's `weight` is all its forward uses: the trainer reads only that.
 
-    Errors: UserError for a LoRA on it, which would not be trained.
+    Errors: UserError for a LoRA on the output layer, which would not be trained, or for trained tokens on an output
+    layer with a bias, which the trainer would miss.
     """
     head: Any = model.get_base_model().get_output_embeddings()
     if not fused or head is None:
@@ -148,7 +148,7 @@ def fit_head(model: Any, *, fused: bool) -> None:
                 "lora.trainable_token_indices: the output layer has a bias, which the trainer does not find under it; "
                 "use lora.modules_to_save: [embed_tokens, lm_head]"
             )
-        head.bias = None  # type: ignore[assignment]  # the trainer asks for it, and peft's wrapper does not pass it on
+        head.bias = None  # type: ignore[assignment]  # the trainer reads it, and peft's wrapper does not forward it
 
 
 def _wrapped(layer: Any) -> bool:

@@ -1,4 +1,4 @@
-"""A merge's configuration: mergekit's own schema, with what mergekit would ignore refused."""
+"""Validate a merge configuration by mergekit's own schema; refuse keys and parameters that mergekit would ignore."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +15,10 @@ OURS = ("tokenizer", "tokenizer_source", "chat_template")
 
 
 def merge_config(config: dict[str, Any]) -> dict[str, Any]:
-    """A pydantic validator: mergekit's own schema and its method's own parameters, and no key beside them.
+    """Validate a merge configuration (pydantic validator) by mergekit's schema and the parameters of its method.
 
-    mergekit itself ignores a key that it does not know, and a parameter where its method does not look for it.
+    mergekit itself ignores unknown keys, and parameters in places where its method does not read them.
+    Errors: ValueError.
     """
     try:
         merge = MergeConfiguration.model_validate(config, extra="forbid")
@@ -39,11 +40,11 @@ def merge_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sentences(error: ValidationError, config: Any) -> list[str]:
-    """One sentence a key. Where a value may be one of several types, pydantic gives an error for each of them."""
+    """One message per key. For a union type, pydantic reports one error per member type."""
     found: dict[str, list[Any]] = {}
     for item in error.errors():
         keys, value = [], config
-        for part in item["loc"]:  # which also names the types that were tried
+        for part in item["loc"]:  # also contains the names of the union's member types
             if isinstance(value, dict) and part in value or isinstance(value, list) and isinstance(part, int):
                 keys.append(str(part))
                 value = value[part]  # type: ignore[index]
@@ -81,7 +82,7 @@ def _check_parameters(merge: MergeConfiguration) -> None:
 
 
 def _parameters(merge: MergeConfiguration) -> Iterator[tuple[str, dict[str, Any], Any, Any]]:
-    """Every place where parameters stand: its key, they, the model they belong to (None: all), the base there."""
+    """Yield each parameter mapping: its key, the mapping, the model it applies to (None: all), the base model there."""
     yield "parameters", merge.parameters or {}, None, merge.base_model
     for n, entry in enumerate(merge.models or []):
         yield f"models.{n}.parameters", entry.parameters or {}, entry.model, merge.base_model
@@ -93,7 +94,7 @@ def _parameters(merge: MergeConfiguration) -> Iterator[tuple[str, dict[str, Any]
 
 
 def named_models(config: Any) -> Iterator[Any]:
-    """Every model that a configuration names, in its order."""
+    """Yield every model that a configuration names, in order; repeated names are repeated."""
     for key, value in config.items() if isinstance(config, dict) else enumerate(config):
         if key in ("model", "base_model") and value is not None:
             yield value
@@ -102,12 +103,12 @@ def named_models(config: Any) -> Iterator[Any]:
 
 
 def with_paths(config: Any, paths: dict[str, Path]) -> Any:
-    """The configuration with every rung's name replaced by a directory."""
+    """Return the configuration with every rung name replaced by its directory."""
     if isinstance(config, list):
         return [with_paths(value, paths) for value in config]
     if not isinstance(config, dict):
         return config
     names = {key for key in ("model", "base_model") if config.get(key) is not None}
-    # as a mapping, since mergekit takes a + or @ in a string for its own syntax
+    # Use a mapping, because mergekit interprets + and @ in a string as its own syntax.
     found = {key: {"model": {"path": str(paths[config[key]])}} for key in names}
     return {key: found.get(key) or with_paths(value, paths) for key, value in config.items()}

@@ -1,4 +1,4 @@
-"""A merge worked out from its configuration, from config.json and tensor headers, before any weight is read."""
+"""Validate and plan a merge from its configuration, config.json files and tensor headers, before weights are read."""
 
 import tempfile
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ from ladder.models.tied_embeddings import untied
 from ladder.models.weights import check_files, read_config, tensor_shapes
 from ladder.pipeline.stage import UserError
 
-PER_LAYER = ("layer_types", "mlp_layer_types", "no_rope_layers")  # lists of a config.json that hold one item a layer
+PER_LAYER = ("layer_types", "mlp_layer_types", "no_rope_layers")  # config.json lists with one item per layer
 NOT_COMPARED = {"_name_or_path", "_model_name_or_path", "transformers_version", "dtype", "use_cache", *PER_LAYER}
-NOT_COMPARED |= {"tie_word_embeddings"}  # where one rung has its own output layer, a tied one's embedding is its
+NOT_COMPARED |= {"tie_word_embeddings"}  # if one rung has an output layer, a tied rung's embedding serves as its own
 
 
 @dataclass(frozen=True)
 class Source:
-    """A rung as a merge sees it: an adapter has the configuration and the tensors of the complete model it makes."""
+    """One input model of a merge. An adapter has the configuration and tensor shapes of the merged complete model."""
 
     directory: Path
     rung: Rung
@@ -37,20 +37,20 @@ class Source:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a merge will do."""
+    """A validated merge: inputs, output configuration, mergekit tasks and weights."""
 
     config: dict[str, Any]
     sources: dict[str, Source]
-    """By name, in the configuration's order."""
+    """Input models by name, in the order in which the configuration names them."""
     output: PretrainedConfig
-    """config.json of the result."""
+    """config.json of the merged model."""
     tasks: list[ExecuteMergeMethodTask]
-    """mergekit's own, one a tensor, with the parameters that apply to it."""
+    """mergekit tasks, one per output tensor, with the parameters that apply to it."""
     weights: list[dict[str, float]]
-    """Of each tensor: the models' weights, where the method has weights."""
+    """Per output tensor: model name to weight. Empty if the method has no weights."""
 
     def shares(self, number: int) -> dict[str, float]:
-        """c_i of one tensor of the result, sum_i c_i theta_i, under linear or task arithmetic."""
+        """Coefficients c_i of an output tensor, sum_i c_i theta_i, under linear or task arithmetic."""
         weights, shared = self.weights[number], self.tasks[number].parameters
         total = sum(weights.values())
         if self.config["merge_method"] == "linear":
@@ -60,7 +60,7 @@ class Plan:
         return {self.config["base_model"]: 1 - sum(moved.values()), **moved}
 
     def remark(self) -> str | None:
-        """What linear does with weights whose sum is not one, where that is so."""
+        """Note on the effect of `linear` weights that do not sum to 1; None if they do or the method is another."""
         sums = sorted({round(sum(weights.values()), 6) for weights in self.weights})
         if self.config["merge_method"] != "linear" or sums == [1.0]:
             return None
@@ -71,10 +71,11 @@ class Plan:
 
 
 def plan(config: dict[str, Any], directories: list[Path], base: Path) -> Plan:
-    """Work out a merge of the rungs in `directories` (and of `base` where it is named); no weight is read.
+    """Plan a merge of the rungs in `directories` (and of `base` if the configuration names it); no weights are read.
 
-    Errors: UserError for a model that is not given, other tokenizers, templates, configurations, names or shapes of
-    tensors, a layer that is not there, and for all that mergekit's own planner finds.
+    Errors: UserError for a model that is not among the inputs or is not used; for tokenizers, chat templates,
+    configurations, tensor names or tensor shapes that differ; for a layer out of range; and for any error that
+    mergekit's planner raises.
     """
     given = {read_rung(directory).rung: directory for directory in [base, *directories]}
     names = list(dict.fromkeys(named_models(config)))
@@ -113,12 +114,12 @@ def plan(config: dict[str, Any], directories: list[Path], base: Path) -> Plan:
 def merge_tasks(
     config: dict[str, Any], paths: dict[str, Path], output: PretrainedConfig
 ) -> tuple[list[ExecuteMergeMethodTask], ModelArchitecture]:
-    """mergekit's plan for models that stand at `paths`: one task a tensor of the result."""
+    """Run mergekit's planner on the models in `paths`; return one task per output tensor, and the architecture."""
     merge, options = MergeConfiguration.model_validate(with_paths(config, paths)), MergeOptions()
     architecture = get_architecture_info(merge, options)
     planned = MergePlanner(merge, architecture, options, output).plan_to_disk(
         ""
-    )  # which is not run: nothing is written
+    )  # the plan is not executed: nothing is written
     return [task.tensor_task for task in planned if isinstance(task, SaveTensor)], architecture
 
 
@@ -163,7 +164,7 @@ def _check_layers(config: dict[str, Any], sources: dict[str, Source]) -> None:
 
 
 def _output_config(config: dict[str, Any], sources: dict[str, Source]) -> PretrainedConfig:
-    """The first model's configuration (that of `base_model` where there is one), with the layers of the slices."""
+    """Configuration of the merged model: that of `base_model` or else the first model, with the slices' layers."""
     start = sources[config["base_model"]] if config.get("base_model") else next(iter(sources.values()))
     changed: dict[str, Any] = {"dtype": config.get("out_dtype") or config.get("dtype") or str(start.config.dtype)}
     changed["dtype"] = changed["dtype"].removeprefix("torch.")
@@ -184,9 +185,9 @@ def _check_tensors(
     called: dict[str, str],
     architecture: ModelArchitecture,
 ) -> None:
-    """Every tensor that is read is there, with one shape in all models; every tensor that is there has its place."""
+    """Check that each input tensor exists with the same shape in all models, and that mergekit would drop no tensor."""
     if get_checkpoint_conversion_mapping(next(iter(sources.values())).config.model_type):
-        return  # mergekit reads such checkpoints (mixtures of experts) under other names than they are stored
+        return  # mergekit renames the tensors of these checkpoints (mixtures of experts) when it reads them
     for task in tasks:
         shapes = {}
         for model, weight in task.gather_tensors.weight_info.items():
@@ -208,7 +209,7 @@ def _check_tensors(
 
 
 def _weights(task: ExecuteMergeMethodTask, called: dict[str, str], method: str) -> dict[str, float]:
-    """A tensor's weights by model. Errors: UserError for a density or a sum of weights that has no meaning."""
+    """Weights of one tensor by model. Errors: UserError for a density outside [0, 1], or weights that sum to 0."""
     weights = {}
     for model, parameters in task.input_parameters.items():
         density = dict(parameters.items()).get("density", 1.0)

@@ -1,4 +1,4 @@
-"""Work that takes less memory when it runs out, and the words for who holds a GPU's memory."""
+"""Out-of-memory handling: retry with smaller batches, and report what uses a GPU's memory."""
 
 import gc
 from collections.abc import Callable
@@ -9,9 +9,9 @@ from ladder.pipeline.stage import UserError
 
 
 def holders(free: int, total: int, ours: int) -> str:
-    """Who holds a GPU's memory, all in bytes: `free` of the `total`, and `ours`, which torch has reserved.
+    """Describe the use of a GPU's memory. Arguments in bytes: `free`, `total`, and `ours`, which torch has reserved.
 
-    What is left is that of other programs and of CUDA itself, whose context takes some hundred MB in each of them.
+    The rest is used by other programs and by CUDA, whose context takes a few hundred MB per process.
     """
     others = max(0, total - free - ours)
     return (
@@ -21,7 +21,7 @@ def holders(free: int, total: int, ours: int) -> str:
 
 
 def ran_out(device: torch.device) -> str:
-    """That memory ran out and, on a GPU, who holds it now."""
+    """Message that memory ran out; on a GPU, with the current use of its memory."""
     if device.type != "cuda":
         return "out of memory"
     return f"out of GPU memory ({holders(*torch.cuda.mem_get_info(device), torch.cuda.memory_reserved(device))})"
@@ -30,10 +30,11 @@ def ran_out(device: torch.device) -> str:
 def within_memory(
     generate: Callable[[int], None], fitting: Callable[[], int], rows: int | None, device: torch.device
 ) -> None:
-    """Run `generate(rows)`; when memory runs out, again with half the rows or with fewer, until one does not fit.
+    """Run `generate(rows)`, and retry with at most half as many rows when memory runs out.
 
-    `generate` goes on from what it has made. `fitting` says how many rows fit in what is free; the user's own `rows`
-    are taken as they are. Errors: UserError with who holds the memory and what to lower.
+    `generate` resumes from its earlier results. `fitting` returns the number of rows that fit into free memory. With a
+    user-set `rows` there is no retry. Errors: UserError, with the use of the memory and what to lower, if one row or
+    the user's `rows` do not fit.
     """
     count = rows or fitting()
     while True:
@@ -47,7 +48,7 @@ def within_memory(
                     f"{ran_out(device)} in a batch of {count}: lower {'batch, ' if rows else ''}"
                     "max_new_tokens (a trainer's max_completion_length), or end what else uses the memory"
                 ) from None
-        # Only here: while the error is handled, its traceback holds what was taken.
+        # Outside the except block: during handling, the traceback keeps the tensors alive.
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()

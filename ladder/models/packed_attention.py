@@ -1,9 +1,9 @@
-"""Attention for packed rows: several conversations in one row of tokens, none of which sees another.
+"""Attention for packed rows: several conversations in one row of tokens, isolated from each other.
 
-Packing is right only where attention ends at a conversation's edge. Here it does by construction: a batch is one
-row of tokens with the edges between its sequences (`cu_seq_lens`), and each sequence is attended alone: on CUDA in
-one call of torch's variable-length flash kernel, elsewhere one after another. `isolation_gate` proves it on the
-very model that is to be trained, whatever else its layers do.
+Packing is correct only if attention stops at conversation boundaries. Here this holds by construction: a batch is one
+row of tokens with the boundaries of its sequences (`cu_seq_lens`), and each sequence attends only to itself. CUDA uses
+one call of torch's variable-length flash kernel; other devices process one sequence after another. `isolation_gate`
+verifies the isolation on the actual model before training, including the effect of its other layers.
 """
 
 from collections.abc import Callable
@@ -24,13 +24,13 @@ HALF = (torch.bfloat16, torch.float16)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, edges: Tensor, longest: int, scale: float | None) -> Tensor:
-    """Causal attention inside each sequence.
+    """Causal attention within each sequence.
 
     Shapes: query [tokens, heads, dim], key and value [tokens, key heads, dim], edges [sequences + 1] from 0 to
-    tokens; `longest` is the longest sequence. Returns [tokens, heads, dim].
+    tokens; `longest` is the length of the longest sequence. Returns [tokens, heads, dim].
     """
     if query.is_cuda and value.dtype in HALF:
-        # Rotary embeddings in float32 leave query and key in it under autocast; the kernel wants one dtype.
+        # Under autocast, float32 rotary embeddings leave query and key in float32; the kernel needs a single dtype.
         query, key = query.to(value.dtype), key.to(value.dtype)
         kernel: Any = varlen_attn
         return kernel(
@@ -56,9 +56,9 @@ def packed_attention(
     max_length_q: int = 0,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface. Shapes: query [1, heads, tokens, dim]; returns [1, tokens, heads, dim].
+    """Attention for transformers' interface. Shapes: query [1, heads, tokens, dim]; returns [1, tokens, heads, dim].
 
-    Errors: UserError for what the kernel does not compute: dropout, a window shorter than a row, capped scores, sinks.
+    Errors: UserError for features that the kernel lacks: dropout, a window shorter than a row, capped scores, sinks.
     """
     if cu_seq_lens_q is None or len(query) != 1:
         raise ValueError("packed attention is for batches of TRL's padding-free collator, one row with cu_seq_lens_q")
@@ -77,7 +77,7 @@ def packed_attention(
 
 
 def attend_packed(model: PreTrainedModel) -> None:
-    """Let the model attend to packed rows. Errors: UserError when its layers do not let attention be chosen."""
+    """Set the model's attention to packed attention. Errors: UserError if the model does not support a choice."""
     AttentionInterface.register(NAME, packed_attention)
     AttentionMaskInterface.register(NAME, lambda *_, **__: None)
     model.set_attn_implementation(NAME)
@@ -86,15 +86,15 @@ def attend_packed(model: PreTrainedModel) -> None:
 
 
 def isolation_gate(model: Any, collate: Callable[[list[Row]], dict[str, Any]], rows: list[Row]) -> None:
-    """Stop a run whose packed rows see each other: other tokens in the first must not change the second's logits.
+    """Check that packed rows are isolated: other tokens in the first row must not change the second row's logits.
 
-    `rows` are two rows of input_ids and labels [length]. Errors: UserError.
+    `rows` are two rows of input_ids and labels [length]. Errors: UserError if the logits change.
     """
-    model.train()  # as the trainer will have it; evaluation would repack 4-bit weights on a CPU for good
+    model.train()  # as in training; in evaluation mode a CPU would repack 4-bit weights permanently
     first, second = rows
     after = len(first["input_ids"])
     before, changed = (_logits(model, collate, start, second)[after:] for start in (first, _reversed(first)))
-    # A mixture of experts may group its tokens in another way, so equal means equal but for rounding.
+    # A mixture of experts may group tokens differently, so allow for rounding.
     if not torch.allclose(before, changed, rtol=1e-3, atol=1e-3 * float(before.abs().max())):
         raise UserError(
             "trainer.packing: this model's layers let packed rows see each other; set trainer.packing: false"
@@ -112,5 +112,5 @@ def _logits(model: Any, collate: Callable[[list[Row]], dict[str, Any]], first: R
     inputs = {name: given.to(where) if isinstance(given, Tensor) else given for name, given in batch.items()}
     inputs.pop("labels")
     with torch.no_grad(), torch.random.fork_rng():
-        torch.manual_seed(0)  # dropout falls alike in both
+        torch.manual_seed(0)  # same dropout in both calls
         return model(**inputs, use_cache=False).logits[0].float()

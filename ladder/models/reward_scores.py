@@ -1,4 +1,4 @@
-"""Rewards of whole conversations under a reward model."""
+"""Rewards of conversations under a reward model."""
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -9,9 +9,11 @@ from ladder.models.likelihood import batches
 
 @torch.inference_mode()
 def rewards(model: Model, ids: list[list[int]], *, tokens: int = 4096) -> list[float]:
-    """The reward of each conversation; `ids` [rows][length], prompt and answer with the stop token if it ended.
+    """Compute the reward of each conversation.
 
-    Longest first in batches of at most `tokens`, padded on the right: a row's reward does not depend on its batch.
+    `ids` [rows][length] holds prompt and answer, with the stop token if the answer ended. Returns [rows]. Rows are
+    batched longest first, at most `tokens` per batch, and padded on the right: a row's reward does not depend on its
+    batch.
     """
     pad = model.model.config.pad_token_id
     scores = [0.0] * len(ids)

@@ -1,4 +1,4 @@
-"""rung.json: what a rung is, how it was made and the models it depends on."""
+"""rung.json: metadata of a rung, with its method, parents, settings and file hashes."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ class File(BaseModel):
 
 
 FILES_RECORD = "files.json"
-"""What lists the files of a model that has no rung.json: a sentence encoder."""
+"""List of files with hashes, for a model without rung.json (a sentence encoder)."""
 FileName = Annotated[str, Field(pattern=r"^[^/]+$")]
 
 
@@ -31,51 +31,51 @@ class Rung(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rung: str
-    """Its name: `base`, `sft/chat`."""
+    """Name of the rung: `base`, `sft/chat`."""
     method: str
-    """The stage that made it."""
+    """Stage that made the rung."""
     kind: Literal["complete", "adapter"]
     head: Literal["language_model", "reward"]
-    """What it ends in: logits of the next token, or one number for a whole conversation."""
+    """Output head: next-token logits, or one score for a whole conversation."""
     parents: dict[str, str]
-    """Name and identity of every rung it was made from, the teacher of a distillation included."""
+    """Name and identity of every parent rung, including the teacher of a distillation."""
     base: str | None
-    """Identity of the complete model an adapter stands on; None for a complete one."""
+    """Identity of the complete model that an adapter was trained on; None for a complete model."""
     quantization: dict[str, Any] | None = None
-    """BitsAndBytesConfig's arguments where an adapter was trained on the base's quantized weights, on which it runs."""
+    """BitsAndBytesConfig arguments, if an adapter was trained on quantized base weights; it also runs on these."""
     tokenizer: str
     """sha256 of the tokenizer: vocabulary, merges, special tokens."""
     chat_template: str
     """sha256 of the chat template's text."""
     parameters: int
-    """Parameters in all, the base's included."""
+    """Total number of parameters, including the base's."""
     trainable_parameters: int
-    """Parameters that the method trained; 0 where it trained none."""
+    """Number of parameters that the method trained; 0 if none."""
     settings: dict[str, Any]
-    """The section of params.yaml that made it."""
+    """Section of params.yaml that made the rung."""
     files: dict[FileName, File]
-    """Name, size and hash of each file beside rung.json."""
+    """Size and hash of each file beside rung.json, by name."""
 
     @property
     def identity(self) -> str:
-        """sha256 over everything above, and so over every byte of the rung and of all it stands on."""
+        """sha256 of all fields above, and thus of every byte of the rung, its parents and its base."""
         return hashlib.sha256(json.dumps(self.described(), sort_keys=True).encode()).hexdigest()
 
     def described(self) -> dict[str, Any]:
-        """What rung.json holds: `quantization` stands there only where there is one."""
+        """Content of rung.json; `quantization` is omitted if it is None."""
         return {name: value for name, value in self.model_dump().items() if (name, value) != ("quantization", None)}
 
 
 def rung_name(output: Path, depth: int = 2) -> str:
-    """The rung that a path names: models/sft/chat is `sft/chat`."""
+    """Name of the rung in an output path: models/sft/chat is `sft/chat`."""
     return "/".join(output.parts[-depth:])
 
 
 def read_rung(directory: Path, *, remember: bool = True) -> Rung:
-    """Read rung.json and verify the SHA-256 of every file that it lists, so every way to load a rung is verified.
+    """Read rung.json and verify the SHA-256 of every listed file, so every way to load a rung is verified.
 
-    A file that was verified before is not hashed again while it stays as it is (ladder/models/file_hashes.py); without
-    `remember` it is. Errors: UserError for a file that is missing, corrupt or not listed, saying what to do.
+    A file that was verified before and has not changed since is not hashed again (ladder/models/file_hashes.py), unless
+    `remember` is False. Errors: UserError for a missing, corrupt or unlisted file, with the command that fixes it.
     """
     rung = read_description(directory)
     if fault := next(rung_faults(directory, rung, remember=remember), None):
@@ -84,7 +84,7 @@ def read_rung(directory: Path, *, remember: bool = True) -> Rung:
 
 
 def read_description(directory: Path) -> Rung:
-    """rung.json alone; its files are not looked at.
+    """Read rung.json without verifying the files it lists.
 
     Errors: UserError when it is missing or not a rung's description.
     """
@@ -98,14 +98,14 @@ def read_description(directory: Path) -> Rung:
 
 
 def rung_faults(directory: Path, rung: Rung, *, remember: bool = True) -> Iterator[str]:
-    """A sentence for each file that is not as rung.json says; see `file_faults`."""
+    """Yield a message for each file that does not match rung.json; see `file_faults`."""
     return file_faults(directory, rung.files, "rung.json", remember=remember)
 
 
 def file_faults(directory: Path, files: dict[str, File], record: str, *, remember: bool = True) -> Iterator[str]:
-    """A sentence for each file that is missing, has another size or hash than `record` says, or is not listed there.
+    """Yield a message for each file that is missing, differs in size or hash from `record`, or is not listed there.
 
-    An unlisted file could be read in place of a listed one: an index of shards, a chat template, code.
+    An unlisted file could be loaded instead of a listed one: a shard index, a chat template, code.
     """
     restore = f"`dvc checkout {directory}` restores it"
     whole = []
@@ -135,7 +135,7 @@ def file_faults(directory: Path, files: dict[str, File], record: str, *, remembe
 
 
 def check_recorded(directory: Path) -> None:
-    """Verify a model without rung.json by its files.json, where it has one. Errors: UserError as `read_rung` does."""
+    """Verify a model without rung.json by its files.json, if present. Errors: UserError as for `read_rung`."""
     record = directory / FILES_RECORD
     if not record.is_file():
         return
@@ -150,12 +150,12 @@ def check_recorded(directory: Path) -> None:
 
 
 def describe_file(path: Path) -> File:
-    """Size and SHA-256 of a file, as rung.json records them."""
+    """Compute size and SHA-256 of a file, as stored in rung.json."""
     return File(sha256=sha256(path, remember=False), bytes=path.stat().st_size)
 
 
 def check_stands_on(directory: Path, rung: Rung, base: Path) -> None:
-    """Refuse an adapter whose base is not the model in `base`."""
+    """Check that an adapter was trained on the model in `base`. Errors: UserError for another base."""
     given = read_rung(base)
     if rung.base != given.identity:
         raise UserError(
@@ -165,7 +165,7 @@ def check_stands_on(directory: Path, rung: Rung, base: Path) -> None:
 
 
 def check_parent(child: str, given: Rung, expected: str) -> None:
-    """Refuse data that `child` made with another model than the one it is used with now."""
+    """Check that data of `child` was made with the given model. Errors: UserError if the model has changed."""
     if given.identity != expected:
         raise UserError(
             f"{child}: made with another model than {given.rung} as it is now "
@@ -174,7 +174,10 @@ def check_parent(child: str, given: Rung, expected: str) -> None:
 
 
 def check_same_tokenizer(first: Rung, second: Rung) -> None:
-    """Refuse two rungs whose tokens or chat templates differ: their logits and weights do not mean the same."""
+    """Check that two rungs share tokenizer and chat template, without which logits and weights are not comparable.
+
+    Errors: UserError.
+    """
     if first.tokenizer != second.tokenizer:
         raise UserError(f"{first.rung} and {second.rung} have different tokenizers; both must come from one base")
     if first.chat_template != second.chat_template:

@@ -1,4 +1,4 @@
-"""Add an adapter's weights to its base where embedding and output layer are one matrix (tied embeddings)."""
+"""Merge an adapter into a base with tied embeddings (embedding and output layer share one matrix)."""
 
 import copy
 from pathlib import Path
@@ -15,11 +15,11 @@ from ladder.models.weights import declare, read_object, tensor_shapes
 
 
 def merged(model: Any) -> Any:
-    """The complete model of a PeftModel: base plus adapter, whose config says whether its embeddings are still tied.
+    """Merge a PeftModel into a complete model. Its config is updated if its embeddings are no longer tied.
 
-    peft adds the update of a LoRA on the embedding to the one matrix that the output layer also uses: another model
-    than the adapter on the base. Here the output layer gets its own copy first, so that each gets its own update.
-    With `ensure_weight_tying` both updates are the same, and the result stays tied.
+    peft adds the update of a LoRA on the embedding to the matrix that the output layer shares. The result differs from
+    the base with the adapter. Here the output layer first gets its own copy, so that each layer gets its own update.
+    With `ensure_weight_tying` both updates are equal, and the result stays tied.
     """
     base = model.get_base_model()
     head, embedding = base.get_output_embeddings(), base.get_input_embeddings()
@@ -35,7 +35,7 @@ def merged(model: Any) -> Any:
 
 
 def _differ(head: Any, embedding: Any) -> bool:
-    """Whether an adapter changes one matrix at a time: LoRA, or trained tokens of one layer alone."""
+    """Whether the adapter updates the two layers differently: LoRA, or trained tokens of only one layer."""
     if isinstance(head, BaseTunerLayer) or isinstance(embedding, BaseTunerLayer):
         return True
     if isinstance(head, TrainableTokensWrapper):
@@ -45,7 +45,7 @@ def _differ(head: Any, embedding: Any) -> bool:
 
 
 def _one_update(head: Any, embedding: Any) -> bool:
-    """Whether peft gave both layers one LoRA, transposed (`ensure_weight_tying`)."""
+    """Whether peft gave both layers the same LoRA, transposed (`ensure_weight_tying`)."""
     if not isinstance(head, Linear) or not isinstance(embedding, Embedding):
         return False
     names = embedding.active_adapters
@@ -54,7 +54,7 @@ def _one_update(head: Any, embedding: Any) -> bool:
 
 
 def _original(module: Any) -> Any:
-    """The layer of the base under everything that peft put around it."""
+    """Base layer inside all of peft's wrappers."""
     while True:
         if isinstance(module, BaseTunerLayer):
             module = module.get_base_layer()
@@ -65,9 +65,9 @@ def _original(module: Any) -> Any:
 
 
 def untied(adapter: Path, base: PretrainedConfig) -> tuple[PretrainedConfig, str, str] | None:
-    """What `merged` makes of a tied base: its config, the output layer and the embedding; None where it stays tied.
+    """Predict `merged` for a tied base: (config, output layer name, embedding name), or None if it stays tied.
 
-    Read from the adapter's tensor names; no weight is read.
+    Uses only the adapter's tensor names; no weights are read.
     """
     if not base.tie_word_embeddings:
         return None
@@ -81,7 +81,7 @@ def untied(adapter: Path, base: PretrainedConfig) -> tuple[PretrainedConfig, str
     of_head, of_embedding = (
         [tensor for tensor in stored if tensor.startswith(f"base_model.model.{name}.")] for name in (head, embedding)
     )
-    # tokens trained in the embedding alone are trained in the tied output layer as well
+    # Tokens trained only in the embedding are also trained in the tied output layer.
     if not of_head and all("trainable_tokens" in tensor for tensor in of_embedding):
         return None
     config = copy.deepcopy(base)

@@ -1,7 +1,7 @@
-"""Model folders that others made: what a library cannot read in them is one sentence, and nothing in them runs.
+"""Safe loading of third-party model folders: library errors become one-sentence user errors, and no code in them runs.
 
-A model's own code never runs (`auto_map`), pickles are never read (ladder/data/download.py), and a config.json that
-describes far more weights than the files hold is refused before memory is taken for them.
+A model's own code never runs (`auto_map`) and pickles are never read (ladder/data/download.py). A config.json that
+describes far more weights than the files hold is refused before memory is allocated.
 """
 
 from collections.abc import Iterator
@@ -21,16 +21,16 @@ FAULTS = (
     *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError, ImportError, RuntimeError),
     *(AssertionError, NotImplementedError, StrictDataclassError, SafetensorError, TemplateError),
 )
-"""What transformers, peft, torch and their readers raise for a file with other contents than they expect."""
+"""Exceptions that transformers, peft, torch and their parsers raise for unexpected file contents."""
 SLACK = 1_000_000
 SHOWN = 300
 
 
 @contextmanager
 def library(where: str, advice: str) -> Iterator[None]:
-    """Around one call of a library that reads files of others: its errors become a UserError, with `where` in front.
+    """Convert errors of a library call that reads third-party files to UserError, prefixed by `where`.
 
-    Only the library's call stands within: an error of ours must keep its traceback. Memory that ran out stays as it is.
+    Wrap only the library's call: errors in our code must keep their traceback. Out-of-memory errors pass unchanged.
     """
     try:
         yield
@@ -39,7 +39,7 @@ def library(where: str, advice: str) -> Iterator[None]:
     except FAULTS as error:
         raise UserError(_sentence(where, error, advice)) from None
     except Exception as error:
-        if type(error) is not Exception:  # which is all that `tokenizers` raises
+        if type(error) is not Exception:  # `tokenizers` raises plain Exception
             raise
         raise UserError(_sentence(where, error, advice)) from None
 
@@ -53,10 +53,10 @@ def _sentence(where: str, error: Exception, advice: str) -> str:
 def check_size(
     kind: Any, directory: Path, where: str, shapes: dict[str, tuple[int, ...]], gguf_file: str | None = None
 ) -> None:
-    """Refuse a configuration that describes more than twice the numbers that the weight files hold.
+    """Refuse a configuration that describes more than twice as many weights as the files hold.
 
-    It is config.json, or the header of a GGUF file. The model is built without memory for its weights. Errors:
-    UserError.
+    The configuration is config.json, or the header of a GGUF file. The model is built on the meta device, without
+    memory for weights. Errors: UserError.
     """
     held = sum(torch.Size(shape).numel() for shape in shapes.values())
     name = "config.json" if gguf_file is None else "its header"

@@ -1,4 +1,4 @@
-"""Read and write model directories: broken files are reported by name, config.json agrees with the weights."""
+"""Read and write model directories: errors name the broken file, and config.json is made to match the weights."""
 
 import json
 import re
@@ -16,15 +16,15 @@ from ladder.pipeline.stage import UserError
 
 RESTORE = "`dvc checkout` or a new download restores it"
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
-"""Fields of generation_config.json that a rung keeps. params.yaml decides everything else about generation."""
+"""Fields of generation_config.json that a rung keeps; params.yaml decides all others."""
 PLAIN = {"output_attentions": False, "output_hidden_states": False, "use_cache": True, "_from_model_config": True}
-"""Fields that transformers writes of a model's config: with these values they say nothing."""
+"""Default fields that transformers writes from a model's config; with these values they have no effect."""
 BUFFERS = re.compile(r"(rotary_emb\.inv_freq|attn\.(masked_)?bias)$")
-"""Buffers that old checkpoints store as weights."""
+"""Names of buffers that old checkpoints store as weights."""
 
 
 def read_object(path: Path, where: str | None = None) -> dict[str, Any]:
-    """A JSON object in a file of a model directory. Errors: UserError naming the file."""
+    """Read a JSON object from a file of a model directory. Errors: UserError with the file's name."""
     where = where or str(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -41,7 +41,7 @@ def read_object(path: Path, where: str | None = None) -> dict[str, Any]:
 
 
 def tensor_shapes(path: Path, where: str | None = None) -> dict[str, tuple[int, ...]]:
-    """Name and shape of each tensor in a safetensors file, from its header. Errors: UserError for a broken file."""
+    """Read tensor names and shapes from the header of a safetensors file. Errors: UserError for a broken file."""
     try:
         with safe_open(path, "pt") as tensors:
             return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
@@ -53,9 +53,9 @@ def tensor_shapes(path: Path, where: str | None = None) -> dict[str, tuple[int, 
 
 
 def check_files(directory: Path, where: str | None = None) -> dict[str, tuple[int, ...]]:
-    """The shapes of all tensors, after config.json, the index and the header of every weight file were checked.
+    """Check config.json, the shard index and the header of every weight file; return the shapes of all tensors.
 
-    Errors: UserError naming the file.
+    Errors: UserError with the file's name.
     """
     where = where or str(directory)
     read_config(directory, where)
@@ -78,7 +78,7 @@ def check_files(directory: Path, where: str | None = None) -> dict[str, tuple[in
 
 
 def read_config(directory: Path, where: str | None = None) -> Any:
-    """The configuration of a model directory. Errors: UserError when config.json is broken or does not fit its type."""
+    """Read a model directory's configuration. Errors: UserError if config.json is broken or invalid for its type."""
     where = f"{where or directory}/config.json"
     read_object(directory / "config.json", where)
     with library(where, RESTORE):
@@ -86,16 +86,16 @@ def read_config(directory: Path, where: str | None = None) -> Any:
 
 
 def read_model(kind: Any, directory: Path, where: str | None = None, **arguments: Any) -> Any:
-    """`kind.from_pretrained(directory, **arguments)` with every weight in its place.
+    """Call `kind.from_pretrained(directory, **arguments)` and check that it loaded every weight.
 
-    transformers fills a missing tensor with random numbers and ignores a tensor that it has no place for.
-    Errors: UserError for both, for shapes that config.json does not describe and for broken files.
+    transformers initializes a missing tensor randomly and ignores an unexpected one.
+    Errors: UserError for missing tensors, unexpected layers, shapes that contradict config.json, and broken files.
     """
     where = where or str(directory)
     check_files(directory, where)
     if (directory / "generation_config.json").is_file():
         generation = read_object(directory / "generation_config.json", f"{where}/generation_config.json")
-        if not _is_plain(generation):  # a plain one is read by transformers as it is
+        if not _is_plain(generation):  # transformers reads a plain one correctly
             arguments["generation_config"] = token_ids_only(generation)
     with library(where, RESTORE):
         model, report = kind.from_pretrained(
@@ -123,7 +123,7 @@ def read_model(kind: Any, directory: Path, where: str | None = None, **arguments
 
 
 def read_tokenizer(directory: Path, where: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model directory. Errors: UserError naming a file that is not JSON."""
+    """Read the tokenizer of a model directory. Errors: UserError for a missing tokenizer or a broken file."""
     where = where or str(directory)
     check_json(directory, where)
     with library(f"{where}: its tokenizer", RESTORE):
@@ -134,14 +134,14 @@ def read_tokenizer(directory: Path, where: str | None = None) -> PreTrainedToken
 
 
 def check_json(directory: Path, where: str) -> None:
-    """Refuse a folder with a file of its tokenizer that is not a JSON object."""
+    """Check that the tokenizer's files are JSON objects. Errors: UserError with the file's name."""
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
         if (directory / name).is_file():
             read_object(directory / name, f"{where}/{name}")
 
 
 def read_adapter(model: Any, directory: Path, *, name: str = "default", trainable: bool = False) -> PeftModel:
-    """Put the adapter in `directory` on a model. Errors: UserError when files are broken or do not fit the model."""
+    """Load the adapter in `directory` onto a model. Errors: UserError if files are broken or do not fit the model."""
     settings, weights = directory / "adapter_config.json", directory / "adapter_model.safetensors"
     read_object(settings)
     with library(str(settings), RESTORE):
@@ -159,7 +159,7 @@ def read_adapter(model: Any, directory: Path, *, name: str = "default", trainabl
 
 
 def read_generation(directory: Path) -> GenerationConfig:
-    """generation_config.json, without fields that decide how tokens are chosen.
+    """Read generation_config.json, without the fields that control sampling.
 
     Errors: UserError when it is not JSON.
     """
@@ -171,7 +171,7 @@ def read_generation(directory: Path) -> GenerationConfig:
 
 
 def _is_plain(fields: dict[str, Any]) -> bool:
-    """Whether there are token ids alone, beside fields that say nothing."""
+    """Whether the fields are only token ids and fields without effect."""
     others = {name: value for name, value in fields.items() if name not in (*TOKEN_IDS, "transformers_version")}
     return all(name in PLAIN and PLAIN[name] == value for name, value in others.items()) and all(
         type(token) is int and token >= 0
@@ -182,7 +182,7 @@ def _is_plain(fields: dict[str, Any]) -> bool:
 
 
 def token_ids_only(fields: dict[str, Any]) -> GenerationConfig:
-    """A generation configuration with the token ids among `fields`: whole numbers or lists of them."""
+    """Build a generation configuration from the token ids among `fields`: integers or lists of integers."""
     kept = {}
     for name in TOKEN_IDS:
         value = fields.get(name)
@@ -193,14 +193,14 @@ def token_ids_only(fields: dict[str, Any]) -> GenerationConfig:
 
 
 def clear_sampling(model: PreTrainedModel) -> None:
-    """Leave only token ids in the model's generation configuration; transformers refuses to save some others."""
+    """Keep only token ids in the model's generation configuration; transformers refuses to save some other values."""
     held = getattr(model, "generation_config", None)
     if held is not None and not _is_plain(held.to_diff_dict()):
         model.generation_config = token_ids_only({name: getattr(held, name, None) for name in TOKEN_IDS})
 
 
 def declare(model: Any) -> None:
-    """Make config.json agree with the weights: vocabulary size and whether the two embeddings are one matrix.
+    """Make config.json match the weights: vocabulary size, and whether input and output embeddings are tied.
 
     Errors: UserError when the embedding and the output layer have different numbers of tokens.
     """
@@ -218,5 +218,5 @@ def declare(model: Any) -> None:
 
 
 def finite(model: torch.nn.Module) -> str | None:
-    """The name of the first weight that holds NaN or infinity, else None."""
+    """Name of the first weight that contains NaN or infinity, else None."""
     return next((name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()), None)

@@ -1,22 +1,23 @@
-"""The program in a chat answer.
+"""Extract the program from a chat answer.
 
-The rule, in this order:
+The rules, in this order:
 
-1. Reasoning is left out (ladder.verifiers.reasoning). Line ends are normalized.
-2. An answer that is code from its first character on (it begins with an indented line, or defines the function before
-   any fence) ends at its first fence or at the first line that is not Python.
-3. Of the fenced blocks of Python or of no language, the last one that defines the function is the program. A fence may
-   be of backticks or tildes, indented, in a list or a quotation, after prose, nested, or never closed. A later block
-   that only uses the function is ignored, and so is one that only declares it (`pass`, `...`). A block that Python
-   cannot parse counts only where no other defines the function.
-4. Without such a block: tags (`[PYTHON]`, `<code>`, `[BEGIN]`), then lines of Python in prose, then inline code.
-5. A method of a class counts as the function (`class Solution`) where the class needs no arguments: the function is
+1. Reasoning is removed (ladder.verifiers.reasoning). Line ends are normalized.
+2. If the answer starts with code (an indented line, or the function is defined before any fence), the program ends at
+   the first fence or at the first line that is not Python.
+3. Among fenced blocks labeled as Python or without a label, the last one that defines the function is the program.
+   A fence may use backticks or tildes, and may be indented, in a list or a quotation, after prose, nested, or unclosed.
+   Later blocks that only use the function, or only declare it (`pass`, `...`), are ignored. A block that Python cannot
+   parse counts only if no other block defines the function.
+4. Without such a block, the program is searched in tags (`[PYTHON]`, `<code>`, `[BEGIN]`), then in lines of Python
+   within prose, then in inline code.
+5. A method of a class counts as the function (`class Solution`) if the class needs no arguments. The function name is
    then bound to the method of a new object.
-6. Names that the program needs and does not define are taken from the other blocks: helpers, imports.
-7. Where nothing defines the function, the last body of a function (`return x + y`) is taken, to follow the prompt; else
-   the first block of Python, else the first block, else the whole answer.
+6. Names that the program needs and does not define (helpers, imports) are taken from the other blocks.
+7. If nothing defines the function, the last function body (`return x + y`) is used, to be appended to the prompt. Else
+   the first Python block, else the first block, else the whole answer.
 
-Without a function's name, the last block that defines a function or class counts, else the first.
+Without a function name, the last block that defines a function or class is used, else the first block.
 """
 
 import re
@@ -33,7 +34,7 @@ _ANY = re.compile(r"^(?:async\s+)?(?:def|class)\s", re.M)
 
 
 def code(answer: str, function: str = "", known: str = "") -> str:
-    """The program in an answer, by the rule of this module. `known` is code that stands before it: the prompt."""
+    """Extract the program from an answer by the rules of this module. `known` is the code before it: the prompt."""
     answer = answer_of(answer).replace("\r\n", "\n").replace("\r", "\n")
     fence = _FENCE.search(answer)
     head = answer[: fence.start()] if fence else answer
@@ -48,10 +49,10 @@ def code(answer: str, function: str = "", known: str = "") -> str:
 
 
 def continuation(body: str, function: str) -> str:
-    """The code as it can follow a prompt that ends inside `function`.
+    """Indent code so that it can follow a prompt that ends inside `function`.
 
-    A body that lost its indentation gets four columns back: its first line, where the others still have theirs, else
-    all lines.
+    A body that lost its indentation is indented by four columns: only its first line if the other lines still have
+    theirs, else all lines.
     """
     if defines(body, function) or _indented(body):
         return body
@@ -66,7 +67,11 @@ def continuation(body: str, function: str) -> str:
 
 
 def before(prompt: str, body: str, function: str) -> str:
-    """The prompt, so that the code can follow it: a prompt without a docstring is no program by itself."""
+    """Complete the prompt so that the code can follow it.
+
+    A prompt that ends with a function header and no docstring is not a program by itself. If the code redefines the
+    function, `pass` is appended to the prompt.
+    """
     if (
         defines(body, function)
         and program_analysis.tree(prompt) is None
@@ -77,12 +82,12 @@ def before(prompt: str, body: str, function: str) -> str:
 
 
 def _opens(lines: list[str]) -> bool:
-    """Whether the first line begins a block of its own, so that the second is indented by it."""
+    """Whether the first line opens a block, so that the second line is indented because of it."""
     return bool(lines) and lines[0].rstrip().endswith(":")
 
 
 def _python(head: str, function: str) -> str:
-    """Code from the first character on, up to the first line that is no Python."""
+    """Code from the first character up to the first line that is not Python."""
     if _indented(head):
         return program_analysis.beginning(head)
     found = program_analysis.regions(head, function)
@@ -90,7 +95,7 @@ def _python(head: str, function: str) -> str:
 
 
 def _chosen(blocks: list[Block], function: str) -> str:
-    """The last block that defines the function; empty where none does."""
+    """Choose the last block that defines the function; empty if none does."""
     texts = [text for block in blocks if (text := _defining(block.text, function))]
     parsed = [text for text in texts if program_analysis.tree(text) is not None]
     whole = [text for text in parsed if not program_analysis.stub(text, function)]
@@ -98,7 +103,7 @@ def _chosen(blocks: list[Block], function: str) -> str:
 
 
 def _defining(text: str, function: str) -> str:
-    """The block's code where it defines the function, as it stands, dedented, or without an interpreter's prompts."""
+    """Code of a block if it defines the function: unchanged, dedented, or without interpreter prompts; else empty."""
     for form in (text, textwrap.dedent(text), program_analysis.without_prompts(text)):
         if not function:
             if _ANY.search(form):
@@ -111,14 +116,14 @@ def _defining(text: str, function: str) -> str:
 
 
 def _prose(answer: str, function: str) -> list[Block]:
-    """Lines of Python in prose. An answer without a block is searched with its fences cut away."""
+    """Find regions of Python lines in prose that define the function."""
     if not function:
         return []
     return [Block("", 0, [region], True) for region in program_analysis.regions(answer, function)]
 
 
 def _joined(program: str, blocks: list[Block], known: str) -> str:
-    """The program after those of the other blocks that define what it needs."""
+    """Prepend those other blocks that define names the program needs."""
     others = [block.text for block in blocks if block.text != program and program_analysis.tree(block.text) is not None]
     taken: list[str] = []
     before = program_analysis.bound(known) | program_analysis.bound(f"{known}    pass\n")
@@ -134,7 +139,7 @@ def _joined(program: str, blocks: list[Block], known: str) -> str:
 
 
 def _bound(program: str, function: str) -> str:
-    """With the function bound to a method, where a class has it."""
+    """Bind the function name to a method if only a class defines it."""
     if not function or defines(program, function):
         return program
     name = program_analysis.wrapper(program, function)
@@ -142,7 +147,7 @@ def _bound(program: str, function: str) -> str:
 
 
 def _undefined(answer: str, blocks: list[Block], python: list[Block]) -> str:
-    """What is taken where nothing defines the function."""
+    """Choose the code of an answer in which nothing defines the function (rule 7)."""
     if not blocks and program_analysis.tree(answer) is not None:
         return answer
     found = [block.text for block in python or tags(answer) if program_analysis.is_body(block.text)]

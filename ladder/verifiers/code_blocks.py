@@ -1,11 +1,11 @@
-"""Find the blocks of code in a chat answer: Markdown fences in every shape that models write, and tags."""
+"""Find code blocks in a chat answer: Markdown fences in the variants that models write, tags, and inline code."""
 
 import re
 from dataclasses import dataclass, field
 from html import unescape
 
 PYTHON = frozenset({"", "python", "python3", "py", "python2", "py3", "ipython", "pycon", "python-repl", "tool_code"})
-"""Labels of blocks that may hold the program."""
+"""Labels of blocks that may hold a Python program."""
 _PREFIX = r"(?P<prefix>(?:[ \t]|>|[-*+](?=[ \t])|\d{1,3}[.)](?=[ \t]))*)"
 _FENCE = re.compile(rf"{_PREFIX}(?P<fence>`{{3,}}|~{{3,}})[ \t]*(?P<info>.*)")
 _AFTER_PROSE = re.compile(r"(?P<prose>.*\S)[ \t]*(?P<fence>`{3,})(?P<info>[ \t]*[\w+#.-]*)[ \t]*")
@@ -21,7 +21,7 @@ _INLINE = re.compile(r"(?<!`)`(?P<code>[^`\n]+)`(?!`)")
 
 @dataclass
 class Block:
-    """One block; `start` is the place of its first line in the answer."""
+    """A code block; `start` is the offset in the answer of the line with its opening fence, or of its opening tag."""
 
     label: str
     start: int
@@ -46,11 +46,11 @@ class _Open:
 
 
 def fences(answer: str) -> list[Block]:
-    """Every fenced block, in order; a block that is never closed ends with the answer.
+    """Find every fenced block, in order; an unclosed block ends at the end of the answer.
 
-    A fence ends at a fence of its own kind and at least its length on a line of its own, indented at most three columns
-    more than it began (CommonMark 4.5), or at the end of a line of code. A fence with a label inside a block begins
-    the next one; a block of prose (Markdown, or a language that is not Python) is searched for blocks inside.
+    A closing fence is of the same character and at least as long, on its own line, indented at most three columns more
+    than the opening one (CommonMark 4.5). A fence at the end of a line of code also closes. A fence with a label inside
+    a block starts the next block. A block labeled `markdown` or `md` that contains fences is dropped.
     """
     found: list[Block] = []
     current: _Open | None = None
@@ -86,7 +86,7 @@ def _opened(line: str, place: int, found: list[Block]) -> _Open | None:
 
 
 def _read_info(info: str) -> tuple[str, str]:
-    """(label in lower case, code that begins on the fence's own line)."""
+    """Split an info string into (lower-case label, code that begins on the fence's own line)."""
     info = info.strip()
     if _CODE.match(info + "\n"):
         return "", info
@@ -118,14 +118,16 @@ def _continued(current: _Open, line: str, place: int, found: list[Block]) -> _Op
 
 
 def _outdented(line: str, indent: int) -> str:
-    """The line without the blanks that its fence has before it, as far as it has them."""
+    """Remove the fence's indentation from a line, as far as the line has it."""
     blanks = len(line) - len(line.lstrip(" \t"))
     return line[min(blanks, indent) :]
 
 
 def tags(answer: str) -> list[Block]:
-    """Blocks between tags: `[PYTHON]`, `<code>`, `[BEGIN]` and `[DONE]`, LaTeX listings. One without an end ends with
-    the answer."""
+    """Find blocks between tags: `[PYTHON]`, `<code>`, `[BEGIN]` and `[DONE]`, LaTeX listings.
+
+    An unclosed block ends at the end of the answer.
+    """
     found = []
     for opening in _TAGS.finditer(answer):
         closing = _closing(opening)
@@ -151,5 +153,5 @@ def _closing(opening: re.Match[str]) -> re.Pattern[str]:
 
 
 def inline(answer: str) -> list[Block]:
-    """Code between single backticks, each as a block of one line."""
+    """Find code between single backticks; each is a block of one line."""
     return [Block("", found.start(), [f"{found['code']}\n"], True) for found in _INLINE.finditer(answer)]

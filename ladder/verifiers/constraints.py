@@ -1,11 +1,9 @@
-"""What code can verify of an answer: constraints of the sorts IFEval checks (Zhou et al. 2023, arXiv:2311.07911), and
-whether it gives the known result or has the asked form.
+"""Programmatic checks of an answer: IFEval-style constraints (Zhou et al. 2023, arXiv:2311.07911), result and form.
 
-One plain function per kind: its name is the kind and its keywords are the parameters, so a check is
-`{"kind": "words_at_most", "n": 40}`. Where lm-eval's IFEval has the same sort, the verdict agrees with its
-"strict" reading, with three differences: an empty answer fails everything; sentences are told apart by
-ladder.verifiers.sentences instead of NLTK's punkt, which needs a download; and an answer whose language cannot be told
-fails, where lm-eval lets it pass.
+Each kind of check is one function: its name is the kind and its keywords are the parameters, so a check is
+`{"kind": "words_at_most", "n": 40}`. Constraints that lm-eval's IFEval also has agree with its "strict" verdict, with
+three differences. An empty answer fails every check. Sentences are split by ladder.verifiers.sentences instead of
+NLTK's punkt, which needs a download. An answer whose language cannot be detected fails; in lm-eval it passes.
 """
 
 import inspect
@@ -21,7 +19,7 @@ from ladder.pipeline.stage import UserError
 from ladder.verifiers.reasoning import answer_of, names_mark
 from ladder.verifiers.sentences import count_words, sentences
 
-# langdetect samples its n-grams at random: without a seed the same answer may get two verdicts.
+# langdetect samples n-grams at random: without a seed, verdicts on the same answer may differ.
 langdetect.DetectorFactory.seed = 0
 
 LANGUAGES = {"Dutch": "nl", "French": "fr", "German": "de", "Italian": "it", "Spanish": "es"}
@@ -31,12 +29,12 @@ _NUMBER = re.compile(r"\s*([-+−]?)\s*\$?\s*([-+−]?)((?:[0-9]{1,3}(?:,[0-9]{3
 
 
 def capitals(text: str) -> list[str]:
-    """Words in capitals, as a treebank tokenizer cuts them: a hyphenated word is one, and so is "U.S."."""
+    """Words in capitals, tokenized as in a treebank: a hyphenated word is one word, and so is "U.S."."""
     return [word for word in re.findall(r"\w[\w-]*(?:\.\w[\w-]*)*", text) if word.isupper()]
 
 
 def detected(text: str) -> str | None:
-    """ISO 639-1 code of the text's language, or None where langdetect cannot tell."""
+    """Detect the language of a text as an ISO 639-1 code; None if langdetect cannot detect it."""
     try:
         return langdetect.detect(text)
     except langdetect.LangDetectException:
@@ -60,7 +58,7 @@ def sentences_at_most(text: str, n: int) -> bool:
 
 
 def paragraphs(text: str, n: int, separator: str) -> bool:
-    """Exactly n paragraphs; the separator is "blank line" or three asterisks, "***"."""
+    """Check for exactly n paragraphs; the separator is "blank line" or three asterisks, "***"."""
     if separator == "blank line":
         return sum(bool(part.strip()) for part in text.split("\n\n")) == n
     if separator != "***":
@@ -70,7 +68,7 @@ def paragraphs(text: str, n: int, separator: str) -> bool:
 
 
 def paragraph_opens_with(text: str, n: int, paragraph: int, word: str) -> bool:
-    """Exactly n paragraphs separated by blank lines; the given one (from 1) has `word` as its first word."""
+    """Check for exactly n paragraphs separated by blank lines, and `word` as first word of the given one (from 1)."""
     parts = text.split("\n\n")
     if not paragraphs(text, n, "blank line") or not 1 <= paragraph <= n or not parts[paragraph - 1].strip():
         return False
@@ -83,7 +81,7 @@ def includes_words(text: str, words: list[str]) -> bool:
 
 
 def repeats_word(text: str, word: str, n: int) -> bool:
-    """The word occurs at least n times, as lm-eval counts: inside longer words too."""
+    """Check that the word occurs at least n times; like lm-eval, count occurrences inside longer words too."""
     return text.lower().count(word.lower()) >= n
 
 
@@ -100,34 +98,34 @@ def letter_at_most(text: str, letter: str, n: int) -> bool:
 
 
 def bullets(text: str, n: int) -> bool:
-    """Exactly n lines that start with one * or with -."""
+    """Check for exactly n lines that start with a single * or with -."""
     return len(re.findall(r"^\s*(?:\*[^*]|-).*$", text, re.M)) == n
 
 
 def numbered_list(text: str, n: int) -> bool:
-    """Exactly n lines that start with a number and a dot or bracket, counting 1, 2, … n."""
+    """Check for exactly n lines that start with a number and a dot or bracket, numbered 1, 2, … n."""
     return [int(number) for number in re.findall(r"^\s*(\d+)[.)]\s", text, re.M)] == list(range(1, n + 1))
 
 
 def highlights(text: str, n: int) -> bool:
-    """At least n phrases between asterisks, *single* or **double** ones."""
+    """Check for at least n phrases between asterisks, *single* or **double** ones."""
     single = re.findall(r"\*([^\n*]*)\*", text)
     double = re.findall(r"\*\*([^\n*]*)\*\*", text)
     return sum(bool(phrase.strip()) for phrase in single + double) >= n
 
 
 def sections(text: str, n: int, header: str) -> bool:
-    """At least n headers such as "Part 1", written with the header's own capitals."""
+    """Check for at least n headers such as "Part 1"; case-sensitive."""
     return len(re.findall(rf"{re.escape(header)}\s?\d+", text)) >= n
 
 
 def title(text: str) -> bool:
-    """A title in <<double angular brackets>>, on one line."""
+    """Check for a title in <<double angular brackets>> on one line."""
     return any(found.strip("<> ") for found in re.findall(r"<<[^\n]+>>", text))
 
 
 def json_only(text: str) -> bool:
-    """The whole answer is JSON; a code fence around it is allowed."""
+    """Check that the whole answer is JSON; a code fence around it is allowed."""
     body = re.sub(r"^```(?:json|Json|JSON)?", "", text.strip()).removesuffix("```")
     try:
         json.loads(body)
@@ -141,14 +139,14 @@ def placeholders(text: str, n: int) -> bool:
 
 
 def postscript(text: str, marker: str) -> bool:
-    """A postscript opened by the marker ("P.S." or "P.P.S"); a blank between its letters is allowed."""
+    """Check for a postscript that starts with the marker ("P.S." or "P.P.S"); a space between letters is allowed."""
     letters = [re.escape(letter) for letter in marker.lower().rstrip(".").split(".")]
     end = re.escape(".") if marker.endswith(".") else ""
     return bool(re.search(r"\.\s?".join(letters) + end, text.lower()))
 
 
 def two_answers(text: str) -> bool:
-    """Two different answers with ****** between them and nowhere else inside."""
+    """Check for two different answers separated by ******, which must not occur elsewhere inside the text."""
     parts = [part.strip() for part in text.split("******")]
     answers = [part for part in parts if part]
     return all(parts[1:-1]) and len(answers) == 2 and answers[0] != answers[1]
@@ -196,13 +194,13 @@ def quoted(text: str) -> bool:
 
 
 def in_language(text: str, language: str) -> bool:
-    """The whole answer is in the language, named in English (a key of LANGUAGES)."""
+    """Check that the answer is in the language, given by its English name (a key of LANGUAGES)."""
     if language not in LANGUAGES:
         raise UserError(f"in_language: language must be one of {', '.join(LANGUAGES)}, not {language!r}")
     return detected(text) == LANGUAGES[language]
 
 
-# The constraints that a prompt may carry, in any number. seeds/constraints.yaml words each.
+# Constraints that a prompt may have, in any combination. seeds/constraints.yaml has the wording of each.
 KINDS: dict[str, Callable[..., bool]] = {
     name: function for name, function in list(globals().items())
     if inspect.isfunction(function) and next(iter(inspect.signature(function).parameters)) == "text"
@@ -211,10 +209,10 @@ KINDS: dict[str, Callable[..., bool]] = {
 
 
 def result(text: str) -> Decimal | None:
-    """The number after the last "####", as GSM8K's answers end (Cobbe et al. 2021, arXiv:2110.14168).
+    """Parse the number after the last "####", the final answer in GSM8K's format (Cobbe et al. 2021, arXiv:2110.14168).
 
-    "#### $1,200.50" is 1200.5. None where no "####" stands, where no number follows the last one, or where its line
-    holds more digits after the number ("3/4", "12 or 13", "4 * 3 = 12"): one answer, not a choice of several.
+    "#### $1,200.50" is 1200.5. None if there is no "####", if no number follows the last one, or if its line has more
+    digits after the number ("3/4", "12 or 13", "4 * 3 = 12"): the line must give one answer, not several.
     """
     _, mark, rest = text.rpartition(_MARK)
     line = rest.strip().partition("\n")[0]
@@ -226,7 +224,7 @@ def result(text: str) -> Decimal | None:
 
 
 def answer(text: str, value: str) -> bool:
-    """The answer ends in "#### " and the value, compared as numbers: 12, 12.0 and $12 are one."""
+    """Check that the answer ends in "#### " and the value, compared as numbers: 12, 12.0 and $12 are equal."""
     known = result(f"{_MARK} {value}")
     if known is None:
         raise UserError(f"answer: value must be a number, not {value!r}")
@@ -234,19 +232,19 @@ def answer(text: str, value: str) -> bool:
 
 
 def matches(text: str, pattern: str) -> bool:
-    """The regular expression is found in the answer, in the syntax of Python's re: \\A and \\Z are its two ends."""
+    """Search for a regular expression in the answer, in the syntax of Python's re; \\A and \\Z match its two ends."""
     try:
         return re.search(pattern, text) is not None
     except re.error as error:
         raise UserError(f"matches: {pattern!r} is not a regular expression: {error}") from None
 
 
-# Beside the constraints, what only the writer of a row can ask for. No edit makes a wrong result right.
+# The constraints, and two checks that only the author of a row can set: no edit can correct a wrong result.
 VERDICTS: dict[str, Callable[..., bool]] = {**KINDS, "answer": answer, "matches": matches}
 
 
 def parameters(kind: str) -> dict[str, Any]:
-    """Names of the kind's parameters and their types: int, str or list[str]. Refuses an unknown kind."""
+    """Parameters of a kind by name, with their types: int, str or list[str]. Errors: UserError for an unknown kind."""
     if kind not in VERDICTS:
         raise UserError(f"unknown kind of check {kind!r}: expected one of {', '.join(VERDICTS)}")
     return {name: part.annotation for name, part in inspect.signature(VERDICTS[kind]).parameters.items()
@@ -254,14 +252,17 @@ def parameters(kind: str) -> dict[str, Any]:
 
 
 def fits(value: Any, wanted: Any) -> bool:
-    """Whether a value is of a parameter's type, and not empty. True is not a whole number."""
+    """Whether a value has a parameter's type and is not empty. A bool is not an int."""
     if wanted == list[str]:
         return isinstance(value, list) and bool(value) and all(fits(item, str) for item in value)
     return type(value) is wanted and value != ""
 
 
 def arguments(check: dict[str, Any]) -> dict[str, Any]:
-    """The check's parameters, without its kind. Refuses a missing, unknown or wrongly typed one."""
+    """Validate a check's parameters and return them without its kind.
+
+    Errors: UserError for a missing, unknown or wrongly typed parameter.
+    """
     given = {name: value for name, value in check.items() if name != "kind"}
     wanted = parameters(check.get("kind", ""))
     if given.keys() != wanted.keys():
@@ -274,9 +275,9 @@ def arguments(check: dict[str, Any]) -> dict[str, Any]:
 
 
 def meets(text: str, checks: list[dict[str, Any]]) -> list[bool]:
-    """A verdict for each check `{"kind": …, **parameters}`, of the answer without its reasoning.
+    """Run each check `{"kind": …, **parameters}` on the answer without its reasoning; return one verdict per check.
 
-    Errors: UserError for an unknown kind or a wrong parameter.
+    Errors: UserError for an unknown kind or an invalid parameter.
     """
     given = [arguments(check) for check in checks]
     said = answer_of(text)
@@ -285,5 +286,5 @@ def meets(text: str, checks: list[dict[str, Any]]) -> list[bool]:
 
 
 def _read(check: dict[str, Any], text: str, said: str) -> str:
-    """The answer; the whole text for a pattern that names a reasoning mark."""
+    """Text for a check: the answer, or for a pattern with a reasoning mark the whole text."""
     return text if check["kind"] == "matches" and names_mark(check["pattern"]) else said

@@ -1,4 +1,4 @@
-"""What a piece of Python defines, needs and is, without running it."""
+"""Static analysis of Python code: names it defines and needs, and whether it is a program, a body or a stub."""
 
 import ast
 import builtins
@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 
 MOST = 200_000
-"""Characters of a text that is parsed: a longer answer is no program."""
+"""Maximum number of characters to parse; a longer answer is not treated as a program."""
 _STARTS = re.compile(r"(?:async\s+def|def|class|from|import|@)(?:\s|\w|$)|[A-Za-z_]\w*\s*(?::[^=\n]+)?=(?!=)")
 _STATEMENT = re.compile(r"[ \t]*(?:return|yield|for|while|if|with|try|[A-Za-z_][\w., \[\]]*\s*[-+*/]?=(?!=))")
 _BODY = "def _():\n"
@@ -16,21 +16,21 @@ BUILTINS = frozenset(dir(builtins))
 
 
 def tree(text: str) -> ast.Module | None:
-    """The syntax tree of a text that Python can run; None for another."""
+    """Parse a text that Python can compile; return None for any other text."""
     if len(text) > MOST:
         return None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of escapes in strings
+            warnings.simplefilter("ignore")  # of invalid escapes in strings
             found = ast.parse(text)
-            compile(text, "answer", "exec", dont_inherit=True)  # `return` outside a function is found here alone
+            compile(text, "answer", "exec", dont_inherit=True)  # ast.parse accepts `return` outside a function
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     return found
 
 
 def defines(text: str, function: str) -> bool:
-    """Whether the text defines the function (or a class or variable of that name) at its outermost level."""
+    """Whether the text defines the function (or a class or variable of that name) at the top level."""
     name = re.escape(function)
     return bool(function) and bool(
         re.search(rf"^(?:(?:async\s+)?def\s+{name}\b|class\s+{name}\b|{name}\s*(?::[^=\n]+)?=(?!=))", text, re.M)
@@ -38,7 +38,7 @@ def defines(text: str, function: str) -> bool:
 
 
 def wrapper(text: str, function: str) -> str | None:
-    """The class in which the text defines the function as a method: the last one that is made without arguments."""
+    """Name of the class with the function as a method: the last one that needs no arguments. None if there is none."""
     module = tree(text) if function else None
     for node in reversed(module.body if module else []):
         if isinstance(node, ast.ClassDef):
@@ -49,7 +49,7 @@ def wrapper(text: str, function: str) -> str | None:
 
 
 def _fits(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Whether it can be called on an object: it takes one, or is static."""
+    """Whether the method can be called on an object: it has a parameter for it, or is static."""
     named = {one.id for one in method.decorator_list if isinstance(one, ast.Name)}
     return bool(method.args.posonlyargs or method.args.args or method.args.vararg or "staticmethod" in named)
 
@@ -74,7 +74,7 @@ def stub(text: str, function: str) -> bool:
 
 
 def bound(text: str) -> set[str]:
-    """Names that a text binds at its outermost level: functions, classes, imports, variables."""
+    """Names that a text binds at the top level: functions, classes, imports, variables."""
     module = tree(text)
     return set() if module is None else set(_bound(module.body))
 
@@ -95,7 +95,7 @@ def _bound(body: Iterable[ast.stmt]) -> Iterator[str]:
 
 
 def needed(text: str, but: frozenset[str] = BUILTINS) -> set[str]:
-    """Names that a text reads and binds nowhere in itself, but for these."""
+    """Names that a text reads but never binds, except those in `but`."""
     module = tree(text)
     if module is None:
         return set()
@@ -114,8 +114,10 @@ def needed(text: str, but: frozenset[str] = BUILTINS) -> set[str]:
 
 
 def called(tests: Iterable[str]) -> str:
-    """The function that tests call: the name that most of the assertions call and that no test binds, a builtin only
-    where there is no other; empty where there is none."""
+    """Find the function under test: the name that most assertions call and no test binds.
+
+    A builtin is chosen only if there is no other name. Empty if no name is called.
+    """
     counts: dict[str, float] = {}
     for test in tests:
         module = tree(test)
@@ -132,8 +134,10 @@ def called(tests: Iterable[str]) -> str:
 
 
 def is_body(text: str) -> bool:
-    """Whether a text is the body of a function that returns something, and no program; its first line, or all of its
-    lines, may have lost their indentation."""
+    """Whether a text is a function body with a return or yield, and not a program by itself.
+
+    Its first line, or all its lines, may have lost their indentation.
+    """
     inside = tree(_BODY + textwrap.indent(textwrap.dedent(text), "    ")) or tree(f"{_BODY}    {text.strip()}")
     if inside is None or tree(textwrap.dedent(text)) is not None:
         return False
@@ -141,7 +145,7 @@ def is_body(text: str) -> bool:
 
 
 def regions(text: str, function: str) -> list[str]:
-    """Runs of whole lines of a text that are Python and define the function, in order; prose parts them."""
+    """Find runs of whole lines that are Python and define the function, in order; prose separates them."""
     lines = text.splitlines(keepends=True)
     found, place = [], 0
     while place < len(lines):
@@ -157,7 +161,7 @@ def regions(text: str, function: str) -> list[str]:
 
 
 def _end(lines: list[str], start: int) -> int:
-    """Where the longest program ends that begins at a line; `start` where none does."""
+    """End of the longest program that begins at line `start`; `start` if none begins there."""
     starts = [number for number in range(start + 1, len(lines)) if lines[number][:1].strip()] + [len(lines)]
     for end in reversed(starts[:400]):
         module = tree("".join(lines[start:end]))
@@ -168,14 +172,14 @@ def _end(lines: list[str], start: int) -> int:
 
 
 def _is_prose(node: ast.stmt) -> bool:
-    """A word, or words with a colon, which happen to be Python."""
+    """Whether a statement is a word, or words with a colon: prose that happens to be valid Python."""
     if isinstance(node, ast.AnnAssign):
         return node.value is None
     return isinstance(node, ast.Expr) and not isinstance(node.value, ast.Call | ast.Constant | ast.Await)
 
 
 def bodies(text: str) -> list[str]:
-    """Runs of lines in prose that are the body of a function."""
+    """Find the first run of lines in prose that is a function body; return a list with it, or an empty list."""
     lines = text.splitlines(keepends=True)
     for start, line in enumerate(lines):
         if _STATEMENT.match(line):
@@ -186,20 +190,20 @@ def bodies(text: str) -> list[str]:
 
 
 def without_prompts(text: str) -> str:
-    """An interpreter's session as a program: the lines after `>>>` and `...`."""
+    """Convert an interpreter session to a program: keep the lines after `>>>` and `...`."""
     lines = (line for line in text.splitlines(keepends=True) if line.startswith((">>>", "...")))
     return "".join(line[4:] if line[3:4] == " " else line[3:] for line in lines)
 
 
 def begins(text: str) -> bool:
-    """Whether the first line of a text, blank lines and comments aside, begins a statement of a program."""
+    """Whether a text starts with a program statement, ignoring blank lines and comments."""
     lines = (line for line in text.splitlines() if line.strip() and not line.startswith("#"))
     first = next(lines, "")
     return bool(_STARTS.match(first)) or first.startswith(('"""', "'''", "if __name__"))
 
 
 def beginning(text: str) -> str:
-    """A text that begins inside a function, up to the first line after which it is no Python any more."""
+    """Longest valid Python prefix of a text that starts inside a function; the whole text if there is none."""
     if tree(_BODY + text) is not None:
         return text
     lines = text.splitlines(keepends=True)

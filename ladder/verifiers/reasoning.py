@@ -3,20 +3,20 @@
     strip_reasoning("<think>\nhm\n</think>\n\n42")      # Stripped(answer="42", finished=True)
     strip_reasoning("<think>\nhm, or rather")           # Stripped(answer="", finished=False)
 
-Scorers, verifiers, judges and the filters that judge an answer read the answer alone. Rows keep the whole text.
+Scorers, verifiers, judges and the filters that judge an answer read only the answer. Rows keep the whole text.
 
 A reasoning block is recognized only where a model writes one:
 
-1. The text begins with an opening mark, blanks aside. The block ends at its closing mark. Further blocks may follow.
-   Without the closing mark the reasoning never ended: the answer is empty and `finished` is false.
+1. The text begins with an opening mark, ignoring whitespace. The block ends at its closing mark. Further blocks may
+   follow. Without the closing mark the reasoning never ended: the answer is empty and `finished` is false.
 2. The prompt opened the block: the text has a closing mark without an opening mark before it. The closing mark must not
-   be part of a sentence ("the </think> tag closes it"), of a code block or of a quotation. A closing mark on a line of
-   its own counts also where a sentence before it mentions an opening mark.
+   be part of a sentence ("the </think> tag closes it"), of a code block or of a quotation. A closing mark on its own
+   line also counts if a sentence before it mentions an opening mark.
 3. The text begins with a message header of gpt-oss's harmony format: the answer is the message of the channel `final`.
-   Where the special tokens were dropped, the same text begins with "analysis" and contains "assistantfinal".
+   If the special tokens were dropped, the same text begins with "analysis" and contains "assistantfinal".
 
-A mark anywhere else is text: an answer that speaks about `<think>` is not cut. A mark in quotation marks or backticks
-never opens or closes a block. The marks are those of published models: see docs/scoring.md.
+A mark anywhere else is ordinary text: an answer about `<think>` is not cut. A mark in quotation marks or backticks
+never opens or closes a block. The marks are those of published models; see docs/scoring.md.
 """
 
 import re
@@ -66,14 +66,14 @@ _DROPPED_BEGINNING = re.compile(
     r"\s*analysis(?:We|The|User|I|Need|Let|Okay|OK|It|This|Just|Simple|So|They|Question|Problem|Given|You|Must)\b"
 )
 COLUMNS = ("reasoning_content", "reasoning", "thinking")
-"""Fields in which servers and data sets keep the reasoning apart from the answer."""
+"""Fields in which servers and data sets store reasoning separately from the answer."""
 
 
 class Stripped(NamedTuple):
     answer: str
-    """The text after the reasoning; empty where the reasoning never ended."""
+    """The text after the reasoning; empty if the reasoning never ended."""
     finished: bool
-    """Whether the reasoning ended. True where there is none."""
+    """Whether the reasoning ended. True if there is none."""
 
 
 class Parts(NamedTuple):
@@ -84,23 +84,23 @@ class Parts(NamedTuple):
 
     @property
     def reasons(self) -> bool:
-        """Whether anything was cut."""
+        """Whether anything was removed."""
         return self.start > 0 or not self.finished
 
 
 def strip_reasoning(text: str) -> Stripped:
-    """The answer in a model's text, and whether the reasoning ended. A text without reasoning is returned unchanged."""
+    """Split off the reasoning: return the answer, and whether the reasoning ended. Text without it is unchanged."""
     start, end, finished = find_answer(text)
     return Stripped(text[start:end], finished)
 
 
 def answer_of(text: str) -> str:
-    """The answer alone."""
+    """Return the text without its reasoning."""
     return strip_reasoning(text).answer
 
 
 def find_answer(text: str) -> Parts:
-    """Where the answer stands in a model's text. The rule is in the module's docstring."""
+    """Locate the answer in a model's text by the rules in the module docstring."""
     whole = Parts(0, len(text), True)
     if not _may_reason(text):
         return whole
@@ -124,13 +124,15 @@ def unfinished(text: str) -> bool:
 
 
 def unended(reasoning: str) -> str:
-    """The text of a reply that consists of reasoning alone, from a server that returns the reasoning in a field apart:
-    `strip_reasoning` recognizes it as unfinished."""
+    """Text of a reply that has only reasoning, from a server that returns the reasoning in a separate field.
+
+    `strip_reasoning` recognizes the result as unfinished.
+    """
     return f"<think>\n{reasoning}"
 
 
 def whole_text(row: Row, name: str) -> Any:
-    """A row's text; where it is empty or null and a column has reasoning, that reasoning without an end."""
+    """Text of a row. If it is empty or null and a column has reasoning, return that as unfinished reasoning."""
     text = row.get(name)
     if text is None or (isinstance(text, str) and not text.strip()):
         for column in COLUMNS:
@@ -140,7 +142,7 @@ def whole_text(row: Row, name: str) -> Any:
 
 
 def opens_reasoning(prompt: str) -> str:
-    """The opening mark that a prompt ends with, with the blanks after it; empty where it ends otherwise."""
+    """Opening mark at the end of a prompt, with the whitespace after it; empty if there is none."""
     found = _AT_END.search(prompt)
     return found[0] if found else ""
 
@@ -155,9 +157,9 @@ def is_mark(token: str) -> bool:
 
 
 def marks(special: list[str]) -> frozenset[str]:
-    """Of a tokenizer's special tokens, those that a decoded answer must keep for its reasoning to be recognized.
+    """Special tokens of a tokenizer that a decoded answer must keep so that its reasoning can be recognized.
 
-    `<|start|>` and `<|end|>` are kept beside `<|channel|>` or `<|message|>` alone: elsewhere they end a turn.
+    `<|start|>` and `<|end|>` are kept only beside `<|channel|>` or `<|message|>`; in other formats they end a turn.
     """
     found = frozenset(filter(is_mark, special))
     if "<|message|>" not in found:
@@ -166,24 +168,24 @@ def marks(special: list[str]) -> frozenset[str]:
 
 
 def closing_token(vocabulary: dict[str, int]) -> int | None:
-    """The token of a vocabulary that ends reasoning; None where it has none."""
+    """Token id of a vocabulary's mark that ends reasoning; None if it has none."""
     found = [token for token in vocabulary if _CLOSED.fullmatch(token)]
     return vocabulary[min(found)] if found else None
 
 
 def names_mark(pattern: str) -> bool:
-    """Whether a regular expression asks for a reasoning mark: it is then matched with the reasoning in place."""
+    """Whether a regular expression contains a reasoning mark; it is then matched against text with reasoning."""
     plain = pattern.replace("\\", "")
     return bool(_OPENED.search(plain) or _CLOSED.search(plain))
 
 
 def matched(text: str, pattern: str) -> str:
-    """The text that a regular expression is matched with: the answer, or the whole for a pattern with a mark."""
+    """Text to match a regular expression against: the answer, or the whole text if the pattern has a reasoning mark."""
     return text if names_mark(pattern) else answer_of(text)
 
 
 def _may_reason(text: str) -> bool:
-    """Quickly: whether there is anything that looks like a mark."""
+    """Fast pre-check for text that may contain a mark."""
     if "<" in text or "[" in text or "\u25c1" in text:
         return True
     start = text[:60].lstrip()
@@ -191,7 +193,7 @@ def _may_reason(text: str) -> bool:
 
 
 def _after_block(text: str, start: int) -> int | None:
-    """Where the block that begins at `start` ends; -1 where it never does; None where none begins there."""
+    """End of the block that begins at `start`; -1 if it never ends, None if no block begins there."""
     found = _OPENING.match(text, start)
     if found is None:
         stray = re.compile(rf"\s*(?:{_CLOSED.pattern})", re.I).match(text, start)
@@ -207,7 +209,7 @@ def _after_block(text: str, start: int) -> int | None:
 
 
 def _after_orphan(text: str, start: int) -> int | None:
-    """Where the reasoning ends that a prompt opened; None where there is none."""
+    """End of a reasoning block that the prompt opened; None if there is none."""
     said = text[start:]
     listing = said.lstrip()[:1] in ("{", "`")
     if not start and (header := _FINAL_HEADER.search(said)):
@@ -236,31 +238,31 @@ def _begins_line(text: str, place: int) -> bool:
 
 
 def _quoted(text: str, start: int, end: int) -> bool:
-    """Whether quotation marks or backticks stand on both sides."""
+    """Whether the span is enclosed in quotation marks or backticks."""
     return start > 0 and text[start - 1] + text[end : end + 1] in ("``", '""', "''", "\u201c\u201d", "\u2018\u2019")
 
 
 def _in_code(text: str, place: int) -> bool:
-    """Whether the place is inside a code block that is closed."""
+    """Whether the position is inside a closed code block."""
     fences = [found.start() for found in _FENCE.finditer(text)]
     before = sum(fence < place for fence in fences)
     return before % 2 == 1 and len(fences) > before
 
 
 def _in_sentence(text: str, start: int, end: int) -> bool:
-    """Whether a sentence goes on through a mark: a word and a blank before it, and no new sentence after it."""
+    """Whether a sentence continues across a mark: a word and whitespace before it, no new sentence after it."""
     return bool(re.search(r"[\w,][ \t]+\Z", text[max(0, start - 80) : start])) and bool(
         re.match(r"[ \t]*[a-z,;.:!?)]", text[end : end + 40])
     )
 
 
 def _blanks(text: str, place: int) -> int:
-    """The first place from `place` on that is no blank."""
+    """Index of the first non-whitespace character from `place` on."""
     return len(text) - len(text[place:].lstrip())
 
 
 def _unwrapped(text: str, start: int) -> Parts:
-    """Without the marks that some models put around the whole answer after their reasoning."""
+    """Remove the marks that some models put around the whole answer after their reasoning."""
     tokens = _WRAPPING_TOKENS.fullmatch(text, start)
     found = tokens or (_WRAPPED.fullmatch(text, start) if start else None)
     if found is None:
@@ -271,7 +273,7 @@ def _unwrapped(text: str, start: int) -> Parts:
 
 
 def _harmony(text: str, start: int) -> Parts | None:
-    """The message of the channel `final`; None where no header is written as the format wants."""
+    """Locate the message of the channel `final` (gpt-oss harmony format); None if there is no valid header."""
     place, met = start, False
     if ended := _MESSAGE_END.match(text, place):
         place = ended.end()
@@ -292,7 +294,7 @@ def _harmony(text: str, start: int) -> Parts | None:
 
 
 def _dropped(text: str) -> Parts | None:
-    """The answer in a harmony reply whose special tokens were dropped; None for another text."""
+    """Locate the answer in a harmony reply whose special tokens were dropped; None if it is another text."""
     final = list(_DROPPED_FINAL.finditer(text))
     if final and (_DROPPED.match(text) or not text[: final[0].start()].strip()):
         return Parts(_blanks(text, final[0].end()), len(text), True)

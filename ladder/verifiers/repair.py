@@ -1,7 +1,7 @@
-"""Plain edits that make an answer meet a constraint of ladder.verifiers.constraints and leave it a sensible answer.
+"""Rule-based edits that make an answer satisfy constraints of ladder.verifiers.constraints and keep it meaningful.
 
-An edit has the name and the parameters of its check. A kind that is absent here (a minimum of words, another
-language) cannot be met by editing. An edit does its best; `repair` checks the result, so no edit has to.
+An edit has the name and the parameters of its check. Kinds without an edit (a minimum of words, another language)
+cannot be met by editing. Edits are best effort: `repair` checks the result.
 """
 
 import json
@@ -38,7 +38,7 @@ def _lower_first(text: str) -> str:
 
 
 def avoids_words(text: str, words: list[str]) -> str:
-    """Drop the sentences with these words; where that takes too much, drop the words alone."""
+    """Remove sentences that contain these words; if that removes over 40% of the text, remove only the words."""
     shorter = keep_sentences(text, lambda sentence: verdicts.avoids_words(sentence, words))
     if count_words(shorter) >= 0.6 * count_words(text):
         return shorter
@@ -46,7 +46,7 @@ def avoids_words(text: str, words: list[str]) -> str:
 
 
 def letter_at_most(text: str, letter: str, n: int) -> str:
-    """Drop the sentences that hold the letter most densely, until few enough of it are left."""
+    """Remove the sentences with the highest density of the letter until at most n occurrences are left."""
     ranked = sorted(units(text), key=lambda unit: unit.lower().count(letter.lower()) / count_words(unit))
     dropped: list[str] = []
     while len(ranked) > 1 and sum(unit.lower().count(letter.lower()) for unit in ranked) > n:
@@ -55,7 +55,7 @@ def letter_at_most(text: str, letter: str, n: int) -> str:
 
 
 def words_at_most(text: str, n: int) -> str:
-    """Keep the sentences before the one that passes n words; a first one that is too long ends at a comma."""
+    """Keep the sentences up to n words in total; if the first one is too long, cut it at a comma."""
     left = n
 
     def fits(sentence: str) -> bool:
@@ -78,7 +78,7 @@ def sentences_at_most(text: str, n: int) -> str:
 
 
 def sentences_at_least(text: str, n: int) -> str:
-    """Make two sentences of one at ";" or at "and", "but", "so" before a new subject."""
+    """Split sentences at ";", or at "and", "but" or "so" before a new subject, until there are n."""
     joint = re.compile(r"(?:;|, (?:and|but|so)) (?=(?:it|they|you|we|he|she|I|this|there|the|these|that)\b)")
     while len(sentences(text)) < n and (found := joint.search(text)):
         text = text[: found.start()] + ". " + text[found.end()].upper() + text[found.end() + 1 :]
@@ -100,7 +100,7 @@ def repeats_word(text: str, word: str, n: int) -> str:
 
 
 def one_of(text: str, options: list[str]) -> str:
-    """The option with the tone of the first two sentences (undecided, no or yes), else the last option."""
+    """Choose the option with the tone of the first two sentences (undecided, no or yes), else the last option."""
 
     def tone(words: str) -> str:
         return "undecided" if _UNDECIDED.search(words) else "no" if _NEGATIVE.search(words) else "yes"
@@ -134,7 +134,7 @@ def sections(text: str, n: int, header: str) -> str:
 
 
 def two_answers(text: str) -> str:
-    """The answer, and a shorter version of it with every other sentence."""
+    """Append a shorter version of the answer, with every other sentence, after the separator."""
     text = text.replace("******", "").strip()
     parts = units(text)
     shorter = " ".join(parts[::2])
@@ -151,7 +151,7 @@ def capitals_at_least(text: str, n: int) -> str:
 
 
 def capitals_at_most(text: str, n: int) -> str:
-    """Words in capitals become small ones, the last first; single letters stay, for "I" is not a choice."""
+    """Lowercase words in capitals, last ones first; single letters are kept because of "I"."""
     for word in reversed([word for word in verdicts.capitals(text) if len(word) > 1]):
         if verdicts.capitals_at_most(text, n):
             break
@@ -161,7 +161,7 @@ def capitals_at_most(text: str, n: int) -> str:
 
 
 def title(text: str, prompt: str) -> str:
-    """A title above the text: the phrase it shares with the prompt, else a key word or two, the prompt's first."""
+    """Add a title: the phrase shared with the prompt, else one or two key words, preferably of the prompt."""
     asked = set(re.findall(r"\w+", prompt.lower()))
     ranked = sorted(key_words(text), key=lambda word: word not in asked)
     topic = shared_phrase(text, prompt) or " and ".join(ranked[:2])
@@ -171,7 +171,7 @@ def title(text: str, prompt: str) -> str:
 
 
 def placeholders(text: str, n: int) -> str:
-    """A closing line with as many placeholders as are missing, at most five."""
+    """Append a sentence with the missing placeholders, at most five."""
     places = ["For more about this ask [name]", "at [email address]", "or call [phone number]",
               "before [date]", "and mention [reference]"]  # fmt: skip
     missing = n - len(re.findall(r"\[.*?\]", text))
@@ -179,7 +179,7 @@ def placeholders(text: str, n: int) -> str:
 
 
 def postscript(text: str, marker: str) -> str:
-    """The last sentence becomes the postscript; a text of one or two sentences keeps it as well."""
+    """Turn the last sentence into the postscript; a text of one or two sentences also keeps it."""
     last = units(text)[-1]
     shorter = keep_sentences(text, lambda sentence: sentence.replace("**", "") != last)
     body = shorter if len(units(text)) > 2 and shorter else text
@@ -216,12 +216,12 @@ def no_commas(text: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """In double quotes, which stand on lines of their own around a list: its first item must open its line."""
+    """Enclose the text in double quotes, on their own lines around a list, since its first item must start a line."""
     inner = text.strip().replace('"', "'")
     return f'"\n{inner}\n"' if LIST_MARKER.match(inner) else f'"{inner}"'
 
 
-# In the order of work: content, structure, wrapping, endings, case, quotes. Made sooner, an edit would be undone.
+# Order matters (content, structure, wrapping, endings, case, quotes): later edits would undo an edit made too early.
 EDITS: tuple[Callable[..., str], ...] = (
     avoids_words, letter_at_most, words_at_most, sentences_at_most, sentences_at_least, includes_words,
     repeats_word, highlights, one_of, paragraph_opens_with, paragraphs, bullets, numbered_list, sections, two_answers,
@@ -229,16 +229,18 @@ EDITS: tuple[Callable[..., str], ...] = (
     capitals_at_most, no_commas, lowercase, uppercase, quoted,
 )  # fmt: skip
 
-# Words that a maximum leaves for what later edits add (an ending, a title, a postscript), tried in turn.
+# Words to reserve below a maximum for later edits (an ending, a title, a postscript); values are tried in order.
 _SPARE_WORDS = (0, 8, 16, 28)
 
 
 def repair(text: str, prompt: str, checks: list[dict[str, Any]]) -> str | None:
-    """The tidied text, edited to meet every check; None where edits cannot do it, or where little more than an
-    echo of the prompt is there to edit. Refuses what `meets` does."""
+    """Edit the tidied text to meet every check; return None if edits cannot do it.
+
+    None also if little more than an echo of the prompt is left to edit. Errors: UserError as for `meets`.
+    """
     start = text.strip()
     if not verdicts.json_only(start):
-        # An answer chosen from a list is an echo of the prompt by right.
+        # An answer chosen from a list repeats the prompt legitimately.
         chosen = any(check["kind"] == "one_of" for check in checks)
         start = tidy(start if chosen else without_echo(start, prompt))
     if not re.search(r"\w", start) or count_words(start) < 0.3 * count_words(text):

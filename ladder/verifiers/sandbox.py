@@ -1,12 +1,12 @@
 """Sandbox for programs that a model wrote.
 
-A program has no network, sees the system's own files alone, writes to a scratch directory, and has no privileges.
-Time, memory, processes, file size and output are limited, and a filter denies system calls that would pass by the
-limits. bubblewrap makes the box for a user, and Linux's namespaces directly for root.
+A program has no network and no privileges, can read only system files, and writes only to a scratch directory. CPU
+time, wall time, memory, processes, file size and output are limited. A filter denies system calls that would bypass
+these limits. For a normal user bubblewrap creates the sandbox; for root, Linux namespaces are used directly.
 
-Tests run in a process of their own, outside the program's (ladder.verifiers.boxed): a program does not decide whether
-it passes. docs/sandbox.md lists what was tried against both. The kernel is shared with the machine: for code that is
-hostile by intent use a virtual machine.
+Tests run in a separate process (ladder.verifiers.boxed), so a program cannot decide whether it passes. docs/sandbox.md
+lists the attacks that were tried on both. The kernel is shared with the host: for code that is hostile by intent use a
+virtual machine.
 """
 
 import functools
@@ -36,24 +36,24 @@ TOOLS = {
     "namespaces": ("chroot", "mount", "prlimit", "setpriv", "timeout", "unshare"),
     "none": ("choom", "prlimit", "setpriv", "timeout"),
 }
-ENVIRONMENT = {"PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0"}  # a set's order is the same in every run
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0"}  # fixed hash seed: same set order in every run
 PYTHON, PREFIX = os.path.realpath(sys.executable), os.path.realpath(sys.base_prefix)
 SYSTEM = ["/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", PREFIX]
 PROCESSES, OPEN_FILES = 16, 64
-WALL = 4  # seconds for a second of CPU time
-FILE_BYTES = 16 * 2**20  # of any one file, the program's output among them
+WALL = 4  # seconds of wall time per second of CPU time
+FILE_BYTES = 16 * 2**20  # of any single file, including the program's output
 SCRATCH_BYTES = 64 * 2**20
 SCRATCH_FILES = 4096
 DEVICES = [Path("/dev/null"), Path("/dev/zero"), Path("/dev/urandom")]
 PROGRAM_CHARACTERS = 2**18
 OUTPUT_CHARACTERS = 4000
-KILLED, CPU_TIME = {137, -9}, {152, -24}  # exit codes of SIGKILL and SIGXCPU, through a shell and without
+KILLED, CPU_TIME = {137, -9}, {152, -24}  # exit codes of SIGKILL and SIGXCPU, with a shell and without
 
 BEGAN = b"began\n"
 
-# Runs as root in namespaces of its own. /sys, which the program does without, is where the box's root is mounted.
-# The shell stays: it is the first process of the namespace, and with it all others die. One call makes all the mounts,
-# since starting a program costs more than what it does here.
+# Runs as root in its own namespaces. The sandbox root is mounted on /sys, which the program does not need. The shell
+# keeps running as the namespace's first process; when it ends, all other processes end. A single call makes all mounts,
+# because starting a process costs more than the mounts.
 BOX = """\
 set -e
 echo 1000 > /proc/self/oom_score_adj
@@ -76,7 +76,7 @@ _slots = itertools.count()
 
 @dataclass(frozen=True)
 class Program:
-    """A program and the tests that judge it. Tests use the program's names as if they stood below it."""
+    """A program and its tests. Tests use the program's names as if they were appended to it."""
 
     text: str
     tests: str = ""
@@ -84,8 +84,11 @@ class Program:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a program ended, and the end of its output: `passed` (it and its tests ran to their end), `failed` (raised or
-    left early), `timeout` (stopped), `refused` (too long to run)."""
+    """Result of a program and the end of its output.
+
+    Kinds: `passed` (program and tests ran to their end), `failed` (raised or exited early), `timeout` (stopped),
+    `refused` (too long to run).
+    """
 
     ok: bool
     kind: Kind
@@ -97,10 +100,10 @@ def run_python(
 ) -> Outcome:
     """Run a Python program (standard library only) in the sandbox, then its tests.
 
-    `seconds` limits the CPU time of each process, and four times that limits the wall time, so that a verdict does not
-    depend on the load of the machine. `memory_mb` limits the address space of each process. `name` is the program's
-    `__name__`. A program without tests passes when it runs to its end, which it can imitate: judge a program by tests.
-    Errors: UserError where no sandbox can be made, unless LADDER_UNSANDBOXED is `yes`; and where one does not start.
+    `seconds` limits the CPU time of each process; the wall time limit is four times that, so that a verdict does not
+    depend on the machine's load. `memory_mb` limits the address space of each process. `name` is the program's
+    `__name__`. A program without tests passes when it runs to its end, which it can fake: judge programs by tests.
+    Errors: UserError if no sandbox is available, unless LADDER_UNSANDBOXED is `yes`; also if a sandbox does not start.
     """
     if isinstance(program, str):
         program = Program(program)
@@ -108,8 +111,8 @@ def run_python(
     size = len(program.text) + len(program.tests)
     if size > PROGRAM_CHARACTERS:
         return Outcome(False, "refused", f"a program of {size} characters; at most {PROGRAM_CHARACTERS}")
-    # A box that is killed before any limit of its own: memory ran out on the machine (the kernel ends boxes first), or
-    # the program killed itself. Only the second happens again.
+    # Killed before any of its own limits: either the machine ran out of memory (the kernel kills sandboxes first), or
+    # the program killed itself. Only the second case repeats, so try twice.
     for _ in range(2):
         started, early, outcome = _attempt(isolation(), program, seconds, memory_mb, name)
         if started and not early:
@@ -120,17 +123,18 @@ def run_python(
 
 
 def _attempt(kind: str, program: Program, seconds: float, memory_mb: int, name: str) -> tuple[bool, bool, Outcome]:
-    """(whether it began, whether it was killed before its time, how it ended)."""
+    """Run once; return (whether it started, whether it was killed before its time limit, the outcome)."""
     nonce = secrets.token_hex(16)
     sent = message(nonce, name, program.text, program.tests)
-    # The verdict comes through a pipe that the program's process does not have. Nobody at its other end: the box ends.
+    # The program's process does not have the pipe for the verdict. If its reader is gone, the sandbox ends.
     verdict, verdict_end = os.pipe()
     try:
         with tempfile.TemporaryFile() as output:
             begun = time.monotonic()
             try:
                 command = _command(kind, seconds, memory_mb, verdict_end)
-                code = _run(command, sent, output.fileno(), verdict_end, WALL * seconds + 10)  # the box keeps the time
+                # The sandbox enforces the time limit; this timeout is a fallback.
+                code = _run(command, sent, output.fileno(), verdict_end, WALL * seconds + 10)
             finally:
                 os.close(verdict_end)
             early = code in KILLED and time.monotonic() - begun < seconds
@@ -146,7 +150,7 @@ def _attempt(kind: str, program: Program, seconds: float, memory_mb: int, name: 
 
 
 def _read_nothing_more(pipe: int) -> bytes:
-    """What is in a pipe now; a process that escaped its end may still have the other side open."""
+    """Read the pipe's current content without blocking: an escaped process may still hold the write end open."""
     os.set_blocking(pipe, False)
     try:
         return os.read(pipe, 4096)
@@ -162,7 +166,7 @@ def run_many(
     name: str = "__main__",
     workers: int | None = None,
 ) -> list[Outcome]:
-    """Run programs side by side (`workers`; by default one a core), each in a box of its own, in their order."""
+    """Run programs in parallel (`workers`, default one per core), each in its own sandbox; results keep the order."""
 
     def one(program: str | Program) -> Outcome:
         return run_python(program, seconds=seconds, memory_mb=memory_mb, name=name)
@@ -173,9 +177,12 @@ def run_many(
 
 @functools.cache
 def isolation() -> Literal["bubblewrap", "namespaces", "none"]:
-    """What stands around a program here, tried once. Errors: UserError where nothing does and nobody said `yes`."""
-    # Root makes the namespaces itself: inside bubblewrap root's programs stay root's to the kernel, which does not
-    # count them against a limit on processes.
+    """Select and test this machine's isolation, once.
+
+    Errors: UserError if there is none, unless LADDER_UNSANDBOXED is `yes`.
+    """
+    # As root, namespaces are used directly: inside bubblewrap, root's processes still belong to root for the kernel,
+    # which does not count them against a process limit.
     kind: Literal["bubblewrap", "namespaces"] = "bubblewrap" if os.getuid() else "namespaces"
     if _boxes(kind):
         return kind
@@ -189,14 +196,14 @@ def isolation() -> Literal["bubblewrap", "namespaces", "none"]:
 
 
 def _boxes(kind: str) -> bool:
-    """Whether this kind of box can be made here: Python starts in it, with its filter, and ends."""
+    """Whether this isolation works here: Python starts in it with the system call filter, and ends."""
     if filters() is None or not all(shutil.which(tool, path=PATH) for tool in TOOLS[kind]):
         return False
     return _attempt(kind, Program("made = 1", "assert made == 1"), 10, 512, "__main__")[2].ok
 
 
 def _run(command: list[str], sent: bytes, output: int, verdict: int, seconds: float) -> int:
-    """The exit code; 137 when it had to be killed from outside."""
+    """Run a command; return its exit code, or 137 if it had to be killed from outside."""
     try:
         done = subprocess.run(
             command, input=sent, stdout=output, stderr=output, timeout=seconds, pass_fds=(verdict,),
@@ -208,11 +215,11 @@ def _run(command: list[str], sent: bytes, output: int, verdict: int, seconds: fl
 
 
 def _command(kind: str, seconds: float, memory_mb: int, verdict: int) -> list[str]:
-    # Ends with this process: `--kill-child` and `--die-with-parent` pass that on into the box.
+    # The sandbox ends with this process: `--kill-child` and `--die-with-parent` pass that on into it.
     first = ["setpriv", "--pdeathsig", "KILL"]
     limits = ["prlimit", f"--as={memory_mb * 2**20}", f"--fsize={FILE_BYTES}", f"--nofile={OPEN_FILES}", "--core=0"]
     limits += [f"--cpu={math.ceil(seconds)}:{math.ceil(seconds) + 1}"]
-    # -S: site-packages would make a program pass on one machine and fail on another.
+    # -S: with site-packages, a program could pass on one machine and fail on another.
     python = [PYTHON, "-s", "-P", "-S", "-X", "utf8", "-c", BOOT, str(verdict)]
     scored = ["choom", "-n", "1000", "--"]
     timed = ["timeout", "-s", "KILL", str(WALL * seconds)]
@@ -220,7 +227,7 @@ def _command(kind: str, seconds: float, memory_mb: int, verdict: int) -> list[st
         return [*first, *scored, *timed, *limits, "env", "-i", *_assignments(), *python]
     if kind == "bubblewrap":
         return [*first, *scored, *_bubblewrap(), *timed, *limits, f"--nproc={PROCESSES}", *python]
-    # A user number of its own (of numbers that no system gives away), so that the process limit counts its box alone.
+    # A unique user id (from a range that no system assigns), so that the process limit counts only this sandbox.
     user = 61184 + (os.getpid() + next(_slots)) % 4096
     unshare = ["unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child"]
     box = ["sh", "-c", _box(), "box", str(user), str(WALL * seconds), *python]
@@ -232,7 +239,7 @@ def _assignments() -> list[str]:
 
 
 def _places() -> list[Path]:
-    """What of the system the box shows, each once."""
+    """System paths that are visible in the sandbox, without duplicates."""
     places = [Path(place) for place in SYSTEM if Path(place).exists()]
     return [place for place in places if not any(other in place.parents for other in places)]
 
@@ -260,7 +267,7 @@ def _inside(place: Path) -> str:
 
 
 def _field(place: Path) -> str:
-    """A path as fstab(5) has it."""
+    """Escape a path for a field of fstab(5)."""
     return "".join(f"\\{ord(letter):03o}" if letter in " \t\n\\" else letter for letter in str(place))
 
 

@@ -1,4 +1,4 @@
-"""Sentences, list items and key words of a plain or lightly marked-up text: found, dropped, added, regrouped."""
+"""Sentences, list items and key words of plain or lightly marked-up text: split, filter, extend and regroup."""
 
 import re
 from collections import Counter
@@ -21,8 +21,8 @@ _COMMON = frozenset(_COMMON_WORDS.split())
 
 
 def sentences(text: str) -> list[str]:
-    """Sentences of the text: a token that ends in . ! ? or … closes one, unless it is a list number, an
-    initial or a common abbreviation. Line breaks alone close none, and become blanks."""
+    """Split a text into sentences. A token that ends in . ! ? or … ends a sentence, unless it is a list number, an
+    initial or a common abbreviation. A line break alone does not end a sentence; it becomes a space."""
     found, tokens = [], []
     for token in text.split():
         tokens.append(token)
@@ -39,13 +39,13 @@ def count_words(text: str) -> int:
 
 
 def units(text: str) -> list[str]:
-    """Sentences and list items, without markers of lists and headings, bold and dividers."""
+    """Split into sentences and list items, without list and heading markers, bold and dividers."""
     lines = [LIST_MARKER.sub("", line).replace("**", "").strip() for line in text.splitlines()]
     return [sentence for line in lines for sentence in sentences(line) if re.search(r"\w", sentence)]
 
 
 def groups(text: str, n: int) -> list[str]:
-    """The text's units in order, in n groups of about the same number of words; fewer if it has fewer units."""
+    """Group the text's units, in order, into n groups of about equal word count; fewer if it has fewer units."""
     parts = units(text)
     total, passed = sum(map(count_words, parts)), 0
     found: list[list[str]] = [[]]
@@ -59,7 +59,7 @@ def groups(text: str, n: int) -> list[str]:
 
 
 def keep_sentences(text: str, keep: Callable[[str], bool]) -> str:
-    """The text without the sentences that `keep` rejects, its lines and paragraphs otherwise as they were."""
+    """Remove sentences that `keep` rejects; other lines and paragraphs are unchanged."""
     lines = []
     for line in text.splitlines():
         found = LIST_MARKER.match(line)
@@ -74,14 +74,16 @@ def keep_sentences(text: str, keep: Callable[[str], bool]) -> str:
 
 
 def key_words(text: str) -> list[str]:
-    """Words of four letters or more, common ones left out: the most frequent first, then the longest."""
+    """Words of at least four letters, without common ones; most frequent first, then longest."""
     counts = Counter(word.lower() for word in re.findall(r"\b[A-Za-z]{4,}\b", text))
     return sorted((word for word in counts if word not in _COMMON), key=lambda word: (-counts[word], -len(word)))
 
 
 def shared_phrase(text: str, prompt: str) -> str | None:
-    """The longest run of two to four words that prompt and text share, with no common word at its ends: mostly the
-    prompt's topic."""
+    """Longest run of two to four words that prompt and text share, without a common word at either end.
+
+    It is usually the prompt's topic. None if there is none.
+    """
     tokens = re.findall(r"[\w'-]+|[^\w\s]", prompt)
     for length in (4, 3, 2):
         for start in range(len(tokens) - length + 1):
@@ -93,7 +95,7 @@ def shared_phrase(text: str, prompt: str) -> str | None:
 
 
 def add_under(text: str, ending: str) -> str:
-    """Add an ending to the last line, or under the list item or unfinished line that the text ends with."""
+    """Append an ending to the last line, or below it if that line is a list item or unfinished."""
     text = text.rstrip()
     last = text.rsplit("\n", 1)[-1]
     if LIST_MARKER.match(last):
@@ -102,7 +104,7 @@ def add_under(text: str, ending: str) -> str:
 
 
 def add_within(text: str, addition: str) -> str:
-    """Add sentences at the end, but above the signature of a letter."""
+    """Append sentences to the text, but above the signature of a letter."""
     lines = text.rstrip().split("\n")
     for back, line in enumerate(reversed(lines[-4:])):
         if SENTENCE_END.fullmatch(line) and not LIST_MARKER.match(line):
@@ -112,7 +114,7 @@ def add_within(text: str, addition: str) -> str:
 
 
 def listed(text: str, markers: list[str]) -> str:
-    """A list with these markers: of the text's own list, if that is long enough, else of its sentences."""
+    """Format the text as a list with these markers: its own list if that is long enough, else its sentences."""
     lines = text.splitlines()
     items = [number for number, line in enumerate(lines) if re.match(r"\s*(?:[*\-•]|\d+[.)])\s", line)]
     if len(items) < len(markers):
@@ -139,7 +141,7 @@ def change_key_words(text: str, n: int, change: Callable[[str], str]) -> str:
 
 
 def without_echo(text: str, prompt: str) -> str:
-    """The text without sentences of which more than 80% of the word trigrams are the prompt's."""
+    """Remove sentences with more than 80% of their word trigrams in the prompt."""
 
     def trigrams(part: str) -> set[tuple[str, ...]]:
         words = re.findall(r"\w+", part.lower())
@@ -150,7 +152,7 @@ def without_echo(text: str, prompt: str) -> str:
 
 
 def tidy(text: str) -> str:
-    """Cut what a weak model's sampling leaves: sentences of three words or more said before, and an unfinished end."""
+    """Clean up a weak model's output: remove repeated sentences of three words or more, and an unfinished end."""
     seen: set[str] = set()
 
     def first_time(sentence: str) -> bool:

@@ -1,8 +1,8 @@
 """System call filter (seccomp BPF) of the sandbox.
 
-Denied are calls that make memory no limit counts (System V, memfd, message queues, keys), sockets of every kind but
-UNIX pairs, namespaces and mounts, access to other processes' memory and descriptors, and large kernel interfaces that
-a Python program does without (io_uring, bpf, userfaultfd, perf). Everything else is left to the box's other limits.
+It denies: calls that allocate memory outside all limits (System V, memfd, message queues, keys); all sockets except
+UNIX pairs; namespaces and mounts; access to memory and descriptors of other processes; large kernel interfaces that a
+Python program does not need (io_uring, bpf, userfaultfd, perf). The sandbox's other limits cover everything else.
 """
 
 import errno
@@ -10,7 +10,7 @@ import platform
 import struct
 
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-# name: its number on x86-64, on aarch64 (None where there is no such call)
+# name: (x86-64 number, aarch64 number); None if the call does not exist there
 DENIED: dict[str, tuple[int | None, int | None]] = {
     "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "semget": (64, 190), "semop": (65, 193),
     "semctl": (66, 191), "semtimedop": (220, 192), "msgget": (68, 186), "msgsnd": (69, 189), "msgrcv": (70, 188),
@@ -29,21 +29,21 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     "sethostname": (170, 161), "kexec_load": (246, 104), "init_module": (175, 105), "finit_module": (313, 273),
     "delete_module": (176, 106), "modify_ldt": (154, None), "iopl": (172, None), "ioperm": (173, None),
 }  # fmt: skip
-# Their arguments decide, or their error does.
+# Calls that are denied depending on their arguments, or with a specific error.
 SOCKET, SOCKETPAIR, CLONE, CLONE3 = (41, 198), (53, 199), (56, 220), (435, 435)
 AF_UNIX = 1
 NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
-X32 = 0x40000000  # system calls of x86-64's third ABI have this bit
+X32 = 0x40000000  # bit set in system calls of x86-64's x32 ABI
 
 LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-NUMBER, ARCH, FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data; the argument's lower half
+NUMBER, ARCH, FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data; lower half of the argument
 ALLOW, KILL, ERROR = 0x7FFF0000, 0x80000000, 0x00050000
 
 Instruction = tuple[int, int, int, int]
 
 
 def filters(machine: str | None = None) -> bytes | None:
-    """The filter for this machine's architecture (array of struct sock_filter); None for one that it does not know."""
+    """Build the filter for a machine (array of struct sock_filter); None for an unsupported architecture."""
     machine = machine or platform.machine()
     if machine not in AUDIT_ARCH:
         return None
@@ -51,7 +51,7 @@ def filters(machine: str | None = None) -> bytes | None:
     program: list[Instruction] = [(LOAD, 0, 0, ARCH), (EQUAL, 1, 0, AUDIT_ARCH[machine]), (RETURN, 0, 0, KILL)]
     program += [(LOAD, 0, 0, NUMBER)]
     program += [(AT_LEAST, 0, 1, X32), (RETURN, 0, 0, ERROR | errno.ENOSYS)]
-    # glibc takes clone instead of clone3 then, whose flags a filter can read
+    # With ENOSYS, glibc falls back from clone3 to clone, whose flags a filter can read.
     program += [(EQUAL, 0, 1, CLONE3[column]), (RETURN, 0, 0, ERROR | errno.ENOSYS)]
     program += [(EQUAL, 0, 1, SOCKET[column]), (RETURN, 0, 0, ERROR | errno.EAFNOSUPPORT)]
     program += [(EQUAL, 0, 4, SOCKETPAIR[column]), (LOAD, 0, 0, FIRST_ARGUMENT), (EQUAL, 0, 1, AF_UNIX)]
