@@ -23,6 +23,8 @@ Verdict = tuple[str, str] | None
 
 @dataclass(frozen=True)
 class Sifted:
+    """Result of a filter chain on a batch of rows."""
+
     rows: list[Row]
     """The rows after text edits, including rejected rows."""
     verdicts: list[Verdict]
@@ -31,6 +33,7 @@ class Sifted:
 
 
 def stays(verdict: Verdict) -> bool:
+    """Whether a row with this verdict is kept."""
     return verdict is None or verdict[0] == GATE
 
 

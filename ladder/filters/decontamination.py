@@ -170,6 +170,7 @@ class Benchmarks(dict[str, list[Row]]):
         return self._made[key]
 
     def index(self, ngram: int, common: int = COMMON) -> Index:
+        """Index of all benchmarks for these parameters, built once."""
         found: Index = self.once((ngram, common), lambda: Index(self, ngram, common))
         return found
 

@@ -53,6 +53,7 @@ Engine = Literal["local"] | Cluster
 
 
 def shards(engine: Engine) -> int:
+    """Number of shards, and so of tasks, for an engine."""
     return 1 if engine == "local" else engine.datatrove.tasks
 
 

@@ -79,10 +79,12 @@ def lines(text: str) -> tuple[str, ...]:
 
 
 def is_bullet(line: str) -> bool:
+    """Whether a line starts with a bullet point."""
     return line.startswith(_BULLETS)
 
 
 def ends_in_ellipsis(line: str) -> bool:
+    """Whether a line ends with an ellipsis."""
     return line.endswith(("...", "\u2026"))
 
 

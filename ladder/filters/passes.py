@@ -108,7 +108,10 @@ class Pass:
         write_tally(self.counts(number), tally)
 
     def run_all(self) -> None:
-        """Run the single all-row step over all shards, in this process."""
+        """Run the single all-row step over all shards, in this process.
+
+        Errors: ValueError when the filter returns too few or too many verdicts.
+        """
         (step,) = self.steps
         before = [Remains.read(shard.path) for shard in self.shards]
         sketches = [remains.sketch(step) for remains in before] if step.sketch else None

@@ -3,7 +3,7 @@
     personal: {part: all, entities: [EMAIL_ADDRESS, PHONE_NUMBER], sure: 0.4}     reject rows with any of them
     redact: {entities: [EMAIL_ADDRESS, PHONE_NUMBER, CREDIT_CARD], sure: 0.4}     replace each by <EMAIL_ADDRESS> etc.
 
-A number in the format of a phone number scores 0.4, and more if a word such as "phone" is near. A match confirmed by a
+A number in the format of a phone number scores 0.4, and more if a word like "phone" is near. A match confirmed by a
 check digit scores 1. Names, places and organizations (PERSON, LOCATION, ORGANIZATION) come from a tagger, which scores
 every match 0.85. Public names match too: `redact` would also redact an answer about Einstein.
 """

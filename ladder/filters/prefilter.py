@@ -128,6 +128,7 @@ def boilerplate(batch: Batch) -> Kept:
 def decontaminate(
     batch: Batch, *, ngram: int, common: int = COMMON, covers: float = COVERS, benchmarks: Benchmarks
 ) -> Kept:
+    """Rows without any n-gram of a benchmark; `covers` is ignored, so the result is conservative."""
     known: _Known = benchmarks.once(("screen", ngram, common), lambda: _Known.of(benchmarks.index(ngram, common)))
     kept: Kept = batch.once(("decontaminate", ngram, common), lambda: known.absent(batch))
     return kept

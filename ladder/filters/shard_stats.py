@@ -18,6 +18,8 @@ MOST_TOLD = 1000
 
 @dataclass
 class Remains:
+    """Metadata of one shard of kept rows, stored in files beside it."""
+
     kept: Path
     """The file of kept rows. Metadata files have the same name with another suffix."""
     rows: int = 0

@@ -82,7 +82,10 @@ _SPACES = bytes(ord(" ") if chr(code).isspace() else code for code in range(256)
 
 
 def near_duplicates(batch: Batch, *, part: Part, jaccard: float, ngram: int, unit: Unit) -> Hashes:
-    """LSH keys, shape [rows, bands]: one number per band of the MinHash signature, 0 for a text without shingles."""
+    """LSH keys, shape [rows, bands]: one number per band of the MinHash signature, 0 for a text without shingles.
+
+    Errors: UserError for `jaccard` outside 0.1 to 1, or `ngram` below 1.
+    """
     if not 0.1 <= jaccard <= 1 or ngram < 1:
         raise UserError(f"near_duplicates: expected jaccard of 0.1 to 1 and ngram of 1 or more, got {jaccard}, {ngram}")
     if batch.large:  # one text at a time, to limit memory

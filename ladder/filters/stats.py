@@ -33,10 +33,12 @@ def source(row: Row) -> str:
 
 
 def write_tally(path: Path, tally: Tally) -> None:
+    """Write counts to a JSON file."""
     write_json(path, {"rows": [[*key, count] for key, count in sorted(tally.items())]})
 
 
 def read_tally(path: Path) -> Tally:
+    """Read counts that `write_tally` wrote."""
     return Tally({(event, label, name): count for event, label, name, count in read_json(path)["rows"]})
 
 
