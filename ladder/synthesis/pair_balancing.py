@@ -135,7 +135,10 @@ def labelled(pairs: Iterable[Row], labels: list[str], label: str) -> Iterator[Ro
 
 
 def check_apart(train: Iterable[Row], validation: Iterable[Row], where: str) -> None:
-    """Refuse validation pairs whose prompt is in the training pairs, ignoring case and whitespace."""
+    """Refuse validation pairs whose prompt is in the training pairs, ignoring case and whitespace.
+
+    Errors: UserError naming the row.
+    """
     seen = {prompt_key(pair) for pair in train}
     for number, pair in enumerate(validation, start=1):
         if prompt_key(pair) in seen:

@@ -24,6 +24,8 @@ SAME_PERSON = 0.9
 
 @dataclass(frozen=True)
 class Persona:
+    """Description of a person, with its provenance."""
+
     text: str
     parents: tuple[str, ...] = ()
     """Id of the seed from which the persona was inferred."""

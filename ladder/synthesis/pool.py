@@ -24,6 +24,8 @@ LENGTH = (4, 150)
 
 @dataclass(frozen=True)
 class Instruction:
+    """An instruction text with its id."""
+
     id: str
     text: str
 
@@ -81,6 +83,7 @@ def read_instructions(path: Path, split: str | None) -> list[Instruction]:
 
 
 def user(text: str) -> Messages:
+    """Conversation with one user message."""
     return [{"role": "user", "content": text}]
 
 

@@ -13,6 +13,8 @@ from ladder.verifiers import constraints as checks
 
 
 class Seeds(NamedTuple):
+    """Contents of a folder of prompt seeds."""
+
     topics: dict[str, list[str]]
     """Slot name → topics. A slot name that ends in 2 draws another topic from the same list."""
     tasks: list[str]

@@ -107,7 +107,10 @@ def instances(situation: Situation) -> Iterator[Numbers]:
 
 
 def told(grammar: Grammar, situation: Situation, numbers: Numbers, chance: random.Random) -> tuple[str, str, int]:
-    """Render one instance with random wordings: (question, solution, answer)."""
+    """Render one instance with random wordings: (question, solution, answer).
+
+    Errors: ValueError for numbers without a solution in range.
+    """
     values = solved(situation, numbers)
     if values is None:
         raise ValueError(f"{numbers} have no solution in whole numbers")
