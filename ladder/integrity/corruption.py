@@ -1,7 +1,7 @@
 """Detect and repair corrupt files: rungs against the SHA-256 in rung.json, DVC cache objects against their names.
 
 DVC trusts a read-only object without hashing it, so it would restore and upload a corrupted object. A repair only
-removes files whose content does not match their name or rung.json. Such files cannot be used, and while they exist DVC
+removes files whose content does not match their name or rung.json. These files cannot be used, and while they exist DVC
 neither downloads nor regenerates them.
 """
 

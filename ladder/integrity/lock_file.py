@@ -33,6 +33,7 @@ class LockText:
 
     @property
     def text(self) -> str:
+        """The whole file."""
         return self.head + "".join(self.entries.values()) + self.tail
 
 

@@ -1,8 +1,8 @@
 """Restore lost entries of dvc.lock from the backup copy and from git's HEAD.
 
 A complete entry of dvc.lock is never changed, because it is newer. A missing or truncated entry is restored if its
-outputs on disk or in DVC's cache still have the recorded hashes, or if they are absent on disk, as in a fresh clone. In
-a merge conflict, the side whose outputs are present is used.
+outputs on disk or in DVC's cache still have the recorded hashes. It is also restored if they are absent on disk, as in
+a fresh clone. In a merge conflict, the side whose outputs are present is used.
 """
 
 import re
