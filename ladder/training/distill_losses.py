@@ -72,7 +72,10 @@ class TokenTrainer(Trainer):
 
 
 def check_whole(trainer: Trainer, key: str) -> None:
-    """Refuse sharded weights (FSDP) if the params.yaml key `key` needs whole weights on every process."""
+    """Refuse sharded weights (FSDP) if the params.yaml key `key` needs whole weights.
+
+    Errors: UserError.
+    """
     if trainer.accelerator.distributed_type == DistributedType.FSDP:
         raise UserError(f"{key} needs whole weights on every process; launch with launch/ddp.yaml, or set it to 0")
 
@@ -141,9 +144,9 @@ def divergence(teacher: Tensor, student: Tensor) -> Tensor:
 def generalized_jsd(student: Tensor, teacher: Tensor, *, beta: float, temperature: float) -> Tensor:
     """Generalized Jensen-Shannon divergence D_JSD(beta)(teacher || student) [tokens] (Agarwal et al. 2024, eq. 1).
 
-    beta KL(P || M) + (1 - beta) KL(Q || M) with M = beta P + (1 - beta) Q, teacher P and student Q, both at the given
-    temperature. At beta 0 and 1 the value is the limit after division by beta or 1 - beta: the forward KL(P || Q) at 0
-    and the reverse KL(Q || P) at 1. student, teacher: logits [tokens, vocabulary].
+    The value is beta KL(P || M) + (1 - beta) KL(Q || M) with M = beta P + (1 - beta) Q. P is the teacher and Q the
+    student, both at the given temperature. At beta 0 and 1 the value is the limit after division by beta or 1 - beta:
+    the forward KL(P || Q) at 0 and the reverse KL(Q || P) at 1. student, teacher: logits [tokens, vocabulary].
     """
     q, p = (student / temperature).log_softmax(-1), (teacher / temperature).log_softmax(-1)
     if beta == 0:

@@ -87,7 +87,7 @@ def _rehearse_adapter(config: Any, lora: dict[str, Any], *, task: str, fused: bo
 
 
 def check_router(complete: Path, coefficient: float | None) -> None:
-    """Refuse a nonzero router_aux_loss_coef for a model that is not a mixture of experts."""
+    """Refuse a nonzero router_aux_loss_coef for a model without experts. Errors: UserError."""
     if not coefficient:
         return
     config = AutoConfig.from_pretrained(complete, trust_remote_code=False)

@@ -101,7 +101,10 @@ def _program(row: Row, text: str) -> Program:
 
 
 def model(given: Answers) -> Values:
-    """Reward model score of the conversation. A truncated answer has no stop token."""
+    """Reward model score of the conversation. A truncated answer has no stop token.
+
+    Errors: UserError without a reward model.
+    """
     if given.reward_model is None:
         raise UserError("rewards: `model` needs a reward model: name a rung of stage reward in reward_model")
     ids = []
@@ -142,7 +145,10 @@ KINDS: dict[str, Callable[..., Values]] = {
 
 
 def named(specs: Any) -> list[Spec]:
-    """Pydantic validator: each entry is one function of this module with its parameters and a weight."""
+    """Pydantic validator: each entry is one function of this module with its parameters and a weight.
+
+    Errors: ValueError for an unknown or repeated reward, and for invalid parameters.
+    """
     if not isinstance(specs, list) or not specs:
         raise ValueError("expected a list of rewards, such as [{checks: {weight: 1.0}}]")
     names = [_name(spec) for spec in specs]
@@ -221,7 +227,7 @@ def rewarded(data: Path, split: str | None, specs: list[Spec]) -> list[Row]:
 
 
 def check_rows(specs: list[Spec], rows: list[Row], where: str) -> None:
-    """Refuse rows without the columns that the rewards need, before anything is generated."""
+    """Refuse rows without the columns that the rewards need, before any generation. Errors: UserError."""
     for column, kind in (("checks", list), ("tests", (str, list))):
         if not any(column in spec for spec in specs):
             continue

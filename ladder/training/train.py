@@ -65,7 +65,10 @@ def trainer_arguments(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def check_launch() -> None:
-    """Refuse DeepSpeed, and several visible GPUs without a launcher. With a launcher, select this rank's GPU."""
+    """Refuse DeepSpeed, and several visible GPUs without a launcher. With a launcher, select this rank's GPU.
+
+    Errors: UserError with the variable to set.
+    """
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
         raise UserError(
             "LADDER_LAUNCH: DeepSpeed reads weights in parts, and a rung is read whole; use launch/fsdp2.yaml"
@@ -243,7 +246,7 @@ def _train(
 
 
 def check_rows(trainer: Trainer) -> None:
-    """Refuse a dataset with fewer rows than one step takes."""
+    """Refuse a dataset with fewer rows than one step takes. Errors: UserError."""
     arguments: Any = trainer.args
     dataset: Any = trainer.train_dataset
     rows, processes = len(dataset), arguments.world_size

@@ -47,8 +47,9 @@ WHOLE = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0, "ge
 def configured(owner: type[C], arguments: dict[str, Any], specs: list[Spec]) -> C:
     """Build TRL's configuration, with the rewards' weights.
 
-    Errors: UserError for values that TRL refuses, for weights set in two places, for sampling from another distribution
-    than the trained one, and for an inference engine other than the ladder's or vLLM.
+    Errors: UserError for values that TRL refuses, and for weights set in two places. Also for sampling from another
+    distribution than the trained one, for an inference engine other than the ladder's or vLLM, and for vLLM without its
+    package or a CUDA GPU.
     """
     if "reward_weights" in arguments:
         raise UserError("trainer.reward_weights: a reward's weight stands beside it, in `rewards`")

@@ -33,7 +33,10 @@ def _is_unpaired(row: Row) -> bool:
 
 
 def refuse_unpaired(rows: list[Row], data: Path) -> None:
-    """Refuse rows with labels in trainings that would imitate every answer, including bad ones."""
+    """Refuse rows with labels in trainings that would imitate every answer, including bad ones.
+
+    Errors: UserError naming the row.
+    """
     for number, row in enumerate(rows, start=1):
         if _is_unpaired(row):
             raise UserError(
