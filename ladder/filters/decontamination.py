@@ -1,8 +1,9 @@
 """Decontamination: reject rows that share n-grams with a benchmark text or repeat a whole question.
 
 The benchmarks are the files that the benchmark stages read, so a new benchmark is covered without further setup. Every
-text inside a benchmark's rows counts: questions, reference answers, tests. A row matches if it shares an n-gram of
-`ngram` words (Brown et al. 2020, appendix C, with 13 words; Lambert et al. 2024, "Tulu 3", section 3.2, with 8).
+text inside a benchmark's rows counts: questions, reference answers, tests. A row matches if the n-grams of
+`ngram` words that it shares with a text cover enough of it (COVERS). Brown et al. 2020, appendix C, use 13 words;
+Lambert et al. 2024, "Tulu 3", section 3.2, use 8.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping

@@ -49,7 +49,7 @@ class Gate:
 
     @classmethod
     def of(cls, steps: Sequence[Step]) -> "Gate":
-        """Use the parameters of the first `decontaminate` step; without one, its defaults with 8-grams."""
+        """Use the parameters of the first `decontaminate` step; without one, 8-grams and the defaults."""
         return next((cls(**step.parameters) for step in steps if step.name == "decontaminate"), cls())
 
 
