@@ -6,8 +6,11 @@ reason; the other kind is in-breadth. An operation is the prompt of the same nam
 in-depth operation, a more complicated input, is not implemented. A successful evolution replaces its parent in the next
 round. After a failed one the parent remains.
 
-An evolution fails by the paper's "elimination evolving" rules: 1. A judge finds that it asks the same as its parent. 2.
-The model answers it with "sorry" in fewer than 80 words. 3. The model answers it with only stop words and punctuation.
+An evolution fails by the paper's "elimination evolving" rules:
+
+1. A judge finds that it asks the same as its parent.
+2. The model answers it with "sorry" in fewer than 80 words.
+3. The model answers it with only stop words and punctuation.
 4. It copies words of the evolving prompt.
 
 The rules without a model call are checked first, then the judge, then the answer. The answer is not used otherwise,

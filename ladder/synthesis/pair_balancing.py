@@ -44,7 +44,7 @@ def words(answer: Messages) -> int:
 
 
 def longer(pair: Row) -> int:
-    """Number of words by which the chosen answer is longer."""
+    """Number of words by which the chosen answer is longer; negative if it is shorter."""
     return words(pair["chosen"]) - words(pair["rejected"])
 
 
