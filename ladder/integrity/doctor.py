@@ -1,7 +1,8 @@
 """Check the integrity of rungs, DVC's cache, dvc.lock and remotes, and repair what can be repaired.
 
-python -m ladder doctor          # report; exit code 1 if there is an unrepaired problem python -m ladder doctor --fix
-# also repair python -m ladder doctor --json   # one JSON object on stdout
+python -m ladder doctor          # report; exit code 1 if there is an unrepaired problem
+python -m ladder doctor --fix    # also repair
+python -m ladder doctor --json   # one JSON object on stdout
 """
 
 import argparse
