@@ -163,7 +163,7 @@ def fit_and_save(
             if rank() == 0:
                 validated = best.restore(model) if best else watch.validation()
                 check_ruined(
-                    [] if best and best.greater else watch.points,  # for a metric to maximize, the loss says nothing
+                    [] if best and best.greater else watch.points,  # a metric to maximize decides, not the loss
                     norm_before,
                     None if sharded else norm(model),
                     adapter=isinstance(model, PeftModel),

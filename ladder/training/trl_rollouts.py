@@ -1,10 +1,10 @@
 """Rollouts for TRL's online trainers, with the ladder's prompt rendering, inference engine and rewards.
 
 TRL's GRPOTrainer and RLOOTrainer get the prompts and answers of a step from `_tokenize_prompts` and
-`_generate_single_turn`. The mixin `Rollouts`, placed before one of them in a class's bases, replaces both. With
-use_vllm TRL generates, and `take_engine` makes its engine sample, stop and receive the policy's weights as the ladder's
-engine does. The loss covers the answer's tokens up to and including its stop token, and all tokens of a truncated
-answer.
+`_generate_single_turn`. The mixin `Rollouts`, placed before one of them in a class's bases, replaces the first. The
+trainers of stages/grpo.py and stages/rloo.py replace the second, with `Rollouts.answers`. With use_vllm TRL generates,
+and `take_engine` makes its engine sample, stop and receive the policy's weights as the ladder's engine does. The loss
+covers the answer's tokens up to and including its stop token, and all tokens of a truncated answer.
 """
 
 import copy
@@ -258,8 +258,8 @@ def one_seed_each(generate: Callable[..., Any]) -> Callable[..., Any]:
 def whole_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
     """Weights of a PeftModel under the names of its base model, with the active adapter merged, one layer at a time.
 
-    The model's own weights do not change. TRL merges in place and unmerges, which changes them: in bfloat16 (W + BA) -
-    BA is not W, and the adapter would train on another base than the one it is saved for.
+    The model's own weights do not change. TRL merges in place and unmerges, which changes them: in bfloat16
+    (W + BA) - BA is not W, and the adapter would train on another base than the one it is saved for.
     """
     layers = {name: part for name, part in model.get_base_model().named_modules() if isinstance(part, LoraLayer)}
     for name, weight in model.get_base_model().named_parameters():
