@@ -1,23 +1,25 @@
-"""Filters: plain functions that say of a row why it goes, or None when it stays.
+"""Filter functions: each returns the reason to reject a row, or None to keep it.
 
-The name of a filter's first parameter says what it sees, the rest is what params.yaml gives it:
+The name of a filter's first parameter declares its input. Keyword-only parameters come from params.yaml:
 
     f(row, *, ...) -> str | None              one row
-    f(batch, *, ...) -> list[str | None]      rows in any batches, each judged alone: models and arrays. The verdicts
-                                              are remembered by the row's content, so that a second run is cheap
-    f(rows, *, ...) -> Iterable[str | None]   all rows still in, in order and as often as it likes: they lie on disk,
-                                              and it keeps a hash or a signature of each, never the rows
-    f(text, *, ...) -> str                    no verdict: what every message's text becomes
+    f(batch, *, ...) -> list[str | None]      a batch of rows, each judged alone, for models and vectorized code.
+                                              Verdicts are cached by row content, so a second run is cheap
+    f(rows, *, ...) -> Iterable[str | None]   all remaining rows in order, iterable several times. Rows stay on disk;
+                                              the filter holds a hash or a signature per row, never the rows
+    f(text, *, ...) -> str                    no verdict: the new text of every message
 
 Filters that judge an answer (its checks, length, form, refusal, grade) read it without its reasoning
-(ladder.verifiers.reasoning). `exact`, `near_duplicates`, `decontaminate` and the filters of languages, names and
-offensive wording read the whole text. No filter cuts the reasoning from a row.
+(ladder.verifiers.reasoning). `exact`, `near_duplicates`, `decontaminate` and the filters for languages, names and
+offensive wording read the whole text. No filter removes reasoning from a row.
 
-A filter that asks for `benchmarks` gets the benchmarks' rows, for `model` the entry's model, for `base` the base
-model's rung. A reason is short and names the span or the number. `__all__` is what params.yaml may name, with that
-of ladder/filters/model_filters.py. A filter that sees one row may have a screen of the same name and parameters in
-ladder/filters/prefilter.py, which spares it the rows that it surely keeps; one that sees all rows may have a sketch of
-them in ladder/filters/signatures.py, which spares it reading them.
+Some parameters come from the stage instead: `benchmarks` (the benchmarks' rows), `model` (the entry's model) and `base`
+(the base model's rung). A reason is short and contains the span or the number that led to it. params.yaml may use the
+names in `__all__` here and in ladder/filters/model_filters.py.
+
+A filter that sees one row may have a vectorized pre-filter of the same name and parameters in
+ladder/filters/prefilter.py, which spares it rows that are guaranteed to pass. A filter that sees all rows may have a
+sketch function in ladder/filters/signatures.py, which spares it reading the rows.
 """
 
 from collections.abc import Iterable, Iterator
@@ -80,7 +82,7 @@ def _value(row: Row, name: str, kind: type, where: str = "") -> object:
 
 
 def finished(row: Row) -> str | None:
-    """The answer ended by itself, or was edited to an end; its reasoning ended too."""
+    """Keep answers that ended by themselves or were edited to an end, and whose reasoning ended too."""
     if not _value(row, "finished", bool):
         return "not finished"
     turns = row.get("completion") or row.get("chosen") or row.get("messages") or ()
@@ -89,28 +91,30 @@ def finished(row: Row) -> str | None:
 
 
 def verified(row: Row) -> str | None:
-    """The answer meets every check of its prompt."""
+    """Keep answers that pass every check of their prompt."""
     _value(row, "checks", list)
-    verdicts = meets(reply(row), row["checks"])  # which reads the answer without its reasoning
+    verdicts = meets(reply(row), row["checks"])  # `meets` ignores the reasoning
     missed = [check["kind"] for check, met in zip(row["checks"], verdicts, strict=True) if not met]
     return f"misses {', '.join(missed)}" if missed else None
 
 
 def length(row: Row, *, least: Number, most: Number) -> str | None:
-    """The answer has `least` to `most` words."""
+    """Keep answers of `least` to `most` words."""
     count = len(words(answer(row)))
     return None if least <= count <= most else f"{count} words"
 
 
 def repetition(row: Row, *, ngram: Size, most: Share) -> str | None:
-    """At most a share `most` of the answer's words stands in runs of `ngram` words that it has already said
-    (Rae et al. 2021, "Gopher", table A1: duplicate n-grams)."""
+    """Keep answers in which at most the share `most` of the words is inside repeated n-grams of `ngram` words.
+
+    An n-gram is repeated if it occurred earlier in the answer (Rae et al. 2021, "Gopher", table A1: duplicate n-grams).
+    """
     text = answer(row)
     said = words(text)
-    if (len(said) - len(vocabulary(text))) * ngram <= most * len(said):  # a word's first time begins a new run
+    if (len(said) - len(vocabulary(text))) * ngram <= most * len(said):  # bound: new words start new n-grams
         return None
     again = max(0, len(said) - ngram + 1) - len(set(runs(said, ngram)))
-    if again * ngram <= most * len(said):  # were no two of those runs to overlap
+    if again * ngram <= most * len(said):  # bound: as if no two repeated n-grams overlapped
         return None
     share = _repeated(said, ngram)
     return None if share <= most else f"{share:.0%} repeated"
@@ -127,8 +131,11 @@ def _repeated(said: tuple[str, ...], ngram: int) -> float:
 
 
 def exact(rows: Iterable[Row]) -> Iterator[str | None]:
-    """The same messages by the same speakers, but for case and blanks, stand once: the first time. Of pairs the
-    rejected answer counts too. Keeps 16 bytes of sha256 a row."""
+    """Reject exact duplicates, ignoring case and whitespace, except the first.
+
+    Two rows are duplicates if their messages and roles are equal. For preference pairs this includes the rejected
+    answer. Memory: 16 bytes of sha256 per row.
+    """
     keys = np.concatenate([np.zeros((0, 2), np.uint64), *signatures.sketched(rows, signatures.exact)])
     order = np.lexsort(keys.T)
     again = np.zeros(len(keys), np.bool_)
@@ -137,7 +144,7 @@ def exact(rows: Iterable[Row]) -> Iterator[str | None]:
 
 
 def best(rows: Iterable[Row], *, per_prompt: Size) -> Iterator[str | None]:
-    """Of a prompt's answers (rows of one `id`) the best stay: those met without an edit first, then the longer ones."""
+    """Keep the best `per_prompt` answers of each prompt (rows with one `id`): unedited ones first, then longer ones."""
     ranked: dict[str, list[tuple[bool, int, int]]] = {}
     count = 0
     for index, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""Several rows as arrays: their texts cut into words, and the words hashed, once for all filters that read them."""
+"""Batch of rows as arrays: texts split into words and hashed once, shared by all filters that read them."""
 
 from collections.abc import Callable, Hashable
 from functools import cached_property
@@ -14,33 +14,33 @@ from ladder.filters.gopher import lines
 from ladder.filters.shingles import WORD_CHARACTERS, Characters, Cut, Hashes, cut, recurring, runs
 
 ROWS = 128
-"""Of a batch at most."""
+"""Maximum number of rows per batch."""
 MOST_CHARACTERS = 1 << 20
-"""Of a batch that is made into arrays: they take 50 times that in bytes."""
+"""Maximum number of characters for conversion to arrays, which take 50 bytes per character."""
 Words = tuple[Hashes, NDArray[np.int64]]
-"""Hashes of the words of all rows, [words], and how many each row has, [rows]."""
+"""Word hashes of all rows, [words], and the number of words per row, [rows]."""
 Recurring = tuple[NDArray[np.int64], NDArray[np.int64]]
 _NOT_BLANK = Characters(lambda point: not point.isspace())
 
 
 class Batch:
-    """The texts of several rows as the filters read them."""
+    """Texts of several rows with lazily computed, cached arrays."""
 
     def __init__(self, rows: list[Row]) -> None:
         self.rows = rows
         turns = [messages(row) for row in rows]
         self.texts = [turn["content"] for several in turns for turn in several]
         self.turns = np.array([len(several) for several in turns], np.int64)
-        """How many of `texts` each row has, [rows]."""
+        """Number of `texts` per row, [rows]."""
         self._made: dict[Hashable, Any] = {}
 
     @property
     def large(self) -> bool:
-        """Too large for arrays."""
+        """Whether the batch is too large for arrays."""
         return sum(map(len, self.texts)) > MOST_CHARACTERS
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """What `make` made when the key was first asked for."""
+        """Result of `make`, computed once per key."""
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
@@ -51,7 +51,7 @@ class Batch:
 
     @cached_property
     def reasoning(self) -> NDArray[np.bool_]:
-        """Which rows have an answer with reasoning, [rows]."""
+        """Whether a row's answer has reasoning, [rows]."""
         return np.array([reasons(row) for row in self.rows], np.bool_)
 
     @cached_property
@@ -60,17 +60,17 @@ class Batch:
 
     @cached_property
     def turn_words(self) -> Cut:
-        """Of every turn, as ladder/data/wording.py has them: in lower case, punctuation aside."""
+        """Words of every turn as in ladder/data/wording.py: lowercase, without punctuation."""
         return cut(self.texts, WORD_CHARACTERS, lower=True)
 
     def words(self, part: Part) -> Words:
-        """Those of a part of each row (ladder/data/turns.py)."""
+        """Words of one part of each row (ladder/data/turns.py)."""
         found: Words = self.once(part, lambda: self._words_of([saying(row, part) for row in self.rows]))
         return found
 
     @cached_property
     def reply_words(self) -> Words:
-        """Those of what ladder/filters/basic.py takes for the reply."""
+        """Words of each row's reply as defined in ladder/filters/basic.py."""
         return self._words_of([replying(row) for row in self.rows])
 
     def _words_of(self, wanted: list[list[bool]]) -> Words:
@@ -80,17 +80,17 @@ class Batch:
 
     @cached_property
     def parts(self) -> Cut:
-        """Of the answers, as ladder/filters/gopher.py has them: what blanks part."""
+        """Whitespace-separated words of the answers, as in ladder/filters/gopher.py."""
         return cut(self.answers, _NOT_BLANK)
 
     @cached_property
     def letters(self) -> NDArray[np.int64]:
-        """Characters of all parts, [rows]."""
+        """Number of characters in whitespace-separated words of each answer, [rows]."""
         return summed(self.parts.ends - self.parts.starts, self.parts.counts)
 
     @cached_property
     def longest(self) -> NDArray[np.int64]:
-        """Characters of the longest part, [rows]."""
+        """Length in characters of the longest whitespace-separated word of each answer, [rows]."""
         parts, longest = self.parts, np.zeros(len(self.rows), np.int64)
         some = parts.counts > 0
         if some.any():
@@ -99,14 +99,21 @@ class Batch:
         return longest
 
     def recurring_at_most(self, size: int) -> Recurring:
-        """([rows], [rows]): of an answer's runs of `size` parts, how many stood before, how often the commonest stands;
-        as far as it was counted already, or no more than that: longer runs do not recur more often than shorter."""
+        """Upper bounds for `recurring`, without computing it: ([rows], [rows]).
+
+        The bounds are the counts for the longest n-gram size up to `size` that was computed, because longer n-grams do
+        not recur more often than shorter ones. Without any, they are the numbers of words.
+        """
         counted = [shorter for shorter in range(size, 0, -1) if ("recurring", shorter) in self._made]
         found: Recurring = self._made["recurring", counted[0]] if counted else (self.parts.counts, self.parts.counts)
         return found
 
     def recurring(self, size: int, rows: NDArray[np.bool_]) -> Recurring:
-        """The same, counted for these rows."""
+        """Repeated n-grams of `size` whitespace-separated words per answer: ([rows], [rows]).
+
+        The first array counts n-grams that occurred earlier in the answer. The second is the frequency of the most
+        frequent n-gram. Both are exact for the selected rows (`rows`, boolean [rows]) and upper bounds for the others.
+        """
         again, commonest = (times.copy() for times in self.recurring_at_most(size))
         hashes, counts = self.parts.hashes, self.parts.counts
         again[rows], commonest[rows] = recurring(*runs(hashes[np.repeat(rows, counts)], counts[rows], size))
@@ -114,19 +121,19 @@ class Batch:
         return again, commonest
 
     def without(self, *marks: str) -> NDArray[np.bool_]:
-        """Which answers have none of them."""
+        """Whether an answer contains none of the marks, [rows]."""
         if not any(mark in self.parts.joined for mark in marks):
             return np.ones(len(self.rows), np.bool_)
         return np.array([not any(mark in text for mark in marks) for text in self.answers])
 
     def share(self, times: NDArray[np.int64], size: int) -> NDArray[np.float64]:
-        """Of an answer's characters the most that `times` runs of `size` parts can have, [rows]."""
+        """Upper bound of the share of an answer's characters inside `times` n-grams of `size` words, [rows]."""
         most: NDArray[np.float64] = times * size * self.longest / np.maximum(1, self.letters)
         return most
 
 
 def summed(values: NDArray[np.bool_] | NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The sums of the first counts[0] values, of the next counts[1] ..., [counts]."""
+    """Segment sums: the sum of the first counts[0] values, of the next counts[1] values, and so on, [counts]."""
     sums = np.append(0, np.cumsum(values, dtype=np.int64))
     ends = np.cumsum(counts)
     found: NDArray[np.int64] = sums[ends] - sums[ends - counts]

@@ -1,4 +1,4 @@
-"""Several filters over a batch of rows: each sees what those before it left."""
+"""Chain of filters over a batch of rows; each filter sees the rows that the previous ones keep."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -16,27 +16,30 @@ from ladder.filters.steps import FilterContext, Step
 from ladder.pipeline.stage import UserError
 
 GATE = "gate"
-"""The label of a step that rejects nothing: what it says of a row is told."""
+"""Label of the contamination check, which reports rows but does not reject them."""
 Verdict = tuple[str, str] | None
-"""The label and the reason of the step that rejects a row, or of the gate."""
+"""(label, reason) of the step that rejects a row, or of the contamination check; None for a clean row."""
 
 
 @dataclass(frozen=True)
 class Sifted:
+    """Result of a filter chain on a batch of rows."""
+
     rows: list[Row]
-    """As the steps leave them."""
+    """The rows after text edits, including rejected rows."""
     verdicts: list[Verdict]
     sketches: list[Hashes]
-    """Of the rows that stay, [rows, numbers] for each step that is sketched for."""
+    """Sketches of the kept rows, one array [rows, numbers] per sketched step."""
 
 
 def stays(verdict: Verdict) -> bool:
+    """Whether a row with this verdict is kept."""
     return verdict is None or verdict[0] == GATE
 
 
 @dataclass(frozen=True)
 class _Bound:
-    """A step with what it judges by."""
+    """A step with its bound function and pre-filter."""
 
     step: Step
     function: Callable[..., Any]
@@ -44,7 +47,7 @@ class _Bound:
 
 
 class FilterChain:
-    """Steps, none of which sees all rows, and sketches for those that do and come next."""
+    """Filter steps that see a row, a batch or a text, and sketches for the all-row steps that follow."""
 
     def __init__(self, steps: Sequence[Step], given: FilterContext, sketched: Sequence[Step] = ()) -> None:
         bound = [_Bound(step, step.bound(given), step.screen(given)) for step in steps]
@@ -54,7 +57,11 @@ class FilterChain:
             self._groups.append(("row", []))
 
     def sift(self, rows: Sequence[Row], where: Callable[[int], str] = "row {}".format) -> Sifted:
-        """Errors: UserError by a filter, with the filter's name and `where` the row stands (of a batch, the first)."""
+        """Filter a batch of rows. `where` gives the location of a row by its index, for error messages.
+
+        Errors: UserError from a filter, prefixed with the filter's name and the location (for a batch, of its first and
+        last row).
+        """
         left = list(rows)
         verdicts: list[Verdict] = [None] * len(left)
         sketches: list[list[Hashes]] = [[] for _ in self._sketches]
@@ -90,14 +97,14 @@ def _judge(bound: _Bound, rows: list[Row], verdicts: list[Verdict], where: Calla
 
 
 def _doubtful(batch: Batch, steps: Sequence[_Bound]) -> Iterator[tuple[int, list[_Bound]]]:
-    """The rows that are not surely kept, by their place, and the steps that may reject each."""
+    """Yield (row index, steps that may reject it) for every row that the pre-filters do not clear."""
     if batch.large:
         yield from ((at, list(steps)) for at in range(len(batch.rows)))
         return
     none = np.zeros(len(batch.rows), np.bool_)
     doubts = ~np.array([none if one.screen is None else one.screen(batch) for one in steps], np.bool_)
     if steps:
-        doubts |= batch.reasoning  # a screen has seen the reasoning too
+        doubts |= batch.reasoning  # pre-filters read the reasoning too, so these rows need the filters themselves
     for at in np.flatnonzero(doubts.any(axis=0)).tolist() if steps else []:
         yield at, list(itertools.compress(steps, doubts[:, at].tolist()))
 

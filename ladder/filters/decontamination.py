@@ -1,8 +1,9 @@
-"""Rows that say what a benchmark says: runs of its words, and whole questions of it.
+"""Decontamination: reject rows that share n-grams with a benchmark text or repeat a whole question.
 
-The benchmarks are the files that the benchmark stages read, so that a benchmark added is a benchmark kept clear of.
-Every text inside a benchmark's rows counts: questions, reference answers, tests. A run of `ngram` words that is found
-in a row marks it (Brown et al. 2020, appendix C, with 13 words; Lambert et al. 2024, "Tulu 3", section 3.2, with 8).
+The benchmarks are the files that the benchmark stages read, so a new benchmark is covered without further setup. Every
+text inside a benchmark's rows counts: questions, reference answers, tests. A row matches if the n-grams of
+`ngram` words that it shares with a text cover enough of it (COVERS). Brown et al. 2020, appendix C, use 13 words;
+Lambert et al. 2024, "Tulu 3", section 3.2, use 8.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -20,29 +21,39 @@ from ladder.pipeline.bounds import Share, Size
 from ladder.pipeline.stage import UserError
 
 COMMON = 10
-"""A run of words that stands in more texts of one benchmark than this is a template of it ("your answer must contain
-exactly ..."), and marks nothing (the number is Brown et al.'s, who leave out n-grams that match more than 10 texts)."""
-COVERS = 0.3
-"""The share of a benchmark's text that a row must hold to be marked; boilerplate holds less.
+"""Maximum number of texts of one benchmark that may contain an n-gram before it is ignored as a template.
 
-GSM8K's train and test rows share no problem. With any run in common, 816 of the 7473 training rows (10.9%) are marked;
-with 0.2, 202 (2.7%); with 0.3, 47 (0.6%); with 0.5, 8 (0.1%). A benchmark's prompt inside other words, or without its
-last third, is found as often with 0.3 as with 0 (GSM8K, IFEval, MBPP); with 0.5, 13 of MBPP's 427 shortened prompts are
-lost."""
+An example of a template is "your answer must contain exactly ...". The number is from Brown et al., who ignore n-grams
+that match more than 10 texts.
+"""
+COVERS = 0.3
+"""Minimum share of a benchmark text's words that a row must contain to be rejected; boilerplate covers less.
+
+GSM8K's train and test rows share no problem. If any shared n-gram counts, 816 of the 7473 training rows (10.9%) are
+rejected; with 0.2, 202 (2.7%); with 0.3, 47 (0.6%); with 0.5, 8 (0.1%). A benchmark's prompt inside other words, or
+without its last third, is found as often with 0.3 as with 0 (GSM8K, IFEval, MBPP). With 0.5, 13 of MBPP's 427 shortened
+prompts are missed.
+"""
 SHORTEST = 3
-"""A benchmark's text of fewer words ("yes", "New York") is no question to be found by."""
+"""Minimum number of words of a benchmark text for a whole-text match; "yes" or "New York" is too short."""
 SHOWN = 40
-"""Words of a span that a reason shows."""
+"""Maximum number of words of a span in a rejection reason."""
 
 
 class Index:
-    """Where each run of `ngram` words stands, and each text as a whole. Runs are found by their hashes
-    (ladder/filters/shingles.py), and then held to the words themselves."""
+    """Index of the benchmarks' n-grams and whole texts.
+
+    N-grams are looked up by hash (ladder/filters/shingles.py) and then compared word by word.
+    """
 
     def __init__(self, benchmarks: Mapping[str, list[Row]], ngram: int, common: int = COMMON) -> None:
         self.ngram = ngram
         self.texts: list[tuple[str, tuple[str, ...]]] = []
-        """(benchmark, words); what stands in every row (a joined list, a sample repeated) is one text, no template."""
+        """(benchmark, words) of every distinct text of a benchmark.
+
+        A text repeated in every row (a joined list, a repeated sample) counts once, so its n-grams do not become
+        templates.
+        """
         vocabulary: dict[str, str] = {}
         for name, rows in benchmarks.items():
             said = (tuple(vocabulary.setdefault(word, word) for word in words(text)) for text in texts(rows))
@@ -54,12 +65,14 @@ class Index:
             if len(text) >= SHORTEST:
                 self.wholes.setdefault(text, name)
         self.hashes, self._texts, self._places = self._runs(list(benchmarks), common)
-        """Of the runs that mark a row, sorted, [runs]; the text of each by its place in `texts`, and where it stands
-        there first."""
+        """Sorted hashes of the n-grams that mark a row, [n-grams].
+
+        `_texts` holds the index of each n-gram's text in `texts`, `_places` its first position in that text.
+        """
         self._known = HashSet(self.hashes)
 
     def shingled(self, ngram: int) -> tuple[Hashes, NDArray[np.int64]]:
-        """Hashes of every text's runs of `ngram` words, and how many it has; of a shorter text its own."""
+        """Hashes of every text's n-grams of `ngram` words, and their number per text; a shorter text has one."""
         counts = np.array([len(text) for _, text in self.texts], np.int64)
         hashes = (self._words[word] for _, text in self.texts for word in text)
         return runs(np.fromiter(hashes, np.uint64, counts.sum()), counts, ngram)
@@ -81,10 +94,10 @@ class Index:
         return hashes[marks], texts[marks], places[marks]
 
     def found(self, row: Row, covers: float = 0.0) -> str | None:
-        """`in NAME: the words` for the first span of a benchmark in a row's turns; None when it is clear.
+        """Return `in NAME: the words` for the first matching benchmark span in a row's turns; None if the row is clean.
 
-        A span counts when the runs that the turn shares with the benchmark's text hold at least `covers` of the
-        text's words.
+        A match counts if the n-grams that the turn shares with the benchmark text cover at least `covers` of that
+        text's words. A user turn that equals a whole benchmark text of at least SHORTEST words always counts.
         """
         for turn in messages(row):
             said = words(turn["content"])
@@ -96,7 +109,7 @@ class Index:
         return None
 
     def _shared(self, said: tuple[str, ...]) -> dict[int, list[int]]:
-        """By the place of a run that stands in benchmarks, the texts that it stands in."""
+        """Map the position of each n-gram found in benchmarks to the indices of the texts that contain it."""
         hashes = mix(windows(np.array([self._words.get(word, 0) for word in said], np.uint64), self.ngram))
         found = np.flatnonzero(self._known.has(hashes))
         firsts = self.hashes.searchsorted(hashes[found]).tolist()
@@ -112,7 +125,7 @@ class Index:
     def _span(
         self, said: tuple[str, ...], shared: dict[int, list[int]], covers: float
     ) -> tuple[str, tuple[str, ...]] | None:
-        """(benchmark, words) of the first run that counts, with those that follow it without a gap."""
+        """(benchmark, words) of the first n-gram that counts, extended by the adjacent ones."""
         run = set(wording.runs(said, self.ngram))
         several = set[int]().union(*shared.values())
         counts = {text for text in several if covers <= 0 or self._coverage(text, run) >= covers}
@@ -135,7 +148,7 @@ class Index:
 
 
 def _changes(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which differ from the one before."""
+    """Whether a value differs from the previous one; True for the first."""
     return np.append(True, values[1:] != values[:-1])[: len(values)]
 
 
@@ -145,24 +158,25 @@ def _told(name: str, span: tuple[str, ...]) -> str:
 
 
 class Benchmarks(dict[str, list[Row]]):
-    """Every benchmark's rows by its name; what is made of all of them is made once."""
+    """Rows of every benchmark by name, with a cache for objects derived from all of them."""
 
     def __init__(self, rows: Mapping[str, list[Row]]) -> None:
         super().__init__(rows)
         self._made: dict[Hashable, Any] = {}
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """What `make` made when the key was first asked for."""
+        """Result of `make`, computed once per key."""
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
 
     def index(self, ngram: int, common: int = COMMON) -> Index:
+        """Index of all benchmarks for these parameters, built once."""
         found: Index = self.once((ngram, common), lambda: Index(self, ngram, common))
         return found
 
     def questions(self) -> Iterator[tuple[str, str]]:
-        """(benchmark, text) of every different text that is long enough to be found by."""
+        """(benchmark, text) of every distinct text with at least SHORTEST words."""
         for name, rows in self.items():
             for text in dict.fromkeys(texts(rows)):
                 if len(words(text)) >= SHORTEST:
@@ -170,7 +184,10 @@ class Benchmarks(dict[str, list[Row]]):
 
 
 def read_benchmarks(tasks: Path) -> Benchmarks:
-    """The benchmarks' files in a folder. Errors: UserError when there is none: a gate without them is no gate."""
+    """Read all benchmark files of a folder.
+
+    Errors: UserError when there is none, because decontamination without benchmarks would pass every row.
+    """
     files = sorted(tasks.glob("*.jsonl"))
     if not files:
         raise UserError(f"{tasks}: no benchmark's file (NAME.jsonl); nothing to keep the rows clear of")
@@ -180,12 +197,13 @@ def read_benchmarks(tasks: Path) -> Benchmarks:
 def decontaminate(
     row: Row, *, ngram: Size, common: Size = COMMON, covers: Share = COVERS, benchmarks: Benchmarks
 ) -> str | None:
-    """The row's runs of `ngram` words, case and punctuation aside, hold less than the share `covers` of every text of a
-    benchmark, and no user's turn is a whole text of one.
+    """Reject rows whose n-grams of `ngram` words cover at least the share `covers` of a benchmark text.
 
-    Two controls of false alarms: runs that stand in more than `common` texts of a benchmark are templates and mark
-    nothing, and a row is rejected only where it holds the share `covers` of the words of a benchmark's text (Lambert et
-    al. take 0.5 of a question). With `covers: 0` one run in common is enough: GSM8K's train and test rows, which share
-    no problem, then share runs of 8 words in 11% of the rows, with the default in 0.6%.
+    Case and punctuation are ignored. A user turn that equals a whole benchmark text is rejected too.
+
+    Two parameters control false positives. N-grams in more than `common` texts of a benchmark are templates and are
+    ignored. A row is rejected only if it covers the share `covers` of the words of a benchmark text (Lambert et al. use
+    0.5 of a question). With `covers: 0` one shared n-gram is enough: GSM8K's train and test rows share no problem, but
+    11% of them share 8-grams. With the default 0.6% are rejected.
     """
     return benchmarks.index(ngram, common).found(row, covers)

@@ -1,12 +1,13 @@
-"""Rows by meaning: sentence embeddings, near-duplicates by their cosine, and a diverse choice of rows.
+"""Embedding filters: semantic deduplication by cosine similarity, and selection of a diverse subset.
 
     semantic_duplicates: {part: prompt, cosine: 0.95}
     k_center: {part: prompt, number: 10000}
 
-The filter's `model` is a directory as sentence-transformers publishes it, all-MiniLM-L6-v2 for one: an encoder whose
-last hidden states are averaged over a text's tokens and normalised (Reimers and Gurevych 2019, arXiv:1908.10084).
-Both filters hold a float32 vector a row, 1536 bytes with that model, and compare every pair: on a CPU that is right
-for some 100,000 rows; SemDeDup (Abbas et al. 2023, arXiv:2303.09540), which compares within clusters, is for more.
+The filter's `model` is a directory as sentence-transformers publishes it, for example all-MiniLM-L6-v2. It is an
+encoder whose last hidden states are averaged over a text's tokens and normalized (Reimers and Gurevych 2019,
+arXiv:1908.10084). Both filters hold one float32 vector per row (1536 bytes with that model) and compare all pairs. On a
+CPU this suits about 100,000 rows. For more rows use SemDeDup (Abbas et al. 2023, arXiv:2303.09540), which compares
+within clusters.
 """
 
 import functools
@@ -33,13 +34,14 @@ from ladder.pipeline.stage import UserError
 
 Vectors = NDArray[np.float32]
 TOKENS = 8192
-"""Of a forward pass, padding included."""
+"""Maximum tokens per forward pass, including padding."""
 
 
 def semantic_duplicates(rows: Iterable[Row], *, part: Part, cosine: Cosine, model: Path) -> Iterator[str | None]:
-    """A row goes when a row before it that stays has an embedding of this cosine to its own or a higher one.
+    """Reject a row whose embedding has a cosine similarity of at least `cosine` to that of an earlier kept row.
 
-    SemDeDup (see above) with one cluster: 0.95 removes rewordings, below 0.8 rows on the same matter go too.
+    This is SemDeDup (Abbas et al. 2023) with one cluster. A threshold of 0.95 removes rewordings; below 0.8 it also
+    removes rows on the same subject.
     """
     names: list[str] = []
     blocks: list[Vectors] = []
@@ -60,7 +62,7 @@ def semantic_duplicates(rows: Iterable[Row], *, part: Part, cosine: Cosine, mode
 
 
 def _nearest(vectors: Vectors, blocks: list[Vectors]) -> tuple[Vectors, NDArray[np.int64]]:
-    """(the highest cosine to a row of the blocks [vectors], the number of that row [vectors])."""
+    """(highest cosine to any row of the blocks, [vectors]; index of that row over all blocks, [vectors])."""
     scores = np.full(len(vectors), -np.inf, np.float32)
     numbers = np.zeros(len(vectors), np.int64)
     before = 0
@@ -75,10 +77,13 @@ def _nearest(vectors: Vectors, blocks: list[Vectors]) -> tuple[Vectors, NDArray[
 
 
 def k_center(rows: Iterable[Row], *, part: Part, number: Size, model: Path) -> Iterator[str | None]:
-    """The `number` rows that cover the rest best: each next one is the farthest from those chosen (greedy k-center,
-    Gonzalez 1985; Sener and Savarese 2018, arXiv:1708.00489), the first row being the first, and of equals the first.
+    """Keep `number` rows that cover the others, by greedy k-center.
 
-    It favours what is unlike all else, noise too: put it after the filters of quality."""
+    Each next center is the row farthest from the centers chosen so far (Gonzalez 1985; Sener and Savarese 2018,
+    arXiv:1708.00489). The first row is the first center, and the first of equally far rows is chosen.
+
+    The method favors outliers, including noise: run it after the quality filters.
+    """
     names, parts = [], []
     for batch in batched(_named(rows, part)):
         names += [name for name, _ in batch]
@@ -93,8 +98,10 @@ def k_center(rows: Iterable[Row], *, part: Part, number: Size, model: Path) -> I
 
 
 def centers_of(vectors: Vectors, number: int) -> tuple[set[int], Vectors, NDArray[np.int64]]:
-    """(rows chosen, cosine of each row to the nearest of them [rows], which that is [rows]). Vectors [rows, width]
-    of length 1, so that the farthest row is the one of least cosine."""
+    """Greedy k-center over unit vectors [rows, width]; the farthest row has the lowest cosine to its center.
+
+    Returns (indices of the centers, cosine of each row to its nearest center [rows], index of that center [rows]).
+    """
     nearest = np.full(len(vectors), -np.inf, np.float32)
     centers = np.zeros(len(vectors), np.int64)
     chosen: list[int] = []
@@ -111,9 +118,10 @@ def centers_of(vectors: Vectors, number: int) -> tuple[set[int], Vectors, NDArra
 
 @torch.inference_mode()
 def embed(texts: list[str], directory: Path) -> Vectors:
-    """Embeddings [texts, width], each of length 1. A text is cut at the model's max_seq_length.
+    """Embed texts as unit vectors [texts, width]. A text is truncated at the model's max_seq_length.
 
-    Errors: UserError when the directory is not a sentence encoder."""
+    Errors: UserError when the directory is not a sentence encoder.
+    """
     model, tokenizer, longest = _encoder(directory)
     ids = [torch.tensor(row) for row in tokenizer(texts, truncation=True, max_length=longest).input_ids]
     vectors = np.zeros((len(texts), model.config.hidden_size), np.float32)

@@ -1,9 +1,9 @@
-"""One pass over all its shards: in this process, or by datatrove over the processes of this machine, a Slurm or a Ray
-cluster.
+"""Run one pass over all its shards: in this process, or with datatrove on this machine, Slurm or Ray.
 
-datatrove, not Ray Data, because a task of it is a plain function with a rank, which fits a shard of a file; the same
-pipeline runs on Slurm, where post-training teams have their processors, and on Ray for those on Kubernetes; and it
-adds two small pure-Python packages. Ray Data would need a running cluster even on Slurm, and an order to be asked for.
+datatrove was preferred to Ray Data for three reasons. A datatrove task is a plain function with a rank, which fits a
+shard of a file. The same pipeline runs on Slurm, where post-training teams have their processors, and on Ray for teams
+on Kubernetes. It adds only two small pure-Python packages. Ray Data would need a running cluster even on Slurm, and
+must be asked explicitly to preserve the order of rows.
 """
 
 import hashlib
@@ -27,13 +27,16 @@ class Datatrove(Config):
     """Filters over shards by datatrove (`make extra-cluster`); the rows come out as those of `local` do."""
 
     tasks: int = Field(ge=1)
-    """Shards; each is one task."""
+    """Number of shards; each is one task."""
     workers: int = Field(ge=1)
-    """Tasks at a time."""
+    """Maximum number of concurrent tasks."""
     slurm: dict[str, Any] | None = None
-    """What datatrove's SlurmPipelineExecutor takes, under its own names: partition, time, mem_per_cpu_gb ..."""
+    """Arguments of datatrove's SlurmPipelineExecutor under their own names: partition, time, mem_per_cpu_gb ..."""
     ray: dict[str, Any] | None = None
-    """The same of its RayPipelineExecutor: cpus_per_task, mem_per_cpu_gb ... Neither: processes of this machine."""
+    """Arguments of datatrove's RayPipelineExecutor: cpus_per_task, mem_per_cpu_gb ...
+
+    Without `slurm` and `ray`, tasks are processes of this machine.
+    """
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -50,11 +53,12 @@ Engine = Literal["local"] | Cluster
 
 
 def shards(engine: Engine) -> int:
+    """Number of shards, and so of tasks, for an engine."""
     return 1 if engine == "local" else engine.datatrove.tasks
 
 
 def spread(engine: Engine) -> Callable[[Pass], None]:
-    """How a pass is run over its shards. Errors: UserError when the extra is not installed."""
+    """Return the function that runs a pass over its shards. Errors: UserError when datatrove is not installed."""
     if engine == "local":
         return _here
     if find_spec("datatrove") is None:
@@ -68,7 +72,7 @@ def _here(one: Pass) -> None:
 
 
 def _there(wanted: Datatrove, one: Pass) -> None:
-    """datatrove's log and its marks of tasks that are done lie where they outlive a pass that fails."""
+    """Run a pass with datatrove. Its logs and completion markers survive a failed pass in ${LADDER_WORK}/datatrove."""
     place = hashlib.sha256(os.fsencode(one.folder.resolve())).hexdigest()[:8]  # clones may share LADDER_WORK
     log = cache() / "datatrove" / f"{one.folder.parent.name.strip('.')}-{one.folder.name}-{place}"
     shutil.rmtree(log, ignore_errors=True)
@@ -88,7 +92,7 @@ def _executor(wanted: Datatrove, pipeline: list[Any], log: Path) -> Any:
     if wanted.slurm is not None:
         from datatrove.executor import SlurmPipelineExecutor
 
-        # --wait: sbatch returns when the job has ended, and with its exit code. DVC must not go on before.
+        # --wait: sbatch returns when the job ends, with the job's exit code. DVC must not continue before.
         arguments = {**wanted.slurm, "sbatch_args": {**wanted.slurm.get("sbatch_args", {}), "wait": ""}}
         return SlurmPipelineExecutor(**common, **arguments)
     if wanted.ray is not None:
@@ -101,5 +105,5 @@ def _executor(wanted: Datatrove, pipeline: list[Any], log: Path) -> Any:
 
 
 def _task(one: Pass, data: None, rank: int, world_size: int) -> None:
-    """A task of datatrove: the pass over the shard of its rank."""
+    """Datatrove task: the pass over the shard with the task's rank."""
     one.run(rank)

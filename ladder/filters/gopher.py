@@ -1,7 +1,7 @@
-"""Rules on the form of an answer, each a filter of its own (Rae et al. 2021, "Gopher", arXiv:2112.11446, A.1.1).
+"""Gopher quality heuristics, one filter per rule (Rae et al. 2021, "Gopher", arXiv:2112.11446, A.1.1).
 
-They read what the assistant answers, without its reasoning; words are what blanks part. Gopher's values, which are for
-web pages: a chat's answers may be shorter, and `bullets` may ask for a list.
+The filters read the assistant's answer without its reasoning. Words are separated by whitespace. The values below are
+Gopher's, which are for web pages. Chat answers may be shorter, and a prompt may ask for a list (see `bullets`).
 
     word_length:          {least: 3, most: 10}
     symbols:              {most: 0.1}
@@ -14,7 +14,8 @@ web pages: a chat's answers may be shorter, and `bullets` may ask for a list.
     top_ngrams:           {most: {2: 0.2, 3: 0.18, 4: 0.16}}
     duplicate_ngrams:     {most: {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.1}}
 
-Its count of words, 50 to 100000, is the filter `length`. Two more are of answers alone: `refusal` and `boilerplate`.
+Gopher's word count, 50 to 100000, is the filter `length`. Two further filters apply to answers only: `refusal` and
+`boilerplate`.
 """
 
 import re
@@ -38,7 +39,7 @@ TELLING = frozenset(
         " regenerate generating reserved javascript cookies"
     )
 )
-"""Words of which all that follows has one; `m` is what "I'm" leaves."""
+"""Keywords of boilerplate: every match of `_BOILERPLATE` contains at least one of them. `m` comes from "I'm"."""
 _BOILERPLATE = re.compile(
     r"\b(?:"
     + "|".join(
@@ -62,7 +63,7 @@ _BOILERPLATE = re.compile(
 
 @lru_cache(maxsize=16)
 def _words(text: str) -> tuple[str, ...]:
-    """Filters that follow each other share the last ones."""
+    """Split at whitespace. The cache serves consecutive filters that read the same text."""
     return tuple(text.split())
 
 
@@ -73,21 +74,23 @@ def _letters(text: str) -> int:
 
 @lru_cache(maxsize=16)
 def lines(text: str) -> tuple[str, ...]:
-    """Those that are not blank, without the blanks around them."""
+    """Non-blank lines, stripped of surrounding whitespace."""
     return tuple(stripped for line in text.splitlines() if (stripped := line.strip()))
 
 
 def is_bullet(line: str) -> bool:
+    """Whether a line starts with a bullet point."""
     return line.startswith(_BULLETS)
 
 
 def ends_in_ellipsis(line: str) -> bool:
+    """Whether a line ends with an ellipsis."""
     return line.endswith(("...", "\u2026"))
 
 
 @lru_cache(maxsize=16)
 def _pairs(text: str) -> tuple[int, ...]:
-    """Where the pairs of words start that stand more than once."""
+    """Sorted start positions of the word bigrams that occur more than once."""
     words = _words(text)
     pairs = list(zip(words, words[1:], strict=False))
     last = dict(zip(pairs, range(len(pairs)), strict=True))
@@ -98,7 +101,11 @@ def _pairs(text: str) -> tuple[int, ...]:
 
 
 def _again(text: str, size: int) -> list[tuple[int, tuple[str, ...]]]:
-    """(start, run) of the runs of `size` words all of whose pairs stand more than once: others cannot themselves."""
+    """Candidate repeated n-grams as (start, n-gram) for n = `size`.
+
+    Every bigram inside a candidate occurs more than once. Other n-grams cannot repeat. For `size` 1, all words are
+    candidates.
+    """
     words, starts = _words(text), _pairs(text)
     if size < 2:
         return [(start, words[start : start + 1]) for start in range(len(words))]
@@ -107,14 +114,14 @@ def _again(text: str, size: int) -> list[tuple[int, tuple[str, ...]]]:
 
 
 def word_length(row: Row, *, least: Amount, most: Amount) -> str | None:
-    """A word has `least` to `most` characters in the mean."""
+    """Keep answers whose mean word length is `least` to `most` characters."""
     text = answered(row)
     mean = _letters(text) / max(1, len(_words(text)))
     return None if least <= mean <= most else f"{mean:.1f} characters a word"
 
 
 def symbols(row: Row, *, most: Amount) -> str | None:
-    """At most `most` hash signs a word, and at most as many ellipses."""
+    """Keep answers with at most `most` hash signs per word and at most `most` ellipses per word."""
     text = answered(row)
     count = max(text.count("#"), text.count("...") + text.count("\u2026"))
     share = count / max(1, len(_words(text)))
@@ -122,17 +129,17 @@ def symbols(row: Row, *, most: Amount) -> str | None:
 
 
 def bullets(row: Row, *, most: Share) -> str | None:
-    """At most a share `most` of the lines begins with a bullet point."""
+    """Keep answers in which at most the share `most` of the lines starts with a bullet point."""
     return _share_of_lines(row, most, "bullets", is_bullet)
 
 
 def ellipses(row: Row, *, most: Share) -> str | None:
-    """At most a share `most` of the lines ends with an ellipsis."""
+    """Keep answers in which at most the share `most` of the lines ends with an ellipsis."""
     return _share_of_lines(row, most, "ending in an ellipsis", ends_in_ellipsis)
 
 
 def alphabetic(row: Row, *, least: Share) -> str | None:
-    """At least a share `least` of the words has a letter."""
+    """Keep answers in which at least the share `least` of the words contains a letter."""
     words = _words(answered(row))
     mixed = [word for word in words if not word.isalpha()]
     share = (len(words) - len(mixed) + sum(any(map(str.isalpha, word)) for word in mixed)) / max(1, len(words))
@@ -140,7 +147,7 @@ def alphabetic(row: Row, *, least: Share) -> str | None:
 
 
 def stop_words(row: Row, *, least: Number) -> str | None:
-    """At least `least` different ones of the, be, to, of, and, that, have, with."""
+    """Keep answers with at least `least` distinct stop words out of: the, be, to, of, and, that, have, with."""
     text = answered(row)
     if len(STOP_WORDS.intersection(_words(text))) >= least:
         return None
@@ -152,12 +159,20 @@ def stop_words(row: Row, *, least: Number) -> str | None:
 
 
 def duplicate_lines(row: Row, *, most: Share, most_characters: Share) -> str | None:
-    """At most a share `most` of the lines stood before, with at most a share `most_characters` of the characters."""
+    """Limit duplicate lines, by their share of the lines and of the characters.
+
+    A duplicate is a line that occurred earlier in the answer. Duplicates may be at most the share `most` of the lines
+    and the share `most_characters` of the characters.
+    """
     return _duplicates(lines(answered(row)), "lines", most, most_characters)
 
 
 def duplicate_paragraphs(row: Row, *, most: Share, most_characters: Share) -> str | None:
-    """The same of paragraphs, which empty lines part."""
+    """Limit duplicate paragraphs, by their share of the paragraphs and of the characters.
+
+    Paragraphs are separated by blank lines. A duplicate is a paragraph that occurred earlier in the answer. Duplicates
+    may be at most the share `most` of the paragraphs and the share `most_characters` of the characters.
+    """
     text = answered(row)
     if "\n" not in text:
         return None
@@ -166,14 +181,16 @@ def duplicate_paragraphs(row: Row, *, most: Share, most_characters: Share) -> st
 
 
 def top_ngrams(row: Row, *, most: dict[Size, Share]) -> str | None:
-    """For each n, the run of n words that stands most often, if more than once, has at most that share of the
-    characters (of several as frequent, the longest)."""
+    """Limit the most frequent n-gram: `most` maps each n to its maximum share of the characters.
+
+    Only n-grams that occur more than once count. Among equally frequent n-grams the longest decides.
+    """
     text = answered(row)
     for size in sorted(most):
         counts = Counter(run for _, run in _again(text, size))
         highest = max(counts.values(), default=1)
         if highest == 1:
-            return None  # nor does a longer run stand twice
+            return None  # longer n-grams cannot repeat either
         tops = [run for run, count in counts.items() if count == highest]
         length, top = max((sum(map(len, run)), run) for run in tops)
         share = min(1.0, highest * length / _letters(text))
@@ -183,7 +200,10 @@ def top_ngrams(row: Row, *, most: dict[Size, Share]) -> str | None:
 
 
 def duplicate_ngrams(row: Row, *, most: dict[Size, Share]) -> str | None:
-    """For each n, at most that share of the characters stands in runs of n words that stood before."""
+    """Limit duplicate n-grams, by their share of the characters.
+
+    `most` maps each n to the maximum share of characters inside n-grams that occurred earlier in the answer.
+    """
     text = answered(row)
     words = _words(text)
     for size in sorted(most):
@@ -194,7 +214,7 @@ def duplicate_ngrams(row: Row, *, most: dict[Size, Share]) -> str | None:
                 covered.update(range(start, start + size))
             seen.add(run)
         if not covered:
-            return None  # nor does a longer run stand twice
+            return None  # longer n-grams cannot repeat either
         share = sum(len(words[place]) for place in covered) / _letters(text)
         if share > most[size]:
             return f"{share:.2f} in repeated runs of {size} words"
@@ -202,10 +222,11 @@ def duplicate_ngrams(row: Row, *, most: dict[Size, Share]) -> str | None:
 
 
 def refusal(row: Row, *, reject: list[Verdict]) -> str | None:
-    """The answer is of none of the kinds in `reject`: full_refusal, partial_refusal, no_answer
-    (ladder/verifiers/refusal.py).
+    """Reject answers whose refusal class is in `reject` (ladder/verifiers/refusal.py).
 
-    An answer in several turns is judged by the last, the one that is trained to end the conversation."""
+    The classes are full_refusal, partial_refusal, no_answer and full_compliance. In a conversation of several turns the
+    last answer decides, because it is the one that is trained to end the conversation.
+    """
     turns = row.get("messages") or row.get("completion") or row.get("chosen", ())
     answers = [message["content"] for message in turns if message["role"] == "assistant"]
     judge = verdict if "no_answer" in reject or "full_compliance" in reject else refused
@@ -214,7 +235,10 @@ def refusal(row: Row, *, reject: list[Verdict]) -> str | None:
 
 
 def boilerplate(row: Row) -> str | None:
-    """The answer does not speak of being a model, of its maker or its cut-off, and has no page furniture."""
+    """Reject answers with chatbot boilerplate.
+
+    Boilerplate is self-description as a model, its maker or its knowledge cutoff, and web page furniture.
+    """
     text = answered(row)
     if TELLING.isdisjoint(vocabulary(text)):
         return None

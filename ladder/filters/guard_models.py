@@ -1,10 +1,11 @@
-"""Guard models: rows that one finds safe, or whatever its label is.
+"""Guard model filter: keep rows that a guard labels as safe, or with any other chosen label.
 
     guarded: {keep: [safe], drop: [unsafe], template: guard, judge: {endpoint: {base_url: …, model: …}}}
 
-Any model can be asked by a template. One made for it, such as Llama Guard (Inan et al. 2023, arXiv:2312.06674), has its
-own in its chat template: give it `template: null`, and it is sent the conversation itself. `judge` is the section that
-benchmarks give to their judges (ladder/judges/judge.py); without an `endpoint` in it the filter's `model` judges.
+Any model can act as a guard through a template. A dedicated guard model, for example Llama Guard (Inan et al. 2023,
+arXiv:2312.06674), has its own template in its chat template: set `template: null`, and the guard gets the conversation
+itself. `judge` has the same keys as the judge section of benchmarks (ladder/judges/judge.py). Without `endpoint`, the
+filter's `model` is the judge.
 """
 
 import functools
@@ -25,7 +26,7 @@ from ladder.judges.judge import Judge, Judging, load_judge
 from ladder.pipeline.stage import UserError, fit
 
 MOST_TOLD = 60
-"""Characters of a guard's reply that a reason shows."""
+"""Maximum characters of a guard's reply in a rejection reason."""
 
 
 def guarded(
@@ -39,11 +40,15 @@ def guarded(
     prompts: Path,
     template: str | None = "guard",
 ) -> list[str | None]:
-    """A guard's label of the row is one of `keep`. One of `drop` goes, with the guard's words; so does a row without
-    a label of either.
+    """Keep rows whose label from a guard model is one of `keep`.
 
-    The guard is asked by data/prompts/quality/`template`.txt with its gaps {question} and {answer}; without a template
-    it is sent the row's conversation, of a pair with the chosen answer. `judge` and errors: as ladder.judges.judge.
+    A row with a label of `drop` is rejected, with the guard's reply as the reason. A row without a label from either
+    list is rejected as `no label`. Labels are compared without case.
+
+    The guard prompt is data/prompts/quality/`template`.txt with the placeholders {question} and {answer}. Without a
+    template, the guard gets the row's conversation; for a preference pair, the one with the chosen answer.
+
+    Errors: UserError when keep or drop is empty or they share a label. For `judge`: as in ladder.judges.judge.
     """
     if not keep or not drop or {one.lower() for one in keep} & {one.lower() for one in drop}:
         raise UserError(f"guarded: expected labels in keep and others in drop, got {keep} and {drop}")
@@ -62,9 +67,10 @@ def guarded(
 
 
 def label(text: str, labels: Sequence[str]) -> tuple[str, str] | None:
-    """(the label that a reply begins with, the reply in one line); None where its first line is no label.
+    """Parse a guard's reply into (label, reply on one line); None if its first line is not a label.
 
-    The line may name what it labels, as in Qwen3Guard's `Safety: Unsafe`.
+    The first line may name the field before the label, as in Qwen3Guard's `Safety: Unsafe`. The reply is cut at
+    MOST_TOLD characters.
     """
     first, *_ = text.strip().splitlines() or [""]
     named = re.sub(r"^[\w ]+:", "", first).strip(" \t.*'\"`").lower()

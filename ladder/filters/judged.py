@@ -1,11 +1,11 @@
-"""Quality: rows whose answer a reward model or a judge finds good enough.
+"""Quality filters: keep rows whose answer a reward model or an LLM judge scores high enough.
 
     rewarded: {least: 0.0}
     judged: {least: 7, template: rate, judge: {max_new_tokens: 512}}
     judged: {least: 7, template: rate_json, form: json, judge: {endpoint: {base_url: …, model: …}}}
 
-A reward model's scale is its own: look at the rejected rows before choosing a threshold. `judge` is the section that
-benchmarks give to their judges (ladder/judges/judge.py); without an `endpoint` in it the filter's `model` judges.
+Reward scales differ between reward models: inspect the rejected rows before choosing a threshold. `judge` has the same
+keys as the judge section of benchmarks (ladder/judges/judge.py). Without `endpoint`, the filter's `model` is the judge.
 """
 
 import functools
@@ -28,7 +28,7 @@ from ladder.models.reward_scores import rewards
 from ladder.pipeline.stage import Config, fit
 
 MOST_TOLD = 120
-"""Characters of a judge's reason that the ledger shows."""
+"""Maximum characters of a rejection reason from a judge."""
 
 
 class Opinion(Config):
@@ -39,9 +39,11 @@ class Opinion(Config):
 
 
 def rewarded(batch: list[Row], *, least: float, model: Path, base: Path) -> list[str | None]:
-    """The reward model in `model` gives the conversation `least` or more; of a pair, the chosen answer's.
+    """Keep rows whose conversation gets a reward of at least `least` from the reward model in `model`.
 
-    Errors: UserError for a row without an answer, and for what is no reward model.
+    For a preference pair, the conversation with the chosen answer is scored.
+
+    Errors: UserError for a row without an answer, and when `model` is not a reward model.
     """
     scorer = _scorer(model, base)
     ids = []
@@ -63,11 +65,15 @@ def judged(
     prompts: Path,
     form: Literal["rating", "json"] = "rating",
 ) -> list[str | None]:
-    """A judge grades the answer `least` or more, from 1 to 10, asked by data/prompts/quality/`template`.txt with its
-    gaps {question} and {answer}. An answer without a readable grade goes. Errors: as ladder.judges.judge.
+    """Keep rows whose answer a judge grades at least `least`, on a scale of 1 to 10.
 
-    `form` is what the template asks for: `Rating: [[5]]`, or the JSON object of Opinion, whose schema an endpoint is
-    told, and whose reason stands in the ledger.
+    The judge prompt is data/prompts/quality/`template`.txt with the placeholders {question} and {answer}. A row without
+    a readable grade is rejected.
+
+    `form` is the reply format that the template requests: `Rating: [[5]]`, or the JSON object of Opinion. An endpoint
+    gets Opinion's JSON schema, and the reason in the reply appears in the rejection reason.
+
+    Errors: as in ladder.judges.judge.
     """
     text = read_template(prompts / f"{template}.txt", {"question", "answer"})
     asked = [fill(text, {"question": said(row, "prompt"), "answer": fenced(answered(row))}) for row in batch]

@@ -1,9 +1,9 @@
-"""Language: rows in the languages that are to be learned, by py3langid (Lui and Baldwin 2012, "langid.py").
+"""Language identification filter with py3langid (Lui and Baldwin 2012, "langid.py").
 
-Naive Bayes over byte n-grams, 139 languages; a text's log-posteriors are divided by the square root of its bytes
-before they become probabilities, so that a short text is called sure of little. That is why a row goes for another
-language that is likely, and not for want of its own: names, formulas and lists of words stay. Of 175 seed tasks of
-Self-Instruct (question and answer, `sure: 0.5`) one goes, whose answer is Chinese.
+py3langid is naive Bayes over byte n-grams, with 139 languages. It divides a text's log-posteriors by the square root of
+its length in bytes before they become probabilities, so short texts get low confidence. The filter therefore rejects a
+row only when another language is likely, not when the wanted one is unlikely: names, formulas and word lists are kept.
+Of 175 seed tasks of Self-Instruct (question and answer, `sure: 0.5`), one is rejected; its answer is Chinese.
 """
 
 import functools
@@ -16,13 +16,13 @@ from ladder.pipeline.bounds import Share
 from ladder.pipeline.stage import UserError
 
 NO_LANGUAGE = "zxx"
-"""The model's label for numbers, code and the like."""
+"""The model's label for numbers, code and other text without a language."""
 
 
 def language(row: Row, *, part: Part, keep: list[str], sure: Share) -> str | None:
-    """A row goes when its likeliest language is none of `keep` (ISO 639-1) and has a probability of `sure` or more.
+    """Reject rows whose most likely language is not in `keep` (ISO 639-1) and has a probability of at least `sure`.
 
-    Errors: UserError for a language that the model does not know.
+    Errors: UserError for a language that the model does not support.
     """
     found, probability = _identifier(tuple(keep)).classify(said(row, part))
     return f"{found} {probability:.2f}" if found not in (*keep, NO_LANGUAGE) and probability >= sure else None

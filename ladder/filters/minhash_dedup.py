@@ -1,14 +1,14 @@
-"""Near-duplicates: of rows whose texts are almost the same, the first stays.
+"""Near-duplicate removal with MinHash LSH: keep the first of several similar rows.
 
-A text is the set of its shingles, runs of `ngram` words or characters, and two texts are alike by the Jaccard
-similarity of their sets, |A & B| / |A | B| (Broder 1997, "On the resemblance and containment of documents"). MinHash
-signatures in bands find the candidates (Indyk and Motwani 1998; Leskovec, Rajaraman, Ullman, "Mining of Massive
-Datasets", section 3.4); whether a candidate goes is then decided by the exact similarity of the shingle sets, so that
-no row goes which is not alike to one that stays. Lee et al. 2022 (arXiv:2107.06499) take 5-grams and 0.8.
+A text is the set of its shingles (n-grams of `ngram` words or characters). The similarity of two texts is the Jaccard
+similarity of their sets, |A & B| / |A | B| (Broder 1997, "On the resemblance and containment of documents"). Banded
+MinHash signatures find the candidates (Indyk and Motwani 1998; Leskovec, Rajaraman, Ullman, "Mining of Massive
+Datasets", section 3.4). The exact Jaccard similarity then decides, so LSH false positives remove no row. Lee et al.
+2022 (arXiv:2107.06499) use 5-grams and a threshold of 0.8.
 
-Signatures are made where rows are read (ladder/filters/signatures.py); only rows that share a band are read again, and
-none is held. Of each row 8 bytes a band are kept (160 at a similarity of 0.8); of those that share a band with another
-also their shingles' hashes, 8 bytes each, while a later row may still be alike.
+Signatures are computed where rows are read (ladder/filters/signatures.py). Only rows that share a band are read again,
+and no row is held in memory. Memory per row: 8 bytes per band (160 bytes at a similarity of 0.8). Kept rows that share
+a band also hold 8 bytes per shingle, until no later row shares a band with them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,22 +28,24 @@ from ladder.pipeline.bounds import Size
 
 BATCH = 256
 COMPARED = 1024
-"""Sets compared with one at a time."""
+"""Maximum number of sets compared at a time."""
 
 
 def near_duplicates(
     rows: Iterable[Row], *, part: Part, jaccard: Annotated[float, Field(ge=0.1, le=1)], ngram: Size, unit: Unit
 ) -> Iterator[str | None]:
-    """A row goes when a row before it that stays is alike by `jaccard` or more, in shingles of `ngram` `unit`.
+    """Reject a row whose Jaccard similarity to an earlier kept row is at least `jaccard`, over `ngram`-grams of `unit`.
 
-    Words are runs of letters, digits and _ (as \\w has them), case aside; characters are counted with every run of
-    blanks as one space. A text shorter than `ngram` is one shingle; one without any stays. One changed word touches
-    `ngram` shingles: 5 words suit answers and documents, 2 or 3 short questions. Where very many rows are alike but
-    less than `jaccard` (one template, single words as shingles), each is compared with all: take a longer `ngram`.
+    Words are lowercase runs of letters, digits and _ (the class \\w). For characters, text is lowercase and every run
+    of whitespace is one space. A text shorter than `ngram` is one shingle. A text without shingles is kept.
+
+    One changed word affects `ngram` shingles: 5 words suit answers and documents, 2 or 3 suit short questions. If very
+    many rows are similar but below `jaccard` (one template, single words as shingles), each is compared with all of
+    them; use a larger `ngram`.
     """
     sketch = partial(signatures.near_duplicates, part=part, jaccard=jaccard, ngram=ngram, unit=unit)
     sharing = _Sharing(signatures.sketched(rows, sketch))
-    kept: dict[int, tuple[Hashes, str]] = {}  # what a later row may be alike to: its shingles and its name
+    kept: dict[int, tuple[Hashes, str]] = {}  # by row number: shingles and name of kept rows that a later row may match
     number = 0
     for batch in batched(_sharers(rows, part, sharing)):
         wanted = sharing.shares[number : number + len(batch)].tolist()
@@ -54,7 +56,7 @@ def near_duplicates(
 
 
 def _sharers(rows: Iterable[Row], part: Part, sharing: "_Sharing") -> Iterator[tuple[str, str]]:
-    """(name, text) of every row that shares a band; of the others nothing is needed."""
+    """(name, text) of every row that shares a band, and ("", "") for the others."""
     for number, row in enumerate(picked(rows, sharing.shares.tolist()), start=1):
         yield ("", "") if row is None else (str(row.get("id", f"row {number}")), said(row, part))
 
@@ -81,7 +83,7 @@ def _alike(own: Hashes, earlier: list[int], kept: dict[int, tuple[Hashes, str]],
 
 
 def resemblances(own: Hashes, others: list[Hashes]) -> NDArray[np.float64]:
-    """|A & B| / |A | B| of a sorted set with each of the others, none of them empty; shape [others]."""
+    """Jaccard similarity |A & B| / |A | B| of one sorted set with each of `others`, shape [others]; no set is empty."""
     sizes = np.array([len(other) for other in others])
     hashes = np.concatenate(others)
     places = own.searchsorted(hashes)
@@ -92,7 +94,7 @@ def resemblances(own: Hashes, others: list[Hashes]) -> NDArray[np.float64]:
 
 
 class _Sharing:
-    """Which rows share a band with another, and of these, which that stay came before."""
+    """Index of LSH buckets with several rows: the rows that share a band, and the kept rows in each bucket."""
 
     def __init__(self, keys: list[Hashes]) -> None:
         total = sum(map(len, keys))
@@ -124,11 +126,11 @@ class _Sharing:
         return buckets
 
     def earlier(self, row: int) -> list[int]:
-        """Rows before this one that stay and share a band with it, first to last."""
+        """Earlier kept rows that share a band with this row, in order."""
         return sorted({other for bucket in self._of(row) for other in self._stay.get(bucket, ())})
 
     def seen(self, row: int, *, stays: bool) -> list[int]:
-        """Note what became of a row. Returns the rows that stay and that no later row shares a band with."""
+        """Record whether a row is kept. Returns the kept rows that share no band with any later row."""
         done = []
         buckets = self._of(row)
         if stays:
@@ -148,7 +150,7 @@ class _Sharing:
 
 
 def batched(named: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    """(name, text) of the rows, a cache's worth of text at a time."""
+    """Batches of (name, text) that fit a core's cache: at most BATCH rows, and about CHARACTERS characters."""
     batch: list[tuple[str, str]] = []
     size = 0
     for name, text in named:

@@ -1,6 +1,7 @@
-"""Filters that stand on a model or on a package of an extra: imported only where a step names one of them.
+"""Filters that need a model or an optional dependency, imported only when a step uses one of them.
 
-They are written as ladder/filters/basic.py says, each in its own module; `__all__` is what params.yaml may name.
+Each filter has its own module and follows the protocol of ladder/filters/basic.py. `__all__` lists the names that
+params.yaml may use.
 """
 
 from ladder.filters.embedding import k_center, semantic_duplicates

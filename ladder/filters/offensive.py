@@ -1,8 +1,8 @@
-"""Safety: offensive wording, by alt-profanity-check.
+"""Profanity filter with alt-profanity-check.
 
-A linear model over the words of a text, trained on 200,000 comments (Zhou 2019, "Building a better profanity detection
-library with scikit-learn"). It knows insults and swearing, not whether an answer helps to do harm: for that, give the
-rows to a guard model (`guarded`, ladder/filters/guard_models.py).
+The model is a linear classifier over the words of a text, trained on 200,000 comments (Zhou 2019, "Building a better
+profanity detection library with scikit-learn"). It detects insults and swearing, not whether an answer helps to do
+harm. For that, use a guard model (`guarded`, ladder/filters/guard_models.py).
 """
 
 from ladder.data.jsonl import Row
@@ -11,8 +11,8 @@ from ladder.pipeline.bounds import Share
 
 
 def profanity(batch: list[Row], *, part: Part, most: Share) -> list[str | None]:
-    """The probability of being offensive is at most `most`; 0.5 is where the model decides."""
-    from profanity_check import predict_prob  # loads its model, which takes a second
+    """Keep rows whose predicted probability of profanity is at most `most`; the classifier's own threshold is 0.5."""
+    from profanity_check import predict_prob  # importing it loads its model, which takes a second
 
     if not batch:
         return []

@@ -1,5 +1,8 @@
-"""Rows that ask in other words what a benchmark asks: runs of words miss a question that was reworded or translated
-(Yang et al. 2023, "Rethinking benchmark and contamination with rephrased samples", arXiv:2311.04850)."""
+"""Paraphrase decontamination: reject rows whose question is close in meaning to a benchmark text.
+
+N-gram overlap misses questions that were reworded or translated (Yang et al. 2023, "Rethinking benchmark and
+contamination with rephrased samples", arXiv:2311.04850).
+"""
 
 from pathlib import Path
 
@@ -14,13 +17,15 @@ from ladder.pipeline.bounds import Cosine
 
 CHUNK = 256
 SHOWN = 20
-"""Words of the benchmark's text that a reason shows."""
+"""Maximum number of words of the benchmark text in a rejection reason."""
 
 
 def paraphrased(batch: list[Row], *, cosine: Cosine, model: Path, benchmarks: Benchmarks) -> list[str | None]:
-    """The question's embedding by the sentence encoder in `model` has a cosine below `cosine` to every text of a
-    benchmark. Embeddings also bring together questions on the same matter: read the rejected rows before trusting a
-    threshold below 0.9."""
+    """Keep rows whose question has a cosine similarity below `cosine` to every benchmark text.
+
+    `model` is the directory of the sentence encoder. Embeddings also place questions on the same subject close
+    together: inspect the rejected rows before using a threshold below 0.9.
+    """
     if not batch:
         return []
     texts = list(benchmarks.questions())

@@ -1,8 +1,9 @@
-"""How filters run: passes over shards of a file, so that memory holds one batch however many rows there are.
+"""Run filter steps as passes over shards of a file, with one batch of rows in memory.
 
-Filters that see a row or a batch are fused into one pass; one that sees all rows is a pass of its own. A pass reads
-the shards of the one before and writes, for each, the rows it keeps and those that each filter rejects. Shards cut
-the file in order and no filter but those of all rows sees past a row, so their number changes no byte of the result.
+Consecutive steps that see a row, a text or a batch are fused into one pass. A step that sees all rows is a pass of its
+own. A pass reads the shards of the previous pass. For each shard it writes the kept rows and, per step, the rejected
+rows. Shards split the file in order, and only steps that see all rows look across rows, so the number of shards does
+not change the result.
 """
 
 import contextlib
@@ -35,12 +36,12 @@ from ladder.pipeline.stage import UserError
 BATCH_ROWS, BATCH_BYTES = 256, 1 << 19
 BUFFER = 1 << 17
 TOLD = 10
-"""Contaminated rows of a shard that are told of."""
+"""Maximum number of contaminated rows reported per shard."""
 
 
 @dataclass(frozen=True)
 class Gate:
-    """What no row that is kept may hold, as `decontaminate` has it."""
+    """Parameters of the final contamination check on kept rows; the fields are those of `decontaminate`."""
 
     ngram: int = 8
     common: int = COMMON
@@ -48,24 +49,24 @@ class Gate:
 
     @classmethod
     def of(cls, steps: Sequence[Step]) -> "Gate":
-        """As the first step `decontaminate` asks; where it is no step, its defaults with runs of 8 words."""
+        """Use the parameters of the first `decontaminate` step; without one, 8-grams and the defaults."""
         return next((cls(**step.parameters) for step in steps if step.name == "decontaminate"), cls())
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass: shard by shard it writes what is kept, what each step rejects, and the counts, into `folder`."""
+    """One pass over all shards. Per shard it writes kept rows, rejected rows of each step, and counts into `folder`."""
 
     shards: tuple[Shard, ...]
     steps: tuple[Step, ...]
     given: FilterContext
     folder: Path
     first: bool
-    """It reads rows as the user has them: checks and normalises them."""
+    """Whether this pass reads the user's rows, which it validates and normalizes."""
     gate: Gate | None
-    """The last pass that may change a row has it: what contaminates the rows that it keeps is told."""
+    """Contamination check of the kept rows, set on the last pass that may change a row. It only reports hits."""
     sketched: tuple[Step, ...]
-    """Those that see all rows and come next: what they need of each is made here, or handed on."""
+    """The all-row steps that follow directly. This pass computes their sketches, or copies existing ones."""
 
     def kept(self, number: int) -> Path:
         return self.folder / f"kept.{number:05}.jsonl"
@@ -77,10 +78,10 @@ class Pass:
         return self.folder / f"counts.{number:05}.json"
 
     def run(self, number: int) -> None:
-        """All steps over one shard; any process of any machine that sees the files may do it."""
+        """Run all steps over one shard. Any process on any machine with access to the files can run this."""
         gate = [Step(GATE, "decontaminate", vars(self.gate))] if self.gate else []
         sieve = FilterChain([*self.steps, *gate], self.given, self.sketched)
-        gc.freeze()  # models and benchmarks stay: no use in looking through them again and again
+        gc.freeze()  # models and benchmarks live until the end, so the collector need not scan them again
         data = self.shards[number].path
         tally: Tally = Counter()
         remains = Remains(self.kept(number))
@@ -107,7 +108,10 @@ class Pass:
         write_tally(self.counts(number), tally)
 
     def run_all(self) -> None:
-        """The one step that sees all rows, over all shards, in this process."""
+        """Run the single all-row step over all shards, in this process.
+
+        Errors: ValueError when the filter returns too few or too many verdicts.
+        """
         (step,) = self.steps
         before = [Remains.read(shard.path) for shard in self.shards]
         sketches = [remains.sketch(step) for remains in before] if step.sketch else None
@@ -141,12 +145,12 @@ class Pass:
             )
 
     def _where(self, lines: list[tuple[int, bytes]], read: list[tuple[Row, bytes]], at: int) -> str:
-        """The user's file and line; a later pass has the row's name alone."""
+        """Location of a row for error messages: file and line in the first pass, the row's id in later passes."""
         path = self.shards[0].path
         return f"{path}:{lines[at][0]}" if self.first else f"row {read[at][0].get('id')!r}"
 
     def _read(self, line: bytes, where: str) -> tuple[Row, bytes]:
-        """A row, and the line that it is written as."""
+        """Parse a line into (row, line to write). The first pass validates and normalizes the row."""
         if not self.first:
             return orjson.loads(line), line
         row, line = parsed(line, where)
@@ -175,22 +179,22 @@ def _batches(lines: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, byt
 
 @dataclass(frozen=True)
 class Filtered:
-    """What all passes leave on disk: files in order, to be joined."""
+    """Output files of all passes, in order, ready to be joined."""
 
     kept: list[Path]
     rejected: dict[str, list[Path]]
-    """By the step's label."""
+    """Files of rejected rows by step label."""
     tally: Tally
     contaminated: list[str]
-    """What the gate found in rows that are kept, the first of a shard."""
+    """Descriptions of contaminated kept rows, at most TOLD per shard."""
 
 
 def run_passes(
     data: Path, steps: Sequence[Step], given: FilterContext, folder: Path, shards: int, spread: Callable[[Pass], None]
 ) -> Filtered:
-    """Filter a file of rows. `spread` runs a pass over all its shards: here, or on other machines.
+    """Filter a file of rows. `spread` runs a pass over all its shards, locally or on other machines.
 
-    Errors: UserError when a step leaves nothing, and naming the file and line of what is no row.
+    Errors: UserError when no row is left after a step, and for an invalid row, with its file and line.
     """
     cut, tally = tuple(split(data, shards)), Tally()
     rejected: dict[str, list[Path]] = {}
@@ -239,7 +243,7 @@ def _first_reason(path: Path) -> str:
 
 
 def join(parts: Sequence[Path], target: Path) -> None:
-    """The parts' bytes in order as one file, which is whole or not there; the parts are gone."""
+    """Concatenate files in order into `target` and delete them. `target` is written atomically."""
     with replacing(target) as joined:
         for part in parts[:1]:
             os.replace(part, joined)

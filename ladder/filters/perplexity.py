@@ -1,9 +1,10 @@
-"""Perplexity of answers under the base model: what it would hardly say is often broken, what it knows by heart a copy.
+"""Perplexity filter: keep answers whose perplexity under the base model is within a range.
 
-exp of the mean of -log p(token | all before it) over the tokens that training would learn: every assistant turn with
-its stop token (Wenzek et al. 2020, "CCNet", and Marion et al. 2023, arXiv:2309.04564, who keep the middle). The rows
-of a batch stand one after another in packs without padding, and none sees another (ladder/models/packed_attention.py).
-In bfloat16 the last digit may depend on a row's neighbours in its pack.
+A high perplexity often means broken text, a low one memorized text. The perplexity is exp of the mean of -log p(token |
+all before it) over the tokens that training would learn: every assistant turn with its stop token (Wenzek et al. 2020,
+"CCNet", and Marion et al. 2023, arXiv:2309.04564, who keep the middle). Rows of a batch are packed without padding, and
+attention does not cross row boundaries (ladder/models/packed_attention.py). In bfloat16 the last digit may depend on
+the other rows of the pack.
 """
 
 import functools
@@ -21,15 +22,17 @@ from ladder.models.packed_attention import attend_packed
 from ladder.pipeline.bounds import Amount
 
 TOKENS = 2048
-"""Of a pack; a longer row is a pack of its own."""
+"""Maximum tokens per pack. A longer row is a pack of its own."""
 POSITIONS = 256
-"""Logits turned to float32 at a time."""
+"""Number of positions whose logits are converted to float32 at a time."""
 
 
 def perplexity(batch: list[Row], *, least: Amount, most: Amount, base: Path) -> list[str | None]:
-    """The answer's perplexity under the base model is `least` to `most`; of a pair, that of the chosen answer.
+    """Keep rows whose answer has a perplexity of `least` to `most` under the base model.
 
-    Errors: UserError for a row without an answer, or a base that is no rung.
+    For a preference pair, the chosen answer counts. A row longer than the base model's context is rejected.
+
+    Errors: UserError for a row without an answer, or when `base` is not a rung.
     """
     model = _model(base)
     longest = int(model.model.config.max_position_embeddings)
@@ -47,7 +50,10 @@ def perplexity(batch: list[Row], *, least: Amount, most: Amount, base: Path) -> 
 
 
 def mean_losses(model: Model, rows: list[tuple[list[int], list[int]]]) -> list[float]:
-    """Mean of -log p over a row's learned tokens, in nats. A row is (ids, mask), both [length]; mask 1 is learned."""
+    """Mean of -log p over each row's learned tokens, in nats.
+
+    A row is (ids, mask), both [length]; mask is 1 on learned tokens.
+    """
     losses = [0.0] * len(rows)
     for pack in packs([len(ids) for ids, _ in rows], TOKENS):
         means = _pack_losses(model, [rows[index] for index in pack])
@@ -57,7 +63,7 @@ def mean_losses(model: Model, rows: list[tuple[list[int], list[int]]]) -> list[f
 
 
 def packs(lengths: list[int], tokens: int) -> list[list[int]]:
-    """Indices of rows in order, as many to a pack as fit `tokens`, at least one."""
+    """Pack rows greedily in order and return row indices per pack: at most `tokens` tokens, at least one row."""
     found: list[list[int]] = []
     room = -1
     for index, length in enumerate(lengths):
@@ -73,7 +79,7 @@ def packs(lengths: list[int], tokens: int) -> list[list[int]]:
 def _pack_losses(model: Model, rows: list[tuple[list[int], list[int]]]) -> list[float]:
     lengths = [len(ids) for ids, _ in rows]
     ids = torch.tensor([token for row, _ in rows for token in row], device=device())
-    # The logits before a token predict it. No row's first token is learned: nothing before it is its own.
+    # The logits at a position predict the next token. A row's first token is not learned, because it has no context.
     learned = torch.tensor([learn * (place > 0) for _, mask in rows for place, learn in enumerate(mask)])
     targets = learned.nonzero()[:, 0].to(device())
     logits = model.model(

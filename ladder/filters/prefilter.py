@@ -1,9 +1,9 @@
-"""Which rows of a batch a filter surely keeps, told for all of them at once.
+"""Vectorized pre-filter: find rows that a filter is guaranteed to keep, for a whole batch at once.
 
-Most rows are kept by most filters, and that is quick to see on arrays of hashes: two words, or two runs of words, that
-have different hashes differ. A screen has the name and the parameters of a filter that sees one row; a row that it
-says True of is one to which that filter gives no reason, so that only the others are read word by word, by the filter
-itself. Equal hashes of different words (3e-8 for any two of a million) are no matter: such a row is read.
+Most filters keep most rows. Arrays of hashes show this quickly, because words or n-grams with different hashes are
+different. A function here has the name and the parameters of a filter that sees one row. Where it returns True, the
+filter keeps the row. The filter itself runs only on the other rows. A hash collision (probability 3e-8 for any pair in
+a million words) is harmless: the row goes to the filter.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 Kept = NDArray[np.bool_]
-"""Shape [rows]: whether the filter surely keeps it."""
+"""Shape [rows]: whether the filter is guaranteed to keep the row."""
 _LETTERS = Characters(str.isalpha)
 
 
@@ -89,7 +89,7 @@ def duplicate_lines(batch: Batch, *, most: float, most_characters: float) -> Kep
 
 
 def duplicate_paragraphs(batch: Batch, *, most: float, most_characters: float) -> Kept:
-    return duplicate_lines(batch, most=most, most_characters=most_characters)  # two that are equal have equal lines
+    return duplicate_lines(batch, most=most, most_characters=most_characters)  # equal paragraphs contain equal lines
 
 
 def top_ngrams(batch: Batch, *, most: dict[int, float]) -> Kept:
@@ -101,8 +101,10 @@ def duplicate_ngrams(batch: Batch, *, most: dict[int, float]) -> Kept:
 
 
 def _few_repeats(batch: Batch, most: dict[int, float], *, which: int, none: int) -> Kept:
-    """Whether for each size the runs that recur, by one of the counts of `Batch.recurring`, are too few to have that
-    share of the characters; `none` is that count where no run recurs."""
+    """Rows whose repeated n-grams are too few to exceed the maximum share of the characters, for every n in `most`.
+
+    `which` selects one of the two counts of `Batch.recurring`. `none` is the value of that count without any repeat.
+    """
     kept = np.ones(len(batch.rows), np.bool_)
     for size in sorted(most):
         times = batch.recurring_at_most(size)[which]
@@ -126,6 +128,7 @@ def boilerplate(batch: Batch) -> Kept:
 def decontaminate(
     batch: Batch, *, ngram: int, common: int = COMMON, covers: float = COVERS, benchmarks: Benchmarks
 ) -> Kept:
+    """Rows without any n-gram of a benchmark; `covers` is ignored, so the result is conservative."""
     known: _Known = benchmarks.once(("screen", ngram, common), lambda: _Known.of(benchmarks.index(ngram, common)))
     kept: Kept = batch.once(("decontaminate", ngram, common), lambda: known.absent(batch))
     return kept
@@ -133,33 +136,33 @@ def decontaminate(
 
 @dataclass(frozen=True)
 class _Known:
-    """What stands in benchmarks: runs of words, and parts of such runs, of which few need to be looked up."""
+    """Hashed index of benchmark n-grams, with an index of shorter n-grams so that few need a lookup."""
 
     ngram: int
     part: int
     runs: HashSet
-    """Runs of `ngram` words that mark a row, the first run of every text, and the texts that are shorter."""
+    """Hashes of the n-grams that mark a row, the first n-gram of every text, and texts shorter than `ngram` words."""
     parts: HashSet
-    """All runs of `part` words, and the texts that are shorter."""
+    """Hashes of all n-grams of `part` words, and of the texts that are shorter."""
 
     @classmethod
     def of(cls, index: Index) -> "_Known":
         part, (hashes, counts) = index.ngram * 5 // 8 or 1, index.shingled(index.ngram)
-        # A text as a whole marks a row too, be all its runs templates or it shorter than a run.
+        # A whole text marks a row too, even if all its n-grams are templates or it is shorter than one n-gram.
         firsts = hashes[(np.cumsum(counts) - counts)[counts > 0]]
         return cls(index.ngram, part, HashSet(np.concatenate([index.hashes, firsts])), HashSet(index.shingled(part)[0]))
 
     def absent(self, batch: Batch) -> Kept:
-        """Which rows have none of the runs."""
+        """Rows that contain no indexed n-gram, shape [rows]."""
         hashes, counts = batch.turn_words.hashes, batch.turn_words.counts
         firsts = np.cumsum(counts) - counts
-        # Any run of 8 words holds a part of 5 that starts at a multiple of 4.
+        # Every run of 8 words contains a 5-word run that starts at a multiple of 4.
         stride = self.ngram - self.part + 1
         numbers = np.where(counts >= self.part, (counts - self.part) // stride + 1, np.minimum(counts, 1))
         turns = np.repeat(np.arange(len(counts)), numbers)
         places = stride * (np.arange(len(turns)) - np.repeat(np.cumsum(numbers) - numbers, numbers))
         has = self.parts.has(runs_at(hashes, firsts[turns] + places, np.minimum(counts[turns], self.part)))
-        # The runs that hold such a part.
+        # The n-grams that contain a matching part.
         turns, places = np.repeat(turns[has], stride), np.subtract.outer(places[has], np.arange(stride)).ravel()
         lengths = np.minimum(counts[turns], self.ngram)
         inside = (places >= 0) & (places + lengths <= counts[turns])

@@ -1,4 +1,4 @@
-"""A row and its line in a file, quickly: read as strictly as ladder/data/jsonl.py does, normalised, written."""
+"""Fast reading, normalization and writing of rows, as strict as ladder/data/jsonl.py."""
 
 import contextlib
 from collections.abc import Callable
@@ -14,8 +14,11 @@ TYPES = (("prompt",), ("messages",), ("prompt", "completion"), ("prompt", "chose
 
 
 def parsed(line: bytes, where: str) -> tuple[Row, bytes]:
-    """A user's line as a row, and as it is to be written: the same, or what we make of one that orjson will not read
-    or write, or reads less strictly than we do."""
+    """Parse a user's line into (row, line to write).
+
+    The line stays as it is if orjson reads it as strictly as ladder/data/jsonl.py. Otherwise the line is parsed and
+    encoded by ladder/data/jsonl.py.
+    """
     with contextlib.suppress(orjson.JSONDecodeError, orjson.JSONEncodeError):
         row = orjson.loads(line)
         if line.startswith(b"{") and line.endswith(b"}\n") and _whole(row, line):
@@ -25,24 +28,29 @@ def parsed(line: bytes, where: str) -> tuple[Row, bytes]:
 
 
 def _whole(row: Row, line: bytes) -> bool:
-    """Whether every string of a line is in its row: with a repeated key, which orjson lets pass, at least one is lost.
+    """Whether every string of a line is in its row. orjson accepts a repeated key and drops one value.
 
-    Both have the same quotation marks then, those inside strings too, unless the line writes one by its number."""
+    Then line and row have equally many quotation marks, including those inside strings. A line with the escape
+    `\\u0022` cannot be checked in this way.
+    """
     return line.count(b'"') == orjson.dumps(row).count(b'"') and not (b"\\" in line and b"\\u0022" in line)
 
 
 def with_texts(line: bytes, row: Row, where: str) -> bytes:
-    """The line of a row of which texts have changed; all else as it stood (orjson makes a float of a long integer)."""
+    """Encode a line with the changed texts of its row. All other columns keep their values.
+
+    The line is parsed by ladder/data/jsonl.py, because orjson turns long integers into floats.
+    """
     return encoded({**parse_row(line, where), **{name: row[name] for name in COLUMNS if name in row}}, where)
 
 
 def told(label: str, reason: str, line: bytes) -> bytes:
-    """A rejected row as it was written, with the filter's name and its reason before all else."""
+    """Encode a rejected row with the columns `filter` and `reason` before its own."""
     return encoded({"filter": label, "reason": reason}, label).removesuffix(b"}\n") + b", " + line[1:]
 
 
 def normalised(row: Row, where: str) -> Row:
-    """The row with its texts normalised. Errors: UserError when it is of none of TRL's types."""
+    """Normalize the texts of a row. Errors: UserError for a row of none of TRL's types, or with reserved columns."""
     columns = next((names for names in reversed(TYPES) if all(map(row.__contains__, names))), TYPES[2])
     for name in COLUMNS:
         if name in columns or row.get(name, []) != []:
@@ -55,7 +63,7 @@ def normalised(row: Row, where: str) -> Row:
 
 
 def rewritten(row: Row, function: Callable[[str], str]) -> Row:
-    """The row with what `function` makes of every message's text; the same object where that is nothing."""
+    """Apply `function` to the text and the reasoning of every message. Returns the same object if nothing changes."""
     changed: Row = {}
     for name in COLUMNS:
         if name in row:

@@ -1,4 +1,4 @@
-"""What a pass of filters leaves of a shard beside its rows: their number, what the gate said of them, sketches."""
+"""Per-shard metadata of a filter pass: row count, contamination hits, sketches."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -18,14 +18,16 @@ MOST_TOLD = 1000
 
 @dataclass
 class Remains:
+    """Metadata of one shard of kept rows, stored in files beside it."""
+
     kept: Path
-    """The file of rows; what else is left lies beside it, under its name and another ending."""
+    """The file of kept rows. Metadata files have the same name with another suffix."""
     rows: int = 0
     contaminated: dict[int, str] = field(default_factory=dict)
-    """What the gate said, by the row's place in the file; of the first ones, the others are counted."""
+    """Contamination description by row index in the file; empty strings after the first MOST_TOLD."""
 
     def tell(self, said: str) -> None:
-        """What the gate says of the next row."""
+        """Record that the next row is contaminated."""
         self.contaminated[self.rows] = said if len(self.contaminated) < MOST_TOLD else ""
 
     @classmethod
@@ -38,18 +40,18 @@ class Remains:
 
     @contextlib.contextmanager
     def sketching(self, steps: Sequence[Step]) -> Iterator[list[IO[bytes]]]:
-        """A file for the sketches of each step."""
+        """Open a file for the sketches of each step."""
         with contextlib.ExitStack() as files:
             yield [files.enter_context(self._sketch(step).open("wb")) for step in steps]
 
     def sketch(self, step: Step) -> Hashes:
-        """Shape [rows, numbers], read from disk as it is looked at."""
+        """Sketches of a step as a memory map, shape [rows, numbers]."""
         if not self.rows:
             return np.zeros((0, 1), np.uint64)
         return np.memmap(self._sketch(step), np.uint64, "r").reshape(self.rows, -1)
 
     def hand_on(self, kept: Path, keeps: NDArray[np.bool_], steps: Sequence[Step]) -> None:
-        """Write what remains of the same shard when only some of its rows are kept."""
+        """Write the metadata of the same shard after a step that keeps only some of its rows."""
         places = np.cumsum(keeps) - 1
         contaminated = {int(places[place]): told for place, told in self.contaminated.items() if keeps[place]}
         remains = Remains(kept, int(keeps.sum()), contaminated)

@@ -1,8 +1,9 @@
-"""Texts as sets of shingles, and their MinHash signatures, whole batches at once.
+"""Shingle sets of texts and their MinHash signatures, vectorized over batches.
 
-A shingle is a run of `ngram` words or characters (Broder 1997, "On the resemblance and containment of documents").
-A word is hashed as a polynomial over its code points, a shingle as one over its words, both modulo 2**64 and then
-mixed, so that a set of shingles is a set of 64-bit numbers; that any two of a million collide has a chance of 3e-8.
+A shingle is a run of `ngram` words or characters (Broder 1997, "On the resemblance and containment of documents"). The
+hash of a word is a polynomial over its code points, the hash of a shingle a polynomial over its word hashes. Both are
+modulo 2**64 and mixed afterwards. A text becomes a set of 64-bit numbers. The probability of any collision among a
+million is 3e-8.
 """
 
 import functools
@@ -18,7 +19,7 @@ Hashes = NDArray[np.uint64]
 Unit = Literal["words", "characters"]
 
 CHARACTERS = 1 << 18
-"""Of a batch: what its arrays hold then fits a core's cache."""
+"""Characters per batch, so that its arrays fit a core's cache."""
 _PIECE = re.compile(rf"(?s:.{{1,{CHARACTERS}}})\w*")
 _SLOT_BITS = 18
 _BASE, _SHINGLE_BASE = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93
@@ -27,7 +28,11 @@ _BASE, _SHINGLE_BASE = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93
 def minhash(
     shingles: Hashes, counts: NDArray[np.int64], factors: NDArray[np.uint32], shifts: NDArray[np.uint32]
 ) -> NDArray[np.uint32]:
-    """Signatures [texts that have a shingle, permutations]: the least of factor * h + shift over a text's shingles."""
+    """MinHash signatures [texts with at least one shingle, permutations].
+
+    Each value is the minimum of factor * h + shift modulo 2**32 over a text's shingles; h is the upper 32 bits of the
+    hash.
+    """
     starts = np.cumsum(counts[counts > 0]) - counts[counts > 0]
     hashes = (shingles >> np.uint64(32)).astype(np.uint32)
     permuted = np.empty_like(hashes)
@@ -41,19 +46,23 @@ def minhash(
 
 
 def shingle_sets(texts: list[str], ngram: int, unit: Unit) -> list[Hashes]:
-    """The sorted set of each text's shingles."""
+    """Sorted set of shingle hashes of each text."""
     shingles, counts = shingle(texts, ngram, unit)
     return [np.unique(part) for part in np.split(shingles, np.cumsum(counts)[:-1])] if texts else []
 
 
 def shingle(texts: list[str], ngram: int, unit: Unit) -> tuple[Hashes, NDArray[np.int64]]:
-    """The shingles of all texts, in order and with repeats, [shingles]; how many each text has, [texts]."""
+    """Shingle hashes of all texts in order, with repeats, [shingles], and their number per text, [texts]."""
     return runs(*(_words(texts) if unit == "words" else _characters(texts)), ngram)
 
 
 def runs(parts: Hashes, counts: NDArray[np.int64], ngram: int) -> tuple[Hashes, NDArray[np.int64]]:
-    """The same of parts already hashed, [parts], of which each text has `counts`, [texts]."""
-    # A gap of ngram - 1 zeros after each text, so that a window never reads into the next.
+    """N-gram hashes of hashed parts, in order and with repeats, [n-grams], and their number per text, [texts].
+
+    parts: hashes of words or characters, [parts]. counts: parts per text, [texts]. A text with fewer than `ngram` parts
+    has one n-gram; an empty text has none.
+    """
+    # A gap of ngram - 1 zeros after each text, so that a window never extends into the next text.
     offsets = np.cumsum(counts) - counts
     spread = offsets + (ngram - 1) * np.arange(len(counts))
     padded = np.zeros(int(counts.sum()) + (ngram - 1) * (len(counts) + 1), np.uint64)
@@ -65,7 +74,7 @@ def runs(parts: Hashes, counts: NDArray[np.int64], ngram: int) -> tuple[Hashes, 
 
 
 def windows(parts: Hashes, ngram: int) -> Hashes:
-    """Every run of a text of at least `ngram` parts, before it is mixed."""
+    """Unmixed n-gram hashes at every position of one text with at least `ngram` parts."""
     found = np.zeros(len(parts) - ngram + 1, np.uint64)
     for place in range(ngram):
         found += parts[place : place + len(found)] * _power(place)
@@ -73,7 +82,7 @@ def windows(parts: Hashes, ngram: int) -> Hashes:
 
 
 def runs_at(parts: Hashes, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Hashes:
-    """The same of some runs only: of so many parts, from there on, [runs]."""
+    """N-gram hashes at given positions: `lengths` parts from each of `starts`, both [n-grams]. Returns [n-grams]."""
     found = np.zeros(len(starts), np.uint64)
     for place in range(lengths.max(initial=0)):
         inside = lengths > place
@@ -90,21 +99,25 @@ def _words(texts: list[str]) -> tuple[Hashes, NDArray[np.int64]]:
     if sum(map(len, texts)) <= 4 * CHARACTERS:
         found = cut(texts, WORD_CHARACTERS, lower=True)
         return found.hashes, found.counts
-    # A text longer than a batch is hashed in pieces, none of which ends inside a word.
+    # A text longer than a batch is hashed in pieces that end at word boundaries.
     pieces = [[cut([piece], WORD_CHARACTERS).hashes for piece in _PIECE.findall(text.lower())] for text in texts]
     counts = [sum(map(len, hashes)) for hashes in pieces]
     return np.concatenate([hashes for several in pieces for hashes in several]), np.array(counts, np.int64)
 
 
 def recurring(hashes: Hashes, counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """([texts], [texts]): how many of a text's hashes stood in it before, and how often the commonest one stands."""
+    """Count repeated hashes per text.
+
+    Returns ([texts], [texts]): how many hashes occurred earlier in the same text, and how often the most frequent
+    occurs.
+    """
     places = np.arange(len(hashes), dtype=np.uint32)
     texts = np.repeat(np.arange(len(counts)), counts)
     keys = hashes ^ np.repeat(np.arange(len(counts), dtype=np.uint64) * np.uint64(_BASE), counts)
     slots = _first_bits(keys, _SLOT_BITS)
     last = _slots()
     last[slots] = places
-    # A slot that more than one took holds all that are equal, and few others.
+    # A contested slot holds all equal hashes, and few others.
     contested = last[slots] != places
     contested[last[slots[contested]]] = True
     keys, texts = keys[contested], texts[contested]
@@ -119,7 +132,11 @@ def recurring(hashes: Hashes, counts: NDArray[np.int64]) -> tuple[NDArray[np.int
 
 
 class HashSet:
-    """A set of hashes. Before one is searched for it is looked up by its first bits, of which one in 16 is taken."""
+    """Set of hashes with a bit table for fast negative lookups.
+
+    The table is indexed by the leading bits of a hash. At most one in 16 of its bits is set. Hashes that pass are
+    looked up by binary search.
+    """
 
     def __init__(self, hashes: Hashes) -> None:
         self.hashes = np.unique(hashes)
@@ -130,7 +147,7 @@ class HashSet:
         self._taken = np.packbits(taken, bitorder="little")
 
     def has(self, hashes: Hashes) -> NDArray[np.bool_]:
-        """Which of them it has, [hashes]."""
+        """Membership of each hash, [hashes]."""
         bits = _first_bits(hashes, self._bits)
         found: NDArray[np.bool_] = (self._taken[bits >> 3] >> (bits & 7).astype(np.uint8) & 1).view(np.bool_)
         likely = hashes[found]
@@ -141,7 +158,7 @@ class HashSet:
 
 
 class Characters:
-    """A set of characters, as a table to look up those of a text."""
+    """Set of characters as a lookup table over code points."""
 
     def __init__(self, holds: Callable[[str], bool]) -> None:
         self._holds = holds
@@ -152,36 +169,36 @@ class Characters:
         return np.fromiter(map(self._holds, map(chr, range(0x110000))), np.bool_, 0x110000)
 
     def among(self, text: str) -> NDArray[np.bool_]:
-        """For each character of a text whether it is one of them."""
+        """Membership of each character of a text, [characters]."""
         if text.isascii():
             return np.frombuffer(text.encode().translate(self._ascii), np.bool_)
         return self._all[_points(text)]
 
 
 WORD_CHARACTERS = Characters(lambda point: point.isalnum() or point == "_")
-"""The characters of \\w."""
+"""The characters matched by \\w."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """The words of several texts, one after the other."""
+    """Words of several texts, concatenated."""
 
     joined: str
-    """The texts, a line break between two."""
+    """The texts, joined by line breaks."""
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
-    """Where each word stands in `joined`, [words]."""
+    """Start and end offsets of each word in `joined`, [words]."""
     hashes: Hashes
     counts: NDArray[np.int64]
-    """How many each text has, [texts]."""
+    """Number of words of each text, [texts]."""
 
 
 def cut(texts: Sequence[str], inside: Characters, *, lower: bool = False) -> Cut:
-    """Words are runs of characters `inside`, to which a line break does not belong."""
+    """Split texts into words: maximal runs of the characters `inside`, which must not contain the line break."""
     joined = "\n".join(texts)
     if lower and joined.isascii():
         joined = joined.lower()
-    elif lower:  # other characters may become two
+    elif lower:  # lowercase of other scripts may change the length of a text
         texts = [text.lower() for text in texts]
         joined = "\n".join(texts)
     edges = np.flatnonzero(np.diff(inside.among(joined), prepend=False, append=False))
@@ -210,25 +227,25 @@ def _points(text: str) -> NDArray[np.uint8] | NDArray[np.uint32]:
 
 
 def _first_bits(hashes: Hashes, number: int) -> NDArray[np.int64]:
-    return (hashes >> np.uint64(64 - number)).view(np.int64)  # places of this type need no copy to be looked up
+    return (hashes >> np.uint64(64 - number)).view(np.int64)  # int64 indices need no copy in a lookup
 
 
 @functools.cache
 def _slots() -> NDArray[np.uint32]:
-    """Room to note a place by a hash; what was noted before is of no matter."""
+    """Scratch array of positions by hash prefix. Old contents do not matter."""
     return np.zeros(1 << _SLOT_BITS, np.uint32)
 
 
 @functools.lru_cache(maxsize=2)
 def _powers(number: int) -> tuple[Hashes, Hashes]:
-    """The first powers of _BASE and of its inverse, modulo 2**64."""
+    """The first `number` powers of _BASE and of its inverse, modulo 2**64."""
     inverse = pow(_BASE, -1, 1 << 64)
     each = (np.full(number, base, np.uint64) for base in (_BASE, inverse))
     return tuple(np.concatenate([[np.uint64(1)], np.cumprod(base[1:])]) for base in each)  # type: ignore[return-value]
 
 
 def mix(values: Hashes) -> Hashes:
-    """splitmix64's finalizer (Steele, Lea, Flood 2014): equal inputs stay equal, all others look random."""
+    """splitmix64's finalizer (Steele, Lea, Flood 2014): a bijection whose outputs look random."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed: Hashes = values ^ (values >> np.uint64(31))

@@ -1,7 +1,7 @@
-"""What filters of all rows need of each, as numbers, made where the row is read: on whatever machine, and once.
+"""Per-row sketches for filters that see all rows, computed once where the row is read, on any machine.
 
-A sketch has the name and the parameters of a filter that sees all rows, and gives of a batch an array [rows, numbers].
-The filter then judges by the sketches of all rows, and reads again only the rows that it must see.
+A sketch function has the name and the parameters of a filter that sees all rows. It maps a batch to an array [rows,
+numbers]. The filter decides from the sketches of all rows and reads only the rows that it needs.
 """
 
 import functools
@@ -24,13 +24,13 @@ from ladder.pipeline.stage import UserError
 __all__ = ["exact", "near_duplicates"]
 
 RECALL = 0.9995
-"""The least chance that two texts as alike as the threshold share a band."""
+"""Minimum probability that two texts with a similarity at the threshold share a band."""
 MOST_PERMUTATIONS = 128
 ANSWERS = ("chosen", "rejected")
 
 
 def sketched(rows: Iterable[Row], sketch: Callable[[Batch], Hashes]) -> list[Hashes]:
-    """The sketches of all rows in order, in arrays of several rows: as they were made, or made here."""
+    """Sketches of all rows in order, as a list of arrays; computed here unless an earlier pass stored them."""
     if isinstance(rows, Rows) and rows.sketches is not None:
         return [part for part in rows.sketches if len(part)]
     left, made = iter(rows), []
@@ -40,14 +40,18 @@ def sketched(rows: Iterable[Row], sketch: Callable[[Batch], Hashes]) -> list[Has
 
 
 def exact(batch: Batch) -> Hashes:
-    """Shape [rows, 2]: 16 bytes of sha256 of what is said in the row and by whom, but for case and blanks."""
+    """Exact-duplicate key, shape [rows, 2]: 16 bytes of sha256 over roles and texts, ignoring case and whitespace."""
     digests = (hashlib.sha256(_one_spaced(_told(row).lower())).digest()[:16] for row in batch.rows)
     return np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2)
 
 
 def _told(row: Row) -> str:
-    """Every message after its speaker, and the answers of a pair apart; a NUL that is said is no end of a message. Rows
-    that differ in reasoning, in which turns are learned, or in their label are no duplicates."""
+    """Canonical text of a row for exact deduplication.
+
+    It contains the role and text of every message, with the answers of a pair marked. NUL separates the parts and is
+    escaped inside texts. Rows that differ in reasoning, in which turns are trained, or in their label are not
+    duplicates.
+    """
     parts = [
         f"{name if name in ANSWERS else ''}\0{_speaker(message)}\0{_escaped(message['content'].strip())}"
         for name in COLUMNS
@@ -68,8 +72,8 @@ def _escaped(text: str) -> str:
 
 
 def _one_spaced(text: str) -> bytes:
-    """UTF-8, a space for each run of blanks, none at the ends."""
-    if text.isascii() and b"  " not in (spaced := text.encode().translate(_SPACES)):  # the same, many times as fast
+    """UTF-8 bytes with each run of whitespace as one space and none at the ends."""
+    if text.isascii() and b"  " not in (spaced := text.encode().translate(_SPACES)):  # fast path, same result
         return spaced.strip(b" ")
     return " ".join(text.split()).encode("utf-8", "surrogatepass")
 
@@ -78,10 +82,13 @@ _SPACES = bytes(ord(" ") if chr(code).isspace() else code for code in range(256)
 
 
 def near_duplicates(batch: Batch, *, part: Part, jaccard: float, ngram: int, unit: Unit) -> Hashes:
-    """Shape [rows, bands]: a number for each band of the text's signature, 0 for a text without a shingle."""
+    """LSH keys, shape [rows, bands]: one number per band of the MinHash signature, 0 for a text without shingles.
+
+    Errors: UserError for `jaccard` outside 0.1 to 1, or `ngram` below 1.
+    """
     if not 0.1 <= jaccard <= 1 or ngram < 1:
         raise UserError(f"near_duplicates: expected jaccard of 0.1 to 1 and ngram of 1 or more, got {jaccard}, {ngram}")
-    if batch.large:  # one text after the other, for the sake of memory
+    if batch.large:  # one text at a time, to limit memory
         return np.concatenate([_keys(*shingle([said(row, part)], ngram, unit), jaccard) for row in batch.rows])
     if unit == "words":
         return _keys(*runs(*batch.words(part), ngram), jaccard)
@@ -99,7 +106,7 @@ def _keys(shingles: Hashes, counts: NDArray[np.int64], jaccard: float) -> Hashes
 
 @functools.lru_cache(maxsize=4)
 def _drawn(number: int, width: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32], Hashes]:
-    """Factors and shifts of the permutations, [number * width], and the weights in a band, [width]."""
+    """Factors and shifts of the permutations, [number * width], and the weights within a band, [width]."""
     generator = np.random.default_rng(0)
     factors = generator.integers(0, 1 << 32, number * width, dtype=np.uint32) | np.uint32(1)
     shifts = generator.integers(0, 1 << 32, number * width, dtype=np.uint32)
@@ -108,7 +115,10 @@ def _drawn(number: int, width: int) -> tuple[NDArray[np.uint32], NDArray[np.uint
 
 @functools.lru_cache(maxsize=4)
 def bands(jaccard: float) -> tuple[int, int]:
-    """(bands, rows of a band): the most selective for which 1 - (1 - jaccard**rows)**bands is RECALL or more."""
+    """(bands, rows per band): the most selective with 1 - (1 - jaccard**rows)**bands of at least RECALL.
+
+    The number of permutations, bands * rows, is at most MOST_PERMUTATIONS.
+    """
     best = (1, 1)
     for rows in range(1, MOST_PERMUTATIONS + 1):
         miss = 1 - min(jaccard**rows, 1 - 1e-12)

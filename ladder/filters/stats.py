@@ -1,4 +1,4 @@
-"""The ledger of a filter: rows in, out and why, by filter and by source, and rejected rows to read."""
+"""Filter report: row counts by filter and by source, rejection reasons, and samples of rejected rows."""
 
 import hashlib
 import heapq
@@ -13,33 +13,37 @@ from ladder.data.turns import said
 from ladder.data.wording import WORD, reply
 
 Tally = Counter[tuple[str, str, str]]
-"""Rows by (`in`, `kept`, `rejected` or `contaminated`; the filter; the name of their source). `edited` are those of
-them that were: all without a filter, the rejected ones with its name."""
+"""Row counts by (event, filter label, source name). Events are `in`, `kept`, `rejected`, `contaminated` and `edited`.
+
+`edited` counts edited rows: all input rows under an empty label, rejected rows under the filter's label.
+"""
 SAMPLE = 5
-"""Rejected rows of a filter to read."""
+"""Number of rejected rows shown per filter, and of reasons."""
 MOST_REASONS = 10_000
 CUT = re.compile(r" \.\.\. \(\d+ words\)$")
-"""What stands for the rest of a long run of words in a reason."""
+"""Suffix that replaces the rest of a long span in a reason."""
 EXCERPT = 400
-"""Characters of a text that a sample shows, around what the reason names."""
+"""Characters of a text in a sample, around the span that the reason names."""
 
 
 def source(row: Row) -> str:
-    """The name of a row's source; empty where it has none."""
+    """Name of a row's source; empty if it has none."""
     told = row.get("source")
     return str(told.get("name", "")) if isinstance(told, dict) else ""
 
 
 def write_tally(path: Path, tally: Tally) -> None:
+    """Write counts to a JSON file."""
     write_json(path, {"rows": [[*key, count] for key, count in sorted(tally.items())]})
 
 
 def read_tally(path: Path) -> Tally:
+    """Read counts that `write_tally` wrote."""
     return Tally({(event, label, name): count for event, label, name, count in read_json(path)["rows"]})
 
 
 def total(tally: Tally, event: str, label: str | None = None, name: str | None = None) -> int:
-    """Rows of an event, of one filter and of one source where they are given."""
+    """Number of rows with an event, optionally of one filter and of one source."""
     return sum(
         count
         for (happened, step, origin), count in tally.items()
@@ -48,7 +52,7 @@ def total(tally: Tally, event: str, label: str | None = None, name: str | None =
 
 
 def metrics(tally: Tally, labels: Sequence[str]) -> Row:
-    """Counts for `dvc metrics diff`: all rows, and those of each source where rows have one."""
+    """Counts for `dvc metrics diff`: over all rows, and per source if rows have one."""
     numbers: Row = {
         "in": total(tally, "in"),
         "kept": total(tally, "kept"),
@@ -70,7 +74,7 @@ def metrics(tally: Tally, labels: Sequence[str]) -> Row:
 
 
 def funnel(tally: Tally, labels: Sequence[str]) -> str:
-    """Tab-separated values for `dvc plots`: the rows that are left after each step."""
+    """Tab-separated values for `dvc plots`: rows left after each step."""
     left = total(tally, "in")
     lines = ["step\trows", f"in\t{left}"]
     for label in labels:
@@ -80,7 +84,7 @@ def funnel(tally: Tally, labels: Sequence[str]) -> str:
 
 
 def write_samples(path: Path, tally: Tally, rejected: dict[str, list[Path]]) -> None:
-    """Markdown: the funnel, by source where there are several, the commonest reasons, and rejected rows to read."""
+    """Write a Markdown report: the funnel (by source if several), frequent reasons, samples of rejected rows."""
     names = sorted({name for event, _, name in tally if event == "in"})
     left = total(tally, "in")
     heads = ["filter", "in", "rejected", "left", *(f"of {name or 'none'}" for name in names if len(names) > 1)]
@@ -104,20 +108,20 @@ def _section(label: str, paths: list[Path]) -> Iterator[str]:
         yield f"\n### {row.get('id', 'row')} {source(row)}".rstrip() + f"\n\n**{row['reason']}**\n"
         span = CUT.sub("", row["reason"].rpartition(": ")[2])
         yield _quoted(said(row, "prompt"), span)
-        if "prompt" not in row or row.keys() & {"completion", "chosen"}:  # a prompt alone has nothing below the line
+        if "prompt" not in row or row.keys() & {"completion", "chosen"}:  # a row with a prompt only has no answer
             yield "\n---\n"
             yield _quoted(reply(row), span)
 
 
 def _read(paths: list[Path]) -> tuple[list[tuple[str, int]], list[Row]]:
-    """(the commonest reasons, rows drawn by their hash: the same ones in whatever order they come)."""
+    """(most frequent reasons, sampled rows). The sample is drawn by hash and does not depend on the order of rows."""
     reasons: Counter[str] = Counter()
     drawn: list[tuple[int, bytes]] = []
     for path in paths:
         with path.open("rb") as lines:
             for line in lines:
                 reasons[json.loads(line)["reason"]] += 1
-                if len(reasons) > MOST_REASONS:  # those told once make room, or they would grow with the rows
+                if len(reasons) > MOST_REASONS:  # drop rare reasons to bound memory
                     reasons = Counter(dict(reasons.most_common(MOST_REASONS // 2)))
                 draw = -int.from_bytes(hashlib.sha256(line).digest()[:8])
                 heapq.heappush(drawn, (draw, line)) if len(drawn) < SAMPLE else heapq.heappushpop(drawn, (draw, line))
@@ -126,7 +130,7 @@ def _read(paths: list[Path]) -> tuple[list[tuple[str, int]], list[Row]]:
 
 
 def _quoted(text: str, span: str) -> str:
-    """A text as a quotation, cut to an excerpt; the words of `span` in it between ⟦ and ⟧."""
+    """Quote a text in Markdown, cut to an excerpt. The words of `span` are marked with ⟦ and ⟧."""
     marked = None
     if found := WORD.findall(span):
         marked = re.search(r"\W+".join(map(re.escape, found)), text, re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""Steps of a filter: which functions params.yaml names, with parameters that fit, and what they see."""
+"""Filter steps: parse params.yaml into filter functions with validated parameters."""
 
 import inspect
 import typing
@@ -19,13 +19,16 @@ from ladder.filters.shingles import Hashes
 from ladder.filters.verdict_cache import Remembered
 
 GIVEN = {"base", "benchmarks", "model", "prompts"}
-"""Parameters that the stage gives to the filters that ask for them."""
+"""Parameters that the stage supplies to filters that declare them."""
 
 
 @dataclass(frozen=True)
 class FilterContext:
-    """What filters judge by: the folder of benchmarks' files, a model (a rung, a reward rung or a sentence encoder),
-    the base model's rung and the folder of prompts for judges."""
+    """Inputs that the stage supplies to filters: benchmark folder, model, base model's rung, judge prompts.
+
+    tasks: folder of benchmark files. model: a rung, a reward rung or a sentence encoder. prompts: folder of judge
+    prompts.
+    """
 
     tasks: Path
     model: Path
@@ -33,13 +36,13 @@ class FilterContext:
     prompts: Path
 
     def arguments(self, function: Callable[..., Any]) -> dict[str, Any]:
-        """Those of them that a filter asks for."""
+        """The inputs that a filter declares as parameters."""
         wanted = GIVEN & inspect.signature(function).parameters.keys()
         return {name: getattr(self, name) for name in sorted(wanted)}
 
     @property
     def benchmarks(self) -> Benchmarks:
-        """Read once a process, not sent to it."""
+        """Benchmarks, read once per process instead of pickled to it."""
         return _benchmarks(self.tasks)
 
 
@@ -48,7 +51,7 @@ _benchmarks = lru_cache(maxsize=1)(read_benchmarks)
 
 @dataclass(frozen=True)
 class Step:
-    """One filter with its parameters; `label` is its name in the ledger, where it stands once."""
+    """One filter with its parameters; `label` is its unique name in reports."""
 
     label: str
     name: str
@@ -60,31 +63,31 @@ class Step:
 
     @cached_property
     def kind(self) -> str:
-        """What it sees, by the name of its first parameter: row, batch, rows or text."""
+        """Input of the filter, by the name of its first parameter: row, batch, rows or text."""
         return next(iter(inspect.signature(self.function).parameters))
 
     def bound(self, given: FilterContext) -> Callable[[Any], Any]:
-        """The filter as a function of what it sees alone; what a batch's cost is paid once a row."""
+        """Bind all parameters but the input. Batch filters get a verdict cache, since their verdicts are expensive."""
         arguments = {**self.parameters, **given.arguments(self.function)}
         bound = partial(self.function, **arguments)
         return Remembered(bound) if self.kind == "batch" else bound
 
     def screen(self, given: FilterContext) -> Callable[[Batch], Kept] | None:
-        """Which rows of a batch it surely keeps, where that is quickly told."""
+        """Vectorized pre-filter of the step: rows that it is guaranteed to keep; None if there is none."""
         if self.name not in prefilter.__all__:
             return None
         return partial(vars(prefilter)[self.name], **self.parameters, **given.arguments(self.function))
 
     @property
     def sketch(self) -> Callable[[Batch], Hashes] | None:
-        """What it needs of each row of a batch, where it sees all rows and needs little of most."""
+        """Sketch function of the step, if it sees all rows and has one in ladder/filters/signatures.py."""
         return partial(vars(signatures)[self.name], **self.parameters) if self.name in signatures.__all__ else None
 
 
 def parse(steps: list[dict[str, Any]]) -> list[Step]:
-    """The steps of params.yaml, `name: {parameters}` each; a filter that stands twice is told apart as `name-2`.
+    """Parse the steps of params.yaml, each `name: {parameters}`. The second use of a filter is labeled `name-2`.
 
-    Errors: ValueError for a name that is no filter's and for parameters that do not fit its signature.
+    Errors: ValueError for an unknown filter, and for parameters that do not match its signature.
     """
     parsed: list[Step] = []
     times: Counter[str] = Counter()
@@ -101,7 +104,7 @@ def parse(steps: list[dict[str, Any]]) -> list[Step]:
 def _named(name: str) -> Callable[..., Any]:
     if name in basic.__all__:
         return vars(basic)[name]
-    from ladder.filters import model_filters  # a few seconds, which the other filters need not wait for
+    from ladder.filters import model_filters  # import takes a few seconds, which only steps with these filters pay
 
     if name in model_filters.__all__:
         return vars(model_filters)[name]
@@ -110,7 +113,7 @@ def _named(name: str) -> Callable[..., Any]:
 
 
 def _parameters(name: str, given: Any) -> dict[str, Any]:
-    """A filter's signature is the schema of its parameters."""
+    """Validate parameters against the filter's signature."""
     function = _named(name)
     types = typing.get_type_hints(function, include_extras=True)
     wanted = [one for one in list(inspect.signature(function).parameters.values())[1:] if one.name not in GIVEN]
@@ -127,7 +130,7 @@ def _parameters(name: str, given: Any) -> dict[str, Any]:
 
 
 def passes(steps: Sequence[Step]) -> list[tuple[Step, ...]]:
-    """Steps by pass, of which the first reads what was given and never sees all rows."""
+    """Group steps into passes. The first pass reads the input and never contains a step that sees all rows."""
     cut: list[tuple[Step, ...]] = [()]
     for step in steps:
         if step.kind == "rows":

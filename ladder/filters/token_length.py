@@ -1,4 +1,4 @@
-"""Length in tokens, as a conversation is trained on: what `max_length` of a trainer would cut or leave out."""
+"""Token length filter: length of a conversation as trained, for comparison with a trainer's `max_length`."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -13,8 +13,11 @@ from ladder.pipeline.stage import UserError
 
 
 def token_length(batch: list[Row], *, least: Number, most: Number, base: Path) -> list[str | None]:
-    """The conversation, in the chat template and the tokens of the base, has `least` to `most`; of a pair the longer of
-    its two. Errors: UserError naming the row that the template does not take."""
+    """Keep conversations of `least` to `most` tokens in the base model's chat template and tokenizer.
+
+    For a preference pair, the longer of its two conversations counts. Errors: UserError for a row that the chat
+    template does not accept, with the row's id.
+    """
     tokenizer = _tokenizer(base)
     rendered = [_rendered(tokenizer, row) for row in batch]
     texts = [text for several in rendered for text in several]

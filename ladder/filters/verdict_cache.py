@@ -1,8 +1,8 @@
-"""Verdicts that were paid for once: those of filters that see batches, by the content of the row.
+"""Cache of verdicts from batch filters, keyed by row content.
 
-They lie in ${LADDER_WORK}/verdicts/<filter>-<fingerprint>.sqlite, a file for everything that decides a verdict but
-the row: the parameters, the filter's code and all of ours that it imports, the base model, the benchmarks, and the
-installed packages. A row that was judged under the same is not judged again; delete the folder to forget.
+The files are ${LADDER_WORK}/verdicts/<filter>-<fingerprint>.sqlite. The fingerprint covers all other inputs of a
+verdict: the parameters, the filter's code and all modules of this repository that it imports, the base model, the
+benchmarks, and the installed packages. A row is judged once per fingerprint. Delete the folder to clear the cache.
 """
 
 import contextlib
@@ -23,15 +23,15 @@ from ladder.pipeline.launch import cache
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUSY_SECONDS = 120.0
-"""How long a process waits while another writes verdicts of the same filter."""
+"""Seconds to wait while another process writes verdicts of the same filter."""
 
 
 class Undecided(str):
-    """The reason of a row that goes because no verdict could be had: it is not remembered."""
+    """Rejection reason for a row without a verdict, for example after a failed request. It is not cached."""
 
 
 class Remembered:
-    """A filter of batches that judges only the rows whose verdict is not on disk."""
+    """Wrapper of a batch filter that judges only rows without a cached verdict."""
 
     def __init__(self, judge: partial[list[str | None]]) -> None:
         self.judge = judge
@@ -63,7 +63,7 @@ KEEP = "INSERT OR REPLACE INTO verdict VALUES (?, ?)"
 
 
 def fingerprint(judge: partial[Any]) -> str:
-    """16 hex digits of sha256 over what decides a filter's verdicts but the row."""
+    """First 16 hex digits of the sha256 over all inputs of a filter's verdicts except the row."""
     digest = hashlib.sha256()
     for name, value in sorted(judge.keywords.items()):
         told = _content(value) if isinstance(value, Path) else json.dumps(value, sort_keys=True)
@@ -76,7 +76,7 @@ def fingerprint(judge: partial[Any]) -> str:
 
 @lru_cache(maxsize=4)
 def _content(path: Path) -> str:
-    """sha256 over the names and bytes of a model's files, or of the one file that the path is."""
+    """sha256 over the names and bytes of a model's files, or of one file if `path` is a file."""
     digest = hashlib.sha256()
     for file in sorted([path, *path.rglob("*")]):
         if file.is_file():
@@ -87,7 +87,7 @@ def _content(path: Path) -> str:
 
 
 def code(module: Path) -> set[Path]:
-    """The files of a module of ours and of those that it imports, directly or through others."""
+    """Source files of a module of this repository and of the modules that it imports, directly or indirectly."""
     return {path for path in imported(module, _imports()) if path.suffix}
 
 

@@ -1,8 +1,8 @@
-"""Corrupt bytes: rungs against the SHA-256 of rung.json, and objects of DVC's cache against their own names.
+"""Detect and repair corrupt files: rungs against the SHA-256 in rung.json, DVC cache objects against their names.
 
-DVC trusts an object that is read-only without hashing it, so it restores and uploads a flipped bit. A repair removes
-only files whose content is not what their name or rung.json says. Nothing can be restored from them, and while they are
-there DVC neither fetches nor makes them again.
+DVC trusts a read-only object without hashing it, so it would restore and upload a corrupted object. A repair only
+removes files whose content does not match their name or rung.json. These files cannot be used, and while they exist DVC
+neither downloads nor regenerates them.
 """
 
 import os
@@ -22,14 +22,14 @@ from ladder.models.rung import FILES_RECORD, File, file_faults, read_description
 from ladder.pipeline.stage import UserError, read_yaml
 
 Owners = dict[str, list[tuple[str, Path]]]
-"""(stage, path in the workspace) of each hash that dvc.lock records for a file of an output."""
+"""(stage, path in the workspace) per hash that dvc.lock records for a file of an output."""
 
 
 def rung_findings(models: Path = Path("models")) -> Iterator[Finding]:
-    """Every file of every rung in the workspace that is not what rung.json says. Records of hashes are not used."""
+    """Findings for all files of rungs in the workspace that do not match rung.json. Cached hashes are not used."""
     for record in sorted([*models.rglob("rung.json"), *models.rglob(FILES_RECORD)]):
         if any(part.startswith(".") for part in record.parts):
-            continue  # half-written: see ladder/integrity/leftovers.py
+            continue  # incomplete output: see ladder/integrity/leftovers.py
         directory = record.parent
         try:
             files = _recorded(record)
@@ -52,7 +52,7 @@ def _recorded(record: Path) -> dict[str, File]:
 
 
 def _corrupt(directory: Path, files: dict[str, File]) -> Iterator[Path]:
-    """Files that are there with other bytes than recorded."""
+    """Existing files whose SHA-256 differs from the recorded one."""
     there = [directory / name for name in files if (directory / name).is_file()]
     for path, found in all_sha256(there, remember=False).items():
         if found != files[path.relative_to(directory).as_posix()].sha256:
@@ -60,7 +60,7 @@ def _corrupt(directory: Path, files: dict[str, File]) -> Iterator[Path]:
 
 
 def cache_findings(cache: Path) -> Iterator[Finding]:
-    """Every object of DVC's cache whose MD5 is not its name, with the outputs that it belongs to."""
+    """Findings for every DVC cache object whose MD5 differs from its name, with the outputs that contain it."""
     wrong = {path: found for path, found in all_md5(objects(cache)).items() if found != recorded_md5(path)[:32]}
     if not wrong:
         return
@@ -79,12 +79,12 @@ def cache_findings(cache: Path) -> Iterator[Finding]:
 
 
 def recorded_files(cache: Path) -> Owners:
-    """The files of all outputs that dvc.lock records, by hash; of a folder also its `.dir` object."""
+    """Files of all outputs recorded in dvc.lock, by hash. For a directory this includes its `.dir` object."""
     owners: Owners = defaultdict(list)
     try:
         stages = (read_yaml(LOCK) or {}).get("stages") or {} if LOCK.exists() else {}
     except (UserError, AttributeError):
-        return owners  # reported as a fault of dvc.lock
+        return owners  # reported as a problem of dvc.lock
     for name, entry in stages.items():
         for out in entry.get("outs") or [] if isinstance(entry, dict) else []:
             found, path = str(out.get("md5")), Path(str(out.get("path")))
@@ -95,10 +95,10 @@ def recorded_files(cache: Path) -> Owners:
 
 
 def mend_object(path: Path, files: list[Path]) -> str:
-    """Replace a corrupt object by a file of the workspace that has the right bytes, else remove it.
+    """Replace a corrupt object by a workspace file with the right content, or remove it if there is none.
 
-    Files of the workspace that are the same inode, or links to it, hold the same wrong bytes. They are removed as well:
-    DVC would take them for unchanged.
+    Workspace files that are hard links or symlinks to the object have the same wrong content. They are removed too,
+    because DVC would consider them unchanged. Returns a description of what was done.
     """
     expected = recorded_md5(path)
     linked = [file for file in files if file.exists() and file.samefile(path)]

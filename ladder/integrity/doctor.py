@@ -1,7 +1,7 @@
-"""Examine everything that a repository holds byte by byte, and repair what can be repaired.
+"""Check the integrity of rungs, DVC's cache, dvc.lock and remotes, and repair what can be repaired.
 
-python -m ladder doctor          # report; exit code 1 if something is wrong
-python -m ladder doctor --fix    # repair it as well
+python -m ladder doctor          # report; exit code 1 if there is an unrepaired problem
+python -m ladder doctor --fix    # also repair
 python -m ladder doctor --json   # one JSON object on stdout
 """
 
@@ -34,7 +34,7 @@ WHAT = """Examine the repository:
 
 
 def doctor(arguments: list[str]) -> None:
-    """`ladder doctor`: print what is wrong; exit code 1 where something is wrong that was not repaired."""
+    """Run `ladder doctor`: print all problems; exit code 1 if one of them is not repaired."""
     parser = argparse.ArgumentParser(
         prog="python -m ladder doctor", description=WHAT, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -46,7 +46,7 @@ def doctor(arguments: list[str]) -> None:
             refuse_while_dvc_runs(repo)
         findings = list(_lock_findings())
         if options.fix:
-            _repair(findings)  # the other findings name the stages of dvc.lock
+            _repair(findings)  # the other findings use the stages of dvc.lock
         rest = list(_findings(repo))
         if options.fix:
             _repair(rest)
@@ -90,7 +90,7 @@ def _objects(repo: Repo) -> Iterator[Path]:
 
 
 def remote_findings(repo: Repo) -> Iterator[Finding]:
-    """Remotes without `verify: true`: DVC would accept whatever bytes they return."""
+    """Findings for remotes without `verify: true`: DVC would accept corrupt downloads from them."""
     for name, settings in sorted(repo.config["remote"].items()):
         if not settings.get("verify"):
             yield Finding(

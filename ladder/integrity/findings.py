@@ -1,4 +1,4 @@
-"""What `python -m ladder doctor` finds: a sentence, and a repair where there is one."""
+"""Finding of `python -m ladder doctor`: a problem, with an optional repair."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Finding:
-    """One thing that is wrong."""
+    """One problem."""
 
     subject: str
-    """The part of the repository that was examined: `rung`, `cache`, `lock`, `leftover`, `queue`, `remote`."""
+    """Checked part of the repository: `rung`, `cache`, `lock`, `leftover`, `queue`, `remote`."""
     sentence: str
-    """Location, problem and what to do by hand."""
+    """Location, problem and manual fix."""
     repair: Callable[[], str] | None = field(default=None, repr=False)
-    """Repairs it and returns what was done; None where a repair is the user's to make."""
+    """Repairs the problem and returns a description of what was done; None if only the user can repair it."""
     done: str = ""
-    """What the repair did; empty before."""
+    """Description of the repair; empty before it."""

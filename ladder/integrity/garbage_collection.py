@@ -21,7 +21,7 @@ COMMAND = ["dvc", "gc", "--workspace", "--all-commits", "--all-experiments"]
 
 
 def collect(arguments: list[str]) -> None:
-    """`ladder gc`. Errors: UserError while a DVC command runs, or an experiment is queued or running."""
+    """Run `ladder gc`. Errors: UserError while a DVC command runs, or an experiment is queued or running."""
     parser = argparse.ArgumentParser(
         prog="python -m ladder gc", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""What killed processes leave: half-written outputs, queued experiments that say Running, their workspaces."""
+"""Leftovers of killed processes: incomplete outputs, queued experiments with stale state, their workspaces."""
 
 import re
 import shutil
@@ -14,16 +14,16 @@ from dvc.repo import Repo
 from ladder.integrity.findings import Finding
 
 FOLDERS = ("code", "models", "data", "metrics", "plots", "report")
-"""Where stages write."""
+"""Directories to which stages write."""
 HALF_WRITTEN = re.compile(r"\..+\.part|\.base\.\w{8}|\..+\.\d+")
-"""Names under which outputs are written before they are whole."""
+"""Names of outputs that are still being written."""
 PID = re.compile(r"\.(\d+)(-\w+\.part)?$")
 OLD_SECONDS = 3600.0
-"""A half-written output without the number of a process is a leftover when nothing in it changed for so long."""
+"""Age in seconds of the last change after which an incomplete output without a process id is a leftover."""
 
 
 def part_findings() -> Iterator[Finding]:
-    """Half-written files and folders whose process is gone."""
+    """Findings for incomplete files and directories whose process has ended."""
     for folder in map(Path, FOLDERS):
         for path in sorted(folder.rglob(".*")):
             within = any(HALF_WRITTEN.fullmatch(parent.name) for parent in path.parents)
@@ -53,7 +53,7 @@ def _remove(path: Path) -> str:
 
 
 def queue_findings(repo: Repo) -> Iterator[Finding]:
-    """Queued experiments that say Running although no worker runs them, and workspaces that no process uses."""
+    """Findings for queued experiments in state Running without a worker, and for unused experiment workspaces."""
     folder = Path(str(repo.tmp_dir)) / "exps"
     if not folder.is_dir():
         return
@@ -99,7 +99,7 @@ def _fail(queue: Any, name: str) -> str:
 
 
 def _working_folders() -> set[Path]:
-    """The working folders of all processes that may be looked at."""
+    """Working directories of all processes that this user may inspect."""
     found = set()
     for process in psutil.process_iter(["cwd"]):
         if process.info["cwd"]:

@@ -1,8 +1,8 @@
-"""A copy of dvc.lock, written atomically: what a torn dvc.lock is compared with and restored from.
+"""Atomic backup copy of dvc.lock, for comparison with and repair of an incomplete dvc.lock.
 
-It lies in .dvc/tmp/ladder/dvc.lock, which git ignores. Every stage that DVC starts renews it, since DVC has then
-written the stage before it, and so does `python -m ladder check`. An entry that dvc.lock has lost stays in the copy.
-Its first line records git's commit: on another line of history only the entries of HEAD count.
+The copy is .dvc/tmp/ladder/dvc.lock, which git ignores. Every stage that DVC starts updates it, because DVC has then
+written the previous stage's entry. `python -m ladder check` updates it too. Entries that dvc.lock has lost stay in the
+copy. The first line records git's commit. If HEAD does not descend from that commit, only the entries of HEAD count.
 """
 
 import contextlib
@@ -17,22 +17,22 @@ from ladder.integrity.lock_file import HEAD, LOCK, LockText, decoded, is_cut, sp
 
 COPY = Path(".dvc/tmp/ladder/dvc.lock")
 QUIET_SECONDS = 1.0
-"""A dvc.lock younger than this may be half-written by another `dvc repro`: its last entry is not copied."""
+"""Minimum age of dvc.lock in seconds for a copy of its last entry, which another `dvc repro` may be writing."""
 
 
 @dataclass(frozen=True)
 class Copy:
-    """The copy as it was read."""
+    """Contents of the backup copy."""
 
     entries: dict[str, str]
     commit: str
-    """git's HEAD when it was written; empty without git."""
+    """git's HEAD when the copy was written; empty without git."""
     dismissed: str
-    """The commit whose dvc.lock no longer counts, because the user removed dvc.lock and began anew; else empty."""
+    """Commit whose dvc.lock is ignored, because the user removed dvc.lock to start over; empty otherwise."""
 
 
 def keep_copy() -> None:
-    """Renew the copy from dvc.lock, unless that is unreadable. A copy that cannot be written is no error here."""
+    """Update the copy from dvc.lock, unless dvc.lock is unreadable. Failure to write the copy is ignored."""
     if Path(".dvc").is_dir():
         with contextlib.suppress(OSError):
             _keep()
@@ -69,7 +69,7 @@ def _write(copy: Copy, text: LockText) -> None:
 
 
 def read_copy() -> Copy:
-    """The copy; empty where there is none, or where it is not as it was written."""
+    """Read the copy; empty if it is missing or damaged."""
     try:
         first, _, text = COPY.read_text(encoding="utf-8").partition("\n")
         facts = json.loads(first.removeprefix("# "))
@@ -82,7 +82,7 @@ def read_copy() -> Copy:
 
 
 def forget(names: list[str]) -> None:
-    """Remove entries from the copy: of stages that are gone."""
+    """Remove the entries of deleted stages from the copy."""
     copy = read_copy()
     if set(names) & copy.entries.keys():
         entries = {name: text for name, text in copy.entries.items() if name not in names}
@@ -90,7 +90,7 @@ def forget(names: list[str]) -> None:
 
 
 def references() -> dict[str, dict[str, str]]:
-    """The entries that dvc.lock is compared with, by where they are: the copy first, then git's HEAD."""
+    """Entries to compare dvc.lock with, by their location: the copy first, then git's HEAD."""
     copy, commit = read_copy(), head_commit()
     found = {}
     if same_line(copy.commit, commit):
@@ -101,18 +101,18 @@ def references() -> dict[str, dict[str, str]]:
 
 
 def head_entries() -> dict[str, str]:
-    """The entries of dvc.lock in git's HEAD; none without git or a commit."""
+    """Entries of dvc.lock in git's HEAD; empty without git or a commit."""
     text = _git("show", f"HEAD:./{LOCK}")
     return {} if text is None or unreadable(text.encode()) else split(text).entries
 
 
 def head_commit() -> str:
-    """git's HEAD; empty without git or a commit."""
+    """Hash of git's HEAD; empty without git or a commit."""
     return (_git("rev-parse", "--verify", "--quiet", "HEAD") or "").strip()
 
 
 def same_line(before: str, commit: str) -> bool:
-    """Whether one commit is the other or follows it."""
+    """Whether `commit` is `before` or descends from it."""
     return before == commit or (bool(before) and _git("merge-base", "--is-ancestor", before, commit) is not None)
 
 

@@ -1,8 +1,8 @@
-"""dvc.lock as text: its entries, what makes it unreadable, and which entries are missing or cut.
+"""dvc.lock as text: split it into entries, detect unreadable files and missing or truncated entries.
 
-DVC writes dvc.lock in place. A kill while it does leaves a shorter file, which is often still valid YAML, and its other
-stages count as never run. Entries are compared with those of the copy (ladder/integrity/lock_copy.py) and of git's
-HEAD.
+DVC writes dvc.lock in place. If it is killed while writing, the file is shorter but often still valid YAML, and DVC
+treats the lost stages as never run. Entries are compared with those of the backup copy (ladder/integrity/lock_copy.py)
+and of git's HEAD.
 """
 
 import re
@@ -14,30 +14,31 @@ from typing import Any
 LOCK = Path("dvc.lock")
 HEAD = "schema: '2.0'\nstages:\n"
 ENTRY = re.compile(r"  (?:\? (?P<long>\S.*)|(?P<name>[^\s#?:-].*?):)[ \t]*")
-"""The first line of an entry; ruamel.yaml writes keys of more than 128 characters with a question mark."""
+"""First line of an entry. ruamel.yaml writes keys of more than 128 characters with a question mark."""
 MARKER = re.compile(r"^(<{7}|={7}|>{7}|\|{7})( .*)?$", re.MULTILINE)
-"""A line that git writes around the two sides of a merge conflict."""
+"""Line that git writes around the two sides of a merge conflict."""
 FIX = "`python -m ladder doctor --fix` restores it"
 
 
 @dataclass(frozen=True)
 class LockText:
-    """The text of dvc.lock by entry."""
+    """Text of dvc.lock, split into entries."""
 
     head: str
-    """What comes before the first entry: the schema, data sets."""
+    """Text before the first entry: the schema, data sets."""
     entries: dict[str, str]
-    """The lines of each stage's entry, by the stage's name."""
+    """Lines of each stage's entry, by stage name."""
     tail: str
-    """What comes after the last entry."""
+    """Text after the last entry."""
 
     @property
     def text(self) -> str:
+        """The whole file."""
         return self.head + "".join(self.entries.values()) + self.tail
 
 
 def split(text: str) -> LockText:
-    """The entries of a dvc.lock as DVC writes it. Nothing is parsed: that takes seconds."""
+    """Split a dvc.lock in DVC's format into entries. It does not parse YAML, which takes seconds."""
     head, tail, inside = "", "", False
     entries: dict[str, str] = {}
     name = None
@@ -58,12 +59,12 @@ def split(text: str) -> LockText:
 
 
 def decoded(content: bytes) -> str:
-    """The text up to the first byte that is no text: a file whose end was never written to disk ends in NUL bytes."""
+    """Decode up to the first invalid byte. A file whose end never reached the disk ends in NUL bytes."""
     return content.decode("utf-8", "replace").partition("\ufffd")[0].partition("\0")[0]
 
 
 def unreadable(content: bytes) -> str | None:
-    """Why DVC or the ladder cannot read a dvc.lock, in a sentence without the YAML's own faults; None if they can."""
+    """Error message if dvc.lock is empty, not text, or has a merge conflict; None otherwise. YAML is not parsed."""
     text = decoded(content)
     if not content.strip():
         return f"{LOCK}: empty; expected the entries of the stages that ran. {FIX}"
@@ -77,14 +78,14 @@ def unreadable(content: bytes) -> str | None:
 
 
 def structure_fault(parsed: Any) -> str | None:
-    """Why parsed YAML is no dvc.lock; None if it is one."""
+    """Error message if parsed YAML is not a dvc.lock; None if it is."""
     if not isinstance(parsed, dict) or not isinstance(parsed.get("stages", {}), dict):
         return f"{LOCK}: torn; expected `schema` and `stages`, got {str(parsed)[:40]!r}. {FIX}"
     return None
 
 
 def is_cut(entry: str, reference: str) -> bool:
-    """Whether an entry is the beginning of the same entry elsewhere: the file ended there when it was written."""
+    """Whether an entry is a proper prefix of its reference, which means that the file was truncated there."""
     return entry.rstrip() != reference.rstrip() and reference.startswith(entry.rstrip())
 
 
@@ -95,11 +96,11 @@ def lost_entries(
     outputs: Mapping[str, Iterable[str]],
     is_valid: Callable[[Any], bool],
 ) -> tuple[list[str], list[str]]:
-    """Stages whose entries are (missing, cut).
+    """Stages with missing and with truncated entries: (missing, truncated).
 
-    recorded, texts: the entries of dvc.lock, parsed and as text. references: for each place that holds entries, their
-    texts. outputs: what each stage of dvc.yaml makes; an entry of another stage is no fault. is_valid: whether DVC
-    reads an entry.
+    recorded, texts: the entries of dvc.lock, parsed and as text. references: for each location with entries, their
+    texts. outputs: outputs of each stage of dvc.yaml; entries of other stages are ignored. is_valid: whether DVC
+    accepts an entry.
     """
     missing, cut = [], []
     for name, made in outputs.items():

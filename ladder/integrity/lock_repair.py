@@ -1,8 +1,8 @@
-"""Restore what dvc.lock has lost, from the ladder's copy and from git's HEAD.
+"""Restore lost entries of dvc.lock from the backup copy and from git's HEAD.
 
-A whole entry of dvc.lock is never changed: it is newer. A missing or cut entry is restored where its outputs on disk or
-in DVC's cache still have the recorded hashes, or where they are absent on disk, as in a fresh clone. Of the two sides
-of a merge conflict the one counts whose outputs are here.
+A complete entry of dvc.lock is never changed, because it is newer. A missing or truncated entry is restored if its
+outputs on disk or in DVC's cache still have the recorded hashes. It is also restored if they are absent on disk, as in
+a fresh clone. In a merge conflict, the side whose outputs are present is used.
 """
 
 import re
@@ -25,13 +25,13 @@ from ladder.integrity.lock_file import HEAD, LOCK, MARKER, LockText, decoded, is
 from ladder.pipeline.stage import UserError
 
 DAMAGED = COPY.with_name("dvc.lock.damaged")
-"""Where a dvc.lock is kept as it was before a repair."""
+"""Where the original of a repaired dvc.lock is saved."""
 State = Literal["here", "cached", "absent", "other"]
-"""Where an entry's outputs are: on disk, in the cache, nowhere; or other ones are on disk."""
+"""State of an entry's outputs: on disk, in the cache, in neither, or replaced on disk by other content."""
 
 
 def pipeline_outputs(repo: Repo) -> dict[str, list[str]]:
-    """The outputs of each stage of dvc.yaml, by its name. dvc.lock is not read, as DVC's index would."""
+    """Outputs of each stage of dvc.yaml, by stage name. Unlike DVC's index, this does not read dvc.lock."""
     stanzas: dict[str, Any] = load_file(repo, "dvc.yaml").resolver.resolve()["stages"]
     kinds = ("outs", "metrics", "plots")
     return {
@@ -41,7 +41,7 @@ def pipeline_outputs(repo: Repo) -> dict[str, list[str]]:
 
 
 def is_valid(entry: Any) -> bool:
-    """Whether DVC reads a parsed entry."""
+    """Whether DVC accepts a parsed entry."""
     try:
         COMPILED_LOCK_FILE_STAGE_SCHEMA(entry)
     except Invalid:
@@ -50,7 +50,7 @@ def is_valid(entry: Any) -> bool:
 
 
 def parsed_entry(text: str) -> dict[str, Any] | None:
-    """An entry as a mapping; None where its lines are not an entry that DVC reads."""
+    """Parse an entry into a mapping; None if it is not exactly one entry that DVC accepts."""
     try:
         entries = YAML(typ="safe", pure=True).load(f"stages:\n{text}")["stages"]
     except YAMLError:
@@ -60,9 +60,9 @@ def parsed_entry(text: str) -> dict[str, Any] | None:
 
 
 def repair() -> list[str]:
-    """Restore missing and cut entries of dvc.lock in one atomic write; returns a line for each stage concerned.
+    """Restore missing and truncated entries of dvc.lock in one atomic write. Returns one line per affected stage.
 
-    Errors: UserError where dvc.yaml or params.yaml cannot be read.
+    Errors: UserError when dvc.yaml or params.yaml cannot be read.
     """
     content = LOCK.read_bytes() if LOCK.exists() else b""
     sides = [split(side) for side in both_sides(decoded(content))]
@@ -101,14 +101,14 @@ def repair() -> list[str]:
 
 
 def is_whole(text: str, elsewhere: Iterable[str]) -> bool:
-    """Whether an entry of dvc.lock has all its lines, as far as the same entry elsewhere shows."""
+    """Whether an entry of dvc.lock is complete, judged by the same entry elsewhere."""
     others = list(elsewhere)
     ended = text.endswith("\n") or any(text == other.rstrip("\n") for other in others)
     return ended and parsed_entry(text) is not None and not any(is_cut(text, other) for other in others)
 
 
 def both_sides(text: str) -> list[str]:
-    """The two files of a merge conflict; the text alone where there is none."""
+    """The two files of a merge conflict; one file if there is no conflict."""
     if not MARKER.search(text):
         return [text]
     ours, theirs, kept = [], [], {"ours", "theirs"}
@@ -123,13 +123,13 @@ def both_sides(text: str) -> list[str]:
 
 
 def _order(found: list[dict[str, str]]) -> list[str]:
-    """All names; the longest list gives the order, for a torn file has lost its end."""
+    """All names in the order of the longest list, because a truncated file has lost its end."""
     longest = max(found, key=len, default={})
     return list(dict.fromkeys([*longest, *(name for entries in found for name in entries)]))
 
 
 def _best(candidates: dict[str, str], cache: Path) -> tuple[str, State]:
-    """(place, state) of the entry whose outputs are nearest; of equals the first."""
+    """(location, state) of the entry with the best state of its outputs; the first among equals."""
     order: list[State] = ["here", "cached", "absent", "other"]
     states = {place: outputs_state(text, cache) for place, text in candidates.items()}
     place = min(states, key=lambda place: order.index(states[place]))
@@ -137,7 +137,7 @@ def _best(candidates: dict[str, str], cache: Path) -> tuple[str, State]:
 
 
 def outputs_state(text: str, cache: Path) -> State:
-    """Where the outputs that an entry records are."""
+    """State of the outputs that an entry records: the first of other, absent, cached and here that occurs."""
     states: set[State] = set()
     for out in (parsed_entry(text) or {}).get("outs") or []:
         path, expected = Path(str(out.get("path"))), str(out.get("md5"))
@@ -158,7 +158,7 @@ def _closed(text: str) -> str:
 
 
 def _head(side: LockText) -> str:
-    """The lines before the first entry; those of an empty dvc.lock where the file has none."""
+    """Text before the first entry; DVC's default if the file has none."""
     head = re.sub(r"^stages:.*$", "stages:", side.head, flags=re.MULTILINE)
     return head if head.endswith("stages:\n") and "schema:" in head else HEAD
 

@@ -1,6 +1,7 @@
-"""Answers as a judge or a reward model sees them: four aspects graded, two answers compared, or one number.
+"""Score answers with a judge or a reward model: four aspect grades, pairwise comparison, or one reward.
 
-The templates are files under data/prompts/preferences, for a user to edit; their gaps are {request} and the answers.
+The prompt templates are files in data/prompts/preferences that users may edit. Their placeholders are {request} and the
+answers.
 """
 
 from dataclasses import dataclass
@@ -19,28 +20,28 @@ from ladder.models.reward_scores import rewards
 from ladder.verifiers.reasoning import answer_of
 
 ASPECTS = ("instruction_following", "truthfulness", "honesty", "helpfulness")
-"""Of UltraFeedback (Cui et al. 2023, arXiv:2310.01377, section 2.3), each graded 1 to 5 with a rationale."""
+"""Aspects of UltraFeedback (Cui et al. 2023, arXiv:2310.01377, section 2.3), each graded 1 to 5 with a rationale."""
 FIVE = Scale(tuple(map(str, range(1, 6))), "Rating: [[")
 GAPS = {**dict.fromkeys(ASPECTS, {"request", "answer"}), "pairwise": {"request", "answer_first", "answer_second"}}
-"""The gaps of each template."""
+"""Placeholders of each template."""
 
 
 @dataclass(frozen=True)
 class Grade:
-    """What a judge said of one aspect."""
+    """A judge's grade of one aspect."""
 
     rating: float
     rationale: str | None
-    """None of a rung, which is asked for the rating alone."""
+    """None when the judge is a rung, which is asked for the rating only."""
 
 
 def read_templates(directory: Path, names: tuple[str, ...]) -> dict[str, str]:
-    """The text of NAME.txt for each name. Errors: UserError naming the file, and a gap that is not one of GAPS."""
+    """Read NAME.txt for each name. Errors: UserError naming the file, and a placeholder that is not one of GAPS."""
     return {name: read_template(directory / f"{name}.txt", GAPS[name]) for name in names}
 
 
 def request(prompt: Messages) -> str:
-    """The conversation before the answer; roles stand before its turns where there are several."""
+    """Text of the conversation before the answer. With several turns, each one is prefixed by its role."""
     return "\n\n".join(f"{turn['role']}: {turn['content']}" if prompt[1:] else turn["content"] for turn in prompt)
 
 
@@ -50,7 +51,10 @@ def answer(row: Row) -> str:
 
 
 def parse_grade(text: str) -> Grade | None:
-    """A reply such as `It keeps to the topic. Rating: [[4]]`: the rationale is what stands before the rating."""
+    """Parse a reply, for example `It keeps to the topic. Rating: [[4]]`; the rationale is the text before the rating.
+
+    Returns None without a rating from 1 to 5.
+    """
     rating = parse_rating(text, 1, 5)
     if rating is None:
         return None
@@ -58,10 +62,10 @@ def parse_grade(text: str) -> Grade | None:
 
 
 def aspects(judge: Judge, rows: list[Row], templates: dict[str, str]) -> list[Row | None]:
-    """For each row {"score": mean of the four ratings, "aspects": {aspect: {"rating", "rationale"}}}; None where a
-    rating is missing.
+    """Grade every row on four aspects; None where a rating is missing.
 
-    An endpoint writes a rationale and then its rating; a rung gives the expected rating (Judge.rate).
+    Each result is {"score": mean of the four ratings, "aspects": {aspect: {"rating", "rationale"}}}. An endpoint writes
+    a rationale and then its rating. A rung returns the expected rating (Judge.rate) without a rationale.
     """
     requests = [
         user(fill(templates[name], {"request": request(row["prompt"]), "answer": fenced(answer(row))}))
@@ -87,7 +91,7 @@ def _of_answer(grades: list[Grade | None]) -> Row | None:
 
 
 def compared(judge: Judge, contests: list[tuple[Row, Row]], template: str) -> list[Side | None]:
-    """Which answer of each two the judge prefers in both orders; "tie" where the order decides, None without a verdict.
+    """Compare answers pairwise in both orders: the preferred side, "tie" if the order decides, None without a verdict.
 
     Zheng et al. 2023 (arXiv:2306.05685), section 3.4.
     """
@@ -110,7 +114,7 @@ def compared(judge: Judge, contests: list[tuple[Row, Row]], template: str) -> li
 
 
 def reward_scores(model: Model, rows: list[Row]) -> list[float]:
-    """The reward of each sample in its conversation; one that was cut has no stop token."""
+    """Reward of each sample's conversation. A truncated sample has no stop token."""
     ids = []
     for row in rows:
         answered = [*row["prompt"], {"role": "assistant", "content": answer(row)}]
@@ -120,5 +124,5 @@ def reward_scores(model: Model, rows: list[Row]) -> list[float]:
 
 
 def user(text: str) -> Messages:
-    """A conversation of one question."""
+    """Conversation with one user message."""
     return [{"role": "user", "content": text}]

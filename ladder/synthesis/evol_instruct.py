@@ -1,15 +1,20 @@
-"""Evol-Instruct (Xu et al. 2023, WizardLM, arXiv:2304.12244, section 3): instructions become harder, or others, by
-being rewritten round after round.
+"""Evol-Instruct: evolve instructions over several rounds of rewriting.
 
-In each round an instruction meets one operation, drawn evenly from those that params.yaml lists: in depth (constrain,
-deepen, concretize, reason) or in breadth. An operation is a prompt of its name in prompts/evolve/; the paper's fifth in
-depth, a more complicated input, is not among ours. What evolved takes its parent's place in the next round; an
-evolution that failed leaves the parent there.
+The method is Xu et al. 2023, WizardLM, arXiv:2304.12244, section 3. In each round, one operation is applied to an
+instruction, drawn uniformly from those in params.yaml. In-depth operations are constrain, deepen, concretize and
+reason; the other kind is in-breadth. An operation is the prompt of the same name in prompts/evolve/. The paper's fifth
+in-depth operation, a more complicated input, is not implemented. A successful evolution replaces its parent in the next
+round. After a failed one the parent remains.
 
-Failed is, by the paper's "elimination evolving": 1. what a judge finds to ask the same as its parent; 2. what the
-model itself answers with "sorry" in less than 80 words; 3. or with nothing but stop words and punctuation; 4. what
-copies words of the evolving prompt. The rules that cost nothing go first, then the judge, then the answer, which is
-used for nothing else: answering is the work of stage generate.
+An evolution fails by the paper's "elimination evolving" rules:
+
+1. A judge finds that it asks the same as its parent.
+2. The model answers it with "sorry" in fewer than 80 words.
+3. The model answers it with only stop words and punctuation.
+4. It copies words of the evolving prompt.
+
+The rules without a model call are checked first, then the judge, then the answer. The answer is not used otherwise,
+because the stage generate produces the answers.
 """
 
 import re
@@ -28,9 +33,9 @@ from ladder.verifiers.reasoning import answer_of
 
 LABELS = ("given prompt", "rewritten prompt", "created prompt", "given instruction", "rewritten instruction",
           "changed instruction", "original instruction", "new instruction")  # fmt: skip
-"""What prompts of this kind call their parts; the first three are the paper's."""
+"""Labels that evolving prompts use for their parts; the first three are the paper's."""
 COPIED_RUN = 5
-"""So many words in a row of an evolving prompt are copied, not met by chance."""
+"""Number of consecutive words shared with an evolving prompt that count as copied."""
 SORRY_WORDS = 80
 VERDICT_TOKENS = 16
 VERDICT = re.compile(r"\b(same|different)\b", re.IGNORECASE)
@@ -38,7 +43,7 @@ VERDICT = re.compile(r"\b(same|different)\b", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Evolution:
-    """One instruction under one operation; `place` is its lineage."""
+    """Result of one operation on one instruction. `place` is the index of its lineage in the current instructions."""
 
     place: int
     parent: Instruction
@@ -51,7 +56,7 @@ class Evolution:
 
 
 def copied(text: str, parent: str, template: str) -> str | None:
-    """Words of the evolving prompt that stand in the text and not in its parent (rule 4)."""
+    """Reason if the text copies words of the evolving prompt that its parent does not contain (rule 4), or None."""
     new, old = (f" {' '.join(words(one))} " for one in (text, parent))
     for phrase in (*LABELS, *_runs(template)):
         if f" {phrase} " in new and f" {phrase} " not in old:
@@ -65,7 +70,7 @@ def _runs(template: str) -> list[str]:
 
 
 def no_gain(verdict: str) -> str | None:
-    """Whether the judge leaves the evolution out (rule 1): only a clear DIFFERENT keeps it."""
+    """Reason if the judge does not see a different request (rule 1); None only for a clear DIFFERENT."""
     found = {word.lower() for word in VERDICT.findall(verdict)}
     if found == {"different"}:
         return None
@@ -73,18 +78,18 @@ def no_gain(verdict: str) -> str | None:
 
 
 def unanswered(answer: str, stop_words: Collection[str]) -> tuple[str, str] | None:
-    """(filter, reason) where the answer to the evolution shows that there is none (rules 2 and 3)."""
+    """(filter, reason) if the answer shows that the evolution has no proper answer (rules 2 and 3); None otherwise."""
     said = words(answer)
     if "sorry" in said and len(said) < SORRY_WORDS:
         return "refused", f"answered with 'sorry' in {len(said)} words"
-    # An apostrophe parts a word: "don't" is "don" and "t".
+    # `words` splits at apostrophes: "don't" becomes "don" and "t".
     if all(word in stop_words or len(word) == 1 and word.isalpha() for word in said):
         return "answer", f"answered with stop words and punctuation alone: {answer[:60]!r}"
     return None
 
 
 def evolve(speak: Speak, prompts: Path, seeds: list[Instruction], plan: Plan, operations: list[str]) -> Harvest:
-    """Rounds of `batch` evolutions until `count` instructions are made."""
+    """Run rounds of `batch` evolutions until `count` instructions are made or the rounds are used up."""
     templates = {name: read_template(prompts / f"{name}.txt", {"instruction"}) for name in operations}
     equal = read_template(prompts / "equal.txt", {"first", "second"})
     stop_words = frozenset(read_lines(prompts / "stop_words.txt"))

@@ -1,7 +1,7 @@
-"""Pairs of a better and a worse answer, after they were made: margins, lengths, and prompts kept apart.
+"""Post-processing of preference pairs: minimum margin, length balance, and a validation split by prompt.
 
-A pair is a row of TRL's preference type, `prompt, chosen, rejected`. Where its answers were scored it also has
-ladder.data.pair_scores' columns.
+A pair is a row of TRL's preference type, `prompt, chosen, rejected`. If its answers were scored, it also has the
+columns of ladder.data.pair_scores.
 """
 
 import hashlib
@@ -24,14 +24,18 @@ class Controls(Config):
     """What pairs are held to, wherever they come from."""
 
     margin: float | None = Field(default=None, ge=0)
-    """Least difference of a pair's scores. Pairs with equal scores go in any case."""
+    """Minimum difference of a pair's scores. Pairs with equal scores are always dropped."""
     longer_most: float | None = Field(default=None, ge=0, le=1)
-    """At most this share of pairs has a chosen answer with more words than the rejected one; null drops none. At 0.5
-    which of two is the longer says nothing of which is chosen; by how much it is may still say a little (the metrics
-    give the mean difference). It costs the pairs dropped, `dropped_longer`."""
+    """Maximum share of pairs whose chosen answer has more words than the rejected one; null drops none.
+
+    At 0.5, which answer is longer carries no information about which is chosen. The size of the difference may still
+    carry some (the metrics report the mean difference). Excess pairs are dropped and counted as `dropped_longer`.
+    """
     validation: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the prompts whose pairs go to the validation file. A prompt's side is its hash's: the same in every
-    file of pairs, whatever stands beside it."""
+    """Share of prompts whose pairs go to the validation file.
+
+    The side of a prompt depends on its hash only, so it is the same in every file of pairs.
+    """
 
 
 def words(answer: Messages) -> int:
@@ -40,19 +44,21 @@ def words(answer: Messages) -> int:
 
 
 def longer(pair: Row) -> int:
-    """By how many words the chosen answer is the longer one."""
+    """Number of words by which the chosen answer is longer; negative if it is shorter."""
     return words(pair["chosen"]) - words(pair["rejected"])
 
 
 def prompt_key(pair: Row) -> str:
-    """sha256 of the prompt's roles and texts; case and blanks aside, so that no near copy stands on the other side."""
+    """sha256 of the prompt's roles and texts, ignoring case and whitespace so that near copies get the same side."""
     said = [[message["role"], " ".join(message["content"].lower().split())] for message in pair["prompt"]]
     return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def check_pair(row: Row, where: str) -> Row:
-    """Refuse what is no pair: `prompt` as messages, `chosen` and `rejected` an answer of the assistant each, and
-    numbers as scores."""
+    """Validate a pair: `prompt` as messages, `chosen` and `rejected` as assistant answers, numeric scores.
+
+    Errors: UserError naming the location and the column.
+    """
     for name in ("prompt", "chosen", "rejected"):
         messages = row.get(name)
         good = isinstance(messages, list) and messages and all(isinstance(message, dict) for message in messages)
@@ -69,11 +75,12 @@ def check_pair(row: Row, where: str) -> Row:
 
 
 def fault(pair: Row, margin: float | None, where: str) -> str | None:
-    """Why a pair is not to be learned: `identical` answers, one of `several_turns` (an assistant that calls a tool and
-    goes on), `equal` or `reversed` scores, or a difference that is `below_margin`. None where it is; a pair without
-    scores is judged by its answers alone.
+    """Reason to drop a pair, or None.
 
-    Errors: UserError where a margin is asked for and there are no scores.
+    Reasons: `identical` answers; `several_turns` (an assistant that calls a tool and continues); `equal` or `reversed`
+    scores; a score difference `below_margin`. A pair without scores is checked by its answers only.
+
+    Errors: UserError when `margin` is set and the pair has no scores.
     """
     if pair["chosen"] == pair["rejected"]:
         return "identical"
@@ -87,15 +94,14 @@ def fault(pair: Row, margin: float | None, where: str) -> str | None:
     difference = scored[0] - scored[1]
     if difference <= 0:
         return "reversed" if difference < 0 else "equal"
-    return "below_margin" if difference < (margin or 0) - 1e-9 else None  # 0.3 - 0.2 is no less than 0.1
+    return "below_margin" if difference < (margin or 0) - 1e-9 else None  # 0.3 - 0.2 rounds to less than 0.1
 
 
 def assigned(pairs: Iterable[Row], controls: Controls, seed: int) -> list[str]:
-    """Where each pair goes: `train`, `validation`, or the reason why it goes nowhere (`fault`, or `longer`).
+    """Label of each pair: `train`, `validation`, or the reason to drop it (`fault`, or `longer`).
 
-    Each side is balanced by itself: so many of its pairs with the longer chosen answer stay that their share is
-    `longer_most` at most. Which do is drawn by a hash of seed and pair: another pair beside them changes no more than
-    it must.
+    Each side is balanced separately: pairs with a longer chosen answer are dropped until their share is at most
+    `longer_most`. A hash of seed and pair selects them, so adding a pair changes as few other labels as possible.
     """
     labels: list[str] = []
     long: dict[str, list[tuple[bytes, int]]] = {"train": [], "validation": []}
@@ -119,17 +125,20 @@ def _draw(pair: Row, seed: int) -> bytes:
 
 
 def side(pair: Row, validation: float) -> str:
-    """`validation` for that share of all prompts, else `train`; all pairs of a prompt have one side."""
+    """`validation` for that share of all prompts, else `train`. All pairs of a prompt are on the same side."""
     return "validation" if int(prompt_key(pair)[:16], 16) < validation * 2**64 else "train"
 
 
 def labelled(pairs: Iterable[Row], labels: list[str], label: str) -> Iterator[Row]:
-    """The pairs of one label."""
+    """Pairs with one label."""
     return (pair for pair, given in zip(pairs, labels, strict=True) if given == label)
 
 
 def check_apart(train: Iterable[Row], validation: Iterable[Row], where: str) -> None:
-    """Refuse validation pairs with a prompt that is trained on, case and blanks aside."""
+    """Refuse validation pairs whose prompt is in the training pairs, ignoring case and whitespace.
+
+    Errors: UserError naming the row.
+    """
     seen = {prompt_key(pair) for pair in train}
     for number, pair in enumerate(validation, start=1):
         if prompt_key(pair) in seen:
@@ -139,7 +148,10 @@ def check_apart(train: Iterable[Row], validation: Iterable[Row], where: str) -> 
 
 
 def lengths(pairs: Iterable[Row]) -> dict[str, float]:
-    """Mean words by which chosen is longer, with its 95% bootstrap interval over prompts, and in how many percent."""
+    """Length difference of the pairs: mean of chosen minus rejected in words, and percent with a longer chosen answer.
+
+    The mean has a 95% bootstrap interval over prompts.
+    """
     of_prompt: dict[str, list[int]] = {}
     long = 0
     for pair in pairs:
@@ -158,9 +170,9 @@ def lengths(pairs: Iterable[Row]) -> dict[str, float]:
 
 
 def controlled(pairs: Iterable[Row], controls: Controls, seed: int, output: Path) -> tuple[list[str], dict[str, float]]:
-    """(`assigned` of the pairs, which are read several times, and what the metrics say of it).
+    """Label the pairs (iterated several times) and compute the metrics. Returns (labels, metrics).
 
-    Errors: UserError naming the output when a side that is asked for would be empty.
+    Errors: UserError naming the output when a requested side would be empty.
     """
     labels = assigned(pairs, controls, seed)
     counts = Counter(labels)

@@ -1,9 +1,9 @@
-"""Persona-driven instructions (Chan et al. 2024, "Scaling Synthetic Data Creation with 1,000,000,000 Personas",
-arXiv:2406.20094): who asks decides what is asked, so that many people ask for many things.
+"""Persona-driven instruction synthesis: the model writes instructions as different people would ask.
 
-Personas are the lines of prompts/persona/personas.txt (`listed`), whoever is likely to have written a seed
-(`inferred`: text-to-persona), or whom the personas before have to do with, the list being the first of them
-(`related`: persona-to-persona). Each is asked for one instruction, without examples.
+The method is Chan et al. 2024, "Scaling Synthetic Data Creation with 1,000,000,000 Personas", arXiv:2406.20094.
+Personas come from one of three sources: the lines of prompts/persona/personas.txt (`listed`), the likely author of a
+seed instruction (`inferred`: text-to-persona), or people related to earlier personas, starting from the list
+(`related`: persona-to-persona). Each persona gives one instruction, requested without examples.
 """
 
 from dataclasses import dataclass, replace
@@ -19,16 +19,18 @@ from ladder.synthesis.rouge import Pool
 
 Personas = Literal["listed", "inferred", "related"]
 SAME_PERSON = 0.9
-"""ROUGE-L from which two personas are one. The paper puts this threshold on MinHash and on embeddings."""
+"""ROUGE-L threshold for duplicate personas. The paper applies this threshold to MinHash and embeddings."""
 
 
 @dataclass(frozen=True)
 class Persona:
+    """Description of a person, with its provenance."""
+
     text: str
     parents: tuple[str, ...] = ()
-    """The id of the seed from which it was inferred."""
+    """Id of the seed from which the persona was inferred."""
     related_to: str | None = None
-    """The persona that has to do with this one."""
+    """Text of the persona from which this one was derived."""
 
     def origin(self, operation: str, round_: int) -> Origin:
         more = {"persona": self.text} | ({"related_to": self.related_to} if self.related_to else {})
@@ -36,7 +38,7 @@ class Persona:
 
 
 def persona(speak: Speak, prompts: Path, seeds: list[Instruction], plan: Plan, personas: Personas) -> Harvest:
-    """Rounds of `batch` personas until `count` instructions are made, or nobody is left to ask."""
+    """Run rounds of `batch` personas until `count` instructions are made, or no personas are left."""
     instruct = read_template(prompts / "instruct.txt", {"persona"})
     infer = read_template(prompts / "infer.txt", {"text"})
     relate = read_template(prompts / "relate.txt", {"persona"})
@@ -68,7 +70,7 @@ def persona(speak: Speak, prompts: Path, seeds: list[Instruction], plan: Plan, p
 def _described(
     speak: Speak, harvest: Harvest, pool: Pool, asked: dict[Persona, str], round_: int, operation: str
 ) -> list[Persona]:
-    """The new personas that the model describes; each of `asked` is one still without its text."""
+    """New personas described by the model. Each of `asked` is a persona without its text, with the request for it."""
     met = []
     replies = speak([user(text) for text in asked.values()], harvest.plan.drawn(round_, operation))
     for blank, said in zip(asked, replies, strict=True):
@@ -82,7 +84,7 @@ def _described(
 
 
 def _objection(pool: Pool, said: Answer, text: str) -> str | None:
-    """Why a reply describes nobody new."""
+    """Reason to reject a persona description: truncated, not one paragraph, or a near-duplicate; None if it is new."""
     if not said.finished:
         return f"not finished after {said.tokens} tokens"
     if not text or "\n" in text:

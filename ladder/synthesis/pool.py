@@ -1,6 +1,8 @@
-"""What every method of synthesis shares: seeds, a plan, and the harvest, in which each new text stands or is told why
-not. A method is a function of a model's replies, `speak`, and of these; ladder/synthesis/self_instruct.py is the first
-one."""
+"""Shared parts of all synthesis methods: seeds, plan, and the harvest that accepts or rejects new texts.
+
+A method is a function of these and of `speak`, which returns a model's replies. ladder/synthesis/self_instruct.py is an
+example.
+"""
 
 import hashlib
 import random
@@ -17,21 +19,23 @@ from ladder.pipeline.stage import UserError
 from ladder.synthesis.rouge import Pool, words
 
 LENGTH = (4, 150)
-"""Words of an instruction, least and most: what Self-Instruct's code keeps (section 2.2, "too long or too short")."""
+"""Minimum and maximum words of an instruction, from Self-Instruct's code (section 2.2, "too long or too short")."""
 
 
 @dataclass(frozen=True)
 class Instruction:
+    """An instruction text with its id."""
+
     id: str
     text: str
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is made, and what the draws depend on."""
+    """Size of a synthesis run, and the parameters of its random draws."""
 
     name: str
-    """Of the entry in params.yaml: it begins the ids."""
+    """Name of the entry in params.yaml, and prefix of the ids."""
     method: str
     count: int
     rounds: int
@@ -40,21 +44,21 @@ class Plan:
     split: str | None
     sampling: Sampling
     served_by: dict[str, str] = field(default_factory=dict)
-    """{"model": its name} where an endpoint writes."""
+    """{"model": name} if an endpoint generates the replies."""
 
     def chance(self, round_: int) -> random.Random:
-        """A generator of the round's own: a longer run draws the same in its first rounds."""
+        """Random generator of one round. A run with more rounds makes the same draws in its first rounds."""
         return random.Random(f"{self.sampling.seed} {round_}")
 
     def drawn(self, round_: int, step: str) -> Sampling:
-        """The sampling of one step of a round, seeded apart from the others': no reply is drawn twice alike."""
+        """Sampling parameters of one step of a round, with its own seed so that no two steps share random draws."""
         digest = hashlib.sha256(f"{self.sampling.seed} {round_} {step}".encode()).digest()
         return replace(self.sampling, seed=int.from_bytes(digest[:4]) >> 1)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a text comes from: an operation upon parents in a round, with what else the method has to tell."""
+    """Provenance of a text: operation, round, ids of the parents, and method-specific columns."""
 
     operation: str
     round: int
@@ -63,7 +67,7 @@ class Origin:
 
 
 def read_instructions(path: Path, split: str | None) -> list[Instruction]:
-    """What is asked first in each row of `prompt` or `messages`; the same text once.
+    """Distinct first user messages of the rows of `prompt` or `messages`, ignoring case and whitespace.
 
     Errors: UserError naming the row.
     """
@@ -79,11 +83,12 @@ def read_instructions(path: Path, split: str | None) -> list[Instruction]:
 
 
 def user(text: str) -> Messages:
+    """Conversation with one user message."""
     return [{"role": "user", "content": text}]
 
 
 def tidy(text: str) -> str:
-    """The text without blanks at its ends, and without quotation marks around the whole of it."""
+    """Strip whitespace, and quotation marks that enclose the whole text."""
     text = text.strip()
     for left, right in ('""', "“”"):
         inside = text[1:-1]
@@ -93,7 +98,7 @@ def tidy(text: str) -> str:
 
 
 class Harvest:
-    """What has been made, and what was rejected by which rule (`filter`) for which reason."""
+    """Accepted instructions, and rejected texts with the rule (`filter`) and the reason."""
 
     def __init__(self, plan: Plan, seeds: Iterable[Instruction]) -> None:
         self.plan = plan
@@ -108,7 +113,10 @@ class Harvest:
         return len(self.rows) >= self.plan.count
 
     def objection(self, said: Answer, text: str) -> tuple[str, str] | None:
-        """(filter, reason) of the rules that every method shares: `text` is what was made of what was said."""
+        """Apply the rules shared by all methods: completeness, length, exact duplicates, ROUGE-L novelty.
+
+        `said` is the reply, `text` the instruction extracted from it. Returns (filter, reason), or None if it passes.
+        """
         if not said.finished:
             return "finished", f"not finished after {said.tokens} tokens"
         count = len(words(text))
@@ -123,7 +131,7 @@ class Harvest:
         return None
 
     def offer(self, said: Answer, text: str, origin: Origin) -> Instruction | None:
-        """Keep the text as an instruction, unless there is an objection."""
+        """Accept the text as an instruction if it passes the shared rules; otherwise record its rejection."""
         if objection := self.objection(said, text):
             self.reject(*objection, text, origin)
             return None
@@ -155,7 +163,7 @@ class Harvest:
         }
 
     def counts(self) -> Row:
-        """For the metric file: how many were kept, of a hundred that came back, and what each rule took."""
+        """Metrics: number of kept texts, yield in percent of all texts, and rejections per rule."""
         total = len(self.rows) + len(self.rejected)
         taken = Counter(row["filter"] for row in self.rejected)
         return {

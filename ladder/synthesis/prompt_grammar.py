@@ -1,6 +1,8 @@
-"""A folder of prompt seeds: tasks.yaml (requests with {slots}, and topics for them) and constraints.yaml (wordings
-and parameter values of every kind in ladder.verifiers.constraints), read once and refused with the key that does not
-fit."""
+"""Reader for a folder of prompt seeds, validated key by key.
+
+tasks.yaml contains requests with {slots} and topics for them. constraints.yaml contains wordings and parameter values
+for every kind of check in ladder.verifiers.constraints.
+"""
 
 import string
 from pathlib import Path
@@ -11,13 +13,15 @@ from ladder.verifiers import constraints as checks
 
 
 class Seeds(NamedTuple):
+    """Contents of a folder of prompt seeds."""
+
     topics: dict[str, list[str]]
-    """Slot name → topics. A slot name that ends in 2 draws another topic of the same list."""
+    """Slot name → topics. A slot name that ends in 2 draws another topic from the same list."""
     tasks: list[str]
     questions: list[str]
-    """Requests that go with a choice of fixed answers."""
+    """Requests to answer with one of several fixed answers."""
     wordings: dict[str, list[str]]
-    """Kind of check → sentences that ask for it."""
+    """Kind of check → sentences that request it."""
     values: dict[str, dict[str, list[Any]]]
     """Kind of check → parameter → values to draw from."""
 
@@ -28,7 +32,7 @@ def slots(text: str) -> set[str]:
 
 
 def read_seeds(folder: Path) -> Seeds:
-    """Errors: UserError naming the file, the key and what was expected there."""
+    """Read and validate a folder of prompt seeds. Errors: UserError naming the file, the key and the expected value."""
     path = folder / "tasks.yaml"
     tasks = _keys(read_yaml(path), {"topics", "tasks", "questions"}, f"{path}")
     topics = tasks["topics"] if isinstance(tasks["topics"], dict) else {}
@@ -64,7 +68,7 @@ def _keys(value: Any, wanted: set[str], where: str) -> dict[str, Any]:
 
 
 def _lines(value: Any, allowed: set[str] | None, where: str) -> None:
-    """A list of one-paragraph texts whose slots are among the allowed ones; None: braces mean nothing here."""
+    """Check for a list of one-paragraph texts whose slots are in `allowed`; None ignores braces."""
     if not isinstance(value, list) or not value:
         raise UserError(f"{where}: expected a list of texts, got {value!r}")
     for number, text in enumerate(value, start=1):

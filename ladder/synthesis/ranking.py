@@ -1,8 +1,8 @@
-"""Which of a prompt's sampled answers is the better one: by its checks, by scores, or by a judge that compares two.
+"""Preference pairs from sampled answers, ranked by checks, by scores, or by a judge's pairwise comparison.
 
-Samples are the rows of ladder.synthesis.rejection_sampling. A pair is of two answers that differ; chosen ended by
-itself, since training on it teaches its end, and rejected has a first word or an end, or there would be nothing to
-reject. A sample stands in one pair at most.
+Samples are the rows of ladder.synthesis.rejection_sampling. The two answers of a pair differ. The chosen answer ended
+by itself, because training on it teaches when to end. The rejected one has at least one word or a stop token; otherwise
+there would be nothing to reject. A sample is in at most one pair.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,12 +14,14 @@ from ladder.synthesis.pair_balancing import words
 from ladder.synthesis.rejection_sampling import succeeded
 
 Order = Callable[[Row, Row], tuple[float, float] | None]
-"""Where (better, worse) stands among a prompt's pairs, the least first; None where the two are no such pair."""
+"""Sort key of (better, worse) among a prompt's pairs, lowest first; None if the two do not form a pair."""
 
 
 def by_checks(rows: list[Row], per_prompt: int) -> list[Row]:
-    """The better answer meets all its checks and the worse does not. Of a prompt's possible pairs those nearest in
-    length come first, so that length alone does not tell chosen from rejected."""
+    """Pairs of an answer that passes all its checks and one that does not.
+
+    For each prompt, the pairs with the smallest length difference are used first, to reduce length as a cue.
+    """
 
     def order(better: Row, worse: Row) -> tuple[float, float] | None:
         return (0, apart(better, worse)) if succeeded(better) and not succeeded(worse) else None
@@ -28,10 +30,11 @@ def by_checks(rows: list[Row], per_prompt: int) -> list[Row]:
 
 
 def by_scores(rows: list[Row], per_prompt: int) -> list[Row]:
-    """Of a prompt's answers the one of the highest `score` with that of the lowest (Meng et al. 2024, SimPO,
-    arXiv:2405.14734, section 3), then of those left likewise; nearest in length first where differences are equal.
+    """Pairs of the answers with the highest and the lowest `score` of a prompt (Meng et al. 2024, SimPO).
 
-    Equal scores come as pairs too, to be dropped and counted with those below a margin.
+    SimPO: arXiv:2405.14734, section 3. Further pairs use the remaining answers in the same way. Among equal score
+    differences, the smallest length difference comes first. Pairs with equal scores are returned too, so that they are
+    dropped and counted with pairs below a margin.
     """
 
     def order(better: Row, worse: Row) -> tuple[float, float] | None:
@@ -42,13 +45,15 @@ def by_scores(rows: list[Row], per_prompt: int) -> list[Row]:
 
 
 def contests(rows: list[Row], per_prompt: int) -> list[tuple[Row, Row]]:
-    """Pairs of answers to put to a judge, nearest in length first; the first of each ended by itself."""
+    """Pairs of answers for a judge, smallest length difference first. The first answer of each ended by itself."""
     return matched(rows, lambda one, two: (0, apart(one, two)), per_prompt)
 
 
 def by_verdicts(put: list[tuple[Row, Row]], sides: list[Side | None]) -> tuple[list[Row], dict[str, int]]:
-    """The contests of which one answer was preferred in both orders, and ended; how many others there were of which
-    sort."""
+    """Pairs with a preference in both orders, and counts of the other comparisons.
+
+    The preferred answer must have ended. The counts are `ties`, `no_verdict` and `preferred_unfinished`.
+    """
     made, counts = [], {"ties": sides.count("tie"), "no_verdict": sides.count(None), "preferred_unfinished": 0}
     for (one, two), side in zip(put, sides, strict=True):
         if side in ("one", "two"):
@@ -61,7 +66,7 @@ def by_verdicts(put: list[tuple[Row, Row]], sides: list[Side | None]) -> tuple[l
 
 
 def matched(rows: list[Row], order: Order, per_prompt: int) -> list[tuple[Row, Row]]:
-    """At most `per_prompt` pairs (better, worse) of each prompt, as `order` has them, then as they were sampled."""
+    """At most `per_prompt` pairs (better, worse) of each prompt, sorted by `order` and then by sample order."""
     of_prompt: dict[str, list[Row]] = {}
     for row in rows:
         of_prompt.setdefault(row["id"], []).append(row)
@@ -85,17 +90,17 @@ def _matched(group: list[Row], order: Order) -> list[tuple[Row, Row]]:
 
 
 def rejectable(row: Row) -> bool:
-    """Whether there is something to reject: an answer cut before its first word has neither words nor a stop token."""
+    """Whether the answer can be rejected: one truncated before its first word has neither words nor a stop token."""
     return bool(row["finished"] or words(row["completion"]))
 
 
 def apart(one: Row, two: Row) -> int:
-    """How many words lie between the lengths of two answers."""
+    """Difference in words between the lengths of two answers."""
     return abs(words(one["completion"]) - words(two["completion"]))
 
 
 def pair(chosen: Row, rejected: Row) -> Row:
-    """A row of TRL's preference type, with what ranked its answers where they were scored."""
+    """Row of TRL's preference type, with scores and aspects if the answers have them."""
     return {
         "id": chosen["id"],
         "chosen_edited": chosen["edited"],

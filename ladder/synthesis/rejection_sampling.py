@@ -1,4 +1,4 @@
-"""Samples of a rung on our prompts, each with the verdict of its checks: raw material of SFT rows and of pairs."""
+"""Rejection sampling: answers of a rung with check verdicts, the raw material of SFT rows and preference pairs."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,15 +20,15 @@ from ladder.verifiers.repair import repair
 
 class Draws(Config):
     split: str | None
-    """Which of its prompts, by their column `split`; null for all."""
+    """Value of the prompts' column `split` to select; null for all prompts."""
     samples: int = Field(ge=1)
-    """Answers to each prompt."""
+    """Answers per prompt."""
     temperature: float = Field(ge=0)
-    """0 takes the likeliest token; every sample of a prompt is then the same."""
+    """Sampling temperature. At 0 decoding is greedy, and all samples of a prompt are equal."""
     top_p: float = Field(gt=0, le=1)
-    """The nucleus: 1 keeps the whole distribution."""
+    """Nucleus sampling: probability mass to keep; 1 keeps the whole distribution."""
     max_new_tokens: int = Field(ge=1)
-    """An answer that has not ended by then is cut, and counts as unfinished."""
+    """Maximum answer length in tokens; a longer answer is truncated and counts as unfinished."""
     seed: int
 
     @property
@@ -38,15 +38,15 @@ class Draws(Config):
 
 class Samples(Draws):
     prompts: str
-    """The file of prompts under data/: `prompts`, `problems/practice`, `source/ultrachat`."""
+    """File of prompts under data/: `prompts`, `problems/practice`, `source/ultrachat`."""
     model: str
-    """The rung that answers: `base`, `sft/chat`."""
+    """Rung that answers: `base`, `sft/chat`."""
     endpoint: Endpoint | None
-    """An OpenAI-compatible server that answers in its place."""
+    """OpenAI-compatible server to answer instead of the rung."""
     budget: Budget = UNBOUNDED
-    """What one run may buy of the endpoint; a further run goes on from there."""
+    """Spending limit of one run on the endpoint; the next run continues from its cache."""
     edits: bool
-    """Also keep what a failed answer becomes when edited to meet its checks: marked `edited`, and checked again."""
+    """Also add failed answers edited to pass their checks. They are marked `edited` and checked again."""
 
     @model_validator(mode="after")
     def _check(self) -> "Samples":
@@ -55,8 +55,11 @@ class Samples(Draws):
 
 
 def asked(params: Draws, prompts: Path) -> list[Row]:
-    """The prompts of the split: of a row of `messages` all up to the user's last one, since what follows is another's
-    answer. A row without `checks` has none. Errors: UserError naming the file, and the row that is no prompt."""
+    """Prompts of the split. A row of `messages` gives all turns up to the last user message; `checks` default to none.
+
+    Later turns are dropped, because they are another model's answer. Errors: UserError naming the file, and the row
+    that is not a prompt.
+    """
     chosen = of_split(read_rows(prompts), params.split, prompts)
     column(chosen, "id", str, prompts)
     found = [_prompt(row, f"{prompts}: prompt {number}") for number, row in enumerate(chosen, start=1)]
@@ -77,9 +80,9 @@ def repeated(prompts: list[Row], samples: int) -> list[Messages]:
 
 
 def sample(params: Samples, prompts: Path, model: Path, base: Path, *, progress: str) -> Iterator[Row]:
-    """Answer every prompt of the split; then the answers, judged: rows of prompt and completion, with `passed`.
+    """Answer every prompt of the split and check the answers. Yields rows of prompt and completion with `passed`.
 
-    A rung's answers are held by the portion (ladder.inference.answer_cache), an endpoint's all.
+    A rung's answers are held in memory by portions (ladder.inference.answer_cache), an endpoint's answers all at once.
     """
     chosen = asked(params, prompts)
     conversations = repeated(chosen, params.samples)
@@ -99,9 +102,9 @@ def sample(params: Samples, prompts: Path, model: Path, base: Path, *, progress:
 def judged(
     prompts: list[Row], answers: Iterable[Answer], samples: int, *, edits: bool, **columns: str
 ) -> Iterator[Row]:
-    """One row a sample, with the verdict of each check; after a failed one what it becomes when edited.
+    """Yield one row per sample with the verdict of each check, followed by the edited version of a failed one.
 
-    `answers` stand as the conversations of `repeated` do. `columns` are what every row has besides.
+    `answers` has the order of the conversations of `repeated`. `columns` are added to every row.
     """
     for number, said in enumerate(answers):
         prompt = prompts[number // samples]
@@ -134,12 +137,12 @@ def _judged(prompt: Row, sample: int, text: str, said: Answer, *, edited: bool) 
 
 
 def succeeded(row: Row) -> bool:
-    """The answer ended and meets every check."""
+    """Whether the answer ended and passed every check."""
     return row["finished"] and all(row["passed"])
 
 
 class Tally:
-    """Counts of rows that pass by."""
+    """Running counts over rows."""
 
     def __init__(self) -> None:
         self.samples = self.edited = self.checked = self.passed = self.finished = self.unanswered = 0
@@ -157,16 +160,19 @@ class Tally:
         self.unanswered += not (row["tokens"] or row["finished"] or row["completion"][0]["content"])
 
     def rates(self) -> dict[str, float]:
-        """Percent of the samples, edits aside, that meet all checks, of those that have any, and that ended by
-        themselves. Where no prompt has a check there is no `pass_rate`. `unfinished_reasoning`, where there is any,
-        counts the samples whose reasoning never ended."""
+        """Percentages over unedited samples: `pass_rate` and `finish_rate`.
+
+        `pass_rate` is the share of samples with checks that pass all of them; it is absent if no prompt has checks.
+        `finish_rate` is the share that ended by itself. `unfinished_reasoning`, if not 0, counts samples whose
+        reasoning never ended.
+        """
         passed = {"pass_rate": round(100 * self.passed / self.checked, 2)} if self.checked else {}
         reasoning = {"unfinished_reasoning": self.unfinished_reasoning} if self.unfinished_reasoning else {}
         return {**passed, "finish_rate": round(100 * self.finished / self.samples, 2), **reasoning}
 
 
 def rates(rows: list[Row]) -> dict[str, float]:
-    """The tally's rates, of rows that are held."""
+    """Rates of a list of rows, as in `Tally.rates`."""
     tally = Tally()
     for row in rows:
         tally.add(row)

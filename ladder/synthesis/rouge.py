@@ -1,4 +1,4 @@
-"""How near a text is to those that are there already: ROUGE-L, which Self-Instruct keeps its pool apart by."""
+"""ROUGE-L similarity of a text to a pool of texts, for the novelty filter of Self-Instruct."""
 
 import re
 
@@ -6,19 +6,22 @@ WORD = re.compile(r"[^\W_]+")
 
 
 def words(text: str) -> list[str]:
-    """Runs of letters and digits in lower case. For ASCII the tokens of `rouge_score` without a stemmer; a run of
-    other scripts is one word here, where `rouge_score` drops it."""
+    """Lowercase runs of letters and digits.
+
+    For ASCII these are the tokens of `rouge_score` without a stemmer. A run of other scripts is one word here, whereas
+    `rouge_score` drops it.
+    """
     return WORD.findall(text.lower())
 
 
 def rouge_l(first: list[str], second: list[str]) -> float:
-    """ROUGE-L of two word lists (Lin 2004, section 3.1, beta = 1): 2 LCS / (m + n), and 0 where nothing is common."""
+    """ROUGE-L of two word lists (Lin 2004, section 3.1, beta = 1): 2 LCS / (m + n), and 0 without a common word."""
     total = len(first) + len(second)
     return 2 * _common(_places(first), len(first), second) / total if total else 0.0
 
 
 def _places(text: list[str]) -> dict[str, int]:
-    """Word -> bit set of the places where it stands."""
+    """Map each word to the bit set of its positions."""
     places: dict[str, int] = {}
     for place, word in enumerate(text):
         places[word] = places.get(word, 0) | 1 << place
@@ -26,8 +29,11 @@ def _places(text: list[str]) -> dict[str, int]:
 
 
 def _common(places: dict[str, int], length: int, other: list[str]) -> int:
-    """Length of the longest common subsequence, a whole row of its table in one integer (Hyyrö 2004, "Bit-parallel
-    LCS-length computation revisited"): a bit is 0 where the row grows by one."""
+    """Length of the longest common subsequence by bit-parallel dynamic programming.
+
+    One integer holds a row of the table; a bit is 0 where the row increases by one (Hyyrö 2004, "Bit-parallel
+    LCS-length computation revisited").
+    """
     whole = (1 << length) - 1
     row = whole
     for word in other:
@@ -38,7 +44,7 @@ def _common(places: dict[str, int], length: int, other: list[str]) -> int:
 
 
 class Pool:
-    """Texts by their ids, as words alone."""
+    """Texts with their ids, stored as word lists."""
 
     def __init__(self) -> None:
         self.members: list[tuple[str, list[str]]] = []
@@ -52,11 +58,11 @@ class Pool:
         self._exact.setdefault(_folded(text), name)
 
     def same(self, text: str) -> str | None:
-        """The first member with the same text, case and blanks aside."""
+        """Id of the first member with the same text, ignoring case and whitespace; None if there is none."""
         return self._exact.get(_folded(text))
 
     def nearest(self, text: str) -> tuple[float, str]:
-        """(ROUGE-L, id) of the member most like the text, the first of several; (0, "") where none has a word of it."""
+        """(ROUGE-L, id) of the most similar member, the first if several; (0, "") if none has a common word."""
         new = words(text)
         places, best, name = _places(new), 0.0, ""
         for member, old in self.members:

@@ -1,14 +1,14 @@
-"""Self-Instruct (Wang et al. 2023, arXiv:2212.10560, section 2.2, steps 1 and 4): a pool of instructions grows by
-what a model adds when it is shown some of them.
+"""Self-Instruct: grow a pool of instructions with a model that sees some of them as examples.
 
-Each request shows eight of the pool, six that people wrote and two that the model did, and what comes back enters the
-pool if it is unlike all that is there (ROUGE-L below `novelty`, in the paper 0.7). The instructions shown are turns of
-a conversation, where the paper continues a list: a chat model then writes one more instead of copying the list. A
-reply that is a numbered list counts as its entries, so that prompts/self_instruct/next.txt may ask for several.
+The method is Wang et al. 2023, arXiv:2212.10560, section 2.2, steps 1 and 4. Each request shows eight instructions of
+the pool: six by people and two by the model. A new instruction enters the pool if it is unlike all others (ROUGE-L
+below `novelty`; 0.7 in the paper). The examples are turns of a conversation, where the paper continues a list. A chat
+model then writes one more instruction instead of copying the list. A reply in the form of a numbered list counts as its
+entries, so prompts/self_instruct/next.txt may request several.
 
-Left out: whether a task is a classification, and inputs made before or after the output (steps 2 and 3): an
-instruction here carries its input with it, and answering is the work of stage generate. Of the published code's rules
-also those against first characters that are punctuation or not ASCII, and against "Write a program".
+Steps 2 and 3 are omitted: classification tasks, and inputs generated before or after the output. An instruction here
+includes its input, and the stage generate produces answers. Two rules of the published code are omitted too: those
+against a first character that is punctuation or not ASCII, and against "Write a program".
 """
 
 import random
@@ -28,7 +28,7 @@ ENTRY = re.compile(r"^[ \t]*\d+[.)][ \t]+", re.MULTILINE)
 
 
 def entries(said: Answer) -> list[str]:
-    """The entries of a reply that is a numbered list, else the reply; of a list that was cut the last one goes."""
+    """Entries of a numbered list, or else the whole reply. The last entry of a truncated list is dropped."""
     text = said.text.strip()
     if not ENTRY.match(text):
         return [tidy(text)]
@@ -37,7 +37,7 @@ def entries(said: Answer) -> list[str]:
 
 
 def shown(chance: random.Random, human: list[Instruction], machine: list[Instruction]) -> list[Instruction]:
-    """Eight of the pool in random order, two of the machine's where it has made so many."""
+    """Draw eight instructions in random order, two of them by the model if it has made as many."""
     drawn = chance.sample(machine, min(OF_MACHINE, len(machine)))
     drawn += chance.sample(human, SHOWN - len(drawn))
     chance.shuffle(drawn)
@@ -45,7 +45,7 @@ def shown(chance: random.Random, human: list[Instruction], machine: list[Instruc
 
 
 def conversation(examples: list[Instruction], ask: str, following: str) -> Messages:
-    """Each example is the assistant's answer to `ask`; `following` asks for the next."""
+    """Conversation in which each example is the assistant's answer to `ask`; `following` requests the next one."""
     turns: Messages = []
     for example in examples:
         turns += [{"role": "user", "content": ask}, {"role": "assistant", "content": example.text}]
@@ -53,14 +53,17 @@ def conversation(examples: list[Instruction], ask: str, following: str) -> Messa
 
 
 def unusable(text: str, blocked: list[str]) -> str | None:
-    """Why a text model cannot do the task: it names what only eyes or hands can (section 2.2; the words are a file)."""
+    """Reason why a text model cannot do the task: it names something that needs eyes or hands. None if it can.
+
+    The blocked phrases come from a file (section 2.2).
+    """
     run = f" {' '.join(words(text))} "
     found = [phrase for phrase in blocked if f" {' '.join(words(phrase))} " in run]
     return f"names {found[0]!r}" if found else None
 
 
 def self_instruct(speak: Speak, prompts: Path, seeds: list[Instruction], plan: Plan) -> Harvest:
-    """Rounds of `batch` requests until `count` instructions are made. Errors: UserError for fewer than eight seeds."""
+    """Run rounds of `batch` requests until `count` instructions are made. Errors: UserError for under eight seeds."""
     ask, following = (read_template(prompts / name, set()) for name in ("ask.txt", "next.txt"))
     blocked = read_lines(prompts / "blocked.txt")
     if len(seeds) < SHOWN:
@@ -80,7 +83,7 @@ def self_instruct(speak: Speak, prompts: Path, seeds: list[Instruction], plan: P
 
 def _kept(harvest: Harvest, said: Answer, origin: Origin, blocked: list[str]) -> list[Instruction]:
     found = entries(said)
-    # A list that was cut has lost its cut entry: the others ended.
+    # A truncated list lost only its last entry; the others are complete.
     whole = said if found == [tidy(said.text)] else Answer(said.text, said.tokens, finished=True)
     kept = []
     for text in found:

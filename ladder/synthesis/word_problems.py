@@ -1,4 +1,4 @@
-"""A grammar of arithmetic word problems: situations with wordings, numbers and steps, read from a file of seeds."""
+"""Grammar of arithmetic word problems, read from a file of seeds: situations with wordings, numbers and steps."""
 
 import itertools
 import random
@@ -19,32 +19,32 @@ _SUM = re.compile(r"(\w+) ([-+*/]) (\w+)")
 
 class Step(Config):
     name: str
-    """The result's name, for the steps after it."""
+    """Name of the result, for later steps."""
     value: str
-    """One operation: `a * b`, `cost + 2`. Each side is a number's name, an earlier result or a literal."""
+    """One operation: `a * b`, `cost + 2`. Each operand is the name of a number, an earlier result or a literal."""
     says: str
-    """The sentence that the sum completes."""
+    """Sentence that introduces the calculation in the solution."""
 
 
 class Situation(Config):
     asks: list[str] = Field(min_length=1)
-    """Wordings of the problem, each with all of its numbers."""
+    """Wordings of the problem, each with all its numbers."""
     numbers: dict[str, Annotated[list[int], Field(min_length=2, max_length=2)]]
-    """Each number's name, its least and its most."""
+    """Name of each number, with its minimum and maximum."""
     steps: list[Step] = Field(min_length=1)
-    """The solution in order; the last step gives the answer."""
+    """Solution steps in order; the last one gives the answer."""
 
 
 class Grammar(Config):
     instruction: str
-    """How to answer; it ends every prompt."""
+    """Answer instructions at the end of every prompt."""
     words: dict[str, list[str]]
-    """Slot → words that fill it. A slot that ends in 2 or 3 draws another word of the same list."""
+    """Slot → words that fill it. A slot that ends in 2 or 3 draws another word from the same list."""
     situations: dict[str, Situation] = Field(min_length=1)
 
 
 def read_grammar(path: Path) -> Grammar:
-    """Errors: UserError naming the file, the situation and the slot or operand that nothing gives."""
+    """Read and validate a grammar. Errors: UserError naming the file, the situation, and the invalid slot or step."""
     grammar = fit(Grammar, read_yaml(path), str(path))
     words = {name for slot in grammar.words for name in (slot, f"{slot}2", f"{slot}3")}
     for name, situation in grammar.situations.items():
@@ -74,7 +74,7 @@ def _slots(text: str, known: set[str], where: str) -> None:
 
 
 def solved(situation: Situation, numbers: Numbers) -> Numbers | None:
-    """The numbers with every step's result; None unless each is a whole number from 1 to LARGEST."""
+    """Compute all steps: the numbers and results, or None unless every result is a whole number from 1 to LARGEST."""
     values = dict(numbers)
     for step in situation.steps:
         left, operation, right = operands(step, values)
@@ -88,7 +88,7 @@ def solved(situation: Situation, numbers: Numbers) -> Numbers | None:
 
 
 def operands(step: Step, values: Numbers) -> tuple[int, str, int]:
-    """A step's (left, operation, right)."""
+    """(left, operation, right) of a step."""
     left, operation, right = step.value.split()
     return _operand(left, values), operation, _operand(right, values)
 
@@ -98,7 +98,7 @@ def _operand(side: str, values: Numbers) -> int:
 
 
 def instances(situation: Situation) -> Iterator[Numbers]:
-    """Every choice of numbers whose results are whole and in range."""
+    """All number assignments with whole results in range."""
     ranges = [range(least, most + 1) for least, most in situation.numbers.values()]
     for chosen in itertools.product(*ranges):
         numbers = dict(zip(situation.numbers, chosen, strict=True))
@@ -107,7 +107,10 @@ def instances(situation: Situation) -> Iterator[Numbers]:
 
 
 def told(grammar: Grammar, situation: Situation, numbers: Numbers, chance: random.Random) -> tuple[str, str, int]:
-    """One instance in words drawn by `chance`: (question, solution, answer)."""
+    """Render one instance with random wordings: (question, solution, answer).
+
+    Errors: ValueError for numbers without a solution in range.
+    """
     values = solved(situation, numbers)
     if values is None:
         raise ValueError(f"{numbers} have no solution in whole numbers")

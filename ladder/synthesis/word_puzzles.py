@@ -1,4 +1,4 @@
-"""Word puzzles: put words in another order, pick one of them. A skill apart from arithmetic, as easy to verify."""
+"""Word puzzles (reverse, sort, swap): an easily verified skill other than arithmetic."""
 
 import random
 import re
@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 
 class Puzzle(NamedTuple):
-    """A task and its words, in the order asked."""
+    """A task and its words, in the order of the question."""
 
     task: str
     words: tuple[str, ...]
 
     @property
     def name(self) -> str:
-        """`reverse-hens-mugs-pears`."""
+        """Identifier, for example `reverse-hens-mugs-pears`."""
         return "-".join([self.task, *self.words])
 
 
@@ -31,7 +31,7 @@ INSTRUCTION = 'End with the words as "#### word, word".'
 
 
 def solved(puzzle: Puzzle) -> list[str]:
-    """The words as asked for."""
+    """The words in the order that the task requests."""
     words = list(puzzle.words)
     if puzzle.task == "reverse":
         return words[::-1]
@@ -41,8 +41,10 @@ def solved(puzzle: Puzzle) -> list[str]:
 
 
 def puzzles(vocabulary: list[str], size: int, seed: int, count: int) -> list[Puzzle]:
-    """`count` different puzzles of `size` words, or as many as there are; each task in turn, words drawn by the seed.
-    Words that are in the right order already are not asked."""
+    """Up to `count` distinct puzzles of `size` words, with tasks in turn and words drawn by the seed.
+
+    Puzzles whose words are already in the right order are skipped.
+    """
     chance, found = random.Random(f"{seed} {size}"), dict[str, Puzzle]()
     for attempt in range(50 * count):
         if len(found) == count:
@@ -54,7 +56,7 @@ def puzzles(vocabulary: list[str], size: int, seed: int, count: int) -> list[Puz
 
 
 def told(puzzle: Puzzle, chance: random.Random) -> tuple[str, str, str]:
-    """The puzzle in words drawn by `chance`: (question, solution, pattern of a right answer)."""
+    """Render the puzzle with a random wording: (question, solution, regular expression of a correct answer)."""
     answer = ", ".join(solved(puzzle))
     question = chance.choice(ASKS[puzzle.task]).format(", ".join(puzzle.words))
     return (

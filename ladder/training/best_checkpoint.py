@@ -1,7 +1,7 @@
-"""Best checkpoint: the trained weights of the evaluation that did best on the rows held out.
+"""Best-checkpoint callback: keep the trained weights with the best validation metric so far.
 
-Only trained weights are kept, in one file of the work folder beside the checkpoints. A resumed training repeats its
-evaluations with the same results, so the file of a run that was killed holds what a run that was not would hold.
+Only trainable weights are saved, in one file beside the checkpoints in the work folder. A resumed training repeats its
+evaluations with the same results, so the file has the same content as in an uninterrupted training.
 """
 
 import math
@@ -18,7 +18,7 @@ from ladder.training.checkpointing import BEST
 
 
 class Best(TrainerCallback):
-    """Keep the weights whenever `metric` improves; `restore` puts them into the model."""
+    """Save the weights whenever `metric` improves; `restore` loads them into the model."""
 
     def __init__(self, trainer: Trainer, folder: Path, metric: str, greater: bool) -> None:
         self.trainer, self.path = trainer, folder / BEST
@@ -52,7 +52,7 @@ class Best(TrainerCallback):
             return {name: float(fact) for name, fact in (stored.metadata() or {}).items()}
 
     def restore(self, model: Any) -> dict[str, float]:
-        """Put the best weights into the model, remove the file, and return its step and validation loss."""
+        """Load the best weights into the model, delete the file, and return the step and validation loss."""
         kept = self._kept()
         own = dict(model.named_parameters())
         with safe_open(self.path, "pt") as stored:
@@ -64,7 +64,7 @@ class Best(TrainerCallback):
 
 
 class LastStep(TrainerCallback):
-    """Evaluate at the end of the training too, whatever eval_strategy says."""
+    """Also evaluate at the last training step, whatever eval_strategy is."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         if state.global_step >= state.max_steps and args.eval_strategy != "epoch":

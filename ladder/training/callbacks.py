@@ -1,4 +1,4 @@
-"""What a training shows while it runs: a bar, and a curve that stops it when it is no longer a number or explodes."""
+"""Training callbacks: progress bar, learning-curve writer that stops diverged runs, and step reporter."""
 
 import math
 import time
@@ -13,30 +13,31 @@ from ladder.pipeline import watcher
 from ladder.pipeline.stage import UserError
 
 TIMINGS = ("seconds", "tokens_per_second", "samples_per_second", "step_time")
-"""Columns that differ from run to run; all others are the same for the same inputs."""
+"""Columns that differ from run to run. All other columns are the same for the same inputs."""
 VALIDATION = "validation_"
 UNMEASURED = ("_runtime", "_per_second", "_num_tokens", "_preparation_time")
-"""Ends of what the trainer logs of an evaluation beside its measurements."""
+"""Suffixes of evaluation log entries that are not quality metrics."""
 FIRST = 5
 EXPLODED = 100
 
 
 class Bar(ProgressCallback):
-    """Transformers' progress bar with the loss beside the rate and the time left, instead of a line a step."""
+    """Transformers' progress bar with the loss in its postfix instead of one log line per step."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
         if state.is_world_process_zero and self.training_bar is not None and "loss" in (logs or {}):
             self.training_bar.set_postfix(loss=f"{float(logs['loss']):.4f}", refresh=False)
 
     def on_prediction_step(self, *_: Any, **__: Any) -> None:
-        """No second bar for an evaluation."""
+        """Show no second bar for an evaluation."""
         return
 
 
 class Curve(TrainerCallback):
-    """Write what the trainer logs to a TSV that `dvc plots` draws, and stop when it is no longer a number.
+    """Write the trainer's logs to a TSV file for `dvc plots`, and stop on non-finite or exploding values.
 
-    The points lie in the trainer's own log, and so in its checkpoints: a resumed training continues its curve.
+    The points are part of the trainer's log history, which checkpoints contain, so a resumed training continues its
+    curve.
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,20 +77,23 @@ class Curve(TrainerCallback):
             self._write()
 
     def _add_validation(self, step: int, logs: dict[str, Any]) -> None:
-        """Put what an evaluation measured beside the step's own columns, as `validation_loss` and so on."""
+        """Add the metrics of an evaluation to the point of its step, as `validation_loss` and so on."""
         point = next(point for point in reversed(self.points) if point["step"] == step)
         for name in sorted(logs):
             if name.startswith("eval_") and not name.endswith(UNMEASURED) and logs[name] is not None:
                 point[VALIDATION + name.removeprefix("eval_")] = float(logs[name])
 
     def validation(self) -> dict[str, float]:
-        """The last validation loss; nothing without validation."""
+        """Last validation loss; empty without validation."""
         name = f"{VALIDATION}loss"
         measured = [point[name] for point in self.points if name in point]
         return {name: round(measured[-1], 4)} if measured else {}
 
     def _rate(self, point: dict[str, float], points: list[dict[str, float]]) -> dict[str, float]:
-        """Speed since the last of `points`, of those that say how many tokens were read (rollouts do)."""
+        """Throughput between `point` and the last of `points`: tokens per second, else samples per second.
+
+        If the trainer logs num_tokens (as with rollouts), only points with num_tokens count.
+        """
         counted = "num_tokens" in point
         since = next((past for past in reversed(points) if not counted or "num_tokens" in past), {})
         elapsed = max(point["seconds"] - since.get("seconds", 0.0), 1e-9)
@@ -101,16 +105,16 @@ class Curve(TrainerCallback):
 
     @property
     def seconds(self) -> float:
-        """How long the training took, what went before a resume included."""
+        """Training time in seconds, including the time before a resume."""
         return self.before + time.monotonic() - self.started
 
     def ending(self, name: str) -> float:
-        """Mean of what was logged under `name` over the last quarter of the steps."""
+        """Mean of the values logged under `name` over the last quarter of the steps."""
         values = [point[name] for point in self.points if name in point]
         return round(fmean(values[-max(1, len(values) // 4) :]), 4)
 
     def rate(self) -> dict[str, float]:
-        """tokens_per_second over the whole training; samples_per_second of a trainer that logs no num_tokens."""
+        """Mean tokens_per_second of the whole training; samples_per_second if the trainer logs no num_tokens."""
         last = next((point for point in reversed(self.points) if "num_tokens" in point), self.points[-1])
         return {name: round(value, 1) for name, value in self._rate(last, []).items()}
 
@@ -123,21 +127,24 @@ class Curve(TrainerCallback):
             columns = [*measured, *held_out, *own[len(measured) :]]
         lines = ["\t".join(columns)]
         lines += ["\t".join(f"{point.get(name, math.nan):.6g}" for name in columns) for point in self.points]
-        write_text(self.path, "\n".join(lines) + "\n", durable=False)  # each step writes it again
+        write_text(self.path, "\n".join(lines) + "\n", durable=False)  # the next step rewrites the file
 
 
 def _point(step: int, logs: dict[str, Any]) -> dict[str, float]:
-    """What is measured first, then the timings."""
+    """Point of the curve with measured columns first, then timings."""
     names = sorted(logs.keys() - {"step"}, key=lambda name: (name in TIMINGS, name))
-    # TRL logs None for a reward that could tell of no answer
+    # TRL logs None for a reward that had no value for any answer
     return {"step": step, **{name: math.nan if logs[name] is None else float(logs[name]) for name in names}}
 
 
 def check_explosion(points: list[dict[str, float]]) -> None:
-    """Refuse a loss or gradient norm that has been a hundred times what it began at for five logged steps.
+    """Stop a training whose loss or gradient norm explodes.
 
-    A loss began at the first step, before any update; a gradient norm, which varies more, at the median of the first
-    five. What is below 1 counts as 1, so that a loss that begins at 0 may grow.
+    The limit is 100 times the initial value, exceeded at five logged steps in a row. The initial loss is that of the
+    first step, before any update. The initial gradient norm, which varies more, is the median of the first five.
+    Initial values below 1 count as 1, so a loss that starts at 0 may grow.
+
+    Errors: UserError with the step and the value.
     """
     for name, first in (("loss", 1), ("grad_norm", FIRST)):
         values = [point[name] for point in points if name in point]
@@ -150,7 +157,7 @@ def check_explosion(points: list[dict[str, float]]) -> None:
 
 
 class Progress(TrainerCallback):
-    """Report each step to the process that watches the stage: a killed stage cannot report where it was."""
+    """Report each step to the process that watches the stage, because a killed stage cannot report its last step."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         watcher.tell(f"step {state.global_step} of {state.max_steps}")

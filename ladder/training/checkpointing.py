@@ -1,9 +1,10 @@
-"""Work folders: the checkpoints of a training that is not done, so that the next run goes on where this one ended.
+"""Checkpoints of unfinished trainings in work folders, so that a killed training resumes.
 
-${LADDER_WORK}/<rung>-<fingerprint>/ lies outside the repository (DVC removes a stage's outputs before it runs it) and
-is dropped once the rung is published. The fingerprint is over everything that decides the result, so no run goes on
-from what another recipe left. Saving is by wall time, LADDER_SAVE_SECONDS apart (300; 0 is every step), and changes
-no number: a training that was killed ends in the same weights as one that was not.
+The folder ${LADDER_WORK}/<rung>-<fingerprint>/ is outside the repository, because DVC removes a stage's outputs before
+it runs the stage. It is deleted once the rung is published. The fingerprint covers everything that decides the result,
+so no training resumes from a different recipe. Checkpoints are saved by wall time, every LADDER_SAVE_SECONDS seconds
+(default 300; 0 saves at every step). Saving does not affect results: a killed and resumed training ends in the same
+weights as an uninterrupted one.
 """
 
 import hashlib
@@ -34,20 +35,24 @@ from ladder.pipeline.output_locks import alone
 from ladder.pipeline.stage import UserError
 
 MARKER = "whole.json"
-"""Written last into a checkpoint: its files and their sizes. A checkpoint without it was torn while it was saved."""
+"""File names and sizes of a checkpoint, written last. A checkpoint without this file was interrupted while saving."""
 BEST = "best.safetensors"
 """The best weights so far (ladder/training/best_checkpoint.py), beside the checkpoints."""
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIBRARIES = ("accelerate", "peft", "torch", "transformers", "trl")
 
-# accelerate numbers the processes of a CPU as its devices, and torch reads no checkpoint onto a `cpu:1`.
+# accelerate numbers CPU processes as devices, and torch cannot load a checkpoint onto `cpu:1`.
 torch.serialization.register_package(
     30, lambda storage: None, lambda storage, location: storage if location.startswith("cpu:") else None
 )
 
 
 def fingerprint(rows: Any, **recipe: Any) -> str:
-    """sha256, 16 digits of it, over the training rows, the recipe, our code, the libraries and the number of ranks."""
+    """Recipe fingerprint: 16 hex digits of sha256.
+
+    The hash covers the rows, the recipe, the imported code of this repository, library versions, the number of ranks,
+    and whether FSDP is used.
+    """
     digest = hashlib.sha256()
     facts = {
         **{name: importlib.metadata.version(name) for name in LIBRARIES},
@@ -64,7 +69,7 @@ def fingerprint(rows: Any, **recipe: Any) -> str:
 
 
 def _own_code() -> set[Path]:
-    """The files under ladder/ and stages/ that this process has imported."""
+    """Files under ladder/ and stages/ that this process has imported."""
     files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     ours = {REPOSITORY / "ladder", REPOSITORY / "stages"}
     return {path for file in files if file and not ours.isdisjoint((path := Path(file).resolve()).parents)}
@@ -90,9 +95,9 @@ def _row_bytes(rows: Any) -> Iterator[bytes]:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold the work folder for this process alone; keep it only while it has checkpoints.
+    """Lock the work folder for this process, and delete it at the end if it has no checkpoints.
 
-    Errors: UserError naming the process that holds it.
+    Errors: UserError naming the process that holds the lock.
     """
     with alone(folder / "lock", f"{folder}", "is training this rung"):
         clean(folder / BEST)
@@ -104,13 +109,13 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def drop(folder: Path) -> None:
-    """Remove the checkpoints: the rung they led to is published."""
+    """Delete the checkpoints, once the rung is published or the training is rejected."""
     for checkpoint in _checkpoints(folder):
         shutil.rmtree(checkpoint)
 
 
 def newest(folder: Path) -> Path | None:
-    """The last whole checkpoint. One that is torn is told, removed, and the one before is taken."""
+    """Last complete checkpoint; None if there is none. Incomplete ones are reported and deleted."""
     for checkpoint in reversed(_checkpoints(folder)):
         torn = damage(checkpoint)
         if torn is None:
@@ -125,7 +130,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def mark(checkpoint: Path) -> None:
-    """Say that a checkpoint is whole, once all its bytes are on the disk."""
+    """Mark a checkpoint as complete, once all its bytes are on disk."""
     sync_folder(checkpoint)
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
     write_json(checkpoint / MARKER, {str(path.relative_to(checkpoint)): path.stat().st_size for path in files})
@@ -133,7 +138,7 @@ def mark(checkpoint: Path) -> None:
 
 
 def damage(checkpoint: Path) -> str | None:
-    """What a checkpoint lacks, in words; None when it is whole."""
+    """Describe what makes a checkpoint incomplete; None if it is complete."""
     try:
         sizes = json.loads((checkpoint / MARKER).read_bytes())
     except FileNotFoundError:
@@ -150,7 +155,7 @@ def damage(checkpoint: Path) -> str | None:
 
 
 def save_seconds() -> float:
-    """LADDER_SAVE_SECONDS. Errors: UserError when it is no number."""
+    """Value of LADDER_SAVE_SECONDS. Errors: UserError when it is not a number."""
     text = os.environ.get("LADDER_SAVE_SECONDS", "300")
     try:
         return float(text)
@@ -159,9 +164,10 @@ def save_seconds() -> float:
 
 
 class Keeper(TrainerCallback):
-    """Save a checkpoint when `seconds` have passed, at a logged step that is a multiple of `every`.
+    """Save a checkpoint when `seconds` have passed, at the next logged step that is a multiple of `every`.
 
-    A step that is not logged keeps sums in memory that no checkpoint holds. The newest two stay.
+    Unlogged steps are excluded, because their running sums are in memory and in no checkpoint. The newest two
+    checkpoints are kept.
     """
 
     def __init__(self, trainer: Trainer, folder: Path, *, every: int, seconds: float) -> None:
@@ -177,10 +183,10 @@ class Keeper(TrainerCallback):
             return
         if rank() == 0:
             print(f"resuming at step {state.global_step} of {state.max_steps}", flush=True)
-        if hasattr(self.trainer, "_total_train_tokens"):  # TRL counts what its curve shows from 0 in every process
+        if hasattr(self.trainer, "_total_train_tokens"):  # TRL counts tokens from 0 in every process
             self.trainer._total_train_tokens = int(state.log_history[-1].get("num_tokens", 0))
         sampler = get_sampler(train_dataloader)
-        if isinstance(sampler, RepeatSampler):  # its generator is not in a checkpoint, and moves on once an epoch
+        if isinstance(sampler, RepeatSampler):  # its generator is not in checkpoints and advances once per epoch
             for _ in range(int(state.epoch)):
                 next(iter(sampler))
 
@@ -194,10 +200,10 @@ class Keeper(TrainerCallback):
         if not control.should_log or state.global_step % self.every or state.global_step >= state.max_steps:
             return
         due = torch.tensor(int(time.monotonic() - self.saved >= self.seconds), device=self.trainer.args.device)
-        if broadcast(due).item():  # rank zero's clock is everyone's
+        if broadcast(due).item():  # rank zero's clock decides
             control.should_save = True
             if rank() == 0:
-                for old in _checkpoints(self.folder)[:-1]:  # before the new one is written: the disk holds two
+                for old in _checkpoints(self.folder)[:-1]:  # before saving, so that the disk holds at most two
                     shutil.rmtree(old)
 
     def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:

@@ -1,7 +1,6 @@
-"""Knowledge distillation: its losses, and a trainer whose loss is a sum over the tokens that a step learns.
+"""Knowledge distillation losses, and a trainer whose loss is a token sum over the whole step.
 
-All losses are per token, in nats. A "target" is what is kept of a teacher's distribution
-(ladder/training/teacher_logits.py).
+All losses are per token, in nats. A "target" is a compressed teacher distribution (ladder/training/teacher_logits.py).
 """
 
 from collections.abc import Callable
@@ -17,24 +16,24 @@ from transformers import Trainer
 from ladder.pipeline.stage import UserError
 
 Sums = dict[str, Tensor]
-TOKENS = 2048  # logits of so many tokens are in float32 at once
+TOKENS = 2048  # maximum number of positions with float32 logits at a time
 
 
 class TokenTrainer(Trainer):
-    """transformers' trainer with a loss of ours: sums over a batch's learned tokens, divided by the step's count.
+    """transformers' Trainer for losses that are token sums, divided by the number of learned tokens of the step.
 
-    So accumulated batches, and several processes, give exactly what one larger batch gives. A subclass defines
-    `sums`; besides the loss it may hold parts, which are logged as means over tokens.
+    Gradient accumulation and data parallelism therefore give exactly the result of one larger batch. A subclass defines
+    `sums`. Entries besides `loss` are logged as means over tokens.
     """
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        self.model_accepts_loss_kwargs = True  # makes Trainer count the labels of the whole step
+        self.model_accepts_loss_kwargs = True  # Trainer then counts the labels of the whole step
         self.seen: Sums = {}
         self.evaluated: Sums = {}
 
     def sums(self, model: Any, batch: dict[str, Tensor]) -> Sums:
-        """`loss` and its parts, each summed over the batch's learned tokens."""
+        """Compute `loss` and optional parts, each summed over the batch's learned tokens."""
         raise NotImplementedError
 
     def compute_loss(
@@ -47,7 +46,8 @@ class TokenTrainer(Trainer):
             seen[name] = seen.get(name, 0) + value.detach()
         if not model.training:
             return sums["loss"] / tokens.clamp(min=1)
-        # Several processes average their gradients; where the count is of them all, the average is too small.
+        # Processes average their gradients. If the token count is global, the average must be multiplied by their
+        # number.
         processes = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
         return sums["loss"] * (processes / num_items_in_batch)
 
@@ -56,7 +56,7 @@ class TokenTrainer(Trainer):
             return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None
 
     def log(self, logs: dict[str, float], *rest: Any) -> None:
-        if "eval_loss" in logs:  # a mean over tokens, not over batches; in place, because evaluate returns it
+        if "eval_loss" in logs:  # mean over tokens, not over batches; in place, because evaluate returns the same dict
             means, self.evaluated = self._means(self.evaluated), {}
             logs.update({f"eval_{name}": mean for name, mean in means.items()})
         if "loss" in logs:
@@ -65,22 +65,25 @@ class TokenTrainer(Trainer):
         super().log(logs, *rest)
 
     def _means(self, sums: Sums) -> dict[str, float]:
-        """Means over tokens, of all processes."""
+        """Mean of each sum per token, over all processes."""
         totals = {name: self.accelerator.reduce(value.float()).item() for name, value in sums.items()}
         tokens = totals.pop("tokens")
         return {name: total / tokens for name, total in totals.items()}
 
 
 def check_whole(trainer: Trainer, key: str) -> None:
-    """Refuse weights that are held in parts (FSDP), where `key` of params.yaml needs them whole."""
+    """Refuse sharded weights (FSDP) if the params.yaml key `key` needs whole weights.
+
+    Errors: UserError.
+    """
     if trainer.accelerator.distributed_type == DistributedType.FSDP:
         raise UserError(f"{key} needs whole weights on every process; launch with launch/ddp.yaml, or set it to 0")
 
 
 def in_chunks(loss: Callable[..., Tensor], *of_tokens: Tensor) -> Tensor:
-    """Sum of `loss` over tokens, a chunk at a time: what it makes of its logits is made again in the backward pass.
+    """Sum a loss over tokens in chunks, with activation checkpointing to avoid large float32 logits.
 
-    `loss` takes chunks of the tensors [tokens, ...], those in half precision as float32, and returns a vector of sums.
+    `loss` gets chunks of the tensors [tokens, ...], half-precision ones as float32, and returns a vector of sums.
     """
 
     def in_float32(*part: Tensor) -> Tensor:
@@ -94,12 +97,14 @@ def in_chunks(loss: Callable[..., Tensor], *of_tokens: Tensor) -> Tensor:
 def divergence_from_target(
     logits: Tensor, indices: Tensor, weights: Tensor, rest: Tensor, entropy: Tensor, *, temperature: float
 ) -> Tensor:
-    """KL(teacher_T || student_T) [tokens], of a target that names only some tokens.
+    """KL(teacher_T || student_T) [tokens] from a target with the probabilities of some tokens only.
 
     logits [tokens, vocabulary] of the student; indices, weights [tokens, k]; rest, entropy [tokens].
-    -sum_k w_k log s_k - rest log(sum of s over all others) - H. With sampled weights (rest 0, H that of the teacher)
-    it and its gradient are unbiased. With the k likeliest tokens alone, and the others as one bucket, it is the KL of
-    the two coarser distributions, at most that of the full ones; no mass is renormalised away.
+
+    The value is -sum_k w_k log s_k - rest log(sum of s over all other tokens) - H. With sampled weights (rest 0, H of
+    the full teacher distribution), the value and its gradient are unbiased. With the top-k tokens and one bucket for
+    the others, it is the KL of the two coarsened distributions, which is at most the full KL. No probability mass is
+    renormalized away.
     """
     student = (logits / temperature).log_softmax(-1)
     cross = -(weights * student.gather(-1, indices)).sum(-1)
@@ -120,9 +125,11 @@ def hinton_sums(
     alpha: float,
     temperature: float,
 ) -> Tensor:
-    """[3]: alpha * CE + (1 - alpha) * T^2 * KL (Hinton et al. 2015, section 2), CE and KL, summed over tokens.
+    """Hinton distillation loss, [3]: alpha * CE + (1 - alpha) * T^2 * KL, CE and KL, each summed over tokens.
 
-    labels int64 [tokens]; the others as above. T^2 keeps the size of the KL's gradient while T changes.
+    labels int64 [tokens]; logits [tokens, vocabulary] of the student; indices, weights [tokens, k]; rest, entropy
+    [tokens] as in `divergence_from_target`. T^2 keeps the scale of the KL's gradient when T changes (Hinton et al.
+    2015, section 2).
     """
     cross_entropy = F.cross_entropy(logits, labels, reduction="sum")
     divergence = divergence_from_target(logits, indices, weights, rest, entropy, temperature=temperature).sum()
@@ -135,11 +142,11 @@ def divergence(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def generalized_jsd(student: Tensor, teacher: Tensor, *, beta: float, temperature: float) -> Tensor:
-    """D_JSD(beta)(teacher || student) [tokens] (Agarwal et al. 2024, eq. 1).
+    """Generalized Jensen-Shannon divergence D_JSD(beta)(teacher || student) [tokens] (Agarwal et al. 2024, eq. 1).
 
-    beta KL(P || M) + (1 - beta) KL(Q || M), M = beta P + (1 - beta) Q, P the teacher, Q the student, both softened
-    by the temperature. At its ends stand what it tends to when divided by beta or 1 - beta: KL(P || Q) at 0, the
-    forward KL, and KL(Q || P) at 1, the reverse. student, teacher: logits [tokens, vocabulary].
+    The value is beta KL(P || M) + (1 - beta) KL(Q || M) with M = beta P + (1 - beta) Q. P is the teacher and Q the
+    student, both at the given temperature. At beta 0 and 1 the value is the limit after division by beta or 1 - beta:
+    the forward KL(P || Q) at 0 and the reverse KL(Q || P) at 1. student, teacher: logits [tokens, vocabulary].
     """
     q, p = (student / temperature).log_softmax(-1), (teacher / temperature).log_softmax(-1)
     if beta == 0:

@@ -1,8 +1,7 @@
-"""Try an optimizer, a schedule and an adapter without weights, before any weight is read.
+"""Dry run of optimizer, learning rate schedule and adapter, before any weights are read.
 
-Libraries refuse an optimizer that is not installed, wrong arguments of a schedule, or an adapter that fits no layer
-only when they are used, which is after the weights are read. Here they are used on a tiny layer, and on a model whose
-weights have no memory.
+Libraries raise an error only on use, after the weights are read: for an optimizer that is not installed, wrong schedule
+arguments, or an adapter that matches no layer. The dry run uses them on a tiny layer and on a model on the meta device.
 """
 
 import copy
@@ -28,7 +27,7 @@ STEPS = 10
 
 
 def rehearse(arguments: TrainingArguments) -> None:
-    """Take one step as `arguments` say. Errors: UserError with the library's own words."""
+    """Take one optimizer step with `arguments`. Errors: UserError with the library's message."""
     layer = torch.nn.Linear(1, 1, bias=False, device=arguments.device)
     with torch.random.fork_rng(devices=[]):
         _optimizer(arguments, layer)
@@ -66,12 +65,12 @@ def _line(error: BaseException) -> str:
 
 
 def rehearse_adapter(complete: Path, lora: dict[str, Any], *, task: str, fused: bool) -> None:
-    """Put the adapter on a model without weights. Errors: UserError as `lora_settings.adapted` does.
+    """Attach the adapter to a model on the meta device. Errors: UserError as `lora_settings.adapted`.
 
     `complete` is the complete rung under the adapter.
     """
     config = AutoConfig.from_pretrained(complete, trust_remote_code=False)
-    with torch.random.fork_rng(devices=[]):  # the adapter that is trained draws its own initial values
+    with torch.random.fork_rng(devices=[]):  # keep the random state for the real adapter's initialization
         _rehearse_adapter(config, lora, task=task, fused=fused)
 
 
@@ -82,13 +81,13 @@ def _rehearse_adapter(config: Any, lora: dict[str, Any], *, task: str, fused: bo
             bare = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
         else:
             bare = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    # Initial values need weights; which layers are reached does not depend on them.
+    # Initial values need weights. The set of matched layers does not depend on them.
     plain = {"target_modules": "all-linear", **lora, "init_lora_weights": False, "use_dora": False, "task_type": task}
     adapted(bare, build(LoraConfig, copy.deepcopy(plain)), fused=fused)
 
 
 def check_router(complete: Path, coefficient: float | None) -> None:
-    """Refuse router_aux_loss_coef for a model without experts."""
+    """Refuse a nonzero router_aux_loss_coef for a model without experts. Errors: UserError."""
     if not coefficient:
         return
     config = AutoConfig.from_pretrained(complete, trust_remote_code=False)

@@ -1,4 +1,4 @@
-"""Ranges and choices of the keys that are passed through to other libraries, and successors of keys they dropped."""
+"""Ranges and choices of keys passed to other libraries, and replacements for removed keys."""
 
 import difflib
 import math
@@ -91,10 +91,10 @@ RANGES: dict[str, Range] = {
     "ld_alpha": _at_least(0, 1),
     "num_generations": _at_least(2),
 }
-"""Least and most value, and whether each of them is included."""
+"""Minimum and maximum value, and whether each of them is included."""
 
 ABOVE_ZERO = ("DPOConfig", "KTOConfig")
-"""Configuration classes whose `beta` 0 would learn nothing."""
+"""Configuration classes that need `beta` above 0, because 0 would learn nothing."""
 
 DPO_LOSSES = (
     "sigmoid",
@@ -115,7 +115,7 @@ DPO_LOSSES = (
 )
 IMPORTANCE = ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask")
 CHECKPOINTING = ("use_reentrant", "preserve_rng_state", "determinism_check", "debug", "early_stop", "selective")
-"""Arguments of torch's checkpoint, and TRL's `selective`, which SFT alone reads."""
+"""Arguments of torch's checkpoint, and TRL's `selective`, which only SFT supports."""
 SUPPORTED_OPTIMIZERS = tuple(
     name.value
     for name in OptimizerNames
@@ -161,7 +161,7 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
         "bias": ("none", "all", "lora_only"),
     },
 }
-"""Values that a key may take, by configuration class; "" holds for all trainers."""
+"""Allowed values of a key by configuration class; "" applies to all trainers."""
 
 SUCCESSORS = {
     "warmup_ratio": "warmup_steps (below 1 it is a share of the steps)",
@@ -223,11 +223,11 @@ SUCCESSORS = {
     "compute_dtype": "bnb_4bit_compute_dtype",
     "quant_type": "bnb_4bit_quant_type",
 }
-"""Keys of older versions and of other trainers, with what takes their place."""
+"""Keys of older versions and of other trainers, with their replacements."""
 
 
 def unknown(owner: str, name: str, known: Iterable[str]) -> str:
-    """The sentence about a key that the configuration class lacks."""
+    """Error message for a key that the configuration class does not have."""
     said = f"{owner} has no argument {name!r}"
     if name in SUCCESSORS:
         return f"{said}; use {SUCCESSORS[name]}"
@@ -236,7 +236,7 @@ def unknown(owner: str, name: str, known: Iterable[str]) -> str:
 
 
 def outside(owner: str, kind: str, name: str, value: Any) -> str | None:
-    """Why a value of the right type is out of range; None where it is not."""
+    """Error message for a value of the right type outside its range or choices; None if it is valid."""
     choices = {**CHOICES[""], **CHOICES.get(owner, {}), **CHOICES.get(kind, {})}.get(name)
     each = value if isinstance(value, list) else [value]
     for one in each:

@@ -1,4 +1,4 @@
-"""Keys of other libraries that have an effect only beside another setting, or only on some machines."""
+"""Keys of other libraries that need another setting, or a feature of the machine, to have an effect."""
 
 import importlib.util
 from collections.abc import Callable, Iterable
@@ -48,7 +48,7 @@ ARGS = {
         ("beta1", "beta2", "beta3", "alpha", "eps", "t_alpha", "t_beta3"),
     ),
 }
-"""Names that an optimizer reads of optim_args; others are ignored by transformers."""
+"""Keys of optim_args by optimizer. transformers ignores all others."""
 SERVER = ("vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_server_timeout", "vllm_group_port")
 COLOCATE = ("vllm_gpu_memory_utilization", "vllm_max_model_length", "vllm_tensor_parallel_size",
             "vllm_enable_sleep_mode", "vllm_model_impl")  # fmt: skip
@@ -114,11 +114,11 @@ NEEDS: dict[str, tuple[Need, ...]] = {
          _set("load_in_4bit"), "load_in_4bit: true"),
     ),
 }  # fmt: skip
-"""Keys that have an effect only beside another setting."""
+"""Keys that have an effect only with another setting: (keys, condition, description of the setting)."""
 
 
 def unmet(owner: type, values: Values) -> str | None:
-    """The first key that lacks the setting which it needs, as a sentence."""
+    """Error message for the first key whose required setting is missing; None if there is none."""
     plain = defaults(owner)
     common = TRAINER_NEEDS if issubclass(owner, TrainingArguments) else ()
     for names, holds, wanted in (*common, *NEEDS.get(owner.__name__, ())):
@@ -130,7 +130,7 @@ def unmet(owner: type, values: Values) -> str | None:
 
 
 def unread(values: Values) -> str | None:
-    """A name in optim_args that the optimizer does not read, as a sentence."""
+    """Error message for a name in optim_args that the optimizer does not read; None if there is none."""
     known = ARGS.get(values.get("optim", ""), ())
     for part in (values.get("optim_args") or "").replace(" ", "").split(",") if known else ():
         if part.count("=") != 1 or part.split("=")[0] not in known:
@@ -141,7 +141,7 @@ def unread(values: Values) -> str | None:
 
 
 def absent(values: Values) -> str | None:
-    """A feature that this machine lacks, as a sentence."""
+    """Error message for a feature that this machine lacks; None if there is none."""
     cuda = torch.cuda.is_available()
     if values.get("use_liger_kernel") and importlib.util.find_spec("liger_kernel") is None:
         return "use_liger_kernel: liger-kernel is not installed; `make extra-gpu` installs it"

@@ -1,4 +1,4 @@
-"""From a parent to a model in training: which weights take gradients, and what the result will stand on."""
+"""Model setup for training: load the parent, add or continue an adapter, and select trainable weights."""
 
 import copy
 from dataclasses import dataclass
@@ -19,23 +19,23 @@ from ladder.training.dry_run import check_router, rehearse_adapter
 
 Quantization = dict[str, Any] | None
 STARTS = (True, False, "gaussian", "orthogonal")
-"""peft's init_lora_weights that leave the base's weights as they are."""
+"""Values of peft's init_lora_weights that do not change the base weights."""
 
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """A rung in training: the model, and what it stands on."""
+    """A model prepared for training, with its parent and the base of its adapter."""
 
     start: Model
     parent: Rung
     base: Rung | None
-    """The complete model that the result's adapter stands on; None when the result will be complete."""
+    """Complete model that the saved adapter applies to; None if the result is a complete rung."""
     quantization: Quantization = None
-    """What rounds the weights that the result's adapter stands on."""
+    """Quantization of the base weights under the saved adapter."""
 
     @property
     def trainable_parameters(self) -> int:
-        """How many weights take gradients."""
+        """Number of weights that require gradients."""
         return sum(weight.numel() for weight in self.start.model.parameters() if weight.requires_grad)
 
 
@@ -49,20 +49,23 @@ def climb(
     router: float | None = None,
     fused: bool = True,
 ) -> TrainingSetup:
-    """Load the parent and make trainable what `lora` says.
+    """Load the parent and make the weights trainable that `lora` selects.
 
-    A dict puts a new adapter on the parent, `continue` goes on with the parent's own, None trains all weights
-    (in float32; under bf16 autocast). An adapter in this house stands on `base` alone: one that is put on any
-    other parent is added to the weights when it is saved, and the rung is complete.
+    A dict adds a new adapter to the parent, `continue` trains the parent's own adapter, and None trains all weights (in
+    float32, under bf16 autocast). Saved adapters always apply to `base`. A new adapter on any other parent is merged
+    into the weights on saving, and the rung is complete.
 
-    `router` is the trainer's router_aux_loss_coef.
+    `router` is the trainer's router_aux_loss_coef. `fused` means that the trainer multiplies by the output layer's
+    weight and skips its forward, as most TRL trainers do (ladder/models/lora_settings.py refuses layers that would then
+    stay untrained).
 
-    With `quantization` the base under the adapter is quantized while it trains (QLoRA, Dettmers et al. 2023), and the
-    rung runs on the weights it was trained on, those of the base as rounded; so does an adapter that goes on from it.
-    `fused` says that the trainer multiplies by the output layer's weight and skips its forward, as most of TRL's do
-    (ladder/models/lora_settings.py refuses what would not be trained then).
-    peft's prepare_model_for_kbit_training is left out: all that it would add to what
-    peft and TRL do is a float32 copy of embeddings, head and norms, 2 GB more at 8B, and no better under autocast.
+    With `quantization` the base under the adapter is quantized during training (QLoRA, Dettmers et al. 2023). The rung
+    then runs on the same quantized base weights, and so does an adapter that continues from it. peft's
+    prepare_model_for_kbit_training is not used: beyond what peft and TRL do, it only adds a float32 copy of embeddings,
+    head and norms. That takes 2 GB more at 8B and brings no benefit under autocast.
+
+    Errors: UserError for `continue` without a parent adapter, for a quantized base without an adapter, and for settings
+    that the dry run refuses.
     """
     rung, ground = read_rung(parent), read_rung(base)
     set_seed(seed)

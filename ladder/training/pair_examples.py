@@ -1,4 +1,4 @@
-"""Preference pairs as tokens, the same for the reference's log-probabilities, for every training and for scoring."""
+"""Tokenize preference pairs, identically for reference log-probabilities, all pair trainings and scoring."""
 
 from pathlib import Path
 
@@ -12,11 +12,12 @@ from ladder.pipeline.stage import UserError
 
 
 def pair_tokens(tokenizer: PreTrainedTokenizerBase, row: Row, where: str) -> Row:
-    """A pair as TRL's DPO reads it: prompt_ids, chosen_ids, rejected_ids, each [length].
+    """Tokenize a pair for TRL's DPO: prompt_ids, chosen_ids, rejected_ids, each [length].
 
-    A rejected answer that was cut at its limit gets no stop token: the policy never wrote one.
-    Errors: UserError naming the row when it is not `prompt, chosen, rejected`, when an answer is more than one
-    message or has no token at all, or when both answers are the same.
+    A rejected answer that was truncated gets no stop token, because the policy did not generate one.
+
+    Errors: UserError naming the row when it is not `prompt, chosen, rejected`, when an answer is not exactly one
+    assistant message or has no tokens, or when both answers are the same.
     """
     check_messages(row.get("prompt"), f"{where}: prompt")
     prompt, chosen = answer_tokens(tokenizer, row, "chosen", where)
@@ -31,7 +32,7 @@ def pair_tokens(tokenizer: PreTrainedTokenizerBase, row: Row, where: str) -> Row
 
 
 def answer_tokens(tokenizer: PreTrainedTokenizerBase, row: Row, name: str, where: str) -> tuple[list[int], list[int]]:
-    """(prompt tokens, answer tokens) of the answer in a column, such as one side of a pair; through the text gate."""
+    """(prompt tokens, answer tokens) for the answer in one column, for example `chosen`. Checked by the text gate."""
     answer, at = _answer(row, name, where), f"{where}: {name}"
     check_plain(tokenizer, [*row["prompt"], answer], at)
     prompt, ids = completion_tokens(tokenizer, row["prompt"], answer, at)
@@ -50,12 +51,12 @@ def _answer(row: Row, name: str, where: str) -> Row:
 
 
 def all_pair_tokens(tokenizer: PreTrainedTokenizerBase, rows: list[Row], data: Path) -> list[Row]:
-    """`pair_tokens` of every row of a file."""
+    """Apply `pair_tokens` to every row of a file."""
     return each_row(rows, data, lambda row, where: pair_tokens(tokenizer, row, where))
 
 
 def referenced_pair_tokens(tokenizer: PreTrainedTokenizerBase, rows: list[Row], data: Path) -> list[Row]:
-    """`all_pair_tokens` with ref_chosen_logps and ref_rejected_logps (nats, summed over the answer)."""
+    """Apply `all_pair_tokens` and add ref_chosen_logps and ref_rejected_logps (nats, summed over the answer)."""
     chosen = column(rows, "ref_chosen_logps", float, data)
     rejected = column(rows, "ref_rejected_logps", float, data)
     return [
@@ -65,14 +66,14 @@ def referenced_pair_tokens(tokenizer: PreTrainedTokenizerBase, rows: list[Row], 
 
 
 def check_reference(rows: list[Row], data: Path, parent: Rung) -> None:
-    """Refuse pairs whose reference is not the rung that the training starts from."""
+    """Refuse pairs whose reference log-probabilities come from another rung than the parent of the training."""
     for number, row in enumerate(rows, start=1):
         if row.get("reference") != parent.identity:
             check_parent(f"{data}: row {number}", parent, str(row.get("reference")))
 
 
 def fitting(pairs: list[Row], data: Path, max_length: int | None) -> list[Row]:
-    """The pairs whose two conversations are at most max_length tokens. Errors: UserError when none is."""
+    """Keep pairs whose two conversations have at most max_length tokens. Errors: UserError when none is left."""
     kept = [pair for pair in pairs if fits(pair, max_length)]
     if not kept:
         raise UserError(
@@ -82,6 +83,6 @@ def fitting(pairs: list[Row], data: Path, max_length: int | None) -> list[Row]:
 
 
 def fits(row: Row, max_length: int | None) -> bool:
-    """Whether the conversations of a pair, or the one of an unpaired preference, are at most max_length tokens."""
+    """Whether the conversations of a pair, or the one of an unpaired preference, have at most max_length tokens."""
     answers = [len(row[name]) for name in ("chosen_ids", "rejected_ids", "completion_ids") if name in row]
     return max_length is None or len(row["prompt_ids"]) + max(answers) <= max_length

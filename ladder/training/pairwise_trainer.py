@@ -1,4 +1,4 @@
-"""Training on pairs without a reference: both answers' mean log-probabilities, and a loss that compares them."""
+"""Reference-free preference training on pairs, with a loss of both answers' mean log-probabilities."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -24,13 +24,13 @@ from ladder.training.train import fit_and_save, trainer_arguments
 from ladder.training.validation import Validation, pair_prompt, split
 
 PairLoss = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
-"""Mean log-probabilities (nats per token) of chosen and rejected [pairs] to loss, reward of chosen, of rejected."""
+"""Map mean log-probabilities (nats per token) of chosen and rejected [pairs] to (loss, chosen, rejected reward)."""
 
 
 class PairTrainer(Trainer):
-    """transformers' trainer with a PairLoss, on DPO's rows and logging under DPO's names.
+    """transformers' Trainer with a PairLoss, on rows in DPO's format and with DPO's metric names.
 
-    TRL's fused head gives the log-probabilities, so that the logits are never held whole.
+    TRL's fused head computes the log-probabilities without the full logits in memory.
     """
 
     def __init__(
@@ -50,10 +50,10 @@ class PairTrainer(Trainer):
             eval_dataset=Dataset.from_list(held_out) if held_out else None,
             data_collator=DataCollatorForPreference(pad_token_id=start.tokenizer.pad_token_id),
         )
-        self.model_accepts_loss_kwargs = False  # the loss is a mean: over accumulated batches it is averaged
+        self.model_accepts_loss_kwargs = False  # the loss is a mean, to be averaged over accumulated batches
         self.pair_loss = loss
         self.logged: dict[str, list[float]] = defaultdict(list)
-        self._total_train_tokens = 0  # named as TRL's trainers name it, so that a resumed training counts on
+        self._total_train_tokens = 0  # TRL's name for it, so that a resume restores the count
 
     def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *_: Any, **__: Any) -> torch.Tensor:
         ids, answers = inputs["input_ids"], inputs["completion_mask"]
@@ -102,7 +102,10 @@ def fit_pairs(
     metrics: Path,
     curve: Path,
 ) -> None:
-    """Train the parent on the pairs in `data` as a stage's `settings` (its lora, max_length, trainer) say; save it."""
+    """Train the parent on the pairs in `data` and save the rung.
+
+    `settings` is the stage's section of params.yaml, with lora, max_length and trainer.
+    """
     rows = read_rows(data)
     with trainer_arguments(settings["trainer"]) as arguments:
         config = build(TrainingArguments, arguments)

@@ -1,4 +1,4 @@
-"""A policy and its critic in training: rollouts by ladder.inference.engine, then some epochs of minibatches on them."""
+"""PPO trainer: rollouts from ladder.inference.engine, then several epochs of minibatches on them."""
 
 import copy
 from collections import defaultdict
@@ -39,43 +39,46 @@ from ladder.training.ppo_losses import (
 from ladder.training.rollout_buffer import Rollouts, RolloutSampler, score
 
 CRITIC = "critic.pt"
-KEPT = 4  # answers of a rollout that are written down for reading
+KEPT = 4  # answers per rollout that are saved for inspection
 
 
 class ActorCritic(Rollouts):
     """What PPO is told, beside what it starts from."""
 
     minibatches: Annotated[int, Field(gt=0)]
-    """Minibatches in one rollout: minibatches x per_device_train_batch_size prompts are answered at a time. Several
-    processes share them."""
+    """Minibatches per rollout, shared among processes.
+
+    One rollout answers minibatches x per_device_train_batch_size prompts.
+    """
     epochs: Annotated[int, Field(gt=0)]
-    """How often a rollout is learned from."""
+    """Number of training passes over each rollout."""
     gamma: Annotated[float, Field(ge=0, le=1)]
-    """Discount of a later token's reward; 1 for answers, whose score comes at the end."""
+    """Discount factor per token; 1 is usual for answers, whose score comes at the end."""
     gae_lambda: Annotated[float, Field(ge=0, le=1)]
-    """0 trusts the critic alone, 1 the rewards alone."""
+    """Lambda of generalized advantage estimation: 0 relies on the critic only, 1 on the rewards only."""
     clip_range: Annotated[float, Field(gt=0)]
-    """How far a probability may move from the rollout's, as a ratio, before it stops counting."""
+    """Clip range of the probability ratio between policy and rollout policy."""
     value_clip_range: Annotated[float, Field(gt=0)]
-    """The same for a value, as a difference."""
+    """Clip range of the difference between a value and the rollout's value."""
     value_coefficient: Annotated[float, Field(ge=0)]
-    """Weight of the critic's loss; it reaches the policy's own layers, on which the critic is a linear head."""
+    """Weight of the critic's loss. Its gradient reaches the policy's layers, because the critic is a head on them."""
     value_learning_rate: Annotated[float, Field(gt=0)]
-    """Of the critic's head, which starts from zeros and so needs more than the policy."""
+    """Learning rate of the critic's head. It starts from zeros and therefore needs a higher rate than the policy."""
     kl_coefficient: Annotated[float, Field(ge=0)]
-    """Price of a nat of KL from the parent."""
+    """KL penalty per nat of KL from the parent."""
     kl_estimator: Estimator
     """k1 or k3: see ladder/training/ppo_losses.py."""
     kl_target: Annotated[float, Field(gt=0)] | None
-    """KL of an answer, in nats, that the coefficient is steered to (Ziegler et al. 2019); null keeps it as it is."""
+    """Target KL of an answer in nats, for an adaptive coefficient (Ziegler et al. 2019); null keeps it constant."""
 
 
 class ActorCriticTrainer(Trainer):
-    """transformers' trainer with PPO's loss. `_prepare_inputs` rolls out, then hands out a minibatch a step.
+    """transformers' Trainer with PPO's loss. `_prepare_inputs` generates rollouts and returns one minibatch per step.
 
-    The critic is a linear head on the policy's last hidden state. It hangs on the policy only while training, so
-    that it is optimized, clipped and synchronized with it, and no rung holds it. The reference is what the trained
-    weights were at first, put in their place for a moment: no second model, whatever is trained.
+    The critic is a linear head on the policy's last hidden state. It is a submodule of the policy only during training:
+    it is optimized, clipped and synchronized with the policy, and no rung contains it. The reference policy is the
+    initial values of the trained weights, swapped in temporarily. No second model is needed, with an adapter or with
+    full weights.
     """
 
     def __init__(
@@ -107,12 +110,12 @@ class ActorCriticTrainer(Trainer):
         super().__init__(start.model, config, train_dataset=prompts, data_collator=list)  # type: ignore[arg-type]
         if self.accelerator.distributed_type == DistributedType.FSDP:
             raise UserError("LADDER_LAUNCH: PPO samples from whole weights, and FSDP shards them; use launch/ddp.yaml")
-        self.model_accepts_loss_kwargs = False  # the loss is a mean: over accumulated batches it is averaged
+        self.model_accepts_loss_kwargs = False  # the loss is a mean, to be averaged over accumulated batches
         self.policy: Any = start.model
         self.start, self.settings, self.reward_model = start, settings, reward_model
         trained = [weight for weight in self.policy.parameters() if weight.requires_grad]
         self.frozen = [(weight, weight.detach().clone()) for weight in trained]
-        # Full weights train in float32 under autocast, which casts them at each use; to sample they are cast once.
+        # Full weights train in float32 and autocast casts them at each use. For sampling they are cast once.
         whole = config.bf16 and self.policy.dtype == torch.float32
         self.sampler = copy.deepcopy(self.policy).to(torch.bfloat16) if whole else self.policy
         self.critic = zero_score(self.policy.config).to(self.policy.device)
@@ -123,7 +126,7 @@ class ActorCriticTrainer(Trainer):
         self.learned: dict[str, list[float]] = defaultdict(list)
         self.samples: list[Row] = []
 
-    # What transformers' trainer asks for.
+    # Overrides of transformers' Trainer.
 
     def train(self, *arguments: Any, **keywords: Any) -> Any:
         self.policy.add_module("critic", self.critic)
@@ -172,7 +175,7 @@ class ActorCriticTrainer(Trainer):
         super().log(logs, *rest)
 
     def everywhere(self, values: list[float]) -> list[float]:
-        """Means over the processes."""
+        """Mean of each value over the processes."""
         return self.accelerator.reduce(torch.tensor(values, device=self.args.device), "mean").tolist()
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
@@ -190,12 +193,12 @@ class ActorCriticTrainer(Trainer):
         self.critic.weight.data.copy_(state["weight"])
         self.kl_coefficient, self.samples = state["kl_coefficient"], state["samples"]
 
-    # What is PPO's.
+    # PPO.
 
     def read(self, model: Any, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probabilities (nats), values and entropies (nats) of the last tokens of `ids`, each shaped as `mask`.
 
-        Pads come last, so causal attention alone keeps them away from every token that counts.
+        Padding is on the right, so causal attention alone keeps it from affecting other tokens.
         """
         hidden: list[Tensor] = []
         head = self.policy.get_output_embeddings()
@@ -207,7 +210,7 @@ class ActorCriticTrainer(Trainer):
 
     @contextmanager
     def reference(self) -> Iterator[None]:
-        """The policy as it was before training."""
+        """Context in which the policy has its initial weights, for reference log-probabilities."""
         now = [weight.data for weight, _ in self.frozen]
         for weight, first in self.frozen:
             weight.data = first
@@ -218,7 +221,7 @@ class ActorCriticTrainer(Trainer):
                 weight.data = data
 
     def answer(self, prompts: list[list[int]]) -> list[Completion]:
-        """Sample an answer to each prompt; the draws depend on the seed, the step and the process alone."""
+        """Sample an answer to each prompt. The draws depend only on the seed, the step and the process."""
         if self.sampler is not self.policy:
             with torch.no_grad():
                 for name, weight in self.sampler.named_parameters():
@@ -229,13 +232,13 @@ class ActorCriticTrainer(Trainer):
             max_new_tokens=self.settings.max_new_tokens,
             seed=self.args.seed + 1_000_003 * draw,
         )
-        self.sampler.eval()  # in training mode with checkpointed gradients there is no cache
+        self.sampler.eval()  # in training mode, gradient checkpointing disables the cache
         answers = decode(self.sampler, prompts, sampling, stop=[self.start.stop])
         self.policy.train()
         return answers
 
     def roll_out(self, rows: list[Row]) -> None:
-        """Answer the prompts, score the answers, and make minibatches of them."""
+        """Answer the prompts, score the answers, and split them into minibatches."""
         answers = self.answer([row["prompt_ids"] for row in rows])
         settings, size = self.settings, self.args.per_device_train_batch_size
         made = score(rows, answers, self.start, settings, self.reward_model)
@@ -264,8 +267,9 @@ class ActorCriticTrainer(Trainer):
     def minibatch(
         self, pairs: list[tuple[list[int], list[int]]], scores: list[float]
     ) -> tuple[dict[str, Tensor], list[float]]:
-        """Tensors of prompts with their answers, `ids` [answers, prompt and answer], the others [answers, length], and
-        each answer's KL from the reference (nats, summed over its tokens).
+        """Build the tensors of a minibatch, and each answer's KL from the reference (nats, summed over its tokens).
+
+        `ids` is [answers, prompt and answer]; mask, logps, values, returns and advantages are [answers, length].
         """
         device, settings = self.args.device, self.settings
         ids = pad_sequence([torch.tensor(prompt + answer) for prompt, answer in pairs], batch_first=True).to(device)

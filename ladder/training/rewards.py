@@ -1,8 +1,8 @@
-"""Rewards: plain functions that give every answer a number. They read the answer without its reasoning.
+"""Reward functions: each maps answers, without their reasoning, to one number per answer.
 
-A reward takes the answers and its own parameters, and returns one value for each, or None where it cannot tell. The
-module is the registry: params.yaml names the function, its keyword arguments are its parameters, and `weight` is its
-weight in the sum:
+A reward function takes the answers and its own keyword parameters. It returns a number per answer, or None where it has
+no verdict. This module is the registry: params.yaml names the function and its parameters, and `weight` is its weight
+in the sum:
 
     rewards:
       - checks: {weight: 1.0}
@@ -46,47 +46,48 @@ JUDGE = (
 
 @dataclass(frozen=True)
 class Answers:
-    """What is rewarded: answers to prompts, one to a row."""
+    """Answers to prompts, one per row, as the input of reward functions."""
 
     rows: list[Row]
-    """The prompt's row: prompt, and what its rewards need of checks, tests, entry_point."""
+    """Rows with the prompt and the columns that the rewards need: checks, tests, entry_point."""
     texts: list[str]
     finished: list[bool]
-    """Whether the answer ended by itself."""
+    """Whether each answer ended by itself."""
     reward_model: Model | None
 
 
 def checks(given: Answers, *, every: bool = False) -> Values:
-    """The share of its prompt's checks that the answer meets (0 to 1); with `every`, 1 only when it meets all."""
+    """Share of its prompt's checks that the answer passes (0 to 1). With `every`, 1 if it passes all, else 0."""
     verdicts = [meets(text, row["checks"]) for text, row in zip(given.texts, given.rows, strict=True)]
     return [float(all(met)) if every else sum(met) / len(met) for met in verdicts]
 
 
 def format(given: Answers, *, pattern: str) -> Values:
-    """1 where the regular expression is found, else 0; `.` takes line breaks too, ^ and $ are the answer's ends.
+    """1 if the regular expression matches somewhere in the answer, else 0.
 
-    A pattern that names a reasoning mark (`<think>`) is matched with the whole text.
+    `.` matches line breaks; ^ and $ match only at the ends of the answer. A pattern that contains a reasoning tag
+    (`<think>`) is matched against the whole text.
     """
     form = re.compile(pattern, re.S)
     return [float(form.search(matched(text, pattern)) is not None) for text in given.texts]
 
 
 def ended(given: Answers) -> Values:
-    """1 where the answer ended by itself, 0 where it was cut."""
+    """1 if the answer ended by itself, 0 if it was truncated."""
     return [float(done) for done in given.finished]
 
 
 def length(given: Answers, *, most: int, margin: int) -> Values:
-    """0 up to `most - margin` words, then falling to -1 at `most` (Yu et al. 2025, "DAPO", eq. 13, in words)."""
+    """Length penalty in words: 0 up to `most - margin`, linear to -1 at `most` ("DAPO", Yu et al. 2025, eq. 13)."""
     counts = [len(WORD.findall(answer_of(text))) for text in given.texts]
     return [-min(1.0, max(0.0, (count - most + margin) / margin)) for count in counts]
 
 
 def tests(given: Answers, *, seconds: float = 10.0, memory_mb: int = 1024) -> Values:
-    """1 where the answer's code passes its row's `tests` in the sandbox, else 0.
+    """1 if the answer's code passes its row's `tests` in the sandbox, else 0.
 
-    `tests` is a program or a list of assertions; with an `entry_point` it defines `check(candidate)`, as HumanEval
-    does (Chen et al. 2021). Where the code stands in an answer: ladder.verifiers.answer_program.code.
+    `tests` is a program or a list of assertions. With an `entry_point`, it defines `check(candidate)` as in HumanEval
+    (Chen et al. 2021). ladder.verifiers.answer_program.code extracts the code from an answer.
     """
     programs = [_program(row, text) for row, text in zip(given.rows, given.texts, strict=True)]
     outcomes = run_many(programs, seconds=seconds, memory_mb=memory_mb)
@@ -100,7 +101,10 @@ def _program(row: Row, text: str) -> Program:
 
 
 def model(given: Answers) -> Values:
-    """What the reward model says of the conversation; an answer that was cut has no stop token."""
+    """Reward model score of the conversation. A truncated answer has no stop token.
+
+    Errors: UserError without a reward model.
+    """
     if given.reward_model is None:
         raise UserError("rewards: `model` needs a reward model: name a rung of stage reward in reward_model")
     ids = []
@@ -112,7 +116,7 @@ def model(given: Answers) -> Values:
 
 
 def judge(given: Answers, *, endpoint: dict[str, Any]) -> Values:
-    """A judging model's grade of 1 to 10, as 0 to 1; None where its reply is not a grade."""
+    """Grade of an LLM judge, 1 to 10 scaled to 0 to 1; None if its reply is not a grade."""
     requests = [
         [{"role": "user", "content": _request(row, answer_of(text))}]
         for row, text in zip(given.rows, given.texts, strict=True)
@@ -128,7 +132,7 @@ def _request(row: Row, text: str) -> str:
 
 
 def grade(reply: str) -> float | None:
-    """A judge's reply as 0 (grade 1) to 1 (grade 10); None for anything but one whole number of 1 to 10."""
+    """Parse a judge's reply into 0 (grade 1) to 1 (grade 10); None unless it is one whole number from 1 to 10."""
     found = GRADE.fullmatch(reply)
     return (int(found[1]) - 1) / 9 if found else None
 
@@ -141,7 +145,10 @@ KINDS: dict[str, Callable[..., Values]] = {
 
 
 def named(specs: Any) -> list[Spec]:
-    """A pydantic validator: each entry is one function of this module with its parameters and a weight."""
+    """Pydantic validator: each entry is one function of this module with its parameters and a weight.
+
+    Errors: ValueError for an unknown or repeated reward, and for invalid parameters.
+    """
     if not isinstance(specs, list) or not specs:
         raise ValueError("expected a list of rewards, such as [{checks: {weight: 1.0}}]")
     names = [_name(spec) for spec in specs]
@@ -186,19 +193,19 @@ def _check_parameters(name: str, values: Any) -> None:
 
 
 def weights(specs: list[Spec]) -> list[float]:
-    """The weight of each reward, in their order."""
+    """Weight of each reward, in order."""
     return [float(values["weight"]) for spec in specs for values in spec.values()]
 
 
 def needs_model(specs: list[Spec]) -> bool:
-    """Whether a reward asks the reward model."""
+    """Whether any reward uses the reward model."""
     return any("model" in spec for spec in specs)
 
 
 def load_asked(specs: list[Spec], directory: Path, base: Path, parent: Rung) -> tuple[Model | None, dict[str, Rung]]:
-    """The reward model in `directory` if a reward asks it, and the rungs by name that the trained one is made from.
+    """Load the reward model in `directory` if a reward uses it. Returns (model or None, parent rungs by name).
 
-    Errors: UserError as `load_reward` does, and where its tokens or chat template are not the parent's.
+    Errors: UserError as `load_reward`, and when its tokenizer or chat template differs from the parent's.
     """
     if not needs_model(specs):
         return None, {parent.rung: parent}
@@ -208,7 +215,10 @@ def load_asked(specs: list[Spec], directory: Path, base: Path, parent: Rung) -> 
 
 
 def rewarded(data: Path, split: str | None, specs: list[Spec]) -> list[Row]:
-    """The split's prompts. Errors: UserError when there is none, or for a row without a prompt or what rewards read."""
+    """Read the prompts of a split.
+
+    Errors: UserError when there is none, and for a row without a prompt or without a column that a reward needs.
+    """
     rows = of_split(read_rows(data), split, data)
     for number, row in enumerate(rows, start=1):
         check_messages(row.get("prompt"), f"{data}: row {number}: prompt")
@@ -217,7 +227,7 @@ def rewarded(data: Path, split: str | None, specs: list[Spec]) -> list[Row]:
 
 
 def check_rows(specs: list[Spec], rows: list[Row], where: str) -> None:
-    """Refuse rows that lack what the rewards read, before anything is generated."""
+    """Refuse rows without the columns that the rewards need, before any generation. Errors: UserError."""
     for column, kind in (("checks", list), ("tests", (str, list))):
         if not any(column in spec for spec in specs):
             continue
@@ -229,7 +239,7 @@ def check_rows(specs: list[Spec], rows: list[Row], where: str) -> None:
 def total(
     specs: list[Spec], rows: list[Row], texts: list[str], finished: list[bool], reward_model: Model | None
 ) -> dict[str, Values]:
-    """Every reward's values by its name [answers], before weights; None where a reward cannot tell."""
+    """Unweighted values [answers] of every reward, by name; None where a reward has no verdict."""
     given = Answers(rows, texts, finished, reward_model)
     values = {}
     for spec in specs:

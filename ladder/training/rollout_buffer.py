@@ -1,4 +1,4 @@
-"""What a policy learns from: which prompts it answers when, and the answers with their scores."""
+"""Rollout data for policy optimization: prompt sampler, and sampled answers with their rewards."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,19 +22,22 @@ class Rollouts(Config):
     """How answers are sampled, and what they are worth."""
 
     rewards: Annotated[list[Spec], BeforeValidator(named)]
-    """Functions of ladder/training/rewards.py with their weights: an answer's score is the weighted sum."""
+    """Functions of ladder/training/rewards.py with their weights. An answer's score is the weighted sum."""
     unfinished: float | None
-    """The score of an answer that was cut before it ended; null scores its text as any other."""
+    """Score of an answer truncated at max_new_tokens; null scores its text like any other."""
     temperature: Annotated[float, Field(gt=0)]
-    """Of the rollouts, and of the probabilities that are learned. The whole distribution is sampled (top_p is 1)."""
+    """Temperature of the rollouts and of the trained probabilities. The full distribution is sampled (top_p is 1)."""
     max_new_tokens: Annotated[int, Field(gt=0)]
-    """An answer that has not ended by then is cut."""
+    """Maximum answer length in tokens; a longer answer is truncated."""
     samples_every: Annotated[int, Field(gt=0)]
-    """Of every so many rollouts a few answers are kept for reading."""
+    """Save a few answers for inspection from every n-th rollout."""
 
 
 class RolloutSampler(Sampler[int]):
-    """Prompts in an order of the seed and the epoch; each rollout's worth of them `repeats` times over."""
+    """Sampler of prompts in an order shuffled by seed and epoch. Each rollout's prompts are repeated `repeats` times.
+
+    A remainder smaller than one rollout (`size` prompts) is skipped in that epoch.
+    """
 
     def __init__(self, count: int, size: int, repeats: int, seed: int) -> None:
         self.count, self.size, self.repeats, self.seed, self.epoch = count, size, repeats, seed, 0
@@ -55,19 +58,19 @@ class RolloutSampler(Sampler[int]):
 
 @dataclass(frozen=True)
 class Experience:
-    """Answers to prompts, each field [answers]."""
+    """Sampled answers with their rewards; each field has one entry per answer."""
 
     rows: list[Row]
     ids: list[tuple[list[int], list[int]]]
-    """Tokens of the prompt and of the answer, with the stop token where it ended."""
+    """Token ids of the prompt and of the answer; the answer includes the stop token if it ended."""
     texts: list[str]
     finished: list[bool]
     parts: dict[str, Values]
-    """Each reward's values, before weights."""
+    """Unweighted values of each reward, by name."""
     scores: list[float]
 
     def means(self) -> dict[str, float]:
-        """What the curve shows of it; a reward that could tell of no answer is NaN."""
+        """Mean metrics for the curve. A reward without a verdict on any answer is NaN."""
         known = {name: [value for value in column if value is not None] for name, column in self.parts.items()}
         return {
             "reward": fmean(self.scores),
@@ -77,7 +80,7 @@ class Experience:
         }
 
     def excerpt(self, count: int, step: int, divergences: list[float]) -> list[Row]:
-        """The first answers as rows for reading, with what they earned and their KL from the reference in nats."""
+        """The first answers as rows for inspection, with rewards and the KL from the reference in nats."""
         return [
             {
                 "step": step,
@@ -96,7 +99,7 @@ class Experience:
 def score(
     rows: list[Row], answers: list[Completion], model: Model, settings: Rollouts, judge: Model | None
 ) -> Experience:
-    """Reward answers of `model` to rows that carry their `prompt_ids`; `judge` is the reward model, if one is asked."""
+    """Score the answers of `model` to rows with `prompt_ids`. `judge` is the reward model, if a reward uses one."""
     prompts = [row["prompt_ids"] for row in rows]
     texts = decoded(model.tokenizer, prompts, [answer.tokens for answer in answers])
     finished = [answer.finished for answer in answers]
@@ -119,6 +122,6 @@ def score(
 
 
 def weighted_sums(columns: list[Values], factors: list[float]) -> list[float]:
-    """Each answer's rewards times their weights, summed; a reward that cannot tell adds nothing."""
+    """Weighted sum of each answer's rewards. A reward without a verdict adds nothing."""
     weighted = [[factor * (value or 0.0) for value in column] for factor, column in zip(factors, columns, strict=True)]
     return [sum(values) for values in zip(*weighted, strict=True)]

@@ -1,4 +1,4 @@
-"""Rows as the tokens that a model learns from: input_ids and labels, -100 where nothing is learned."""
+"""Tokenize rows for supervised fine-tuning: input_ids and labels, with label -100 on tokens without loss."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,10 @@ Example = dict[str, Tensor]
 
 
 def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> list[Example]:
-    """input_ids and labels, int64 [length], of the rows of at most `max_length` tokens; through the mask gate."""
+    """Examples of the rows with at most `max_length` tokens: input_ids and labels, int64 [length].
+
+    Errors: UserError when no row fits, for unpaired preferences, and from the text and mask gates.
+    """
     refuse_unpaired(rows, data)
     encoded = encoded_rows(tokenizer, rows, data)
     kept = [(ids, mask) for ids, mask in encoded if max_length is None or len(ids) <= max_length]
@@ -31,7 +34,7 @@ def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, ma
 
 
 def encoded_rows(tokenizer: PreTrainedTokenizerBase, rows: list[Row], data: Path) -> list[tuple[list[int], list[int]]]:
-    """`encode` of every row, checked by the text gate. Errors: UserError naming the row, and as `each_row` does."""
+    """Apply `encode` and the text gate to every row. Errors: UserError naming the row, and as `each_row`."""
 
     def read(row: Row, where: str) -> tuple[list[int], list[int]]:
         messages = conversation(row, where)
@@ -44,15 +47,15 @@ def encoded_rows(tokenizer: PreTrainedTokenizerBase, rows: list[Row], data: Path
 
 
 def example(ids: list[int], mask: list[int]) -> Example:
-    """A conversation's tokens and labels."""
+    """Example from token ids and loss mask, both [length]."""
     tokens = torch.tensor(ids)
     return {"input_ids": tokens, "labels": tokens.where(torch.tensor(mask).bool(), -100)}
 
 
 def collate(rows: list[Example]) -> Example:
-    """Pad on the right: input_ids with 0, labels with -100; both [rows, longest].
+    """Right-pad a batch: input_ids with 0, labels with -100, both [rows, longest].
 
-    Causal attention alone keeps the pads away from every token that counts, so no attention mask is needed.
+    With causal attention, padding on the right does not affect other tokens, so no attention mask is needed.
     """
     return {
         "input_ids": pad_sequence([row["input_ids"] for row in rows], batch_first=True),
@@ -61,10 +64,10 @@ def collate(rows: list[Example]) -> Example:
 
 
 def where_learned(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Where a learned token is predicted, which is the position before it.
+    """Positions whose logits predict a learned token, which is the position before that token.
 
-    labels [rows, length]. Returns (columns, mask): the columns in which any row predicts one, int64 [columns], and
-    which rows do there, bool [rows, columns].
+    labels [rows, length]. Returns (columns, mask): columns with a prediction in any row, int64 [columns], and the rows
+    that predict there, bool [rows, columns].
     """
     predicts = labels[:, 1:] != -100
     columns = predicts.any(0).nonzero().flatten()
@@ -72,9 +75,9 @@ def where_learned(labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def learned_logits(model: Any, batch: Example, **arguments: Any) -> tuple[Tensor, Any]:
-    """(logits [learned, vocabulary], the model's output): logits where tokens are learned, row after row.
+    """(logits [learned tokens, vocabulary], model output), with the logits in row order.
 
-    The model is called as it was given, wrapped for several processes or not, so that gradients are synchronised.
+    `model` is called as given, wrapped for data parallelism or not, so that gradients are synchronized.
     """
     columns, mask = where_learned(batch["labels"])
     output = model(input_ids=batch["input_ids"], logits_to_keep=columns, use_cache=False, **arguments)

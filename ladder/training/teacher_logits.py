@@ -1,9 +1,10 @@
-"""What is kept of a teacher's distribution at each learned token, in about a hundred bytes instead of a vocabulary.
+"""Compressed teacher distributions for distillation: about a hundred bytes per token instead of a full vocabulary.
 
-The `top_k` likeliest tokens stand with their probabilities. Of the others either only the mass is kept (one bucket),
-or `samples` draws, each of which stands for an equal share of that mass: an unbiased target (Anshumann et al. 2025,
-arXiv:2503.16870, who sample the whole distribution). The draws are systematic: evenly spaced points of the cumulative
-distribution from one random start, so that a token's count is its expected count, rounded up or down.
+The `top_k` most likely tokens are stored with their probabilities. For the rest of the distribution, either its total
+mass is stored (one bucket), or `samples` draws that share that mass equally. The draws give an unbiased target
+(Anshumann et al. 2025, arXiv:2503.16870, who sample the whole distribution). They use systematic sampling: evenly
+spaced points of the cumulative distribution from one random start, so a token's count is its expected count, rounded up
+or down.
 """
 
 import json
@@ -19,31 +20,31 @@ from ladder.data.atomic_write import replacing
 from ladder.pipeline.stage import UserError
 
 _PARTS = ("ids", "learned", "lengths", "head", "head_logps", "draws", "rest_logp", "entropy")
-_ONE = 2**52  # cumulative sums of integers are alike on every device and in every order
+_ONE = 2**52  # integer cumulative sums are identical on every device and in every order
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A teacher's distribution at T at n tokens, as it is stored."""
+    """Stored teacher distribution at temperature T for n tokens."""
 
     head: Tensor
-    """int64 [n, top_k]: the likeliest tokens."""
+    """int64 [n, top_k]: the most likely tokens."""
     head_logps: Tensor
-    """float16 [n, top_k]: log-probabilities."""
+    """float16 [n, top_k]: their log-probabilities."""
     draws: Tensor
-    """int64 [n, samples]: tokens drawn from the others."""
+    """int64 [n, samples]: tokens sampled from the rest of the distribution."""
     rest_logp: Tensor
-    """float16 [n]: log-probability of all others together."""
+    """float16 [n]: log of the total probability outside the top_k tokens."""
     entropy: Tensor
-    """float32 [n]: of the whole distribution, in nats."""
+    """float32 [n]: entropy of the full distribution, in nats."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """The same as the loss takes it: probabilities that add up to 1 with `rest`.
+    """Teacher distribution as input of the loss: `weights` and `rest` sum to 1.
 
-    indices int64, weights float32 [n, top_k + samples]; rest, entropy float32 [n]: the mass that no index names, and
-    the entropy that makes of the cross-entropy a KL divergence.
+    indices int64, weights float32 [n, top_k + samples]; rest, entropy float32 [n]. `rest` is the mass outside all
+    indices. `entropy` turns the cross-entropy into a KL divergence.
     """
 
     indices: Tensor
@@ -54,12 +55,12 @@ class Target:
 
 @dataclass(frozen=True)
 class Taught:
-    """A file of targets: conversations, one after another, and what a teacher says of their learned tokens."""
+    """Contents of a targets file: conversations with the teacher's distributions at their learned tokens."""
 
     ids: list[Tensor]
-    """Of each row: int64 [length]."""
+    """Token ids per row, int64 [length]."""
     learned: list[Tensor]
-    """Of each row: bool [length]."""
+    """Mask of learned tokens per row, bool [length]."""
     kept: Kept
     temperature: float
     teacher: str
@@ -67,7 +68,10 @@ class Taught:
 
 
 def keep(logps: Tensor, starts: Tensor, *, top_k: int, samples: int) -> Kept:
-    """Reduce log-probabilities [n, vocabulary] to what is stored. starts: float64 [n] in [0, 1), the random part."""
+    """Compress log-probabilities [n, vocabulary].
+
+    starts: float64 [n] in [0, 1), the random starts of the systematic sampling.
+    """
     head = logps.topk(top_k, dim=-1)
     others = logps.double().exp().scatter(-1, head.indices, 0)
     rest = others.sum(-1, keepdim=True)
@@ -84,7 +88,10 @@ def keep(logps: Tensor, starts: Tensor, *, top_k: int, samples: int) -> Kept:
 
 
 def target(kept: Kept) -> Target:
-    """What the loss takes. The head is scaled so that half-precision storage leaves a whole of exactly 1."""
+    """Convert a stored distribution to a loss target.
+
+    The top_k probabilities are rescaled so that the total is exactly 1 despite float16 storage.
+    """
     head, rest = kept.head_logps.float().exp(), kept.rest_logp.float().exp()
     head = head * ((1 - rest) / head.sum(-1).clamp_min(1e-30))[:, None] if head.shape[-1] else head
     draws = kept.draws.shape[-1]
@@ -96,14 +103,17 @@ def target(kept: Kept) -> Target:
 
 
 def dense(target: Target, vocabulary: int) -> Tensor:
-    """The target as probabilities [n, vocabulary]; a bucket's mass is spread evenly over the tokens not named."""
+    """Expand a target to probabilities [n, vocabulary]; `rest` is spread evenly over the tokens without an index."""
     spread = (target.rest / max(1, vocabulary - target.indices.shape[-1]))[:, None].repeat(1, vocabulary)
     spread = spread.scatter(-1, target.indices, 0)
     return spread.scatter_add(-1, target.indices, target.weights)
 
 
 def save_taught(path: Path, taught: Taught, *, vocabulary: int) -> None:
-    """Write to safetensors; 4 bytes a head token and 2 a draw (6 and 4 where the vocabulary passes 65,536)."""
+    """Write a targets file (safetensors) with 4 bytes per top_k token and 2 per draw.
+
+    With a vocabulary above 65,536 tokens it is 6 and 4 bytes.
+    """
     small = torch.uint16 if vocabulary <= 2**16 else torch.int32
     kept = taught.kept
     parts = {
@@ -116,14 +126,14 @@ def save_taught(path: Path, taught: Taught, *, vocabulary: int) -> None:
         "rest_logp": kept.rest_logp,
         "entropy": kept.entropy,
     }
-    # One entry: safetensors writes several in an order that changes from one call to the next.
+    # A single entry, because safetensors writes several in an order that varies between calls.
     made = {"made": json.dumps({"teacher": taught.teacher, "temperature": taught.temperature})}
     with replacing(path) as temporary:
         save_file({name: part.contiguous() for name, part in parts.items()}, temporary, metadata=made)
 
 
 def load_taught(path: Path) -> Taught:
-    """Read what save_taught wrote. Errors: UserError when the file is missing, cut, or of another kind."""
+    """Read a targets file. Errors: UserError when it is missing, truncated, or not a targets file."""
     try:
         with safe_open(path, framework="pt") as file:
             parts = {name: file.get_tensor(name) for name in _PARTS}

@@ -1,9 +1,9 @@
-"""Experiment trackers beside the curve: trackio, wandb, tensorboard, mlflow, where they are installed.
+"""Experiment trackers in addition to the curve, if installed: trackio, wandb, tensorboard, mlflow.
 
-A tracker is chosen by `trainer.report_to` or, without an edit of params.yaml, by LADDER_REPORT_TO, which wins. It is
-no part of a rung: rung.json and the fingerprint of a training leave it out. Its files lie in ${LADDER_WORK}/trackers,
-outside the repository, unless its own variable names another place (TRACKIO_DIR, WANDB_DIR, TENSORBOARD_LOGGING_DIR,
-MLFLOW_TRACKING_URI). wandb stays offline unless WANDB_MODE or WANDB_API_KEY is set.
+`trainer.report_to` selects trackers. The variable LADDER_REPORT_TO overrides it without an edit of params.yaml.
+Trackers do not affect a rung: rung.json and the training fingerprint exclude them. Their files are in
+${LADDER_WORK}/trackers, outside the repository, unless a tracker's own variable sets another location (TRACKIO_DIR,
+WANDB_DIR, TENSORBOARD_LOGGING_DIR, MLFLOW_TRACKING_URI). wandb runs offline unless WANDB_MODE or WANDB_API_KEY is set.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ PACKAGES = {"trackio": "trackio", "wandb": "wandb", "tensorboard": "tensorboard"
 
 
 def missing_tracker(values: dict[str, Any]) -> str | None:
-    """Why `report_to` cannot work here, as a sentence."""
+    """Error message if a tracker in `report_to` is unknown or not installed; None otherwise."""
     for name in _listed(values.get("report_to")):
         if name not in PACKAGES:
             return f"report_to: expected {', '.join(PACKAGES)} or none, got {name!r}"
@@ -28,7 +28,10 @@ def missing_tracker(values: dict[str, Any]) -> str | None:
 
 
 def tracking(arguments: dict[str, Any]) -> dict[str, Any]:
-    """TrainingArguments of the trackers that were chosen, and their folders. Errors: UserError naming the variable."""
+    """TrainingArguments for the selected trackers; also sets their locations.
+
+    Errors: UserError naming LADDER_REPORT_TO when it lists an unknown or missing tracker.
+    """
     chosen = os.environ.get("LADDER_REPORT_TO")
     given = arguments.get("report_to") if chosen is None else chosen.replace(",", " ").split()
     if chosen is not None and (said := missing_tracker({"report_to": given})):
@@ -40,7 +43,7 @@ def tracking(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_trackers(settings: dict[str, Any]) -> dict[str, Any]:
-    """A stage's settings as they are recorded: a tracker decides nothing of the rung."""
+    """Settings without tracker keys, for rung.json and the fingerprint: trackers do not affect a rung."""
     trainer = settings.get("trainer")
     if not isinstance(trainer, dict) or not set(KEYS) & trainer.keys():
         return settings
@@ -53,7 +56,7 @@ def _listed(given: Any) -> list[str]:
 
 
 def _place(names: list[str]) -> None:
-    """Set where each tracker writes, unless the user did."""
+    """Set the location of each tracker's files, unless the user's environment sets it."""
     folder = cache().absolute() / "trackers"
     places = {
         "trackio": ("TRACKIO_DIR", str(folder / "trackio")),

@@ -1,8 +1,8 @@
-"""What every training stage shares: a trainer's arguments that are ours to set, the training, the rung, its ledger.
+"""Training loop shared by all training stages: trainer arguments, training, saving the rung and its metrics.
 
-A training that was killed goes on where it was (ladder/training/checkpointing.py). Under a launcher
-(ladder/pipeline/launch.py) every process runs the stage, rank zero alone writes, and a batch stays the batch of
-params.yaml: the ranks share its accumulation.
+A killed training resumes (ladder/training/checkpointing.py). With a launcher (ladder/pipeline/launch.py) every process
+runs the stage, and only rank zero writes. The global batch size stays that of params.yaml: the ranks share its gradient
+accumulation steps.
 """
 
 import copy
@@ -33,17 +33,18 @@ from ladder.training.trackers import tracking, without_trackers
 from ladder.training.update_checks import check_learned, check_ruined, marks, norm
 
 OURS = ("load_best_model_at_end",)
-"""Keys that the ladder reads itself: transformers would tie the best checkpoint to checkpoints by steps."""
+"""Keys handled by the ladder itself. transformers would require checkpoints by steps for the best checkpoint."""
 
 
 @contextmanager
 def trainer_arguments(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """TrainingArguments that are ours to set, around those of params.yaml; no file outlives the training.
+    """Complete the TrainingArguments of params.yaml; temporary files are deleted when the context ends.
 
-    By default bf16 is on, as TRL has it, and gradient_checkpointing off. Files, reports and logging are ours whatever
-    params.yaml says: every step is logged, because the curve, the ledger and the checkpoints are made of what is.
-    On several processes each takes its share of the accumulated batches, so that a step learns from the same rows as
-    on one. Errors: UserError when the processes cannot share them.
+    Defaults: bf16 on, as in TRL, and gradient_checkpointing off. Settings for files, reports and logging override
+    params.yaml. Every step is logged, because the curve, the metrics and the checkpoints depend on the log. Processes
+    share the gradient accumulation steps, so a step trains on the same rows as with one process.
+
+    Errors: UserError when the steps cannot be divided evenly among the processes, and from `check_launch`.
     """
     check_launch()
     with tempfile.TemporaryDirectory(prefix="ladder-") as folder:
@@ -64,7 +65,10 @@ def trainer_arguments(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def check_launch() -> None:
-    """Refuse several visible GPUs without a launcher, and DeepSpeed; with one, take the GPU of this rank."""
+    """Refuse DeepSpeed, and several visible GPUs without a launcher. With a launcher, select this rank's GPU.
+
+    Errors: UserError with the variable to set.
+    """
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
         raise UserError(
             "LADDER_LAUNCH: DeepSpeed reads weights in parts, and a rung is read whole; use launch/fsdp2.yaml"
@@ -79,7 +83,10 @@ def check_launch() -> None:
 
 
 def shared(arguments: dict[str, Any], processes: int) -> dict[str, Any]:
-    """Trainer's arguments for each of so many processes: accumulation (and steps_per_generation) divided by them."""
+    """Per-process arguments: gradient_accumulation_steps and steps_per_generation divided by `processes`.
+
+    Errors: UserError when a value is not divisible.
+    """
     names = ("gradient_accumulation_steps", "steps_per_generation")
     counts = {"gradient_accumulation_steps": 1, **{name: arguments[name] for name in names if arguments.get(name)}}
     if processes == 1:
@@ -118,12 +125,15 @@ def fit_and_save(
     endings: dict[str, str],
     resume_every: int = 1,
 ) -> None:
-    """Train, save the rung, and write its ledger: what it cost and how it ended.
+    """Train, save the rung, and write its metrics: measurements, final values and cost.
 
-    A complete rung is saved in bfloat16, though its weights may have been trained in float32; an adapter as trained.
-    `endings` names, for each metric, what the trainer logs of it. A killed training is resumed from its last
-    checkpoint; a trainer that keeps rollouts over several steps can only be resumed at a multiple of `resume_every`.
-    What decides the result must be in `settings`, `parents` or the trainer's train_dataset.
+    A complete rung is saved in bfloat16, even if its weights were trained in float32. An adapter keeps its dtype.
+    `endings` maps metric names to names in the trainer's log. A killed training resumes from its last checkpoint. A
+    trainer that uses a rollout for several steps can only resume at a multiple of `resume_every`. Everything that
+    decides the result must be in `settings`, `parents` or the trainer's train_dataset.
+
+    Errors: UserError when the training changed nothing or ruined the model (ladder/training/update_checks.py), and for
+    too few rows, memory or disk space.
     """
     check_rows(trainer)
     settings = without_trackers(settings)
@@ -153,7 +163,7 @@ def fit_and_save(
             if rank() == 0:
                 validated = best.restore(model) if best else watch.validation()
                 check_ruined(
-                    [] if best and best.greater else watch.points,  # a metric to be raised decides by itself
+                    [] if best and best.greater else watch.points,  # a metric to maximize decides, not the loss
                     norm_before,
                     None if sharded else norm(model),
                     adapter=isinstance(model, PeftModel),
@@ -161,7 +171,7 @@ def fit_and_save(
                     loss=validated["validation_loss"] if best else None,
                 )
         except UserError:
-            drop(folder)  # else the next run would go on from the end of this one
+            drop(folder)  # otherwise the next run would resume from the end of this one
             raise
         if rank() == 0:
             if isinstance(model, PeftModel) and climbed.base is None:
@@ -193,7 +203,7 @@ def fit_and_save(
 
 
 def _best(trainer: Trainer, settings: dict[str, Any], folder: Path, sharded: bool) -> Best | None:
-    """The keeper of the best checkpoint, where params.yaml asks for one."""
+    """Best-checkpoint callback, if params.yaml sets load_best_model_at_end."""
     given = settings.get("trainer") or {}
     if not given.get("load_best_model_at_end"):
         return None
@@ -224,7 +234,7 @@ def _train(
         torch.cuda.reset_peak_memory_stats()
     if rank() == 0:
         checkpoint, rung = sizes(trainer.model)
-        kept = size(folder)  # of the run that this one goes on from; it is written over
+        kept = size(folder)  # of the run to be resumed, which this one overwrites
         check_space(folder, (3 if best else 2) * checkpoint - kept, "the training's last two checkpoints")
         check_space(output, rung, "the rung")
     found = [str(newest(folder) or "") if rank() == 0 else ""]
@@ -236,7 +246,7 @@ def _train(
 
 
 def check_rows(trainer: Trainer) -> None:
-    """Refuse a dataset that does not fill one step."""
+    """Refuse a dataset with fewer rows than one step takes. Errors: UserError."""
     arguments: Any = trainer.args
     dataset: Any = trainer.train_dataset
     rows, processes = len(dataset), arguments.world_size
@@ -250,7 +260,10 @@ def check_rows(trainer: Trainer) -> None:
 
 
 def sizes(model: Any) -> tuple[int, int]:
-    """Bytes of a checkpoint (weights that are saved, and AdamW's two moments in float32) and of the rung in bf16."""
+    """(bytes of a checkpoint, bytes of the rung in bf16).
+
+    A checkpoint holds the saved weights and AdamW's two moments in float32.
+    """
     weights = list(model.parameters())
     learned = [weight for weight in weights if weight.requires_grad]
     saved = learned if isinstance(model, PeftModel) else weights
@@ -259,7 +272,7 @@ def sizes(model: Any) -> tuple[int, int]:
 
 
 def hollow(model: Any) -> Any:
-    """A copy of a model without its weights, to be filled when what several processes hold is gathered."""
+    """Copy of a model with its parameters on the meta device, to be filled with gathered weights."""
     empty: dict[int, Any] = {
         id(weight): torch.nn.Parameter(torch.empty_like(weight, device="meta"), requires_grad=weight.requires_grad)
         for weight in model.parameters()
@@ -268,15 +281,15 @@ def hollow(model: Any) -> Any:
 
 
 def trained(trainer: Trainer, skeleton: Any) -> Any:
-    """The model with its trained weights: as it is, or its `skeleton` filled on rank zero from all ranks' shards."""
+    """The trained model: unwrapped, or `skeleton` filled on rank zero with weights gathered from all ranks."""
     if skeleton is None:
         return trainer.accelerator.unwrap_model(trainer.model)
-    state = trainer.accelerator.get_state_dict(trainer.model)  # every rank takes part in it
+    state = trainer.accelerator.get_state_dict(trainer.model)  # collective: every rank must call it
     return fill(skeleton, state) if rank() == 0 else skeleton
 
 
 def fill(skeleton: Any, state: dict[str, torch.Tensor]) -> Any:
-    """Put gathered weights into a hollow model. Errors: RuntimeError naming a weight that was not gathered."""
+    """Load gathered weights into a model on the meta device. Errors: RuntimeError naming a missing weight."""
     skeleton.load_state_dict(state, strict=False, assign=True)
     bare: Any = skeleton.get_base_model() if isinstance(skeleton, PeftModel) else skeleton
     bare.tie_weights()
@@ -287,7 +300,7 @@ def fill(skeleton: Any, state: dict[str, torch.Tensor]) -> Any:
 
 
 def out_of_memory(trainer: Trainer) -> str:
-    """Who holds the memory that is full, and what to change in params.yaml, for PPO its minibatches too."""
+    """Error message for out of memory: the processes that hold memory, and which params.yaml key to change."""
     arguments: Any = trainer.args
     batch, steps = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps * arguments.world_size
     told = ran_out(arguments.device)
@@ -307,7 +320,7 @@ def out_of_memory(trainer: Trainer) -> str:
 
 
 def memory_gb() -> float:
-    """The most memory in use, in GB: of this rank's GPU while it trained, else of the process."""
+    """Peak memory in GB: of this rank's GPU during training, or of the process without a GPU."""
     if torch.cuda.is_available():
         return round(torch.cuda.max_memory_allocated() / 1e9, 2)
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2)  # Linux counts in KiB
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2)  # KiB on Linux

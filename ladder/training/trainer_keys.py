@@ -1,8 +1,9 @@
-"""Which keys of the libraries' configuration classes have an effect here, and what to use instead of the others.
+"""Classification of the libraries' configuration keys: those with an effect here, and refused ones with a replacement.
 
-Every field of a class is in exactly one of two tables, `effective` and `refused`; a test walks all fields, so a field
-of a new library version fails it until it is classified. A refused key is accepted only with the value that the ladder
-uses anyway (`SAME`, else the library's default), so that copied settings which change nothing still work.
+Every field of a configuration class is in exactly one of two tables, `effective` and `refused`. A test checks all
+fields, so a field of a new library version fails the test until it is classified. A refused key is accepted only with
+the value that the ladder uses anyway (`SAME`, else the library's default). Copied settings without an effect therefore
+still work.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ from trl import DPOConfig, GRPOConfig, KTOConfig, RewardConfig, RLOOConfig, SFTC
 
 Values = dict[str, Any]
 NEVER: tuple[Any, ...] = ()
-"""No value is accepted: even the library's default is not what the ladder does."""
+"""Accept no value: even the library's default differs from the ladder's behavior."""
 
 HUB = "publish a rung with `dvc push`"
 CHECKPOINTS = "checkpoints are saved by time: LADDER_SAVE_SECONDS"
@@ -206,7 +207,7 @@ SAME: dict[str, tuple[Any, ...]] = {
     "dataset_kwargs": (None,),
     "dataset_text_field": NEVER,
 }
-"""Values of a refused key that are accepted, where they are not the library's default alone."""
+"""Accepted values of a refused key, where they differ from the library's default."""
 
 EFFECTIVE: dict[str, str] = {
     "TrainingArguments": """
@@ -256,8 +257,8 @@ OWNERS: tuple[type, ...] = (
 
 
 def defaults(owner: type) -> Values:
-    """The keys of a configuration class with their defaults."""
-    if owner is BitsAndBytesConfig:  # a dataclass by name, whose arguments are those of its __init__
+    """Keys of a configuration class with their defaults."""
+    if owner is BitsAndBytesConfig:  # a dataclass in name only: its arguments are those of __init__
         signature = inspect.signature(owner).parameters.items()
         return {name: one.default for name, one in signature if one.kind is not one.VAR_KEYWORD}
     missing = dataclasses.MISSING
@@ -269,13 +270,13 @@ def defaults(owner: type) -> Values:
 
 
 def refused(owner: type, kind: str) -> dict[str, str]:
-    """Keys without an effect here, each with what to use instead; `kind` is the class's name, or one of `OWN`."""
+    """Keys without an effect, each with its replacement. `kind` is the class's name or another key of `OWN`."""
     table = {**(COMMON if issubclass(owner, TrainingArguments) else {}), **OWN[kind]}
     return {name: use for name, use in table.items() if name in defaults(owner)}
 
 
 def effective(owner: type, kind: str) -> set[str]:
-    """Keys that have an effect here."""
+    """Keys that have an effect."""
     names = set(EFFECTIVE[owner.__name__].split())
     if issubclass(owner, TrainingArguments):
         names |= set(EFFECTIVE["TrainingArguments"].split()) - OWN[kind].keys()
@@ -283,7 +284,7 @@ def effective(owner: type, kind: str) -> set[str]:
 
 
 def refusal(owner: type, kind: str, name: str, value: Any) -> str | None:
-    """Why the key is refused with this value; None where it has an effect, or changes nothing."""
+    """Error message for a key with this value; None if the key has an effect or the value changes nothing."""
     use = refused(owner, kind).get(name)
     if use is None:
         return None

@@ -1,9 +1,10 @@
-"""Rollouts for TRL's online trainers: prompts as every stage renders them, answers from our slots, our rewards.
+"""Rollouts for TRL's online trainers, with the ladder's prompt rendering, inference engine and rewards.
 
-TRL's GRPOTrainer and RLOOTrainer get a step's prompts and answers from `_tokenize_prompts` and
-`_generate_single_turn`; `Rollouts`, before one of them among a class's bases, exchanges these two. With use_vllm
-TRL generates, by an engine that `take_engine` makes draw, end and take the policy's weights as our slots do. What is
-trained on is the answer's tokens up to its stop token, that included, and for an answer that was cut all of its tokens.
+TRL's GRPOTrainer and RLOOTrainer get the prompts and answers of a step from `_tokenize_prompts` and
+`_generate_single_turn`. The mixin `Rollouts`, placed before one of them in a class's bases, replaces the first. The
+trainers of stages/grpo.py and stages/rloo.py replace the second, with `Rollouts.answers`. With use_vllm TRL generates,
+and `take_engine` makes its engine sample, stop and receive the policy's weights as the ladder's engine does. The loss
+covers the answer's tokens up to and including its stop token, and all tokens of a truncated answer.
 """
 
 import copy
@@ -35,19 +36,20 @@ from ladder.training.model_setup import TrainingSetup
 from ladder.training.rewards import Spec, rewarded, total, weights
 
 C = TypeVar("C", GRPOConfig, RLOOConfig)
-Reward = str | PreTrainedModel | Callable[..., list[float | None]]  # TRL's; ours are functions
+Reward = str | PreTrainedModel | Callable[..., list[float | None]]  # TRL's type; the ladder passes functions only
 
-SAMPLE_STEPS, SAMPLE_GROUPS = 10, 2  # every 10 steps the first two groups are kept for reading
-# The policy is the model's softmax at `temperature`: its gradient and importance ratio are wrong for other samples.
+SAMPLE_STEPS, SAMPLE_GROUPS = 10, 2  # every 10 steps the first two groups are saved for inspection
+# The policy is the model's softmax at `temperature`. For other samples its gradient and importance ratio are wrong.
 WHOLE = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0, "generation_kwargs": None,
          "vllm_structured_outputs_regex": None}  # fmt: skip
 
 
 def configured(owner: type[C], arguments: dict[str, Any], specs: list[Spec]) -> C:
-    """TRL's configuration, with the rewards' weights.
+    """Build TRL's configuration, with the rewards' weights.
 
-    Errors: UserError for what TRL refuses, for weights in two places, and for what would sample from another
-    distribution than the one that is trained, or by another engine than our slots and vLLM.
+    Errors: UserError for values that TRL refuses, and for weights set in two places. Also for sampling from another
+    distribution than the trained one, for an inference engine other than the ladder's or vLLM, and for vLLM without its
+    package or a CUDA GPU.
     """
     if "reward_weights" in arguments:
         raise UserError("trainer.reward_weights: a reward's weight stands beside it, in `rewards`")
@@ -75,23 +77,24 @@ def configured(owner: type[C], arguments: dict[str, Any], specs: list[Spec]) -> 
 
 
 def prompts(data: Path, split: str | None, specs: list[Spec]) -> Dataset:
-    """The split's prompts for TRL: `prompt`, and the whole `row` as JSON (in a table, its checks would lose shape).
+    """Dataset of a split's prompts for TRL: `prompt`, and the whole `row` as JSON.
 
-    Errors: UserError as `rewarded` does.
+    JSON keeps the structure of the row's checks, which columns of a table would change. Errors: UserError as
+    `rewarded`.
     """
     rows = rewarded(data, split, specs)
     return Dataset.from_list([{"prompt": row["prompt"], "row": json.dumps(row)} for row in rows])
 
 
 def fitting(dataset: Dataset, data: Path, policy: Model, answer: int | None) -> Dataset:
-    """The prompts that leave room for an answer of `answer` tokens in the policy's context. Errors: UserError."""
+    """Keep prompts that leave room for `answer` tokens in the policy's context. Errors: UserError when none is left."""
     lengths = [len(prompt_tokens(policy.tokenizer, prompt)) for prompt in dataset["prompt"]]
     kept = fitting_prompts(lengths, answer or 0, data, policy.model)
     return dataset if len(kept) == len(dataset) else dataset.select(kept)
 
 
 def reward_functions(specs: list[Spec], policy: Model, reward_model: Model | None) -> list[Reward]:
-    """One function of TRL's signature a reward, under the reward's name. The curve's `missing` is its share of None."""
+    """One function with TRL's signature per reward, with the reward's name. It logs its share of None as `missing`."""
     return [_reward_function(spec, policy.stop, reward_model) for spec in specs]
 
 
@@ -112,7 +115,7 @@ def _reward_function(spec: Spec, stop: int, reward_model: Model | None) -> Calla
 
 
 def resume_every(config: GRPOConfig | RLOOConfig) -> int:
-    """Optimizer steps between two at whose end no rollout waits to be trained on."""
+    """Smallest number of optimizer steps after which no rollout is partly used."""
     steps: Any = config.steps_per_generation  # a number, once TRL's config is built
     generation = steps * config.num_iterations
     accumulation = config.gradient_accumulation_steps
@@ -120,15 +123,15 @@ def resume_every(config: GRPOConfig | RLOOConfig) -> int:
 
 
 def generation_seed(seed: int, *counts: int) -> int:
-    """A seed for one generation, by its step, its number within the step, and the process."""
-    seed = scramble((seed + 0x9E3779B9) & 0xFFFFFFFF)  # else seed 1 at step 0 is seed 0 at step 1
+    """Seed of one generation, from its step, its number within the step, and the process."""
+    seed = scramble((seed + 0x9E3779B9) & 0xFFFFFFFF)  # otherwise seed 1 at step 0 would equal seed 0 at step 1
     for count in counts:
         seed = scramble(seed ^ count)
     return seed
 
 
 class WithoutReference(TrainerCallback):
-    """Drop TRL's frozen copy of the adapter when the training ends: it is no part of the rung."""
+    """Delete TRL's frozen copy of the adapter after training, because it is not part of the rung."""
 
     def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **rest: Any) -> None:
         if "ref" in getattr(model, "peft_config", {}):
@@ -136,24 +139,24 @@ class WithoutReference(TrainerCallback):
 
 
 class Rollouts:
-    """Mixin before TRL's GRPOTrainer or RLOOTrainer: its answers come from ladder/inference/engine.py."""
+    """Mixin before TRL's GRPOTrainer or RLOOTrainer: generates answers with ladder/inference/engine.py."""
 
     args: Any
     state: Any
     accelerator: Any
     generation: tuple[int, int] = (-1, 0)
-    """The step of the last generation, and its number within that step."""
+    """Step of the last generation, and its number within that step."""
 
     def _tokenize_prompts(self, prompts: list[Messages]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return [prompt_tokens(self.processing_class, prompt) for prompt in prompts], None, {}  # type: ignore[attr-defined]
 
     def seed(self) -> int:
-        """The seed of this generation on this process; those that hold one engine together have one seed."""
+        """Seed of this generation on this process. Processes that share one vLLM engine use the same seed."""
         together = self.args.vllm_tensor_parallel_size if self.args.use_vllm else 1
         return generation_seed(self.args.seed, *self.generation, self.accelerator.process_index // together)
 
     def answers(self, prompt_ids: list[list[int]]) -> list[list[int]]:
-        """An answer's tokens to each prompt, both [prompts][length]; new draws at every call, the same on a resume."""
+        """Sample an answer to each prompt, both [prompts][length]. Calls draw new samples; a resume repeats them."""
         sampling = Sampling(self.args.temperature, 1.0, self.args.max_completion_length, self.seed())
         model: Any = self.accelerator.unwrap_model(self.model_wrapped)  # type: ignore[attr-defined]
         stop = self.processing_class.eos_token_id  # type: ignore[attr-defined]
@@ -173,14 +176,16 @@ class Rollouts:
         super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
         policy = model or self.model  # type: ignore[attr-defined]
         if "ref" in getattr(policy, "peft_config", {}):
-            # Of a checkpoint with two adapters transformers reads those in folders, not the trained one beside them.
+            # From a checkpoint with two adapters, transformers loads those in subfolders, not the trained one beside
+            # them.
             policy.load_adapter(resume_from_checkpoint, "default", is_trainable=True)
 
     @property
     def samples(self) -> list[Row]:
-        """Rollouts kept for reading; `tokens` are those trained on. A resume restores them with the trainer's state.
+        """Rollouts saved for inspection; `tokens` counts the trained tokens.
 
-        The state holds them as text: transformers sorts the keys of what it saves.
+        They are part of the trainer's state, so a resume restores them. The state holds JSON text, because transformers
+        sorts the keys of the objects that it saves.
         """
         return [json.loads(text) for text in self.state.stateful_callbacks.get("rollouts", [])]
 
@@ -198,12 +203,15 @@ class Rollouts:
 
 
 def written(value: float) -> float | None:
-    """A value of float32 as it is written down; None where a reward had none."""
+    """Round a float32 value for output; None for NaN, which means no verdict."""
     return None if math.isnan(value) else round(value, 6)
 
 
 def start(trainer: Any, climbed: TrainingSetup) -> None:
-    """What TRL's trainer needs before it trains: weights our slots can read, and the parent as the reference."""
+    """Prepare TRL's trainer: check that weights are readable, set the parent as the reference, set up vLLM.
+
+    Errors: UserError for sharded weights without vLLM, and for an adapter on sharded weights.
+    """
     cut = trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled()
     if cut and not trainer.use_vllm:
         raise UserError(
@@ -212,7 +220,8 @@ def start(trainer: Any, climbed: TrainingSetup) -> None:
     if cut and isinstance(climbed.start.model, PeftModel):
         raise UserError("use_vllm: an adapter on weights cut across GPUs: launch with DDP, or give lora: null")
     if trainer.ref_model is not None and climbed.parent.kind == "adapter":
-        # TRL reads the reference from where the model came from: for an adapter's parent, the base without it.
+        # TRL loads the reference from the model's source path, which for an adapter parent is the base without the
+        # adapter.
         trainer.ref_model.load_state_dict(climbed.start.model.state_dict())
     trainer.add_callback(WithoutReference)
     if trainer.use_vllm:
@@ -220,10 +229,10 @@ def start(trainer: Any, climbed: TrainingSetup) -> None:
 
 
 def take_engine(trainer: Any) -> None:
-    """Let TRL's engine end answers and draw as our slots do, and take an adapter's weights without moving the base's.
+    """Make TRL's vLLM engine stop and sample like the ladder's, and merge adapters without changing base weights.
 
-    TRL would end an answer at every token that generation_config.json names, seed a colocated engine by the process
-    alone, and merge the adapter in place.
+    By default TRL would stop at every token that generation_config.json names, seed a colocated engine by the process
+    only, and merge the adapter in place.
     """
     engine, model = trainer.vllm_generation, trainer.model
     stop = trainer.processing_class.eos_token_id
@@ -235,7 +244,7 @@ def take_engine(trainer: Any) -> None:
 
 
 def one_seed_each(generate: Callable[..., Any]) -> Callable[..., Any]:
-    """vllm.LLM.generate with another seed for each prompt: with one seed equal prompts would get equal answers."""
+    """Wrap vllm.LLM.generate to seed each prompt differently: with one seed, equal prompts would get equal answers."""
 
     def seeded(prompts: list[Any], *, sampling_params: Any, **rest: Any) -> Any:
         each = [copy.copy(sampling_params) for _ in prompts]
@@ -247,10 +256,10 @@ def one_seed_each(generate: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def whole_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
-    """Weights of a PeftModel under the names of its base's, the active adapter added, a layer at a time.
+    """Weights of a PeftModel under the names of its base model, with the active adapter merged, one layer at a time.
 
-    The model's own stay as they are. Merged in place and unmerged, as TRL does it, they would not: in bfloat16
-    (W + BA) - BA is not W, and the adapter would be trained on another base than it is saved for.
+    The model's own weights do not change. TRL merges in place and unmerges, which changes them: in bfloat16
+    (W + BA) - BA is not W, and the adapter would train on another base than the one it is saved for.
     """
     layers = {name: part for name, part in model.get_base_model().named_modules() if isinstance(part, LoraLayer)}
     for name, weight in model.get_base_model().named_parameters():

@@ -1,4 +1,4 @@
-"""Unpaired preferences as tokens: a prompt, one answer to it, and a label that says whether the answer is good."""
+"""Tokenize unpaired preferences: a prompt, one answer, and a label for a good or bad answer."""
 
 import random
 from pathlib import Path
@@ -15,9 +15,9 @@ COLUMNS = {"prompt", "completion", "label"}
 
 
 def all_unpaired(rows: list[Row], data: Path) -> bool:
-    """Whether a file holds unpaired preferences.
+    """Whether a file contains unpaired preferences.
 
-    Errors: UserError for a file where some rows are and others are not.
+    Errors: UserError when only some rows are unpaired preferences.
     """
     number = next((number for number, row in enumerate(rows) if _is_unpaired(row) != _is_unpaired(rows[0])), None)
     if number is not None:
@@ -33,7 +33,10 @@ def _is_unpaired(row: Row) -> bool:
 
 
 def refuse_unpaired(rows: list[Row], data: Path) -> None:
-    """Refuse rows with labels where every answer would be learned as a good one."""
+    """Refuse rows with labels in trainings that would imitate every answer, including bad ones.
+
+    Errors: UserError naming the row.
+    """
     for number, row in enumerate(rows, start=1):
         if _is_unpaired(row):
             raise UserError(
@@ -43,9 +46,10 @@ def refuse_unpaired(rows: list[Row], data: Path) -> None:
 
 
 def unpaired_tokens(tokenizer: PreTrainedTokenizerBase, row: Row, where: str) -> Row:
-    """A row as TRL's KTO reads it: prompt_ids, completion_ids, each [length], and label.
+    """Tokenize a row for TRL's KTO: prompt_ids, completion_ids, each [length], and label.
 
-    Errors: UserError naming the row when its label is not a boolean, or its answer is not one message of the assistant.
+    Errors: UserError naming the row when its label is not a boolean, or its answer is not exactly one assistant
+    message.
     """
     if not isinstance(row["label"], bool):
         raise UserError(
@@ -57,19 +61,19 @@ def unpaired_tokens(tokenizer: PreTrainedTokenizerBase, row: Row, where: str) ->
 
 
 def all_unpaired_tokens(tokenizer: PreTrainedTokenizerBase, rows: list[Row], data: Path) -> list[Row]:
-    """`unpaired_tokens` of every row of a file."""
+    """Apply `unpaired_tokens` to every row of a file."""
     return each_row(rows, data, lambda row, where: unpaired_tokens(tokenizer, row, where))
 
 
 def referenced_tokens(tokenizer: PreTrainedTokenizerBase, rows: list[Row], data: Path) -> list[Row]:
-    """`all_unpaired_tokens` with ref_logps (nats, summed over the answer)."""
+    """Apply `all_unpaired_tokens` and add ref_logps (nats, summed over the answer)."""
     logps = column(rows, "ref_completion_logps", float, data)
     tokens = all_unpaired_tokens(tokenizer, rows, data)
     return [{**row, "ref_logps": sum_} for row, sum_ in zip(tokens, logps, strict=True)]
 
 
 def fitting(rows: list[Row], data: Path, max_length: int | None) -> list[Row]:
-    """The rows of at most max_length tokens. Errors: UserError unless both good and bad answers are among them."""
+    """Keep rows of at most max_length tokens. Errors: UserError unless both good and bad answers are left."""
     kept = [row for row in rows if fits(row, max_length)]
     good = sum(row["label"] for row in kept)
     if not 0 < good < len(kept):
@@ -79,7 +83,7 @@ def fitting(rows: list[Row], data: Path, max_length: int | None) -> list[Row]:
 
 
 def spread(rows: list[Row], seed: int) -> list[Row]:
-    """The rows in a random order in which good and bad answers are evenly spread, so that batches hold both."""
+    """Shuffle rows and interleave good and bad answers evenly, so that batches contain both."""
     draw = random.Random(seed)
     placed: list[tuple[float, bool, Any]] = []
     for label in (True, False):

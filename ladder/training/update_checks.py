@@ -1,4 +1,4 @@
-"""Whether a training changed its model, and did not ruin it: gradients, weights and losses at its beginning and end."""
+"""Checks after training: the model changed, and the training did not ruin it (gradients, weights, losses)."""
 
 import math
 import sys
@@ -12,14 +12,17 @@ from ladder.pipeline.stage import UserError
 
 Marks = dict[str, int]
 GROWN, ADAPTER_GROWN = 10.0, 30.0
-"""How many times their norm weights may grow to, and those of an adapter, whose second matrices begin at zero. A recipe
-makes it less than twice, a learning rate of 10 at least 75 and 190 times."""
+"""Maximum growth factors of the norm of trained weights: for full weights, and for adapters.
+
+Adapters may grow more, because their second matrices start at zero. A normal recipe gives factors below 2. A learning
+rate of 10 gives at least 75 and 190.
+"""
 WORSE, MARGIN = 1.5, 1.0
-"""A loss may end at 1.5 times what it began at, and in any case one nat above that of a uniform guess."""
+"""A final loss may be 1.5 times the initial loss, and in any case 1 nat above the loss of a uniform guess."""
 
 
 def marks(model: Any, *, saved_in_bfloat16: bool) -> Marks:
-    """A number for each weight that takes gradients, which differs when the weight differs as it will be saved."""
+    """Checksum of each trainable weight, in the dtype in which it is saved."""
     whole = saved_in_bfloat16 and not isinstance(model, PeftModel)
     return {
         name: _bits(weight.detach().to(torch.bfloat16) if whole else weight.detach())
@@ -34,10 +37,10 @@ def _bits(weight: torch.Tensor) -> int:
 
 
 def check_learned(points: list[dict[str, float]], before: Marks | None, after: Marks | None) -> dict[str, float]:
-    """What the metrics say of steps without a gradient, empty where they are fewer than half of all.
+    """Refuse a training that changed nothing. Returns `steps_without_gradient` if it is at least half of all steps.
 
-    `points`: what the trainer logged, step by step. `before` and `after`: the weights' marks, None where they cannot be
-    read (weights cut across GPUs). Errors: UserError when every step's gradient was zero or no weight changed.
+    `points`: the trainer's logs per step. `before`, `after`: checksums of the weights, None if they cannot be read
+    (weights sharded across GPUs). Errors: UserError when the gradient was zero at every step, or no weight changed.
     """
     norms = [point["grad_norm"] for point in points if "grad_norm" in point]
     idle = norms.count(0.0)
@@ -57,7 +60,7 @@ def check_learned(points: list[dict[str, float]], before: Marks | None, after: M
 
 
 def norm(model: Any) -> float:
-    """The norm of all weights that take gradients."""
+    """Norm of all trainable weights."""
     return math.sqrt(
         sum(
             float(weight.detach().norm(dtype=torch.float32)) ** 2
@@ -76,11 +79,11 @@ def check_ruined(
     vocabulary: int,
     loss: float | None = None,
 ) -> None:
-    """Refuse a model that its training ruined, as a learning rate of 1e6 does.
+    """Refuse a model that its training ruined, for example by a learning rate of 1e6.
 
-    `before` and `after`: the norms of the trained weights, None where they cannot be read. `loss`: the validation loss
-    of the weights that are saved, where they are not the last ones. Without `points`, and of trainings with rewards,
-    the weights alone decide: the loss of a policy gradient has no scale.
+    `before`, `after`: norms of the trained weights, None if they cannot be read. `loss`: validation loss of the saved
+    weights if these are not the last ones. Without `points`, or in trainings with rewards, only the weights decide,
+    because a policy-gradient loss has no scale. Errors: UserError when the norm or the final loss is above its limit.
     """
     advice = "the training ruined the model, so no rung is saved; lower trainer.learning_rate"
     most = ADAPTER_GROWN if adapter else GROWN

@@ -1,10 +1,10 @@
-"""Rows that are held out of a training to measure its loss, by prompt, and the checkpoint that does best on them.
+"""Validation split by prompt, and the settings to evaluate on it and to keep the best checkpoint.
 
     validation: {share: 0.05}     # or {prompts: 64}
     trainer: {eval_strategy: steps, eval_steps: 50, load_best_model_at_end: true}
 
-All rows with one prompt fall on the same side. A prompt is the tokens before the first learned one; the prompts with
-the smallest SHA-256 are held out, so every machine makes the same split, whatever the order of the rows.
+All rows with the same prompt are on the same side. A prompt is the tokens before the first learned token. The prompts
+with the smallest SHA-256 are held out, so every machine makes the same split for any order of the rows.
 """
 
 import hashlib
@@ -28,16 +28,16 @@ METRICS = {
     "reward": ("loss", "accuracy", "margin"),
     "tokens": ("loss",),
 }  # fmt: skip
-"""What metric_for_best_model may name, by kind of stage."""
+"""Allowed values of metric_for_best_model by kind of stage."""
 
 
 class Validation(Config):
     """How many prompts are held out: one of the two."""
 
     share: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, exclude_if=lambda value: value is None)
-    """Share of the prompts, one at least."""
+    """Share of the prompts to hold out, at least one prompt."""
     prompts: Annotated[int, Field(ge=1)] | None = Field(None, exclude_if=lambda value: value is None)
-    """Number of prompts."""
+    """Number of prompts to hold out."""
 
     @model_validator(mode="after")
     def one_of_both(self) -> "Validation":
@@ -50,7 +50,7 @@ class Validated(Config):
     """A training stage's section that can hold rows out."""
 
     validation: Validation | None = Field(None, exclude_if=lambda value: value is None)
-    """Rows held out to measure the loss: `{share: 0.05}` of the prompts, or `{prompts: 64}`. Left out: none."""
+    """Rows held out to measure the loss: `{share: 0.05}` of the prompts, or `{prompts: 64}`. Default: none."""
 
     @model_validator(mode="after")
     def evaluated(self) -> "Validated":
@@ -59,13 +59,13 @@ class Validated(Config):
 
     @classmethod
     def kind(cls) -> str:
-        """The key of METRICS: the stage's module, or what its losses share."""
+        """Key of METRICS: the stage's module, or the group of stages that shares its metrics."""
         stage = cls.__module__.rpartition(".")[2]
         return {"dpo": "pairs", "simpo": "pairs", "orpo": "pairs"}.get(stage, stage if stage in METRICS else "tokens")
 
 
 def check_evaluation(trainer: dict[str, Any], validation: Validation | None, kind: str) -> None:
-    """Refuse keys of the evaluation that would have no effect. Errors: ValueError, for pydantic."""
+    """Refuse evaluation keys that would have no effect. Errors: ValueError, for pydantic."""
     evaluates = trainer.get("eval_strategy", "no") != "no"
     schedule = trainer.get("lr_scheduler_type") in SCHEDULES
     needed = [
@@ -101,19 +101,22 @@ def check_evaluation(trainer: dict[str, Any], validation: Validation | None, kin
 
 @dataclass(frozen=True)
 class Split:
-    """What is held out of a training, and how it is counted in the metrics."""
+    """Held-out rows of a training, and their number of prompts."""
 
     held_out: list[Any]
     prompts: int
 
     @property
     def counts(self) -> dict[str, float]:
-        """The metrics' entries; none without validation."""
+        """Counts for the metrics; empty without validation."""
         return {"validation_rows": len(self.held_out), "validation_prompts": self.prompts} if self.held_out else {}
 
 
 def split(rows: list[T], prompt: Callable[[T], list[int]], validation: Validation | None) -> tuple[list[T], Split]:
-    """(rows to learn, rows held out) by the tokens of their prompts. Errors: UserError when one side would be empty."""
+    """Split rows by the tokens of their prompts into (rows to train on, held-out rows).
+
+    Errors: UserError when no prompt would be left to train on.
+    """
     if validation is None:
         return rows, Split([], 0)
     digests = [hashlib.sha256(json.dumps(prompt(row)).encode()).hexdigest() for row in rows]
@@ -131,7 +134,7 @@ def split(rows: list[T], prompt: Callable[[T], list[int]], validation: Validatio
 
 
 def before_answer(row: dict[str, Any]) -> list[int]:
-    """The tokens of a row before its first learned one; all of them where none is learned."""
+    """Tokens of a row before its first learned token; all tokens if none is learned."""
     ids, labels = list(map(int, row["input_ids"])), list(map(int, row["labels"]))
     if "prompt_length" in row:
         return ids[: int(row["prompt_length"])]
@@ -139,5 +142,5 @@ def before_answer(row: dict[str, Any]) -> list[int]:
 
 
 def pair_prompt(pair: dict[str, Any]) -> list[int]:
-    """The tokens of a pair's prompt."""
+    """Tokens of a pair's prompt."""
     return list(pair["prompt_ids"])
