@@ -1,10 +1,10 @@
-"""What the stages run: of each stage and each benchmark, the files that it imports, with their hashes.
+"""Code lists: for each stage and each benchmark, the files that it imports, with their hashes.
 
 python -m stages.code ladder stages benchmarks code
 
-A stage depends on its own list alone, `code/sft.txt`: an edit of a file reruns the stages that import it and no other,
-and an edit of what the file explains (ladder/pipeline/code_text.py) none. Where a benchmark is told by its name, that
-is `code/benchmarks/ifeval.txt` too.
+A stage depends on its own list only, `code/sft.txt`. An edit of a file reruns only the stages that import it; an edit
+of its docstrings or comments (ladder/pipeline/code_text.py) reruns none. Where a benchmark is chosen by its name, the
+stage also depends on `code/benchmarks/ifeval.txt`.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from ladder.pipeline.stage import Config, run
 
 
 class Params(Config):
-    """Nothing is to be decided."""
+    """No parameters."""
 
 
 def main(params: Params, ladder: Path, stages: Path, benchmarks: Path, output: Path) -> None:

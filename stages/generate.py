@@ -1,4 +1,4 @@
-"""Sample answers to our prompts and let the checks judge them: the raw material of fine-tuning.
+"""Sample answers to prompts and verify them with the prompts' checks, as raw material for fine-tuning.
 
 python -m stages.generate chat data/prompts.jsonl models/base models/base data/generate/chat.jsonl \
     metrics/generate/chat.json
@@ -14,7 +14,7 @@ from ladder.synthesis.rejection_sampling import Samples, Tally, sample
 
 
 class Params(Samples):
-    """Which rung answers which prompts, and how."""
+    """Rung, prompts and sampling settings."""
 
 
 def main(params: Params, prompts: Path, model: Path, base: Path, output: Path, metrics: Path) -> None:

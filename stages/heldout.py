@@ -1,6 +1,7 @@
-"""A rung's answers to prompts it was not trained on, judged by their checks: has it learned the skill?
+"""Held-out evaluation of a skill: a rung's answers to prompts it was not trained on, verified by their checks.
 
-The pass rate counts answers that meet all checks, whether they ended by themselves or not; the finish rate tells that.
+The pass rate counts answers that meet all checks, whether or not they ended by themselves; the finish rate counts those
+that did.
 
 python -m stages.heldout problems/maths-heldout data/problems/maths-heldout.jsonl models/sft/maths models/base \
     data/heldout/problems/maths-heldout/sft/maths.jsonl metrics/heldout/problems/maths-heldout/sft/maths.json
@@ -19,12 +20,12 @@ METRICS = {"pass_rate": "pass", "reward": "reward", "finish_rate": "finish", "to
 
 
 class Params(Draws):
-    """How the prompts are answered: alike by every rung, so that rungs compare prompt by prompt. The entry's name is
-    that of the prompts: `problems/maths-heldout` reads data/problems/maths-heldout.jsonl."""
+    """Sampling settings, equal for every rung, so that rungs can be compared prompt by prompt. The entry has the name
+    of the prompts: `problems/maths-heldout` reads data/problems/maths-heldout.jsonl."""
 
 
 def summary(rows: list[Row], output: Path) -> tuple[dict[str, float], dict[str, float]]:
-    """Shares in percent and tokens, and their 95% intervals as `<name>_low` and `<name>_high`."""
+    """Return means (rates in percent, tokens), and their 95% intervals as `<name>_low` and `<name>_high`."""
     means, intervals = {}, {}
     for name, measure in METRICS.items():
         found = scores(rows, MEASURES["heldout"][measure], output)

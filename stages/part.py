@@ -1,4 +1,4 @@
-"""A file of rows that goes into a mixture: its entry is named `MIXTURE/PART`, and every row says where it came from.
+"""Prepare a file of rows for a mixture: add the source to every row. The entry is named `MIXTURE/PART`.
 
 python -m stages.part both/own data/filter/chat.jsonl data/part/both/own.jsonl
 """
@@ -14,11 +14,11 @@ from ladder.pipeline.stage import Config, run
 
 class Params(Config):
     data: str
-    """The file of rows under data/: `filter/chat`, `source/hh`, `mixture/both`."""
+    """File of rows under data/: `filter/chat`, `source/hh`, `mixture/both`."""
 
 
 def typed(row: Row, where: str) -> Row:
-    """The row. Errors: UserError when it is of none of TRL's types."""
+    """Return the row. Errors: UserError when it has none of TRL's dataset types."""
     row_type(row, where)
     return row
 

@@ -1,12 +1,11 @@
-"""A rung's answers to the benchmarks of the table, all from one loading of the model. Scores are another stage's:
-scoring anew never generates anew.
+"""Generate a rung's answers to all benchmarks of the report, loading the model once.
 
 python -m stages.respond code/respond.txt data/questions models/sft/chat models/base data/respond/sft/chat
 
-An answer depends on the model, the question, how it is asked and the code that asks. What was answered under the same
-four lies in ${LADDER_WORK}/answers and is not asked again: a further benchmark, or other settings of one, cost its own
-answers alone, and a run that was killed goes on with the benchmark it was at, in process with the very token
-(ladder.inference.answer_cache).
+Scoring is a separate stage, so scoring again never generates again. An answer depends on the model, the question, the
+sampling settings and the code. Answers are cached under a hash of these in ${LADDER_WORK}/answers. An added benchmark,
+or a benchmark with other settings, costs only its own answers. A killed run resumes with the benchmark it was at; the
+engine `process` resumes at the exact token (ladder.inference.answer_cache).
 """
 
 import functools
@@ -31,14 +30,14 @@ from ladder.pipeline.stage import PARAMS, Config, UserError, read_params, run
 
 
 class Entry(Asking):
-    """How every rung is asked one benchmark."""
+    """Generation settings of one benchmark, used for every rung."""
 
     engine: Literal["process", "vllm"] = "process"
-    """What answers: the ladder's own decoder, or vLLM where it is installed."""
+    """Inference engine: `process` is the ladder's own decoder; `vllm` needs vLLM installed."""
 
 
 class Params(Config, extra="allow"):
-    """An entry for each benchmark. Which of them are asked is said by report.benchmarks."""
+    """One entry per benchmark. report.benchmarks selects the ones that are asked."""
 
     __pydantic_extra__: dict[str, Entry] = Field(init=False)
 
@@ -48,7 +47,7 @@ class Params(Config, extra="allow"):
 
 
 def speaker(engine: str, model: Path, base: Path) -> Speak:
-    """The rung, loaded by the engine."""
+    """Load the rung with the engine; return its generation function."""
     if engine == "vllm":
         held = vllm_engine.load(model, base)
         return lambda asked, sampling: vllm_engine.answer(held, asked, sampling, progress=f"{model}")
@@ -57,7 +56,7 @@ def speaker(engine: str, model: Path, base: Path) -> Speak:
 
 
 def fingerprint(code: Path, model: Path, base: Path, asked: list[Row], entry: Entry) -> str:
-    """sha256 over all that decides the answers."""
+    """Return the sha256 over everything that the answers depend on."""
     facts = {
         "code": code.read_text(),
         "libraries": [torch.__version__, transformers.__version__],
