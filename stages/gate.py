@@ -99,7 +99,7 @@ def revision(params: Params, folders: dict[str, Path]) -> Revision | None:
 
 
 def unscored(params: Params, folders: dict[str, Path]) -> dict[str, str]:
-    """Return {benchmark: reason} for the benchmarks that could not be scored where the rung was made."""
+    """Return {benchmark: reason} for the benchmarks that the machine could not score for this rung."""
     files = {title: rows_of(title, folders, params.rung).with_suffix(".json") for title in params.allowed}
     return {title: why for title, path in files.items() if path.is_file() and (why := read_json(path).get("absent"))}
 
