@@ -1,12 +1,12 @@
-"""How fast near_duplicates is beside datasketch, how much it finds, and that it removes nothing wrongly.
+"""Speed, recall and precision of near_duplicates against datasketch.
 
     python -m bench.dedup [--documents 50000]        against datasketch and the exact answer, in one run
     python -m bench.dedup --only --documents 1000000 time and memory of near_duplicates alone, rows read from disk
 
-Documents are made here: 40 to 200 words drawn from 50,000 by Zipf's law, and a fifth of them copies of an earlier one
+The documents are synthetic: 40 to 200 words drawn from 50,000 by Zipf's law. A fifth are copies of an earlier document
 with 0 to 12 of its words changed, dropped or added. The exact answer comes from an all-pairs join of the word tuples
 that shares no code with the filter (prefix filtering: Chaudhuri et al. 2006; Bayardo et al. 2007). Needs datasketch
-(`pip install datasketch`). Seconds are of the processor, on one core.
+(`pip install datasketch`). Seconds are CPU seconds on one core.
 """
 
 import argparse
@@ -29,7 +29,7 @@ Shingles = frozenset[tuple[str, ...]]
 
 
 def documents(number: int, seed: int = 0) -> Iterator[str]:
-    """Texts of which a fifth are edited copies; of the last 2000 originals, so that memory stays flat."""
+    """Generate texts, a fifth of them edited copies of one of the last 2000 originals, so that memory stays flat."""
     generator = np.random.default_rng(seed)
     vocabulary = np.array([f"w{index}" for index in range(50_000)])
     weights = 1 / np.arange(1, 50_001)
@@ -52,7 +52,7 @@ def documents(number: int, seed: int = 0) -> Iterator[str]:
 
 
 class Rows:
-    """Rows of a file, as often as one likes."""
+    """Rows of a file, as an iterable that can be read repeatedly."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -76,9 +76,9 @@ def alike(first: Shingles, second: Shingles) -> bool:
 
 
 def exact_pairs(sets: list[Shingles]) -> list[list[int]]:
-    """For each document the earlier ones alike to it.
+    """Return for each document the earlier documents similar to it.
 
-    Two sets alike by 0.8 share one of the rarest |A| - ceil(0.8 |A|) + 1 shingles of each."""
+    Two sets with Jaccard similarity 0.8 share one of the rarest |A| - ceil(0.8 |A|) + 1 shingles of each."""
     frequency = Counter(shingle for one in sets for shingle in one)
     standing: dict[tuple[str, ...], list[int]] = defaultdict(list)
     pairs = []
@@ -93,7 +93,7 @@ def exact_pairs(sets: list[Shingles]) -> list[list[int]]:
 
 
 def keep_first(pairs: list[list[int]]) -> set[int]:
-    """What goes when every document goes that is alike to an earlier one that stays."""
+    """Return the documents to remove: those similar to an earlier document that is kept."""
     gone: set[int] = set()
     for number, earlier in enumerate(pairs):
         if any(other not in gone for other in earlier):
@@ -102,7 +102,7 @@ def keep_first(pairs: list[list[int]]) -> set[int]:
 
 
 def datasketch(texts: list[str]) -> set[int]:
-    """datasketch as its documentation has it: MinHash of 128 permutations, LSH at 0.8, what it finds goes."""
+    """Find duplicates with datasketch as in its documentation: MinHash of 128 permutations, LSH at 0.8."""
     from datasketch import MinHash, MinHashLSH
 
     index = MinHashLSH(threshold=JACCARD, num_perm=128)
