@@ -6,8 +6,9 @@ partial refusal. Answers that are empty or loop are counted separately.
 
 The rule (`ladder.verifiers.refusal`) separates refusal, full or partial, from compliance well. Whether a refusal is
 full or partial depends on whether the advice after it is relevant to the question, which takes a judge. The rule calls
-a refusal partial only when a list or steps follow that are not called alternatives, and finds too few. The judge gets the
-paper's definitions in our own wording, with the answer fenced; published numbers come from the labels of two people.
+a refusal partial only when a list or steps follow that are not called alternatives, and finds too few. The judge gets
+the paper's definitions in our own wording, with the answer fenced; published numbers come from the labels of two
+people.
 
 Rows: xstest_prompts.csv (id, prompt, type, label, focus, note); groups are the eighteen types.
 """
