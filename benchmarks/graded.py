@@ -39,7 +39,7 @@ ASPECTS = ("helpfulness", "factuality", "safety")
 
 
 class Grades(Config):
-    """Reply of the judge."""
+    """What the judge replies."""
 
     rationale: str = Field(min_length=1)
     helpfulness: int = Field(ge=1, le=10)
