@@ -50,7 +50,7 @@ Unset = Field(exclude_if=lambda value: value in (None, "template", {}))
 
 
 class Params(Config):
-    """Source model and its storage format."""
+    """Which model, and how it is kept."""
 
     source: str
     """`wheel:NAME==VERSION/member.gguf`, `hub:org/name@COMMIT` or a path: a .gguf file or a model's directory."""

@@ -22,7 +22,7 @@ from ladder.pipeline.stage import UserError, run
 
 
 class Params(Scoring):
-    """Scoring settings, and the judge where the benchmark uses one."""
+    """How the answers are scored; who judges them where the benchmark asks a judge."""
 
 
 def main(

@@ -18,7 +18,7 @@ from ladder.pipeline.stage import Config, run
 
 
 class Params(Config):
-    """No parameters."""
+    """Nothing is to be decided."""
 
 
 def main(params: Params, ladder: Path, stages: Path, benchmarks: Path, output: Path) -> None:

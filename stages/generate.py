@@ -14,7 +14,7 @@ from ladder.synthesis.rejection_sampling import Samples, Tally, sample
 
 
 class Params(Samples):
-    """Rung, prompts and sampling settings."""
+    """Which rung answers which prompts, and how."""
 
 
 def main(params: Params, prompts: Path, model: Path, base: Path, output: Path, metrics: Path) -> None:

@@ -29,7 +29,7 @@ NOTE = (
 
 
 class Claim(Config):
-    """A falsifiable claim about what a rung learned."""
+    """What a rung is for, as something that can turn out false."""
 
     rung: str
     """Rung that should have learned: `dpo/maths`."""

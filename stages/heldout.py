@@ -20,8 +20,8 @@ METRICS = {"pass_rate": "pass", "reward": "reward", "finish_rate": "finish", "to
 
 
 class Params(Draws):
-    """Sampling settings, equal for every rung, so that rungs can be compared prompt by prompt. The entry has the name
-    of the prompts: `problems/maths-heldout` reads data/problems/maths-heldout.jsonl."""
+    """How the prompts are answered: alike by every rung, so that rungs compare prompt by prompt. The entry's name is
+    that of the prompts: `problems/maths-heldout` reads data/problems/maths-heldout.jsonl."""
 
 
 def summary(rows: list[Row], output: Path) -> tuple[dict[str, float], dict[str, float]]:

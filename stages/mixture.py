@@ -14,7 +14,7 @@ from ladder.pipeline.stage import Config, UserError, run
 
 
 class Part(Config):
-    """Size of a part: by weight or by count."""
+    """How much of a part is wanted: by weight or by count."""
 
     weight: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Share of the rows not claimed by counts, in proportion to the other weights; above 0."""

@@ -33,7 +33,7 @@ Against = dict[tuple[str, str], Compared]
 
 
 class Params(Config):
-    """Content of the table. It also decides what is answered and scored."""
+    """What stands in the table, and so what is answered and scored at all."""
 
     benchmarks: list[str] = Field(min_length=1)
     """Benchmarks in the table's order, modules of benchmarks/: `ifeval`. The tasks of `lm_eval` follow them."""

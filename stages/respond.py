@@ -30,14 +30,14 @@ from ladder.pipeline.stage import PARAMS, Config, UserError, read_params, run
 
 
 class Entry(Asking):
-    """Generation settings of one benchmark, used for every rung."""
+    """How every rung is asked one benchmark."""
 
     engine: Literal["process", "vllm"] = "process"
     """Inference engine: `process` is the ladder's own decoder; `vllm` needs vLLM installed."""
 
 
 class Params(Config, extra="allow"):
-    """One entry per benchmark. report.benchmarks selects the ones that are asked."""
+    """An entry for each benchmark. Which of them are asked is said by report.benchmarks."""
 
     __pydantic_extra__: dict[str, Entry] = Field(init=False)
 

@@ -45,7 +45,7 @@ class File(Config):
 
 
 class Join(File):
-    """A further file, whose rows become a list in a new column of the benchmark's rows."""
+    """A further file, whose rows stand as a list in a new column of the benchmark's."""
 
     key: str | None = None
     """Join key: a column of the benchmark. Null gives every row the whole file."""
@@ -54,7 +54,7 @@ class Join(File):
 
 
 class Params(File):
-    """A benchmark's main file, the files appended to it, and the files joined to it."""
+    """One benchmark's file, those that go on where it ends, and those joined to it."""
 
     append: list[File] = []
     """Files whose rows are appended. Every row then has the column `part`, its file's name without the suffix."""

@@ -17,7 +17,7 @@ Speak = Callable[[list[Messages], Sampling], list[Answer]]
 
 
 class Asking(Config):
-    """Generation settings of a benchmark, equal for every model, so that models compare question by question."""
+    """How a benchmark is asked: alike for every model, so that they compare question by question."""
 
     rows: int = Field(0, ge=0)
     """Size of the fixed stratified subset of the benchmark that is asked; 0 asks all questions."""

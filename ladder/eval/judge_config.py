@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Scoring(Resampling):
-    """Bootstrap settings of a score, and its judge."""
+    """How sure a score is said to be, and who judges."""
 
     judge: dict[str, Any] | None = None
     """Judge of the answers, where the benchmark uses one: keys of ladder.judges.judge.Judging."""

@@ -32,7 +32,7 @@ CLOSED = {"confirm_run_unsafe_code", "use_cache", "evaluation_tracker", "predict
 
 
 class Harness(Resampling):
-    """Settings of a task of lm-eval."""
+    """How a task of lm-eval's is run."""
 
     options: dict[str, Any] = {}
     """Arguments of lm_eval.simple_evaluate by their own names: num_fewshot, limit, apply_chat_template, gen_kwargs."""

@@ -23,7 +23,7 @@ KEPT = ("method", "parent", "parameters", "trainable_parameters", "seconds")
 
 
 class Resampling(Config):
-    """Bootstrap settings of a score."""
+    """How sure a score is said to be."""
 
     resamples: int = Field(10_000, ge=1_000)
     """Number of bootstrap resamples for each 95% interval."""
