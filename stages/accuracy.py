@@ -73,6 +73,7 @@ def summary(scored: list[Row], output: Path) -> tuple[dict[str, float], dict[str
 
 
 def main(params: Params, data: Path, model: Path, base: Path, output: Path, metrics: Path) -> None:
+    """Score the pairs of `data` with the rung; write one row per pair to `output`, and the summary to `metrics`."""
     rows, loaded = read_rows(data), load(model, base)
     scored = margins(loaded, rows, data)
     write_rows(output, scored)

@@ -59,6 +59,10 @@ def stage(data: str) -> str:
 
 
 def main(params: Params, data: Path, tasks: Path, base: Path, output: Path, document: Path) -> None:
+    """Measure `data`; write the card to `output` (Markdown) and `document` (JSON).
+
+    tasks: folder of the benchmarks' rows, to find contamination. base: the rung whose tokenizer counts tokens.
+    """
     rung, tokenizer = described(base, "language_model")
     measured = facts(data, tokenizer, tasks, ngram=params.ngram, jaccard=params.jaccard, shown=params.examples)
     measured["sources"] = licensed(measured["sources"], params, read_params().get("source") or {})

@@ -22,6 +22,7 @@ class Params(Config):
 
 
 def main(params: Params, ladder: Path, stages: Path, benchmarks: Path, output: Path) -> None:
+    """Write the code list of every stage and benchmark to the folder `output`."""
     imports = read_imports([ladder, stages, benchmarks])
     hashes = {path: hashlib.sha256(essence(path)).hexdigest() for path in imports}
     with published(output) as made:

@@ -76,6 +76,11 @@ def collate_taught(rows: list[Example]) -> Example:
 def main(
     params: Params, parent: Path, base: Path, teacher: Path, data: Path, output: Path, metrics: Path, curve: Path
 ) -> None:
+    """Train the student on the teacher's targets in `data` and save the rung to `output`.
+
+    metrics: JSON with costs, counts and final values. curve: TSV with one line per logged step.
+    Errors: UserError when the targets come from another teacher, the tokenizers differ, or no row fits the context.
+    """
     taught, taught_by = load_taught(data), read_rung(teacher)
     check_parent(str(data), taught_by, taught.teacher)
     check_same_tokenizer(read_rung(parent), taught_by)

@@ -70,6 +70,11 @@ def per_token(rows: list[Row]) -> dict[str, float]:
 
 
 def main(params: Params, data: Path, teacher: Path, rung: Path, base: Path, output: Path, metrics: Path) -> None:
+    """Compare the rung with its teacher on the rows of `data`.
+
+    Writes one row of sums per row to `output`, and the means with intervals to `metrics`.
+    Errors: UserError when the tokenizers differ.
+    """
     above, below = load_complete(teacher, base), load_complete(rung, base)
     check_same_tokenizer(above.rung, below.rung)
     rows = of_split(read_rows(data), params.split, data)

@@ -51,6 +51,11 @@ class ReferenceTrainer(DPOTrainer):
 
 
 def main(params: Params, parent: Path, base: Path, data: Path, output: Path, metrics: Path, curve: Path) -> None:
+    """Train the parent on the pairs of `data` and save the rung to `output`.
+
+    metrics: JSON with costs, counts and final values. curve: TSV with one line per logged step.
+    Errors: UserError when the pairs' reference is not the parent, and for a training that fails its checks.
+    """
     rows = read_rows(data)
     with trainer_arguments(params.trainer) as arguments:
         config = build(DPOConfig, arguments, precompute_ref_log_probs=True)

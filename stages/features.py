@@ -160,6 +160,11 @@ def check_shapes(student: Any, teacher: Any, params: Params) -> None:
 def main(
     params: Params, parent: Path, base: Path, teacher: Path, data: Path, output: Path, metrics: Path, curve: Path
 ) -> None:
+    """Train the student on the rows of `data` beside the teacher, and save the rung to `output`.
+
+    metrics: JSON with costs, counts and final values. curve: TSV with one line per logged step.
+    Errors: UserError when the tokenizers differ, or the attention maps do not match.
+    """
     rows = of_split(read_rows(data), params.split, data)
     check_same_tokenizer(read_rung(parent), read_rung(teacher))
     with trainer_arguments(params.trainer) as arguments:

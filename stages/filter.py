@@ -55,6 +55,12 @@ def main(
     metrics_file: Path,
     plot: Path,
 ) -> None:
+    """Filter `data`; write kept rows to `output`, and rejected ones with their reasons to `ledger`.
+
+    samples: Markdown with the counts, the most common reasons, and rejected rows to read. metrics_file: JSON with the
+    counts of each step. plot: TSV with the number of rows left after each step.
+    Errors: UserError when `data` is missing, and when kept rows are contaminated and `contamination` is `refuse`.
+    """
     steps = parse(params.steps)
     scratch = output.with_name(f".{output.stem}.passes")  # beside the output: workers on other machines see it too
     shutil.rmtree(scratch, ignore_errors=True)

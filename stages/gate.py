@@ -148,6 +148,11 @@ def summary(row: Judged) -> dict[str, Any]:
 
 
 def main(params: Params, benchmark: Path, heldout: Path, output: Path, metrics: Path) -> None:
+    """Judge the rung; write the table to `output` (Markdown) and `metrics` (JSON).
+
+    benchmark, heldout: folders of measured rows.
+    Errors: UserError when the gate fails or no benchmark was scored; with `strict`, when any was not scored.
+    """
     folders = {"benchmark": benchmark, "heldout": heldout}
     past = revision(params, folders)
     lacking = unscored(params, folders)

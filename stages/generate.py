@@ -18,6 +18,7 @@ class Params(Samples):
 
 
 def main(params: Params, prompts: Path, model: Path, base: Path, output: Path, metrics: Path) -> None:
+    """Sample answers to `prompts`; write the rows to `output` and the pass rates to `metrics`."""
     rows, tally = sample(params, prompts, model, base, progress=f"generate {output.stem}"), Tally()
     with whole(output) as file:
         for row in rows:

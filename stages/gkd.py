@@ -147,6 +147,11 @@ def collate_gkd(rows: list[Example]) -> Example:
 def main(
     params: Params, parent: Path, base: Path, teacher: Path, data: Path, output: Path, metrics: Path, curve: Path
 ) -> None:
+    """Train the student on the rows of `data`, or on its own answers, beside the teacher; save the rung to `output`.
+
+    metrics: JSON with costs, counts and final values. curve: TSV with one line per logged step.
+    Errors: UserError when the tokenizers differ, no row fits, or held-out rows have no answer.
+    """
     rows = of_split(read_rows(data), params.split, data)
     check_same_tokenizer(read_rung(parent), read_rung(teacher))
     with trainer_arguments(params.trainer) as arguments:

@@ -262,6 +262,11 @@ def main(
     summary: Path,
     points: Path,
 ) -> None:
+    """Evaluate the claims; write the report to `output` (Markdown), `summary` (JSON) and `points` (TSV).
+
+    heldout, accuracy, divergence: folders of measured rows. metrics: folder of the rungs' ledgers.
+    Errors: UserError when a measurement of a claim is missing.
+    """
     folders = {"heldout": heldout, "accuracy": accuracy, "divergence": divergence}
     table = read(params, folders, metrics)
     claims = [judge(claim, table, folders, metrics) for claim in params.claims]

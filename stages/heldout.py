@@ -35,6 +35,10 @@ def summary(rows: list[Row], output: Path) -> tuple[dict[str, float], dict[str, 
 
 
 def main(params: Params, prompts: Path, model: Path, base: Path, output: Path, metrics: Path) -> None:
+    """Sample answers to `prompts` and verify them; write the rows to `output` and the summary to `metrics`.
+
+    Errors: UserError for a prompt without checks.
+    """
     chosen = asked(params, prompts)
     for number, row in enumerate(chosen, start=1):
         if not row["checks"]:

@@ -133,6 +133,10 @@ def injections(judge: Judge, rows: list[Row]) -> Row:
 
 
 def main(params: Params, data: Path, rung: Path, base: Path, output: Path, metrics: Path) -> None:
+    """Judge the pairs of `data`; write the verdicts to `output` and the reliability measures to `metrics`.
+
+    rung: the judge's model, unless an endpoint is set.
+    """
     rows = [flat(row, f"{data}: row {number}") for number, row in enumerate(read_rows(data), start=1)][: params.pairs]
     judge = load_judge(params.judge, rung, base)
     found = judged(judge, rows)

@@ -132,6 +132,11 @@ def with_mismatched(rows: list[Row], start: Model, config: KTOConfig) -> list[Ro
 
 
 def main(params: Params, parent: Path, base: Path, data: Path, output: Path, metrics: Path, curve: Path) -> None:
+    """Train the parent on the rows of `data` and save the rung to `output`.
+
+    metrics: JSON with costs, counts and final values. curve: TSV with one line per logged step.
+    Errors: UserError when the rows' reference is not the parent, or loss_type kto has a batch size below 2.
+    """
     rows = read_rows(data)
     with trainer_arguments(params.trainer) as arguments:
         config = build(KTOConfig, arguments, precompute_ref_log_probs=True)

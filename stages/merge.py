@@ -145,6 +145,10 @@ def not_finite(planned: Plan, paths: dict[str, Path]) -> str:
 
 
 def main(params: Params, first: Path, second: Path, base: Path, output: Path, metrics: Path) -> None:
+    """Merge two rungs and save the result to `output`, with the first parent's tokenizer.
+
+    Errors: UserError when the merge does not fit the rungs, or its result is not finite.
+    """
     parents = [first, second]
     planned = plan(params.config, parents, base)
     weights = adapter_weights(planned, parents) if params.keep == "adapter" else None

@@ -82,6 +82,11 @@ def files(params: Params, folder: Path) -> list[Path]:
 
 
 def main(params: Params, folder: Path, output: Path, metrics: Path) -> None:
+    """Draw the rows of every part in the folder and write them to `output`, shuffled.
+
+    metrics: JSON with the number of rows, their type, and the share of each part.
+    Errors: UserError when a part is missing or unknown, or has too few rows.
+    """
     paths, counts = files(params, folder), wanted(params)
     places = [offsets(path) for path in paths]
     for (name, count), path, place in zip(counts.items(), paths, places, strict=True):

@@ -57,6 +57,10 @@ def orpo_loss(
 
 
 def main(params: Params, parent: Path, base: Path, data: Path, output: Path, metrics: Path, curve: Path) -> None:
+    """Train the parent on the pairs of `data` and save the rung to `output`.
+
+    metrics: JSON with costs, counts and final values. curve: TSV with one line per logged step.
+    """
     loss = partial(orpo_loss, beta=params.beta)
     fit_pairs(loss, "orpo", params.model_dump(), params.validation, parent, base, data, output, metrics, curve)
 

@@ -20,6 +20,7 @@ class Params(Controls):
 
 
 def main(params: Params, data: Path, output: Path, validation: Path, metrics: Path) -> None:
+    """Select the pairs of `data`; write training pairs to `output` and held-out pairs to `validation`."""
     pairs = RowFile(data, check_pair)
     labels, counts = controlled(pairs, params, params.seed, output)
     for path, side in ((output, "train"), (validation, "validation")):

@@ -24,6 +24,7 @@ def typed(row: Row, where: str) -> Row:
 
 
 def main(params: Params, data: Path, output: Path) -> None:
+    """Copy the rows of `data` to `output` with their source. Errors: UserError for a row of no known type."""
     with whole(output) as file:
         for number, row in enumerate(RowFile(data, typed), start=1):
             row = {**row, "source": origin(row, params.data, number)}

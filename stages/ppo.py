@@ -58,6 +58,11 @@ def main(
     metrics: Path,
     curve: Path,
 ) -> None:
+    """Train the parent and a critic on the parent's own answers to the prompts of `data`; save the rung to `output`.
+
+    samples: JSON Lines with some of the rollouts. metrics: JSON with costs, counts and final values. curve: TSV with
+    one line per logged step.
+    """
     rows = rewarded(data, params.split, params.rewards)
     with trainer_arguments(params.trainer) as arguments:
         # The critic runs outside the policy's forward pass, so DDP would treat it as unused.

@@ -86,6 +86,11 @@ def main(
     validation: Path,
     metrics: Path,
 ) -> None:
+    """Sample answers to `prompts`, rank them, and write pairs to `output` and `validation`.
+
+    ranker: the rung that ranks. templates: folder of the judge prompts. metrics: JSON with pass rates and counts.
+    Errors: UserError when no pair can be made.
+    """
     texts = critique.read_templates(templates, TEMPLATES[params.rank])  # before any paid request
     if params.rank == "checks" and not any(row["checks"] for row in asked(params, prompts)):
         raise UserError(f"{prompts}: no prompt has a check; set rank: reward, judge or aspects")

@@ -105,6 +105,7 @@ def row(params: Params, name: str, question: str, solution: str, check: Row) -> 
 
 
 def main(params: Params, seeds: Path, output: Path) -> None:
+    """Generate the problems of the grammar in `seeds`. Errors: UserError when there are fewer than `count`."""
     grammar = read_grammar(seeds / "problems.yaml")
     rows = (arithmetic if params.family == "arithmetic" else words)(params, grammar)
     if len(rows) < params.count:

@@ -114,6 +114,7 @@ def draw_prompt(chance: random.Random, seeds: Seeds, most: int) -> tuple[str, st
 
 
 def main(params: Params, seeds: Path, output: Path) -> None:
+    """Draw distinct prompts for every split from the lines in `seeds`. Errors: UserError when there are too few."""
     lines = read_seeds(seeds)
     owner: dict[str, str] = {}
     seen: set[str] = set()

@@ -19,6 +19,7 @@ class Params(Config):
 
 
 def main(params: Params, task: Path, output: Path) -> None:
+    """Read the benchmark's rows from `task` and write its questions to `output` in stratified order."""
     questions = asked(benchmark(task.stem), read_rows(task), task)
     write_rows(
         output,

@@ -44,6 +44,10 @@ def referenced(rows: list[tuple[Row, Row]], reference: Model, progress: str) -> 
 
 
 def main(params: Params, data: Path, model: Path, base: Path, output: Path) -> None:
+    """Add the log-probabilities of the reference `model` to the rows of `data`; write them to `output`.
+
+    Rows that do not fit the reference's context are left out. Errors: UserError when none fits.
+    """
     rows, reference = read_rows(data), load(model, base)
     limit = within(None, reference.model)
     if all_unpaired(rows, data):

@@ -69,6 +69,12 @@ def fingerprint(code: Path, model: Path, base: Path, asked: list[Row], entry: En
 
 
 def main(params: Params, code: Path, questions: Path, model: Path, base: Path, output: Path) -> None:
+    """Answer the questions of every benchmark of the report, or copy the answers from the cache.
+
+    code: the stage's code list, part of the cache key. questions: folder of the benchmarks' questions. output: folder
+    of the answers, one JSON Lines file per benchmark.
+    Errors: UserError for a benchmark without an entry.
+    """
     loaded = functools.cache(lambda engine: speaker(engine, model, base))
     for name in read_params()["report"]["benchmarks"]:
         if name not in params.entries:

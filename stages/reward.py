@@ -120,6 +120,11 @@ def quality(model: Model, pairs: list[Row]) -> dict[str, float]:
 def main(
     params: Params, parent: Path, base: Path, data: Path, heldout: Path, output: Path, metrics: Path, curve: Path
 ) -> None:
+    """Train the reward model on `data`, measure it on `heldout`, and save the rung to `output`.
+
+    metrics: JSON with the held-out accuracy, costs, counts and final values. curve: TSV with one line per logged step.
+    Errors: UserError when a held-out prompt was trained on.
+    """
     rows, unseen = read_rows(data), read_rows(heldout)
     with trainer_arguments(params.trainer) as arguments:
         config = build(RewardConfig, arguments)

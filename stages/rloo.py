@@ -65,6 +65,11 @@ def main(
     metrics: Path,
     curve: Path,
 ) -> None:
+    """Train the parent on its own answers to the prompts of `data` and save the rung to `output`.
+
+    samples: JSON Lines with some of the rollouts. metrics: JSON with costs, counts and final values. curve: TSV with
+    one line per logged step.
+    """
     with trainer_arguments(params.trainer) as arguments:
         config = configured(RLOOConfig, arguments, params.rewards)
         rows = prompts(data, params.split, params.rewards)

@@ -92,6 +92,12 @@ def samples(learned: list[Row], tokenizer: PreTrainedTokenizerBase, count: int =
 def main(
     params: Params, parent: Path, base: Path, data: Path, output: Path, masks: Path, metrics: Path, curve: Path
 ) -> None:
+    """Train the parent on the rows of `data` and save the rung to `output`.
+
+    masks: text file with the first rows and their loss masks. metrics: JSON with costs, counts and final values. curve:
+    TSV with one line per logged step.
+    Errors: UserError for rows that cannot be tokenized, settings that do not fit, and a training that fails its checks.
+    """
     rows = read_rows(data)
     with trainer_arguments(params.trainer) as arguments:
         config = build(SFTConfig, arguments, dataset_kwargs={"skip_prepare_dataset": True})

@@ -50,6 +50,10 @@ def simpo_loss(
 
 
 def main(params: Params, parent: Path, base: Path, data: Path, output: Path, metrics: Path, curve: Path) -> None:
+    """Train the parent on the pairs of `data` and save the rung to `output`.
+
+    metrics: JSON with costs, counts and final values. curve: TSV with one line per logged step.
+    """
     loss = partial(simpo_loss, beta=params.beta, gamma=params.gamma)
     fit_pairs(loss, "simpo", params.model_dump(), params.validation, parent, base, data, output, metrics, curve)
 

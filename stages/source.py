@@ -161,6 +161,10 @@ def read_files(files: Files) -> Iterator[tuple[str, Record]]:
 
 
 def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Path) -> None:
+    """Convert the data set; write rows to `output`, unreadable ones to `quarantine`, and counts to `metrics`.
+
+    Errors: UserError when there are no rows, none can be read, or too many cannot be read.
+    """
     formats: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     unread: Counter[str] = Counter()

@@ -128,6 +128,10 @@ def measured(teacher: Any, draft: Any, prompt: list[int], **how: int) -> tuple[A
 
 
 def main(params: Params, data: Path, teacher: Path, draft: Path, base: Path, output: Path, metrics: Path) -> None:
+    """Answer the prompts with plain and with speculative decoding; write answers to `output`, rates to `metrics`.
+
+    Errors: UserError when the tokenizers differ.
+    """
     dtype = getattr(torch, params.dtype)
     above, below = load_complete(teacher, base, dtype=dtype), load_complete(draft, base, dtype=dtype)
     check_same_tokenizer(above.rung, below.rung)

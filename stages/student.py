@@ -19,6 +19,7 @@ class Params(Config):
 
 
 def main(params: Params, parent: Path, base: Path, output: Path, metrics: Path) -> None:
+    """Copy the parent without `drop_layers` and save the rung to `output`."""
     started = time.monotonic()
     whole = load_complete(parent, base)
     layers = whole.model.config.num_hidden_layers

@@ -119,6 +119,11 @@ def make(params: Params, speak: Speak, prompts: Path, seeds: Path, name: str) ->
 def main(
     params: Params, prompts: Path, seeds: Path, model: Path, base: Path, output: Path, ledger: Path, metrics: Path
 ) -> None:
+    """Generate instructions from `seeds`; write new rows to `output` and rejected texts to `ledger`.
+
+    prompts: folder of the method's prompt templates. metrics: JSON with counts of rows, requests and tokens.
+    Errors: UserError when no row is left.
+    """
     speak = Counted(speaker(params, model, base, f"synthesize {output.stem}"))
     harvest = make(params, speak, prompts, seeds, output.stem)
     write_rows(ledger, harvest.rejected)

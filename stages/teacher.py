@@ -93,6 +93,10 @@ class Errors:
 
 
 def main(params: Params, data: Path, model: Path, base: Path, output: Path, metrics: Path) -> None:
+    """Store the teacher's distributions on the rows of `data` in `output` (safetensors).
+
+    Errors: UserError when the disk lacks space for the targets.
+    """
     teacher = load_complete(model, base)
     rows = of_split(read_rows(data), params.split, data)
     fitting = examples(rows, data, teacher.tokenizer, within(params.max_length, teacher.model))
