@@ -73,6 +73,7 @@ def main() -> None:
 
 
 def clients(options: argparse.Namespace) -> None:
+    """Time the sequential client, the ladder's client, and the ladder's client again."""
     requests = [Request([{"role": "user", "content": f"Say {number}."}]) for number in range(options.calls)]
     server = Server(options.latency)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -101,6 +102,7 @@ def clients(options: argparse.Namespace) -> None:
 
 
 def store(path: Path, count: int) -> None:
+    """Time the reply store, and measure its memory per reply."""
     keys = [content_key(number=number) for number in range(count)]
     reply = {"text": "word " * 200, "prompt_tokens": 7, "tokens": 3, "finished": True, "base_url": "http://host/v1"}
     writing, started = Replies(path), time.perf_counter()

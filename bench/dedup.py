@@ -63,15 +63,18 @@ class Rows:
 
 
 def row(number: int, text: str) -> Row:
+    """Build a row with the text as its completion."""
     return {"id": str(number), "prompt": [], "completion": [{"role": "assistant", "content": text}]}
 
 
 def shingles(text: str) -> Shingles:
+    """Return the set of word n-grams of a text."""
     words = text.split()
     return frozenset(zip(*(words[start:] for start in range(NGRAM)), strict=False))
 
 
 def alike(first: Shingles, second: Shingles) -> bool:
+    """Whether the Jaccard similarity is at least 0.8, computed exactly."""
     return Fraction(len(first & second), len(first | second)) >= Fraction(4, 5)
 
 
@@ -120,11 +123,13 @@ def datasketch(texts: list[str]) -> set[int]:
 
 
 def ours(rows: Iterable[Row]) -> set[int]:
+    """Find duplicates with near_duplicates; return their row numbers."""
     reasons = near_duplicates(rows, part="completion", jaccard=JACCARD, ngram=NGRAM, unit="words")
     return {number for number, reason in enumerate(reasons) if reason is not None}
 
 
 def report(name: str, gone: set[int], seconds: float, pairs: list[list[int]]) -> None:
+    """Print throughput, recall, and how many documents were removed wrongly."""
     wanted = keep_first(pairs)
     wrong = sum(not any(other not in gone for other in pairs[number]) for number in gone)
     found = sum(number in gone for number in wanted)
@@ -136,6 +141,7 @@ def report(name: str, gone: set[int], seconds: float, pairs: list[list[int]]) ->
 
 
 def compare(number: int) -> None:
+    """Run near_duplicates and datasketch on the same documents; print their results and the ratio of their times."""
     texts = list(documents(number))
     rows = [row(*numbered) for numbered in enumerate(texts)]
     sets = [shingles(text) for text in texts]
@@ -152,6 +158,7 @@ def compare(number: int) -> None:
 
 
 def alone(number: int) -> None:
+    """Run near_duplicates on rows read from disk; print its time and peak memory."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
         with path.open("w", encoding="utf-8") as file:

@@ -41,6 +41,7 @@ def main() -> None:
 
 
 def spoken(name: str, completions: list[Completion], stop: int) -> Run:
+    """Convert an engine's completions to a Run, with the stop token of finished answers."""
     return Run(name, [one.tokens + [stop] * one.finished for one in completions], [])
 
 

@@ -67,6 +67,7 @@ class Fork:
 
     @property
     def seconds(self) -> float:
+        """Seconds since the start."""
         return time.monotonic() - self.started
 
     def ended(self, *, within: float) -> bool:
@@ -100,6 +101,7 @@ class Fork:
 
     @property
     def said(self) -> str:
+        """Text of the log."""
         return self.log.read_text(errors="replace")
 
 

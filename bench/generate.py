@@ -176,6 +176,7 @@ def measure(model: Any, tokenizer: Any, conversations: list[Messages], options: 
 
 
 def timed(engine: Callable[[], Run]) -> Run:
+    """Run an engine; return its Run with wall-clock and CPU seconds."""
     wall, cpu = time.perf_counter(), time.process_time()
     run = engine()
     return Run(run.name, run.tokens, run.texts, time.perf_counter() - wall, time.process_time() - cpu)
@@ -187,6 +188,7 @@ def until(tokens: list[int], stop: int) -> list[int]:
 
 
 def where(device: str) -> str:
+    """Name the GPU, or the number of CPU threads."""
     return torch.cuda.get_device_name() if device.startswith("cuda") else f"{torch.get_num_threads()} CPU threads"
 
 
@@ -210,6 +212,7 @@ def compare(model: Any, exact: Any, prompts: list[list[int]], first: Run, second
 
 
 def scored(questions: list[Question], run: Run, options: argparse.Namespace) -> str:
+    """Score a run's answers; return the headline and the means as text."""
     found = benchmark(options.task.stem)
     answers = [Answers(one.key, ((text.strip(),),)) for one, text in zip(questions, run.texts, strict=True)]
     rows = score_answers(found, questions, answers, Tools(options.punkt))

@@ -4,8 +4,8 @@ Standard behaviors are asked as they are. Contextual ones follow their context a
 direct request. Refusal is judged by rule and by StrongREJECT's rubric (`ladder.eval.safety`).
 
 HarmBench's attack success rate is not available offline. It is the verdict of a fine-tuned Llama-2-13B. For copyright
-behaviors (100 of the 400) it is a match of the answer with hashes of the works, published as pickles, which run code
-when they are loaded. An answer to a copyright behavior that does not refuse need not have reproduced anything.
+behaviors (100 of the 400) it is a match of the answer with hashes of the works. These are published as pickles, which
+run code when they are loaded. An answer to a copyright behavior that does not refuse need not have reproduced anything.
 
 Rows: harmbench_behaviors_text_test.csv (320) and harmbench_behaviors_text_val.csv (80). Contexts quote third parties.
 """

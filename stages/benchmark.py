@@ -57,6 +57,7 @@ def main(
 
 
 def write(outputs: tuple[Path, Path, Path], scores: list[Row], made: Row) -> None:
+    """Write the rows of scores to the first path, and the summary to both others."""
     write_rows(outputs[0], scores)
     for path in outputs[1:]:
         write_json(path, made)

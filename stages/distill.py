@@ -51,6 +51,7 @@ class DistillationTrainer(TokenTrainer):
     temperature: float
 
     def sums(self, model: Any, batch: Example) -> Sums:
+        """Return the loss, the cross-entropy and the KL, each summed over the batch's learned tokens."""
         logits, _ = learned_logits(model, batch)
         labels = batch["labels"][:, 1:]
         loss = partial(hinton_sums, alpha=self.alpha, temperature=self.temperature)

@@ -83,12 +83,14 @@ class Projections(TrainerCallback):
         self.hook = student.register_forward_hook(self.project)
 
     def project(self, student: Any, _: Any, output: Any) -> None:
+        """Replace the mapped hidden states by their projections. A forward hook of the student."""
         states = list(output.hidden_states)
         for layer, projection in zip(self.layers, student.projections, strict=True):
             states[layer + 1] = projection(states[layer + 1])
         output.hidden_states = tuple(states)
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
+        """Remove the projections and the hook."""
         self.hook.remove()
         del self.student.projections
 
@@ -101,6 +103,7 @@ class FeatureTrainer(TokenTrainer):
     layers: dict[int, int]
 
     def sums(self, model: Any, batch: Example) -> Sums:
+        """Return the loss and its parts, each summed over the batch's learned tokens."""
         wanted = {"output_hidden_states": True, "output_attentions": self.params.attention > 0}
         logits, student = learned_logits(model, batch, **wanted)
         with torch.no_grad():

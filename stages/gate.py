@@ -71,6 +71,7 @@ class Judged:
 
     @property
     def verdict(self) -> str:
+        """One of "no signal", "lost too much", "may have lost too much" and "held"."""
         _, least, most = self.loss
         if self.change.share and self.change.better == "higher" and self.change.first == self.change.second == 0:
             return "no signal"

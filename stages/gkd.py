@@ -68,6 +68,7 @@ class GKDTrainer(TokenTrainer):
     stop: int
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[Any, Any]:
+        """Fetch a step's batches; on an on-policy step, replace their answers by the student's own."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         # Seeded by the step number, so all processes choose alike and a resumed run makes the same choices.
         seed = scramble(scramble(self.args.seed) ^ self.state.global_step)
@@ -95,6 +96,7 @@ class GKDTrainer(TokenTrainer):
         ]
 
     def sums(self, model: Any, batch: Example) -> Sums:
+        """Return the loss and the number of on-policy tokens, each summed over the batch's learned tokens."""
         student, _ = learned_logits(model, batch)
         with torch.no_grad():
             teacher, _ = learned_logits(self.teacher, batch)

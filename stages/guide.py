@@ -44,6 +44,7 @@ class Claim(Config):
 
     @model_validator(mode="after")
     def known(self) -> "Claim":
+        """Check that the measure exists, has this direction, and can be compared with `against`."""
         if self.measure == REWARD:
             if self.against != CHANCE or self.better != "higher":
                 raise ValueError(f"the measure {REWARD} stands against {CHANCE} and is better higher")
@@ -126,6 +127,7 @@ def reward_standing(ledger: dict[str, Any], path: Path) -> Standing:
 
 
 def standing(seen: Scores | Standing) -> Standing:
+    """Return the value and the interval of scores."""
     return seen if isinstance(seen, Standing) else Standing(seen.mean, *seen.interval)
 
 
@@ -219,6 +221,7 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def claim_cells(claim: dict[str, Any]) -> list[str]:
+    """Format a claim's row of the table."""
     digits = _digits(claim["measure"])
     against = "50.0" if claim["against"] == CHANCE else _bounds(claim["against_value"], digits)
     difference = f"{claim['difference']:+.{digits}f} [{claim['low']:.{digits}f}, {claim['high']:.{digits}f}]"
@@ -229,6 +232,7 @@ def claim_cells(claim: dict[str, Any]) -> list[str]:
 
 
 def rung_cells(rung: str, line: dict[str, Any], names: list[str]) -> list[str]:
+    """Format a rung's row of the table."""
     learned, all_of_it = line.get("trainable_parameters"), line.get("parameters")
     trainable = f"{learned / 1e6:.3g} M ({100 * learned / all_of_it:.3g}%)" if learned and all_of_it else ""
     costs = [f"{line[key]:.{places}f}" if key in line else "" for key, places in COSTS.items()]
@@ -238,6 +242,7 @@ def rung_cells(rung: str, line: dict[str, Any], names: list[str]) -> list[str]:
 
 
 def described(name: str) -> str:
+    """Describe a measure: title, unit and direction."""
     if name == REWARD:
         return "held-out pairs whose chosen answer the reward model scores higher, % (Wilson's interval); chance is 50"
     _, measure = parsed(name)

@@ -59,6 +59,7 @@ class Params(Config):
 
 
 def user(text: str) -> Messages:
+    """Build a conversation of one user message."""
     return [{"role": "user", "content": text}]
 
 
@@ -68,6 +69,7 @@ def grading(row: Row, answer: str) -> Messages:
 
 
 def comparing(row: Row, first: str, second: str) -> Messages:
+    """Build a pairwise comparison request; `first` and `second` name the answers' fields, in the order shown."""
     return user(COMPARE.format(request=request(row), first=fenced(row[first]), second=fenced(row[second])))
 
 

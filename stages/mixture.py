@@ -25,6 +25,7 @@ class Part(Config):
 
     @model_validator(mode="after")
     def one_measure(self) -> "Part":
+        """Check that a part has either a weight or a count."""
         if (self.weight is None) == (self.count is None):
             raise ValueError("expected weight or count, one of them")
         return self
@@ -43,6 +44,7 @@ class Params(Config):
 
     @model_validator(mode="after")
     def adds_up(self) -> "Params":
+        """Check that `rows`, counts and weights fit together, and that every part gets a row."""
         claimed = sum(part.count or 0 for part in self.parts.values())
         weighted = any(part.weight for part in self.parts.values())
         if weighted and (self.rows is None or self.rows <= claimed):

@@ -69,6 +69,7 @@ def agree(one: str, other: str) -> bool:
 
 
 def draw_kinds(chance: random.Random, most: int) -> list[str]:
+    """Draw up to `most` kinds of constraints that one prompt may combine."""
     wanted, kinds = chance.randint(1, most), list[str]()
     for kind in chance.sample(list(KINDS), len(KINDS)):
         if len(kinds) < wanted and all(agree(kind, other) for other in kinds):

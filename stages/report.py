@@ -58,6 +58,7 @@ def line(rung: str, found: Found, against: Against) -> dict[str, Any]:
 
 
 def numbers(entry: Entry, against: Compared | None) -> dict[str, Any]:
+    """Return a rung's results on one benchmark, for table.json."""
     made_by = {name: value for name, value in entry.summary["made_by"].items() if name != "rung"}
     return {
         "score": entry.score,
@@ -129,6 +130,7 @@ def sizes(found: Found) -> str:
 
 
 def markdown(rows: list[list[str]]) -> str:
+    """Format a table in Markdown."""
     table = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
     return "".join(f"| {' | '.join(row)} |\n" for row in table)
 
@@ -226,6 +228,7 @@ def marks(row: Row, headline: Headline) -> list[Mark]:
 
 
 def mark(name: str, verdict: bool | float | str) -> Mark:
+    """Build the mark of one verdict for the page of answers."""
     if isinstance(verdict, bool):
         return Mark(name, "passed" if verdict else "failed")
     if verdict == "loosely":

@@ -77,12 +77,14 @@ class Params(Config):
     @field_validator("columns")
     @classmethod
     def own_columns(cls, columns: dict[str, str]) -> dict[str, str]:
+        """Refuse the names of columns that this stage writes."""
         if taken := {"id", "source"} & set(columns):
             raise ValueError(f"{', '.join(sorted(taken))}: this stage writes a column of that name")
         return columns
 
     @model_validator(mode="after")
     def read_or_ignored(self) -> "Params":
+        """Refuse a column that is both read and ignored."""
         if both := sorted({*self.columns, *self.columns.values()} & set(self.ignore)):
             raise ValueError(f"{', '.join(both)}: expected a column in columns or in ignore, got it in both")
         return self

@@ -65,6 +65,7 @@ class Params(Config):
 
     @model_validator(mode="after")
     def belong(self) -> "Params":
+        """Check that method-specific keys belong to the method, and that the budget fits the endpoint."""
         for name, method in (("operations", "evolve"), ("personas", "persona")):
             if bool(getattr(self, name)) != (self.method == method):
                 raise ValueError(f"{name}: expected with method {method}, and with no other")

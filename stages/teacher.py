@@ -74,6 +74,7 @@ class Errors:
         self.sum = torch.zeros(vocabulary, dtype=torch.float64)
 
     def add(self, logps: Tensor, kept: Kept) -> None:
+        """Add a row's stored targets, against its dense log-probabilities [learned, vocabulary]."""
         decoded = dense(target(kept), logps.shape[-1])
         error = decoded.double() - logps.double().exp()
         self.tokens += len(logps)
@@ -83,6 +84,7 @@ class Errors:
             self.divergence += divergence(logps, decoded.clamp_min(1e-30).log()).sum().item()
 
     def measured(self, *, sampled: bool) -> dict[str, float]:
+        """Return the metrics over all rows; `sampled` says whether the targets have draws."""
         error = (self.squares / self.tokens) ** 0.5
         found = {
             "gradient_error": round(error, 5),

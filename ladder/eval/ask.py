@@ -31,6 +31,7 @@ class Asking(Config):
 
     @model_validator(mode="after")
     def differ(self) -> "Asking":
+        """Check that several samples have a temperature above 0; greedy samples would be identical."""
         if self.samples > 1 and self.temperature == 0:
             raise ValueError("samples of temperature 0 are all the same; give a temperature")
         return self

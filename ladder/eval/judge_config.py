@@ -21,6 +21,7 @@ class Scoring(Resampling):
     @field_validator("judge")
     @classmethod
     def known(cls, judge: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Check the judge's keys without importing the judge for benchmarks that have none."""
         if judge is not None:
             from ladder.judges.judge import Judging  # slow imports, needed only with a judge
 

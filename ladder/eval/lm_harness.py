@@ -48,6 +48,7 @@ class Harness(Resampling):
     @field_validator("options")
     @classmethod
     def named(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """Check that `options` are arguments of simple_evaluate that may be set."""
         from lm_eval import simple_evaluate  # the import takes seconds
 
         names = set(inspect.signature(simple_evaluate).parameters) - OURS - CLOSED

@@ -39,8 +39,8 @@ class Read(NamedTuple):
 def read_answers(questions: list[Question], rows: list[Row], file: Any, foreign: list[int] | None = None) -> Read:
     """Match rows to questions; return the answers to each question that has some.
 
-    A row without a key whose prompt matches no question exactly is matched to the question with nearly the same
-    wording, if there is exactly one and no row has that question's exact text.
+    A row may have no key and a prompt that is no question's exact text. It is matched to the question with nearly the
+    same wording, if there is exactly one and no row has that question's exact text.
     file: name of the rows in error messages. foreign: receives the numbers of the rows that answer no question, which
     are then skipped.
     Errors: UserError naming the row that answers no question or a question already answered, the row whose key and

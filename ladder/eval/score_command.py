@@ -156,4 +156,5 @@ def scored(
 
 
 def print_json(metric: Row) -> None:
+    """Print a metric document as indented JSON."""
     print(json.dumps(metric, indent=2, ensure_ascii=False))
