@@ -4,8 +4,8 @@
 
 Without --real the rows are synthetic: questions and answers of 20 to 300 words with Zipf-distributed frequencies; 1 in
 50 is a duplicate, 1 in 100 a near-duplicate. `all together` is the stage's own path from file to file: rows are read,
-checked, normalized, filtered with all steps fused, and written, including the gate. The last line is the stage's peak
-memory at two sizes.
+checked, normalized, filtered with all steps fused, and written, including the gate. The last line is the peak memory
+of three row filters at two sizes.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
 python -m stages.code ladder stages benchmarks code
 
-A stage depends on its own list only, `code/sft.txt`. An edit of a file reruns only the stages that import it; an edit
-of its docstrings or comments (ladder/pipeline/code_text.py) reruns none. Where a benchmark is chosen by its name, the
-stage also depends on `code/benchmarks/ifeval.txt`.
+A stage depends on its own list only, `code/sft.txt`. An edit of a file reruns only the stages that import it. An edit
+of comments, messages or docstrings, except those of classes, reruns none (ladder/pipeline/code_text.py). Where a
+benchmark is chosen by its name, the stage also depends on `code/benchmarks/ifeval.txt`.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Feature distillation: match the student's hidden states and attention maps to the teacher's, beside its outputs.
+"""Feature distillation: match the student's hidden states and attention maps to the teacher's, and its outputs.
 
 L = cross_entropy * CE + kl * T^2 * KL(teacher_T || student_T) + hidden * L_hidn + attention * L_attn
 (Jiao et al. 2020, eq. 7, 8, 10, 11), at the positions that predict an answer's token, mean over the mapped layers.
@@ -48,7 +48,7 @@ class Params(Validated):
     split: str | None
     """Split of the rows to use; null takes all."""
     layers: dict[int, int] | None
-    """{student's layer: teacher's layer}, from 0. Null maps the layers that the student kept, or else spaces evenly."""
+    """{student's layer: teacher's layer}, from 0. Null maps the layers that the student kept, else evenly spaced ones."""
     cross_entropy: Weight
     kl: Weight
     hidden: Weight

@@ -96,7 +96,7 @@ def check_unseen(seen: list[Row], rows: list[Row], heldout: Path, data: Path) ->
 
 
 def quality(model: Model, pairs: list[Row]) -> dict[str, float]:
-    """Measure how well the model prefers the chosen answer, with the accuracy of preferring the longer answer beside.
+    """Measure how often the model prefers the chosen answer, and how often the chosen answer is the longer one.
 
     Accuracies are in percent, with Wilson's 95% interval; the margin is mean r_w - r_l.
     """

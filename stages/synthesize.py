@@ -55,7 +55,7 @@ class Params(Config):
     operations: list[str] = []
     """Operations of evolve: prompts/evolve/<operation>.txt, drawn evenly."""
     personas: Personas | None = None
-    """Source of persona: lines of its file (`listed`), the seeds' authors (`inferred`), or their acquaintances
+    """Personas of method persona: lines of its file (`listed`), the seeds' authors (`inferred`), or their acquaintances
     (`related`)."""
     temperature: float = Field(ge=0)
     top_p: float = Field(gt=0, le=1)

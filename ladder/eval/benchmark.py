@@ -73,7 +73,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Tools:
-    """Resources for scoring beside the rows."""
+    """Resources for scoring, in addition to the rows."""
 
     punkt: Path | None = None
     """NLTK data with tokenizers/punkt_tab, for IFEval's sentence counts."""

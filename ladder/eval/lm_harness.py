@@ -25,7 +25,8 @@ from ladder.verifiers.reasoning import closing_token
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
-# Arguments of simple_evaluate that `options` may not set: they are set here, or would run a model's code unsandboxed.
+# Arguments of simple_evaluate that `options` may not set. OURS are set here. CLOSED are refused:
+# confirm_run_unsafe_code would run a model's code with the user's rights.
 OURS = {"model", "model_args", "tasks", "task_manager", "batch_size", "log_samples", "bootstrap_iters", "device"}
 UNBOXED = "lm-eval task {} runs a model's code with your rights; benchmarks humaneval and mbpp run it in a sandbox"
 CLOSED = {"confirm_run_unsafe_code", "use_cache", "evaluation_tracker", "predict_only"}

@@ -81,7 +81,7 @@ MEASURES: dict[str, dict[str, Measure]] = {
 
 
 def parsed(name: str) -> tuple[str, Measure]:
-    """Return (kind, measure) for a name such as `heldout/prompts` or `heldout/prompts:reward`. Errors: ValueError."""
+    """Return (kind, measure) for a measure's name: `heldout/prompts`, `heldout/prompts:reward`. Errors: ValueError."""
     folder, _, number = name.partition(":")
     kind = folder.split("/")[0]
     if kind not in MEASURES:
