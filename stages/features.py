@@ -48,7 +48,7 @@ class Params(Validated):
     split: str | None
     """Split of the rows to use; null takes all."""
     layers: dict[int, int] | None
-    """{student's layer: teacher's layer}, from 0. Null maps the layers that the student kept, else evenly spaced ones."""
+    """{student's layer: teacher's layer}, from 0. Null maps the layers the student kept, else evenly spaced ones."""
     cross_entropy: Weight
     kl: Weight
     hidden: Weight
