@@ -1,9 +1,9 @@
-"""How fast the client of an endpoint is beside a sequential one, and that its second run asks nothing.
+"""Benchmark of the endpoint client against a sequential client; also checks that a second run sends no request.
 
     python -m bench.client [--calls 160] [--latency 1.0] [--concurrency 64]
 
-A server on this machine waits `latency` seconds before each reply; it stands for a hosted model. Then the store alone:
-how long it takes to keep, to find and to read replies, and what memory holds of each.
+A local server waits `latency` seconds before each reply, in place of a hosted model. Then the reply store alone: the
+time to write, find and read replies, and its memory per reply.
 """
 
 import argparse
@@ -29,7 +29,7 @@ REPLY = {
 
 
 class Server(ThreadingHTTPServer):
-    """Counts its requests."""
+    """HTTP server that counts its requests."""
 
     daemon_threads = True
     request_queue_size = 256
@@ -56,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Nothing on stderr."""
+        """Log nothing to stderr."""
 
 
 def main() -> None:
@@ -73,6 +73,7 @@ def main() -> None:
 
 
 def clients(options: argparse.Namespace) -> None:
+    """Time the sequential client, the ladder's client, and the ladder's client again."""
     requests = [Request([{"role": "user", "content": f"Say {number}."}]) for number in range(options.calls)]
     server = Server(options.latency)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -101,6 +102,7 @@ def clients(options: argparse.Namespace) -> None:
 
 
 def store(path: Path, count: int) -> None:
+    """Time the reply store, and measure its memory per reply."""
     keys = [content_key(number=number) for number in range(count)]
     reply = {"text": "word " * 200, "prompt_tokens": 7, "tokens": 3, "finished": True, "base_url": "http://host/v1"}
     writing, started = Replies(path), time.perf_counter()

@@ -1,9 +1,10 @@
-"""Two clones of a repository that share one LADDER_WORK run the same stage at the same time.
+"""Concurrency test: two clones of a repository share one LADDER_WORK and run the same stage at the same time.
 
     python -m bench.clones [--stage sft generate ...] [--rounds 3] [--output table.json]
 
-Both are started together (bench/forks.py). Either both end and write the bytes of a run that was alone; or one is
-refused, names the process that is at the same work, and writes these bytes when it runs again. Ends with 1 otherwise.
+Both are started together (bench/forks.py). Either both finish with the bytes of a run without a competitor; or one is
+refused, names the process that does the same work, and writes these bytes when it runs again. Otherwise the exit code
+is 1.
 """
 
 import argparse
@@ -22,16 +23,16 @@ from bench.steps import Step
 
 @dataclass
 class Tally:
-    """What came of one stage's rounds."""
+    """Results of one stage's rounds."""
 
     stage: str
     rounds: int = 0
     both: int = 0
-    """Rounds in which both ended."""
+    """Rounds in which both finished."""
     refused: int = 0
-    """Rounds in which one was refused, and named the other's process."""
+    """Rounds in which one was refused and named the other's process."""
     waited: int = 0
-    """Rounds in which one said that it waits for the other."""
+    """Rounds in which one logged that it waits for the other."""
     compared_bytes: int = 0
     differing: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -42,7 +43,7 @@ class Tally:
 
 
 def at_once(ladder: Ladder, clone: Path, step: Step, rounds: int) -> Tally:
-    """Run a stage in the repository and in its clone at the same time."""
+    """Run a stage in the repository and in its clone at the same time, `rounds` times."""
     tally, whole = Tally(step.name), outcome(ladder.root, step.outputs)
     for _ in range(rounds):
         ladder.fresh(step, clone)
@@ -66,16 +67,16 @@ def at_once(ladder: Ladder, clone: Path, step: Step, rounds: int) -> Tally:
 
 
 def _names(refused: Fork, pid: int) -> bool:
-    """Whether the last line, of a stage that printed no traceback, names the other process.
+    """Whether the stage printed no traceback and its last line names the other process.
 
-    One that was refused in the moment in which the other takes the lock cannot read its PID yet.
+    A stage that is refused at the moment when the other takes the lock cannot read its PID yet.
     """
     last = (refused.said.strip().splitlines() or [""])[-1]
     return "Traceback" not in refused.said and (str(pid) in last or "another process" in last)
 
 
 def printed(tallies: list[Tally]) -> str:
-    """The table in Markdown."""
+    """Format the results as a Markdown table."""
     lines = ["| stage | rounds | both ended | one refused | one waited | bytes compared | differing |"]
     lines += ["|---|---:|---:|---:|---:|---:|---:|"]
     lines += [
@@ -87,7 +88,7 @@ def printed(tallies: list[Tally]) -> str:
 
 
 def together(ladder: Ladder, steps: list[Step], rounds: int) -> list[Tally]:
-    """Clone a ladder that has climbed, and run each of the steps in both."""
+    """Clone a ladder whose stages have run, and run each step in both at the same time."""
     clone = ladder.folder / "clone"
     shutil.copytree(ladder.root, clone)
     return [at_once(ladder, clone, step, rounds) for step in steps]

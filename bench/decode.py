@@ -1,9 +1,9 @@
-"""How fast `ladder.inference.engine` answers beside padded `model.generate`: the same model, prompts and process.
+"""Throughput of `ladder.inference.engine` against padded `model.generate`, with the same model, prompts and process.
 
     python -m bench.decode MODEL [--prompts 64] [--max-new-tokens 192] [--generate 16 32] [--slots 64 128]
 
-Greedy, bfloat16, on CUDA where there is one. A token counts when it belongs to an answer, its stop token included;
-what a padded batch computes after an answer's end does not. CPU seconds tell more than seconds on a shared machine.
+Greedy decoding in bfloat16, on CUDA if available. Counted are the tokens of answers, including the stop token; what a
+padded batch computes after an answer's end is not. On a shared machine, CPU seconds are more reliable than seconds.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def main() -> None:
     def slots(batch: int) -> list[Completion]:
         return decode(model, prompts, sampling, stop=stop, batch=batch, progress=f"decode {batch}")
 
-    decode(model, prompts[:8], Sampling(max_new_tokens=16), stop=stop)  # what is loaded once is not timed
+    decode(model, prompts[:8], Sampling(max_new_tokens=16), stop=stop)  # warm-up, not timed
     runs = [("generate", padded, batch) for batch in options.generate]
     runs += [("decode", slots, batch) for batch in options.slots]
     mean = sum(map(len, prompts)) / len(prompts)
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def measure(run: Callable[[int], list[Completion]], batch: int) -> tuple[int, float, float, float]:
-    """Tokens, the share of ended answers, seconds, CPU seconds."""
+    """Run an engine; return tokens, share of finished answers, seconds, CPU seconds."""
     wall, cpu = time.perf_counter(), time.process_time()
     answers = run(batch)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu

@@ -1,12 +1,12 @@
-"""How fast near_duplicates is beside datasketch, how much it finds, and that it removes nothing wrongly.
+"""Speed, recall and precision of near_duplicates against datasketch.
 
     python -m bench.dedup [--documents 50000]        against datasketch and the exact answer, in one run
     python -m bench.dedup --only --documents 1000000 time and memory of near_duplicates alone, rows read from disk
 
-Documents are made here: 40 to 200 words drawn from 50,000 by Zipf's law, and a fifth of them copies of an earlier one
+The documents are synthetic: 40 to 200 words drawn from 50,000 by Zipf's law. A fifth are copies of an earlier document
 with 0 to 12 of its words changed, dropped or added. The exact answer comes from an all-pairs join of the word tuples
 that shares no code with the filter (prefix filtering: Chaudhuri et al. 2006; Bayardo et al. 2007). Needs datasketch
-(`pip install datasketch`). Seconds are of the processor, on one core.
+(`pip install datasketch`). Seconds are CPU seconds on one core.
 """
 
 import argparse
@@ -29,7 +29,7 @@ Shingles = frozenset[tuple[str, ...]]
 
 
 def documents(number: int, seed: int = 0) -> Iterator[str]:
-    """Texts of which a fifth are edited copies; of the last 2000 originals, so that memory stays flat."""
+    """Generate texts, a fifth of them edited copies of one of the last 2000 originals, so that memory stays flat."""
     generator = np.random.default_rng(seed)
     vocabulary = np.array([f"w{index}" for index in range(50_000)])
     weights = 1 / np.arange(1, 50_001)
@@ -52,7 +52,7 @@ def documents(number: int, seed: int = 0) -> Iterator[str]:
 
 
 class Rows:
-    """Rows of a file, as often as one likes."""
+    """Rows of a file, as an iterable that can be read repeatedly."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -63,22 +63,25 @@ class Rows:
 
 
 def row(number: int, text: str) -> Row:
+    """Build a row with the text as its completion."""
     return {"id": str(number), "prompt": [], "completion": [{"role": "assistant", "content": text}]}
 
 
 def shingles(text: str) -> Shingles:
+    """Return the set of word n-grams of a text."""
     words = text.split()
     return frozenset(zip(*(words[start:] for start in range(NGRAM)), strict=False))
 
 
 def alike(first: Shingles, second: Shingles) -> bool:
+    """Whether the Jaccard similarity is at least 0.8, computed exactly."""
     return Fraction(len(first & second), len(first | second)) >= Fraction(4, 5)
 
 
 def exact_pairs(sets: list[Shingles]) -> list[list[int]]:
-    """For each document the earlier ones alike to it.
+    """Return for each document the earlier documents similar to it.
 
-    Two sets alike by 0.8 share one of the rarest |A| - ceil(0.8 |A|) + 1 shingles of each."""
+    Two sets with Jaccard similarity 0.8 share one of the rarest |A| - ceil(0.8 |A|) + 1 shingles of each."""
     frequency = Counter(shingle for one in sets for shingle in one)
     standing: dict[tuple[str, ...], list[int]] = defaultdict(list)
     pairs = []
@@ -93,7 +96,7 @@ def exact_pairs(sets: list[Shingles]) -> list[list[int]]:
 
 
 def keep_first(pairs: list[list[int]]) -> set[int]:
-    """What goes when every document goes that is alike to an earlier one that stays."""
+    """Return the documents to remove: those similar to an earlier document that is kept."""
     gone: set[int] = set()
     for number, earlier in enumerate(pairs):
         if any(other not in gone for other in earlier):
@@ -102,7 +105,7 @@ def keep_first(pairs: list[list[int]]) -> set[int]:
 
 
 def datasketch(texts: list[str]) -> set[int]:
-    """datasketch as its documentation has it: MinHash of 128 permutations, LSH at 0.8, what it finds goes."""
+    """Find duplicates with datasketch as in its documentation: MinHash of 128 permutations, LSH at 0.8."""
     from datasketch import MinHash, MinHashLSH
 
     index = MinHashLSH(threshold=JACCARD, num_perm=128)
@@ -120,11 +123,13 @@ def datasketch(texts: list[str]) -> set[int]:
 
 
 def ours(rows: Iterable[Row]) -> set[int]:
+    """Find duplicates with near_duplicates; return their row numbers."""
     reasons = near_duplicates(rows, part="completion", jaccard=JACCARD, ngram=NGRAM, unit="words")
     return {number for number, reason in enumerate(reasons) if reason is not None}
 
 
 def report(name: str, gone: set[int], seconds: float, pairs: list[list[int]]) -> None:
+    """Print throughput, recall, and how many documents were removed wrongly."""
     wanted = keep_first(pairs)
     wrong = sum(not any(other not in gone for other in pairs[number]) for number in gone)
     found = sum(number in gone for number in wanted)
@@ -136,6 +141,7 @@ def report(name: str, gone: set[int], seconds: float, pairs: list[list[int]]) ->
 
 
 def compare(number: int) -> None:
+    """Run near_duplicates and datasketch on the same documents; print their results and the ratio of their times."""
     texts = list(documents(number))
     rows = [row(*numbered) for numbered in enumerate(texts)]
     sets = [shingles(text) for text in texts]
@@ -152,6 +158,7 @@ def compare(number: int) -> None:
 
 
 def alone(number: int) -> None:
+    """Run near_duplicates on rows read from disk; print its time and peak memory."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
         with path.open("w", encoding="utf-8") as file:

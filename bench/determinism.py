@@ -1,9 +1,9 @@
-"""Run stages in different environments and compare every byte that they write.
+"""Determinism test: run stages in different environments and compare every byte that they write.
 
     python -m bench.determinism [--stage sft dpo ...] [--each] [--output table.json]
 
-The pico ladder climbs once as a reference and once with all of CASES changed together; `--each` also changes them one
-at a time. Each climb is a process of its own with its own LADDER_WORK. Ends with 1 when a file differs.
+The pico ladder runs once as a reference and once with all of CASES changed together; `--each` also changes them one at
+a time. Each run is a process of its own with its own LADDER_WORK. The exit code is 1 when a file differs.
 """
 
 import argparse
@@ -27,13 +27,13 @@ FIRST = {
 
 @dataclass(frozen=True)
 class Case:
-    """What is changed of the reference's environment."""
+    """A change of the reference's environment."""
 
     name: str
     variables: dict[str, str]
     umask: int = 0o022
     folder: str = ""
-    """Put before the repository's path and LADDER_WORK's."""
+    """Prefix of the paths of the repository and LADDER_WORK."""
 
 
 CASES = (
@@ -55,7 +55,7 @@ ALL = Case(
 
 
 def climbed(case: Case, stages: list[str], folder: Path) -> Outcome:
-    """All that the stages and those above them write, in a process with the case's environment."""
+    """Run the stages and everything they need in a process with the case's environment; return all that they write."""
     place = folder / case.folder
     place.mkdir(parents=True, exist_ok=True)
     found = folder / "found.json"
@@ -70,7 +70,7 @@ def climbed(case: Case, stages: list[str], folder: Path) -> Outcome:
 
 
 def climb(folder: Path, stages: list[str]) -> Outcome:
-    """The same in this process."""
+    """Run the stages and everything they need in this process; return all that they write."""
     ladder = Ladder(folder)
     ladder.climb(stages, longer)
     return outcome(ladder.root, [name for step in ladder.ran for name in step.outputs])

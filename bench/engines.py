@@ -1,9 +1,9 @@
-"""Whether vLLM's greedy answers to a benchmark are the ladder's own; where not, whether rounding explains it.
+"""Check whether vLLM's greedy answers equal those of the ladder's decoder, and whether rounding explains differences.
 
     python -m bench.engines [--task data/task/ifeval.jsonl] [--model models/base] [--base models/base] [--rows 16]
         [--max-new-tokens 128]
 
-Each is given the same token ids, in bfloat16. What a numeric tie is stands in bench/generate.py.
+Both engines get the same token ids, in bfloat16. bench/generate.py defines a numeric tie.
 """
 
 import argparse
@@ -41,6 +41,7 @@ def main() -> None:
 
 
 def spoken(name: str, completions: list[Completion], stop: int) -> Run:
+    """Convert an engine's completions to a Run, with the stop token of finished answers."""
     return Run(name, [one.tokens + [stop] * one.finished for one in completions], [])
 
 

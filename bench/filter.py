@@ -1,10 +1,11 @@
-"""How many rows a second of a core the filters take, each alone and all together (processor time, not the clock).
+"""Throughput of the filters in rows per second on one core, each alone and all together, in CPU time.
 
     python -m bench.filter [--rows 20000] [--real rows.jsonl ...] [--tasks data/task]
 
-Without --real the rows are made here: questions and answers of 20 to 300 words drawn as word frequencies are (Zipf),
-1 in 50 a duplicate, 1 in 100 a near-duplicate. `all together` is the stage's own way from file to file: read,
-checked, normalised, all steps fused, written, gate included. The last line is its peak memory at two sizes.
+Without --real the rows are synthetic: questions and answers of 20 to 300 words with Zipf-distributed frequencies; 1 in
+50 is a duplicate, 1 in 100 a near-duplicate. `all together` is the stage's own path from file to file: rows are read,
+checked, normalized, filtered with all steps fused, and written, including the gate. The last line is the peak memory
+of three row filters at two sizes.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from ladder.filters.passes import BATCH_ROWS, run_passes
 from ladder.filters.stats import total
 from ladder.filters.steps import FilterContext, Step, parse
 
-# `verified` is left out: what it costs is what its rows' checks cost, 21 ms where one asks langdetect for a language.
+# `verified` is left out: its cost is that of the rows' checks, 21 ms for one that detects a language with langdetect.
 STEPS: list[dict[str, Any]] = [
     {"length": {"least": 1, "most": 2000}},
     {"repetition": {"ngram": 3, "most": 0.9}},
@@ -48,11 +49,11 @@ STEPS: list[dict[str, Any]] = [
     {"exact": None},
     {"near_duplicates": {"part": "all", "jaccard": 0.8, "ngram": 5, "unit": "words"}},
 ]
-"""All filters without a model, so wide that next to nothing goes: every row is seen by every filter."""
+"""All filters without a model, with limits so wide that almost every row passes every filter."""
 
 
 def synthetic(count: int) -> Iterable[Row]:
-    """Rows of prompt and completion, the same ones at every call."""
+    """Generate rows of prompt and completion, the same ones at every call."""
     draw = random.Random(0)
     letters = "etaoinshrdlucmfwypvbgk"
     vocabulary = ["".join(draw.choices(letters, k=draw.randint(2, 9))) for _ in range(20_000)]
@@ -75,7 +76,7 @@ def synthetic(count: int) -> Iterable[Row]:
 
 
 def alone(step: Step, path: Path, given: FilterContext) -> float:
-    """Rows a second of one filter with its screen; for those that see one row without reading it from the file."""
+    """Return rows per second of one filter with its pre-filter; for row filters, without reading the file."""
     rows = Rows([whole(path)])
     if step.kind == "rows":
         function, start = step.bound(given), time.process_time()
@@ -89,7 +90,8 @@ def alone(step: Step, path: Path, given: FilterContext) -> float:
 
 
 def together(path: Path, given: FilterContext, steps: list[Step]) -> tuple[float, int]:
-    """(rows a second from file to file, rows kept). What is made of the benchmarks, once a process, is not counted."""
+    """Return (rows per second from file to file, rows kept). The benchmarks' n-grams, made once per process, are not
+    timed."""
     FilterChain(parse([{"decontaminate": {"ngram": 8}}]), given).sift(
         [{"messages": [{"role": "user", "content": "Hi"}]}]
     )
@@ -100,7 +102,7 @@ def together(path: Path, given: FilterContext, steps: list[Step]) -> tuple[float
 
 
 def peak(count: int, tasks: Path) -> float:
-    """MiB that a process of its own holds at most while it filters `count` synthetic rows by three row filters."""
+    """Return the peak memory in MiB of a separate process that runs three row filters on `count` synthetic rows."""
     command = [sys.executable, "-m", "bench.filter", "--only-memory", "--rows", str(count), "--tasks", str(tasks)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 

@@ -1,7 +1,7 @@
-"""Stages as forked processes: each starts in a tenth of a second, because torch and the libraries are imported once.
+"""Run stages as forked processes: each starts in 0.1 s, because torch and the libraries are imported only once.
 
-A fork runs the stage's module as `python -m` does, in a process group of its own. What it imports is this process's;
-that the outputs equal those of real processes is checked by `python -m bench.kills --real`.
+A fork runs the stage's module as `python -m` does, in its own process group, with the imports of this process.
+`python -m bench.kills --real` checks that the outputs equal those of separate processes.
 """
 
 import contextlib
@@ -20,11 +20,11 @@ from typing import Any
 
 POLL = 0.002
 LONGEST = 600.0
-"""Seconds after which a stage at pico size is taken for hung."""
+"""Seconds after which a stage at pico size counts as hung."""
 
 
 def preload(stages: set[str]) -> None:
-    """Import what the stages import. Errors: RuntimeError where an import started a thread: a fork would lack it."""
+    """Import the stages' dependencies. Errors: RuntimeError when an import started a thread: a fork would lack it."""
     for stage in sorted(stages):
         importlib.import_module(f"stages.{stage}")
     if threads():
@@ -32,7 +32,7 @@ def preload(stages: set[str]) -> None:
 
 
 def apart(function: Callable[..., None], *arguments: Any) -> None:
-    """Call a function in a fork, because it starts threads. Errors: RuntimeError when it fails."""
+    """Call a function that starts threads in a fork. Errors: RuntimeError when it fails."""
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -50,27 +50,28 @@ def apart(function: Callable[..., None], *arguments: Any) -> None:
 
 
 def threads() -> list[str]:
-    """Names of this process's threads beside the main one; jemalloc (in pyarrow) looks after its own across a fork."""
+    """Return the names of this process's threads except the main one and jemalloc's (pyarrow), which survives forks."""
     names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
     return [name for name in names[1:] if name != "jemalloc_bg_thd"]
 
 
 @dataclass
 class Fork:
-    """A stage that runs."""
+    """A running stage."""
 
     pid: int
     log: Path
     started: float
     code: int | None = None
-    """Its exit code, minus the signal that ended it; None while it runs."""
+    """Exit code, or minus the signal that ended it; None while it runs."""
 
     @property
     def seconds(self) -> float:
+        """Seconds since the start."""
         return time.monotonic() - self.started
 
     def ended(self, *, within: float) -> bool:
-        """Wait so many seconds for its end."""
+        """Wait up to `within` seconds; return whether the stage has ended."""
         until = time.monotonic() + within
         while self.code is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -83,7 +84,7 @@ class Fork:
         return True
 
     def send(self, number: int) -> None:
-        """Signal the process group. One that does not end by it within a minute is killed."""
+        """Signal the process group. A process that has not ended within a minute is killed. Errors: RuntimeError."""
         os.killpg(self.pid, number)
         if not self.ended(within=60):
             os.killpg(self.pid, signal.SIGKILL)
@@ -91,7 +92,7 @@ class Fork:
             raise RuntimeError(f"{self.log}: still running a minute after {signal.Signals(number).name}")
 
     def finish(self) -> int:
-        """Its exit code. Errors: TimeoutError after LONGEST, when it is killed."""
+        """Wait for the exit code. Errors: TimeoutError after LONGEST, when the stage is killed."""
         if not self.ended(within=LONGEST):
             self.send(signal.SIGKILL)
             raise TimeoutError(f"{self.log}: not done after {LONGEST:.0f} seconds")
@@ -100,17 +101,18 @@ class Fork:
 
     @property
     def said(self) -> str:
+        """Text of the log."""
         return self.log.read_text(errors="replace")
 
 
 def fork(words: list[str], root: Path, environment: dict[str, str], log: Path) -> Fork:
-    """Start `python -m` of these words in a folder; standard output and error go to `log`."""
+    """Start `python -m` with these words in a folder; standard output and error go to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid:
-        with contextlib.suppress(OSError):  # it may have ended already
+        with contextlib.suppress(OSError):  # the process may have ended already
             os.setpgid(pid, pid)  # in both processes, so that no signal comes before it
         return Fork(pid, log, time.monotonic())
     code = 1
@@ -126,9 +128,9 @@ def _run(words: list[str], root: Path, environment: dict[str, str], log: Path) -
     for stream in (1, 2):
         os.dup2(written, stream)
     os.chdir(root)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore SIGINT
     os.environ.update(environment)
-    tempfile.tempdir = None  # TMPDIR is read again
+    tempfile.tempdir = None  # read TMPDIR again
     module, *sys.argv[1:] = words
     sys.modules.pop(module, None)
     try:

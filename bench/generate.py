@@ -1,20 +1,20 @@
-"""How fast the ladder answers a benchmark beside lm-eval's Hugging Face backend: same weights, prompts and process.
+"""Throughput of the ladder on a benchmark against lm-eval's Hugging Face backend: same weights, prompts and process.
 
     python -m bench.generate [--task data/task/ifeval.jsonl] [--model models/base] [--rows 64] [--max-new-tokens 256]
         [--batches 1 8 16 auto] [--slots 16] [--threads 2] [--device cuda] [--shape 8b] [--no-scores]
 
-Both are given the conversations; each renders, tokenizes and decodes by itself, greedily, with the model's stop token
-and one limit. lm-eval's default batch is 1; `auto` tries 64 rows of the model's full length (CUDA only). Ours run
-first and again at the end. A token counts when it belongs to an answer, its stop token included. On a shared CPU the
-ratio of CPU seconds tells more, at `--threads 1`: two threads that wait for each other spin.
+Both get the conversations. Each renders, tokenizes and decodes them by itself, greedily, with the model's stop token
+and one limit. lm-eval's default batch is 1; `auto` tries 64 rows of the model's full length (CUDA only). The ladder
+runs first and again at the end. Counted are the tokens of answers, including the stop token. On a shared CPU the ratio
+of CPU seconds is more reliable, at `--threads 1`: two threads that wait for each other spin.
 
-Where two answers part, the same weights in float32 tell how much better the better choice is. It is a numeric tie when
-that is no more than what bfloat16 can move two logits by: twice its largest error there, measured against float32. How
-many lie within one bfloat16 step of the largest logit, a stricter bound, is told beside it.
+Where two answers first differ, the same weights in float32 give the margin of the better choice. It is a numeric tie
+when the margin is at most the change that bfloat16 can make to two logits: twice its largest error there, measured
+against float32. The output also counts margins within one bfloat16 step of the largest logit, a stricter bound.
 
-The floor is what decoding these answers in one batch cannot do without: the layers' products and the cache of the rows
-still running; on CUDA their bytes over the measured bandwidth, on a CPU the products timed alone, in CPU seconds.
-`--shape 8b` has Llama 3.1 8B's published shape and random weights: no scores.
+The floor is the minimum time to decode these answers in one batch: the layers' matrix products, and the cache of the
+rows still running. On CUDA it is their bytes over the measured bandwidth; on a CPU it is the products timed alone, in
+CPU seconds. `--shape 8b` has Llama 3.1 8B's published shape and random weights: no scores.
 """
 
 import argparse
@@ -56,7 +56,7 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Run:
-    """One engine's answers, in the order asked: tokens with the stop token, texts; and what they cost."""
+    """One engine's answers in the order asked (tokens with the stop token, and texts), and their cost."""
 
     name: str
     tokens: list[list[int]]
@@ -66,7 +66,7 @@ class Run:
 
     @property
     def count(self) -> int:
-        """Tokens of all answers."""
+        """Number of tokens of all answers."""
         return sum(map(len, self.tokens))
 
     @property
@@ -79,7 +79,7 @@ class Run:
 
 
 class Recorded(HFLM):
-    """lm-eval's backend, which keeps the tokens that it made, by prompt."""
+    """lm-eval's backend, recording its generated tokens by prompt."""
 
     def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **kwargs: Any) -> Tensor:
         made = super()._model_generate(context, max_length=max_length, stop=stop, **kwargs)
@@ -126,7 +126,7 @@ def main() -> None:
     exact = copy.deepcopy(model).float()
     for run in runs[1:]:
         compare(model, exact, prompts, runs[0], run)
-    for first, second in zip(runs[1:-2], runs[2:-1], strict=True):  # lm-eval at one batch size and at the next
+    for first, second in zip(runs[1:-2], runs[2:-1], strict=True):  # lm-eval at consecutive batch sizes
         compare(model, exact, prompts, first, second)
     del exact
     if not (options.shape or options.no_scores):
@@ -138,7 +138,7 @@ def main() -> None:
 
 
 def build(directory: Path, shape: str | None, device: str) -> Any:
-    """A causal language model in bfloat16 on the device: the directory's, or a random one of a shape."""
+    """Load a causal language model in bfloat16 on the device: the directory's, or a random one with a given shape."""
     if shape is None:
         model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.bfloat16, trust_remote_code=False)
         return model.to(device).eval()
@@ -148,7 +148,7 @@ def build(directory: Path, shape: str | None, device: str) -> Any:
 
 
 def measure(model: Any, tokenizer: Any, conversations: list[Messages], options: argparse.Namespace) -> list[Run]:
-    """The ladder's answers, lm-eval's at each batch size, the ladder's again."""
+    """Run the ladder, lm-eval at each batch size, and the ladder again."""
     limit = options.max_new_tokens
 
     def ladder() -> Run:
@@ -168,7 +168,7 @@ def measure(model: Any, tokenizer: Any, conversations: list[Messages], options: 
         tokens = [until(kept[tuple(prompt_tokens(tokenizer, one))], tokenizer.eos_token_id) for one in conversations]
         return Run(f"lm-eval, batch {batch}", tokens, answers)
 
-    decode(model, [[1, 2, 3]] * 8, Sampling(max_new_tokens=8), stop=[])  # what is loaded once is not timed
+    decode(model, [[1, 2, 3]] * 8, Sampling(max_new_tokens=8), stop=[])  # warm-up, not timed
     Recorded(model, tokenizer=tokenizer, batch_size=1).generate_until(
         [Instance("generate_until", {}, ("a", {"until": [], "do_sample": False, "max_gen_toks": 8}), 0)]
     )
@@ -176,23 +176,25 @@ def measure(model: Any, tokenizer: Any, conversations: list[Messages], options: 
 
 
 def timed(engine: Callable[[], Run]) -> Run:
+    """Run an engine; return its Run with wall-clock and CPU seconds."""
     wall, cpu = time.perf_counter(), time.process_time()
     run = engine()
     return Run(run.name, run.tokens, run.texts, time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def until(tokens: list[int], stop: int) -> list[int]:
-    """Up to the first stop token, that one included; what padding follows is dropped."""
+    """Cut tokens after the first stop token; the padding that follows is dropped."""
     return tokens[: tokens.index(stop) + 1] if stop in tokens else tokens
 
 
 def where(device: str) -> str:
+    """Name the GPU, or the number of CPU threads."""
     return torch.cuda.get_device_name() if device.startswith("cuda") else f"{torch.get_num_threads()} CPU threads"
 
 
 @torch.inference_mode()
 def compare(model: Any, exact: Any, prompts: list[list[int]], first: Run, second: Run) -> None:
-    """Print how many answers differ, and whether rounding explains that they do. `exact` is the model in float32."""
+    """Print how many answers differ, and whether rounding explains the differences. `exact` is the model in float32."""
     ties, steps = 0, []
     for prompt, one, other in zip(prompts, first.tokens, second.tokens, strict=True):
         if one == other:
@@ -210,6 +212,7 @@ def compare(model: Any, exact: Any, prompts: list[list[int]], first: Run, second
 
 
 def scored(questions: list[Question], run: Run, options: argparse.Namespace) -> str:
+    """Score a run's answers; return the headline and the means as text."""
     found = benchmark(options.task.stem)
     answers = [Answers(one.key, ((text.strip(),),)) for one, text in zip(questions, run.texts, strict=True)]
     rows = score_answers(found, questions, answers, Tools(options.punkt))
@@ -219,7 +222,7 @@ def scored(questions: list[Question], run: Run, options: argparse.Namespace) -> 
 
 @torch.inference_mode()
 def floor(model: Any, prompts: list[list[int]], answers: list[list[int]]) -> float:
-    """Seconds below which one batch of all these rows cannot be decoded: weights and cache, nothing else."""
+    """Return the minimum seconds to decode all rows in one batch: reading weights and cache, nothing else."""
     config, steps = model.config, max(map(len, answers))
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     position = 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim * model.dtype.itemsize
@@ -248,7 +251,7 @@ def floor(model: Any, prompts: list[list[int]], answers: list[list[int]]) -> flo
 
 
 def clock(work: Callable[[], Any], cuda: bool, repeats: int = 10) -> float:
-    """Seconds of the fastest call: on CUDA as they pass, on a CPU those that it works."""
+    """Return the seconds of the fastest call: wall-clock time on CUDA, CPU time on a CPU."""
     now = time.perf_counter if cuda else time.process_time
     found = []
     for _ in range(repeats):

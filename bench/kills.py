@@ -1,13 +1,13 @@
-"""Kill stages at random times, run them again, and compare what they write with an unbroken run, byte for byte.
+"""Crash test: kill stages at random times, run them again, and compare their outputs with an unbroken run's bytes.
 
     python -m bench.kills [--stage sft dpo ...] [--kills 20] [--seed 0] [--folder FOLDER] [--output table.json] [--real]
 
-A pico ladder (tests/pico.yaml, longer trainings) runs in a temporary folder without DVC, so that no cache answers in
-place of a stage. Of each stage: one unbroken run; then runs that are killed up to four times each, until `--kills`
-signals hit a stage at work. A signal comes at a uniformly random time of the unbroken run, to the process group:
-SIGKILL in six of ten cases, SIGTERM and SIGINT in two each. Every run begins with no outputs and an empty LADDER_WORK;
-checkpoints are saved at every step, or as often as every 0.1 seconds. The same seed draws the same times and signals,
-but where they hit depends on the machine's speed. Ends with 1 when a file differs.
+A pico ladder (tests/pico.yaml, longer trainings) runs in a temporary folder without DVC, so that DVC's cache cannot
+replace a run of a stage. Each stage has one unbroken run. Then come runs that are killed up to four times each, until
+`--kills` signals have hit the stage at work. A signal comes at a uniformly random time of the unbroken run, to the
+process group: SIGKILL in six of ten cases, SIGTERM and SIGINT in two each. Every run begins with no outputs and an
+empty LADDER_WORK. Checkpoints are saved at every step, or at most every 0.1 seconds. The same seed draws the same times
+and signals, but where they hit depends on the machine's speed. The exit code is 1 when a file differs.
 
 Stages are forked from one process (bench/forks.py); with `--real` each is also run once as `python -m stages.NAME`.
 """
@@ -32,31 +32,31 @@ from bench.steps import Step
 
 SIGNALS = [signal.SIGKILL] * 6 + [signal.SIGTERM] * 2 + [signal.SIGINT] * 2
 MOST = 4
-"""Kills of one run before it may go to its end."""
+"""Maximum number of kills of one run before it may finish."""
 RESUMED = ("resuming at step", "resuming: ", "answers were made before", "from cache")
-"""What a stage logs when it goes on from what an earlier run saved."""
+"""Log messages of a stage that resumes from the state that an earlier run saved."""
 SAVED = ("checkpoint-*/whole.json", "samples/*/*.state", "samples/*/*.jsonl", "answers/*.jsonl")
-"""Files of LADDER_WORK that the next run goes on from."""
+"""Files of LADDER_WORK that the next run resumes from."""
 
 
 @dataclass
 class Tally:
-    """What came of one stage's kills."""
+    """Results of one stage's kills."""
 
     stage: str
     seconds: float = 0.0
-    """Of the unbroken run, in which no library had to be imported."""
+    """Seconds of the unbroken run, without imports of libraries."""
     kills: int = 0
-    """Signals sent to a stage that ran."""
+    """Signals sent to a running stage."""
     hits: int = 0
-    """Of those, sent after the stage had begun to write to its work folder or outputs."""
+    """Signals sent after the stage had begun to write to its work folder or outputs."""
     signals: dict[str, int] = field(default_factory=dict)
     runs: int = 0
-    """Runs that went to their end, each after its kills."""
+    """Runs that finished, each after its kills."""
     resumed: int = 0
-    """Starts that went on from a checkpoint."""
+    """Starts that resumed from a checkpoint."""
     ignored: int = 0
-    """Runs that went to their end without a word of the checkpoint that was there."""
+    """Runs that finished without logging the checkpoint that was there."""
     outputs: int = 0
     compared_bytes: int = 0
     differing: list[str] = field(default_factory=list)
@@ -70,14 +70,14 @@ class Tally:
 
 
 class Soak:
-    """A pico ladder whose stages are killed."""
+    """Repeated kills of the stages of a pico ladder."""
 
     def __init__(self, ladder: Ladder, seed: int) -> None:
         self.ladder = ladder
         self.random = random.Random(seed)
 
     def soak(self, step: Step, kills: int) -> Tally:
-        """Kill a stage until that many signals hit it at work."""
+        """Kill a stage until `kills` signals have hit it at work."""
         tally = Tally(step.name)
         self.ladder.fresh(step)
         begun, tally.seconds, whole = self._unbroken(step)
@@ -92,7 +92,7 @@ class Soak:
         return tally
 
     def _unbroken(self, step: Step) -> tuple[float, float, Outcome]:
-        """Seconds until the stage first writes, and until it ends; what it leaves."""
+        """Run a stage; return the seconds until it first writes, the seconds until it ends, and its outputs."""
         running, begun = self.ladder.start(step), None
         while not running.ended(within=0.01):
             if begun is None and self.ladder.at_work(step):
@@ -102,7 +102,7 @@ class Soak:
         return begun or 0.0, running.seconds, self._outcome(step)
 
     def _until_done(self, step: Step, begun: float, tally: Tally, most: int) -> None:
-        """Start a stage and kill it, up to `most` times; then let it end."""
+        """Start a stage and kill it up to `most` times; then let it finish."""
         save = self.random.choice(["0", "0.1"])
         for attempt in range(most + 1):
             saved = self._saved()
@@ -140,7 +140,7 @@ def _resumed(running: Fork) -> bool:
 
 
 def real(ladder: Ladder, step: Step) -> list[str]:
-    """Files that `python -m stages.NAME` writes differently from the fork."""
+    """Return the files that `python -m stages.NAME` writes differently from the fork."""
     forked = outcome(ladder.root, step.outputs)
     ladder.fresh(step)
     environment = {**os.environ, "LADDER_WORK": str(ladder.work), "PYTHONPATH": str(ladder.root)}
@@ -151,7 +151,7 @@ def real(ladder: Ladder, step: Step) -> list[str]:
 
 
 def printed(tallies: list[Tally]) -> str:
-    """The table in Markdown."""
+    """Format the results as a Markdown table."""
     lines = [
         "| stage | kills | hit at work | SIGKILL / TERM / INT | runs | resumed | files | bytes compared | differing |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",

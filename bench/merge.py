@@ -1,4 +1,4 @@
-"""Seconds of a merge by stages.merge against mergekit's own run_merge, and whether the weights are the same bits.
+"""Speed of stages.merge against mergekit's own run_merge, and whether their weights are bit-identical.
 
 python -m bench.merge models/base models/merge/one models/merge/two   (complete rungs on that base)
 """
@@ -22,12 +22,12 @@ METHODS: dict[str, dict[str, Any]] = {"linear": {}, "ties": {"density": 0.5}, "d
 
 
 def tensors(directory: Path) -> dict[str, torch.Tensor]:
-    """All weights of a complete model."""
+    """Load all weights of a complete model."""
     return {name: each for path in directory.glob("*.safetensors") for name, each in load_file(path).items()}
 
 
 def compare(base: Path, first: Path, second: Path) -> None:
-    """Print one line a method."""
+    """Print one line per method."""
     paths = {read_rung(path).rung: path for path in (base, first, second)}
     names = (read_rung(first).rung, read_rung(second).rung)
     for method, pruned in METHODS.items():

@@ -1,4 +1,4 @@
-"""What a stage leaves on disk, to be compared between runs: every byte but the numbers that measure time or memory."""
+"""Outputs of a stage for comparison between runs: every byte except the numbers that measure time or memory."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 EXCLUDED = ("seconds", "tokens_per_second", "samples_per_second", "step_time", "memory_gb")
-"""Keys of metrics and columns of curves that differ between two runs of the same inputs; all else is compared."""
+"""Keys of metrics and columns of curves that differ between two runs with the same inputs; all others are compared."""
 PLACES = ("code", "data", "metrics", "models", "plots", "report")
 """Folders of a repository that stages write to."""
 
@@ -24,13 +24,13 @@ class Outcome:
         return sum(self.sizes.values())
 
     def differing(self, other: "Outcome") -> list[str]:
-        """Paths whose content differs, or that one of the two lacks."""
+        """Return the paths whose content differs, or that exist on one side only."""
         paths = self.hashes.keys() | other.hashes.keys()
         return sorted(path for path in paths if self.hashes.get(path) != other.hashes.get(path))
 
 
 def outcome(root: Path, outputs: list[str]) -> Outcome:
-    """The content of outputs, which are files or folders; one that is missing is left out."""
+    """Hash the contents of outputs, which are files or folders; a missing one is left out."""
     found = [root / name for name in outputs]
     files = sorted(path for one in found for path in (one.rglob("*") if one.is_dir() else [one]) if path.is_file())
     contents = {str(path.relative_to(root)): content(path) for path in files}
@@ -41,7 +41,7 @@ def outcome(root: Path, outputs: list[str]) -> Outcome:
 
 
 def content(path: Path) -> bytes:
-    """A file's bytes; of a JSON document and of a curve, without what is in EXCLUDED."""
+    """Return a file's bytes; EXCLUDED keys and columns are removed from JSON documents and curves."""
     if path.suffix == ".json":
         return json.dumps(_timeless(json.loads(path.read_bytes())), ensure_ascii=False).encode()
     if path.suffix == ".tsv":
@@ -58,5 +58,5 @@ def _timeless(value: Any) -> Any:
 
 
 def files_below(*folders: Path) -> set[Path]:
-    """Every file in the folders."""
+    """Return every file below the folders."""
     return {path for folder in folders for path in folder.rglob("*") if path.is_file()}

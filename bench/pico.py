@@ -1,4 +1,4 @@
-"""A pico ladder for tests and soaks: the whole pipeline on a random model of two layers, in a folder of its own."""
+"""Pico ladder for tests and soak tests: the whole pipeline on a random model of two layers, in its own folder."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ CHATML = (
 
 
 def pico_tokenizer(merges: Sequence[tuple[str, str]] = ()) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer with ChatML's special tokens; 259 tokens, and one for each merge."""
+    """Build a byte-level tokenizer with ChatML's special tokens: 259 tokens, and one for each merge."""
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     vocabulary = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet()), *(one + two for one, two in merges)]
     backend = Tokenizer(models.BPE({token: number for number, token in enumerate(vocabulary)}, list(merges)))
@@ -42,7 +42,7 @@ def pico_tokenizer(merges: Sequence[tuple[str, str]] = ()) -> PreTrainedTokenize
 def pico_model(
     tokenizer: PreTrainedTokenizerFast, *, seed: int = 0, layers: int = 2, head_dim: int = 8
 ) -> LlamaForCausalLM:
-    """A random Llama of two layers with grouped-query attention."""
+    """Build a random Llama with grouped-query attention, by default with two layers."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -63,7 +63,7 @@ def pico_model(
 
 
 def small(params: Row) -> None:
-    """Change params.yaml to what a pico ladder has: no download, one benchmark of four questions."""
+    """Edit params.yaml for a pico ladder: no download, one benchmark of four questions."""
     params["base"].update(source="source/model", sha256=None, dtype="float32")
     params["task"] = {"ifeval": {"source": "source/quiz.jsonl"}}
     params["report"]["benchmarks"] = ["ifeval"]
@@ -76,14 +76,14 @@ def small(params: Row) -> None:
 
 
 def lay_out(root: Path, *edits: Callable[[Row], None]) -> None:
-    """A repository of tests/pico.yaml's sizes; `edits` change its params.yaml further. Nothing has run."""
+    """Lay out a repository with the sizes of tests/pico.yaml; `edits` change its params.yaml further. Run nothing."""
     environment = copy_repository(root)
     tokenizer = pico_tokenizer()
     pico_model(tokenizer).save_pretrained(root / "source/model")
     tokenizer.save_pretrained(root / "source/model")
     asked = {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
     write_rows(root / "source/quiz.jsonl", [{"key": n, "prompt": f"Quiz {n}?", **asked} for n in range(4)])
-    with zipfile.ZipFile(root / "source/punkt_tab.zip", "w") as packed:  # no row of the quiz counts sentences
+    with zipfile.ZipFile(root / "source/punkt_tab.zip", "w") as packed:  # empty: no quiz question counts sentences
         for name in punkt.FILES:
             packed.writestr(f"punkt_tab/english/{name}", "")
     recipe = [sys.executable, "-m", "ladder", "recipe", str(ROOT / "tests/pico.yaml")]

@@ -1,4 +1,4 @@
-"""A copy of this repository in a folder of its own, for tests and soaks."""
+"""Copy of this repository in its own folder, for tests and soak tests."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ COPIED = (
 
 
 def copy_repository(root: Path) -> dict[str, str]:
-    """Copy what stages run and read to a new repository with git and DVC; returns an environment to run it in."""
+    """Copy the stages and their inputs to a new repository with git and DVC; return an environment to run it in."""
     for name in COPIED:
         target = root / name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
-"""What a training step costs: LoRA, DoRA by peft and by factors, QLoRA; padded and packed rows.
+"""Cost of a training step: LoRA, DoRA (peft's and factored), QLoRA; padded and packed rows.
 
     python -m bench.sft MODEL [--rank 16] [--rows 4] [--longest 256] [--steps 3] [--threads 1]
 
-A step is forward and backward on the same rows of random tokens, three quarters of them short as chat is, without
-an optimizer. Tokens are those of the rows, padding not counted. The median step is told: on CUDA its seconds and peak
-memory, elsewhere its CPU seconds, which a shared machine changes less.
+A step is forward and backward on the same rows of random tokens, without an optimizer. Three quarters of the rows are
+short, as in chat. Tokens are counted without padding. The median step is reported: on CUDA its seconds and peak memory,
+elsewhere its CPU seconds, which vary less on a shared machine.
 """
 
 import argparse
@@ -30,7 +30,7 @@ clock = time.perf_counter if DEVICE == "cuda" else time.process_time
 
 
 def batch(config: PreTrainedConfig, rows: int, longest: int, *, packed: bool) -> Batch:
-    """Rows of random tokens, a quarter of them `longest` and the others a quarter of that."""
+    """Build rows of random tokens: a quarter of them have `longest` tokens, the others a quarter of that."""
     torch.manual_seed(0)
     lengths = [longest if n % 4 == 0 else longest // 4 for n in range(rows)]
     examples = [{"input_ids": torch.randint(0, config.vocab_size, (length,)).tolist()} for length in lengths]
@@ -39,7 +39,7 @@ def batch(config: PreTrainedConfig, rows: int, longest: int, *, packed: bool) ->
 
 
 def measure(model: Any, inputs: Batch, steps: int) -> tuple[float, float]:
-    """Seconds of the median step, peak GB (0 on a CPU). The first step, which warms up, is not counted."""
+    """Return seconds of the median step and peak GB (0 on a CPU). The first step is a warm-up and not counted."""
     model.train()
     seconds = []
     for _ in range(steps + 1):
@@ -57,7 +57,7 @@ def measure(model: Any, inputs: Batch, steps: int) -> tuple[float, float]:
 
 
 def adapted(directory: Path, rank: int, *, dora: bool = False, quantized: bool = False) -> Any:
-    """The model with a new adapter on all its linear layers."""
+    """Load the model with a new adapter on all its linear layers."""
     quantization = BitsAndBytesConfig(**NF4) if quantized else None
     attention = "sdpa" if DEVICE == "cuda" else "eager"
     model: Any = AutoModelForCausalLM.from_pretrained(

@@ -1,4 +1,4 @@
-"""Rows a second and peak memory of stages.source: mixed formats, one line in a hundred broken, every one accounted for.
+"""Throughput and peak memory of stages.source on mixed formats, with one line in a hundred broken; all are counted.
 
 python -m bench.source 200000
 """
@@ -25,7 +25,7 @@ WORDS = TEXT.split()
 
 
 def good(number: int) -> dict[str, Any]:
-    """A row in one of the formats, by turns; some hundred words."""
+    """Build a row of about a hundred words, in one of the formats in turn."""
     asked = f"{number}: " + " ".join(WORDS[(number + step) % len(WORDS)] for step in range(20))
     told = " ".join(WORDS[(number * 7 + step) % len(WORDS)] for step in range(80))
     layouts: list[dict[str, Any]] = [
@@ -38,7 +38,7 @@ def good(number: int) -> dict[str, Any]:
 
 
 def broken(number: int) -> tuple[bytes, str]:
-    """A line that is no row, and what the quarantine counts it as."""
+    """Build a broken line; return it with its reason in the quarantine's counts."""
     line = json.dumps(good(number)).encode()
     return [
         (line[: len(line) // 2], "not JSON"),
@@ -58,13 +58,13 @@ def broken(number: int) -> tuple[bytes, str]:
 
 
 def lines(count: int) -> Iterator[tuple[bytes, str]]:
-    """(line, what it is counted as, or nothing for a good row); every hundredth is broken."""
+    """Yield (line, its quarantine reason, or "" for a good row); every hundredth line is broken."""
     for number in range(count):
         yield (json.dumps(good(number)).encode(), "") if number % 100 != 50 else broken(number)
 
 
 def write_lines(path: Path, count: int) -> Counter[str]:
-    """A file of lines, packed where its name says so. Returns how many are broken in which way."""
+    """Write a file of lines, compressed if its name says so; return the number of broken lines by reason."""
     reasons: Counter[str] = Counter()
     opener: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
     with opener(path, "wb") as file:
@@ -75,7 +75,7 @@ def write_lines(path: Path, count: int) -> Counter[str]:
 
 
 def write_array(path: Path, count: int) -> None:
-    """One array of good rows."""
+    """Write one JSON array of good rows."""
     with path.open("w") as file:
         for number in range(count):
             file.write(("[" if number == 0 else ",\n") + json.dumps(good(number)))
@@ -83,7 +83,7 @@ def write_array(path: Path, count: int) -> None:
 
 
 def write_csv(path: Path, count: int) -> None:
-    """A csv of prompts and completions."""
+    """Write a csv of prompts and completions."""
     with path.open("w") as file:
         file.write("prompt,completion\n")
         for number in range(3, 4 * count, 4):
@@ -92,20 +92,20 @@ def write_csv(path: Path, count: int) -> None:
 
 
 def write_parquet(path: Path, count: int) -> None:
-    """A parquet of messages, all of it one row group."""
+    """Write a parquet file of messages with a single row group."""
     rows = [good(number) for number in range(0, 4 * count, 4)]
     parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=count)
 
 
 def peak() -> int:
-    """The most memory this process has held, in MiB."""
-    # Not ru_maxrss: that starts at what the parent held.
+    """Return the peak memory of this process in MiB."""
+    # Not ru_maxrss: it starts at the parent's value.
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) >> 10
 
 
 def one(raw: Path, file: str) -> None:
-    """Read one file in this process and print how it went."""
+    """Read one file in this process and print the results."""
     params = fit(Params, {"source": file, "licence": "none", "most_broken": 0.02}, str(PARAMS))
     before, started = peak(), time.monotonic()
     main(params, raw, raw / "out.jsonl", raw / "quarantine.jsonl", raw / "out.json")
@@ -117,7 +117,7 @@ def one(raw: Path, file: str) -> None:
 
 
 def compare(count: int) -> None:
-    """Every kind of file, a tenth of the rows and then all of them: memory is to stay where it was."""
+    """Run every kind of file with a tenth of the rows and then all of them: memory must not grow."""
     with tempfile.TemporaryDirectory() as folder:
         for rows in (count // 10, count):
             raw = Path(folder) / str(rows)

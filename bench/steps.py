@@ -1,8 +1,8 @@
-"""The stages of a pipeline with their commands, in an order that they can run in without DVC.
+"""List the stages of a pipeline with their commands, in an order in which they can run without DVC.
 
     python -m bench.steps FOLDER
 
-prints them as JSON. It is a process of its own because DVC starts threads, and a process that forks may have none.
+This prints them as JSON. It is a separate process because DVC starts threads, and a process that forks may have none.
 """
 
 import json
@@ -22,9 +22,9 @@ class Step:
     """A stage with its command."""
 
     name: str
-    """As DVC has it: `sft@chat`."""
+    """Name in DVC: `sft@chat`."""
     words: list[str]
-    """The command after `python -m`: the module and its arguments."""
+    """Command after `python -m`: the module and its arguments."""
     outputs: list[str]
     needs: list[str]
     """Names of the stages whose outputs it reads."""
@@ -35,15 +35,15 @@ class Step:
 
 
 def read_steps(root: Path) -> list[Step]:
-    """Every stage of a repository's dvc.yaml; a stage comes after those that it needs."""
+    """Return every stage of a repository's dvc.yaml; a stage comes after those that it needs."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [sys.executable, "-m", "bench.steps", "."]  # DVC names a stage as seen from the working directory
+    command = [sys.executable, "-m", "bench.steps", "."]  # DVC names a stage relative to the working directory
     done = subprocess.run(command, cwd=root, env=environment, check=True, stdout=subprocess.PIPE)
     return [Step(**facts) for facts in json.loads(done.stdout)]
 
 
 def above(steps: list[Step], names: Sequence[str]) -> list[Step]:
-    """The steps of these names and all that they need, in order. Errors: KeyError for a name that no step has."""
+    """Return the named steps and everything they need, in order. Errors: KeyError for an unknown name."""
     by_name, wanted, waiting = {step.name: step for step in steps}, set[str](), list(names)
     while waiting:
         name = waiting.pop()
@@ -54,7 +54,7 @@ def above(steps: list[Step], names: Sequence[str]) -> list[Step]:
 
 
 def main() -> None:
-    from dvc.repo import Repo  # takes a second, and `read_steps` needs none of it
+    from dvc.repo import Repo  # slow, and `read_steps` does not need it
 
     root = Path(sys.argv[1]).resolve()
     with Repo(str(root)) as repo:

@@ -1,1 +1,1 @@
-"""One module per benchmark: its questions, its measures, its score (see ladder/eval/benchmark.py)."""
+"""Benchmarks, one module each: its questions, measures and score (see ladder/eval/benchmark.py)."""

@@ -1,22 +1,27 @@
-"""AlpacaEval 2 (Li et al. 2023; Dubois et al. 2024, arXiv 2404.04475): is an answer preferred to GPT-4's?
+"""AlpacaEval 2 (Li et al. 2023; Dubois et al. 2024, arXiv 2404.04475): win rate against GPT-4's answers.
 
-805 instructions; a judge sees the model's answer and gpt-4-1106-preview's, in the order that the published annotator
-draws for the instruction, and names the better. The win rate is the mean preference for the model: with a judge in
-this process its probability, as published ("weighted_alpaca_eval_gpt4_turbo"); with an endpoint 1 or 0, of which
-the published one is the expectation. Equal answers are a tie and are not judged, as published. The length-controlled
-win rate is of `ladder.eval.length_controlled`; it is left out where the answers do not determine it, as with a model
-that always loses or always says less. Without the published instruction difficulties, which no package carries, the
-number is called `length_controlled_minimal`. It is then off the published length-controlled win rate by 6.5 points on
-average over 57 models, all on short answers, and the metric file says so under "caveats".
+There are 805 instructions. A judge sees the model's answer and that of gpt-4-1106-preview, in the order that the
+published annotator draws for the instruction, and names the better one. Equal answers are a tie and are not judged, as
+published.
 
-Three things are not as published, on purpose: answers stand between fence lines (`ladder.data.quoting`; the hash in the
-metric file is of the prompt with them), answers are put into the prompt after it is cut into messages, so that none
-can write a message of its own, and a verdict that could not be had is left out and counted.
+win_rate is the mean preference for the model. With a local judge a preference is its probability, as published
+("weighted_alpaca_eval_gpt4_turbo"); with an endpoint it is 1 or 0, whose expectation is the published one.
+
+length_controlled comes from `ladder.eval.length_controlled`. It is left out when the answers do not determine it, for
+example for a model that always loses or always writes less. Without the published instruction difficulties, which no
+package carries, the number is called `length_controlled_minimal`. It then differs from the published length-controlled
+win rate by 6.5 points on average over 57 models, all on short answers; the metric file says so under "caveats".
+
+Three things deliberately differ from the published benchmark:
+- Answers are between fence lines (`ladder.data.quoting`); the hash in the metric file covers the prompt with them.
+- Answers are inserted after the prompt is split into messages, so that no answer can write a message of its own.
+- A missing verdict is left out and counted.
+
 Published numbers are GPT-4's preferences: those of another judge are not comparable with them.
 
-The data are CC-BY-NC-4.0: loaded at run time, never kept here.
-Rows: alpaca_eval_gpt4_baseline.json, joined with `judge_prompt` (the text of alpaca_eval_clf.txt). Where all rows
-have a column `instruction_difficulty`, as the authors publish it on the hub, the length control uses it.
+The data are CC-BY-NC-4.0: they are loaded at run time and never stored in this repository.
+Rows: alpaca_eval_gpt4_baseline.json, joined with `judge_prompt` (the text of alpaca_eval_clf.txt). When all rows
+have a column `instruction_difficulty`, as the authors publish it on the Hub, the length control uses it.
 """
 
 import random
@@ -37,11 +42,11 @@ from ladder.pipeline.stage import UserError
 from ladder.statistics import Array
 
 FIRST, SECOND = "m", "M"
-"""What the published prompt calls the answer that is shown first, and the other."""
+"""Labels of the published prompt for the answer that is shown first, and the other."""
 PREFERENCE = Scale((FIRST, SECOND), lead="", tail="", worth=(1.0, 0.0))
 """The reply is one letter; its worth is the preference for the answer shown first."""
 MINIMAL = "length_controlled_minimal"
-"""The length-controlled win rate without instruction difficulty, under the authors' name."""
+"""Name of the length-controlled win rate without instruction difficulty, as in the authors' code."""
 MESSAGE = re.compile(r"<\|im_start\|>(\w+)\n(.*?)<\|im_end\|>", re.DOTALL)
 
 
@@ -75,7 +80,7 @@ CAVEATS = {
 
 
 def questions(rows: list[Row]) -> list[Question]:
-    """A question's key is its place in the file, the published "index". Errors: UserError naming an odd row."""
+    """Build the questions; the key is the position in the file, the published "index". Errors: UserError."""
     for number, row in enumerate(rows, start=1):
         for name in ("instruction", "output", "dataset"):
             if not isinstance(row.get(name), str):
@@ -84,14 +89,14 @@ def questions(rows: list[Row]) -> list[Question]:
 
 
 def templates(questions: list[Question]) -> tuple[str, ...]:
-    """The prompt, fences in their places: the text that the metric file's hash is of."""
+    """Return the prompt with fences in place: the text that the metric file's hash covers."""
     return (with_fences(_template(questions[0])),)
 
 
 def score(questions: list[Question], answers: list[Answers], tools: Tools) -> list[Row]:
-    """One row a question; several samples are judged each, and averaged.
+    """Score answers; return one row per question. Several samples are judged separately and averaged.
 
-    {"key", "group", "preference": 0 to 1, or None where no verdict was had, "length", "baseline_length",
+    {"key", "group", "preference": 0 to 1, or None without a verdict, "length", "baseline_length",
     "length_controlled" and "length_controlled_minimal": the row's part of that rate in percent, or None, "difficulty",
     "judged", "unparseable", "verdicts"}
     """
@@ -111,7 +116,7 @@ def score(questions: list[Question], answers: list[Answers], tools: Tools) -> li
 
 
 def request(question: Question, said: str) -> Messages:
-    """What the judge is asked: the published prompt with both answers fenced."""
+    """Build the judge request: the published prompt with both answers fenced."""
     shown = [question.row["output"], said]
     if model_first(question.turns[0]):
         shown.reverse()
@@ -136,7 +141,7 @@ def _template(question: Question) -> str:
 
 
 def _preference(question: Question, said: str, worths: Iterator[float | None]) -> float | None:
-    """For the model, 0 to 1: the next of the judge's, unless the answers are equal."""
+    """Return the preference for the model, 0 to 1: the judge's next one, or 0.5 for equal answers."""
     if said == question.row["output"]:
         return 0.5
     worth = next(worths)
@@ -163,9 +168,9 @@ def _row(question: Question, said: list[str], preferences: list[float | None]) -
 
 
 def _control(rows: list[Row]) -> None:
-    """Add each row's part of the length-controlled win rate, under the name that says whether difficulties are known.
+    """Add each row's part of the length-controlled win rate, named by whether difficulties are known.
 
-    Errors: UserError where some difficulties are missing.
+    Errors: UserError when only some difficulties are missing.
     """
     known = [row for row in rows if row["preference"] is not None]
     with_difficulty = [row for row in known if row["difficulty"] is not None]

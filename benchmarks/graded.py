@@ -1,12 +1,13 @@
-"""A judge's grades for answers to questions of your own: helpfulness, factuality and safety from 1 to 10, and why.
+"""LLM-as-a-judge grades for answers to your own questions: helpfulness, factuality and safety from 1 to 10.
 
-The judge writes one JSON object, its rationale before its grades; a reply with other keys, or a grade that is no whole
-number from 1 to 10, is asked for again and in the end left out and counted. It takes a judge that can write JSON: a
-model of some hundred million parameters cannot.
-Grades compare rungs under one judge and one prompt (the metric file names both); they are no published benchmark.
+The judge writes one JSON object, with its rationale before its grades. A reply with other keys, or with a grade that is
+not a whole number from 1 to 10, is requested again; in the end it is left out and counted. The judge must be able to
+write JSON: a model of a few hundred million parameters cannot.
+The grades compare rungs under one judge and one prompt (the metric file names both). They are not a published
+benchmark.
 
-Rows: `prompt` (a text, or TRL's list of one user message) or `turns` (a list of texts); optional `key` (else the
-row's place), `group` (else "all") and `reference`, an answer that is right.
+Rows: `prompt` (a text, or TRL's list of one user message) or `turns` (a list of texts); optional `key` (default: the
+row's position), `group` (default: "all") and `reference`, a correct answer.
 """
 
 from pydantic import Field
@@ -67,7 +68,7 @@ HEADLINE = ASPECTS
 
 
 def questions(rows: list[Row]) -> list[Question]:
-    """Errors: UserError naming a row without a question."""
+    """Build the questions. Errors: UserError naming a row without a question."""
     return [
         Question(str(row.get("key", number)), _turns(row, number), str(row.get("group", "all")), row)
         for number, row in enumerate(rows, start=1)
@@ -90,7 +91,8 @@ def _turns(row: Row, number: int) -> tuple[str, ...]:
 
 
 def score(questions: list[Question], answers: list[Answers], tools: Tools) -> list[Row]:
-    """{"key", "group", "grades": [samples] of Grades' fields or None, "judged", "unparseable", "verdicts"}."""
+    """Score answers: {"key", "group", "grades": [samples] of Grades' fields or None, "judged", "unparseable",
+    "verdicts"}."""
     if tools.judge is None:
         raise UserError("graded: needs a judge")
     by_key = {question.key: question for question in questions}
@@ -100,7 +102,7 @@ def score(questions: list[Question], answers: list[Answers], tools: Tools) -> li
 
 
 def request(question: Question, said: tuple[str, ...]) -> Messages:
-    """What the judge is asked about one conversation. Errors: UserError where an answer lacks a turn."""
+    """Build the judge request for one conversation. Errors: UserError when an answer lacks a turn."""
     if len(said) != len(question.turns):
         raise UserError(f"graded: question {question.key}: {len(question.turns)} turns are asked, {len(said)} answered")
     turns = zip(question.turns, said, strict=True)

@@ -1,10 +1,10 @@
 """GSM8K (Cobbe et al. 2021, arXiv 2110.14168; MIT): 1319 grade-school word problems whose answer is one number.
 
-Scored is the number that an answer gives, read in lm-eval's two ways and under its names: `strict-match` takes the
-first number after "#### ", the form that the problems' own solutions end in, and `flexible-extract` the answer's last
-number. Numbers are compared as lm-eval compares them, as strings without commas, dollars and a last full stop: "18.00"
-is not "18". pass@k is of strict-match. The request asks for that form and shows no worked examples: scores are those of
-a chat model asked once, not of a base model after five examples.
+The final number of an answer is extracted in lm-eval's two ways, under its names: `strict-match` takes the first number
+after "#### ", the form that the problems' own solutions end in; `flexible-extract` takes the answer's last number.
+Numbers are compared as in lm-eval, as strings without commas, dollars and a last full stop: "18.00" is not "18". pass@k
+uses strict-match. The request asks for that form and shows no worked examples. Scores are therefore those of a chat
+model asked zero-shot, not of a base model after five examples.
 """
 
 import re
@@ -36,8 +36,9 @@ FLEXIBLE = re.compile(r"-?[$0-9.,]{2,}|-?[0-9]+")
 
 
 def questions(rows: Sequence[Row]) -> list[Question]:
-    """rows: question, answer (a worked solution that ends in "#### " and the number), or OLMES's requests, which hold
-    them under `doc`. The key is the row's position, as lm-eval's doc_id is; the group is the solution's steps."""
+    """Build the questions from rows of question and answer (a worked solution that ends in "#### " and the number), or
+    from OLMES's requests, which hold them under `doc`. The key is the row's position, as lm-eval's doc_id; the group is
+    the number of the solution's steps."""
     return [
         Question(str(number), (REQUEST.format(question=row["question"]),), _steps(row["answer"], number), row)
         for number, row in enumerate(row.get("doc", row) for row in rows)
@@ -52,13 +53,13 @@ def _steps(solution: str, number: int) -> str:
 
 
 def strict(text: str) -> str | None:
-    """The first number after "#### ", or None."""
+    """Extract the first number after "#### ", or None."""
     found = STRICT.search(text)
     return _plain(found[1]) if found else None
 
 
 def flexible(text: str) -> str | None:
-    """The last number, or None."""
+    """Extract the last number, or None."""
     found = FLEXIBLE.findall(text)
     return _plain(found[-1]) if found else None
 
@@ -68,7 +69,7 @@ def _plain(number: str) -> str:
 
 
 def score(questions: Sequence[Question], answers: Sequence[Answers], tools: Tools) -> list[Row]:
-    """Returns {"key", "group", "strict": [bool, one a sample], "flexible": [the same], "verdicts"}."""
+    """Score answers: {"key", "group", "strict": [bool per sample], "flexible": [bool per sample], "verdicts"}."""
     by_key = {question.key: question for question in questions}
     scores = []
     for answer in answers:

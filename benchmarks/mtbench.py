@@ -1,16 +1,19 @@
 """MT-Bench (Zheng et al. 2023, arXiv 2306.05685, Apache-2.0): a judge grades two turns of 80 questions from 1 to 10.
 
-Each turn's answer is graded by itself, with the prompts that FastChat publishes: the second turn's show both turns,
-those for math, reasoning and coding show GPT-4's reference answers. As FastChat's show_result does, the score is
-the mean over all judgments, a category's or a turn's the mean over its own; a judgment without a grade is left out.
+Each turn's answer is graded separately, with FastChat's published prompts. Those for the second turn show both turns;
+those for math, reasoning and coding show GPT-4's reference answers. As in FastChat's show_result, the score is the
+mean over all judgments, and that of a category or turn the mean over its own. A judgment without a grade is left out.
 
-Two things are not as published, on purpose. Answers stand between fence lines (`ladder.data.quoting`), so that one that
-speaks to the judge is not obeyed: the prompts are FastChat's but for those lines, and the hash in the metric file is
-of the prompts with them. And a reply is taken only if it names one grade, `[[5]]`: FastChat takes the first it
-finds, also in single brackets, which a judge that quotes the answer can get wrong.
-Published scores are GPT-4's grades: those of another judge, or of GPT-4 today, are not comparable with them. Nor
-are greedy answers quite: FastChat draws writing and roleplay at temperature 0.7, stem and humanities at 0.1.
-Some of GPT-4's reference answers are wrong; gpt-4-0125-preview.jsonl beside them has better ones, for other scores.
+Two things deliberately differ from the published benchmark:
+- Answers are between fence lines (`ladder.data.quoting`), so that the judge does not obey instructions in an answer.
+  The prompts are FastChat's except for these lines; the hash in the metric file covers the prompts with them.
+- A reply is accepted only if it names one grade, `[[5]]`. FastChat takes the first grade that it finds, also in single
+  brackets, which goes wrong when a judge quotes the answer.
+
+Published scores are GPT-4's grades: those of another judge, or of GPT-4 today, are not comparable with them. Greedy
+answers are not quite comparable either: FastChat samples writing and roleplay at temperature 0.7, stem and humanities
+at 0.1. Some of GPT-4's reference answers are wrong; gpt-4-0125-preview.jsonl beside them has better ones, which give
+other scores.
 
 Rows: question.jsonl, joined with `judge_prompts` (all rows of judge_prompts.jsonl) and `reference_answer` (rows of
 reference_answer/gpt-4.jsonl by question_id).
@@ -24,11 +27,11 @@ from ladder.eval.mt_bench import questions as questions
 from ladder.pipeline.stage import UserError
 
 SINGLE = ("single-v1", "single-math-v1")
-"""FastChat's prompts for one answer: in general, and beside a reference answer."""
+"""FastChat's prompts for one answer: without and with a reference answer."""
 
 
 def _grade(title: str, *turns: int) -> Measure:
-    """The mean of the grades of these turns."""
+    """Build the measure of the mean grade over these turns."""
 
     def grades(row: Row) -> list[float]:
         found = [sample[turn - 1] for sample in row["ratings"] for turn in turns]
@@ -49,12 +52,13 @@ HEADLINE = ("score",)
 
 
 def templates(questions: list[Question]) -> tuple[str, ...]:
-    """The texts that the metric file's hash is of."""
+    """Return the texts that the metric file's hash covers."""
     return mt_bench.templates(questions, SINGLE)
 
 
 def score(questions: list[Question], answers: list[Answers], tools: Tools) -> list[Row]:
-    """{"key", "group", "ratings": [samples][turns] of 1 to 10 or None, "judged", "unparseable", "verdicts"}."""
+    """Score answers: {"key", "group", "ratings": [samples][turns] of 1 to 10 or None, "judged", "unparseable",
+    "verdicts"}."""
     if tools.judge is None:
         raise UserError("mtbench: needs a judge")
     by_key = {question.key: question for question in questions}

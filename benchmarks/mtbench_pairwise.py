@@ -1,10 +1,10 @@
-"""MT-Bench, pairwise: a judge says whose answers are better, the model's or a baseline's (Zheng et al. 2023, sec. 3.1).
+"""MT-Bench, pairwise: a judge compares a model's answers with a baseline's (Zheng et al. 2023, sec. 3.1).
 
-Each turn is judged twice, with the answers in both orders. A win is a win in both; where the two verdicts disagree,
-or both are a tie, it is a tie, which counts half in the win rate (FastChat's "win_rate_adjusted"). A turn with a
-verdict that could not be had is left out. Prompts, fences and what cannot be compared: see benchmarks/mtbench.py.
+Each turn is judged twice, with the answers in both orders. A win is a win in both orders. It is a tie when the two
+verdicts disagree or both are a tie; a tie counts half in the win rate (FastChat's "win_rate_adjusted"). A turn with a
+missing verdict is left out. Prompts, fences and limits of comparability: see benchmarks/mtbench.py.
 
-Rows: those of mtbench, joined also with `baseline` by question_id: a model's answers in FastChat's form
+Rows: those of mtbench, also joined with `baseline` by question_id: a model's answers in FastChat's form
 (mt_bench/model_answer/*.jsonl), or our own rows of responses (key, turn, response).
 """
 
@@ -19,11 +19,11 @@ from ladder.eval.mt_bench import questions as questions
 from ladder.pipeline.stage import UserError
 
 PAIR = ("pair-v2", "pair-math-v1")
-"""FastChat's prompts for two answers: in general, and beside a reference answer."""
+"""FastChat's prompts for two answers: without and with a reference answer."""
 OUTCOMES: dict[tuple[str | None, str | None], str] = {("A", "B"): "win", ("B", "A"): "loss"}
-"""Of the verdicts with the model first and with the baseline first; every other pair is a tie."""
+"""Outcome by (verdict with the model first, verdict with the baseline first); every other pair is a tie."""
 STEADY = {("A", "B"), ("B", "A"), ("C", "C")}
-"""The pairs of one opinion."""
+"""Verdict pairs that are consistent across both orders."""
 
 
 def _outcomes(row: Row, turn: int | None) -> Counter[str]:
@@ -63,13 +63,13 @@ HEADLINE = ("win_rate",)
 
 
 def templates(questions: list[Question]) -> tuple[str, ...]:
-    """The texts that the metric file's hash is of."""
+    """Return the texts that the metric file's hash covers."""
     return mt_bench.templates(questions, PAIR)
 
 
 def score(questions: list[Question], answers: list[Answers], tools: Tools) -> list[Row]:
-    """{"key", "group", "outcomes": [samples][turns] of win, tie, loss or None, "flips", "judged", "unparseable",
-    "verdicts"}."""
+    """Score answers: {"key", "group", "outcomes": [samples][turns] of win, tie, loss or None, "flips", "judged",
+    "unparseable", "verdicts"}."""
     if tools.judge is None:
         raise UserError("mtbench_pairwise: needs a judge")
     by_key = {question.key: question for question in questions}
@@ -108,7 +108,7 @@ def _row(question: Question, verdicts: list[list[tuple[str | None, str | None]]]
 
 
 def _baseline(question: Question) -> tuple[str, ...]:
-    """The baseline's two turns: FastChat's one row with choices, or our rows, of which the first sample counts."""
+    """Return the baseline's two turns: from FastChat's one row with choices, or from the first sample of our rows."""
     rows = question.row.get("baseline", [])
     if all("response" in row and "turn" in row for row in rows) and rows:
         first = sorted((row for row in rows if row.get("sample", 0) == 0), key=lambda row: row["turn"])

@@ -10,7 +10,7 @@ die_with_parent()  # before the stage's module imports torch, which takes second
 if name := stage_name():
     watcher.start(name)
 
-# Nothing here decides a number: it keeps other libraries quiet, and large buffers cheap.
+# These settings change no result: they silence other libraries and make large buffers cheap.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports every run
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of a missing 4-bit kernel at every import

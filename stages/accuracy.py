@@ -1,7 +1,7 @@
-"""Held-out preference accuracy of a rung: of how many pairs does it prefer the chosen answer, and by how much.
+"""Held-out preference accuracy of a rung: the share of pairs where it prefers the chosen answer, and its margin.
 
 Relative: log pi(y_w|x) / pi_ref(y_w|x) against log pi(y_l|x) / pi_ref(y_l|x), DPO's implicit reward without its beta
-(Rafailov et al. 2023, eq. 5). Normalised: the mean log-probability of an answer's tokens, which needs no reference
+(Rafailov et al. 2023, eq. 5). Normalized: the mean log-probability of an answer's tokens, which needs no reference
 (SimPO's reward, Meng et al. 2024, eq. 4).
 
 python -m stages.accuracy data/reference/heldout.jsonl models/dpo/words models/base \
@@ -21,13 +21,13 @@ from ladder.training.pair_examples import referenced_pair_tokens
 
 class Params(Config):
     data: str
-    """The pairs with the reference's log-probabilities: `reference/heldout`."""
+    """Preference pairs with the reference's log-probabilities: `reference/heldout`."""
 
 
 def margins(model: Model, rows: list[Row], data: Path) -> list[Row]:
-    """Each pair's log-probabilities (nats, summed), token counts and margins, in the order of the file.
+    """Return each pair's log-probabilities (nats, summed), token counts and margins, in the order of the file.
 
-    A pair whose reference is this very model has no relative margin: it is 0 by definition.
+    A pair whose reference is the model itself has no relative margin: it is 0 by definition.
     """
     column(rows, "id", str, data)
     pairs = referenced_pair_tokens(model.tokenizer, rows, data)
@@ -53,10 +53,10 @@ def margins(model: Model, rows: list[Row], data: Path) -> list[Row]:
 
 
 def summary(scored: list[Row], output: Path) -> tuple[dict[str, float], dict[str, float]]:
-    """Accuracies in percent and mean margins, and their 95% intervals as `<name>_low` and `<name>_high`.
+    """Return accuracies in percent and mean margins, and their 95% intervals as `<name>_low` and `<name>_high`.
 
-    The relative margin is in nats, the normalised one in nats per token; a tie counts half. Pairs of one id are of
-    one prompt, and prompts are what is resampled.
+    The relative margin is in nats, the normalized one in nats per token. A tie counts half. Pairs with the same id
+    have the same prompt; the bootstrap resamples prompts.
     """
     means, intervals = {}, {}
     for kind, accuracy in MEASURES["accuracy"].items():
@@ -73,6 +73,7 @@ def summary(scored: list[Row], output: Path) -> tuple[dict[str, float], dict[str
 
 
 def main(params: Params, data: Path, model: Path, base: Path, output: Path, metrics: Path) -> None:
+    """Score the pairs of `data` with the rung; write one row per pair to `output`, and the summary to `metrics`."""
     rows, loaded = read_rows(data), load(model, base)
     scored = margins(loaded, rows, data)
     write_rows(output, scored)

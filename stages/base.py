@@ -1,9 +1,10 @@
-"""The ladder's foot: a released model as plain weights, with a tokenizer whose turns provably end.
+"""Import a released model as the base: plain weights, and a tokenizer whose turns provably end in a stop token.
 
     python -m stages.base data/templates models/base metrics/base.json
 
-A GGUF file is de-quantized here, once. Whatever a release says, the stop token is the one that its chat template
-writes right after an assistant's turn: a model trained or sampled with another one never ends its answers.
+A GGUF file is de-quantized here, once. The stop token is the one that the chat template writes right after an
+assistant's turn, whatever the release's configs say: a model trained or sampled with another one never ends its
+answers.
 """
 
 import time
@@ -38,14 +39,14 @@ from ladder.models.weights import check_files, read_model, read_object, read_tok
 from ladder.pipeline.stage import Config, UserError, run
 
 QUESTION = "What is 2 + 2?"
-# What tokenizers are known to lose: accents, indentation, blank lines, a space before punctuation.
+# Text that some tokenizers do not restore: accents, indentation, blank lines, a space before punctuation.
 ANSWER = "Zoë says , naïvely :\n\n    return 4  # 100% ."
 TURNS = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
 SECONDS_A_MEGABYTE = 0.08  # measured on two cores
 
 
 Unset = Field(exclude_if=lambda value: value in (None, "template", {}))
-"""A key about the template that rung.json records where it is set."""
+"""Field of a template key that rung.json records only when it is set."""
 
 
 class Params(Config):
@@ -54,25 +55,27 @@ class Params(Config):
     source: str
     """`wheel:NAME==VERSION/member.gguf`, `hub:org/name@COMMIT` or a path: a .gguf file or a model's directory."""
     sha256: str | None = None
-    """The file's hash: required for a wheel, None for a directory."""
+    """sha256 of the file: required for a wheel, null for a directory."""
     chat_template: str | None = None
-    """The template to use instead of the model's own: a file of data/templates (`chatml.jinja`), or one of TRL's
-    package (`trl:qwen3_training`)."""
+    """Template to use instead of the model's own: a file of data/templates (`chatml.jinja`) or of TRL's package
+    (`trl:qwen3_training`)."""
     chat_template_kwargs: Annotated[dict[str, Any], Unset] = {}
-    """Variables that the chat template reads, as `enable_thinking: false`; they hold for training and inference."""
+    """Variables of the chat template, as in `enable_thinking: false`; they apply to training and inference."""
     system: Annotated[Literal["template", "merge"], Unset] = "template"
     """`merge` puts a system message into the first user turn, for templates without a system role."""
     clock: Annotated[str | None, Unset] = None
-    """The date (2025-01-31) or date and time that a template gets which reads the clock; without it, it is refused."""
+    """Date (2025-01-31), or date and time, for a template that reads the clock. Null refuses that template."""
     bos: Annotated[Literal["template", "add", "none"], Unset] = "template"
-    """Where the tokenizer begins a text with a BOS token and the template does not: `add` writes one in front of every
-    conversation, `none` leaves it out, `template` refuses the model."""
+    """BOS token of every conversation, where the tokenizer starts a text with one and the template does not.
+
+    `add` writes one before every conversation, `none` leaves it out, `template` refuses the model.
+    """
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """What the weights are kept in."""
+    """dtype of the stored weights."""
 
 
 def set_template(tokenizer: PreTrainedTokenizerBase, params: Params, templates: Path) -> None:
-    """Give the tokenizer the one chat template of this rung, with all that params say of it written into it."""
+    """Set the tokenizer's single chat template, with all template settings of params written into it."""
     if params.chat_template is None:
         template = single_template(tokenizer, params.source)
     else:
@@ -87,11 +90,11 @@ def set_template(tokenizer: PreTrainedTokenizerBase, params: Params, templates: 
 
 
 def repair(tokenizer: PreTrainedTokenizerBase, source: str, *, bos: bool = True) -> None:
-    """Set the stop token that the chat template writes and, where there is none, the pad token; prove both.
+    """Set the stop token that the chat template writes and, where it is missing, the pad token; verify both.
 
-    With `bos` a template that leaves out the tokenizer's BOS token is refused.
+    With `bos`, a template that leaves out the tokenizer's BOS token is refused.
     Errors: UserError when there is no single template, an assistant's turn does not end in one special token, the text
-    of a turn does not survive encoding, a conversation begins with two BOS tokens, or as `prove_rendering` says.
+    of a turn does not survive encoding, a conversation begins with two BOS tokens, or `prove_rendering` fails.
     """
     tokenizer.chat_template = single_template(tokenizer, source)
     with time_limit(
@@ -110,7 +113,7 @@ def repair(tokenizer: PreTrainedTokenizerBase, source: str, *, bos: bool = True)
 
 
 def stop_token(tokenizer: PreTrainedTokenizerBase, source: str) -> str:
-    """The special token that the chat template writes after an assistant's last turn. Errors: UserError."""
+    """Return the special token that the chat template writes after an assistant's last turn. Errors: UserError."""
     found = trace(tokenizer, TURNS, answer=False, where=source)
     if len(found.text) > LONGEST:
         raise UserError(f"{source}: the chat template makes {len(found.text):,} characters of a short conversation")
@@ -129,7 +132,7 @@ def stop_token(tokenizer: PreTrainedTokenizerBase, source: str) -> str:
 
 
 def prove(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
-    """Check that a turn comes back from its tokens and ends in the stop token. Errors: UserError."""
+    """Check that a turn survives encoding and decoding, and ends in the stop token. Errors: UserError."""
     ids, start = _exchange(tokenizer, source)
     question, answer = str(tokenizer.decode(ids[:start])), str(tokenizer.decode(ids[start:]))
     if squeezed(QUESTION) not in squeezed(question) or squeezed(ANSWER) not in squeezed(answer):
@@ -139,10 +142,10 @@ def prove(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
 
 
 def _exchange(tokenizer: PreTrainedTokenizerBase, source: str) -> tuple[list[int], int]:
-    """Tokens of one exchange and where the answer begins.
+    """Return the token ids of one exchange, and the index where the answer begins.
 
-    A template whose prompt already begins the reasoning (`<think>`), and whose conversations do not, serves inference
-    alone: its rows are refused when they are trained. Another one whose prompt is not what a conversation holds is
+    A template may begin the reasoning (`<think>`) in the prompt but not in conversations. This one serves inference
+    only: its rows are refused in training. Any other template whose prompt is not a prefix of the conversation is
     refused here.
     """
     try:
@@ -157,7 +160,7 @@ def _exchange(tokenizer: PreTrainedTokenizerBase, source: str) -> tuple[list[int
 
 
 def check_plain(directory: Path, source: str) -> None:
-    """Refuse a model that needs its repository's own code, of which nothing runs here, and quantized weights."""
+    """Refuse quantized weights, and a model that needs its repository's own code, which never runs here."""
     config = read_object(directory / "config.json", f"{source}/config.json")
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
@@ -186,7 +189,7 @@ def load_directory(directory: Path, dtype: torch.dtype, source: str) -> PreTrain
 
 
 def align(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Carry stop and pad over to the model's configs; other stop tokens stay unless a conversation holds them."""
+    """Copy the stop and pad tokens to the model's configs; keep other stop tokens unless a conversation has them."""
     inside = prompt_tokens(tokenizer, TURNS)
     generation = model.generation_config
     known = generation.eos_token_id if isinstance(generation.eos_token_id, list) else [generation.eos_token_id]
@@ -198,7 +201,7 @@ def align(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def main(params: Params, templates: Path, output: Path, metrics: Path) -> None:
-    """Fetch, check the tokenizer before any weight is read, load, save."""
+    """Fetch the model, check the tokenizer before reading any weights, load and save."""
     dtype, started = getattr(torch, params.dtype), time.monotonic()
     with scratch(output) as folder, gguf.header_read_once():
         found = fetch(params.source, params.sha256, folder)

@@ -1,12 +1,13 @@
-"""Score a rung's answers to a benchmark: its numbers, how sure they are, and every question's verdict.
+"""Score a rung's answers to a benchmark: metrics with confidence intervals, and a verdict per question.
 
     python -m stages.benchmark ifeval data/task/ifeval.jsonl data/punkt data/respond/sft/chat/ifeval.jsonl \
         metrics/sft/chat.json models/base \
         data/benchmark/ifeval/sft/chat.jsonl data/benchmark/ifeval/sft/chat.json metrics/ifeval/sft/chat.json
 
-The summary stands twice: in git as a metric, and beside the rows for the report, which reads that one folder. Where
-this machine lacks what the benchmark needs, a sandbox for programs say, nothing is scored: the summary says what is
-absent, so that the ladder climbs on; `dvc repro --force benchmark@humaneval-base` scores once it is there.
+The summary is written twice: to git as a metric, and beside the rows for the report, which reads only that folder. If
+this machine lacks what the benchmark needs (for example a sandbox for programs), the stage scores nothing and succeeds,
+so the pipeline continues. The summary then names what is missing. Install it and run
+`dvc repro --force benchmark@humaneval-base` to score.
 """
 
 from pathlib import Path
@@ -28,7 +29,7 @@ def main(
     params: Params, task: Path, punkt: Path, responses: Path, ledger: Path, base: Path,
     output: Path, summary_out: Path, metrics_out: Path,
 ) -> None:  # fmt: skip
-    """Check that the answers belong to the task, score them, write every question's row and the summary."""
+    """Check that the answers belong to the task, score them, and write the summary and one row per question."""
     outputs = output, summary_out, metrics_out
     found, rows = benchmark(task.stem), read_rows(responses)
     questions = asked(found, read_rows(task), task)
@@ -56,6 +57,7 @@ def main(
 
 
 def write(outputs: tuple[Path, Path, Path], scores: list[Row], made: Row) -> None:
+    """Write the rows of scores to the first path, and the summary to both others."""
     write_rows(outputs[0], scores)
     for path in outputs[1:]:
         write_json(path, made)

@@ -1,4 +1,4 @@
-"""The data card of a file of rows: what is in it, where it is from, and what is wrong with it.
+"""Data card of a file of rows: statistics, sources and licenses, and data quality problems.
 
 python -m stages.card chat data/filter/chat.jsonl data/task models/base data/card/chat.md data/card/chat.json
 """
@@ -17,27 +17,27 @@ from ladder.report.data_card_stats import facts
 
 class Params(Config):
     data: str
-    """The file of rows under data/: `filter/chat`, `mixture/all`, `preferences/chat`."""
+    """File of rows under data/: `filter/chat`, `mixture/all`, `preferences/chat`."""
     title: str
     description: str
-    """A sentence or two on what it is for."""
+    """One or two sentences on the purpose of the data."""
     licence: str
-    """Of the rows that are made here: `apache-2.0`. Rows from elsewhere have the one that their entry of `source`
-    states."""
+    """License of the rows that are made here: `apache-2.0`. Rows from elsewhere have the license that their entry of
+    `source` states."""
     languages: list[str] = Field(min_length=1)
-    """As the hub names them: `en`."""
+    """Language codes of the Hugging Face Hub: `en`."""
     ngram: int = Field(default=8, ge=1)
-    """A run of so many words that a benchmark has too is contamination."""
+    """n of the word n-grams that count as contamination when a benchmark shares one."""
     jaccard: float = Field(default=0.8, gt=0, le=1)
-    """From this similarity on two rows are near-duplicates."""
+    """Jaccard similarity from which two rows are near-duplicates, in (0, 1]."""
     examples: int = Field(default=3, ge=0)
 
 
 def licensed(sources: dict[str, int], params: Params, entries: dict[str, Any]) -> list[Row]:
-    """{"name", "rows", "origin", "licence"} for each name that rows give as their source.
+    """Return {"name", "rows", "origin", "licence"} for each name that rows give as their source.
 
-    `entries` are those of the section `source`. Rows without a name, or with the path of a file of ours (as a mixture
-    names its parts), are made here.
+    `entries` is the section `source` of params.yaml. Rows are made here when they have no source name, or the path of
+    one of our files (as a mixture names its parts).
     """
     told = []
     for name, rows in sources.items():
@@ -53,12 +53,16 @@ def licensed(sources: dict[str, int], params: Params, entries: dict[str, Any]) -
 
 
 def stage(data: str) -> str:
-    """The stage that makes a file under data/: `filter/chat` comes of `filter@chat`."""
+    """Name the stage that makes a file under data/: `filter/chat` is made by `filter@chat`."""
     made_by, _, name = data.partition("/")
     return f"`{made_by}@{name}`" if name else f"`{made_by}`"
 
 
 def main(params: Params, data: Path, tasks: Path, base: Path, output: Path, document: Path) -> None:
+    """Measure `data`; write the card to `output` (Markdown) and `document` (JSON).
+
+    tasks: folder of the benchmarks' rows, to find contamination. base: the rung whose tokenizer counts tokens.
+    """
     rung, tokenizer = described(base, "language_model")
     measured = facts(data, tokenizer, tasks, ngram=params.ngram, jaccard=params.jaccard, shown=params.examples)
     measured["sources"] = licensed(measured["sources"], params, read_params().get("source") or {})

@@ -1,10 +1,10 @@
-"""What the stages run: of each stage and each benchmark, the files that it imports, with their hashes.
+"""Code lists: for each stage and each benchmark, the files that it imports, with their hashes.
 
 python -m stages.code ladder stages benchmarks code
 
-A stage depends on its own list alone, `code/sft.txt`: an edit of a file reruns the stages that import it and no other,
-and an edit of what the file explains (ladder/pipeline/code_text.py) none. Where a benchmark is told by its name, that
-is `code/benchmarks/ifeval.txt` too.
+A stage depends on its own list only, `code/sft.txt`. An edit of a file reruns only the stages that import it. An edit
+of comments, messages or docstrings, except those of classes, reruns none (ladder/pipeline/code_text.py). Where a
+benchmark is chosen by its name, the stage also depends on `code/benchmarks/ifeval.txt`.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ class Params(Config):
 
 
 def main(params: Params, ladder: Path, stages: Path, benchmarks: Path, output: Path) -> None:
+    """Write the code list of every stage and benchmark to the folder `output`."""
     imports = read_imports([ladder, stages, benchmarks])
     hashes = {path: hashlib.sha256(essence(path)).hexdigest() for path in imports}
     with published(output) as made:

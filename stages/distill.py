@@ -1,6 +1,9 @@
-"""Distillation from a teacher's stored distributions: the student learns what else the teacher would have said.
+"""Distillation from a teacher's stored token distributions (offline soft targets).
 
 L = alpha * CE + (1 - alpha) * T^2 * KL(teacher_T || student_T)      (Hinton et al. 2015, section 2)
+
+CE is the cross-entropy with the answers' tokens. T is the temperature that the targets were stored with (stage
+`teacher`).
 
 python -m stages.distill small models/student/small models/base models/dpo/chat data/teacher/chat.safetensors \
     models/distill/small metrics/distill/small.json plots/distill/small.tsv
@@ -30,24 +33,25 @@ TARGET = ("indices", "weights", "rest", "entropy")
 
 class Params(Validated):
     parent: str
-    """The student, all of whose weights are trained: `student/small`."""
+    """Student to start from; all its weights are trained: `student/small`."""
     teacher: str
-    """The rung it learns from; the targets must be of this rung."""
+    """Teacher rung. The stored targets must come from this rung."""
     data: str
-    """The teacher's targets, whose temperature is also the student's: `teacher/chat`."""
+    """Stored targets of the teacher: `teacher/chat`. Their temperature is also applied to the student."""
     alpha: Annotated[float, Field(ge=0, le=1)]
-    """Share of the cross-entropy with the answers; 1 leaves nothing of the teacher."""
+    """Weight of the cross-entropy with the answers, in [0, 1]; 1 ignores the teacher."""
     trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments, "tokens"))]
     """transformers' TrainingArguments."""
 
 
 class DistillationTrainer(TokenTrainer):
-    """The loss above, on the answers' tokens alone."""
+    """Trainer with the loss of this module, on the answers' tokens only."""
 
     alpha: float
     temperature: float
 
     def sums(self, model: Any, batch: Example) -> Sums:
+        """Return the loss, the cross-entropy and the KL, each summed over the batch's learned tokens."""
         logits, _ = learned_logits(model, batch)
         labels = batch["labels"][:, 1:]
         loss = partial(hinton_sums, alpha=self.alpha, temperature=self.temperature)
@@ -56,7 +60,7 @@ class DistillationTrainer(TokenTrainer):
 
 
 def taught_examples(taught: Taught) -> list[Example]:
-    """One example a row: input_ids, labels [length]; indices, weights [learned, k]; rest, entropy [learned]."""
+    """Build one example per row: input_ids, labels [length]; indices, weights [learned, k]; rest, entropy [learned]."""
     whole, counts = target(taught.kept), [int(mask.sum()) for mask in taught.learned]
     parts = zip(*(getattr(whole, name).split(counts) for name in TARGET), strict=True)
     return [
@@ -66,13 +70,18 @@ def taught_examples(taught: Taught) -> list[Example]:
 
 
 def collate_taught(rows: list[Example]) -> Example:
-    """A padded batch; what is said of learned tokens stands one after another."""
+    """Pad a batch of rows; concatenate the teacher's targets of all rows along the token dimension."""
     return {**collate(rows), **{name: torch.cat([row[name] for row in rows]) for name in TARGET}}
 
 
 def main(
     params: Params, parent: Path, base: Path, teacher: Path, data: Path, output: Path, metrics: Path, curve: Path
 ) -> None:
+    """Train the student on the teacher's targets in `data` and save the rung to `output`.
+
+    metrics: JSON with costs, counts and final values. curve: TSV with one line per logged step.
+    Errors: UserError when the targets come from another teacher, the tokenizers differ, or no row fits the context.
+    """
     taught, taught_by = load_taught(data), read_rung(teacher)
     check_parent(str(data), taught_by, taught.teacher)
     check_same_tokenizer(read_rung(parent), taught_by)

@@ -1,7 +1,7 @@
-"""How far a rung is from its teacher on given answers: KL(teacher || rung), dense and exact, and its cross-entropy.
+"""Divergence of a rung from its teacher on given answers: exact KL(teacher || rung), and cross-entropies.
 
-On the teacher's own answers to held-out prompts the two tell how well a student was taught. The rows keep their sums,
-so that two rungs can be compared row by row. metrics: nats a token, with the 95% bootstrap interval over rows.
+On the teacher's own answers to held-out prompts, the two measure how well a student was taught. Each row keeps its
+sums, so two rungs can be compared row by row. Metrics: nats per token, with 95% bootstrap intervals over rows.
 
 python -m stages.divergence data/generate/heldout.jsonl models/sft/maths models/sft/taught models/base \
     data/divergence/sft/taught.jsonl metrics/divergence/sft/taught.json
@@ -28,14 +28,14 @@ class Params(Config):
     data: str
     """Rows with answers: `generate/heldout`."""
     split: str | None
-    """Which of them; null takes all."""
+    """Split of the rows to use; null takes all."""
     teacher: str
-    """The rung it is measured from."""
+    """Rung that the divergence is measured from."""
 
 
 @torch.inference_mode()
 def sums(teacher: Model, rung: Model, rows: list[Example]) -> list[dict[str, float]]:
-    """Of each row: its learned tokens, and sums over them of the KL and of both cross-entropies, in nats."""
+    """Return per row: the number of learned tokens, and sums over them of the KL and both cross-entropies, in nats."""
     found: dict[int, dict[str, float]] = {}
     with tqdm(total=len(rows), desc=f"divergence of {rung.rung.rung}", unit="row") as bar:
         for group in batches([len(row["input_ids"]) for row in rows], 4096):
@@ -58,7 +58,7 @@ def sums(teacher: Model, rung: Model, rows: list[Example]) -> list[dict[str, flo
 
 
 def per_token(rows: list[Row]) -> dict[str, float]:
-    """Means over all tokens, and the intervals of the rung's over rows."""
+    """Return means over all tokens, and 95% intervals over rows of the rung's KL and cross-entropy."""
     names = ("tokens", "kl", "cross_entropy", "teacher_cross_entropy")
     tokens, kl, ours, theirs = (np.array([row[name] for row in rows], dtype=float) for name in names)
     means = {}
@@ -70,6 +70,11 @@ def per_token(rows: list[Row]) -> dict[str, float]:
 
 
 def main(params: Params, data: Path, teacher: Path, rung: Path, base: Path, output: Path, metrics: Path) -> None:
+    """Compare the rung with its teacher on the rows of `data`.
+
+    Writes one row of sums per row to `output`, and the means with intervals to `metrics`.
+    Errors: UserError when the tokenizers differ.
+    """
     above, below = load_complete(teacher, base), load_complete(rung, base)
     check_same_tokenizer(above.rung, below.rung)
     rows = of_split(read_rows(data), params.split, data)

@@ -1,7 +1,10 @@
-"""Direct preference optimization: raise the chosen answer against the rejected one, measured from the reference.
+"""Direct preference optimization (DPO): raise the chosen answer over the rejected one, relative to the reference.
 
 L = -log sigma(beta * ((log pi(y_w|x) - log pi_ref(y_w|x)) - (log pi(y_l|x) - log pi_ref(y_l|x))))
 (Rafailov et al. 2023, eq. 7)
+
+y_w is the chosen answer, y_l the rejected one. pi_ref is the parent; stage `reference` precomputes its
+log-probabilities.
 
 python -m stages.dpo chat models/sft/chat models/base data/reference/chat.jsonl models/dpo/chat metrics/dpo/chat.json \
     plots/dpo/chat.tsv
@@ -28,17 +31,17 @@ from ladder.training.validation import Validated, pair_prompt, split
 
 class Params(Validated):
     parent: str
-    """The rung it starts from, and its reference: `sft/chat`."""
+    """Rung to start from, which is also the reference policy: `sft/chat`."""
     data: str
-    """The pairs with the reference's log-probabilities: `reference/chat`."""
+    """Preference pairs with the reference's log-probabilities: `reference/chat`."""
     lora: Annotated[Any, BeforeValidator(adapter_check)]
     """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights."""
     trainer: Annotated[dict[str, Any], AfterValidator(passes(DPOConfig))]
-    """TRL's DPOConfig: beta, loss_type and the rest. Pairs longer than its max_length are left out, never cut."""
+    """TRL's DPOConfig: beta, loss_type and the rest. Pairs longer than its max_length are left out, never truncated."""
 
 
 class ReferenceTrainer(DPOTrainer):
-    """TRL's trainer on rows that are tokens already and carry the reference's log-probabilities."""
+    """TRL's DPOTrainer for rows that are already tokenized and carry the reference's log-probabilities."""
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
@@ -48,6 +51,11 @@ class ReferenceTrainer(DPOTrainer):
 
 
 def main(params: Params, parent: Path, base: Path, data: Path, output: Path, metrics: Path, curve: Path) -> None:
+    """Train the parent on the pairs of `data` and save the rung to `output`.
+
+    metrics: JSON with costs, counts and final values. curve: TSV with one line per logged step.
+    Errors: UserError when the pairs' reference is not the parent, and for a training that fails its checks.
+    """
     rows = read_rows(data)
     with trainer_arguments(params.trainer) as arguments:
         config = build(DPOConfig, arguments, precompute_ref_log_probs=True)
@@ -65,7 +73,7 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
             processing_class=climbed.start.tokenizer,
         )
         if params.lora is not None:
-            climbed.start.model.delete_adapter("ref")  # TRL's copy for a reference that our rows bring along
+            climbed.start.model.delete_adapter("ref")  # TRL's copy of the reference; the rows have its log-probs
         fit_and_save(
             trainer,
             climbed,

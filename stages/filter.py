@@ -1,4 +1,4 @@
-"""Keep the rows worth learning; every rejected row stands in a ledger with its reason.
+"""Filter the rows of a dataset; write every rejected row with its reason to a ledger.
 
 python -m stages.filter chat data/generate/chat.jsonl data/task models/base models/base data/prompts/quality \
     data/filter/chat.jsonl data/filter/chat.rejected.jsonl data/filter/chat.rejected.md metrics/filter/chat.json \
@@ -20,23 +20,26 @@ from ladder.pipeline.stage import Config, UserError, run
 
 
 def known(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A pydantic validator: each step is one filter with parameters that fit it."""
+    """Pydantic validator: check that each step names one filter, with parameters that fit it."""
     parse(steps)
     return steps
 
 
 class Params(Config):
     data: str
-    """The file of rows under data/: `generate/chat`."""
+    """File of rows under data/: `generate/chat`."""
     model: str
-    """What filters that ask for a `model` judge by, under models/: a reward rung, a sentence encoder; else `base`."""
+    """Model of the filters with a `model`, under models/: a reward rung or a sentence encoder; else `base`."""
     steps: Annotated[list[dict[str, Any]], AfterValidator(known)]
-    """Filters in order, each `name: {parameters}`; ladder/filters/basic.py says what each keeps."""
+    """Filters in order, each `name: {parameters}`; ladder/filters/basic.py describes each filter."""
     contamination: Literal["refuse", "report"] = "refuse"
-    """What the gate does, after all steps, when a row that is kept still holds a run of a benchmark's words: as many
-    as `decontaminate` asks for, 8 where it is no step. `report` counts them in the metrics."""
+    """Contamination gate after all steps, for kept rows that share an n-gram of words with a benchmark.
+
+    `refuse` stops the stage; `report` counts these rows in the metrics. n is that of the step `decontaminate`, or 8
+    without this step.
+    """
     engine: Engine = "local"
-    """`local`, or `datatrove: {tasks, workers}` for processes of this machine or a cluster: the same bytes."""
+    """`local`, or `datatrove: {tasks, workers}` for processes on this machine or a cluster; the bytes are the same."""
 
 
 def main(
@@ -52,8 +55,14 @@ def main(
     metrics_file: Path,
     plot: Path,
 ) -> None:
+    """Filter `data`; write kept rows to `output`, and rejected ones with their reasons to `ledger`.
+
+    samples: Markdown with the counts, the most common reasons, and rejected rows to read. metrics_file: JSON with the
+    counts of each step. plot: TSV with the number of rows left after each step.
+    Errors: UserError when `data` is missing, and when kept rows are contaminated and `contamination` is `refuse`.
+    """
     steps = parse(params.steps)
-    scratch = output.with_name(f".{output.stem}.passes")  # beside the output: workers of other machines see it too
+    scratch = output.with_name(f".{output.stem}.passes")  # beside the output: workers on other machines see it too
     shutil.rmtree(scratch, ignore_errors=True)
     if not data.is_file():
         raise UserError(f"{data}: no such file")

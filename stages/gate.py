@@ -1,11 +1,11 @@
-"""What a rung may lose against another rung, or against itself at a git revision, judged on the interval.
+"""Regression gate: the loss that a rung may have against another rung, or against itself at a git revision.
 
-The alignment tax is such a gate: a DPO rung against its SFT parent on code and maths. A row fails where the loss is
-shown to exceed what is allowed: the whole 95% interval lies beyond it and the paired test gives p < 0.05. `strict`
-also fails where the interval does not exclude it, which is what few prompts cannot pass.
+An example is the alignment tax: a DPO rung against its SFT parent on code and maths. A row fails when the loss
+significantly exceeds the allowed loss: the whole 95% interval is above it and the paired test gives p < 0.05. `strict`
+also fails when the interval does not exclude a larger loss; with few prompts this cannot pass.
 
-A gate that fails prints its table, leaves both files to be read, and ends with exit code 1. DVC records nothing of a
-stage that failed: the next `dvc repro` judges anew, and `dvc repro --keep-going` runs what does not depend on it.
+A gate that fails prints its table, keeps both output files, and ends with exit code 1. DVC records nothing for a failed
+stage. The next `dvc repro` runs the gate again, and `dvc repro --keep-going` runs the stages that do not depend on it.
 
 python -m stages.gate tax data/benchmark data/heldout report/gate/tax.md report/gate/tax.json
 """
@@ -34,30 +34,32 @@ NOTE = (
 
 class Params(Config):
     rung: str
-    """The rung that is judged: `dpo/chat`."""
+    """Rung to judge: `dpo/chat`."""
     against: str
-    """Another rung, such as its parent; or a git revision at which the rung itself was measured. DVC does not see a
-    branch move: name a tag or a commit, or run `dvc repro --force gate@…`."""
+    """Baseline: another rung, for example its parent, or a git revision at which the rung itself was measured.
+
+    DVC does not detect that a branch has moved: name a tag or a commit, or run `dvc repro --force gate@…`.
+    """
     allowed: dict[str, Annotated[float, Field(ge=0)]] = Field(min_length=1)
-    """What it may lose, in points of the benchmark's score: `ifeval: 3`, `heldout/problems/maths-heldout: 5`."""
+    """Allowed loss in points of the benchmark's score, 0 or more: `ifeval: 3`, `heldout/problems/maths-heldout: 5`."""
     strict: bool = False
-    """Also fail where the prompts are too few to exclude that it lost more, where a benchmark was not scored, and where
+    """Also fail when there are too few prompts to exclude a larger loss, when a benchmark was not scored, and when
     neither rung solved any of its prompts."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One benchmark's row."""
+    """Result of one benchmark."""
 
     change: Change
     allowed: float
     same: bool
-    """Whether both files hold the very same rows."""
+    """Whether both files hold identical rows."""
 
     @property
     def loss(self) -> tuple[float, float, float]:
-        """The loss and its interval. Fewer than five changed prompts are too few to resample: there a loss is said to
-        be no larger than the share of prompts that lose may be (Wilson's upper bound)."""
+        """Loss and its 95% interval. Fewer than five changed prompts are too few for the bootstrap: the upper end is
+        then at least Wilson's upper bound of the share of prompts that lose."""
         change = self.change
         if change.better == "higher":
             lost, least, most = -change.difference, -change.high, -change.low
@@ -69,6 +71,7 @@ class Judged:
 
     @property
     def verdict(self) -> str:
+        """One of "no signal", "lost too much", "may have lost too much" and "held"."""
         _, least, most = self.loss
         if self.change.share and self.change.better == "higher" and self.change.first == self.change.second == 0:
             return "no signal"
@@ -78,13 +81,13 @@ class Judged:
 
 
 def rows_of(title: str, folders: dict[str, Path], rung: str) -> Path:
-    """The file of a rung's rows under a name in `allowed`."""
+    """Return the path of a rung's rows for a name in `allowed`."""
     kind, _, name = title.partition("/") if title.startswith("heldout/") else ("benchmark", "", title)
     return folders[kind] / name / f"{rung}.jsonl"
 
 
 def revision(params: Params, folders: dict[str, Path]) -> Revision | None:
-    """The revision to compare with; None where `against` is a rung that was measured. Errors: UserError for neither."""
+    """Return the revision to compare with, or None when `against` is a measured rung. Errors: UserError for neither."""
     if any(rows_of(title, folders, params.against).is_file() for title in params.allowed):
         return None
     try:
@@ -97,13 +100,13 @@ def revision(params: Params, folders: dict[str, Path]) -> Revision | None:
 
 
 def unscored(params: Params, folders: dict[str, Path]) -> dict[str, str]:
-    """{benchmark: why} of those that the rung could not be scored on where it climbed."""
+    """Return {benchmark: reason} for the benchmarks that the machine could not score for this rung."""
     files = {title: rows_of(title, folders, params.rung).with_suffix(".json") for title in params.allowed}
     return {title: why for title, path in files.items() if path.is_file() and (why := read_json(path).get("absent"))}
 
 
 def judge(params: Params, titles: list[str], folders: dict[str, Path], past: Revision | None) -> list[Judged]:
-    """Compare on these benchmarks. Errors: UserError where rows are missing or have no prompt in common."""
+    """Compare the rung on these benchmarks. Errors: UserError when rows are missing or have no prompt in common."""
     judged = []
     for title in titles:
         allowed, path = params.allowed[title], rows_of(title, folders, params.rung)
@@ -120,7 +123,7 @@ def judge(params: Params, titles: list[str], folders: dict[str, Path], past: Rev
 
 
 def cells(row: Judged) -> list[str]:
-    """A row's texts."""
+    """Format the cells of a table row."""
     change, digits = row.change, 1 if row.change.share else 2
     lost, least, most = row.loss
     loss = f"{lost:.{digits}f} [{least:.{digits}f}, {most:.{digits}f}]"
@@ -130,7 +133,7 @@ def cells(row: Judged) -> list[str]:
 
 
 def markdown(params: Params, judged: list[Judged], lacking: dict[str, str]) -> str:
-    """The table, with its note, and what could not be judged."""
+    """Build the table with its note, and list what could not be judged."""
     head = ["benchmark", params.against, params.rung, "loss [95%]", "p", "prompts", "may lose", "verdict"]
     table = "".join(f"| {' | '.join(row)} |\n" for row in [head, ["---"] * len(head), *map(cells, judged)])
     told = "".join(f"\n{title}: not judged: {why}\n" for title, why in lacking.items())
@@ -138,7 +141,7 @@ def markdown(params: Params, judged: list[Judged], lacking: dict[str, str]) -> s
 
 
 def summary(row: Judged) -> dict[str, Any]:
-    """A row's numbers."""
+    """Return a row's numbers for the metrics file."""
     change = row.change
     numbers = {name: round(end, 4) for name, end in zip(("loss", "low", "high"), row.loss, strict=True)}
     p = float(f"{change.p:.3g}")
@@ -146,6 +149,11 @@ def summary(row: Judged) -> dict[str, Any]:
 
 
 def main(params: Params, benchmark: Path, heldout: Path, output: Path, metrics: Path) -> None:
+    """Judge the rung; write the table to `output` (Markdown) and `metrics` (JSON).
+
+    benchmark, heldout: folders of measured rows.
+    Errors: UserError when the gate fails or no benchmark was scored; with `strict`, when any was not scored.
+    """
     folders = {"benchmark": benchmark, "heldout": heldout}
     past = revision(params, folders)
     lacking = unscored(params, folders)

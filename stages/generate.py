@@ -1,4 +1,4 @@
-"""Sample answers to our prompts and let the checks judge them: the raw material of fine-tuning.
+"""Sample answers to prompts and verify them with the prompts' checks, as raw material for fine-tuning.
 
 python -m stages.generate chat data/prompts.jsonl models/base models/base data/generate/chat.jsonl \
     metrics/generate/chat.json
@@ -18,6 +18,7 @@ class Params(Samples):
 
 
 def main(params: Params, prompts: Path, model: Path, base: Path, output: Path, metrics: Path) -> None:
+    """Sample answers to `prompts`; write the rows to `output` and the pass rates to `metrics`."""
     rows, tally = sample(params, prompts, model, base, progress=f"generate {output.stem}"), Tally()
     with whole(output) as file:
         for row in rows:

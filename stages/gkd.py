@@ -1,8 +1,8 @@
-"""Generalized knowledge distillation: the teacher corrects, token by token, what the student itself would say.
+"""Generalized knowledge distillation (GKD): distill the teacher on the student's own samples, token by token.
 
-L = D_JSD(beta)(teacher_T || student_T), mean over tokens of the rows' answers, or, in a share lmbda of the steps, of
-answers that the student has just given (Agarwal et al. 2024, arXiv:2306.13649, algorithm 1). lmbda 0 is online
-distillation on the rows, 1 is on-policy. The gradient does not pass through the student's sampling.
+L = D_JSD(beta)(teacher_T || student_T), mean over the tokens of answers (Agarwal et al. 2024, arXiv:2306.13649,
+algorithm 1). In a share lmbda of the steps the answers are sampled from the current student; in the others they are
+the rows'. lmbda 0 is online distillation on the rows, 1 is on-policy. No gradient passes through the sampling.
 
 python -m stages.gkd online models/student/shallow models/base models/sft/maths data/problems/maths.jsonl \
     models/gkd/online metrics/gkd/online.json plots/gkd/online.tsv
@@ -35,48 +35,49 @@ from ladder.training.validation import Validated, before_answer, split
 
 class Params(Validated):
     parent: str
-    """The student: `student/shallow`."""
+    """Student to start from: `student/shallow`."""
     teacher: str
-    """The rung it learns from, run beside it."""
+    """Teacher rung; it runs beside the student during training."""
     data: str
     """Rows of prompt and completion; with lmbda 1 prompts are enough: `problems/maths`."""
     split: str | None
-    """Which of them; null takes all."""
+    """Split of the rows to use; null takes all."""
     lora: Annotated[Any, BeforeValidator(adapter_check)]
     """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights."""
     lmbda: Annotated[float, Field(ge=0, le=1)]
-    """Share of the steps whose answers are the student's own."""
+    """Share of the steps that use the student's own answers, in [0, 1]."""
     beta: Annotated[float, Field(ge=0, le=1)]
-    """0 is the forward KL (cover all that the teacher says), 1 the reverse (say only what the teacher would)."""
+    """Interpolation of the divergence: 0 is the forward KL (mode-covering), 1 the reverse KL (mode-seeking)."""
     temperature: Annotated[float, Field(gt=0)]
-    """Softens both distributions in the loss."""
+    """Temperature of both distributions in the loss."""
     sampling_temperature: Annotated[float, Field(ge=0)]
-    """Of the student's own answers."""
+    """Sampling temperature of the student's own answers."""
     max_new_tokens: int
-    """Of the student's own answers; one that has not ended by then is learned without an end."""
+    """Maximum length of the student's own answers in tokens. A truncated answer is learned without a stop token."""
     max_length: int
-    """Rows of more tokens are left out."""
+    """Maximum length in tokens; longer rows are left out."""
     trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments, "tokens"))]
     """transformers' TrainingArguments."""
 
 
 class GKDTrainer(TokenTrainer):
-    """The loss above; before a step on the student's own answers it gives them, to all the step's prompts at once."""
+    """Trainer with the loss of this module; before an on-policy step it answers all the step's prompts at once."""
 
     params: Params
     teacher: Any
     stop: int
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[Any, Any]:
+        """Fetch a step's batches; on an on-policy step, replace their answers by the student's own."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        # Drawn from the step's number, so that every process draws alike and a resumed run goes on alike.
+        # Seeded by the step number, so all processes choose alike and a resumed run makes the same choices.
         seed = scramble(scramble(self.args.seed) ^ self.state.global_step)
         if batches and seed < self.params.lmbda * 2**32:
             batches = self.answered(batches, scramble(seed ^ (self.args.process_index + 1)))
         return batches, self._get_num_items_in_batch(batches, device)
 
     def answered(self, batches: list[Example], seed: int) -> list[Example]:
-        """The batches with the student's own answers in place of the rows'."""
+        """Return the batches with the rows' answers replaced by the student's own."""
         lengths = [length for batch in batches for length in batch["prompt_length"].tolist()]
         rows = [row for batch in batches for row in batch["input_ids"].tolist()]
         prompts = [row[:length] for row, length in zip(rows, lengths, strict=True)]
@@ -95,6 +96,7 @@ class GKDTrainer(TokenTrainer):
         ]
 
     def sums(self, model: Any, batch: Example) -> Sums:
+        """Return the loss and the number of on-policy tokens, each summed over the batch's learned tokens."""
         student, _ = learned_logits(model, batch)
         with torch.no_grad():
             teacher, _ = learned_logits(self.teacher, batch)
@@ -102,7 +104,7 @@ class GKDTrainer(TokenTrainer):
         return {"loss": in_chunks(self.jsd, student, teacher)[0], "on_policy": own}
 
     def jsd(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """[1]: the divergence summed over a chunk's tokens."""
+        """Return [1]: the divergence summed over a chunk's tokens."""
         beta, temperature = self.params.beta, self.params.temperature
         return generalized_jsd(student, teacher, beta=beta, temperature=temperature).sum()[None]
 
@@ -110,12 +112,12 @@ class GKDTrainer(TokenTrainer):
 def gkd_examples(
     rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, params: Params, context: int | None = None
 ) -> list[Example]:
-    """input_ids, labels [length] and prompt_length of each row that fits; labels are all -100 where only a prompt is.
+    """Encode each row that fits: input_ids, labels [length] and prompt_length; labels are all -100 for a bare prompt.
 
-    A row fits when it has at most max_length tokens, and it and the answer that is sampled to its prompt are within the
-    models' `context`.
+    A row fits when it has at most max_length tokens. Both the row and its prompt with max_new_tokens sampled tokens
+    must also fit the models' `context`.
 
-    Errors: UserError for a row without an answer where lmbda is below 1, and when no row fits.
+    Errors: UserError for a row without an answer when lmbda is below 1, and when no row fits.
     """
     refuse_unpaired(rows, data)
     learned = []
@@ -140,13 +142,18 @@ def gkd_examples(
 
 
 def collate_gkd(rows: list[Example]) -> Example:
-    """A padded batch with prompt_length [rows]."""
+    """Pad a batch of rows and add prompt_length [rows]."""
     return {**collate(rows), "prompt_length": torch.stack([row["prompt_length"] for row in rows])}
 
 
 def main(
     params: Params, parent: Path, base: Path, teacher: Path, data: Path, output: Path, metrics: Path, curve: Path
 ) -> None:
+    """Train the student on the rows of `data`, or on its own answers, beside the teacher; save the rung to `output`.
+
+    metrics: JSON with costs, counts and final values. curve: TSV with one line per logged step.
+    Errors: UserError when the tokenizers differ, no row fits, or held-out rows have no answer.
+    """
     rows = of_split(read_rows(data), params.split, data)
     check_same_tokenizer(read_rung(parent), read_rung(teacher))
     with trainer_arguments(params.trainer) as arguments:

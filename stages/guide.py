@@ -1,4 +1,4 @@
-"""The page that says which rung learned what it is for: every claim with its paired difference, and all rungs' numbers.
+"""Report of what each rung learned: every claim with its paired difference, and the measures of all rungs.
 
 python -m stages.guide data/heldout data/accuracy data/divergence metrics report/guide.md report/guide.json \
     report/guide.tsv
@@ -32,18 +32,19 @@ class Claim(Config):
     """What a rung is for, as something that can turn out false."""
 
     rung: str
-    """The rung that should have learned: `dpo/maths`."""
+    """Rung that should have learned: `dpo/maths`."""
     against: str
-    """The rung without it, `sft/maths`; `chance` for a coin, where the measure is a share of pairs."""
+    """Baseline rung, `sft/maths`; or `chance` for a coin flip, where the measure is a share of pairs."""
     measure: str
-    """A folder of measured rows under data/: `heldout/prompts`, `accuracy`, `divergence`; another number of
-    theirs stands after a colon, `heldout/prompts:reward`. Or `reward`: a reward model's own held-out accuracy."""
+    """Folder of measured rows under data/: `heldout/prompts`, `accuracy`, `divergence`. A colon selects another
+    measure of these rows: `heldout/prompts:reward`. Or `reward`: a reward model's own held-out accuracy."""
     better: Literal["higher", "lower"]
     not_worse: bool = False
-    """It claims no more than not to be worse."""
+    """Claim only that the rung is not worse."""
 
     @model_validator(mode="after")
     def known(self) -> "Claim":
+        """Check that the measure exists, has this direction, and can be compared with `against`."""
         if self.measure == REWARD:
             if self.against != CHANCE or self.better != "higher":
                 raise ValueError(f"the measure {REWARD} stands against {CHANCE} and is better higher")
@@ -58,17 +59,17 @@ class Claim(Config):
 
 class Params(Config):
     heldout: list[str] = Field(min_length=1)
-    """The rungs that answer held-out prompts. The page's table has the rungs of these three lists, in this order."""
+    """Rungs that answer held-out prompts. The table lists the rungs of these three lists, in this order."""
     accuracy: list[str] = Field(min_length=1)
-    """The rungs that tell chosen from rejected answers in held-out pairs."""
+    """Rungs whose preference accuracy is measured on held-out pairs."""
     divergence: list[str] = Field(min_length=1)
-    """The rungs whose distance from the teacher is measured."""
+    """Rungs whose divergence from the teacher is measured."""
     claims: list[Claim] = Field(min_length=1)
 
     @field_validator("claims")
     @classmethod
     def measured(cls, claims: list[Claim], fields: ValidationInfo) -> list[Claim]:
-        """A claim's rungs are among those that are measured so."""
+        """Check that the rungs of each claim are listed for its measure."""
         for claim in claims:
             kind = parsed(claim.measure)[0] if claim.measure != REWARD else ""
             for rung in {claim.rung, claim.against} - {CHANCE}:
@@ -78,7 +79,7 @@ class Params(Config):
 
     @property
     def rungs(self) -> list[str]:
-        """The table's rungs: those that are measured, then the reward models of the claims."""
+        """Rungs of the table: the measured ones, then the reward models of the claims."""
         claimed = [claim.rung for claim in self.claims]
         return list(dict.fromkeys([*self.heldout, *self.accuracy, *self.divergence, *claimed]))
 
@@ -95,13 +96,13 @@ Table = dict[tuple[str, str], Scores | Standing]
 
 
 def rows_of(folders: dict[str, Path], measure: str, rung: str) -> Path:
-    """The file of a rung's rows: data/heldout/prompts/sft/chat.jsonl."""
+    """Return the path of a rung's rows: data/heldout/prompts/sft/chat.jsonl."""
     kind, *rest = measure.partition(":")[0].split("/")
     return folders[kind].joinpath(*rest, f"{rung}.jsonl")
 
 
 def read(params: Params, folders: dict[str, Path], metrics: Path) -> Table:
-    """Every rung's scores by (measure, rung), for the measures of the claims; those that were not made are absent."""
+    """Read every rung's scores by (measure, rung), for the measures of the claims; missing files are left out."""
     table: Table = {}
     for name in dict.fromkeys(claim.measure for claim in params.claims):
         for rung in params.rungs:
@@ -111,14 +112,14 @@ def read(params: Params, folders: dict[str, Path], metrics: Path) -> Table:
                     table[name, rung] = reward_standing(ledger, path)
             elif (path := rows_of(folders, name, rung)).is_file():
                 rows, (_, measure) = read_rows(path), parsed(name)
-                # The reference's margin against itself is 0: stage accuracy leaves it out.
+                # The reference has no margin against itself (it is 0), so stage accuracy leaves it out.
                 if measure is not MEASURES["accuracy"]["relative"] or "relative_margin" in rows[0]:
                     table[name, rung] = scores(rows, measure, path)
     return table
 
 
 def reward_standing(ledger: dict[str, Any], path: Path) -> Standing:
-    """A reward model's held-out accuracy, in percent."""
+    """Read a reward model's held-out accuracy with its interval, in percent."""
     try:
         return Standing(*(float(ledger[f"heldout_{end}"]) for end in ("accuracy", "low", "high")))
     except (KeyError, TypeError):
@@ -126,11 +127,12 @@ def reward_standing(ledger: dict[str, Any], path: Path) -> Standing:
 
 
 def standing(seen: Scores | Standing) -> Standing:
+    """Return the value and the interval of scores."""
     return seen if isinstance(seen, Standing) else Standing(seen.mean, *seen.interval)
 
 
 def judge(claim: Claim, table: Table, folders: dict[str, Path], metrics: Path) -> dict[str, Any]:
-    """The claim's two values, their difference, and what it amounts to."""
+    """Evaluate a claim: its two values, their difference with interval and p, and the verdict."""
     second = found(claim, claim.rung, table, folders, metrics)
     if claim.against != CHANCE:
         first = found(claim, claim.against, table, folders, metrics)
@@ -151,7 +153,7 @@ def judge(claim: Claim, table: Table, folders: dict[str, Path], metrics: Path) -
 
 
 def found(claim: Claim, rung: str, table: Table, folders: dict[str, Path], metrics: Path) -> Scores | Standing:
-    """What the claim compares. Errors: UserError naming the file that is missing or lacks it."""
+    """Return a rung's scores on the claim's measure. Errors: UserError naming the file that is missing or lacks it."""
     if (claim.measure, rung) in table:
         return table[claim.measure, rung]
     path = metrics / f"{rung}.json" if claim.measure == REWARD else rows_of(folders, claim.measure, rung)
@@ -179,7 +181,7 @@ def _against(claim: Claim, first: Scores | Standing, second: Scores | Standing) 
 
 
 def said(verdict: str, claim: Claim) -> str:
-    """The comparison's verdict in the claim's words."""
+    """Translate the comparison's verdict into the words of the claim."""
     if claim.not_worse:
         return {"not distinguishable": "not worse beyond noise"}.get(verdict, verdict)
     return {"better": "learned"}.get(verdict, verdict)
@@ -190,7 +192,7 @@ def _rounded(seen: Standing) -> list[float]:
 
 
 def line(rung: str, table: Table, metrics: Path) -> dict[str, Any]:
-    """A rung's row of guide.json: what of its ledger and measures is there."""
+    """Build a rung's row of guide.json from the available ledger fields and measures."""
     path = metrics / f"{rung}.json"
     ledger = read_json(path) if path.is_file() else {}
     measured = {name: _rounded(standing(seen)) for (name, of), seen in table.items() if of == rung}
@@ -198,7 +200,7 @@ def line(rung: str, table: Table, metrics: Path) -> dict[str, Any]:
 
 
 def markdown(claims: list[dict[str, Any]], lines: dict[str, dict[str, Any]]) -> str:
-    """The page: the claims, the rungs, what the measures are."""
+    """Build the page: the claims, the rungs and a description of the measures."""
     names = list(dict.fromkeys(claim["measure"] for claim in claims))
     holding = sum(claim["holds"] for claim in claims)
     head = ["rung", "against", "measure", "value", "against's", "difference", "p", "prompts", "verdict"]
@@ -219,6 +221,7 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def claim_cells(claim: dict[str, Any]) -> list[str]:
+    """Format a claim's row of the table."""
     digits = _digits(claim["measure"])
     against = "50.0" if claim["against"] == CHANCE else _bounds(claim["against_value"], digits)
     difference = f"{claim['difference']:+.{digits}f} [{claim['low']:.{digits}f}, {claim['high']:.{digits}f}]"
@@ -229,6 +232,7 @@ def claim_cells(claim: dict[str, Any]) -> list[str]:
 
 
 def rung_cells(rung: str, line: dict[str, Any], names: list[str]) -> list[str]:
+    """Format a rung's row of the table."""
     learned, all_of_it = line.get("trainable_parameters"), line.get("parameters")
     trainable = f"{learned / 1e6:.3g} M ({100 * learned / all_of_it:.3g}%)" if learned and all_of_it else ""
     costs = [f"{line[key]:.{places}f}" if key in line else "" for key, places in COSTS.items()]
@@ -238,6 +242,7 @@ def rung_cells(rung: str, line: dict[str, Any], names: list[str]) -> list[str]:
 
 
 def described(name: str) -> str:
+    """Describe a measure: title, unit and direction."""
     if name == REWARD:
         return "held-out pairs whose chosen answer the reward model scores higher, % (Wilson's interval); chance is 50"
     _, measure = parsed(name)
@@ -262,6 +267,11 @@ def main(
     summary: Path,
     points: Path,
 ) -> None:
+    """Evaluate the claims; write the report to `output` (Markdown), `summary` (JSON) and `points` (TSV).
+
+    heldout, accuracy, divergence: folders of measured rows. metrics: folder of the rungs' ledgers.
+    Errors: UserError when a measurement of a claim is missing.
+    """
     folders = {"heldout": heldout, "accuracy": accuracy, "divergence": divergence}
     table = read(params, folders, metrics)
     claims = [judge(claim, table, folders, metrics) for claim in params.claims]

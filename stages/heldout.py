@@ -1,6 +1,7 @@
-"""A rung's answers to prompts it was not trained on, judged by their checks: has it learned the skill?
+"""Held-out evaluation of a skill: a rung's answers to prompts it was not trained on, verified by their checks.
 
-The pass rate counts answers that meet all checks, whether they ended by themselves or not; the finish rate tells that.
+The pass rate counts answers that meet all checks, whether or not they ended by themselves; the finish rate counts those
+that did.
 
 python -m stages.heldout problems/maths-heldout data/problems/maths-heldout.jsonl models/sft/maths models/base \
     data/heldout/problems/maths-heldout/sft/maths.jsonl metrics/heldout/problems/maths-heldout/sft/maths.json
@@ -24,7 +25,7 @@ class Params(Draws):
 
 
 def summary(rows: list[Row], output: Path) -> tuple[dict[str, float], dict[str, float]]:
-    """Shares in percent and tokens, and their 95% intervals as `<name>_low` and `<name>_high`."""
+    """Return means (rates in percent, tokens), and their 95% intervals as `<name>_low` and `<name>_high`."""
     means, intervals = {}, {}
     for name, measure in METRICS.items():
         found = scores(rows, MEASURES["heldout"][measure], output)
@@ -34,6 +35,10 @@ def summary(rows: list[Row], output: Path) -> tuple[dict[str, float], dict[str, 
 
 
 def main(params: Params, prompts: Path, model: Path, base: Path, output: Path, metrics: Path) -> None:
+    """Sample answers to `prompts` and verify them; write the rows to `output` and the summary to `metrics`.
+
+    Errors: UserError for a prompt without checks.
+    """
     chosen = asked(params, prompts)
     for number, row in enumerate(chosen, start=1):
         if not row["checks"]:

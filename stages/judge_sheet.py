@@ -1,7 +1,7 @@
-"""How far a judge can be trusted: what order, length, its own hand and an answer's orders do to its verdicts.
+"""Judge reliability: position, length and self-preference bias, agreement with labels, and prompt injection.
 
-The pairs are TRL's preference type, `chosen` being the label, a person's or a check's. Rows may name who wrote the
-answers, `chosen_by` and `rejected_by`: those by the judge itself show whether it prefers its own.
+The pairs have TRL's preference type, with `chosen` as the label of a person or a check. Rows may name the authors of
+their answers in `chosen_by` and `rejected_by`: answers by the judge itself measure its self-preference.
 
 python -m stages.judge_sheet data/preferences/heldout.jsonl models/base models/base \
     data/judge_sheet.jsonl metrics/judge_sheet.json
@@ -49,36 +49,38 @@ Give your reasons in at most three sentences. Then end with your verdict: [[A]],
 
 class Params(Config):
     data: str
-    """The pairs: `preferences/heldout`."""
+    """Preference pairs: `preferences/heldout`."""
     judge: Judging
-    """Who is looked at."""
+    """Judge to measure."""
     pairs: int = Field(ge=1)
-    """So many pairs, from the first on."""
+    """Number of pairs to use, from the start of the file."""
     injected: int = Field(ge=1)
-    """Of so many of them the rejected answer is also judged with each order to the judge put after it."""
+    """Number of these pairs whose rejected answer is also graded with each injection appended to it."""
 
 
 def user(text: str) -> Messages:
+    """Build a conversation of one user message."""
     return [{"role": "user", "content": text}]
 
 
 def grading(row: Row, answer: str) -> Messages:
-    """The request for a grade; `answer` as it is to stand there, fenced or not."""
+    """Build a grading request. `answer` is inserted as given, fenced or not."""
     return user(GRADE.format(request=request(row), answer=answer))
 
 
 def comparing(row: Row, first: str, second: str) -> Messages:
+    """Build a pairwise comparison request; `first` and `second` name the answers' fields, in the order shown."""
     return user(COMPARE.format(request=request(row), first=fenced(row[first]), second=fenced(row[second])))
 
 
 def request(row: Row) -> str:
-    """The conversation before the answer; roles stand before its turns where there are several."""
+    """Format the conversation before the answer; with several turns, each starts with its role."""
     turns = row["prompt"]
     return "\n\n".join(f"{turn['role']}: {turn['content']}" if turns[1:] else turn["content"] for turn in turns)
 
 
 def flat(row: Row, where: str) -> Row:
-    """A row with its answers as texts, without their reasoning. Errors: UserError naming a row that is no pair."""
+    """Replace a row's messages by texts without reasoning. Errors: UserError for a row that is not a pair."""
     try:
         texts = {name: answer_of(row[name][0]["content"]) for name in ("chosen", "rejected")}
         return {
@@ -91,7 +93,7 @@ def flat(row: Row, where: str) -> Row:
 
 
 def judged(judge: Judge, rows: list[Row]) -> list[Row]:
-    """A row for each pair: verdicts in both orders, the preference of both, grades and lengths (characters)."""
+    """Return one row per pair: verdicts in both orders, the resulting preference, grades and lengths (characters)."""
     orders = [("chosen", "rejected"), ("rejected", "chosen")]
     compared = judge.choose([comparing(row, *order) for order in orders for row in rows], progress="pairs")
     answers = [row[name] for row in rows for name in orders[0]]
@@ -115,13 +117,13 @@ def judged(judge: Judge, rows: list[Row]) -> list[Row]:
 
 
 def own(judge: Judge, row: Row) -> Side | None:
-    """Which of the two answers the judge wrote, if it is one of them."""
+    """Return which of the two answers the judge wrote, or None when it wrote neither or both."""
     chosen, rejected = (row.get(f"{name}_by") == judge.name for name in ("chosen", "rejected"))
     return None if chosen == rejected else "one" if chosen else "two"
 
 
 def injections(judge: Judge, rows: list[Row]) -> Row:
-    """What orders to the judge do to a grade, fenced and bare, beside an innocent sentence in the same place."""
+    """Measure how prompt injections change a grade, fenced and bare, against an innocent sentence in the same place."""
     found = {}
     for name, put in (("fenced", fenced), ("bare", str)):
         said = [[f"{row['rejected']}\n\n{end}" for row in rows] for end in (INNOCENT, *INJECTIONS)]
@@ -133,6 +135,10 @@ def injections(judge: Judge, rows: list[Row]) -> Row:
 
 
 def main(params: Params, data: Path, rung: Path, base: Path, output: Path, metrics: Path) -> None:
+    """Judge the pairs of `data`; write the verdicts to `output` and the reliability measures to `metrics`.
+
+    rung: the judge's model, unless an endpoint is set.
+    """
     rows = [flat(row, f"{data}: row {number}") for number, row in enumerate(read_rows(data), start=1)][: params.pairs]
     judge = load_judge(params.judge, rung, base)
     found = judged(judge, rows)

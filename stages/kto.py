@@ -1,10 +1,11 @@
-"""Kahneman-Tversky optimization: each answer by itself is good or bad, measured from the reference and its drift.
+"""Kahneman-Tversky optimization (KTO): raise good answers and lower bad ones, each by itself, against a reference.
 
 L = E[lambda_y - v(x, y)],  r = log pi(y|x) - log pi_ref(y|x),  z0 = KL(pi || pi_ref),
 v = lambda_D * sigma(beta * (r - z0)) for a chosen answer, lambda_U * sigma(beta * (z0 - r)) for a rejected one
-(Ethayarajh et al. 2024, eq. 8; z0 from answers to other prompts, no gradient)
+(Ethayarajh et al. 2024, eq. 8)
 
-The rows are pairs, of which each answer becomes a row, or unpaired preferences: `prompt, completion, label`.
+z0 is estimated from answers to other prompts and has no gradient. The input is pairs, whose two answers become two
+rows, or unpaired preferences: `prompt, completion, label`.
 
 python -m stages.kto words models/sft/words models/base data/reference/words.jsonl models/kto/words \
     metrics/kto/words.json plots/kto/words.tsv
@@ -37,19 +38,19 @@ from ladder.training.validation import Validated, Validation, pair_prompt, split
 
 class Params(Validated):
     parent: str
-    """The rung it starts from, and its reference: `sft/words`."""
+    """Rung to start from, which is also the reference policy: `sft/words`."""
     data: str
-    """The rows with the reference's log-probabilities: `reference/words`. Both answers of a pair are rows here; an
-    unpaired preference is one, good or bad by its label. KTOConfig's desirable_weight and undesirable_weight balance
-    unequal numbers of them."""
+    """Rows with the reference's log-probabilities: `reference/words`. Each pair gives two training rows, an unpaired
+    preference gives one, good or bad by its label. KTOConfig's desirable_weight and undesirable_weight balance unequal
+    numbers of the two."""
     lora: Annotated[Any, BeforeValidator(adapter_check)]
     """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights."""
     trainer: Annotated[dict[str, Any], AfterValidator(passes(KTOConfig))]
-    """TRL's KTOConfig: beta, loss_type and the rest. Pairs longer than its max_length are left out, never cut."""
+    """TRL's KTOConfig: beta, loss_type and the rest. Pairs longer than its max_length are left out, never truncated."""
 
 
 class ReferenceTrainer(KTOTrainer):
-    """TRL's trainer on rows that are tokens already and carry the reference's log-probabilities."""
+    """TRL's KTOTrainer for rows that are already tokenized and carry the reference's log-probabilities."""
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
@@ -59,10 +60,10 @@ class ReferenceTrainer(KTOTrainer):
 
 
 def unpaired(pairs: list[Row], seed: int) -> list[Row]:
-    """Rows of prompt_ids, completion_ids, label and ref_logps; good and bad alternate, so that each batch has both.
+    """Split pairs into rows of prompt_ids, completion_ids, label and ref_logps. Good and bad answers alternate.
 
-    TRL reads KTO's rows in the order given, so the order is drawn here. The bad answer after a good one is of
-    another pair.
+    Each batch then has both labels. TRL reads KTO's rows in the order given, so this function shuffles them. The bad
+    answer after a good one is from another pair.
     """
     order = random.Random(seed).sample(pairs, len(pairs))
     half = len(order) // 2
@@ -86,8 +87,8 @@ def learned_rows(
     seed: int,
     validation: Validation | None,
 ) -> tuple[list[Row], list[Row], dict[str, float]]:
-    """(rows to learn, rows held out, what the metrics count): prompt_ids, completion_ids, label and ref_logps, in the
-    order of training. `limit`: the longest conversation in tokens.
+    """Return (training rows, held-out rows, counts for the metrics). A row has prompt_ids, completion_ids, label and
+    ref_logps; rows are in training order. `limit` is the longest conversation in tokens.
     """
     if all_unpaired(rows, data):
         kept = fitting_answers(referenced_tokens(tokenizer, rows, data), data, limit)
@@ -104,9 +105,9 @@ def learned_rows(
 
 
 def mismatched(rows: list[Row], max_length: int | None) -> list[list[int]]:
-    """For each row the nearest earlier answer to another prompt, the first rows' from the end, cut to max_length.
+    """For each row, return the nearest earlier answer to another prompt, truncated to max_length; wrap at the start.
 
-    TRL would take the row before, which may answer the same prompt; z0 is over unrelated answers.
+    TRL would take the answer of the previous row, which may have the same prompt; z0 needs unrelated answers.
     """
     found = []
     for place, row in enumerate(rows):
@@ -119,7 +120,7 @@ def mismatched(rows: list[Row], max_length: int | None) -> list[list[int]]:
 
 
 def with_mismatched(rows: list[Row], start: Model, config: KTOConfig) -> list[Row]:
-    """Rows with KL_completion_ids and their log-probabilities under the model as it is before training."""
+    """Add KL_completion_ids and their log-probabilities under the model before training."""
     answers = mismatched(rows, config.max_length)
     start.model.eval()
     with torch.autocast(device().type, torch.bfloat16, enabled=bool(config.bf16)):
@@ -131,6 +132,11 @@ def with_mismatched(rows: list[Row], start: Model, config: KTOConfig) -> list[Ro
 
 
 def main(params: Params, parent: Path, base: Path, data: Path, output: Path, metrics: Path, curve: Path) -> None:
+    """Train the parent on the rows of `data` and save the rung to `output`.
+
+    metrics: JSON with costs, counts and final values. curve: TSV with one line per logged step.
+    Errors: UserError when the rows' reference is not the parent, or loss_type kto has a batch size below 2.
+    """
     rows = read_rows(data)
     with trainer_arguments(params.trainer) as arguments:
         config = build(KTOConfig, arguments, precompute_ref_log_probs=True)
@@ -154,7 +160,7 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
             processing_class=climbed.start.tokenizer,
         )
         if params.lora is not None:
-            climbed.start.model.delete_adapter("ref")  # TRL's copy for a reference that our rows bring along
+            climbed.start.model.delete_adapter("ref")  # TRL's copy of the reference; the rows have its log-probs
         fit_and_save(
             trainer,
             climbed,

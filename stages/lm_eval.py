@@ -1,10 +1,10 @@
-"""A rung on a task of lm-eval's, which asks and scores in one go; what is written has the form of stage `benchmark`.
+"""Run a task of lm-eval on a rung: generate and score in one step, in the output format of stage `benchmark`.
 
     python -m stages.lm_eval arc models/sft/chat models/base metrics/sft/chat.json \
         data/benchmark/arc/sft/chat.jsonl data/benchmark/arc/sft/chat.json metrics/arc/sft/chat.json
 
-Every entry is asked of every rung of the table and stands there, after the benchmarks that the table names. Its data
-come from the hub, at the commits that `revisions` states, or from files here that `config` names.
+Every entry runs on every rung of the report's table and is listed there after the table's benchmarks. Its data come
+from the Hub, at the commits in `revisions`, or from local files that `config` names.
 """
 
 from pathlib import Path
@@ -21,13 +21,13 @@ from ladder.verifiers.reasoning import unfinished
 
 class Params(Harness):
     task: str = Field(min_length=1)
-    """lm-eval's own name of the task or group: `arc_easy`, `mmlu`."""
+    """lm-eval's name of the task or group: `arc_easy`, `mmlu`."""
 
 
 def main(
     params: Params, model: Path, base: Path, ledger: Path, output: Path, summary_out: Path, metrics_out: Path
 ) -> None:
-    """Run the task, write every document's row and the summary."""
+    """Run the task; write one row per document and the summary."""
     found = evaluate(load_complete(model, base), params.task, params)
     cut = sum(unfinished(text) for row in found.rows for turns in row["responses"] for text in turns)
     made_by = {

@@ -1,9 +1,15 @@
-"""Merge two rungs' weights with mergekit.
+"""Merge the weights of two rungs with mergekit.
 
-linear: sum_i w_i theta_i / sum_i w_i (Wortsman et al. 2022) · slerp: along the arc between two · task_arithmetic:
-theta_0 + lambda sum_i w_i (theta_i - theta_0), a negative weight unlearns (Ilharco et al. 2023) · ties: the same over
-what of each difference is large and has the majority's sign (Yadav et al. 2023) · dare_linear, dare_ties: over random
-parts of each difference (Yu et al. 2024) · passthrough: layers stacked · and mergekit's others.
+Common merge methods, with weights w_i, models theta_i and base theta_0:
+    linear                 sum_i w_i theta_i / sum_i w_i (Wortsman et al. 2022)
+    slerp                  spherical interpolation between two models
+    task_arithmetic        theta_0 + lambda sum_i w_i (theta_i - theta_0); a negative weight unlearns
+                           (Ilharco et al. 2023)
+    ties                   task arithmetic on the large entries of each difference that agree with the majority's sign
+                           (Yadav et al. 2023)
+    dare_linear, dare_ties linear or ties on random subsets of each difference (Yu et al. 2024)
+    passthrough            layers stacked
+mergekit's other methods work too.
 
 python -m stages.merge soup models/sft/chat models/dpo/chat models/base models/merge/soup metrics/merge/soup.json
 """
@@ -28,30 +34,34 @@ from ladder.models.merge_preflight import Plan, merge_tasks, plan
 from ladder.models.weights import clear_sampling, finite, read_adapter, read_generation, read_tokenizer
 from ladder.pipeline.stage import Config, UserError, run
 
-# What a LoRA adapter may set and still be one that peft adds to another without loss.
+# LoRA settings that peft can add to another adapter without loss.
 ADDABLE = {"r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules", "lora_dropout", "use_rslora"}
 
 
 class Params(Config):
     parents: tuple[str, str]
-    """The two rungs, as the config names them."""
+    """The two rungs, as `config` names them."""
     keep: Literal["complete", "adapter"] = "complete"
-    """What the result is: a complete model, or, of two adapters' weighted sum, an adapter (its rank is their sum)."""
-    seed: int
-    """Of DARE's random masks."""
-    config: Annotated[dict[str, Any], AfterValidator(merge_config)]
-    """mergekit's configuration: merge_method, models with parameters, dtype; its models are rungs' names.
+    """Kind of the result: a complete model, or an adapter.
 
-    An adapter is added to the base's weights first, in `dtype` (float32 without one). Differences between rungs are
-    small beside a bfloat16's steps: `dtype: float32` with `out_dtype: bfloat16` rounds once, at the end.
+    An adapter needs a weighted sum of two adapters; its rank is the sum of their ranks.
+    """
+    seed: int
+    """Seed of DARE's random masks."""
+    config: Annotated[dict[str, Any], AfterValidator(merge_config)]
+    """mergekit's configuration: merge_method, models with parameters, dtype. Its models are names of rungs.
+
+    An adapter is first added to the base's weights in `dtype` (float32 by default). Differences between rungs are
+    small beside bfloat16's rounding steps: `dtype: float32` with `out_dtype: bfloat16` rounds once, at the end.
     """
 
 
 def adapter_weights(planned: Plan, parents: list[Path]) -> list[float]:
-    """The weight of each parent's adapter, where the merge is a weighted sum of adapters on one base.
+    """Return the weight c_i of each parent's adapter, where the merge is a weighted sum of adapters on one base.
 
-    With sum_i c_i = 1 over all models, the base among them with a difference of zero,
-    sum_i c_i (theta + B_i A_i) = theta + sum_i c_i B_i A_i. Errors: UserError where that is not so.
+    The sum of c_i over all models must be 1; the base counts as a model with a difference of zero. Then
+    sum_i c_i (theta + B_i A_i) = theta + sum_i c_i B_i A_i.
+    Errors: UserError when the merge is not a weighted sum of adapters.
     """
     method, rungs = planned.config["merge_method"], [read_rung(parent) for parent in parents]
     if method not in ("linear", "task_arithmetic") or "slices" in planned.config:
@@ -75,8 +85,8 @@ def adapter_weights(planned: Plan, parents: list[Path]) -> list[float]:
 
 
 def sum_of_adapters(weights: list[float], parents: list[Path], base: Path) -> PeftModel:
-    """The base with one adapter, sum_i c_i B_i A_i: each A_i scaled by its c_i, all stacked (peft's `cat`)."""
-    ground: Any = load_complete(base, base, dtype=torch.float32).model  # of whose dtype peft makes the new adapter
+    """Return the base with one adapter, sum_i c_i B_i A_i: each A_i scaled by its c_i, all stacked (peft's `cat`)."""
+    ground: Any = load_complete(base, base, dtype=torch.float32).model  # peft gives the new adapter its dtype
     names = [f"parent{number}" for number in range(len(parents))]
     for name, parent in zip(names, parents, strict=True):
         if name == names[0]:
@@ -92,7 +102,10 @@ def sum_of_adapters(weights: list[float], parents: list[Path], base: Path) -> Pe
 
 
 def merged_weights(planned: Plan, base: Path, folder: Path, seed: int) -> Any:
-    """The merged model, by mergekit. Complete rungs are read where they are; of an adapter a complete copy is made."""
+    """Merge with mergekit and return the model. Complete rungs are read in place; adapters are first merged to copies.
+
+    Errors: UserError when the result lacks a tensor or holds NaN or infinity.
+    """
     paths = {}
     dtype = dtype_from_name(planned.config.get("dtype")) or torch.float32
     for number, (name, source) in enumerate(planned.sources.items()):
@@ -115,13 +128,13 @@ def merged_weights(planned: Plan, base: Path, folder: Path, seed: int) -> Any:
         raise UserError(f"the merge has no {missing[0]}, which {planned.output.model_type} needs; mergekit left it out")
     if (base / "generation_config.json").is_file():
         model.generation_config = read_generation(base)
-    if bad := finite(model):  # mergekit carries it from any parent to the result
+    if bad := finite(model):  # mergekit carries NaN or infinity from any parent to the result
         raise UserError(f"the merge's {bad} holds NaN or infinity; {not_finite(planned, paths)}")
     return model
 
 
 def not_finite(planned: Plan, paths: dict[str, Path]) -> str:
-    """Where the first NaN or infinity among the merged models stands."""
+    """Name the first tensor of the merged models that holds NaN or infinity."""
     for name in planned.sources:
         for path in sorted(paths[name].glob("*.safetensors")):
             with safe_open(path, "pt") as tensors:
@@ -132,6 +145,10 @@ def not_finite(planned: Plan, paths: dict[str, Path]) -> str:
 
 
 def main(params: Params, first: Path, second: Path, base: Path, output: Path, metrics: Path) -> None:
+    """Merge two rungs and save the result to `output`, with the first parent's tokenizer.
+
+    Errors: UserError when the merge does not fit the rungs, or its result is not finite.
+    """
     parents = [first, second]
     planned = plan(params.config, parents, base)
     weights = adapter_weights(planned, parents) if params.keep == "adapter" else None

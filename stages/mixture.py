@@ -1,5 +1,4 @@
-"""Several files of rows in one, by weights or counts; every row keeps where it came from. A mixture may be a part of
-another.
+"""Mix several files of rows into one, by weights or counts; every row keeps its source. Mixtures can be nested.
 
 python -m stages.mixture both data/part/both data/mixture/both.jsonl metrics/mixture/both.json
 """
@@ -18,14 +17,15 @@ class Part(Config):
     """How much of a part is wanted: by weight or by count."""
 
     weight: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Its share of the rows that no count claims, in proportion to the other weights."""
+    """Share of the rows not claimed by counts, in proportion to the other weights; above 0."""
     count: int | None = Field(default=None, ge=1)
-    """So many rows."""
+    """Number of rows."""
     repeat: bool = False
-    """Where more rows are wanted than there are, take some of them again; otherwise that is refused."""
+    """Oversample when more rows are wanted than the part has; otherwise this is refused."""
 
     @model_validator(mode="after")
     def one_measure(self) -> "Part":
+        """Check that a part has either a weight or a count."""
         if (self.weight is None) == (self.count is None):
             raise ValueError("expected weight or count, one of them")
         return self
@@ -33,17 +33,18 @@ class Part(Config):
 
 class Params(Config):
     parts: dict[str, Part] = Field(min_length=1)
-    """By their names: `own` of the mixture `both` is the entry `both/own` of the section `part`."""
+    """Parts by name: `own` of the mixture `both` is the entry `both/own` of the section `part`."""
     type: Kind | None = None
-    """Of the rows written. Null takes that of the parts: `messages` where some have those and others a prompt and a
-    completion, which are turned into each other without loss."""
+    """Type of the rows to write. Null takes the type of the parts, or `messages` when some parts have messages and
+    others a prompt and a completion: these convert into each other without loss."""
     rows: int | None = Field(default=None, ge=1)
-    """Rows in all; null where every part has a count."""
+    """Total number of rows; null when every part has a count."""
     seed: int
-    """Which rows, and their order."""
+    """Seed of the choice of rows and of their order."""
 
     @model_validator(mode="after")
     def adds_up(self) -> "Params":
+        """Check that `rows`, counts and weights fit together, and that every part gets a row."""
         claimed = sum(part.count or 0 for part in self.parts.values())
         weighted = any(part.weight for part in self.parts.values())
         if weighted and (self.rows is None or self.rows <= claimed):
@@ -60,7 +61,7 @@ class Params(Config):
 
 
 def wanted(params: Params) -> dict[str, int]:
-    """How many rows of each part, in the order of the parts."""
+    """Return the number of rows of each part, in the order of the parts."""
     counts = {name: part.count for name, part in params.parts.items() if part.count}
     weights = {name: part.weight for name, part in params.parts.items() if part.weight}
     shared = apportion(weights, params.rows - sum(counts.values())) if weights and params.rows else {}
@@ -68,7 +69,7 @@ def wanted(params: Params) -> dict[str, int]:
 
 
 def files(params: Params, folder: Path) -> list[Path]:
-    """The file of every part. Errors: UserError where the folder has another part, or lacks one."""
+    """Return the file of every part. Errors: UserError when the folder has an unknown part or lacks one."""
     named = {folder / f"{name}.jsonl" for name in params.parts}
     there = set(folder.glob("**/*.jsonl"))
     for path in sorted(named - there):
@@ -83,6 +84,11 @@ def files(params: Params, folder: Path) -> list[Path]:
 
 
 def main(params: Params, folder: Path, output: Path, metrics: Path) -> None:
+    """Draw the rows of every part in the folder and write them to `output`, shuffled.
+
+    metrics: JSON with the number of rows, their type, and the share of each part.
+    Errors: UserError when a part is missing or unknown, or has too few rows.
+    """
     paths, counts = files(params, folder), wanted(params)
     places = [offsets(path) for path in paths]
     for (name, count), path, place in zip(counts.items(), paths, places, strict=True):

@@ -1,4 +1,4 @@
-"""Odds ratio preference optimization: learn the chosen answer and raise its odds against the rejected one's, in one.
+"""Odds ratio preference optimization (ORPO): SFT on the chosen answer plus an odds-ratio term against the rejected one.
 
 L = -log P(y_w|x) - beta * log sigma(log(odds(y_w|x) / odds(y_l|x))),  odds = P / (1 - P),
 where log P(y|x) is the mean log-probability of the answer's tokens
@@ -25,22 +25,22 @@ from ladder.training.validation import Validated
 
 class Params(Validated):
     parent: str
-    """The rung it starts from: `base`, `sft/words`."""
+    """Rung to start from: `base`, `sft/words`."""
     data: str
-    """The pairs: `preferences/words`."""
+    """Preference pairs: `preferences/words`."""
     lora: Annotated[Any, BeforeValidator(adapter_check)]
     """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights."""
     beta: Annotated[float, Field(gt=0)]
-    """Weight of the odds ratio against the likelihood: the paper's lambda, 0.1 there; TRL's beta."""
+    """Weight of the odds-ratio term, above 0: the paper's lambda (0.1 there), TRL's beta."""
     max_length: int | None
-    """Pairs with more tokens than this are left out, never cut."""
+    """Maximum length in tokens; longer pairs are left out, never truncated."""
     trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments, "pairs"))]
     """transformers' TrainingArguments."""
 
 
 def log_odds(logps: torch.Tensor) -> torch.Tensor:
     """log(P / (1 - P)) from log P, any shape (Hong et al. 2024, eq. 4)."""
-    # An answer that is certain has log P = 0 in float32 and infinite odds: it stays at the nearest number below.
+    # A certain answer has log P = 0 in float32 and infinite odds; clamp it to the nearest number below.
     logps = logps.clamp(max=-torch.finfo(logps.dtype).eps)
     return logps - torch.log(-torch.expm1(logps))
 
@@ -48,12 +48,19 @@ def log_odds(logps: torch.Tensor) -> torch.Tensor:
 def orpo_loss(
     chosen: torch.Tensor, rejected: torch.Tensor, *, beta: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Hong et al. 2024, eq. 6, and both answers' log odds as rewards, from mean log-probabilities; all [pairs]."""
+    """Return the loss (Hong et al. 2024, eq. 6) and both answers' log odds as rewards; inputs and outputs are [pairs].
+
+    The inputs are mean log-probabilities per token.
+    """
     chosen_odds, rejected_odds = log_odds(chosen), log_odds(rejected)
     return -chosen - beta * logsigmoid(chosen_odds - rejected_odds), chosen_odds, rejected_odds
 
 
 def main(params: Params, parent: Path, base: Path, data: Path, output: Path, metrics: Path, curve: Path) -> None:
+    """Train the parent on the pairs of `data` and save the rung to `output`.
+
+    metrics: JSON with costs, counts and final values. curve: TSV with one line per logged step.
+    """
     loss = partial(orpo_loss, beta=params.beta)
     fit_pairs(loss, "orpo", params.model_dump(), params.validation, parent, base, data, output, metrics, curve)
 

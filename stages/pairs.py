@@ -1,4 +1,4 @@
-"""A data set's own preference pairs, held to the same margins, lengths and split by prompt as sampled ones.
+"""Preference pairs of a published data set, with the same margin, length and split controls as sampled pairs.
 
 python -m stages.pairs hh data/source/hh.jsonl data/pairs/hh.jsonl data/pairs/hh.validation.jsonl metrics/pairs/hh.json
 """
@@ -14,12 +14,13 @@ from ladder.synthesis.pair_balancing import Controls, check_pair, controlled, la
 
 class Params(Controls):
     data: str
-    """The file of rows `prompt, chosen, rejected` under data/: `source/hh`."""
+    """File of rows `prompt, chosen, rejected` under data/: `source/hh`."""
     seed: int = 0
-    """Draws which pairs longer_most drops."""
+    """Seed of the choice of pairs that longer_most drops."""
 
 
 def main(params: Params, data: Path, output: Path, validation: Path, metrics: Path) -> None:
+    """Select the pairs of `data`; write training pairs to `output` and held-out pairs to `validation`."""
     pairs = RowFile(data, check_pair)
     labels, counts = controlled(pairs, params, params.seed, output)
     for path, side in ((output, "train"), (validation, "validation")):

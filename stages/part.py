@@ -1,4 +1,4 @@
-"""A file of rows that goes into a mixture: its entry is named `MIXTURE/PART`, and every row says where it came from.
+"""Prepare a file of rows for a mixture: add the source to every row. The entry is named `MIXTURE/PART`.
 
 python -m stages.part both/own data/filter/chat.jsonl data/part/both/own.jsonl
 """
@@ -14,16 +14,17 @@ from ladder.pipeline.stage import Config, run
 
 class Params(Config):
     data: str
-    """The file of rows under data/: `filter/chat`, `source/hh`, `mixture/both`."""
+    """File of rows under data/: `filter/chat`, `source/hh`, `mixture/both`."""
 
 
 def typed(row: Row, where: str) -> Row:
-    """The row. Errors: UserError when it is of none of TRL's types."""
+    """Return the row. Errors: UserError when it has none of TRL's dataset types."""
     row_type(row, where)
     return row
 
 
 def main(params: Params, data: Path, output: Path) -> None:
+    """Copy the rows of `data` to `output` with their source. Errors: UserError for a row of no known type."""
     with whole(output) as file:
         for number, row in enumerate(RowFile(data, typed), start=1):
             row = {**row, "source": origin(row, params.data, number)}

@@ -1,8 +1,10 @@
-"""Reinforcement learning from rewards by proximal policy optimization, with a critic and a price on leaving the parent.
+"""Proximal policy optimization (PPO) with a critic and a KL penalty toward the parent.
 
 L = -E[min(rho_t A_t, clip(rho_t, 1 - eps, 1 + eps) A_t)] + c * L_value,   rho_t = pi(a_t|s_t) / pi_old(a_t|s_t)
-(Schulman et al. 2017, eq. 7 and 9), A_t by GAE (Schulman et al. 2016, eq. 16) of the rewards
-r_t = -beta * KL_t(pi_old || pi_parent), and the answer's score at its last token (Ouyang et al. 2022, eq. 2)
+(Schulman et al. 2017, eq. 7 and 9)
+
+A_t are GAE advantages (Schulman et al. 2016, eq. 16) of the per-token rewards r_t = -beta * KL_t(pi_old || pi_parent).
+The answer's score is added at its last token (Ouyang et al. 2022, eq. 2).
 
 python -m stages.ppo words models/sft/words models/base data/problems/practice.jsonl models/base models/ppo/words \
     data/ppo/words.samples.jsonl metrics/ppo/words.json plots/ppo/words.tsv
@@ -29,16 +31,18 @@ from ladder.training.train import fit_and_save, trainer_arguments
 
 class Params(ActorCritic):
     parent: str
-    """The rung it starts from, and the reference that its KL is measured from: `sft/words`."""
+    """Rung to start from, which is also the reference of the KL penalty: `sft/words`."""
     data: str
-    """The prompts, with what their rewards read: `problems/practice`."""
+    """Prompts, with the fields that their rewards read: `problems/practice`."""
     split: str | None
-    """Which of the prompts; null for all."""
+    """Split of the prompts to use; null for all."""
     reward_model: str
-    """The rung that the reward `model` asks: `reward/words`; `base` where no reward asks a model."""
+    """Rung behind the reward `model`: `reward/words`. Set `base` when no reward uses a model."""
     lora: Annotated[Any, BeforeValidator(adapter_check)]
-    """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights. No dropout, whatever it
-    says: the ratio of new to old probabilities would be noise."""
+    """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights.
+
+    Dropout is always off, whatever the config says: it would add noise to the ratio of new to old probabilities.
+    """
     trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments, "ppo"))]
     """transformers' TrainingArguments. A batch is one minibatch of answers; an epoch rolls out every prompt once."""
 
@@ -54,9 +58,14 @@ def main(
     metrics: Path,
     curve: Path,
 ) -> None:
+    """Train the parent and a critic on the parent's own answers to the prompts of `data`; save the rung to `output`.
+
+    samples: JSON Lines with some of the rollouts. metrics: JSON with costs, counts and final values. curve: TSV with
+    one line per logged step.
+    """
     rows = rewarded(data, params.split, params.rewards)
     with trainer_arguments(params.trainer) as arguments:
-        # The critic is read beside the policy's forward pass, where DDP would take it for unused.
+        # The critic runs outside the policy's forward pass, so DDP would treat it as unused.
         config = build(TrainingArguments, arguments, ddp_find_unused_parameters=False)
         climbed = climb(parent, base, params.lora, seed=config.seed, fused=False)
         asked, parents = load_asked(params.rewards, reward_model, base, climbed.parent)

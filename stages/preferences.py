@@ -1,4 +1,4 @@
-"""Pairs from the policy's own samples, ranked by the prompts' checks, a reward model, a judge, or four graded aspects.
+"""Preference pairs from the policy's own samples, ranked by checks, a reward model, a judge, or four graded aspects.
 
 python -m stages.preferences chat data/prompts.jsonl models/sft/chat models/base models/base data/prompts/preferences \
     data/preferences/chat.jsonl data/preferences/chat.validation.jsonl metrics/preferences/chat.json
@@ -22,12 +22,17 @@ from ladder.synthesis.rejection_sampling import Samples, asked, rates, sample
 
 class Params(Samples, Controls):
     pairs_per_prompt: int = Field(ge=1)
-    """At most so many pairs of one prompt; a sample stands in one at most."""
+    """Maximum number of pairs per prompt; each sample is used in at most one pair."""
     rank: Literal["checks", "reward", "judge", "aspects"] = "checks"
-    """What tells the better answer: `checks`, met by it alone; `reward`, a reward model's score; `judge`, who prefers
-    it in both orders (else it is a tie, and dropped); `aspects`, the mean of a judge's four grades from 1 to 5."""
+    """Ranking of the samples.
+
+    checks   only the better answer meets all its checks
+    reward   a reward model's score
+    judge    a judge prefers the answer in both orders; otherwise the pair is a tie and is dropped
+    aspects  the mean of a judge's four grades from 1 to 5
+    """
     ranker: str
-    """The rung that ranks: of stage reward for `reward`, else the judge where `judge` names no endpoint."""
+    """Rung that ranks: of stage reward for `reward`, else the judge where `judge` names no endpoint."""
     judge: Judging = Judging()
 
     @model_validator(mode="after")
@@ -51,7 +56,7 @@ NONE = {
 def ranked(
     params: Params, rows: list[Row], ranker: Path, base: Path, templates: dict[str, str]
 ) -> tuple[list[Row], Row]:
-    """(pairs, what the metrics say of the ranking)."""
+    """Return (pairs, ranking entries of the metrics)."""
     if params.rank == "checks":
         return by_checks(rows, params.pairs_per_prompt), {}
     if params.rank == "reward":
@@ -81,7 +86,12 @@ def main(
     validation: Path,
     metrics: Path,
 ) -> None:
-    texts = critique.read_templates(templates, TEMPLATES[params.rank])  # before anything is paid for
+    """Sample answers to `prompts`, rank them, and write pairs to `output` and `validation`.
+
+    ranker: the rung that ranks. templates: folder of the judge prompts. metrics: JSON with pass rates and counts.
+    Errors: UserError when no pair can be made.
+    """
+    texts = critique.read_templates(templates, TEMPLATES[params.rank])  # before any paid request
     if params.rank == "checks" and not any(row["checks"] for row in asked(params, prompts)):
         raise UserError(f"{prompts}: no prompt has a check; set rank: reward, judge or aspects")
     rows = list(sample(params, prompts, model, base, progress=f"preferences {output.stem}"))

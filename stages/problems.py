@@ -1,8 +1,8 @@
-"""Problems of our own, each with a worked solution and its known result: skills to learn, and to measure apart.
+"""Generate problems with a worked solution and a known result, in disjoint splits for training and evaluation.
 
-`arithmetic` are word problems from a grammar of situations, `words` are puzzles of reordering words. A problem is for
-training, for practice (of rungs that learn from their own answers) or held out for good: the hash of its situation and
-numbers, or of its words, decides, whatever the seed.
+The family `arithmetic` has word problems from a grammar of situations; `words` has puzzles of reordering words. A
+problem belongs to one split: training, practice (for rungs that learn from their own answers) or held out. The hash of
+its situation and numbers, or of its words, decides the split, whatever the seed.
 
 python -m stages.problems maths data/seeds data/problems/maths.jsonl
 """
@@ -22,39 +22,39 @@ from ladder.synthesis.word_problems import Grammar, Numbers, instances, read_gra
 from ladder.synthesis.word_puzzles import Puzzle, puzzles
 
 T = TypeVar("T")
-SPLITS = ("heldout", "practice", "train", "train", "train")  # of five problems, by the remainder of their hash
+SPLITS = ("heldout", "practice", "train", "train", "train")  # indexed by the hash modulo five
 
 
 class Params(Config):
     split: Literal["train", "practice", "heldout"]
-    """Which of the three disjoint parts of all problems."""
+    """Split: one of three disjoint parts of all problems."""
     count: int = Field(ge=1)
-    """Number of problems, all different, as even over the situations as their numbers allow."""
+    """Number of problems, all different, spread as evenly over the situations as their numbers allow."""
     seed: int
-    """Another seed draws other problems of the part, in other words."""
+    """Seed of the choice of problems within the split, and of their wording."""
     family: Literal["arithmetic", "words"]
     sizes: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
-    """How hard: situations with so many operations, puzzles of so many words."""
+    """Difficulty: the number of operations of a situation, or of words of a puzzle."""
 
 
 def key(name: str, numbers: Numbers) -> str:
-    """A problem's name: `change-4-3-20`."""
+    """Build a problem's name: `change-4-3-20`."""
     return "-".join([name, *map(str, numbers.values())])
 
 
 def part(problem: str) -> str:
-    """The split that a problem belongs to, by the hash of its name."""
+    """Return the split of a problem, by the hash of its name."""
     return SPLITS[int(hashlib.sha256(problem.encode()).hexdigest(), 16) % len(SPLITS)]
 
 
 def in_turn(piles: list[list[T]]) -> list[T]:
-    """One of each pile in turn, until all are used."""
+    """Interleave the piles: one item of each in turn, until all are used."""
     turns = itertools.chain.from_iterable(itertools.zip_longest(*piles))
     return [item for item in turns if item is not None]
 
 
 def arithmetic(params: Params, grammar: Grammar) -> list[Row]:
-    """All problems of the part: one of each situation in turn, a situation's own in an order drawn by the seed."""
+    """Return up to `count` problems of the split, interleaved over the situations, each in an order set by the seed."""
     piles = []
     for name, situation in grammar.situations.items():
         if len(situation.steps) in params.sizes:
@@ -65,7 +65,7 @@ def arithmetic(params: Params, grammar: Grammar) -> list[Row]:
 
 
 def problem_row(params: Params, grammar: Grammar, name: str, numbers: Numbers) -> Row:
-    """A problem in words, with its solution and its check."""
+    """Build the row of an arithmetic problem: wording, solution and check."""
     problem = key(name, numbers)
     chance = random.Random(f"{params.seed} {problem}")
     question, solution, answer = told(grammar, grammar.situations[name], numbers, chance)
@@ -73,7 +73,7 @@ def problem_row(params: Params, grammar: Grammar, name: str, numbers: Numbers) -
 
 
 def words(params: Params, grammar: Grammar) -> list[Row]:
-    """Puzzles of the part, one of each size in turn, over the single words of the grammar."""
+    """Return up to `count` puzzles of the split, interleaved over the sizes, made of the grammar's single words."""
     vocabulary = sorted({word for slot in grammar.words.values() for word in slot if word.isalpha() and word.islower()})
     piles = [
         [puzzle for puzzle in puzzles(vocabulary, size, params.seed, 10 * params.count) if mine(params, puzzle)]
@@ -83,18 +83,18 @@ def words(params: Params, grammar: Grammar) -> list[Row]:
 
 
 def mine(params: Params, puzzle: Puzzle) -> bool:
-    """The puzzle is of the part. It goes with its words, so that no order of held-out words is trained on."""
+    """Whether the puzzle is in the split. The set of its words decides: no order of held-out words is trained on."""
     return part("-".join(sorted(puzzle.words))) == params.split
 
 
 def puzzle_row(params: Params, puzzle: Puzzle) -> Row:
-    """A puzzle in words, with its solution and its check."""
+    """Build the row of a word puzzle: wording, solution and check."""
     question, solution, pattern = word_puzzles.told(puzzle, random.Random(f"{params.seed} {puzzle.name}"))
     return row(params, puzzle.name, question, solution, {"kind": "matches", "pattern": pattern})
 
 
 def row(params: Params, name: str, question: str, solution: str, check: Row) -> Row:
-    """A row of prompt, completion and check."""
+    """Build a row of prompt, completion and check."""
     return {
         "id": name,
         "split": params.split,
@@ -105,6 +105,7 @@ def row(params: Params, name: str, question: str, solution: str, check: Row) -> 
 
 
 def main(params: Params, seeds: Path, output: Path) -> None:
+    """Generate the problems of the grammar in `seeds`. Errors: UserError when there are fewer than `count`."""
     grammar = read_grammar(seeds / "problems.yaml")
     rows = (arithmetic if params.family == "arithmetic" else words)(params, grammar)
     if len(rows) < params.count:

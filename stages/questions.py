@@ -1,8 +1,8 @@
-"""A benchmark's questions in the order in which they are asked: every beginning has the mix of the whole.
+"""A benchmark's questions in the order they are asked: stratified so that every prefix keeps the group proportions.
 
 python -m stages.questions data/task/ifeval.jsonl data/questions/ifeval.jsonl
 
-Answers depend on this file and not on the code that scores them: scoring in another way never generates anew.
+Answers depend on this file and not on the code that scores them: a change of the scoring never generates again.
 """
 
 from pathlib import Path
@@ -15,10 +15,11 @@ from ladder.pipeline.stage import Config, run
 
 class Params(Config):
     seed: int = 0
-    """Another one asks another fixed part of a benchmark that is not asked in full."""
+    """Seed of the order, and so of the fixed subset of a benchmark that is not asked in full."""
 
 
 def main(params: Params, task: Path, output: Path) -> None:
+    """Read the benchmark's rows from `task` and write its questions to `output` in stratified order."""
     questions = asked(benchmark(task.stem), read_rows(task), task)
     write_rows(
         output,

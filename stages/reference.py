@@ -1,5 +1,6 @@
-"""Log-probabilities of a file of pairs, or of unpaired preferences, under the reference model, once: no sweep of beta
-or lr computes them again.
+"""Precompute the reference model's log-probabilities of preference pairs or unpaired preferences.
+
+They are computed once, so a sweep of beta or the learning rate does not compute them again.
 
 python -m stages.reference chat data/preferences/chat.jsonl models/sft/chat models/base data/reference/chat.jsonl
 """
@@ -18,13 +19,13 @@ from ladder.training.unpaired_examples import all_unpaired, all_unpaired_tokens
 
 class Params(Config):
     model: str
-    """The reference: the rung that preference tuning starts from."""
+    """Reference model: the rung that preference tuning starts from."""
     data: str
-    """The pairs: `preferences/chat`; or unpaired preferences, for kto: `source/feedback`."""
+    """Preference pairs: `preferences/chat`; or unpaired preferences, for kto: `source/feedback`."""
 
 
 def inside(rows: list[Row], tokens: list[Row], limit: int | None, data: Path) -> list[tuple[Row, Row]]:
-    """(row, its tokens) of those that the reference can read. Errors: UserError when there is none."""
+    """Return (row, its tokens) for the rows that fit the reference's context. Errors: UserError when none fits."""
     kept = [(row, ids) for row, ids in zip(rows, tokens, strict=True) if fits(ids, limit)]
     if not kept:
         raise UserError(f"{data}: none of {len(rows)} rows fits the reference's context of {limit} tokens")
@@ -33,7 +34,7 @@ def inside(rows: list[Row], tokens: list[Row], limit: int | None, data: Path) ->
 
 
 def referenced(rows: list[tuple[Row, Row]], reference: Model, progress: str) -> Iterable[Row]:
-    """Unpaired preferences, given with their tokens, with ref_completion_logps and the reference's identity."""
+    """Add ref_completion_logps and the reference's identity to unpaired preferences, given with their tokens."""
     prompts, completions = ([tokens[name] for _, tokens in rows] for name in ("prompt_ids", "completion_ids"))
     logps = completion_logps(reference, prompts, completions, progress=progress)
     return (
@@ -43,6 +44,10 @@ def referenced(rows: list[tuple[Row, Row]], reference: Model, progress: str) -> 
 
 
 def main(params: Params, data: Path, model: Path, base: Path, output: Path) -> None:
+    """Add the log-probabilities of the reference `model` to the rows of `data`; write them to `output`.
+
+    Rows that do not fit the reference's context are left out. Errors: UserError when none fits.
+    """
     rows, reference = read_rows(data), load(model, base)
     limit = within(None, reference.model)
     if all_unpaired(rows, data):

@@ -1,5 +1,6 @@
-"""One table of the ladder: every rung's score on every benchmark, and whether it beats its parent; and all answers.
-What got through on the benchmarks of refusal stands on a page of its own.
+"""Report of the ladder: a table of rungs by benchmark, with a test of every rung against its parent, and all answers.
+
+Successful attacks on the refusal benchmarks have a page of their own.
 
 python -m stages.report data/benchmark report
 """
@@ -35,15 +36,15 @@ class Params(Config):
     """What stands in the table, and so what is answered and scored at all."""
 
     benchmarks: list[str] = Field(min_length=1)
-    """The benchmarks in the table's order, modules of benchmarks/: `ifeval`. After them come the tasks of `lm_eval`."""
+    """Benchmarks in the table's order, modules of benchmarks/: `ifeval`. The tasks of `lm_eval` follow them."""
     rungs: list[str] = Field(min_length=1)
-    """The rungs in the table's order: `base`, `sft/chat`."""
+    """Rungs in the table's order: `base`, `sft/chat`."""
     examples: int = Field(5, ge=0)
-    """Answers of each rung that redteam.md shows of those that got through; with 0 it has their counts alone."""
+    """Number of successful attacks per rung that redteam.md shows; 0 shows only the counts."""
 
 
 def line(rung: str, found: Found, against: Against) -> dict[str, Any]:
-    """A rung's numbers on all benchmarks, for table.json."""
+    """Return a rung's results on all benchmarks, for table.json."""
     ledger = next(iter(found.values()))[rung].ledger
     return {
         "rung": rung,
@@ -57,6 +58,7 @@ def line(rung: str, found: Found, against: Against) -> dict[str, Any]:
 
 
 def numbers(entry: Entry, against: Compared | None) -> dict[str, Any]:
+    """Return a rung's results on one benchmark, for table.json."""
     made_by = {name: value for name, value in entry.summary["made_by"].items() if name != "rung"}
     return {
         "score": entry.score,
@@ -68,7 +70,7 @@ def numbers(entry: Entry, against: Compared | None) -> dict[str, Any]:
 
 
 def difference(against: Compared) -> dict[str, Any]:
-    """A comparison for table.json, rounded."""
+    """Return a comparison for table.json, rounded."""
     exact = asdict(against)
     rounded = {name: round(exact[name], 2) for name in ("difference", "low", "high")}
     tests = {name: round(exact[name], 5) for name in ("p", "holm")}
@@ -76,7 +78,7 @@ def difference(against: Compared) -> dict[str, Any]:
 
 
 def scores(lines: list[dict[str, Any]], found: Found) -> list[list[str]]:
-    """The table of scores, a header first."""
+    """Build the table of scores, with a header row."""
     rows = [["rung", "method", "parent", "trainable", *map(column, found.values()), "seconds"]]
     for one in lines:
         share = one["trainable_parameters"] / one["parameters"]
@@ -88,19 +90,19 @@ def scores(lines: list[dict[str, Any]], found: Found) -> list[list[str]]:
 
 
 def column(entries: dict[str, Entry]) -> str:
-    """A benchmark's name, and its unit where that is not percent: "mtbench (grade)"."""
+    """Format a benchmark's name, with its unit where that is not percent: "mtbench (grade)"."""
     first = next(iter(entries.values()))
     return first.benchmark if first.headline.share else f"{first.benchmark} ({first.headline.unit})"
 
 
 def score(entry: Entry) -> str:
-    """ "26.8 [18.2, 35.9]" """
+    """Format a score with its interval: "26.8 [18.2, 35.9]"."""
     low, high = (show(entry.headline, end) for end in entry.interval)
     return f"{show(entry.headline, entry.score)} [{low}, {high}]"
 
 
 def comparisons(found: Found, against: Against) -> list[list[str]]:
-    """The table of comparisons, a header first."""
+    """Build the table of comparisons, with a header row."""
     rows = [AGAINST]
     for (name, rung), one in sorted(against.items(), key=lambda item: list(found[item[0][0]]).index(item[0][1])):
         tests = [f"{p:.2g}" for p in (one.p, one.holm)]
@@ -111,12 +113,12 @@ def comparisons(found: Found, against: Against) -> list[list[str]]:
 
 
 def change(one: Compared, headline: Headline) -> str:
-    """A difference with its interval: "+2.1 [-3.0, 7.2]"."""
+    """Format a difference with its interval: "+2.1 [-3.0, 7.2]"."""
     return f"{show(headline, one.difference, '+')} [{show(headline, one.low)}, {show(headline, one.high)}]"
 
 
 def sizes(found: Found) -> str:
-    """What was asked: "ifeval: 64 of 541 questions (mean_strict)." And what a judge says of itself."""
+    """Describe the questions, "ifeval: 64 of 541 questions, mean_strict.", and add the judge's caveat if it has one."""
     told = []
     for name, entries in found.items():
         first = next(iter(entries.values()))
@@ -128,12 +130,13 @@ def sizes(found: Found) -> str:
 
 
 def markdown(rows: list[list[str]]) -> str:
+    """Format a table in Markdown."""
     table = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
     return "".join(f"| {' | '.join(row)} |\n" for row in table)
 
 
 def plain(rows: list[list[str]]) -> str:
-    """A table for a terminal, in aligned columns."""
+    """Format a table for a terminal, in aligned columns."""
     widths = [max(map(len, texts)) for texts in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -141,7 +144,7 @@ def plain(rows: list[list[str]]) -> str:
 
 
 def points(found: Found) -> list[list[str]]:
-    """The plot's rows, a header first; a cell is named as its stage is."""
+    """Return the plot's rows, with a header row. A cell has the name of its stage entry."""
     rows = [["cell", "benchmark", "rung", "score", "low", "high"]]
     for name, entries in found.items():
         for rung, entry in entries.items():
@@ -150,7 +153,7 @@ def points(found: Found) -> list[list[str]]:
 
 
 def part(name: str, entries: dict[str, Entry], against: Against) -> Part:
-    """A benchmark's part of the page of answers."""
+    """Build a benchmark's section of the page of answers."""
     first = next(iter(entries.values()))
     made_by, headline = first.summary["made_by"], first.headline
     whole = 100.0 if headline.share else max(entry.interval[1] for entry in entries.values()) or 1.0
@@ -173,7 +176,7 @@ def part(name: str, entries: dict[str, Entry], against: Against) -> Part:
 
 
 def questions(entries: dict[str, Entry]) -> list[Question]:
-    """Every question with all answers, each marked by how it changed against the parent's."""
+    """Return every question with all answers; each answer is marked with its change against the parent's."""
     asked = []
     for rows in zip(*(entry.rows for entry in entries.values()), strict=True):
         of = dict(zip(entries, rows, strict=True))
@@ -183,7 +186,7 @@ def questions(entries: dict[str, Entry]) -> list[Question]:
 
 
 def answer(row: Row, parent: Row | None, headline: Headline) -> Answer:
-    """One answer for the page."""
+    """Build one answer for the page."""
     return Answer(
         row["responses"][0],
         marks(row, headline),
@@ -196,14 +199,14 @@ def answer(row: Row, parent: Row | None, headline: Headline) -> Answer:
 
 
 def worth(row: Row, headline: Headline) -> float | None:
-    """The row's own score: the mean of the headline's measures that have a weight there."""
+    """Return the row's own score: the mean over the headline's measures with a nonzero weight; None without one."""
     pairs = [row["measures"][name] for name in headline.measures]
     ratios = [value / weight for value, weight in pairs if weight]
     return sum(ratios) / len(ratios) if ratios else None
 
 
 def turned(row: Row, parent: Row, headline: Headline) -> Change:
-    """How an answer changed against the parent's."""
+    """Classify the change of an answer against the parent's: "gained", "lost", "changed" or ""."""
     now, before = worth(row, headline), worth(parent, headline)
     if now is None or before is None or now == before:
         return "changed" if marks(row, headline) != marks(parent, headline) else ""
@@ -213,7 +216,7 @@ def turned(row: Row, parent: Row, headline: Headline) -> Change:
 
 
 def marks(row: Row, headline: Headline) -> list[Mark]:
-    """What the benchmark says of the answer; where it says nothing, what the headline's measures do."""
+    """Return the benchmark's verdicts on the answer, or else the values of the headline's measures."""
     if "verdicts" in row:
         return [mark(name, verdict) for name, verdict in row["verdicts"]]
     told = []
@@ -225,6 +228,7 @@ def marks(row: Row, headline: Headline) -> list[Mark]:
 
 
 def mark(name: str, verdict: bool | float | str) -> Mark:
+    """Build the mark of one verdict for the page of answers."""
     if isinstance(verdict, bool):
         return Mark(name, "passed" if verdict else "failed")
     if verdict == "loosely":
@@ -233,7 +237,7 @@ def mark(name: str, verdict: bool | float | str) -> Mark:
 
 
 def main(params: Params, scored: Path, output: Path) -> None:
-    """Read every rung on every benchmark, compare, write the table, the plot's points and the two pages of answers."""
+    """Read every rung on every benchmark, compare, and write the table, the plot's points and both pages of answers."""
     names = list(dict.fromkeys([*params.benchmarks, *tasks(scored, params.rungs[0])]))
     lacking = absent(scored, names, params.rungs)
     if not (names := [name for name in names if name not in lacking]):

@@ -1,12 +1,11 @@
-"""A rung's answers to the benchmarks of the table, all from one loading of the model. Scores are another stage's:
-scoring anew never generates anew.
+"""Generate a rung's answers to all benchmarks of the report, loading the model once.
 
 python -m stages.respond code/respond.txt data/questions models/sft/chat models/base data/respond/sft/chat
 
-An answer depends on the model, the question, how it is asked and the code that asks. What was answered under the same
-four lies in ${LADDER_WORK}/answers and is not asked again: a further benchmark, or other settings of one, cost its own
-answers alone, and a run that was killed goes on with the benchmark it was at, in process with the very token
-(ladder.inference.answer_cache).
+Scoring is a separate stage, so scoring again never generates again. An answer depends on the model, the question, the
+sampling settings and the code. Answers are cached under a hash of these in ${LADDER_WORK}/answers. An added benchmark,
+or a benchmark with other settings, costs only its own answers. A killed run resumes with the benchmark it was at; the
+engine `process` resumes at the exact token (ladder.inference.answer_cache).
 """
 
 import functools
@@ -34,7 +33,7 @@ class Entry(Asking):
     """How every rung is asked one benchmark."""
 
     engine: Literal["process", "vllm"] = "process"
-    """What answers: the ladder's own decoder, or vLLM where it is installed."""
+    """Inference engine: `process` is the ladder's own decoder; `vllm` needs vLLM installed."""
 
 
 class Params(Config, extra="allow"):
@@ -48,7 +47,7 @@ class Params(Config, extra="allow"):
 
 
 def speaker(engine: str, model: Path, base: Path) -> Speak:
-    """The rung, loaded by the engine."""
+    """Load the rung with the engine; return its generation function."""
     if engine == "vllm":
         held = vllm_engine.load(model, base)
         return lambda asked, sampling: vllm_engine.answer(held, asked, sampling, progress=f"{model}")
@@ -57,7 +56,7 @@ def speaker(engine: str, model: Path, base: Path) -> Speak:
 
 
 def fingerprint(code: Path, model: Path, base: Path, asked: list[Row], entry: Entry) -> str:
-    """sha256 over all that decides the answers."""
+    """Return the sha256 over everything that the answers depend on."""
     facts = {
         "code": code.read_text(),
         "libraries": [torch.__version__, transformers.__version__],
@@ -70,6 +69,12 @@ def fingerprint(code: Path, model: Path, base: Path, asked: list[Row], entry: En
 
 
 def main(params: Params, code: Path, questions: Path, model: Path, base: Path, output: Path) -> None:
+    """Answer the questions of every benchmark of the report, or copy the answers from the cache.
+
+    code: the stage's code list, part of the cache key. questions: folder of the benchmarks' questions. output: folder
+    of the answers, one JSON Lines file per benchmark.
+    Errors: UserError for a benchmark without an entry.
+    """
     loaded = functools.cache(lambda engine: speaker(engine, model, base))
     for name in read_params()["report"]["benchmarks"]:
         if name not in params.entries:

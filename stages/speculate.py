@@ -1,10 +1,12 @@
-"""Speculative decoding: a distilled student drafts, its teacher checks several tokens in one pass.
+"""Speculative decoding: a distilled student drafts tokens, and its teacher verifies several in one forward pass.
 
-Greedy: of each draft the teacher keeps the tokens it would have said itself, and adds one (Leviathan et al. 2023,
-algorithm 1 at temperature 0), so that the answers are the teacher's own. Both ways of decoding run here through the
-same loop at batch 1, one after the other on each prompt. Where an answer differs from plain decoding, the teacher's
-two likeliest tokens lie so near each other that rounding (a pass over several tokens sums in another order) decides:
-the row says at which token, and by what margin in nats.
+Greedy decoding: the teacher keeps the drafted tokens that it would have chosen itself, and adds one (Leviathan et al.
+2023, algorithm 1 at temperature 0). The answers are therefore the teacher's own. Plain and speculative decoding use the
+same loop at batch size 1, one after the other on each prompt.
+
+An answer can still differ from plain decoding: a forward pass over several tokens sums in another order, and rounding
+decides when the teacher's two most likely tokens are nearly equal. The row then records the token position and the
+margin in nats.
 
 python -m stages.speculate maths data/problems/maths-heldout.jsonl models/sft/maths models/gkd/onpolicy models/base \
     data/speculate/maths.jsonl metrics/speculate/maths.json
@@ -32,28 +34,28 @@ class Params(Config):
     data: str
     """Prompts: `problems/maths-heldout`."""
     split: str | None
-    """Which of them; null takes all."""
+    """Split of the prompts to use; null takes all."""
     prompts: Annotated[int, Field(gt=0)]
-    """The first so many."""
+    """Number of prompts, from the start of the file."""
     teacher: str
-    """The rung whose answers are wanted."""
+    """Target model: the rung whose answers are wanted."""
     draft: str
-    """A smaller rung with the same tokenizer: `gkd/onpolicy`."""
+    """Draft model: a smaller rung with the same tokenizer, `gkd/onpolicy`."""
     lookahead: Annotated[int, Field(gt=0)]
-    """Tokens drafted before each pass of the teacher."""
+    """Number of tokens drafted before each forward pass of the teacher."""
     max_new_tokens: Annotated[int, Field(gt=0)]
     dtype: Literal["bfloat16", "float32"]
-    """float32 shows that the answers are alike; bfloat16 is what is served."""
+    """dtype of both models: float32 to show that the answers are equal, bfloat16 as in serving."""
 
 
 class Reader:
-    """A model with a cache of the text it has read."""
+    """A model with a KV cache of the tokens it has read."""
 
     def __init__(self, model: Any) -> None:
         self.model, self.cache = model, DynamicCache()
 
     def logits(self, text: list[int] | Tensor, last: int) -> Tensor:
-        """Read on and return the logits [last, vocabulary] after each of the last tokens."""
+        """Read the tokens; return the logits [last, vocabulary] after each of the last `last` tokens."""
         ids = torch.as_tensor(text, device=self.model.device).view(1, -1)
         output = self.model(input_ids=ids, past_key_values=self.cache, use_cache=True, logits_to_keep=last)
         return output.logits[0]
@@ -63,14 +65,14 @@ class Reader:
         return self.cache.get_seq_length()
 
     def forget_after(self, length: int) -> None:
-        """Keep what was read of the first `length` tokens."""
+        """Crop the KV cache to the first `length` tokens."""
         if self.length > length:
             self.cache.crop(length - self.length)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Tokens after a prompt, the teacher's passes, and of the drafted tokens that it judged those kept and refused."""
+    """Tokens after a prompt, number of teacher passes, and numbers of drafted tokens accepted and refused."""
 
     tokens: list[int]
     passes: int
@@ -80,7 +82,7 @@ class Answer:
 
 @torch.inference_mode()
 def greedy(teacher: Any, draft: Any, prompt: list[int], *, lookahead: int, limit: int, stop: int) -> Answer:
-    """The teacher's greedy answer, with drafts of `lookahead` tokens; 0 is plain decoding, which needs no draft."""
+    """Decode the teacher's greedy answer with drafts of `lookahead` tokens; 0 is plain decoding without a draft."""
     above, below = Reader(teacher), Reader(draft)
     text, passes, accepted, refused = list(prompt), 0, 0, 0
     while True:
@@ -102,7 +104,7 @@ def greedy(teacher: Any, draft: Any, prompt: list[int], *, lookahead: int, limit
 
 
 def _proposed(draft: Reader, text: list[int], count: int) -> list[int]:
-    """The draft's next tokens [count]; they stay on the device until all are there."""
+    """Draft the next tokens [count]; they stay on the device until all are drafted."""
     tokens: list[Tensor] = []
     for _ in range(count):
         logits = draft.logits(tokens[-1] if tokens else text[draft.length :], 1)
@@ -112,27 +114,31 @@ def _proposed(draft: Reader, text: list[int], count: int) -> list[int]:
 
 @torch.inference_mode()
 def difference(teacher: Any, prompt: list[int], plain: list[int], other: list[int]) -> tuple[int, float]:
-    """The first token at which two answers differ, and the teacher's margin there between its two likeliest, nats."""
+    """Return the first position where two answers differ, and the teacher's margin between its top two tokens, nats."""
     place = next(n for n in range(max(len(plain), len(other))) if plain[n : n + 1] != other[n : n + 1])
     first, second = Reader(teacher).logits(prompt + plain[:place], 1)[0].float().topk(2).values.tolist()
     return place, first - second
 
 
 def measured(teacher: Any, draft: Any, prompt: list[int], **how: int) -> tuple[Answer, float]:
-    """An answer and the seconds it took."""
+    """Return an answer and its wall-clock time in seconds."""
     started = time.perf_counter()
     answer = greedy(teacher, draft, prompt, **how)  # its tokens are on the CPU, so the GPU is done
     return answer, time.perf_counter() - started
 
 
 def main(params: Params, data: Path, teacher: Path, draft: Path, base: Path, output: Path, metrics: Path) -> None:
+    """Answer the prompts with plain and with speculative decoding; write answers to `output`, rates to `metrics`.
+
+    Errors: UserError when the tokenizers differ.
+    """
     dtype = getattr(torch, params.dtype)
     above, below = load_complete(teacher, base, dtype=dtype), load_complete(draft, base, dtype=dtype)
     check_same_tokenizer(above.rung, below.rung)
     chosen = of_split(read_rows(data), params.split, data)[: params.prompts]
     prompts = [prompt_tokens(above.tokenizer, prompt) for prompt in column(chosen, "prompt", list, data)]
     models, how = (above.model.eval(), below.model.eval()), {"limit": params.max_new_tokens, "stop": above.stop}
-    for lookahead in (0, params.lookahead):  # a first run of each pays for what is set up once
+    for lookahead in (0, params.lookahead):  # warm up both, so that one-time setup is not measured
         greedy(*models, prompts[0], lookahead=lookahead, **how)
     rows: list[Row] = []
     plain_seconds = fast_seconds = 0.0
@@ -166,7 +172,7 @@ def main(params: Params, data: Path, teacher: Path, draft: Path, base: Path, out
 
 
 def summary(rows: list[Row]) -> dict[str, float]:
-    """What does not depend on the machine's speed."""
+    """Return the metrics that do not depend on the machine's speed."""
     accepted, refused, passes, tokens = (
         sum(row[name] for row in rows) for name in ("accepted", "refused", "passes", "tokens")
     )

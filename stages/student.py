@@ -1,4 +1,4 @@
-"""A smaller student: a copy of a rung without some of its layers, where every kind of distillation begins.
+"""Make a smaller student by dropping layers of a rung, as the start of distillation.
 
 python -m stages.student small models/base models/base models/student/small metrics/student/small.json
 """
@@ -13,12 +13,13 @@ from ladder.pipeline.stage import Config, run
 
 class Params(Config):
     parent: str
-    """The rung it is cut from: `base`, `sft/maths`."""
+    """Rung to copy from: `base`, `sft/maths`."""
     drop_layers: list[int]
-    """Layers that the student leaves out, counted from 0."""
+    """Layers to drop, counted from 0."""
 
 
 def main(params: Params, parent: Path, base: Path, output: Path, metrics: Path) -> None:
+    """Copy the parent without `drop_layers` and save the rung to `output`."""
     started = time.monotonic()
     whole = load_complete(parent, base)
     layers = whole.model.config.num_hidden_layers

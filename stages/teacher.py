@@ -1,9 +1,13 @@
-"""What the teacher says of every answer's tokens, once: no sweep of a student's alpha or size computes it again.
+"""Store the teacher's token distributions for distillation, once for every sweep of a student's alpha or size.
 
-Stored in about a hundred bytes a token: the likeliest tokens exactly and draws from the others, which is unbiased.
-metrics: bytes_per_token; gradient_error, the root mean square of the error |w - p| of the loss's gradient at a token;
-gradient_bias, the length of that error's mean over all tokens, beside gradient_bias_by_chance, what an unbiased
-target's would be; without draws kl_dense_decoded, mean KL in nats to the head with the rest spread evenly.
+They take about a hundred bytes per token: the most likely tokens exactly, and unbiased draws from the others.
+
+Metrics:
+    bytes_per_token          size of the stored targets
+    gradient_error           root mean square of the error |w - p| of the loss's gradient at a token
+    gradient_bias            norm of the mean of that error over all tokens
+    gradient_bias_by_chance  the value of gradient_bias expected of an unbiased target
+    kl_dense_decoded         without draws only: mean KL in nats to the head with the rest spread evenly
 
 python -m stages.teacher chat data/filter/chat.jsonl models/dpo/chat models/base data/teacher/chat.safetensors \
     metrics/teacher/chat.json
@@ -32,25 +36,25 @@ from ladder.training.teacher_logits import Kept, Taught, dense, keep, save_taugh
 
 class Params(Config):
     model: str
-    """The rung that teaches: the best one so far."""
+    """Teacher rung: the best one so far."""
     data: str
-    """The rows it teaches on: `filter/chat`."""
+    """Rows whose answers the teacher scores: `filter/chat`."""
     split: str | None
-    """Which of them; null takes all."""
+    """Split of the rows to use; null takes all."""
     temperature: Annotated[float, Field(gt=0)]
-    """Softens the distribution; the student is softened alike."""
+    """Temperature of the stored distributions, above 0; the student uses the same one."""
     top_k: Annotated[int, Field(ge=0)]
-    """Likeliest tokens kept with their probabilities: 4 bytes each."""
+    """Number of most likely tokens kept with their probabilities: 4 bytes each."""
     samples: Annotated[int, Field(ge=0)]
-    """Draws from the others: 2 bytes each. 0 keeps only their mass, a biased target."""
+    """Number of draws from the other tokens: 2 bytes each. 0 keeps only their total mass, a biased target."""
     max_length: int
-    """Rows of more tokens are left out."""
+    """Maximum length in tokens; longer rows are left out."""
     seed: int
 
 
 @torch.inference_mode()
 def distributions(teacher: Model, rows: list[Example], temperature: float) -> Iterator[tuple[int, Tensor]]:
-    """Of each row, its index and the teacher's log-probabilities [learned, vocabulary]; longest rows first."""
+    """Yield each row's index and the teacher's log-probabilities [learned, vocabulary]; longest rows first."""
     with tqdm(total=len(rows), desc="teacher", unit="row") as bar:
         for group in batches([len(row["input_ids"]) for row in rows], 4096):
             batch = {name: part.to(device()) for name, part in collate([rows[index] for index in group]).items()}
@@ -62,14 +66,15 @@ def distributions(teacher: Model, rows: list[Example], temperature: float) -> It
 
 
 class Errors:
-    """How far what is kept lies from the dense distributions. The gradient of the loss by a student's logits is its
-    own distribution minus the target, so the gradient's error is the target's, whatever the student."""
+    """Error of the stored targets against the dense distributions. The gradient of the loss by a student's logits is
+    its own distribution minus the target. The gradient's error is therefore the target's, whatever the student."""
 
     def __init__(self, vocabulary: int) -> None:
         self.tokens, self.squares, self.divergence = 0, 0.0, 0.0
         self.sum = torch.zeros(vocabulary, dtype=torch.float64)
 
     def add(self, logps: Tensor, kept: Kept) -> None:
+        """Add a row's stored targets, against its dense log-probabilities [learned, vocabulary]."""
         decoded = dense(target(kept), logps.shape[-1])
         error = decoded.double() - logps.double().exp()
         self.tokens += len(logps)
@@ -79,6 +84,7 @@ class Errors:
             self.divergence += divergence(logps, decoded.clamp_min(1e-30).log()).sum().item()
 
     def measured(self, *, sampled: bool) -> dict[str, float]:
+        """Return the metrics over all rows; `sampled` says whether the targets have draws."""
         error = (self.squares / self.tokens) ** 0.5
         found = {
             "gradient_error": round(error, 5),
@@ -89,6 +95,10 @@ class Errors:
 
 
 def main(params: Params, data: Path, model: Path, base: Path, output: Path, metrics: Path) -> None:
+    """Store the teacher's distributions on the rows of `data` in `output` (safetensors).
+
+    Errors: UserError when the disk lacks space for the targets.
+    """
     teacher = load_complete(model, base)
     rows = of_split(read_rows(data), params.split, data)
     fitting = examples(rows, data, teacher.tokenizer, within(params.max_length, teacher.model))
@@ -122,7 +132,7 @@ def main(params: Params, data: Path, model: Path, base: Path, output: Path, metr
 
 
 def joined(parts: list[Kept]) -> Kept:
-    """The rows' targets, one after another, on the CPU."""
+    """Concatenate the rows' targets on the CPU."""
     names = ("head", "head_logps", "draws", "rest_logp", "entropy")
     return Kept(*(torch.cat([getattr(part, name) for part in parts]).cpu() for name in names))
 

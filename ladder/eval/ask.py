@@ -1,4 +1,4 @@
-"""A model asked a benchmark's questions: turn after turn, as many samples as are wanted, one row a turn."""
+"""Ask a model a benchmark's questions: all turns and samples, one output row per turn."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,31 +13,32 @@ from ladder.pipeline.stage import Config, UserError
 from ladder.verifiers.reasoning import answer_of
 
 Speak = Callable[[list[Messages], Sampling], list[Answer]]
-"""Conversations, each up to the user's last turn, are answered in their order."""
+"""Generation function: answers conversations, each ending with a user turn, in their order."""
 
 
 class Asking(Config):
     """How a benchmark is asked: alike for every model, so that they compare question by question."""
 
     rows: int = Field(0, ge=0)
-    """Size of the fixed stratified part of the benchmark that is asked; 0 asks all of it."""
+    """Size of the fixed stratified subset of the benchmark that is asked; 0 asks all questions."""
     max_new_tokens: int = Field(ge=1)
-    """An answer that has not ended by then is cut."""
+    """Maximum length of an answer in tokens; longer answers are truncated."""
     samples: int = Field(1, ge=1)
-    """Answers to each question: pass@k needs several."""
+    """Number of answers per question; pass@k needs several."""
     temperature: float = Field(0.0, ge=0)
-    """0 takes the likeliest token."""
+    """Sampling temperature; 0 is greedy decoding."""
     seed: int = 0
 
     @model_validator(mode="after")
     def differ(self) -> "Asking":
+        """Check that several samples have a temperature above 0; greedy samples would be identical."""
         if self.samples > 1 and self.temperature == 0:
             raise ValueError("samples of temperature 0 are all the same; give a temperature")
         return self
 
 
 def read_questions(path: Path, rows: int) -> list[Row]:
-    """The first `rows` of a file of {"key", "turns", "group"}; 0 is all. Errors: UserError when there are fewer."""
+    """Read the first `rows` questions {"key", "turns", "group"}; 0 reads all. Errors: UserError if there are fewer."""
     questions = read_rows(path)
     column(questions, "key", str, path)
     column(questions, "turns", list, path)
@@ -47,9 +48,9 @@ def read_questions(path: Path, rows: int) -> list[Row]:
 
 
 def respond(questions: list[Row], speak: Speak, params: Asking) -> list[Row]:
-    """Ask every question's first turn, then the second of those that have one, and so on.
+    """Ask the first turn of every question, then the second turn of those that have one, and so on.
 
-    A later turn is asked after the answers without their reasoning, as reasoning models are trained.
+    Earlier answers in a conversation are shown without their reasoning, as reasoning models are trained.
     Returns rows {"key", "sample", "turn", "prompt", "response", "tokens", "finished"} by question, sample and turn.
     """
     asked = [(question, sample) for question in questions for sample in range(params.samples)]

@@ -1,7 +1,7 @@
-"""What the benchmarks of refusal share: a row of scores for a question, the measures of such rows.
+"""Shared scoring of the refusal benchmarks: the row of scores of a question, and the measures of these rows.
 
 Lists in a row are over the question's samples. An answer that is empty or loops is neither a refusal nor compliance:
-no share but its own counts it, and no judge is asked about it.
+only its own share counts it, and it is not sent to a judge.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def require(rows: list[Row], columns: tuple[str, ...], benchmark: str) -> None:
-    """Errors: UserError naming the first row that lacks one of the columns, or has no text there."""
+    """Check that every row has a text in each of the columns. Errors: UserError naming the first row that does not."""
     for number, row in enumerate(rows, start=1):
         for column in columns:
             if not isinstance(row.get(column), str) or not row[column].strip():
@@ -27,7 +27,7 @@ def require(rows: list[Row], columns: tuple[str, ...], benchmark: str) -> None:
 
 
 def score_row(question: Question, answers: Answers, wanted: Wanted) -> Row:
-    """A row of scores by rule, nothing judged yet. The last turn's answer is the one that counts."""
+    """Build a row of scores by rule, without judgments. The answer to the last turn is the one that counts."""
     classes = [verdict(sample[-1]) for sample in answers.samples]
     return {
         "key": question.key,
@@ -49,9 +49,9 @@ def judged(
     request: Callable[[Question, str], Messages],
     ask: Callable[[list[Messages]], list[T | None]],
 ) -> list[tuple[Row, int, T | None]]:
-    """What a judge says of each answer that there is: its row, its sample, the judgment.
+    """Judge all answers except those that are empty or loop; return (row, sample index, judgment) for each.
 
-    `request` puts a question and an answer to the judge, `ask` has all requests judged.
+    `request` builds the judge request for a question and an answer; `ask` sends all requests to the judge.
     """
     by_key = {question.key: question for question in questions}
     said = {answer.key: answer.samples for answer in answers}
@@ -61,7 +61,7 @@ def judged(
 
 
 def enter(row: Row, sample: int, found: Verdict | None) -> None:
-    """Put a judge's class of one answer into its row; None is a reply that could not be used."""
+    """Write a judge's class of one answer into its row; None is an unparseable reply."""
     row["judge"][sample] = found
     row["judged"] += 1
     row["unparseable"] += found is None
@@ -71,7 +71,7 @@ def enter(row: Row, sample: int, found: Verdict | None) -> None:
 def share(
     title: str, better: Literal["higher", "lower"], *classes: Verdict, by: Literal["rule", "judge"], wanted: Wanted
 ) -> Measure:
-    """The share of answers in these classes, among the answers to prompts of that kind that have a class."""
+    """Build the measure of the share of answers in these classes, among the classified answers to `wanted` prompts."""
 
     def found(row: Row) -> list[Verdict]:
         return [name for name in row[by] if name not in (None, "no_answer")] if row["wanted"] == wanted else []

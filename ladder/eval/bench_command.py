@@ -1,9 +1,9 @@
-"""A model that is no rung of the table, asked a benchmark and scored: JSON on stdout.
+"""Command `ladder bench`: ask a model that is no rung of the report a benchmark, score it, and print JSON.
 
     python -m ladder bench ifeval --model models/sft/chat                          # a rung's directory
     python -m ladder bench ifeval --model http://localhost:8000/v1 --name MODEL    # an OpenAI-compatible endpoint
 
-How it is asked and who judges stand in params.yaml, as for every rung: respond.ifeval and benchmark.ifeval.
+The generation settings and the judge are those of params.yaml, as for every rung: respond.ifeval and benchmark.ifeval.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from ladder.pipeline.stage import PARAMS, UserError, fit, read_params
 
 
 def bench(arguments: list[str]) -> None:
-    """`ladder bench`: let a model answer, keep its answers, print their numbers."""
+    """Run `ladder bench`: generate a model's answers, save them, and print their scores."""
     parser = argparse.ArgumentParser(prog="python -m ladder bench", description="Ask a model and score its answers.")
     add_benchmark(parser)
     parser.add_argument("--model", required=True, help="a rung's directory, or http://HOST/v1")
@@ -44,7 +44,7 @@ def bench(arguments: list[str]) -> None:
 
 
 def speaker(model: str, name: str | None, *, key_env: str | None = None, insecure: bool = False) -> tuple[str, Speak]:
-    """The model's name, and what lets it answer."""
+    """Return the model's name and its generation function."""
     if re.match(r"https?://", model):
         if name is None:
             raise UserError(f"--name: expected the model's name at {model}")
@@ -57,5 +57,5 @@ def speaker(model: str, name: str | None, *, key_env: str | None = None, insecur
 
 
 def kept(benchmark: str, name: str) -> Path:
-    """Where a model's answers are kept: data/bench/ifeval/org-model.jsonl."""
+    """Return the path where a model's answers are saved: data/bench/ifeval/org-model.jsonl."""
     return Path("data/bench", benchmark, f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('.-') or 'model'}.jsonl")

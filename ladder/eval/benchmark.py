@@ -1,23 +1,23 @@
-"""What a benchmark is: questions made of its published rows, and scores made of the answers to them.
+"""Benchmark interface: questions built from published rows, and scores computed from the answers.
 
-A benchmark is one module of benchmarks/ (the module is the registry, its name is the benchmark's):
+A benchmark is one module of benchmarks/. The package is the registry; the module's name is the benchmark's name:
 
-    MEASURES: dict[str, Measure]          # what one row of scores is worth, by the names of the metric file
+    MEASURES: dict[str, Measure]          # measures of one row of scores, by their names in the metric file
     HEADLINE: tuple[str, ...]             # the measures whose mean is the benchmark's score
     def questions(rows) -> list[Question]
-    def score(questions, answers, tools) -> list[Row]     # one row a question that was answered, in their order
+    def score(questions, answers, tools) -> list[Row]     # one row per answered question, in the order of the answers
 
-and, where it needs them:
+Optional names:
 
-    MEANS: dict[str, tuple[str, ...]]     # further means of several measures, by the names of the metric file
-    PACKAGES: tuple[str, ...]             # distributions that decide scores: the metric file states their versions
-    TEMPLATES: tuple[str, ...]            # what a judge is told: the metric file has their hash
-    def templates(questions) -> tuple[str, ...]           # the same, where they come with the rows
-    def needs() -> None                   # UserError where this machine lacks what scoring needs: a sandbox, say
+    MEANS: dict[str, tuple[str, ...]]     # further means of several measures, by their names in the metric file
+    PACKAGES: tuple[str, ...]             # distributions that affect scores: the metric file records their versions
+    TEMPLATES: tuple[str, ...]            # judge prompts: the metric file records their hash
+    def templates(questions) -> tuple[str, ...]           # judge prompts that come with the rows
+    def needs() -> None                   # UserError when this machine lacks a requirement, for example a sandbox
     CAVEATS: dict[str, str]               # known errors of numbers: the metric file states them beside the number
 
-A row of scores has the question's key and group, and what the measures read. It may have "verdicts", for the page of
-answers: pairs of a name and true, "loosely", false, a number or a word.
+A row of scores has the question's key and group, and the fields that the measures read. It may have "verdicts" for the
+page of answers: pairs of a name and true, "loosely", false, a number or a word.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ JOIN = " + "
 
 
 def key_text(value: Any) -> str:
-    """A row's key as text; 1000.0, as a table with absent values holds it, is 1000."""
+    """Return a row's key as text; 1000.0, as a table with missing values holds an integer, becomes "1000"."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
@@ -44,47 +44,47 @@ class Question:
     """One item of a benchmark."""
 
     key: str
-    """Its name there; unique."""
+    """Unique key in the benchmark."""
     turns: tuple[str, ...]
-    """What the user says, turn by turn; each is asked after the answer to the one before."""
+    """User turns; each is asked after the answer to the previous one."""
     group: str
-    """Its stratum, for subsets and for scores apart: a category, a kind of instruction; "a + b" is of both."""
+    """Stratum, for subsets and for scores per group: a category or a kind of instruction; "a + b" is in both."""
     row: Row = field(repr=False, default_factory=dict)
-    """The row as published: what the score reads."""
+    """Row as published, with the fields that the score reads."""
 
     @property
     def groups(self) -> list[str]:
-        """The group taken apart."""
+        """Names of the single groups."""
         return self.group.split(JOIN)
 
 
 @dataclass(frozen=True)
 class Answers:
-    """All that a model answered to one question."""
+    """All answers of a model to one question."""
 
     key: str
     samples: tuple[tuple[str, ...], ...]
-    """[samples][turns]: the answers' texts."""
+    """[samples][turns]: texts of the answers."""
     tokens: tuple[int, ...] = ()
-    """[samples]: tokens of all turns; empty where it is not known."""
+    """[samples]: tokens of all turns; empty when unknown."""
     finished: tuple[bool, ...] = ()
-    """[samples]: whether every turn ended by itself; empty where it is not known."""
+    """[samples]: whether every turn ended by itself; empty when unknown."""
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What scoring may need beside rows."""
+    """Resources for scoring, in addition to the rows."""
 
     punkt: Path | None = None
     """NLTK data with tokenizers/punkt_tab, for IFEval's sentence counts."""
     judge: "Judge | None" = None
-    """A model that grades answers."""
+    """Judge model that grades answers."""
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark's module as read; the fields are its names in lower case."""
+    """A loaded benchmark module; the fields are the module's names in lower case."""
 
     name: str
     measures: dict[str, Measure]
@@ -99,11 +99,11 @@ class Benchmark:
 
     @property
     def numbers(self) -> dict[str, tuple[str, ...]]:
-        """Every number of the metric file and the measures that it is the mean of, the headline first."""
+        """Every number of the metric file, with the measures that it is the mean of; the headline comes first."""
         return {self.title: self.headline, **self.means, **{name: (name,) for name in self.measures}}
 
     @property
     def title(self) -> str:
-        """The headline's name in the metric file: that of its measure or its mean, else `score`."""
+        """Name of the headline in the metric file: that of its measure or its mean, else `score`."""
         named = {**{name: (name,) for name in self.measures}, **self.means}
         return next((name for name, parts in named.items() if parts == self.headline), "score")

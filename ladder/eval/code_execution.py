@@ -1,4 +1,4 @@
-"""Programs that a model wrote, judged by tests: how they ended, and pass@k."""
+"""Code benchmarks: run a model's programs against tests in the sandbox, and compute pass@k."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -12,15 +12,17 @@ from ladder.eval.measures import Measure
 from ladder.verifiers.sandbox import Outcome, Program, run_many
 
 SECONDS = 10.0
-"""CPU time of each program. Published harnesses give 3 by the clock, all of which a solution of MBPP's own needs."""
+"""CPU time limit per program. Published harnesses allow 3 s of wall-clock time; a reference solution of MBPP needs all
+of it."""
 
 _ERROR = re.compile(r"(?:\w+\.)*(\w{1,40}(?:Error|Exception))(?::.*)?")
 
 
 def pass_at_k(samples: int, passed: int, k: int) -> float:
-    """The chance that at least one of k samples passes, from `samples` of which `passed` did: 1 - C(n-c, k) / C(n, k).
+    """Estimate the probability that at least one of k samples passes: 1 - C(n-c, k) / C(n, k).
 
-    Unbiased, and computed as a product, as in Chen et al. 2021 (arXiv 2107.03374), equation 1 and figure 3.
+    n is `samples`, c is `passed`. The estimate is unbiased, and computed as a product as in Chen et al. 2021
+    (arXiv 2107.03374), equation 1 and figure 3.
     Errors: ValueError unless 1 <= k <= samples and 0 <= passed <= samples.
     """
     if not (1 <= k <= samples and 0 <= passed <= samples):
@@ -31,9 +33,9 @@ def pass_at_k(samples: int, passed: int, k: int) -> float:
 
 
 def pass_measures(column: str, ks: Iterable[int]) -> dict[str, Measure]:
-    """pass@k for each k, of rows whose `column` says of every sample whether it passed (a list of bools).
+    """Build the pass@k measure for each k. A row's `column` is a list of bools: whether each sample passed.
 
-    A question with fewer than k samples has weight 0: no unbiased estimate can be had from it.
+    A question with fewer than k samples has weight 0, because it has no unbiased estimate.
     """
 
     def value(row: Row, k: int) -> float:
@@ -55,11 +57,11 @@ def pass_measures(column: str, ks: Iterable[int]) -> dict[str, Measure]:
 def score(
     questions: Sequence[Question], answers: Sequence[Answers], program: Callable[[Row, str], str | Program]
 ) -> list[Row]:
-    """Run `program(question's row, answer)` of every sample: the answer's program and, in another process, its tests.
+    """Run `program(question's row, answer)` for every sample: the answer's program, and its tests in another process.
 
-    A program without tests of its own (a string) passes when it runs to its end, which a hostile one can imitate.
+    A program without separate tests (a string) passes when it runs to its end, which a hostile program can imitate.
 
-    Returns {"key", "group", "passed": [bool, one a sample], "verdicts": [[sample, true or how else it ended]]}.
+    Returns {"key", "group", "passed": [bool per sample], "verdicts": [[sample, true or how else it ended]]}.
     """
     by_key = {question.key: question for question in questions}
     asked = [by_key[answer.key] for answer in answers]
@@ -79,10 +81,10 @@ def score(
 
 
 def endings(programs: Sequence[Sequence[str | Program]]) -> list[list[str]]:
-    """How each program ended, in the sandbox: "passed", "timeout", "refused", the exception's name, or "failed".
+    """Run programs in the sandbox; return how each ended: "passed", "timeout", "refused", an exception, or "failed".
 
-    Every distinct program runs once. A part under `if __name__ == "__main__":` is not run, as in published harnesses.
-    Errors: UserError where there is no sandbox.
+    Every distinct program runs once. Code under `if __name__ == "__main__":` is not run, as in published harnesses.
+    Errors: UserError when there is no sandbox.
     """
     distinct = list(dict.fromkeys(program for samples in programs for program in samples))
     ended = dict(zip(distinct, run_many(distinct, seconds=SECONDS, name="program"), strict=True))

@@ -1,6 +1,6 @@
-"""How a rung's score on a benchmark changed, prompt by prompt: the headline's difference, its interval and its test.
+"""Paired comparison of a rung's scores on a benchmark: difference of the headline, its interval and its test.
 
-Rows of scores have a "key", "measures" {name: [value, weight]} and, where they say it, the "prompt".
+Rows of scores have a "key", "measures" {name: [value, weight]} and, where available, the "prompt".
 """
 
 from dataclasses import dataclass, field, replace
@@ -20,11 +20,11 @@ UNSURE = "not distinguishable"
 
 
 class Apart(UserError):
-    """Two files of rows that have nothing in common on which a score could be compared."""
+    """Two files of rows without a common prompt or measure to compare."""
 
 
 class Headline(NamedTuple):
-    """A benchmark's score: the measures it is the mean of, their unit and whether higher or lower is better."""
+    """A benchmark's score: the measures it is the mean of, their unit, and whether higher or lower is better."""
 
     measures: tuple[str, ...]
     unit: str
@@ -40,7 +40,7 @@ class Headline(NamedTuple):
 
     @property
     def upwards(self) -> float:
-        """1 where higher is better, else -1."""
+        """1 when higher is better, else -1."""
         return 1.0 if self.better == "higher" else -1.0
 
 
@@ -48,7 +48,7 @@ HELDOUT = Headline(("pass",), "%", "higher")
 
 
 def recorded(summary: Row, where: str) -> Headline:
-    """As the stage `benchmark` wrote it into a summary. Errors: UserError naming the file where it did not."""
+    """Read the headline that the stage `benchmark` wrote to a summary. Errors: UserError naming the file."""
     if "absent" in summary:
         raise UserError(f"{where}: not scored: {summary['absent']}")
     try:
@@ -59,7 +59,7 @@ def recorded(summary: Row, where: str) -> Headline:
 
 
 def solved(rows: list[Row], where: str) -> list[Row]:
-    """Rows of the stage `heldout` as rows of scores: the samples of one prompt are one row's."""
+    """Convert rows of the stage `heldout` to rows of scores; the samples of one prompt become one row."""
     value, weight = MEASURES["heldout"]["pass"].value, MEASURES["heldout"]["pass"].weight
     found: dict[str, Row] = {}
     for number, row in enumerate(rows, start=1):
@@ -74,7 +74,7 @@ def solved(rows: list[Row], where: str) -> list[Row]:
 
 @dataclass(frozen=True)
 class Change:
-    """Second minus first on the prompts they have in common; numbers are in the headline's unit."""
+    """Second minus first on their common prompts; numbers are in the headline's unit."""
 
     title: str
     rung: str
@@ -88,20 +88,20 @@ class Change:
     high: float
     p: float
     holm: float
-    """p, corrected for all that it is compared with; p itself for one alone."""
+    """p with Holm's correction over all comparisons made together; p itself for a single comparison."""
     verdict: str
     prompts: int
-    """Compared; each counts in both."""
+    """Number of compared prompts; each counts in both."""
     of: int
-    """In either."""
+    """Number of prompts in either."""
     gained: int
     lost: int
     changed: dict[str, tuple[float, float]] = field(repr=False)
-    """The prompts whose result changed: first's and second's, the largest losses first."""
+    """Prompts whose result changed, with the first and second result, largest losses first."""
 
 
 class _Results(NamedTuple):
-    """By prompt: values and weights [K measures], and the prompt itself where the rows have it."""
+    """By prompt: values and weights [K measures], and the prompt itself when the rows have it."""
 
     values: dict[str, Array]
     weights: dict[str, Array]
@@ -109,8 +109,12 @@ class _Results(NamedTuple):
 
 
 def compare(first: list[Row], second: list[Row], of: Headline, *, title: str, rung: str) -> Change:
-    """Compare prompt by prompt. A prompt that a measure leaves out of one side (weight 0: no verdict of the judge) it
-    leaves out of both. Prompts of one key that read differently are two. Errors: Apart; UserError for a key twice."""
+    """Compare two files of rows prompt by prompt.
+
+    Where a measure has weight 0 for a prompt on one side (no verdict of the judge), it is left out on both sides. Two
+    prompts with the same key but different texts are not paired.
+    Errors: Apart; UserError for a duplicate key.
+    """
     where = f"{title} {rung}"
     old, new = (_results(rows, of, f"{where}: {age} row") for rows, age in ((first, "old"), (second, "new")))
     keys, first_KN, first_asked_KN, second_KN, second_asked_KN = _common(old, new, of, where)
@@ -143,7 +147,7 @@ def compare(first: list[Row], second: list[Row], of: Headline, *, title: str, ru
 
 
 def _common(old: _Results, new: _Results, of: Headline, where: str) -> tuple[list[str], Array, Array, Array, Array]:
-    """The prompts that are compared; their values and weights [K, N], first's and second's."""
+    """Return the keys of the compared prompts, and values and weights [K, N] of the first and the second."""
     in_both = sorted(old.values.keys() & new.values.keys(), key=lambda key: (len(key), key))  # numbers in their order
     alike = [key for key in in_both if _same(key, old, new)]
     if not alike:
@@ -178,13 +182,13 @@ def _results(rows: list[Row], of: Headline, where: str) -> _Results:
 
 
 def _same(key: str, old: _Results, new: _Results) -> bool:
-    """Where either file does not say how the prompt reads, its name decides."""
+    """Whether a key has the same prompt on both sides; if either file has no prompt text, the key decides."""
     first, second = old.prompts[key], new.prompts[key]
     return first is None or second is None or first == second
 
 
 def _each(values_KN: Array, weights_KN: Array) -> Array:
-    """[N] each prompt's own score: the mean of the measures that count it."""
+    """Return each prompt's own score [N]: the mean of the measures with a weight."""
     counted_KN = weights_KN > 0
     each_KN = np.divide(values_KN, weights_KN, out=np.zeros_like(values_KN), where=counted_KN)
     return np.asarray(each_KN.sum(axis=0) / counted_KN.sum(axis=0))
@@ -197,7 +201,7 @@ def _changed(keys: list[str], first_N: Array, second_N: Array, of: Headline) -> 
 
 
 def corrected(changes: list[Change]) -> list[Change]:
-    """With Holm's p over all of them, and the verdict by it."""
+    """Apply Holm's correction over all changes, and update their verdicts."""
     adjusted = statistics.holm([change.p for change in changes])
     return [
         replace(change, holm=p, verdict=change.verdict if p < ALPHA else UNSURE)

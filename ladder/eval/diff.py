@@ -1,11 +1,12 @@
-"""What changed between two revisions, or a revision and the workspace: every rung's score on every benchmark.
+"""Command `ladder diff`: compare every rung's score on every benchmark between two revisions.
 
     python -m ladder diff HEAD~1
     python -m ladder diff v1 v2 --prompts 10 --answers
 
-Beside `dvc metrics diff`, which subtracts numbers, this compares prompt by prompt: the change of a benchmark's
-headline with its 95% bootstrap interval over prompts, McNemar's exact test where a prompt is passed or failed and else
-a permutation test that swaps the two results of a prompt at random, and Holm's correction over all comparisons.
+Without a second revision the workspace is compared. `dvc metrics diff` subtracts numbers; this command compares prompt
+by prompt. It gives the change of a benchmark's headline with its 95% bootstrap interval over prompts. The test is
+McNemar's exact test where a prompt is passed or failed, else a permutation test that swaps the two results of a prompt
+at random. Holm's correction covers all comparisons.
 """
 
 import argparse
@@ -37,7 +38,7 @@ Texts = dict[str, Text]
 
 
 def texts(rows: list[Row]) -> Texts:
-    """Prompts and answers by the prompt's key, all samples and turns of one joined."""
+    """Return prompts and answers by the prompt's key; all samples and turns of a prompt are joined."""
     found: Texts = {}
     for row in rows:
         key, said = str(row["key"] if "key" in row else row["id"]), _answers(row)
@@ -61,7 +62,7 @@ def _said(text: str | list[Row]) -> str:
 
 @dataclass
 class Difference:
-    """Two revisions: what was compared, what need not be, and what could not be and why."""
+    """Comparison of two revisions: the changes, what is unchanged, and what could not be compared and why."""
 
     old: Revision
     new: Revision
@@ -70,13 +71,16 @@ class Difference:
     apart: list[str] = field(default_factory=list)
     only: dict[str, list[str]] = field(default_factory=dict)
     texts: dict[tuple[str, str], tuple[Texts, Texts]] = field(default_factory=dict, repr=False)
-    """The prompts and answers of each change, by its title and rung."""
+    """Prompts and answers of each change, by its title and rung."""
 
 
 def difference(old: Revision, new: Revision, *, across_settings: bool = False) -> Difference:
-    """Compare all that both revisions measured. Files of the same bytes are not compared, nothing changed there, and
-    do not count for Holm; scores made under other settings are compared only with `across_settings`.
-    Errors: UserError where nothing can be compared."""
+    """Compare everything that both revisions measured.
+
+    Files with identical bytes are not compared and do not count for Holm's correction. Scores made under other
+    settings are compared only with `across_settings`.
+    Errors: UserError when nothing can be compared.
+    """
     both = [place for place in new.cells if place in old.cells]
     if not both:
         raise UserError(f"{old.label} and {new.label}: no rung was measured on the same benchmark in both")
@@ -104,7 +108,7 @@ def difference(old: Revision, new: Revision, *, across_settings: bool = False) -
 
 
 def other_settings(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """`respond.ifeval.max_new_tokens 256 -> 24`, of each key whose value differs; empty where none does."""
+    """List the settings that differ, `respond.ifeval.max_new_tokens 256 -> 24`; empty when none does."""
     keys = [key for key in old | new if old.get(key) != new.get(key)]
     return ", ".join(f"{key} {_value(old, key)} -> {_value(new, key)}" for key in keys)
 
@@ -114,7 +118,7 @@ def _value(settings: dict[str, Any], key: str) -> str:
 
 
 class Side(NamedTuple):
-    """A cell at a revision, ready to be compared."""
+    """A cell at a revision, with the data to compare."""
 
     rows: list[Row]
     headline: Headline
@@ -122,8 +126,11 @@ class Side(NamedTuple):
 
 
 def measured(revision: Revision, cell: Cell) -> Side:
-    """What each measure was worth and what the score is made of, both as recorded; of benchmark rows from before that
-    was recorded, as the benchmark's module says now. Errors: as Revision.rows; Apart for rows it cannot read."""
+    """Read a cell's rows, and its measures and headline as recorded.
+
+    For benchmark rows from before these were recorded, the benchmark's current module computes them.
+    Errors: those of Revision.rows; Apart for rows that the module cannot read.
+    """
     rows, where = revision.rows(cell.path), f"{cell.path} at {revision.label}"
     if not rows:
         raise Apart(f"{where}: not scored: {revision.document(cell.summary).get('absent', 'it has no rows')}")
@@ -145,13 +152,13 @@ def measured(revision: Revision, cell: Cell) -> Side:
 
 
 def table(changes: list[Change], old: str, new: str) -> list[list[str]]:
-    """The comparisons as texts, a header first."""
+    """Format the comparisons as a table of texts, with a header row."""
     head = ["benchmark", "rung", old, new, "change [95%]", "p", "Holm", "gained", "lost", "prompts", "verdict"]
     return [head, *(cells(change) for change in changes)]
 
 
 def cells(change: Change) -> list[str]:
-    """One comparison's texts."""
+    """Format the cells of one comparison."""
     digits = 1 if change.unit == "%" else 2
     ends = f"{change.difference:+.{digits}f} [{change.low:.{digits}f}, {change.high:.{digits}f}]"
     prompts = f"{change.prompts}" if change.prompts == change.of else f"{change.prompts} of {change.of}"
@@ -162,15 +169,15 @@ def cells(change: Change) -> list[str]:
 
 
 def aligned(rows: list[list[str]]) -> str:
-    """A table for a terminal."""
+    """Format a table for a terminal."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
 
 
 def prompts(found: Difference, change: Change, count: int, *, answers: bool) -> list[dict[str, Any]]:
-    """The first `count` prompts that changed, the largest losses first: key, the two results, the prompt; on request
-    both answers."""
+    """Return the first `count` prompts that changed, largest losses first: key, both results, the prompt and, with
+    `answers`, both answers."""
     sides = found.texts[change.title, change.rung]
     shown = []
     for key, (before, after) in list(change.changed.items())[:count]:
@@ -180,7 +187,7 @@ def prompts(found: Difference, change: Change, count: int, *, answers: bool) -> 
 
 
 def plain(found: Difference, count: int, *, answers: bool) -> str:
-    """All of it for a terminal."""
+    """Format the whole comparison for a terminal."""
     old, new = found.old.label, found.new.label
     parts = [aligned(table(found.changes, old, new)), fill(NOTE, 120)] if found.changes else []
     for change in found.changes if count else []:
@@ -203,7 +210,7 @@ def _listed(found: Difference, change: Change, count: int, answers: bool) -> lis
 
 
 def _clean(text: str, most: int = 0) -> str:
-    """A model's text for a terminal, without control characters; in one line of `most` signs, where that is not 0."""
+    """Remove control characters from a model's text; `most` above 0 also fits it to one line of `most` characters."""
     if most:
         text = " ".join(text.split())
         text = text if len(text) <= most else text[: most - 3] + "..."
@@ -211,7 +218,7 @@ def _clean(text: str, most: int = 0) -> str:
 
 
 def document(found: Difference, count: int, *, answers: bool) -> dict[str, Any]:
-    """The same for a program."""
+    """Return the whole comparison as a JSON document."""
     changes = [
         {**asdict(change), "changed": prompts(found, change, count, answers=answers)} for change in found.changes
     ]
@@ -221,7 +228,7 @@ def document(found: Difference, count: int, *, answers: bool) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m ladder diff`. Errors: UserError in one sentence."""
+    """Run `python -m ladder diff`. Errors: UserError."""
     parser = argparse.ArgumentParser(prog="python -m ladder diff", description="Scores of two revisions, compared.")
     parser.add_argument("old", metavar="REV", help="a commit, tag, branch or DVC experiment")
     parser.add_argument("new", metavar="REV", nargs="?", help="another; without it, the workspace")

@@ -1,8 +1,8 @@
-"""Benchmarks of instructions that a program can check (IFEval, IFBench): what is published of them, and how it is read.
+"""Shared scoring of benchmarks with verifiable instructions (IFEval, IFBench).
 
-Strict checks the answer as it stands; loose passes if any of eight versions of it does (without its first line, its
-last line, its asterisks). An instruction is followed or not; a prompt is solved when all of its instructions are.
-Accuracies by prompt and by instruction are published, in percent.
+Strict accuracy checks the answer as it is. Loose accuracy accepts it if any of eight versions passes (without its first
+line, its last line, its asterisks). An instruction is followed or not; a prompt is solved when all of its instructions
+are followed. Published are accuracies by prompt and by instruction, in percent.
 """
 
 import random
@@ -19,11 +19,11 @@ from ladder.eval.measures import Measure
 from ladder.pipeline.stage import UserError
 
 Check = Callable[[Row, str], list[bool]]
-"""A benchmark's row and an answer to it give whether each instruction is followed."""
+"""Checker: takes a benchmark's row and an answer; returns whether each instruction is followed."""
 
 
 def _accuracies(kind: str) -> dict[str, Measure]:
-    """By prompt and by instruction; a row has under `kind` a bool for each of its instructions."""
+    """Build accuracies by prompt and by instruction; a row has under `kind` a bool for each of its instructions."""
     return {
         f"prompt_{kind}": Measure(
             f"prompts with all instructions followed, {kind}",
@@ -41,7 +41,10 @@ MEANS = {f"mean_{kind}": (f"prompt_{kind}", f"instruction_{kind}") for kind in (
 
 
 def questions(rows: list[Row]) -> list[Question]:
-    """rows: key, prompt, instruction_id_list ("family:instruction"), kwargs; a question's groups are the families."""
+    """Build questions from rows of key, prompt, instruction_id_list ("family:instruction") and kwargs.
+
+    A question's groups are the instruction families.
+    """
     return [
         Question(
             key_text(row["key"]),
@@ -54,9 +57,9 @@ def questions(rows: list[Row]) -> list[Question]:
 
 
 def score(questions: list[Question], answers: list[Answers], strict: Check, loose: Check) -> list[Row]:
-    """Rows with "strict" and "loose", a bool for each instruction.
+    """Score answers; return rows with "strict" and "loose", a bool for each instruction.
 
-    A score depends on nothing but the prompt and its answer: not on which others are scored, nor on their order.
+    A score depends only on the prompt and its answer, not on which others are scored or on their order.
     Errors: UserError for more than one answer to a prompt.
     """
     by_key = {question.key: question for question in questions}
@@ -78,9 +81,9 @@ def score(questions: list[Question], answers: list[Answers], strict: Check, loos
 
 
 def nltk_data(folder: Path | None) -> None:
-    """Let NLTK find its sentence model in the folder, before a checker is imported: at import it would download it.
+    """Add the folder with NLTK's sentence model to NLTK's path. Call it before importing a checker, which downloads it.
 
-    Errors: UserError where the folder has none.
+    Errors: UserError when the folder has no sentence model.
     """
     if folder is None or not (folder / "tokenizers" / "punkt_tab" / "english").is_dir():
         raise UserError(
@@ -95,7 +98,7 @@ def nltk_data(folder: Path | None) -> None:
 
 @cache
 def _copy(folder: Path) -> tempfile.TemporaryDirectory[str]:
-    """A copy that is there until the process ends: NLTK reads no file with several links, as DVC checks one out."""
+    """Copy the folder until the process ends: NLTK refuses files with several links, as in a DVC checkout."""
     scratch = tempfile.TemporaryDirectory(prefix="punkt-")
     shutil.copytree(folder, scratch.name, dirs_exist_ok=True)
     return scratch
@@ -103,10 +106,10 @@ def _copy(folder: Path) -> tempfile.TemporaryDirectory[str]:
 
 @contextmanager
 def _seeded(seed: str) -> Iterator[None]:
-    """Fix both generators the checkers draw from, and give Python's back as it was.
+    """Seed both random generators that the checkers use, and restore Python's afterwards.
 
-    langdetect samples n-grams. And prompts 1122 and 1129 of IFEval count a "letter" that is none (# and !), for which
-    the checker draws a letter at random: seeded by the prompt's key, the same for every model.
+    langdetect samples n-grams. Prompts 1122 and 1129 of IFEval count a "letter" that is not one (# and !), for which
+    the checker draws a random letter. It is seeded by the prompt's key, so it is the same for every model.
     """
     import langdetect
 

@@ -1,4 +1,4 @@
-"""Who grades answers, where a benchmark asks a judge. Nothing of a judge is imported where there is none."""
+"""Judge settings of a benchmark. The judge's modules are imported only when a judge is configured."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +16,14 @@ class Scoring(Resampling):
     """How sure a score is said to be, and who judges."""
 
     judge: dict[str, Any] | None = None
-    """Who grades answers, where the benchmark asks a judge: keys of ladder.judges.judge.Judging."""
+    """Judge of the answers, where the benchmark uses one: keys of ladder.judges.judge.Judging."""
 
     @field_validator("judge")
     @classmethod
     def known(cls, judge: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Check the judge's keys without importing the judge for benchmarks that have none."""
         if judge is not None:
-            from ladder.judges.judge import Judging  # with what it imports: only where there is a judge
+            from ladder.judges.judge import Judging  # slow imports, needed only with a judge
 
             try:
                 fit(Judging, judge, "judge")
@@ -32,7 +33,7 @@ class Scoring(Resampling):
 
 
 def judge_of(params: Scoring, base: Path) -> "Judge | None":
-    """The judge of `params`: its endpoint, or the model in `base`; None where nobody judges."""
+    """Load the judge of `params`: its endpoint, or the model in `base`; None without a judge."""
     if params.judge is None:
         return None
     from ladder.judges.judge import Judging, load_judge

@@ -1,23 +1,24 @@
 """AlpacaEval's length-controlled win rate (Dubois et al. 2024, arXiv 2404.04475, equations 2 and 3).
 
-What a judge prefers is regressed on the lengths of the two answers and on how hard the instruction is:
+The judge's preference is regressed on the lengths of the two answers and on the difficulty of the instruction:
 
     P(model preferred) = logistic(theta + phi tanh((length - baseline length) / std) + psi difficulty)      (2)
 
-and the win rate is the mean of what that predicts where both answers are equally long:
+The win rate is the mean prediction at equal lengths:
 
     win rate = mean over instructions of logistic(theta + psi difficulty)                                   (3)
 
-The published number needs two things that no package carries and that a machine without network does not have:
-- the 805 instruction difficulties. They come of one regression over all models of the public leaderboard, and cannot
-  be had from one model's answers. Without them psi is 0 here, which the authors' own code calls
-  "length_controlled_minimal", and so does the metric file. Over 57 models of the leaderboard it is off the published
-  rate by 6.5 points on average, all on short answers. Given `difficulties` (from their data set on the hub), psi is
-  fitted as published.
-- the preferences for the baseline's deliberately short and long answers. The authors add them to the data with
-  weight 0.1 each, to pull phi towards what length is worth for the baseline itself. They are not used here.
-Nor is their penalty, an L1 penalty chosen by cross-validation, but a ridge too weak to show (see `RIDGE`). With the
-same features the two fits agree within 0.05 points on 805 rows, within 0.5 on 64.
+The published number needs two inputs that no package carries and that a machine without network does not have:
+- The 805 instruction difficulties. They come from one regression over all models of the public leaderboard, and cannot
+  be estimated from one model's answers. Without them psi is 0 here; the authors' own code and the metric file call this
+  "length_controlled_minimal". Over 57 models of the leaderboard it differs from the published rate by 6.5 points on
+  average, all on short answers. Given `difficulties` (from the authors' data set on the Hub), psi is fitted as
+  published.
+- The preferences for the baseline's deliberately short and long answers. The authors add them to the data with
+  weight 0.1 each, to pull phi towards the effect of length for the baseline itself. They are not used here.
+
+The authors use an L1 penalty chosen by cross-validation. This module uses a negligible ridge penalty (see `RIDGE`).
+With the same features the two fits agree within 0.05 points on 805 rows, and within 0.5 on 64.
 """
 
 from dataclasses import dataclass
@@ -28,12 +29,12 @@ from scipy import special
 from ladder.statistics import Array
 
 RIDGE = 1e-4
-"""Half of it times the squared coefficients is added to the log loss summed over rows: the weakest of the penalties
-that the authors' cross-validation chooses from (C = 10,000), as a ridge."""
+"""Ridge penalty: half of it times the squared coefficients is added to the log loss summed over rows. It equals the
+weakest penalty of the authors' cross-validation (C = 10,000), as a ridge."""
 CERTAIN = 1e-3
-"""A preference this near to 0 or 1 is beyond doubt."""
+"""Distance from 0 or 1 below which a preference counts as certain."""
 SMALLEST_STEP = 1e-9
-"""A step of this size changes a coefficient no more: the fit has converged."""
+"""Convergence threshold: Newton stops when no coefficient changes by more than this."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,11 @@ class Controlled:
 
     win_rate: float
     contributions: Array
-    """[N]: their mean is the win rate, their spread is the estimate's own: the win rate plus each row's influence on
-    it (Hampel 1974), through the prediction and through the coefficients. So a bootstrap over these stands for
-    fitting the regression anew on every resample. One may lie outside 0 to 1."""
+    """[N]: the win rate plus each row's influence on it (Hampel 1974), through the prediction and the coefficients.
+
+    Their mean is the win rate, and their spread is that of the estimate. A bootstrap over them therefore replaces
+    refitting the regression on every resample. A value may lie outside 0 to 1.
+    """
     theta: float
     phi: float
     psi: float
@@ -53,12 +56,12 @@ class Controlled:
 def length_controlled(
     preferences: Array, lengths: Array, baseline_lengths: Array, difficulties: Array | None = None
 ) -> Controlled | None:
-    """Fit equation 2 to N judged pairs, and predict equation 3.
+    """Fit equation 2 to N judged pairs and predict equation 3.
 
     preferences [N]: probability, 0 to 1, that the model's answer is preferred; 1/2 is a tie.
-    lengths, baseline_lengths [N]: in characters. difficulties [N]: as published; None: none are known.
-    Where all answers are as long as the baseline's, length explains nothing and phi is 0.
-    None where the data do not say what happens at equal length, nor how unsure that is: one model's answers are the
+    lengths, baseline_lengths [N]: in characters. difficulties [N]: as published; None when unknown.
+    When all answers are as long as the baseline's, length explains nothing and phi is 0.
+    Returns None when the data do not determine the rate at equal length and its uncertainty: one model's answers are
     longer in every row, one model wins everywhere, or the features separate wins from losses.
     Errors: ValueError if shapes differ or there are no rows.
     """
@@ -82,14 +85,14 @@ def length_controlled(
 
 
 def _separated(predicted_N: Array, preferences_N: Array) -> bool:
-    """Whether the regression tells all wins from all losses (Albert and Anderson 1984): were it not for the ridge, the
-    coefficients would grow without end."""
+    """Whether the regression separates all wins from all losses (Albert and Anderson 1984). Without the ridge, the
+    coefficients would then grow without bound."""
     certain_N = np.minimum(preferences_N, 1 - preferences_N) < CERTAIN
     return bool((certain_N & ((predicted_N > 0.5) == (preferences_N > 0.5))).all())
 
 
 def _features(differences_N: Array, difficulties_N: Array | None) -> Array:
-    """[N, 3]: one, length, difficulty; a column of zeros where there is nothing to fit."""
+    """Build the features [N, 3]: one, length, difficulty; a column without anything to fit is zero."""
     spread = float(np.std(differences_N, ddof=1)) if len(differences_N) > 1 else 0.0
     lengths_N = np.tanh(differences_N / spread) if spread > 0 else np.zeros(len(differences_N))
     known_N = np.zeros(len(differences_N)) if difficulties_N is None else difficulties_N
@@ -97,7 +100,7 @@ def _features(differences_N: Array, difficulties_N: Array | None) -> Array:
 
 
 def _fit(features_NF: Array, preferences_N: Array) -> Array:
-    """The coefficients [F] of least log loss with the ridge, by Newton's steps, each halved until it descends."""
+    """Minimize the log loss with the ridge by Newton's method with step halving; return the coefficients [F]."""
 
     def loss(coefficients_F: Array) -> float:
         logits_N = features_NF @ coefficients_F
@@ -117,7 +120,7 @@ def _fit(features_NF: Array, preferences_N: Array) -> Array:
 
 
 def _scores(features_NF: Array, preferences_N: Array, coefficients_F: Array) -> Array:
-    """[N, F]: each row's part of the gradient, the ridge shared out evenly; they sum to zero at the optimum."""
+    """Return each row's part of the gradient [N, F], with the ridge split evenly; they sum to zero at the optimum."""
     residuals_N = preferences_N - special.expit(features_NF @ coefficients_F)
     return features_NF * residuals_N[:, None] - RIDGE * coefficients_F / len(preferences_N)
 
@@ -130,7 +133,7 @@ def _curvature(features_NF: Array, coefficients_F: Array) -> Array:
 
 
 def _influence(features_NF: Array, preferences_N: Array, coefficients_F: Array) -> Array:
-    """[N, F]: how far each row pulls the coefficients, times N."""
+    """Return each row's influence on the coefficients, times N: [N, F]."""
     scores_NF = _scores(features_NF, preferences_N, coefficients_F)
     pulls_NF = np.linalg.solve(_curvature(features_NF, coefficients_F), scores_NF.T).T
     return np.asarray(len(scores_NF) * pulls_NF, dtype=np.float64)

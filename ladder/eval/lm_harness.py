@@ -1,7 +1,7 @@
-"""Any task of lm-eval's, run by its Python API on a model that is loaded already (Gao et al., lm-evaluation-harness).
+"""Run any task of lm-eval by its Python API on a loaded model (Gao et al., lm-evaluation-harness).
 
-lm-eval asks and scores in one go, so a task is not split into answers and scores as our own benchmarks are. What comes
-back has their shape: measures, and a row of every document with its prompt, what the model made of it, and its metrics.
+lm-eval generates and scores in one step, so its tasks are not split into answers and scores as our benchmarks are. The
+result has the same form: measures, and one row per document with its prompt, the model's answer and its metrics.
 """
 
 import difflib
@@ -25,7 +25,8 @@ from ladder.verifiers.reasoning import closing_token
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
-# Arguments of simple_evaluate that are set here, or that would run a model's code with the user's rights.
+# Arguments of simple_evaluate that `options` may not set. OURS are set here. CLOSED are refused:
+# confirm_run_unsafe_code would run a model's code with the user's rights.
 OURS = {"model", "model_args", "tasks", "task_manager", "batch_size", "log_samples", "bootstrap_iters", "device"}
 UNBOXED = "lm-eval task {} runs a model's code with your rights; benchmarks humaneval and mbpp run it in a sandbox"
 CLOSED = {"confirm_run_unsafe_code", "use_cache", "evaluation_tracker", "predict_only"}
@@ -37,18 +38,19 @@ class Harness(Resampling):
     options: dict[str, Any] = {}
     """Arguments of lm_eval.simple_evaluate by their own names: num_fewshot, limit, apply_chat_template, gen_kwargs."""
     config: dict[str, Any] = {}
-    """Keys of the task's YAML that replace its own. Local data: {dataset_path: json, dataset_name: null,
+    """Keys that replace keys of the task's YAML. For local data: {dataset_path: json, dataset_name: null,
     dataset_kwargs: {data_files: {test: data/arc.jsonl}}}."""
     revisions: dict[str, str] = Field({}, exclude_if=lambda revisions: not revisions)
-    """Commits of the data sets that the task reads from the hub: {allenai/ai2_arc: COMMIT}, required for each."""
+    """Commits of the data sets that the task reads from the Hub: {allenai/ai2_arc: COMMIT}, required for each."""
     include_path: Path | None = None
-    """A folder of further task YAML files, for tasks that lm-eval does not ship."""
+    """Folder of further task YAML files, for tasks that lm-eval does not ship."""
     batch_size: int = Field(16, ge=1)
 
     @field_validator("options")
     @classmethod
     def named(cls, options: dict[str, Any]) -> dict[str, Any]:
-        from lm_eval import simple_evaluate  # seconds to import: only where there is a task of its
+        """Check that `options` are arguments of simple_evaluate that may be set."""
+        from lm_eval import simple_evaluate  # the import takes seconds
 
         names = set(inspect.signature(simple_evaluate).parameters) - OURS - CLOSED
         if strangers := sorted(set(options) - names):
@@ -61,24 +63,24 @@ class Harness(Resampling):
 
 class Evaluated(NamedTuple):
     benchmark: Benchmark
-    """The task's measures."""
+    """Measures of the task."""
     rows: list[Row]
-    """One of every document."""
+    """One row per document."""
     reported: dict[str, float]
     """lm-eval's own numbers by metric."""
     documents: int
-    """How many the task has; `limit` asks fewer."""
+    """Number of documents of the task; `limit` asks fewer."""
 
 
 def evaluate(model: Model, task: str, params: Harness) -> Evaluated:
     """Run a task or a group of tasks.
 
-    A metric is a measure where the mean over rows is what lm-eval reports; one that is aggregated otherwise
-    (perplexity, corpus BLEU, an unweighted mean of subtasks) stands in lm-eval's numbers alone. The first measure is
-    the headline.
+    A metric becomes a measure when its mean over rows is the number that lm-eval reports. A metric that is aggregated
+    otherwise (perplexity, corpus BLEU, an unweighted mean of subtasks) is only in `reported`. The first measure is the
+    headline.
     The model must be complete: ladder.models.checkpoint.load_complete.
-    Errors: UserError for an unknown task, a tag, code that would run unboxed, data without a commit or that cannot be
-    had, no measure at all.
+    Errors: UserError for an unknown task, a tag, code that would run without a sandbox, data without a commit, data
+    that is not available, and a task without any measure.
     """
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
@@ -108,7 +110,7 @@ def evaluate(model: Model, task: str, params: Harness) -> Evaluated:
     return Evaluated(measured, rows, reported, documents)
 
 
-@functools.cache  # it reads thousands of YAML files
+@functools.cache  # reading thousands of YAML files is slow
 def _manager(include_path: Path | None) -> "TaskManager":
     from lm_eval.tasks import TaskManager
 
@@ -116,11 +118,11 @@ def _manager(include_path: Path | None) -> "TaskManager":
 
 
 def _tasks(manager: "TaskManager", task: str, config: dict[str, Any]) -> list[Any]:
-    """The task, its data loaded."""
+    """Load a task with its data."""
     if task not in manager.all_tasks:
         near = ", ".join(difflib.get_close_matches(task, manager.all_tasks, n=3, cutoff=0))
         raise UserError(f"lm-eval has no task {task!r}; near it are {near}")
-    if task.startswith(("humaneval", "mbpp")):  # these look for their metric on the hub before they say so themselves
+    if task.startswith(("humaneval", "mbpp")):  # they fetch their metric from the Hub before UNSAFE_CODE can be read
         raise UserError(UNBOXED.format(task))
     if task in manager.all_tags:
         raise UserError(f"lm-eval task {task!r} is a tag, which has no score of its own; name one of its tasks")
@@ -139,8 +141,10 @@ def _tasks(manager: "TaskManager", task: str, config: dict[str, Any]) -> list[An
 
 
 def _replaced(manager: "TaskManager", task: str, config: dict[str, Any], folder: Path) -> str:
-    """The path of a YAML file that includes the task's own and replaces some of its keys. (Given as a dict instead,
-    lm-eval 0.4.13 takes them for the whole task.)"""
+    """Write a YAML file that includes the task's own and replaces some of its keys; return its path.
+
+    lm-eval 0.4.13 takes a dict of keys for the whole task, so a file is needed.
+    """
     entry = manager.task_index[task]
     if task in manager.all_groups or entry.yaml_path is None:
         raise UserError(f"lm-eval task {task}: `config` replaces keys of a single task's YAML, which this is not")
@@ -150,7 +154,7 @@ def _replaced(manager: "TaskManager", task: str, config: dict[str, Any], folder:
 
 
 def _rows(task: str, samples: list[Row]) -> list[Row]:
-    """One row a document; `metrics` by lm-eval's names, the filter's behind a comma: "exact_match,strict-match"."""
+    """Build one row per document; `metrics` has lm-eval's names with the filter: "exact_match,strict-match"."""
     rows: dict[int, Row] = {}
     for sample in samples:
         row = rows.setdefault(sample["doc_id"], _row(task, sample))
@@ -175,7 +179,7 @@ def _row(task: str, sample: Row) -> Row:
 
 
 def _answers(sample: Row) -> list[str]:
-    """What the model wrote, sample by sample; of choices, the likeliest; of a text that it only rates, no word."""
+    """Return the model's text per sample: for choices, the most likely one; for a text that is only scored, ""."""
     first = sample["resps"][0][0]
     if isinstance(first, str):
         return list(sample["resps"][0])

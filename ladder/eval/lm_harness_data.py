@@ -1,8 +1,8 @@
-"""Data of lm-eval's tasks, pinned: a data set of the hub is read at a stated commit or not at all.
+"""Pin the data of lm-eval's tasks: a data set of the Hub is read at a stated commit or not at all.
 
-lm-eval's tasks name data sets of the hub without a revision, and a metric that lm-eval lacks is code that it fetches
-from the hub and runs. Both are refused before anything is fetched. Not covered: the few tasks whose own Python code
-fetches by other means than `datasets.load_dataset`.
+lm-eval's tasks name Hub data sets without a revision. A metric that lm-eval lacks is code that it downloads from the
+Hub and runs. Both are refused before anything is fetched. The few tasks whose own Python code does not fetch with
+`datasets.load_dataset` are not covered.
 """
 
 import contextlib
@@ -17,9 +17,9 @@ from ladder.pipeline.stage import UserError
 
 @contextlib.contextmanager
 def pinned(task: str, revisions: dict[str, str]) -> Iterator[None]:
-    """Inside, `datasets.load_dataset` reads the hub at these commits only, {repository: commit}.
+    """Context manager in which `datasets.load_dataset` reads the Hub only at these commits, {repository: commit}.
 
-    Errors: UserError for a data set without a commit, and for a metric of the hub.
+    Errors: UserError for a data set without a commit, and for a metric of the Hub.
     """
     import datasets
     import evaluate
@@ -65,7 +65,7 @@ def _load(read: Callable[..., Any], task: str, revisions: dict[str, str], path: 
 
 
 def _is_local(path: str) -> bool:
-    """Whether a builder (`json`) or a folder of this machine is read."""
+    """Whether the path is a builder (`json`) or a local folder."""
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
     return path in _PACKAGED_DATASETS_MODULES or Path(path).exists()

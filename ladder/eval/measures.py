@@ -1,6 +1,6 @@
-"""What a rung measured, row by row, as scores that can be compared in pairs with another rung's on the same rows.
+"""Measures of a rung's rows, as scores that can be compared in pairs with those of another rung on the same rows.
 
-The rows of one prompt (its samples, its pairs) are one cluster: prompts are what was drawn.
+The rows of one prompt (its samples or pairs) are one cluster, because prompts are the sampling unit.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ class Measure(NamedTuple):
 
 
 def made_by(params: Config, data: Path, kind: str, rung: str, identity: str, **counts: int) -> Row:
-    """For the metric file of a rung's rows: how many were measured, of which file of that kind, and which rung."""
+    """Build the provenance of a metric file: settings, counts, sha256 of the measured file of that kind, and rung."""
     digest = hashlib.sha256(data.read_bytes()).hexdigest()
     return {**params.model_dump(), **counts, f"{kind}_sha256": digest, "rung": rung, "identity": identity}
 
@@ -48,11 +48,11 @@ def _tokens(row: Row) -> float:
 
 
 def _won(margin: str) -> Callable[[Row], float]:
-    """1 where the chosen answer stands above the rejected one, 0 below, 1/2 for a tie."""
+    """Build a function that returns 1 when the chosen answer wins, 0 when it loses, 1/2 for a tie."""
     return lambda row: float(statistics.won(np.asarray(row[margin])))
 
 
-# What a rung's rows hold, by the folder under data/ that they lie in; the first of each is the folder's own.
+# Measures by the folder under data/ that holds a rung's rows; the first one of a folder is its default.
 MEASURES: dict[str, dict[str, Measure]] = {
     "heldout": {
         "pass": Measure("answers that meet all checks", "%", "higher", lambda row: all(row["passed"]), _one, True),
@@ -81,7 +81,7 @@ MEASURES: dict[str, dict[str, Measure]] = {
 
 
 def parsed(name: str) -> tuple[str, Measure]:
-    """(kind, measure) of a name such as `heldout/prompts` or `heldout/prompts:reward`."""
+    """Return (kind, measure) for a measure's name: `heldout/prompts`, `heldout/prompts:reward`. Errors: ValueError."""
     folder, _, number = name.partition(":")
     kind = folder.split("/")[0]
     if kind not in MEASURES:
@@ -104,24 +104,24 @@ class Scores:
 
     @property
     def mean(self) -> float:
-        """In the measure's unit, as all numbers below."""
+        """Mean in the measure's unit, as all numbers of this class."""
         return self.measure.scale * statistics.ratio(self.values, self.weights)
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Its 95% interval, by bootstrap over prompts."""
+        """95% bootstrap interval over prompts."""
         find = statistics.interval if self.measure.share else statistics.bootstrap
         low, high = find(self.values, self.weights)
         return self.measure.scale * low, self.measure.scale * high
 
     @property
     def chance(self) -> "Scores":
-        """The scores of a coin on the same rows."""
+        """Scores of a coin flip on the same rows."""
         return Scores(self.ids, self.weights / 2, self.weights, self.measure)
 
 
 def scores(rows: list[Row], measure: Measure, path: Path) -> Scores:
-    """Gather the rows of each `id`, ids sorted. Errors: UserError naming a row that lacks what the measure reads."""
+    """Sum the rows of each `id`, ids sorted. Errors: UserError naming a row that lacks a field of the measure."""
     sums: dict[str, list[float]] = {}
     for number, row in enumerate(rows, start=1):
         try:
@@ -141,8 +141,10 @@ def scores(rows: list[Row], measure: Measure, path: Path) -> Scores:
 
 
 def compare(first: Scores, second: Scores) -> statistics.Comparison:
-    """Second minus first on the same rows, prompt by prompt, in the measure's unit; verdict "better" is for a
-    difference in the measure's own direction. Errors: ValueError where they are not the same rows."""
+    """Compare two scores on the same rows prompt by prompt: second minus first, in the measure's unit.
+
+    The verdict "better" follows the measure's own direction. Errors: ValueError when the rows are not the same.
+    """
     if first.ids != second.ids or not np.array_equal(first.weights, second.weights):
         raise ValueError("the two scores are not of the same rows")
     found = statistics.paired(first.values, second.values, first.weights)

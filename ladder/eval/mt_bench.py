@@ -1,6 +1,6 @@
-"""MT-Bench's questions and FastChat's prompts about answers to them, for grades and for pairs alike.
+"""MT-Bench's questions and FastChat's judge prompts, shared by single grading and pairwise comparison.
 
-Source: Zheng et al. 2023, arXiv 2306.05685; what differs from what is published stands in benchmarks/mtbench.py.
+Source: Zheng et al. 2023, arXiv 2306.05685. benchmarks/mtbench.py lists the differences from the published benchmark.
 """
 
 from ladder.chat.encode import Messages
@@ -13,14 +13,14 @@ from ladder.pipeline.stage import UserError
 
 CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
 REFERENCED = ("math", "reasoning", "coding")
-"""The categories that are graded beside a reference answer."""
+"""Categories that are graded with a reference answer."""
 UNPARSEABLE = Measure(
     "judgments that could not be used", "%", "lower", lambda row: row["unparseable"], lambda row: row["judged"], True
 )
 
 
 def questions(rows: list[Row]) -> list[Question]:
-    """Errors: UserError naming a row that is not one of MT-Bench's, with two turns and a known category."""
+    """Build the questions. Errors: UserError naming a row without two turns, a question_id or a known category."""
     for number, row in enumerate(rows, start=1):
         if row.get("category") not in CATEGORIES or len(row.get("turns", ())) != 2 or "question_id" not in row:
             raise UserError(f"mtbench: row {number}: expected question_id, a category and two turns, got {row!r:.200}")
@@ -28,10 +28,10 @@ def questions(rows: list[Row]) -> list[Question]:
 
 
 def request(question: Question, turn: int, names: tuple[str, str], said: dict[str, tuple[str, ...]]) -> Messages:
-    """What the judge is asked about a turn (1 or 2) of answers, as FastChat asks it, but with answers fenced.
+    """Build the judge request for a turn (1 or 2) of answers: FastChat's prompt, with the answers fenced.
 
-    said: by the prompt's name for an answer ("answer", "answer_a"), its turns.
-    Errors: UserError where an answer lacks a turn, or the row lacks the prompt or the reference answer.
+    said: the turns of each answer, by its name in the prompt ("answer", "answer_a").
+    Errors: UserError when an answer lacks a turn, or the row lacks the prompt or the reference answer.
     """
     for turns in said.values():
         if len(turns) != 2:
@@ -63,7 +63,7 @@ def _prompt(question: Question, names: tuple[str, str], turn: int) -> Row:
 
 
 def published_turns(question: Question, column: str) -> tuple[str, ...]:
-    """The two turns of an answer in FastChat's own form, from a joined column. Errors: UserError where it lacks."""
+    """Return both turns of an answer in FastChat's form, from a joined column. Errors: UserError when it is missing."""
     try:
         first, second = question.row[column][0]["choices"][0]["turns"]
     except (KeyError, IndexError, ValueError):
@@ -75,7 +75,7 @@ def published_turns(question: Question, column: str) -> tuple[str, ...]:
 
 
 def templates(questions: list[Question], names: tuple[str, str]) -> tuple[str, ...]:
-    """The prompts that these questions ask, fences in their places: the texts that the metric file's hash is of."""
+    """Return the judge prompts of these questions, with fences: the texts that the metric file's hash covers."""
     asked = [_prompt(question, names, turn) for question in questions for turn in (1, 2)]
     by_name = {
         prompt["name"]: f"{prompt['system_prompt']}\n{with_fences(prompt['prompt_template'])}" for prompt in asked

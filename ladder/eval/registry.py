@@ -1,4 +1,4 @@
-"""The benchmarks that there are: the modules of benchmarks/, read by their names."""
+"""Registry of benchmarks: the modules of benchmarks/, loaded by name."""
 
 import importlib
 import pkgutil
@@ -11,12 +11,12 @@ from ladder.pipeline.stage import UserError
 
 
 def names() -> list[str]:
-    """All benchmarks."""
+    """Return the names of all benchmarks, sorted."""
     return sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__))
 
 
 def benchmark(name: str) -> Benchmark:
-    """The module of that name. Errors: UserError for an unknown name, or a mean of measures that there are not."""
+    """Load a benchmark's module. Errors: UserError for an unknown name, or a mean of unknown or mixed measures."""
     if name not in names():
         raise UserError(f"no benchmark is named {name!r}: benchmarks/ has {', '.join(names())}")
     module = importlib.import_module(f"benchmarks.{name}")
@@ -41,7 +41,7 @@ def benchmark(name: str) -> Benchmark:
 
 
 def asked(found: Benchmark, rows: list[Row], task: Path) -> list[Question]:
-    """The benchmark's questions. Errors: UserError when a key stands twice, or a question has no turn."""
+    """Build the benchmark's questions. Errors: UserError for a duplicate key, or a question without a turn."""
     questions = found.questions(rows)
     seen: set[str] = set()
     for question in questions:

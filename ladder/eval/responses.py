@@ -1,8 +1,8 @@
-"""Answers to a benchmark as rows, made here or elsewhere, matched to its questions.
+"""Match rows of answers to a benchmark's questions, whether they were generated here or elsewhere.
 
-A row has a `response` and names its question by `key` or by `prompt`, the question's exact text; where it has both
-they must not contradict each other. `sample` and `turn` count from 0, where there are several; `tokens` and `finished`
-may be there.
+A row has a `response` and names its question by `key` or by `prompt`, the question's exact text; if it has both, they
+must not contradict each other. `sample` and `turn` count from 0 and are needed when there are several. `tokens` and
+`finished` are optional.
 """
 
 import difflib
@@ -14,15 +14,15 @@ from ladder.eval.benchmark import Answers, Question, key_text
 from ladder.pipeline.stage import UserError
 
 NEAR = 0.9
-"""How alike two prompts are that differ in wording only: difflib's ratio."""
+"""Minimum similarity (difflib's ratio) of two prompts that differ only in wording."""
 RELATED = 0.5
-"""How alike a row's prompt is at least to the question that its key names."""
+"""Minimum similarity of a row's prompt to the question that its key names."""
 SHORT = 40
-"""Characters of a text that is also compared by characters."""
+"""Maximum length, in characters, of a text that is also compared by characters."""
 
 
 class Place(NamedTuple):
-    """What a row answers."""
+    """Question, sample and turn that a row answers."""
 
     key: str
     sample: int
@@ -31,19 +31,20 @@ class Place(NamedTuple):
 
 class Read(NamedTuple):
     answers: list[Answers]
-    """In the order in which they first stand in the rows."""
+    """In the order of their first row."""
     reworded: list[int]
-    """Numbers, from 1, of the rows whose prompt is not worded as that of the question they answer."""
+    """Numbers, from 1, of the rows whose prompt is worded differently from the question they answer."""
 
 
 def read_answers(questions: list[Question], rows: list[Row], file: Any, foreign: list[int] | None = None) -> Read:
-    """The answers to each question that has some.
+    """Match rows to questions; return the answers to each question that has some.
 
-    A row without a key whose prompt is no question's answers the one that is worded nearly so, if there is one and no
-    row has it word for word. file: what the rows are called in a refusal. foreign: takes the numbers of the rows that
-    answer no question, which are then left out.
-    Errors: UserError naming the row that answers no question, or one that is answered already, the row whose key and
-    prompt contradict each other, and the question of which a turn is missing; and where no row answers a question.
+    A row may have no key and a prompt that is no question's exact text. It is matched to the question with nearly the
+    same wording, if there is exactly one and no row has that question's exact text.
+    file: name of the rows in error messages. foreign: receives the numbers of the rows that answer no question, which
+    are then skipped.
+    Errors: UserError naming the row that answers no question or a question already answered, the row whose key and
+    prompt contradict each other, and the question with a missing turn; and when no row answers a question.
     """
     column(rows, "response", str, file)
     index = _Index(questions, {text for row in rows if (text := _prompt(row)) is not None})
@@ -93,7 +94,7 @@ def read_answers(questions: list[Question], rows: list[Row], file: Any, foreign:
 
 
 def missing(questions: list[Question], answers: list[Answers]) -> list[str]:
-    """Keys of the questions that have no answer."""
+    """Return the keys of the questions without an answer."""
     answered = {answer.key for answer in answers}
     return [question.key for question in questions if question.key not in answered]
 
@@ -103,7 +104,7 @@ class Foreign(UserError):
 
 
 class _Index:
-    """A benchmark's questions by key and by the text of each turn. given: the prompts that rows have."""
+    """Index of a benchmark's questions by key and by the text of each turn. given: the prompts of the rows."""
 
     def __init__(self, questions: list[Question], given: set[str]) -> None:
         self.by_key = {question.key: question for question in questions}
@@ -117,7 +118,7 @@ class _Index:
         self.free = [text for text in self.by_prompt if text not in given]
 
     def place(self, row: Row, where: str) -> Place:
-        """What a row answers. Errors: UserError."""
+        """Return what a row answers. Errors: UserError."""
         sample, turn = _count(row, "sample", where), _count(row, "turn", where)
         if "key" in row:
             key = key_text(row["key"])
@@ -132,7 +133,7 @@ class _Index:
         return Place(key, sample, turn)
 
     def asked(self, prompt: str, where: str) -> tuple[str, int]:
-        """Key and turn of a prompt. Errors: UserError where it is no question's, or that of several."""
+        """Return key and turn of a prompt. Errors: UserError when no question, or more than one, has this prompt."""
         near = [] if prompt in self.by_prompt else difflib.get_close_matches(prompt, self.free, n=2, cutoff=NEAR)
         places = [place for text in near or [prompt] for place in self.by_prompt.get(text, [])]
         if len(places) != 1:
@@ -142,10 +143,10 @@ class _Index:
         return places[0]
 
     def contradiction(self, row: Row, place: Place) -> str:
-        """How the prompt of a row says that it answers another question than its key's; empty where it does not.
+        """Explain why the prompt of a row contradicts its key; empty when it does not.
 
-        A prompt may be worded otherwise than the question, and may hold more, such as a template around it. It
-        contradicts the key where it is the text of another question, or shares few words with its own.
+        A prompt may be worded differently from the question, and may hold more, for example a template around it. It
+        contradicts the key when it is the text of another question, or shares few words with its own.
         """
         prompt = _prompt(row)
         if "key" not in row or prompt is None:
@@ -161,7 +162,7 @@ class _Index:
 
 
 def _prompt(row: Row) -> str | None:
-    """The prompt of a row: a text, or the last user's message of a list."""
+    """Return the prompt of a row: a text, or the last user message of a list."""
     prompt = row.get("prompt")
     if isinstance(prompt, list):
         users = [one for one in prompt if isinstance(one, dict) and one.get("role") == "user"]
@@ -170,12 +171,12 @@ def _prompt(row: Row) -> str | None:
 
 
 def _plain(text: str) -> str:
-    """The words of a text."""
+    """Normalize a text to its words."""
     return " ".join(words(text)) or text.strip()
 
 
 def _alike(one: str, other: str) -> float:
-    """difflib's ratio by words, of short texts also by characters."""
+    """Return difflib's ratio by words; for short texts the maximum with the ratio by characters."""
     ratio = difflib.SequenceMatcher(None, one.split(), other.split(), autojunk=False).ratio()
     short = max(len(one), len(other)) <= SHORT
     return max(ratio, difflib.SequenceMatcher(None, one, other).ratio()) if short else ratio
@@ -189,7 +190,7 @@ def _count(row: Row, name: str, where: str) -> int:
 
 
 def _answers(key: str, samples: dict[int, dict[int, Row]]) -> Answers:
-    """samples: {sample: {turn: row}}."""
+    """Build the answers to one question from {sample: {turn: row}}."""
     ordered = [[turns[turn] for turn in sorted(turns)] for _, turns in sorted(samples.items())]
     rows = [row for turns in ordered for row in turns]
     tokens = tuple(sum(row["tokens"] for row in turns) for turns in ordered) if _all_have(rows, "tokens") else ()

@@ -1,7 +1,7 @@
-"""Rungs on benchmarks as the stage `benchmark` left them, and each rung against its parent, question by question.
+"""Read the results of the stage `benchmark`, and compare each rung with its parent, question by question.
 
-A row of scores carries what each measure was worth ("measures": {name: [value, weight]}), so that nothing here needs
-a benchmark's own code.
+A row of scores carries the value of each measure ("measures": {name: [value, weight]}), so this module needs no code of
+a benchmark.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from ladder.pipeline.stage import UserError
 
 @dataclass(frozen=True)
 class Entry:
-    """One rung on one benchmark as read: the summary of its scores, and the scores by question, keys sorted."""
+    """Results of one rung on one benchmark: the summary, and the rows of scores sorted by key."""
 
     benchmark: str
     rung: str
@@ -25,17 +25,17 @@ class Entry:
 
     @property
     def ledger(self) -> dict[str, Any]:
-        """How the rung was made."""
+        """Provenance of the rung: method, parent, parameters, seconds."""
         return dict(self.summary["made_by"]["rung"])
 
     @property
     def parent(self) -> str:
-        """The rung it is compared with: of several parents the first."""
+        """Rung that it is compared with; with several parents, the first."""
         return str(self.ledger.get("parent") or "").split(" + ")[0]
 
     @property
     def name(self) -> str:
-        """The headline's, in the summary."""
+        """Name of the headline in the summary."""
         return str(self.summary["made_by"]["headline"]["name"])
 
     @property
@@ -49,7 +49,7 @@ class Entry:
 
 
 def read(folder: Path, benchmarks: list[str], rungs: list[str]) -> dict[str, dict[str, Entry]]:
-    """{benchmark: {rung: entry}} of a folder <benchmark>/<rung>.{json,jsonl}.
+    """Read {benchmark: {rung: entry}} from a folder <benchmark>/<rung>.{json,jsonl}.
 
     Errors: UserError when a file is missing, or rungs were asked different questions.
     """
@@ -60,7 +60,7 @@ def read(folder: Path, benchmarks: list[str], rungs: list[str]) -> dict[str, dic
             path = folder / benchmark / f"{rung}.jsonl"
             summary = read_json(path.with_suffix(".json"))
             headline = recorded(summary, str(path.with_suffix(".json")))
-            rows = sorted(read_rows(path), key=lambda row: (len(row["key"]), row["key"]))  # numbers in their order
+            rows = sorted(read_rows(path), key=lambda row: (len(row["key"]), row["key"]))  # numeric order of numbers
             entries[rung] = Entry(benchmark, rung, summary, rows, headline)
             if [row["key"] for row in rows] != [row["key"] for row in entries[rungs[0]].rows]:
                 raise UserError(f"{path}: its prompts are not those of {rungs[0]}; run respond and benchmark for both")
@@ -68,20 +68,22 @@ def read(folder: Path, benchmarks: list[str], rungs: list[str]) -> dict[str, dic
 
 
 def absent(folder: Path, benchmarks: list[str], rungs: list[str]) -> dict[str, str]:
-    """{benchmark: why} of those that some rung could not be scored on where it climbed."""
+    """Return {benchmark: reason} for benchmarks that could not be scored for some rung."""
     summaries = ((name, read_json(folder / name / f"{rung}.json")) for name in benchmarks for rung in rungs)
     return {name: summary["absent"] for name, summary in summaries if "absent" in summary}
 
 
 def tasks(folder: Path, rung: str) -> list[str]:
-    """The entries of stage `lm_eval` that a rung was measured on, by name."""
+    """Return the entries of stage `lm_eval` that a rung was measured on, sorted by name."""
     found = sorted(path for path in folder.iterdir() if (path / f"{rung}.json").is_file())
     return [path.name for path in found if "task" in read_json(path / f"{rung}.json")["made_by"]]
 
 
 def against_parents(found: dict[str, dict[str, Entry]]) -> dict[tuple[str, str], Change]:
-    """{(benchmark, rung): change} for every rung whose parent is there too, corrected for all of these comparisons.
-    Errors: UserError where a rung and its parent have no question that counts for both."""
+    """Return {(benchmark, rung): change} for every rung whose parent was measured too, with Holm's correction over all.
+
+    Errors: UserError when a rung and its parent have no question that counts for both.
+    """
     pairs = {
         (benchmark, rung): compare(entries[entry.parent].rows, entry.rows, entry.headline, title=benchmark, rung=rung)
         for benchmark, entries in found.items()
@@ -92,5 +94,5 @@ def against_parents(found: dict[str, dict[str, Entry]]) -> dict[tuple[str, str],
 
 
 def show(headline: Headline, number: float, sign: str = "") -> str:
-    """For a table: one decimal of a percentage, two of another number."""
+    """Format a number for a table: one decimal for a percentage, else two."""
     return f"{number:{sign}.{1 if headline.share else 2}f}"

@@ -1,7 +1,7 @@
-"""What a revision measured: its rows of scores, found by the hashes that its dvc.lock recorded. Nothing is checked out.
+"""Read the rows of scores of a revision, located by the hashes in its dvc.lock, without a checkout.
 
-A revision is git's (commit, tag, branch) or a DVC experiment's name; the workspace is what lies here now. Rows come
-from DVC's cache, or from the remote of today, also for revisions from before there was one.
+A revision is a git revision (commit, tag, branch) or the name of a DVC experiment; the workspace is the current state
+of the files. Rows come from DVC's cache or its current remote, also for revisions from before the remote existed.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ KINDS = ("benchmark", "heldout")
 
 
 class Missing(UserError):
-    """A file of rows that was recorded, or should have been, and that DVC cannot give."""
+    """A file of rows that was not recorded, or that DVC cannot provide."""
 
 
 class Cell(NamedTuple):
@@ -34,23 +34,23 @@ class Cell(NamedTuple):
     kind: str
     """`benchmark` or `heldout`."""
     name: str
-    """The entry: `ifeval`, `problems/maths`."""
+    """Entry: `ifeval`, `problems/maths`."""
     rung: str
     path: str
 
     @property
     def title(self) -> str:
-        """How a user names it: `ifeval`, `heldout/problems/maths`."""
+        """Name for users: `ifeval`, `heldout/problems/maths`."""
         return self.name if self.kind == "benchmark" else f"{self.kind}/{self.name}"
 
     @property
     def summary(self) -> str:
-        """The file that says what the score of a benchmark is made of."""
+        """Path of the summary, which records the measures of a benchmark's score."""
         return self.path.removesuffix("l")
 
 
 class Revision:
-    """name: a git revision or an experiment; None for the workspace. Errors: UserError if there is no such thing."""
+    """A revision. name: a git revision or an experiment; None for the workspace. Errors: UserError if it is unknown."""
 
     def __init__(self, name: str | None) -> None:
         self.label = name or WORKSPACE
@@ -58,7 +58,7 @@ class Revision:
             with Repo() as repo:
                 config = {part: dict(repo.config[part]) for part in ("core", "remote")}
             self._files = DVCFileSystem(rev=name, config=config)
-            # At the latest here a revision that does not exist is found out.
+            # An unknown revision raises here at the latest.
             self.commit = str(self._files.repo.get_rev()) if name else None
         except DvcException as error:
             raise UserError(f"{self.label}: {' '.join(str(error).split())}") from None
@@ -80,7 +80,7 @@ class Revision:
 
     @cached_property
     def cells(self) -> dict[tuple[str, str], Cell]:
-        """All that were recorded, by title and rung, in the order of dvc.lock."""
+        """All recorded cells by title and rung, in the order of dvc.lock."""
         found = {}
         for stage in self._stages.values():
             params = {key for section in stage.get("params", {}).values() for key in section}
@@ -90,9 +90,9 @@ class Revision:
         return found
 
     def settings(self, cell: Cell) -> dict[str, Any]:
-        """{params key: value} of what made a cell's scores, as dvc.lock recorded it: how answers were drawn and judged.
+        """Return {params key: value} of the settings behind a cell's scores, from dvc.lock: generation and scoring.
 
-        How many prompts were asked, and how often they are resampled, changes no prompt's own score: left out.
+        The number of prompts and of bootstrap resamples change no prompt's own score, so they are left out.
         """
         found: dict[str, Any] = {}
         for stage in self._stages.values():
@@ -106,20 +106,22 @@ class Revision:
         return {key: value for key, value in _flat(found) if key.rsplit(".", 1)[-1] not in ("rows", "resamples")}
 
     def md5(self, path: str) -> str | None:
-        """The hash of a file of rows; of what lies here, in the workspace. None where none was recorded."""
+        """Return the md5 of a file: of the current file in the workspace, else as recorded; None if not recorded."""
         if self.commit is None and Path(path).is_file():
             return hashlib.md5(Path(path).read_bytes()).hexdigest()
         return self._recorded.get(path)
 
     def rows(self, path: str) -> list[Row]:
-        """A recorded file's rows, none where nothing could be scored. Errors: Missing if it was not recorded, or
-        neither cache nor remote has it."""
+        """Read a recorded file's rows; an empty list when nothing could be scored.
+
+        Errors: Missing if it was not recorded, or neither cache nor remote has it.
+        """
         if self.commit is None and Path(path).is_file():
             return read_rows(Path(path)) if Path(path).stat().st_size else []
         return [json.loads(line) for line in self._content(path).splitlines()]
 
     def document(self, path: str) -> Row:
-        """A recorded file of one JSON object. Errors: as `rows`."""
+        """Read a recorded file with one JSON object. Errors: Missing if it is not recorded or not available."""
         if self.commit is None and Path(path).is_file():
             return read_json(Path(path))
         return dict(json.loads(self._content(path)))
@@ -149,7 +151,7 @@ def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _cell(path: str, params: set[str]) -> Cell | None:
-    """Entries and rungs both may have slashes in their names; the params that the stage tracks tell them apart."""
+    """Parse the path of a cell. Entries and rungs may contain slashes; the stage's tracked params separate them."""
     parts = PurePosixPath(path).parts
     if len(parts) < 4 or parts[0] != "data" or parts[1] not in KINDS or not path.endswith(".jsonl"):
         return None

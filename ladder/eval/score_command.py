@@ -1,11 +1,12 @@
-"""A benchmark's score of answers that were made elsewhere: JSON on stdout, as the metric file of a rung has it.
+"""Command `ladder score`: score answers generated elsewhere; print JSON in the form of a rung's metric file.
 
     python -m ladder score ifeval responses.jsonl
     python -m ladder score ifeval responses.jsonl --null-is-wrong --skip-foreign
 
-Rows name their question by `prompt`, a question's text, or by `key` (ladder/eval/responses.py). The file is of any kind
-and packing that ladder/data/readers.py reads. The judge is set in params.yaml, as for every rung: benchmark.ifeval.
-Reasoning is stripped before an answer is scored (ladder/verifiers/reasoning.py); docs/scoring.md describes the file.
+Rows name their question by `prompt`, a question's text, or by `key` (ladder/eval/responses.py). The file may have any
+format and compression that ladder/data/readers.py reads. The judge is set in params.yaml, as for every rung:
+benchmark.ifeval. Reasoning is stripped before an answer is scored (ladder/verifiers/reasoning.py); docs/scoring.md
+describes the file.
 """
 
 import argparse
@@ -27,12 +28,12 @@ from ladder.verifiers.reasoning import whole_text
 
 BASE, PUNKT = Path("models/base"), Path("data/punkt")
 TYPES = {"sample": int, "turn": int, "tokens": int, "finished": bool}
-"""Of a row of answers, where it has them."""
+"""Types of the optional columns of a row of answers."""
 S = TypeVar("S", bound=Config)
 
 
 def score(arguments: list[str]) -> None:
-    """`ladder score`: print the numbers of a file of answers. What was not answered is told on stderr."""
+    """Run `ladder score`: print the scores of a file of answers. Unanswered questions are listed on stderr."""
     parser = argparse.ArgumentParser(prog="python -m ladder score", description="Score answers made elsewhere.")
     add_benchmark(parser)
     parser.add_argument(
@@ -52,13 +53,13 @@ def score(arguments: list[str]) -> None:
 
 
 def add_benchmark(parser: argparse.ArgumentParser) -> None:
-    """The arguments BENCHMARK and --task."""
+    """Add the arguments BENCHMARK and --task."""
     parser.add_argument("benchmark", metavar="BENCHMARK", help="a module of benchmarks/")
     parser.add_argument("--task", type=Path, metavar="FILE", help="its rows; data/task/BENCHMARK.jsonl")
 
 
 def read(name: str, task: Path | None) -> tuple[Benchmark, list[Question]]:
-    """The benchmark and its questions. Errors: UserError, saying what makes the rows where they are not there."""
+    """Load the benchmark and its questions. Errors: UserError; for a missing file it names the fix."""
     found, path = benchmark(name), task or Path(f"data/task/{name}.jsonl")
     if task is None and not path.is_file():
         raise UserError(f"{path}: no such file; `dvc repro task@{name}` makes it, --task names another")
@@ -66,7 +67,7 @@ def read(name: str, task: Path | None) -> tuple[Benchmark, list[Question]]:
 
 
 def read_file(path: Path) -> list[tuple[str, Row]]:
-    """(file:line, row) of all rows. Errors: UserError naming the file, and the line that is no row."""
+    """Read all rows as (file:line, row). Errors: UserError naming the file, and the line that is not a row."""
     found = []
     for record in records(path, str(path)):
         where = f"{path}:{record.line}"
@@ -79,10 +80,10 @@ def read_file(path: Path) -> list[tuple[str, Row]]:
 
 
 def read_responses(path: Path, *, null_is_wrong: bool = False) -> list[Row]:
-    """Rows for read_answers. What is null is not there, nor what is empty in a csv, but for an answer.
+    """Read rows for read_answers. Columns that are null, or empty in a csv, are dropped, except the response.
 
-    A response that is null, or an empty one, beside a column of reasoning is reasoning that never ended.
-    Errors: UserError naming file and line: for a row without a response, and for a null one unless `null_is_wrong`.
+    A null or empty response beside a column of reasoning counts as reasoning that never ended.
+    Errors: UserError naming file and line, for a row without a response, and for a null one unless `null_is_wrong`.
     """
     of_texts, rows = kind(path.name) == ".csv", []
     for where, row in read_file(path):
@@ -104,7 +105,7 @@ def read_responses(path: Path, *, null_is_wrong: bool = False) -> list[Row]:
             row = _typed({name: text for name, text in row.items() if text or name == "response"})
         for name, expected in TYPES.items():
             if expected is int and isinstance(row.get(name), float) and row[name].is_integer():
-                row[name] = int(row[name])  # as pandas writes a column of numbers of which some are absent
+                row[name] = int(row[name])  # pandas writes an integer column with missing values as floats
             if name in row and type(row[name]) is not expected:
                 raise UserError(f"{where}: expected {name!r} of type {expected.__name__}, got {row[name]!r}")
         rows.append(row)
@@ -112,7 +113,7 @@ def read_responses(path: Path, *, null_is_wrong: bool = False) -> list[Row]:
 
 
 def _typed(texts: Row) -> Row:
-    """A csv's row, its counts read as numbers."""
+    """Parse the counts of a csv row as numbers."""
     row = dict(texts)
     for name in TYPES.keys() & texts.keys():
         with contextlib.suppress(ValueError):
@@ -121,7 +122,7 @@ def _typed(texts: Row) -> Row:
 
 
 def entry(kind: type[S], stage: str, name: str) -> S:
-    """The benchmark's entry in a section of params.yaml. Errors: UserError where it has none."""
+    """Read the benchmark's entry in a section of params.yaml. Errors: UserError when there is none."""
     section = read_params().get(stage) or {}
     if name not in section:
         raise UserError(f"{PARAMS}: {stage}: no entry is named {name!r}")
@@ -131,7 +132,7 @@ def entry(kind: type[S], stage: str, name: str) -> S:
 def scored(
     found: Benchmark, questions: list[Question], rows: list[Row], file: Path, *, skip_foreign: bool = False
 ) -> Row:
-    """The metric of these rows. Errors: UserError as read_answers does."""
+    """Score the rows; return the metric document. Errors: those of read_answers."""
     params = entry(Scoring, "benchmark", found.name)
     foreign: list[int] | None = [] if skip_foreign else None
     answers, others = read_answers(questions, rows, file, foreign)
@@ -155,4 +156,5 @@ def scored(
 
 
 def print_json(metric: Row) -> None:
+    """Print a metric document as indented JSON."""
     print(json.dumps(metric, indent=2, ensure_ascii=False))

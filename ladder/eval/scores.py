@@ -1,4 +1,4 @@
-"""Answers made into a benchmark's numbers: every question's row of scores, and the summary with its intervals."""
+"""Turn answers into a benchmark's numbers: one row of scores per question, and a summary with intervals."""
 
 from dataclasses import replace
 from importlib.metadata import version
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from ladder.judges.judge import Judge
 
 KEPT = ("method", "parent", "parameters", "trainable_parameters", "seconds")
-"""What a metric file says of its rung, out of metrics/<rung>.json."""
+"""Fields of metrics/<rung>.json that a metric file repeats."""
 
 
 class Resampling(Config):
     """How sure a score is said to be."""
 
     resamples: int = Field(10_000, ge=1_000)
-    """Bootstrap resamples behind each 95% interval."""
+    """Number of bootstrap resamples for each 95% interval."""
     seed: int = 0
-    """Seed of the bootstrap; where a score itself is drawn by lot, its seed too."""
+    """Seed of the bootstrap, and of any random choice in the score itself."""
 
 
 def score_answers(found: Benchmark, questions: list[Question], answers: list[Answers], tools: Tools) -> list[Row]:
-    """One row for each question that was answered: what the benchmark's score says of it, then
+    """Score answers; return one row for each answered question, with the benchmark's own fields and:
 
     "measures": {name: [value, weight]}, "prompt", "follow_ups" (the user's further turns), "responses"
     [samples][turns] with their reasoning, "tokens" and "finished" [samples], and "unfinished_reasoning", the number of
-    samples whose reasoning never ended, where there are any. The benchmark scores answers without their reasoning.
-    Errors: UserError where the benchmark's rows are not one for each answer, or lack what a measure reads.
+    samples whose reasoning never ended, if there are any. The benchmark scores answers without their reasoning.
+    Errors: UserError when the benchmark does not return one row per answer, or a row lacks a field of a measure.
     """
     by_key = {question.key: question for question in questions}
     rows = found.score(questions, [_without_reasoning(answer) for answer in answers], tools)
@@ -62,12 +62,12 @@ def score_answers(found: Benchmark, questions: list[Question], answers: list[Ans
 
 
 def _without_reasoning(answer: Answers) -> Answers:
-    """What every benchmark scores and shows to a judge."""
+    """Strip the reasoning: no benchmark scores it or shows it to a judge."""
     return replace(answer, samples=tuple(tuple(map(answer_of, turns)) for turns in answer.samples))
 
 
 def unfinished_reasoning(answers: list[Answers]) -> int:
-    """How many samples have a turn whose reasoning never ended."""
+    """Count the samples that have a turn whose reasoning never ended."""
     return sum(any(map(unfinished, turns)) for answer in answers for turns in answer.samples)
 
 
@@ -82,15 +82,17 @@ def _read(measure: Measure, row: Row, name: str, found: Benchmark) -> list[float
 
 
 def arrays(rows: list[Row], parts: tuple[str, ...]) -> tuple[Array, Array]:
-    """Values and weights [parts, rows] of the rows on which some part has a weight, for ladder.statistics."""
+    """Return values and weights [parts, rows] of the rows where some part has a weight, for ladder.statistics."""
     pairs_NK2 = np.array([[row["measures"][part] for part in parts] for row in rows])
     counted_N = (pairs_NK2[:, :, 1] > 0).any(axis=1)
     return pairs_NK2[counted_N, :, 0].T, pairs_NK2[counted_N, :, 1].T
 
 
 def estimate(found: Benchmark, rows: list[Row], parts: tuple[str, ...], params: Resampling) -> tuple[float, ...] | None:
-    """(mean, low, high) of the measures' mean, in their unit, the interval by bootstrap over questions; None where a
-    part applies to no row."""
+    """Return (mean, low, high) of the mean of measures, in their unit, with a 95% bootstrap interval over questions.
+
+    Returns None when a part applies to no row.
+    """
     values, weights = arrays(rows, parts)
     if not values.size or not weights.sum(axis=1).all():
         return None
@@ -104,11 +106,12 @@ def estimate(found: Benchmark, rows: list[Row], parts: tuple[str, ...], params: 
 
 
 def summary(found: Benchmark, rows: list[Row], params: Resampling) -> Row:
-    """Every number of the benchmark, the headline first; "interval": `<name>_low` and `<name>_high`, 95%; and, where
-    there are several, "groups": the headline of each alone; "caveats": {number: its known error}. A number that
-    applies to no row is left out.
+    """Compute every number of the benchmark, the headline first, and:
 
-    Errors: UserError where that is the headline: all replies of a judge were unparseable, say.
+    "interval": `<name>_low` and `<name>_high`, 95%; "groups", if there are several: the headline of each; "caveats":
+    {number: its known error}. A number that applies to no row is left out.
+
+    Errors: UserError when the headline applies to no row, for example when all replies of a judge were unparseable.
     """
     numbers, interval = {}, {}
     for name, parts in found.numbers.items():
@@ -126,7 +129,7 @@ def summary(found: Benchmark, rows: list[Row], params: Resampling) -> Row:
 
 
 def groups(found: Benchmark, rows: list[Row], params: Resampling) -> Row:
-    """{"groups": {group: {headline, "low", "high", "rows"}}}; a row of several groups counts in each."""
+    """Return {"groups": {group: {headline, "low", "high", "rows"}}}; a row of several groups counts in each."""
     members: dict[str, list[Row]] = {}
     for row in rows:
         for name in dict.fromkeys(Question(row["key"], (), row["group"]).groups):
@@ -142,25 +145,25 @@ def groups(found: Benchmark, rows: list[Row], params: Resampling) -> Row:
 
 
 def of_rung(ledger: Row) -> Row:
-    """How the rung was made, for the metric file."""
+    """Return the rung's provenance for the metric file."""
     return {name: ledger[name] for name in KEPT if name in ledger}
 
 
 def headline(found: Benchmark) -> Row:
-    """What the benchmark's score is made of, for the metric file."""
+    """Describe the benchmark's score for the metric file: name, measures, unit and direction."""
     first = found.measures[found.headline[0]]
     return {"name": found.title, "measures": list(found.headline), "unit": first.unit, "better": first.better}
 
 
 def versions(found: Benchmark) -> dict[str, str]:
-    """Of the packages that decide the scores."""
+    """Return the versions of the packages that affect the scores."""
     return {package: version(package) for package in found.packages}
 
 
 def made_by(
     found: Benchmark, questions: list[Question], answers: list[Answers], params: Resampling, judge: "Judge | None"
 ) -> Row:
-    """What the numbers are of: how many answers, what the headline is, whose code, who judged."""
+    """Build the provenance of the numbers: counts of answers, headline, package versions, settings and judge."""
     finished = [ended for answer in answers for ended in answer.finished]
     tokens = [count for answer in answers for count in answer.tokens]
     facts: Row = {"rows": len(answers), "of": len(questions)}
