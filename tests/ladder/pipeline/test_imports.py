@@ -49,6 +49,7 @@ def test_what_it_imports_through_others(imports):
 
 LOADED = """
 import importlib, json, os, pathlib, sys
+import torch
 
 stages = sorted(path.stem for path in pathlib.Path("stages").glob("[a-z]*.py"))
 for stage in stages:  # the libraries once, which take seconds
@@ -56,13 +57,16 @@ for stage in stages:  # the libraries once, which take seconds
 ours = [name for name in sys.modules if name.partition(".")[0] in ("ladder", "stages", "benchmarks")]
 for name in ours:
     del sys.modules[name]
+registered = torch.serialization._package_registry  # by ladder.training.checkpointing, which is imported again
+registered[:] = [entry for entry in registered if entry[0] != 30]
 found = {}
 for stage in stages:  # each in a process of its own that has no module of ours
     read, write = os.pipe()
     if os.fork() == 0:
         importlib.import_module(f"stages.{stage}")
         with os.fdopen(write, "w") as stream:
-            json.dump([name for name in sys.modules if name.startswith(("ladder.", "stages."))], stream)
+            loaded = [(name, module) for name, module in sys.modules.items() if name.startswith(("ladder.", "stages."))]
+            json.dump([name for name, module in loaded if not hasattr(module, "__path__")], stream)
         os._exit(0)
     os.close(write)
     with os.fdopen(read) as stream:
@@ -100,7 +104,7 @@ def test_python_imports_the_same_for_every_stage(tmp_path, monkeypatch):
     for stage, names in loaded.items():
         path = Path(f"stages/{stage}.py")
         read = {found for found in imported(path, at_once) if found.suffix and found.parts[0] != "benchmarks"}
-        assert {".".join(found.with_suffix("").parts) for found in read} == {*names} - {"ladder.verifiers.boxed"}, stage
+        assert {".".join(found.with_suffix("").parts) for found in read} == {*names}, stage
         assert read <= imported(path, whole), stage
 
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="process descrip
 STAGE = """
 import ctypes, os, signal, sys
 from pathlib import Path
-from ladder import watching
+from ladder.pipeline import watcher
 from ladder.pipeline.stage import Config, run
 
 class Params(Config):
@@ -24,7 +24,7 @@ class Params(Config):
     on_rank: int = 0
 
 def main(params: Params, output: Path) -> None:
-    watching.tell("step 3 of 40")
+    watcher.tell("step 3 of 40")
     if params.ends_by and params.on_rank == int(os.environ.get("RANK", "0")):
         if params.ends_by == "fault":
             ctypes.string_at(0)
@@ -122,7 +122,7 @@ def test_no_watcher_outlives_its_stage(folder):
         with contextlib.suppress(OSError):  # it has ended
             if (process / "cwd").readlink() == folder:
                 found.append((process / "cmdline").read_text())
-    assert not [line for line in found if "watching.py" in line]
+    assert not [line for line in found if "watcher.py" in line]
 
 
 GB = 10**9
