@@ -39,7 +39,7 @@ class Case:
 CASES = (
     Case("path of the repository and of LADDER_WORK", {}, folder="far/away from it"),
     Case("PYTHONHASHSEED", {"PYTHONHASHSEED": "4711"}),
-    Case("two threads", {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}),
+    Case("two threads", {"BENCH_THREADS": "2"}),
     Case("locale C in ASCII", {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}),
     Case("time zone", {"TZ": "Asia/Kathmandu"}),
     Case("umask", {}, umask=0o077),

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 POLL = 0.002
 LONGEST = 600.0
 """Seconds after which a stage at pico size counts as hung."""
@@ -130,6 +132,7 @@ def _run(words: list[str], root: Path, environment: dict[str, str], log: Path) -
     os.chdir(root)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore SIGINT
     os.environ.update(environment)
+    torch.set_num_threads(int(os.environ.get("BENCH_THREADS", "1")))
     tempfile.tempdir = None  # read TMPDIR again
     module, *sys.argv[1:] = words
     sys.modules.pop(module, None)

@@ -118,4 +118,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         path, _, name = item.nodeid.partition("::")
         if {path, f"{path}::{name.partition('[')[0]}"} & slow or item.get_closest_marker("real"):
             item.add_marker(pytest.mark.slow)
-    items.sort(key=lambda item: item.path.name != "test_repro.py")
+    items.sort(key=lambda item: item.path.name not in ("test_repro.py", "test_kills.py"))

@@ -214,7 +214,13 @@ def test_params(repository: Path) -> None:
 def test_dvc_lock(repository: Path) -> None:
     path = repository / "dvc.lock"
     path.write_text(LOCK)
-    found = outcomes(path, bytes_changed, check._recorded_params, 300)
+
+    def recorded() -> None:
+        if fault := check._unreadable_lock():
+            raise UserError(fault)
+        check._recorded_params()
+
+    found = outcomes(path, bytes_changed, recorded, 300)
     assert found["refused"] > 30 and found.total() == 300
 
 

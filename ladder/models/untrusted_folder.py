@@ -68,7 +68,7 @@ def check_size(
         if isinstance(layers, int) and layers > len(shapes):
             raise UserError(f"{where}: {name} describes {layers} layers, and the files hold {len(shapes)} tensors")
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            built = kind.from_config(config)
+            built = kind.from_config(config, trust_remote_code=False)
         needed = sum(weight.numel() for weight in (*built.parameters(), *built.buffers()))
     if needed > 2 * held + SLACK:
         raise UserError(f"{where}: {name} describes {needed} weights, and the files hold {held}; {advice}")

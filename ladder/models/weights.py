@@ -148,7 +148,7 @@ def read_adapter(model: Any, directory: Path, *, name: str = "default", trainabl
         config = PeftConfig.from_pretrained(str(directory))
     held = tensor_shapes(weights)
     config.inference_mode = not trainable
-    with library(f"{directory}: the adapter does not fit the model or", RESTORE):
+    with library(str(weights), f"it is broken or does not fit its base; {RESTORE}"):
         adapted = PeftModel.from_pretrained(model, directory, name, config=config, is_trainable=trainable)
     expected = get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False).keys()
     if missing := sorted(expected - held.keys()):

@@ -56,6 +56,6 @@ def test_a_task_on_local_data_stands_in_the_table(folder: Path, base: Path) -> N
 
 def test_data_that_cannot_be_had_are_told(folder: Path, base: Path) -> None:
     with pytest.raises(
-        UserError, match="lm-eval task arc_easy: its data cannot be had: .*`config` can name local files"
+        UserError, match="arc_easy: revisions.allenai/ai2_arc: expected a commit .*`config` can name local files"
     ):
         run(folder, base)

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -130,8 +131,9 @@ def test_a_file_of_an_address_is_no_local_data(folder: Path, model: Model) -> No
         evaluate(model, "arc_easy", Harness(include_path=folder, config=config))
 
 
-def test_a_metric_of_the_hub_is_refused(folder: Path, model: Model) -> None:
+def test_a_metric_of_the_hub_is_refused(folder: Path, model: Model, tmp_path: Path) -> None:
     """lm-eval would fetch code of this name from the hub and run it."""
+    folder = shutil.copytree(folder, tmp_path / "tasks")  # lm-eval reads a folder of tasks once
     (folder / "foreign.yaml").write_text(
         "include: rated.yaml\ntask: foreign\nmetric_list: [{metric: some-org/metric, hf_evaluate: true, "
         "aggregation: mean, higher_is_better: true}]\n"

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from conftest import pico_tokenizer
+from conftest import pico_model, pico_tokenizer
 from ladder.pipeline.dvc_file import origins, read_pipeline
 from ladder.pipeline.param_checks import (
     adapter_faults,
@@ -107,6 +107,7 @@ def test_templates_that_are_not_there_or_do_not_fit(tmp_path, monkeypatch):
     (folder / "chatml.jinja").write_text(pico_tokenizer().chat_template)
     (folder / "endless.jinja").write_text("{% for m in messages %}{{ m['content'] }}\n{% endfor %}")
     pico_tokenizer().save_pretrained(tmp_path / "model")
+    pico_model(pico_tokenizer()).config.save_pretrained(tmp_path / "model")
 
     def found(template):
         return told(template_faults({"chat_template": template, "source": "model"}))

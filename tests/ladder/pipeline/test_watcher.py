@@ -56,7 +56,14 @@ def ended(folder, section="{}", command=(sys.executable, "-m", "stages.small", "
     clean = {name: value for name, value in os.environ.items() if not name.startswith("LADDER_")}
     environment = {**clean, "PYTHONPATH": str(ROOT), "LADDER_WORK": str(folder / "work"), **environment}
     done = subprocess.run(
-        command, cwd=folder, env=environment, stdin=subprocess.PIPE, capture_output=True, text=True, timeout=120
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.PIPE,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # nohup ignores it
     )
     return done.returncode, done.stderr
 
