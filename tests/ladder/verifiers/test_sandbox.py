@@ -236,7 +236,8 @@ print(made)
 def test_a_killed_parent_takes_the_box_with_it():
     name = f"orphan{os.getpid() % 10**6}"
     program = f"import ctypes, time\nctypes.CDLL(None).prctl(15, b'{name}')\ntime.sleep(60)"
-    script = f"from ladder.verifiers import sandbox\nsandbox.PATH = {sandbox.PATH!r}\nsandbox.run_python({program!r}, seconds=15)"
+    setting = f"from ladder.verifiers import sandbox\nsandbox.PATH = {sandbox.PATH!r}\n"
+    script = f"{setting}sandbox.run_python({program!r}, seconds=15)"
     parent = subprocess.Popen([sys.executable, "-c", script], cwd=Path(sandbox.__file__).parents[2])
 
     def running():
