@@ -145,7 +145,7 @@ def test_a_traceback_and_a_sentence_show_no_key(tmp_path: Path) -> None:
     (tmp_path / "stages" / "broken.py").write_text(
         "from pathlib import Path\n"
         "from ladder.pipeline.stage import UserError, Config, run\n"
-        "class Params(Section):\n    pass\n"
+        "class Params(Config):\n    pass\n"
         "def main(params: Params, kind: Path) -> None:\n"
         "    error = UserError if str(kind) == 'sentence' else ValueError\n"
         "    raise error(\"b'Bearer correct horse battery'; https://u:pass99@host; horse-battery-staple-key\")\n"
