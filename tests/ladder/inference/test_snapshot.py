@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_decode import STOP, pico, prompts
+from test_engine import STOP, pico, prompts
 
 from ladder.inference import snapshot as snapshots
 from ladder.inference.engine import decode

@@ -134,7 +134,7 @@ def sqlite_error(path):
 LIMITED = """
 import resource, sys
 from pathlib import Path
-import test_storage
+import test_disk
 from ladder.pipeline.stage import UserError
 from ladder.pipeline.disk import Faults
 import torch, safetensors, datasets
@@ -142,7 +142,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 for name in ("torch", "safetensors", "tokenizers", "arrow", "sqlite"):
     try:
         with Faults([]):
-            getattr(test_storage, f"{name}_error")(Path(sys.argv[1]) / name)
+            getattr(test_disk, f"{name}_error")(Path(sys.argv[1]) / name)
     except UserError as refusal:
         print(name, "refused:", refusal)
 """
@@ -150,7 +150,7 @@ for name in ("torch", "safetensors", "tokenizers", "arrow", "sqlite"):
 
 def test_a_library_that_cannot_write_is_one_sentence(tmp_path):
     """Each library has an error of its own for a file that cannot be written."""
-    paths = os.pathsep.join(map(str, [ROOT, ROOT / "tests", ROOT / "tests/ladder"]))
+    paths = os.pathsep.join(map(str, [ROOT, ROOT / "tests", ROOT / "tests/ladder/pipeline"]))
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(tmp_path)],
         env={**os.environ, "PYTHONPATH": paths},

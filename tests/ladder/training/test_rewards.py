@@ -3,7 +3,7 @@ from typing import Annotated, Any
 import pytest
 import torch
 from pydantic import BeforeValidator
-from test_generation import GOOD, serve  # noqa: F401
+from test_local import GOOD, serve  # noqa: F401
 from trl.rewards import get_soft_overlong_punishment
 
 from conftest import assistant, pico_model, pico_tokenizer, user
