@@ -220,6 +220,8 @@ def _train(
     trainer.args.output_dir = str(folder)
     trainer.args.run_name = trainer.args.run_name or rung_name(output)
     trainer.add_callback(watch)
+    # TRL writes a model card into every checkpoint. It is not used there, and in an ASCII locale it fails.
+    trainer.create_model_card = lambda *_, **__: None  # type: ignore[method-assign]
     trainer.add_callback(Progress())
     trainer.add_callback(Keeper(trainer, folder, every=resume_every, seconds=save_seconds()))
     if trainer.eval_dataset is not None:
