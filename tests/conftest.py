@@ -1,6 +1,8 @@
 """Pico models and rows, made here: no test needs a hub."""
 
 import json
+import multiprocessing
+import multiprocessing.context
 import os
 import tempfile
 
@@ -47,6 +49,15 @@ def pico_encoder(directory: Path, words: list[str], *, layers: int) -> Path:
     (directory / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
     (directory / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 16}))
     return directory
+
+
+@pytest.fixture(scope="module")
+def server(request: pytest.FixtureRequest) -> multiprocessing.context.ForkServerContext:
+    """Start processes of a test module, forked from one that has imported the module."""
+    os.environ["PYTHONPATH"] = os.pathsep.join(map(str, [ROOT, ROOT / "tests", request.path.parent]))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([request.path.stem])
+    return context
 
 
 @pytest.fixture(scope="session")

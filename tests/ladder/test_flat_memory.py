@@ -1,7 +1,6 @@
 """Resident memory over the steps of real stages, in processes of their own: batches differ in length."""
 
 import json
-import multiprocessing
 import os
 import random
 import sys
@@ -14,7 +13,7 @@ import transformers
 from tokenizers import pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from conftest import ROOT, assistant, pico_tokenizer, user
+from conftest import assistant, pico_tokenizer, user
 from ladder.data.jsonl import write_rows
 from ladder.models.checkpoint import read_rung, save_rung
 from ladder.pipeline.stage import fit
@@ -139,15 +138,6 @@ PPO = {
     "kl_estimator": "k1",
     "kl_target": None,
 }
-
-
-@pytest.fixture(scope="module")
-def server():
-    """Processes that start with everything imported, the environment set as stages set it."""
-    os.environ["PYTHONPATH"] = os.pathsep.join(map(str, [ROOT, ROOT / "tests", ROOT / "tests/ladder"]))
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_flat_memory"])
-    return context
 
 
 def run(train, folder, base):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import LlamaModel
 
-from conftest import ROOT, user
+from conftest import user
 from ladder.chat.encode import Messages
 from ladder.data.jsonl import write_rows
 from ladder.inference import answer_cache, snapshot
@@ -26,14 +26,6 @@ PREFILLS = 2
 DRAWN = Sampling(1.0, 1.0, max_new_tokens=5)
 
 DRAWS = {"split": None, "samples": 2, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 40, "seed": 0, "edits": True}
-
-
-@pytest.fixture(scope="module")
-def server() -> multiprocessing.context.ForkServerContext:
-    os.environ["PYTHONPATH"] = os.pathsep.join(map(str, [ROOT, ROOT / "tests", ROOT / "tests/ladder/inference"]))
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_answer_cache"])
-    return context
 
 
 def run(base: Path, folder: Path, portion: int, killed_at: int) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import multiprocessing
 import os
 import resource
 import shutil
@@ -15,7 +14,7 @@ import transformers
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from conftest import ROOT, assistant, unfinished, user
+from conftest import assistant, unfinished, user
 from ladder.data.jsonl import write_rows
 from ladder.models.config_passthrough import build
 from ladder.pipeline.disk import Faults, check_space
@@ -31,12 +30,7 @@ STEPS = {"max_steps": 10, "per_device_train_batch_size": 2, "bf16": False, "lear
 LORA = {"r": 2, "lora_dropout": 0.1}  # dropout: the random numbers must go on where they were
 
 
-@pytest.fixture(scope="module", autouse=True)
-def server():
-    os.environ["PYTHONPATH"] = os.pathsep.join(map(str, [ROOT, ROOT / "tests", ROOT / "tests/ladder/training"]))
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_checkpointing"])
-    return context
+pytestmark = pytest.mark.usefixtures("server")  # before the first test starts a process
 
 
 class Killer(transformers.TrainerCallback):

@@ -2,7 +2,6 @@
 
 import json
 import math
-import multiprocessing
 import os
 import socket
 
@@ -12,7 +11,7 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from conftest import ROOT, assistant, pico_model, pico_tokenizer, unfinished, user
+from conftest import assistant, pico_model, pico_tokenizer, unfinished, user
 from ladder.data.jsonl import write_rows
 from ladder.pipeline.stage import UserError
 from ladder.training.model_setup import climb
@@ -26,14 +25,6 @@ TRAINER = {
     "learning_rate": 1e-3,
     "bf16": False,
 }
-
-
-@pytest.fixture(scope="module")
-def server():
-    os.environ["PYTHONPATH"] = os.pathsep.join(map(str, [ROOT, ROOT / "tests", ROOT / "tests/ladder/training"]))
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_train"])
-    return context
 
 
 def on_rank(train, folder, base, rank, ranks, port):
