@@ -1,6 +1,6 @@
 """Filter the rows of a dataset; write every rejected row with its reason to a ledger.
 
-python -m stages.filter chat data/generate/chat.jsonl data/task models/base models/base data/prompts/quality \
+python -m stages.filter chat data/generate/chat.jsonl data/task models/base models/base prompts/quality \
     data/filter/chat.jsonl data/filter/chat.rejected.jsonl data/filter/chat.rejected.md metrics/filter/chat.json \
     plots/filter/chat.tsv
 """

@@ -1,6 +1,6 @@
 """Preference pairs from the policy's own samples, ranked by checks, a reward model, a judge, or four graded aspects.
 
-python -m stages.preferences chat data/prompts.jsonl models/sft/chat models/base models/base data/prompts/preferences \
+python -m stages.preferences chat data/prompts.jsonl models/sft/chat models/base models/base prompts/preferences \
     data/preferences/chat.jsonl data/preferences/chat.validation.jsonl metrics/preferences/chat.json
 """
 

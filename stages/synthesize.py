@@ -1,6 +1,6 @@
 """Synthesize new instructions from seed instructions with a model; stage generate then answers these prompts.
 
-python -m stages.synthesize evolved data/prompts/evolve data/prompts.jsonl models/base models/base \
+python -m stages.synthesize evolved prompts/evolve data/prompts.jsonl models/base models/base \
     data/synthesize/evolved.jsonl data/synthesize/evolved.rejected.jsonl metrics/synthesize/evolved.json
 
 Each new prompt records its origin. The prompt templates of a method are in prompts/<method>/*.txt. The same seed and
@@ -32,7 +32,7 @@ from ladder.verifiers.reasoning import strip_reasoning
 
 class Params(Config):
     method: Literal["self_instruct", "evolve", "persona"]
-    """Synthesis method. Its module in ladder/ names the paper; its prompt templates are in data/prompts/."""
+    """Synthesis method. Its module in ladder/ names the paper; its prompt templates are in prompts/."""
     model: str
     """Rung that writes: `base`, `sft/chat`."""
     endpoint: Endpoint | None

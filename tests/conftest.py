@@ -22,13 +22,13 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from bench.pico import CHATML as CHATML
-from bench.pico import pico_model as pico_model
-from bench.pico import pico_tokenizer as pico_tokenizer
 from ladder.data.jsonl import Row
 from ladder.models.checkpoint import save_rung
 from ladder.models.rung import describe_file
 from ladder.pipeline.stage import fit, read_params
+from perf.pico import CHATML as CHATML
+from perf.pico import pico_model as pico_model
+from perf.pico import pico_tokenizer as pico_tokenizer
 from stages import punkt, task
 
 ROOT = Path(__file__).parents[1]

@@ -5,13 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.determinism import CASES
-from bench.repository import ROOT
+from perf.determinism import CASES
+from perf.repository import ROOT
 
 
 def test_no_byte_depends_on_the_environment(tmp_path: Path) -> None:
     output = tmp_path / "counts.json"
-    command = [sys.executable, "-m", "bench.determinism", "--output", str(output)]
+    command = [sys.executable, "-m", "perf.determinism", "--output", str(output)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert output.exists(), done.stderr
     (found,) = json.loads(output.read_text())

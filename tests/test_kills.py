@@ -1,6 +1,6 @@
 """Stages that are killed at random, and two clones at one work folder: every kind of stage once, in one process.
 
-The soak is the same with more kills: `python -m bench.kills --kills 20`.
+The soak is the same with more kills: `python -m perf.kills --kills 20`.
 """
 
 import json
@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from bench.climbed import STAGES
-from bench.repository import ROOT
+from perf.climbed import STAGES
+from perf.repository import ROOT
 
 KILLS = 2
 NO_CHECKPOINT = ("filter@chat", "merge@soup")
@@ -22,7 +22,7 @@ NO_CHECKPOINT = ("filter@chat", "merge@soup")
 def soaked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The counts of kills and clones, and how the soak ended."""
     output = tmp_path_factory.mktemp("soak") / "counts.json"
-    command = [sys.executable, "-m", "bench.kills", "--kills", str(KILLS), "--clones", "1", "--seed", "1"]
+    command = [sys.executable, "-m", "perf.kills", "--kills", str(KILLS), "--clones", "1", "--seed", "1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, "--output", str(output)], cwd=ROOT, env=environment, capture_output=True, text=True

@@ -45,7 +45,7 @@ class Copy:
 
     def __init__(self, root: Path, base: Path, name: str | Path) -> None:
         self.root = root
-        for part in ("stages", "ladder", "benchmarks", "data/prompts", "data/seeds"):
+        for part in ("stages", "ladder", "benchmarks", "prompts", "data/seeds"):
             (root / part).parent.mkdir(parents=True, exist_ok=True)
             (root / part).symlink_to(ROOT / part)
         for part in ("dvc.yaml", "params.yaml"):

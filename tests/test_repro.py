@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from bench.pico import lay_out
 from ladder.models.checkpoint import read_rung
+from perf.pico import lay_out
 
 ROOT = Path(__file__).parents[1]
 BELOW_DPO = {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.repository import copy_repository
+from perf.repository import copy_repository
 
 REPRO = ["dvc", "repro", "--single-item", "prompts"]
 WAITING = """#!/bin/sh

@@ -45,7 +45,7 @@ def guarded(
     A row with a label of `drop` is rejected, with the guard's reply as the reason. A row without a label from either
     list is rejected as `no label`. Labels are compared without case.
 
-    The guard prompt is data/prompts/quality/`template`.txt with the placeholders {question} and {answer}. Without a
+    The guard prompt is prompts/quality/`template`.txt with the placeholders {question} and {answer}. Without a
     template, the guard gets the row's conversation; for a preference pair, the one with the chosen answer.
 
     Errors: UserError when keep or drop is empty or they share a label. For `judge`: as in ladder.judges.judge.

@@ -67,7 +67,7 @@ def judged(
 ) -> list[str | None]:
     """Keep rows whose answer a judge grades at least `least`, on a scale of 1 to 10.
 
-    The judge prompt is data/prompts/quality/`template`.txt with the placeholders {question} and {answer}. A row without
+    The judge prompt is prompts/quality/`template`.txt with the placeholders {question} and {answer}. A row without
     a readable grade is rejected.
 
     `form` is the reply format that the template requests: `Rating: [[5]]`, or the JSON object of Opinion. An endpoint

@@ -1,6 +1,6 @@
 """Score answers with a judge or a reward model: four aspect grades, pairwise comparison, or one reward.
 
-The prompt templates are files in data/prompts/preferences that users may edit. Their placeholders are {request} and the
+The prompt templates are files in prompts/preferences that users may edit. Their placeholders are {request} and the
 answers.
 """
 

@@ -8,11 +8,11 @@ import pytest
 from datasets import load_dataset
 from pyarrow import parquet
 
-from bench.source import write_lines
 from conftest import assistant, user
 from ladder.chat.encode import conversation
 from ladder.data.jsonl import read_rows
 from ladder.pipeline.stage import UserError, fit
+from perf.source import write_lines
 from stages import pairs
 from stages.source import Params, main
 

@@ -9,7 +9,7 @@ from mergekit.options import MergeOptions
 
 from conftest import ROOT
 
-FOLDERS = ("benchmarks", "ladder", "stages", "bench", "supply")
+FOLDERS = ("benchmarks", "ladder", "stages", "perf", "supply")
 FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 OF_THE_HUB = {
     *("hf_hub_download", "snapshot_download", "list_repo_files", "list_repo_tree", "repo_info", "model_info"),

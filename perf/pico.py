@@ -11,8 +11,8 @@ from ruamel.yaml import YAML
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from bench.repository import ROOT, copy_repository
 from ladder.data.jsonl import Row, write_rows
+from perf.repository import ROOT, copy_repository
 from stages import punkt
 
 CHATML = (

@@ -1,7 +1,7 @@
 """Speed, recall and precision of near_duplicates against datasketch.
 
-    python -m bench.dedup [--documents 50000]        against datasketch and the exact answer, in one run
-    python -m bench.dedup --only --documents 1000000 time and memory of near_duplicates alone, rows read from disk
+    python -m perf.dedup [--documents 50000]        against datasketch and the exact answer, in one run
+    python -m perf.dedup --only --documents 1000000 time and memory of near_duplicates alone, rows read from disk
 
 The documents are synthetic: 40 to 200 words drawn from 50,000 by Zipf's law. A fifth are copies of an earlier document
 with 0 to 12 of its words changed, dropped or added. The exact answer comes from an all-pairs join of the word tuples

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.forks import Fork, apart, fork, preload
-from bench.outcomes import PLACES, files_below
-from bench.steps import Step, above, read_steps
+from perf.forks import Fork, apart, fork, preload
+from perf.outcomes import PLACES, files_below
+from perf.steps import Step, above, read_steps
 
 STAGES = (
     "sft@words", "dpo@chat", "grpo@words", "ppo@words", "distill@small", "generate@chat", "respond@base", "filter@chat",
@@ -71,7 +71,7 @@ class Ladder:
 
 
 def _lay_out(root: Path, *edits: Callable[[dict[str, Any]], None]) -> None:
-    from bench.pico import lay_out  # in a fork, because making the model starts threads
+    from perf.pico import lay_out  # in a fork, because making the model starts threads
 
     lay_out(root, *edits)
 

@@ -1,6 +1,6 @@
 """Throughput of `ladder.inference.engine` against padded `model.generate`, with the same model, prompts and process.
 
-    python -m bench.decode MODEL [--prompts 64] [--max-new-tokens 192] [--generate 16 32] [--slots 64 128]
+    python -m perf.decode MODEL [--prompts 64] [--max-new-tokens 192] [--generate 16 32] [--slots 64 128]
 
 Greedy decoding in bfloat16, on CUDA if available. Counted are the tokens of answers, including the stop token; what a
 padded batch computes after an answer's end is not. On a shared machine, CPU seconds are more reliable than seconds.

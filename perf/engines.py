@@ -1,16 +1,15 @@
 """Check whether vLLM's greedy answers equal those of the ladder's decoder, and whether rounding explains differences.
 
-    python -m bench.engines [--task data/task/ifeval.jsonl] [--model models/base] [--base models/base] [--rows 16]
+    python -m perf.engines [--task data/task/ifeval.jsonl] [--model models/base] [--base models/base] [--rows 16]
         [--max-new-tokens 128]
 
-Both engines get the same token ids, in bfloat16. bench/generate.py defines a numeric tie.
+Both engines get the same token ids, in bfloat16. perf/generate.py defines a numeric tie.
 """
 
 import argparse
 import copy
 from pathlib import Path
 
-from bench.generate import Run, compare
 from ladder.chat.encode import prompt_tokens
 from ladder.data.jsonl import read_rows
 from ladder.eval.registry import asked, benchmark
@@ -19,6 +18,7 @@ from ladder.inference import vllm_engine
 from ladder.inference.engine import Completion, decode
 from ladder.inference.sampling import Sampling
 from ladder.models.checkpoint import load
+from perf.generate import Run, compare
 
 
 def main() -> None:

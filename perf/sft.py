@@ -1,6 +1,6 @@
 """Cost of a training step: LoRA, DoRA (peft's and factored), QLoRA; padded and packed rows.
 
-    python -m bench.sft MODEL [--rank 16] [--rows 4] [--longest 256] [--steps 3] [--threads 1]
+    python -m perf.sft MODEL [--rank 16] [--rows 4] [--longest 256] [--steps 3] [--threads 1]
 
 A step is forward and backward on the same rows of random tokens, without an optimizer. Three quarters of the rows are
 short, as in chat. Tokens are counted without padding. The median step is reported: on CUDA its seconds and peak memory,

@@ -1,6 +1,6 @@
 """Throughput of the ladder on a benchmark against lm-eval's Hugging Face backend: same weights, prompts and process.
 
-    python -m bench.generate [--task data/task/ifeval.jsonl] [--model models/base] [--rows 64] [--max-new-tokens 256]
+    python -m perf.generate [--task data/task/ifeval.jsonl] [--model models/base] [--rows 64] [--max-new-tokens 256]
         [--batches 1 8 16 auto] [--slots 16] [--threads 2] [--device cuda] [--shape 8b] [--no-scores]
 
 Both get the conversations. Each renders, tokenizes and decodes them by itself, greedily, with the model's stop token

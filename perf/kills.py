@@ -1,6 +1,6 @@
 """Crash test: kill stages at random times, run them again, and compare their outputs with an unbroken run's bytes.
 
-    python -m bench.kills [--stage sft dpo ...] [--kills 20] [--seed 0] [--folder FOLDER] [--output table.json] [--real]
+    python -m perf.kills [--stage sft dpo ...] [--kills 20] [--seed 0] [--folder FOLDER] [--output table.json] [--real]
 
 A pico ladder (tests/pico.yaml, longer trainings) runs in a temporary folder without DVC, so that DVC's cache cannot
 replace a run of a stage. Each stage has one unbroken run. Then come runs that are killed up to four times each, until
@@ -9,7 +9,7 @@ process group: SIGKILL in six of ten cases, SIGTERM and SIGINT in two each. Ever
 empty LADDER_WORK. Checkpoints are saved at every step, or at most every 0.1 seconds. The same seed draws the same times
 and signals, but where they hit depends on the machine's speed. The exit code is 1 when a file differs.
 
-Stages are forked from one process (bench/forks.py); with `--real` each is also run once as `python -m stages.NAME`.
+Stages are forked from one process (perf/forks.py); with `--real` each is also run once as `python -m stages.NAME`.
 """
 
 import argparse
@@ -25,10 +25,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import clones
-from bench.climbed import STAGES, Ladder, longer
-from bench.forks import Fork
-from bench.outcomes import Outcome, outcome
-from bench.steps import Step
+
+from perf.climbed import STAGES, Ladder, longer
+from perf.forks import Fork
+from perf.outcomes import Outcome, outcome
+from perf.steps import Step
 
 SIGNALS = [signal.SIGKILL] * 6 + [signal.SIGTERM] * 2 + [signal.SIGINT] * 2
 MOST = 4
@@ -171,7 +172,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="signals that hit each stage at work")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where the ladder is laid out (default: a temporary folder)")
-    parser.add_argument("--clones", type=int, default=0, metavar="ROUNDS", help="then rounds of bench/clones.py")
+    parser.add_argument("--clones", type=int, default=0, metavar="ROUNDS", help="then rounds of perf/clones.py")
     parser.add_argument("--output", type=Path, help="the counts as JSON")
     parser.add_argument("--real", action="store_true", help="compare a run of a process of its own with the fork's")
     options = parser.parse_args()

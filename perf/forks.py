@@ -1,7 +1,7 @@
 """Run stages as forked processes: each starts in 0.1 s, because torch and the libraries are imported only once.
 
 A fork runs the stage's module as `python -m` does, in its own process group, with the imports of this process.
-`python -m bench.kills --real` checks that the outputs equal those of separate processes.
+`python -m perf.kills --real` checks that the outputs equal those of separate processes.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """Speed of stages.merge against mergekit's own run_merge, and whether their weights are bit-identical.
 
-python -m bench.merge models/base models/merge/one models/merge/two   (complete rungs on that base)
+python -m perf.merge models/base models/merge/one models/merge/two   (complete rungs on that base)
 """
 
 import sys

@@ -1,8 +1,8 @@
 """Concurrency test: two clones of a repository share one LADDER_WORK and run the same stage at the same time.
 
-    python -m bench.clones [--stage sft generate ...] [--rounds 3] [--output table.json]
+    python -m perf.clones [--stage sft generate ...] [--rounds 3] [--output table.json]
 
-Both are started together (bench/forks.py). Either both finish with the bytes of a run without a competitor; or one is
+Both are started together (perf/forks.py). Either both finish with the bytes of a run without a competitor; or one is
 refused, names the process that does the same work, and writes these bytes when it runs again. Otherwise the exit code
 is 1.
 """
@@ -15,10 +15,10 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.climbed import STAGES, Ladder, longer
-from bench.forks import Fork
-from bench.outcomes import outcome
-from bench.steps import Step
+from perf.climbed import STAGES, Ladder, longer
+from perf.forks import Fork
+from perf.outcomes import outcome
+from perf.steps import Step
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Throughput of the filters in rows per second on one core, each alone and all together, in CPU time.
 
-    python -m bench.filter [--rows 20000] [--real rows.jsonl ...] [--tasks data/task]
+    python -m perf.filter [--rows 20000] [--real rows.jsonl ...] [--tasks data/task]
 
 Without --real the rows are synthetic: questions and answers of 20 to 300 words with Zipf-distributed frequencies; 1 in
 50 is a duplicate, 1 in 100 a near-duplicate. `all together` is the stage's own path from file to file: rows are read,
@@ -103,7 +103,7 @@ def together(path: Path, given: FilterContext, steps: list[Step]) -> tuple[float
 
 def peak(count: int, tasks: Path) -> float:
     """Return the peak memory in MiB of a separate process that runs three row filters on `count` synthetic rows."""
-    command = [sys.executable, "-m", "bench.filter", "--only-memory", "--rows", str(count), "--tasks", str(tasks)]
+    command = [sys.executable, "-m", "perf.filter", "--only-memory", "--rows", str(count), "--tasks", str(tasks)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--only-memory", action="store_true")
     arguments = parser.parse_args()
     given, steps = (
-        FilterContext(arguments.tasks, Path("models/base"), Path("models/base"), Path("data/prompts/quality")),
+        FilterContext(arguments.tasks, Path("models/base"), Path("models/base"), Path("prompts/quality")),
         parse(STEPS),
     )
     with tempfile.TemporaryDirectory() as folder:

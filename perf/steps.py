@@ -1,6 +1,6 @@
 """List the stages of a pipeline with their commands, in an order in which they can run without DVC.
 
-    python -m bench.steps FOLDER
+    python -m perf.steps FOLDER
 
 This prints them as JSON. It is a separate process because DVC starts threads, and a process that forks may have none.
 """
@@ -37,7 +37,7 @@ class Step:
 def read_steps(root: Path) -> list[Step]:
     """Return every stage of a repository's dvc.yaml; a stage comes after those that it needs."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [sys.executable, "-m", "bench.steps", "."]  # DVC names a stage relative to the working directory
+    command = [sys.executable, "-m", "perf.steps", "."]  # DVC names a stage relative to the working directory
     done = subprocess.run(command, cwd=root, env=environment, check=True, stdout=subprocess.PIPE)
     return [Step(**facts) for facts in json.loads(done.stdout)]
 

@@ -1,6 +1,6 @@
 """Determinism test: run stages in different environments and compare every byte that they write.
 
-    python -m bench.determinism [--stage sft dpo ...] [--each] [--output table.json]
+    python -m perf.determinism [--stage sft dpo ...] [--each] [--output table.json]
 
 The pico ladder runs once as a reference and once with all of CASES changed together; `--each` also changes them one at
 a time. Each run is a process of its own with its own LADDER_WORK. The exit code is 1 when a file differs.
@@ -15,8 +15,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.climbed import STAGES, Ladder, longer
-from bench.outcomes import Outcome, outcome
+from perf.climbed import STAGES, Ladder, longer
+from perf.outcomes import Outcome, outcome
 
 MEASURED = (*STAGES, "benchmark@ifeval-base")
 FIRST = {
@@ -60,7 +60,7 @@ def climbed(case: Case, stages: list[str], folder: Path) -> Outcome:
     place.mkdir(parents=True, exist_ok=True)
     found = folder / "found.json"
     subprocess.run(
-        [sys.executable, "-m", "bench.determinism", "--climb", str(place), "--output", str(found), "--stage", *stages],
+        [sys.executable, "-m", "perf.determinism", "--climb", str(place), "--output", str(found), "--stage", *stages],
         cwd=Path(__file__).parents[1],
         env={**os.environ, **FIRST, **case.variables},
         umask=case.umask,

@@ -1,6 +1,6 @@
 """Benchmark of the endpoint client against a sequential client; also checks that a second run sends no request.
 
-    python -m bench.client [--calls 160] [--latency 1.0] [--concurrency 64]
+    python -m perf.client [--calls 160] [--latency 1.0] [--concurrency 64]
 
 A local server waits `latency` seconds before each reply, in place of a hosted model. Then the reply store alone: the
 time to write, find and read replies, and its memory per reply.

@@ -1,6 +1,6 @@
 """Throughput and peak memory of stages.source on mixed formats, with one line in a hundred broken; all are counted.
 
-python -m bench.source 200000
+python -m perf.source 200000
 """
 
 import gzip
@@ -128,7 +128,7 @@ def compare(count: int) -> None:
             write_csv(raw / "rows.csv", rows)
             write_parquet(raw / "rows.parquet", rows)
             for file in ("rows.jsonl", "rows.jsonl.gz", "rows.json", "rows.csv", "rows.parquet"):
-                subprocess.run([sys.executable, "-m", "bench.source", str(raw), file], check=True)
+                subprocess.run([sys.executable, "-m", "perf.source", str(raw), file], check=True)
 
 
 if __name__ == "__main__":
