@@ -26,8 +26,8 @@ from ladder.chat.encode import template_hash, tokenizer_hash
 from ladder.data.atomic_write import published
 from ladder.data.jsonl import write_json
 from ladder.models.config_passthrough import build
+from ladder.models.dora import factor_dora
 from ladder.models.heads import Score, scoring
-from ladder.models.lora import factor_dora
 from ladder.models.rung import (
     File,
     Rung,

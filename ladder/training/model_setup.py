@@ -1,6 +1,7 @@
 """Model setup for training: load the parent, add or continue an adapter, and select trainable weights."""
 
 import copy
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from transformers import set_seed
 
 from ladder.models.checkpoint import Model, Rung, check_stands_on, described, load, load_complete, quantized, read_rung
 from ladder.models.config_passthrough import Adapter, build
-from ladder.models.lora import factor_dora
+from ladder.models.dora import factor_dora
+from ladder.models.fused_lora import fuse_adapters
 from ladder.models.lora_settings import adapted, fit_head
 from ladder.models.weights import read_adapter
 from ladder.pipeline.stage import UserError
@@ -81,6 +83,7 @@ def climb(
     if lora == "continue":
         going_on = load(parent, base, trainable=True)
         fit_head(going_on.model, fused=fused)
+        _fuse(going_on.model)
         return TrainingSetup(going_on, rung, ground, rung.quantization)
     whole = load_complete(parent, base, dtype=torch.float32 if lora is None else torch.bfloat16)
     if lora is None:
@@ -103,7 +106,14 @@ def _adapted(model: Any, lora: dict[str, Any], *, fused: bool = True) -> PeftMod
     config = build(LoraConfig, {"target_modules": "all-linear", **copy.deepcopy(lora)}, task_type="CAUSAL_LM")
     made = adapted(model, config, fused=fused)
     factor_dora(made, new=True)
+    _fuse(made)
     return made
+
+
+def _fuse(model: Any) -> None:
+    """Fuse the adapters' products, except under FSDP, whose sharded weights have their own forward."""
+    if os.environ.get("ACCELERATE_USE_FSDP") != "true":
+        fuse_adapters(model)
 
 
 def _on_quantized(parent: Path, base: Path, lora: Adapter, quantization: dict[str, Any], *, fused: bool) -> Model:

@@ -28,6 +28,7 @@ from ladder.pipeline.stage import UserError
 from ladder.training.best_checkpoint import Best, LastStep
 from ladder.training.callbacks import Bar, Curve, Progress
 from ladder.training.checkpointing import Keeper, drop, fingerprint, held, newest, save_seconds
+from ladder.training.micro_batches import MicroBatches
 from ladder.training.model_setup import TrainingSetup
 from ladder.training.trackers import tracking, without_trackers
 from ladder.training.update_checks import check_learned, check_ruined, marks, norm
@@ -47,6 +48,8 @@ def trainer_arguments(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
     Errors: UserError when the steps cannot be divided evenly among the processes, and from `check_launch`.
     """
     check_launch()
+    if not arguments.get("use_vllm"):  # whose memory pool does not work with it
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     with tempfile.TemporaryDirectory(prefix="ladder-") as folder:
         yield {
             "bf16": not arguments.get("fp16"),
@@ -241,6 +244,8 @@ def _train(
         check_space(output, rung, "the rung")
     found = [str(newest(folder) or "") if rank() == 0 else ""]
     broadcast_object_list(found)
+    if isinstance(trainer, MicroBatches):
+        trainer.choose(folder)
     try:
         trainer.train(resume_from_checkpoint=found[0] or None)
     except torch.OutOfMemoryError:
@@ -303,6 +308,8 @@ def fill(skeleton: Any, state: dict[str, torch.Tensor]) -> Any:
 
 def out_of_memory(trainer: Trainer) -> str:
     """Error message for out of memory: the processes that hold memory, and which params.yaml key to change."""
+    if isinstance(trainer, MicroBatches):
+        return trainer.out_of_memory()
     arguments: Any = trainer.args
     batch, steps = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps * arguments.world_size
     told = ran_out(arguments.device)
