@@ -12,7 +12,6 @@ import argparse
 import gc
 import inspect
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -118,11 +117,11 @@ def any_varlen() -> Iterator[None]:
         times = query.shape[1] // key.shape[1]
         return real(query, key.repeat_interleave(times, 1), value.repeat_interleave(times, 1), *rest, **options)
 
-    packed_attention.varlen_attn = repeated  # type: ignore[assignment]
+    packed_attention.varlen_attn = repeated
     try:
         yield
     finally:
-        packed_attention.varlen_attn = real  # type: ignore[assignment]
+        packed_attention.varlen_attn = real
 
 
 def matrix_peak(size: int = 8192, repeats: int = 20) -> float:
@@ -223,4 +222,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

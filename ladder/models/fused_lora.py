@@ -74,13 +74,13 @@ class FusedLinear(LoraLinear):
         if self.disable_adapters or self.merged or len(active) != 1 or args or kwargs:
             return super().forward(x, *args, **kwargs)
         (name,) = active
-        base: nn.Linear = self.base_layer
+        base: Any = self.base_layer
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else base.weight.dtype
         a, b, scaling = self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
         ratio = None
         if name in self.lora_magnitude_vector:
-            dora = self.lora_magnitude_vector[name]
+            dora: Any = self.lora_magnitude_vector[name]
             ratio = dora.weight / dora.norms(base, a, b, scaling)
         with torch.autocast(kind, enabled=False):
             y = AdaptedProduct.apply(x.to(dtype), base.weight.to(dtype), a, b, ratio, scaling)

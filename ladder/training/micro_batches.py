@@ -185,7 +185,8 @@ class MicroBatches(Trainer):
         """One forward and backward pass over the rows that leaves random state and collected values as they were."""
         with self._restorable(self.model) as restore, self.accelerator.autocast():
             items = torch.tensor(sum(map(learned, rows)), device=self.args.device)
-            super().training_step(self.model, self.collate(rows), items)
+            model: Any = self.model
+            super().training_step(model, self.collate(rows), items)
         restore()
 
     def _accumulated(self, model: Any, parts: list[list[Row]], items: Any) -> Tensor:

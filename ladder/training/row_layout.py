@@ -15,7 +15,8 @@ def lay_out(trainer: MicroBatches, model: Any, rows: list[Row], *, packing: bool
     Otherwise rows are padded, and one line says why. `model` is the model without its adapter; `packing` is the user's
     trainer.packing, which has no padded form. Errors: UserError for `packing` with a model that cannot pack.
     """
-    pad = trainer.processing_class.pad_token_id
+    tokenizer: Any = trainer.processing_class
+    pad = tokenizer.pad_token_id
     before = model.config._attn_implementation
     end_to_end = DataCollatorForLanguageModeling(pad_token_id=pad, padding_free=True)
     try:

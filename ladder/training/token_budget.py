@@ -34,11 +34,12 @@ def measured_budget(trainer: Any) -> int:
         return SHARDED_TOKENS
     rows = sorted((trainer.train_dataset[i] for i in range(min(len(trainer.train_dataset), 4096))), key=_length)[::-1]
     peaks = []
-    for tokens in (PROBE, PROBE, 2 * PROBE):  # the first one allocates gradients and workspaces
-        peaks.append(_peak(trainer, _up_to(rows, tokens)))
-        if peaks[-1] is None:
-            return max(1, PROBE // 4)  # a step lowers it further
-    (_, (fewer, low), (more, high)) = peaks
+    for tokens in (PROBE, PROBE, 2 * PROBE):  # the first one allocates workspaces
+        peak = _peak(trainer, _up_to(rows, tokens))
+        if peak is None:
+            return PROBE // 4  # a step lowers it further
+        peaks.append(peak)
+    _, (fewer, low), (more, high) = peaks
     slope = max((high - low) / max(more - fewer, 1), 1.0)
     fixed = max(low - slope * fewer, 0.0) + optimizer_bytes(trainer.model, str(trainer.args.optim))
     if trainer.args.world_size > 1:
