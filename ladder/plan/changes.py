@@ -69,7 +69,9 @@ def changes(params: dict[str, Any], targets: list[str] | None = None) -> dict[st
     found: dict[str, Change] = {}
     for name, stage in stages.items():
         upstream = [each for each in graph.predecessors(name) if each != CODE and each in found and found[each].runs]
-        found[name] = inspector.change(stage, sorted(upstream, key=list(found).index))
+        upstream.sort(key=list(found).index)
+        unmade = any(reason.kind == "output" for each in upstream for reason in found[each].reasons)
+        found[name] = inspector.change(stage, upstream, unmade=unmade)
     return found
 
 
@@ -95,8 +97,12 @@ class Inspector:
     makers: dict[str, Stage]
     hashes: dict[str, str] = field(default_factory=dict)
 
-    def change(self, stage: Stage, upstream: list[str]) -> Change:
-        """Return what a run would do with a stage, given the stages before it that would run."""
+    def change(self, stage: Stage, upstream: list[str], *, unmade: bool = False) -> Change:
+        """Return what a run would do with a stage, given the stages before it that would run.
+
+        `unmade`: an input is missing. Then, as for missing outputs, its code is not compared: parsing all code takes
+        seconds, and the stage runs anyway.
+        """
         entry = self.lock.get(stage.name)
         if stage.frozen:
             return Change(stage, ())
@@ -108,7 +114,7 @@ class Inspector:
             *([Reason("always", "runs every time")] if stage.always else []),
             *([Reason("command", "its command changed")] if entry.get("cmd") != stage.cmd else []),
             *self._params(stage, entry),
-            *self._deps(stage, entry, code=not gone),  # parsing all code takes seconds, and the stage runs anyway
+            *self._deps(stage, entry, code=not gone and not unmade),
             *changed,
         ]
         restored = bool(missing) and not reasons and not upstream and not gone
@@ -180,7 +186,7 @@ class Inspector:
         lists = {}
         for folder, prefix in ((Path("stages"), CODE), (Path("benchmarks"), f"{CODE}/benchmarks")):
             for module in folder.glob("[!_]*.py"):
-                files = sorted(imported(module, imports) & hashes.keys())
+                files = sorted(imported(module, imports) & hashes.keys())  # as stages/code.py does
                 lists[f"{prefix}/{module.stem}.txt"] = "".join(f"{hashes[path]}  {path}\n" for path in files)
         return lists
 
@@ -286,12 +292,11 @@ def _differences(before: Any, now: Any, key: str) -> list[str]:
                 else [f"{key}.{each}: {'added' if each in now else 'removed'}"]
             )
         ]
-    return [] if before == now and type(before) is type(now) or _equal(before, now) else [
-        f"{key}: {_short(before)} -> {_short(now)}"
-    ]  # fmt: skip
+    return [] if _equal(before, now) else [f"{key}: {_short(before)} -> {_short(now)}"]
 
 
 def _equal(before: Any, now: Any) -> bool:
+    """Whether two values are the same to DVC; in Python, True equals 1."""
     return before == now and isinstance(before, bool) == isinstance(now, bool)
 
 
