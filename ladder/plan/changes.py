@@ -119,8 +119,10 @@ class Inspector:
         ]
         restored = bool(missing) and not reasons and not upstream and not gone
         if missing and not restored:
+            kept = [path for path in stage.outs if path not in stage.uncached]
             names = [str(out["path"]) for out in missing]
-            reasons.append(Reason("output", f"output missing: {_listed(names)}"))
+            told = "" if set(names) >= set(kept) else f": {_listed(names)}"
+            reasons.append(Reason("output", f"output missing{told}"))
         return Change(stage, (*reasons, *_upstream(upstream)), restored)
 
     def _params(self, stage: Stage, entry: dict[str, Any]) -> list[Reason]:

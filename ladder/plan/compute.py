@@ -103,9 +103,7 @@ def training_time(flops: float, count: float, method: Method, name: str, *, pack
     if name == "cpu":
         return Time(flops / (found["cpu"]["training_tflops"] * 1e12), True)
     kind = "full" if method == "full" else "lora"
-    points = [
-        _mfu(row["model"], kind, row["tokens_per_second"]) for row in found["training"] if row["method"] == kind
-    ]
+    points = [_mfu(row["model"], kind, row["tokens_per_second"]) for row in found["training"] if row["method"] == kind]
     share = _interpolated(points, count)
     if packed:
         gains = [(float(MODELS[row["model"]].parameters), row["packed"] / row["padded"]) for row in found["packing"]]

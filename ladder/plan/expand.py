@@ -50,7 +50,11 @@ for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", "~nN"),
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
 ):
     CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), list(_first) + [""])
 
@@ -197,5 +201,7 @@ def _value(expression: str, scope: dict[str, Any], where: str) -> Any:
 
 def _text(value: Any, expression: str, where: str) -> str:
     if isinstance(value, dict | list) or value is None:
-        raise UserError(f"dvc.yaml: {where}: ${{{expression}}}: expected a text or a number, got {type(value).__name__}")
+        raise UserError(
+            f"dvc.yaml: {where}: ${{{expression}}}: expected a text or a number, got {type(value).__name__}"
+        )
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -107,7 +107,9 @@ MODELS: dict[str, Published] = {
         num_local_experts=32, num_experts_per_tok=4, attention_bias=True, sliding_window=128, sliding_window_pattern=2,
     ),
 }  # fmt: skip
-VARIANT = re.compile(r"[-_.](instruct|it|base|chat|hf|v0\.[12]|4k-instruct|instruct-v0\.1|instruct-v0\.3)$", re.IGNORECASE)
+VARIANT = re.compile(
+    r"[-_.](instruct|it|base|chat|hf|v0\.[12]|4k-instruct|instruct-v0\.1|instruct-v0\.3)$", re.IGNORECASE
+)
 
 
 def find(name: str) -> Published | None:

@@ -192,7 +192,11 @@ def _gemma3_text(config: dict[str, Any], at: str, number: int) -> Iterator[Weigh
 
 
 def _phi3(config: dict[str, Any], at: str, _: int) -> Iterator[Weight]:
-    width, inner, (queries, keys, head) = whole(config, "hidden_size"), whole(config, "intermediate_size"), heads(config)
+    width, inner, (queries, keys, head) = (
+        whole(config, "hidden_size"),
+        whole(config, "intermediate_size"),
+        heads(config),
+    )
     yield from _linear(f"{at}.self_attn.qkv_proj", width, (queries + 2 * keys) * head, "attention")
     yield from _linear(f"{at}.self_attn.o_proj", queries * head, width, "attention")
     yield from _linear(f"{at}.mlp.gate_up_proj", width, 2 * inner, "mlp")
@@ -338,7 +342,9 @@ def from_meta_device(config: dict[str, Any]) -> list[Weight]:
     for path, module in model.named_modules():
         for name, value in module.named_parameters(recurse=False):
             linear = isinstance(module, torch.nn.Linear) and name == "weight"
-            part = "embedding" if module is embedding else "head" if module is head else _part(path, value.dim(), linear)
+            part = (
+                "embedding" if module is embedding else "head" if module is head else _part(path, value.dim(), linear)
+            )
             tied = id(value) in seen
             seen.add(id(value))
             found.append(Weight(path, name, tuple(value.shape), part, linear, tied))
