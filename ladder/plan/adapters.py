@@ -1,4 +1,4 @@
-"""Trainable parameters of a LoRA or DoRA adapter, from peft's LoraConfig as a dict; the rules are those of peft 0.21."""
+"""Trainable parameters of a LoRA or DoRA adapter, from peft's LoraConfig as a dict, by the rules of peft 0.21."""
 
 import re
 from collections import defaultdict
@@ -97,10 +97,12 @@ def _with_experts(asked: dict[str, Any], kind: str | None) -> dict[str, Any]:
         return asked
     old = {name.rsplit(".", 1)[-1] for name in (renamed if all_linear else targets)}
     named = {new for name, new in renamed.items() if name in old}
+    kept = targets if all_linear else [each for each in targets if each.rsplit(".", 1)[-1] not in renamed]
+    kept = targets if all_linear else [each for each in targets if each.rsplit(".", 1)[-1] not in renamed]
     double = {r".*\.gate_up_proj": 2 * asked["r"]} if "gate_up_proj" in named else {}
     return {
         **asked,
-        "target_modules": targets if all_linear else [each for each in targets if each.rsplit(".", 1)[-1] not in renamed],
+        "target_modules": kept,
         "exclude_modules": asked.get("exclude_modules") if not all_linear else [
             *_names(asked.get("exclude_modules")), "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
         ],

@@ -1,7 +1,7 @@
 """Which method fits a problem: five questions, a decision table, a recipe and the next command.
 
-The table goes from cheap to expensive: a prompt, retrieval, SFT, preferences (DPO), reinforcement learning, distillation,
-merging. Each row needs the gap to be of its kind, and data that teaches it.
+The table goes from cheap to expensive: a prompt, retrieval, SFT, preferences (DPO), reinforcement learning,
+distillation, merging. Each row needs the gap to be of its kind, and data that teaches it.
 """
 
 from dataclasses import dataclass
@@ -141,7 +141,7 @@ def decide(answers: Answers) -> tuple[str, str]:
     if gap == "cost" or (data == "teacher" and gap != "correctness"):
         return (
             "distillation",
-            "a larger model already has the behavior; a smaller one learns it from its answers or logits",
+            "a larger model already has the behavior, and a smaller one learns it from its answers",
         )
     if data == "pairs":
         return "DPO", "pairs state which of two answers is better, which no single example does"

@@ -103,9 +103,7 @@ def plan(
             raise UserError(f"--method: expected one of {', '.join(METHODS)}, got {name!r}")
     config, origin = read_config(model)
     modules: Any = targets_of_lora if targets_of_lora == "all-linear" else targets_of_lora.split(",")
-    step = Step(
-        batch * length, optimizer=optimizer, checkpointing=checkpointing, packed=packing, liger=liger
-    )  # fmt: skip
+    step = Step(batch * length, optimizer=optimizer, checkpointing=checkpointing, packed=packing, liger=liger)
     found = plan_model(
         config, name=model, origin=origin, methods=chosen, lora={"r": r, "target_modules": modules}, step=step,
         tokens=tokens, gpu=device,

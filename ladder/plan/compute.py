@@ -44,7 +44,7 @@ def gpu(name: str) -> dict[str, Any]:
 
 
 def active(config: dict[str, Any], found: list[Weight]) -> float:
-    """Return the weights that one token is multiplied by: no input embedding, and of the experts those it is sent to."""
+    """Return the weights that multiply one token: no input embedding, and only the experts it is sent to."""
     text = completed(config)
     count = int(text.get("num_local_experts") or text.get("num_experts") or 1)
     share = whole(text, "num_experts_per_tok", 1) / count if count > 1 else 1.0

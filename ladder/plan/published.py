@@ -113,7 +113,7 @@ VARIANT = re.compile(
 
 
 def find(name: str) -> Published | None:
-    """Return the model that a name or hub repository names, with or without `-Instruct` and the like; None if unknown."""
+    """Return the model of a name or hub repository, with or without `-Instruct` and the like; None if unknown."""
     words = name.rsplit("/", 1)[-1].lower()
     known = {key.lower(): key for key in MODELS} | {
         model.repository.rsplit("/", 1)[-1].lower(): key for key, model in MODELS.items()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ladder.pipeline.errors import UserError
+from ladder.plan.config_defaults import DEFAULTS
 
 Part = Literal["embedding", "attention", "mlp", "experts", "router", "norm", "head", "vision"]
 PARTS: tuple[Part, ...] = ("embedding", "attention", "mlp", "experts", "router", "norm", "head", "vision")
@@ -80,6 +81,8 @@ def weights(config: dict[str, Any]) -> list[Weight]:
         return list(_gemma3(config))
     if kind in FAMILIES:
         return list(_decoder(completed(config), "model", FAMILIES[kind]))
+    from ladder.plan.meta_device import from_meta_device
+
     return from_meta_device(config)
 
 
@@ -261,39 +264,6 @@ FAMILIES: dict[str, Layer] = {
 """Layer layouts by model_type, as in transformers 5."""
 
 
-def _defaults(vocabulary: int, width: int, inner: int, layers: int, queries: int, **more: Any) -> dict[str, Any]:
-    names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-    return dict(zip(names, (vocabulary, width, inner, layers, queries), strict=True)) | more
-
-
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "llama": _defaults(32000, 4096, 11008, 32, 32),
-    "smollm3": _defaults(128256, 2048, 11008, 36, 16, num_key_value_heads=4, tie_word_embeddings=True),
-    "gemma": _defaults(256000, 3072, 24576, 28, 16, num_key_value_heads=16, head_dim=256, tie_word_embeddings=True),
-    "mistral": _defaults(32000, 4096, 14336, 32, 32, num_key_value_heads=8),
-    "qwen2": _defaults(151936, 4096, 22016, 32, 32, num_key_value_heads=32),
-    "qwen3": _defaults(151936, 4096, 22016, 32, 32, num_key_value_heads=32, head_dim=128),
-    "gemma2": _defaults(256000, 2304, 9216, 26, 8, num_key_value_heads=4, head_dim=256, tie_word_embeddings=True),
-    "gemma3_text": _defaults(262208, 2304, 9216, 26, 8, num_key_value_heads=4, head_dim=256, tie_word_embeddings=True),
-    "phi3": _defaults(32064, 3072, 8192, 32, 32),
-    "mixtral": _defaults(
-        32000, 4096, 14336, 32, 32, num_key_value_heads=8, num_local_experts=8, num_experts_per_tok=2
-    ),
-    "qwen3_moe": _defaults(
-        151936, 2048, 6144, 24, 32,
-        num_key_value_heads=4, num_experts=128, num_experts_per_tok=8, moe_intermediate_size=768,
-    ),
-    "gpt_oss": _defaults(
-        201088, 2880, 2880, 36, 64,
-        num_key_value_heads=8, head_dim=64, num_local_experts=128, num_experts_per_tok=4,
-    ),
-    "siglip_vision_model": {
-        "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "image_size": 224, "patch_size": 16,
-    },
-}  # fmt: skip
-"""Values of transformers 5.17 for keys that a config.json leaves out, because it lists only other values."""
-
-
 def _gemma3(config: dict[str, Any]) -> Iterator[Weight]:
     """Gemma 3 with its SigLIP vision tower, as transformers loads the multimodal releases."""
     text, vision = completed(config), {**DEFAULTS["siglip_vision_model"], **config["vision_config"]}
@@ -316,50 +286,3 @@ def _gemma3(config: dict[str, Any]) -> Iterator[Weight]:
     projector = "model.multi_modal_projector"
     yield Weight(projector, "mm_input_projection_weight", (width, whole(text, "hidden_size")), "vision")
     yield from _norm(f"{projector}.mm_soft_emb_norm", width, "vision")
-
-
-def from_meta_device(config: dict[str, Any]) -> list[Weight]:
-    """Build the model of a configuration on torch's meta device and list its parameters.
-
-    Errors: UserError for an architecture that transformers does not know, or a configuration that it refuses.
-    """
-    import torch
-    from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    kind = config.get("model_type")
-    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
-        raise UserError(f"config.json: model_type: expected an architecture that transformers knows, got {kind!r}")
-    try:
-        with torch.device("meta"):
-            values = {key: value for key, value in config.items() if key not in ("model_type", "quantization_config")}
-            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **values))
-    except (ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
-        raise UserError(f"config.json: {kind}: transformers refuses it: {' '.join(str(error).split())}") from None
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    found, seen = [], set()
-    for path, module in model.named_modules():
-        for name, value in module.named_parameters(recurse=False):
-            linear = isinstance(module, torch.nn.Linear) and name == "weight"
-            part = (
-                "embedding" if module is embedding else "head" if module is head else _part(path, value.dim(), linear)
-            )
-            tied = id(value) in seen
-            seen.add(id(value))
-            found.append(Weight(path, name, tuple(value.shape), part, linear, tied))
-    return found
-
-
-def _part(path: str, dimensions: int, linear: bool) -> Part:
-    """Guess the part of a parameter from its module path."""
-    last = path.rsplit(".", 1)[-1]
-    if "vision" in path or "visual" in path:
-        return "vision"
-    if "expert" in path:
-        return "experts"
-    if last in ("router", "gate") and dimensions == 2:
-        return "router"
-    if "norm" in last or last.startswith("ln"):
-        return "norm"
-    return "attention" if "attn" in path or "attention" in path else "mlp" if linear or "mlp" in path else "attention"
