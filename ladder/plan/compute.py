@@ -51,7 +51,7 @@ def active(config: dict[str, Any], found: list[Weight]) -> float:
     return sum(
         each.size * (share if each.part == "experts" else 1.0)
         for each in found
-        if each.part not in ("embedding", "vision")
+        if each.part not in ("embedding", "vision") and len(each.shape) > 1
     )
 
 
