@@ -78,12 +78,22 @@ def _params_page(schema: dict[str, Any]) -> str:
             f"## {stage}\n\n{section['description']}.{' ' if kind else ''}{kind}\n\n{_keys(definitions[name])}"
         )
     shared = sorted(name for name in definitions if name not in stages and not _is_library(name))
+    for title, kinds in _choices(schema).items():
+        parts.append(f"## {title}\n\nEach is written as `name: {{parameters}}`.\n")
+        parts += [f"### {title}: {name}\n\n{_sentence(node)}{_keys(node)}" for name, node in kinds.items()]
     parts.append("## Shared types\n\nValues that are mappings with keys of their own.\n")
     for name in shared:
         node = definitions[name]
         text = _keys(node) if "properties" in node else f"{_type(node)}.\n"
         parts.append(f"### {_title(name)}\n\n{_sentence(node)}{text}")
     return "\n".join(parts)
+
+
+def _choices(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the parameters of every filter and reward, by the title of its list."""
+    keys = [one for node in schema["$defs"].values() for one in node.get("properties", {}).values()]
+    lists = {one["title"]: one["items"]["properties"] for one in keys if "maxProperties" in one.get("items", {})}
+    return dict(sorted(lists.items()))
 
 
 def _library_page(schema: dict[str, Any]) -> str:
@@ -123,7 +133,7 @@ def _keys(node: dict[str, Any]) -> str:
         return "No keys.\n"
     required = node.get("required", [])
     rows = [
-        [f"`{key}`", _type(one), "required" if key in required else _default(one), _sentence(one).strip()]
+        [f"`{key}`", _type(one), "required" if key in required else _default(one), _meaning(one)]
         for key, one in properties.items()
     ]
     return table(["key", "type", "default", "meaning"], rows) + "\n"
@@ -132,6 +142,10 @@ def _keys(node: dict[str, Any]) -> str:
 def _sentence(node: dict[str, Any]) -> str:
     text = node.get("description", "")
     return f"{text}\n\n" if text else ""
+
+
+def _meaning(node: dict[str, Any]) -> str:
+    return " ".join(node.get("description", "").split())
 
 
 def _default(node: dict[str, Any]) -> str:
@@ -144,9 +158,10 @@ def _type(node: dict[str, Any]) -> str:
         name = _name(node)
         page = "library-params.md" if _is_library(name) else ""
         return f"[{_title(name)}]({page}#{_anchor(name)})"
-    if "anyOf" in node or "oneOf" in node:
-        inner = dict.fromkeys(_type(one) for one in node.get("anyOf", node.get("oneOf")))
-        return f"{' or '.join(inner)}{_bounds(node)}"
+    if "anyOf" in node:
+        bounds = {key: node[key] for key in BOUNDS if key in node}
+        kinds = [{**one, **bounds} if one.get("type") in ("integer", "number") else one for one in node["anyOf"]]
+        return " or ".join(dict.fromkeys(map(_type, kinds)))
     if "enum" in node:
         return " or ".join(f"`{json.dumps(one).strip(chr(34))}`" for one in node["enum"])
     if "const" in node:
@@ -165,8 +180,8 @@ def _array(node: dict[str, Any]) -> str:
     if "prefixItems" in node:
         return f"list of {len(node['prefixItems'])}: {', '.join(map(_type, node['prefixItems']))}"
     inner = node.get("items", {})
-    if inner.get("maxProperties") == 1:
-        return f"list of one of {', '.join(f'`{name}`' for name in inner['properties'])}, each with its parameters"
+    if "maxProperties" in inner:
+        return f"list of [{node['title'].lower()}](#{node['title'].lower()})"
     return f"list of {_type(inner)}" if inner else "list"
 
 

@@ -9,6 +9,7 @@ import ast
 import importlib
 import inspect
 import json
+import re
 import textwrap
 import typing
 from collections.abc import Callable, Iterator
@@ -80,7 +81,7 @@ def arguments_schema(owner: type, kind: str) -> dict[str, Any]:
         if name in useless:
             plain = (_plain(one) for one in SAME.get(name, (default,)))
             accepted = [one for one in plain if one is not NotImplemented]
-            node = {"enum": accepted} if accepted else {"not": {}}
+            node: dict[str, Any] = {"enum": accepted} if accepted else {"not": {}}
             properties[name] = {**node, "description": f"No effect here. Instead: {useless[name]}", "deprecated": True}
         else:
             properties[name] = _argument(owner, kind, name, default)
@@ -159,10 +160,10 @@ def _accepted(validator: Any) -> dict[str, Any] | None:
         keys: dict[str, Any] = {name: {} for name in MergeConfiguration.model_fields}
         return {"type": "object", "properties": keys, "additionalProperties": False}
     if validator is rewards.named:
-        return _named({name: _reward(function) for name, function in rewards.KINDS.items()}) | {"minItems": 1}
+        return _named("Rewards", {name: _reward(one) for name, one in rewards.KINDS.items()}) | {"minItems": 1}
     if getattr(validator, "__module__", "") == "stages.filter":
         names = sorted({*basic.__all__, *model_filters.__all__})
-        return _named({name: _filter(name) for name in names})
+        return _named("Filters", {name: _filter(name) for name in names})
     return None
 
 
@@ -171,12 +172,12 @@ def _library(owner: type, kind: str | None = None) -> dict[str, Any]:
     return {ARGUMENTS: [owner.__name__, kind or owner.__name__]}
 
 
-def _named(kinds: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _named(title: str, kinds: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the schema of a list of `name: {parameters}`."""
     one = {
         "type": "object", "properties": kinds, "additionalProperties": False, "minProperties": 1, "maxProperties": 1
     }  # fmt: skip
-    return {"type": "array", "items": one}
+    return {"title": title, "type": "array", "items": one}
 
 
 def _filter(name: str) -> dict[str, Any]:
@@ -217,8 +218,16 @@ def field_docs(kind: type) -> dict[str, str]:
 
 
 def _paragraphs(text: str) -> str:
-    """Join the lines of each paragraph."""
-    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+    """Join the lines of each paragraph, except of a list: lines of a name and a text in columns."""
+    return "\n\n".join(_listed(part) or " ".join(part.split()) for part in text.split("\n\n"))
+
+
+def _listed(part: str) -> str:
+    """Return a list as "`csv`: a header line; ..."; empty for a plain paragraph."""
+    pairs = [re.split(r" {2,}|(?<=:) ", line.strip(), maxsplit=1) for line in part.splitlines()]
+    if len(pairs) < 2 or any(len(pair) < 2 or " " in pair[0] for pair in pairs):
+        return ""
+    return "; ".join(f"`{name.strip(':`')}`: {text}" for name, text in pairs) + "."
 
 
 def _nodes(content: Any) -> Iterator[dict[str, Any]]:

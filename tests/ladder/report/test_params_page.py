@@ -100,11 +100,12 @@ def test_a_recipe_may_name_a_part_of_an_entry_alone(params):
     ("node", "text"),
     [
         ({"type": "integer", "minimum": 1}, "whole number ≥ 1"),
-        ({"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 1}, {"type": "null"}]}, "number > 0 and ≤ 1 or null"),
+        ({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}]}, "number > 0 or null"),
         ({"enum": ["refuse", "report", None, True]}, "`refuse` or `report` or `null` or `true`"),
         ({"type": "array", "items": {"type": "string"}}, "list of text"),
         ({"type": "object", "additionalProperties": {"type": "boolean"}}, "mapping of names to true or false"),
-        ({"$ref": "#/$defs/TrainingArguments_pairs"}, "[TrainingArguments (pairs)](library-params.md#trainingarguments-pairs)"),
+        ({"$ref": "#/$defs/LoraConfig"}, "[LoraConfig](library-params.md#loraconfig)"),
+        ({"$ref": "#/$defs/stages__mixture__Part"}, "[mixture: Part](#mixture-part)"),
         ({}, "any"),
     ],
 )  # fmt: skip
