@@ -97,6 +97,15 @@ def test_a_stage_says_what_it_does(stage):
     assert body(stage)["desc"]
 
 
+def test_a_plot_has_axis_titles_and_a_template_that_exists():
+    plots = [plot for stage in STANZAS for one in body(stage).get("plots", []) for plot in one.values()]
+    assert len(plots) == 14
+    for plot in plots:
+        assert plot.keys() & {"x_label", "y_label"}, plot
+        template = Path(f".dvc/plots/{plot.get('template')}.json")
+        assert "template" not in plot or json.loads(template.read_text())["data"] == {"values": "<DVC_METRIC_DATA>"}
+
+
 @pytest.mark.parametrize("stage", STANZAS)
 def test_a_section_fits_the_type_that_reads_it(stage):
     section = read_params()[stage]
