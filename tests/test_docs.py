@@ -160,7 +160,8 @@ def test_a_wrong_command_is_found(tmp_path):
         '```sh\nA=1 B="x y" dvc repro sft@chat srt\nmake ladder && dvc repro sft@gone  # comment\n```\n'
         "```yaml\nsft: {mine: {}}\n```\n`python -m ladder chekc` `python -m stages.gone` `dvc repro sft@mine`\n"
         "`make lader` `dvc repro STAGE@ENTRY`\n"
-        "`dvc exp run -S a=1 --queues` `dvc exp show --only-changed` `dvc psh` `python -m stages.sft chat models/base`\n"
+        "`dvc exp run -S a=1 --queues` `dvc exp show --only-changed` `dvc psh`\n"
+        "`python -m stages.sft chat models/base`\n"
     )
     found = [unknown(command, yaml_blocks([page])) for command in commands(page)]
     assert [fault for fault in found if fault] == [
