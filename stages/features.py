@@ -50,7 +50,9 @@ class Params(Validated):
     layers: dict[int, int] | None
     """{student's layer: teacher's layer}, from 0. Null maps the layers the student kept, else evenly spaced ones."""
     cross_entropy: Weight
+    """Weight of the cross-entropy with the rows' tokens."""
     kl: Weight
+    """Weight of the KL divergence from the teacher's distribution."""
     hidden: Weight
     """Weight of the loss on the hidden states after each mapped layer (for the last layer, after its norm).
 

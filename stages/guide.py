@@ -39,6 +39,7 @@ class Claim(Config):
     """Folder of measured rows under data/: `heldout/prompts`, `accuracy`, `divergence`. A colon selects another
     measure of these rows: `heldout/prompts:reward`. Or `reward`: a reward model's own held-out accuracy."""
     better: Literal["higher", "lower"]
+    """Whether a higher or a lower value of the measure is better."""
     not_worse: bool = False
     """Claim only that the rung is not worse."""
 
@@ -65,6 +66,7 @@ class Params(Config):
     divergence: list[str] = Field(min_length=1)
     """Rungs whose divergence from the teacher is measured."""
     claims: list[Claim] = Field(min_length=1)
+    """Claims to test, in the order of the guide's table."""
 
     @field_validator("claims")
     @classmethod

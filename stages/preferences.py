@@ -34,6 +34,7 @@ class Params(Samples, Controls):
     ranker: str
     """Rung that ranks: of stage reward for `reward`, else the judge where `judge` names no endpoint."""
     judge: Judging = Judging()
+    """The judge of method `judge`, and what it is asked for."""
 
     @model_validator(mode="after")
     def _goes_together(self) -> "Params":

@@ -58,10 +58,13 @@ class Params(Config):
     """Personas of method persona: lines of its file (`listed`), the seeds' authors (`inferred`), or their acquaintances
     (`related`)."""
     temperature: float = Field(ge=0)
+    """Sampling temperature; 0 is greedy decoding."""
     top_p: float = Field(gt=0, le=1)
+    """Nucleus sampling: share of the probability mass to sample from; 1 samples from all tokens."""
     max_new_tokens: int = Field(ge=1)
     """Maximum length in tokens; a text that has not ended by then is rejected."""
     seed: int
+    """Seed of sampling and of the requests."""
 
     @model_validator(mode="after")
     def belong(self) -> "Params":

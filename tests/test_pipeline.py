@@ -12,6 +12,7 @@ from dvc.repo import Repo
 
 from ladder.pipeline.check import code_faults, entry_faults, part_faults, picture
 from ladder.pipeline.dvc_file import INTERPOLATION, has_entries, values
+from ladder.pipeline.imports import imported, read_imports
 from ladder.pipeline.names import SINGLE, WITH_PATHS, command_values
 from ladder.pipeline.stage import fit, outputs_of, read_params, read_yaml
 
@@ -46,6 +47,17 @@ def test_a_stage_depends_on_what_it_imports_and_on_its_own_benchmark(stage):
     assert [path for path in body(stage)["deps"] if path.startswith("code")] == [f"code/{stage}.txt", *own]
 
 
+def test_a_stage_depends_on_the_templates_of_the_pages_that_it_writes():
+    pages, imports = Path("ladder/report/html_page.py"), read_imports(map(Path, ("ladder", "stages", "benchmarks")))
+    folders = sorted(
+        folder.as_posix() for folder in pages.parent.iterdir() if folder.is_dir() and folder.name[0] != "_"
+    )
+    assert folders == ["ladder/report/static", "ladder/report/templates"]
+    for stage in STANZAS.keys() - {"code"}:
+        needed = folders if pages in imported(Path(f"stages/{stage}.py"), imports) else []
+        assert [path for path in body(stage)["deps"] if path.startswith("ladder")] == needed, stage
+
+
 def test_a_stage_that_does_not_depend_on_its_code_is_told(tmp_path, monkeypatch):
     for name in ("stages", "ladder", "benchmarks"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -68,7 +80,7 @@ def test_the_command_names_every_input_and_then_every_output(stage):
         assert arguments.pop(0) in ("${key}", "${item.benchmark}", "${item.task}")
     # Every stage reads params.yaml; `code` depends on the file because it refuses what others would write to a shell.
     files = [path for path in body(stage)["deps"] if path != "params.yaml"]
-    inputs = [path for path in files if not path.startswith("code/") or path in arguments]
+    inputs = [path for path in files if not path.startswith(("code/", "ladder/")) or path in arguments]
     outputs = paths([*body(stage)["outs"], *body(stage).get("metrics", []), *body(stage).get("plots", [])])
     if stage == "report":  # it writes a folder that holds other files of the report than DVC's own
         outputs = ["report"]
@@ -83,6 +95,15 @@ def test_the_command_names_every_input_and_then_every_output(stage):
 @pytest.mark.parametrize("stage", STANZAS)
 def test_a_stage_says_what_it_does(stage):
     assert body(stage)["desc"]
+
+
+def test_a_plot_has_axis_titles_and_a_template_that_exists():
+    plots = [plot for stage in STANZAS for one in body(stage).get("plots", []) for plot in one.values()]
+    assert len(plots) == 14
+    for plot in plots:
+        assert plot.keys() & {"x_label", "y_label"}, plot
+        template = Path(f".dvc/plots/{plot.get('template')}.json")
+        assert "template" not in plot or json.loads(template.read_text())["data"] == {"values": "<DVC_METRIC_DATA>"}
 
 
 @pytest.mark.parametrize("stage", STANZAS)

@@ -15,12 +15,13 @@ from dvc.repo import Repo
 from pyarrow import parquet
 from ruamel.yaml import YAML
 
-from conftest import ROOT, assistant, pico_encoder, user
+from conftest import ROOT, assistant, user
 from endpoints import Said, serving
 from ladder.__main__ import recipe
 from ladder.data.jsonl import Row, read_json, read_rows, write_rows
 from ladder.pipeline.dvc_file import has_entries
 from ladder.pipeline.stage import fit, read_params, read_yaml
+from torch_helpers import pico_encoder
 
 QUIZ = "owls rivers chess bread snow debts sleep maps tea law"
 """A benchmark's question; in another order no filter of words finds it, and the encoder here knows no order."""

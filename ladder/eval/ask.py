@@ -28,6 +28,7 @@ class Asking(Config):
     temperature: float = Field(0.0, ge=0)
     """Sampling temperature; 0 is greedy decoding."""
     seed: int = 0
+    """Seed of sampling."""
 
     @model_validator(mode="after")
     def differ(self) -> "Asking":

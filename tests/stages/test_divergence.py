@@ -3,11 +3,12 @@ import json
 import pytest
 import torch
 
-from conftest import assistant, pico_model, pico_tokenizer, user
+from conftest import assistant, user
 from ladder.chat.encode import encode
 from ladder.data.jsonl import read_rows, write_rows
 from ladder.models.checkpoint import load, save_rung
 from ladder.pipeline.stage import UserError
+from perf.pico import pico_model, pico_tokenizer
 from stages.divergence import Params, main
 
 

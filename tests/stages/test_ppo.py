@@ -6,7 +6,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 
-from conftest import assistant, pico_model, pico_tokenizer, user
+from conftest import assistant, user
 from ladder.data.jsonl import read_rows, write_rows
 from ladder.inference.local import answer
 from ladder.inference.sampling import Sampling
@@ -16,6 +16,7 @@ from ladder.training import rollout_buffer
 from ladder.training.ppo_trainer import ActorCriticTrainer
 from ladder.training.rewards import total
 from ladder.verifiers.constraints import meets
+from perf.pico import pico_model, pico_tokenizer
 from stages import ppo, reward
 
 # met in part by every answer that has an a: 1/6 for one, 2/6 for two

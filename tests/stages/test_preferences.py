@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from conftest import ROOT, assistant, pico_model, pico_tokenizer, user
+from conftest import ROOT, assistant, user
 from endpoints import Said, serving
 from ladder.data.jsonl import read_rows, write_rows
 from ladder.inference.local import Answer
@@ -11,6 +11,7 @@ from ladder.models.checkpoint import save_rung
 from ladder.models.heads import scoring
 from ladder.pipeline.stage import UserError, fit
 from ladder.synthesis.rejection_sampling import judged, rates
+from perf.pico import pico_model, pico_tokenizer
 from stages.preferences import Params, main
 
 TEMPLATES = ROOT / "data" / "prompts" / "preferences"

@@ -5,11 +5,12 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from conftest import assistant, pico_model, pico_tokenizer, user
+from conftest import assistant, user
 from ladder.data.jsonl import write_rows
 from ladder.models.checkpoint import load, load_reward, read_rung, save_rung
 from ladder.models.reward_scores import rewards
 from ladder.pipeline.stage import UserError
+from perf.pico import pico_model, pico_tokenizer
 from stages import reward
 
 TRAINER = {"max_steps": 1, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "bf16": False, "max_length": 64}

@@ -1,13 +1,14 @@
 import pytest
 import torch
 
-from conftest import ROOT, assistant, pico_model, pico_tokenizer, user
+from conftest import ROOT, assistant, user
 from endpoints import Said, serving
 from ladder.chat.encode import encode
 from ladder.filters.judged import judged, rewarded
 from ladder.models.checkpoint import load_reward, save_rung
 from ladder.models.heads import scoring
 from ladder.pipeline.stage import UserError
+from perf.pico import pico_model, pico_tokenizer
 
 ROWS = [
     {"id": "0", "prompt": user("Say a."), "completion": assistant("It is a.")},

@@ -10,12 +10,13 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from conftest import pico_model, pico_tokenizer, user
+from conftest import user
 from ladder.inference import vllm_engine
 from ladder.inference.local import answer
 from ladder.inference.sampling import Sampling
 from ladder.models.checkpoint import load, read_rung, save_rung
 from ladder.pipeline.stage import UserError
+from perf.pico import pico_model, pico_tokenizer
 
 ASKED = [user(text) for text in ("Hi", "What is rain?", "Name a colour that is not red.")]
 

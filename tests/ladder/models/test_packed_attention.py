@@ -4,9 +4,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import MistralConfig, MistralForCausalLM
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from conftest import pico_model, pico_tokenizer
 from ladder.models.packed_attention import attend, attend_packed, isolation_gate, packed_attention
 from ladder.pipeline.stage import UserError
+from perf.pico import pico_model, pico_tokenizer
 
 COLLATE = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
 ROWS = [{"input_ids": list(range(start, start + n)), "labels": [1] * n} for start, n in ((5, 9), (90, 1), (40, 17))]

@@ -9,7 +9,6 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from conftest import pico_encoder
 from ladder.filters.embedding import embed
 from ladder.filters.token_length import token_length
 from ladder.inference import vllm_engine
@@ -21,6 +20,7 @@ from ladder.models.merge_preflight import plan
 from ladder.models.rung import FILES_RECORD, describe_file
 from ladder.pipeline.stage import UserError
 from ladder.training.model_setup import climb
+from torch_helpers import pico_encoder
 
 HALVES = {"merge_method": "linear", "models": [{"model": "base", "parameters": {"weight": 0.5}},
                                                {"model": "sft/chat", "parameters": {"weight": 0.5}}]}  # fmt: skip

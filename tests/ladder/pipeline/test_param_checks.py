@@ -5,7 +5,6 @@ import subprocess
 
 import pytest
 
-from conftest import pico_model, pico_tokenizer
 from ladder.pipeline.dvc_file import origins, read_pipeline
 from ladder.pipeline.param_checks import (
     adapter_faults,
@@ -17,6 +16,7 @@ from ladder.pipeline.param_checks import (
     template_faults,
 )
 from ladder.pipeline.yaml_lines import Lines, dotted
+from perf.pico import pico_model, pico_tokenizer
 
 COMMIT = "8049631c405ae6576f93f445c6b8166f76f5505a"
 

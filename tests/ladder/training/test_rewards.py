@@ -6,7 +6,7 @@ from pydantic import BeforeValidator
 from test_local import GOOD, serve  # noqa: F401
 from trl.rewards import get_soft_overlong_punishment
 
-from conftest import assistant, pico_model, pico_tokenizer, user
+from conftest import assistant, user
 from ladder.chat.encode import encode
 from ladder.data.jsonl import write_rows
 from ladder.data.quoting import fenced
@@ -15,6 +15,7 @@ from ladder.models.heads import scoring
 from ladder.pipeline.stage import Config, UserError, fit
 from ladder.training.rewards import check_rows, grade, named, needs_model, rewarded, total, weights
 from ladder.verifiers import sandbox
+from perf.pico import pico_model, pico_tokenizer
 
 
 def values(spec, texts, *, rows=None, finished=None, model=None):

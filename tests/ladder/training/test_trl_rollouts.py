@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig
 
-from conftest import pico_model, pico_tokenizer, user
+from conftest import user
 from ladder.chat.encode import prompt_tokens
 from ladder.data.jsonl import write_rows
 from ladder.inference.engine import decode
@@ -16,6 +16,7 @@ from ladder.models.checkpoint import Model, Rung
 from ladder.pipeline.stage import UserError
 from ladder.training.rewards import named
 from ladder.training.trl_rollouts import configured, generation_seed, prompts, resume_every, reward_functions
+from perf.pico import pico_model, pico_tokenizer
 from stages.grpo import SlotTrainer
 
 CHECKS = [{"kind": "letter_at_least", "letter": letter, "n": 1} for letter in string.ascii_lowercase]
