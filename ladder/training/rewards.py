@@ -24,7 +24,7 @@ from ladder.data.quoting import fenced
 from ladder.data.wording import WORD
 from ladder.inference.client import ask
 from ladder.inference.endpoint import Endpoint
-from ladder.inference.sampling import Sampling
+from ladder.inference.types import Sampling
 from ladder.models.checkpoint import Model, Rung, check_same_tokenizer, load_reward
 from ladder.models.reward_scores import rewards as model_rewards
 from ladder.pipeline.stage import UserError, fit
