@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeGuard
+from typing import Literal
+
+from typing_extensions import TypeIs
 
 from ladder.chat.rendering import Messages
 
@@ -55,7 +57,7 @@ def place(index: int) -> str:
     return f"conversation {index + 1}"
 
 
-def are_tokens(prompts: Sequence[Messages] | Sequence[list[int]]) -> TypeGuard[Sequence[list[int]]]:
+def are_tokens(prompts: Sequence[Messages] | Sequence[list[int]]) -> TypeIs[Sequence[list[int]]]:
     """Whether prompts are lists of token ids, not conversations."""
     return bool(prompts) and (not prompts[0] or isinstance(prompts[0][0], int))
 

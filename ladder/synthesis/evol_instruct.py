@@ -24,6 +24,7 @@ from pathlib import Path
 
 from ladder.data.prompt_files import read_lines, read_template
 from ladder.data.prompt_templates import GAP, fill
+from ladder.data.quoting import fenced
 from ladder.inference.types import Answer, Generate, Sampling
 from ladder.synthesis.pool import Harvest, Instruction, Origin, Plan, tidy, user
 from ladder.synthesis.rouge import words
@@ -142,7 +143,10 @@ def _sound(harvest: Harvest, one: Evolution, template: str) -> bool:
 def _gaining(
     generate: Generate, harvest: Harvest, evolved: list[Evolution], equal: str, sampling: Sampling
 ) -> list[Evolution]:
-    requests = [user(fill(equal, {"first": one.parent.text, "second": one.text})) for one in evolved]
+    requests = [
+        user(fill(equal, {"first": fenced(one.parent.text, "first"), "second": fenced(one.text, "second")}))
+        for one in evolved
+    ]
     greedy = replace(sampling, temperature=0.0, top_p=1.0, max_new_tokens=VERDICT_TOKENS)
     gaining = []
     for one, verdict in zip(evolved, generate(requests, greedy), strict=True):

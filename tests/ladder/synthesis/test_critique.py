@@ -24,7 +24,7 @@ from ladder.synthesis.critique import (
     reward_scores,
 )
 
-TEMPLATES = ROOT / "data" / "prompts" / "preferences"
+TEMPLATES = ROOT / "prompts" / "preferences"
 RATINGS = {"how well an answer follows": "5", "how true": "4", "how honest": "3", "how helpful": "2"}
 
 

@@ -8,7 +8,7 @@ from ladder.pipeline.stage import UserError
 from ladder.synthesis.evol_instruct import copied, evolve, no_gain, unanswered
 from ladder.synthesis.pool import Instruction, Plan
 
-PROMPTS = Path(__file__).parents[3] / "data" / "prompts" / "evolve"
+PROMPTS = Path(__file__).parents[3] / "prompts" / "evolve"
 STOP_WORDS = read_lines(PROMPTS / "stop_words.txt")
 OPERATIONS = ["constrain", "deepen", "concretize", "reason", "breadth"]
 SEEDS = [Instruction("s0", "Name a river in Peru."), Instruction("s1", "How do bees find home?")]

@@ -5,7 +5,7 @@ from ladder.inference.types import Answer, Sampling
 from ladder.synthesis.persona import persona
 from ladder.synthesis.pool import Instruction, Plan
 
-PROMPTS = Path(__file__).parents[3] / "data" / "prompts" / "persona"
+PROMPTS = Path(__file__).parents[3] / "prompts" / "persona"
 LISTED = read_lines(PROMPTS / "personas.txt")
 SEEDS = [Instruction("s0", "Name a river in Peru."), Instruction("s1", "How do bees find home?")]
 
