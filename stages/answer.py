@@ -16,13 +16,12 @@ from pathlib import Path
 from pydantic import Field
 
 from ladder.data.jsonl import Row
-from ladder.eval.answer_cells import changes, engine_name, fingerprint, relevant_code, remove_others, write_cell
+from ladder.eval.answer_cells import ASKING, changes, engine_name, fingerprint, remove_others, write_cell
 from ladder.eval.ask import Asking, answer_questions, read_questions
+from ladder.inference.code_hash import code_hash
 from ladder.inference.engines import Engine, EngineSettings, answering, open_engine
 from ladder.models.rung import read_rung
 from ladder.pipeline.stage import PARAMS, Config, UserError, run
-
-LADDER = Path(__file__).resolve().parents[1] / "ladder"
 
 
 class Params(Config, extra="allow"):
@@ -61,7 +60,7 @@ def main(params: Params, questions: Path, model: Path, base: Path, output: Path,
         if name not in params.entries:
             raise UserError(f"{PARAMS}: report.benchmarks names {name!r}; expected an entry answer.{name}")
     rung = read_rung(model)
-    codes = cache(lambda engine: relevant_code(engine, LADDER))
+    code = cache(lambda engine: code_hash(engine, ASKING))
 
     @cache
     def opened(settings: EngineSettings) -> Engine:
@@ -74,7 +73,7 @@ def main(params: Params, questions: Path, model: Path, base: Path, output: Path,
         entry = params.entries[name]
         engine = engine_name(entry)
         asked = read_questions(questions / f"{name}.jsonl", entry.rows)
-        made_of = fingerprint(asked, rung.identity, entry, code=codes(engine), made_on=made_on(engine))
+        made_of = fingerprint(asked, rung.identity, entry, code=code(engine), made_on=made_on(engine))
         differ = changes(output, name, made_of)
         if differ == []:
             print(f"{name}: {len(asked)} questions, answers up to date", flush=True)

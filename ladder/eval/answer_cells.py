@@ -15,21 +15,16 @@ from pathlib import Path
 
 from ladder.data.jsonl import Row, read_bytes, read_json, write_json, write_rows
 from ladder.eval.ask import Asking
-from ladder.pipeline.code_text import essence
-from ladder.pipeline.imports import imported, read_imports
+from ladder.inference.types import EngineName
 from ladder.pipeline.stage import UserError
 
 FINGERPRINT = ".fingerprint.json"
 NOT_COMPARED = ("device", "answers")
-PROCESS = ("pipeline", "integrity")
-"""Packages of ladder/ that decide whether and where a stage runs, and never what it writes."""
-ROOTS = {"vllm": "inference/vllm_engine.py", "endpoint": "inference/client.py"}
-"""Module of ladder/ that generates, by engine; the others are below `LOCAL`."""
-LOCAL = "inference/answer_cache.py"
 ASKING = ("eval/ask.py", "eval/answer_cells.py")
+"""Modules that ask the questions and write the rows; they count beside those that generate."""
 
 
-def engine_name(entry: Asking) -> str:
+def engine_name(entry: Asking) -> EngineName:
     """Engine that answers a cell, with `auto` resolved to decoder or endpoint."""
     return "endpoint" if entry.endpoint is not None else "decoder" if entry.engine == "auto" else entry.engine
 
@@ -50,24 +45,6 @@ def fingerprint(questions: list[Row], rung: str, entry: Asking, *, code: str, ma
         "code": code,
         **made_on,
     }
-
-
-def relevant_code(engine: str, ladder: Path) -> str:
-    """sha256 of the modules of `ladder` (the package's folder) that determine the answers of an engine."""
-    imports = read_imports([ladder])
-    roots = [ladder / name for name in (*ASKING, LOCAL if engine != "endpoint" else ROOTS[engine])]
-    if engine == "vllm":
-        roots.append(ladder / ROOTS[engine])
-    own = {ladder / name for name in ASKING}
-    files = set(own)
-    for root in roots[len(ASKING) :]:
-        files |= imported(root, imports)
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        name = path.relative_to(ladder)
-        if name.parts[0] not in PROCESS:
-            digest.update(str(name).encode() + b"\0" + essence(path))
-    return digest.hexdigest()
 
 
 def changes(folder: Path, name: str, wanted: Row) -> list[str] | None:

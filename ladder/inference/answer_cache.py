@@ -22,19 +22,17 @@ from typing import overload
 
 from ladder.chat.rendering import Messages
 from ladder.data.jsonl import Row
+from ladder.inference.code_hash import code_hash
 from ladder.inference.local import TokenEngine, engine_of
 from ladder.inference.request_cache import Replies, store_of
 from ladder.inference.snapshot import Snapshot
 from ladder.inference.types import Answer, Completion, EngineName, Sampling, are_tokens, place
 from ladder.models.checkpoint import Rung, device_name, load, read_rung
-from ladder.pipeline.code_text import essence
-from ladder.pipeline.imports import imported, read_imports
 from ladder.pipeline.stage import UserError
 
 PORTION = 8192
 """Conversations decoded together: so many that the end of a portion, when slots are not refilled, costs little."""
 LIBRARIES = ("bitsandbytes", "peft", "tokenizers", "torch", "transformers")
-HERE = Path(__file__).resolve()
 
 
 class RungEngine:
@@ -127,7 +125,7 @@ class RungEngine:
             "rung": self.rung.identity,  # includes the identity of its base
             "engine": "decoder" if self.engine == "auto" else self.engine,
             "sampling": asdict(sampling),
-            "code": code(),
+            "code": code(self.engine),
             "libraries": libraries(self.engine),
             "device": device_name(),
         }
@@ -157,9 +155,6 @@ def _read(portion: Row) -> Iterable[Answer]:
 
 
 @cache
-def code() -> str:
-    """sha256 of our source files that determine an answer: this one and its imports."""
-    digest = hashlib.sha256()
-    for path in sorted(imported(HERE, read_imports([HERE.parents[1]]))):
-        digest.update(path.name.encode() + essence(path))
-    return digest.hexdigest()
+def code(engine: EngineName) -> str:
+    """sha256 of our source files that determine an engine's answers, and of this one."""
+    return code_hash(engine, ["inference/answer_cache.py"])

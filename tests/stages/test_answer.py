@@ -115,7 +115,7 @@ def test_a_cell_is_asked_again_for_whatever_decides_its_answers(ask, base, gener
     assert asked(one={**FOUR, "engine": "padded"}) == [3, 1]
     assert asked() == [3, 1]
     with monkeypatch.context() as patched:
-        patched.setattr(answer, "relevant_code", lambda engine, ladder: "another")
+        patched.setattr(answer, "code_hash", lambda engine, others: "another")
         assert asked() == [3, 1]
     assert ask(one=FOUR) == before
     (tmp_path / "said/one.jsonl").write_bytes(before["one.jsonl"].replace(b'"tokens"', b'"Tokens"'))

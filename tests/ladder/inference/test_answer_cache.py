@@ -118,7 +118,7 @@ def test_a_change_of_the_prompts_asks_its_portion_and_what_is_new(asked: list[st
 def test_other_settings_are_other_answers(asked: list[str], base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = say(base, "ab")
     assert say(base, "ab", Sampling(1.0, 1.0, max_new_tokens=5, seed=1)) != first
-    monkeypatch.setattr(answer_cache, "code", lambda: "of another day")
+    monkeypatch.setattr(answer_cache, "code", lambda engine: "of another day")
     assert say(base, "ab") == first
     assert asked == list("ababab")
 
