@@ -10,7 +10,6 @@ cells loads no model. A killed run continues with the cell it was at; the decode
 """
 
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import Field
@@ -18,7 +17,7 @@ from pydantic import Field
 from ladder.data.jsonl import Row
 from ladder.eval.answer_cells import ASKING, changes, engine_name, fingerprint, remove_others, write_cell
 from ladder.eval.ask import Asking, answer_questions, read_questions
-from ladder.inference.code_hash import code_hash
+from ladder.inference.code_hash import code_hash, versions
 from ladder.inference.engines import Engine, EngineSettings, answering, open_engine
 from ladder.models.rung import read_rung
 from ladder.pipeline.stage import PARAMS, Config, UserError, run
@@ -35,12 +34,10 @@ class Params(Config, extra="allow"):
 
 
 def made_on(engine: str) -> Row:
-    """Libraries and device that a rung's answers depend on; nothing for an endpoint."""
+    """Library versions that the answers of an engine depend on; none for an endpoint."""
     if engine == "endpoint":
         return {}
-    names = ("torch", "transformers", "vllm") if engine == "vllm" else ("torch", "transformers")
-    # "2.13.0+cpu" and "2.13.0+cu130" are one version: the device is not compared.
-    return {"libraries": {name: version(name).partition("+")[0] for name in names}}
+    return {"libraries": versions(("torch", "transformers", "vllm") if engine == "vllm" else ("torch", "transformers"))}
 
 
 def device() -> Row:

@@ -60,6 +60,8 @@ def changes(folder: Path, name: str, wanted: Row) -> list[str] | None:
         found = read_json(record)
     except UserError:
         return None
+    if isinstance(libraries := found.get("libraries"), dict):  # those installed here: a cell of vLLM needs none
+        found["libraries"] = {name: libraries[name] for name in wanted.get("libraries", {}) if name in libraries}
     differ = [field for field in wanted if field not in NOT_COMPARED and found.get(field) != wanted[field]]
     if found.get("answers") != hashlib.sha256(read_bytes(path)).hexdigest():
         differ.append("answers")

@@ -11,7 +11,6 @@ portion, and no earlier one. To clear the cache, delete the file.
 """
 
 import hashlib
-import importlib.metadata
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +21,7 @@ from typing import overload
 
 from ladder.chat.rendering import Messages
 from ladder.data.jsonl import Row
-from ladder.inference.code_hash import code_hash
+from ladder.inference.code_hash import code_hash, versions
 from ladder.inference.local import TokenEngine, engine_of
 from ladder.inference.request_cache import Replies, store_of
 from ladder.inference.snapshot import Snapshot
@@ -134,8 +133,7 @@ class RungEngine:
 
 def libraries(engine: EngineName) -> dict[str, str]:
     """Versions of the libraries that determine a rung's answers, by name."""
-    names = (*LIBRARIES, "vllm") if engine == "vllm" else LIBRARIES
-    return {name: importlib.metadata.version(name) for name in names}
+    return versions((*LIBRARIES, "vllm") if engine == "vllm" else LIBRARIES)
 
 
 def content_key(first: int, portion: list[Messages]) -> str:

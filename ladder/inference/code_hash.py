@@ -1,9 +1,12 @@
-"""Hash of the code that determines an engine's answers. An edit of other code leaves generated text valid.
+"""Hash of the code, and versions of the libraries, that determine an engine's answers.
+
+An edit of other code leaves generated text valid.
 
 The module is free of torch, so that a stage can tell whether anything must be generated before it loads a model.
 """
 
 import hashlib
+import importlib.metadata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +19,17 @@ ROOTS = {"vllm": "inference/vllm_engine.py", "endpoint": "inference/client.py"}
 LOCAL = "inference/local.py"
 UNRELATED = ("pipeline", "integrity", "training")
 """Packages that decide whether and where a stage runs, and which keys of params.yaml are valid, but no answer."""
+
+
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """Version of each library that is installed, without the build: "2.13.0+cpu" and "2.13.0+cu130" are 2.13.0."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name).partition("+")[0]
+        except importlib.metadata.PackageNotFoundError:  # vLLM is optional, and only loading it needs it
+            continue
+    return found
 
 
 def code_hash(engine: EngineName, others: Iterable[str] = (), ladder: Path = LADDER) -> str:
