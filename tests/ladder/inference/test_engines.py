@@ -34,7 +34,7 @@ draws = {"prompts": "prompts", "model": "base", "endpoint": endpoint, "split": N
 data = Path("prompts.jsonl")
 generate.main(generate.Params(**draws, samples=1), data, base, base, *out("g.jsonl", "g.json"))
 pairs = preferences.Params(**draws, samples=8, pairs_per_prompt=1, rank="judge", ranker="base",
-                           judge={"endpoint": endpoint}, margin=None, lengths=None, validation=0.0)
+                           judge={"endpoint": endpoint})
 preferences.main(pairs, data, base, base, base, prompts / "preferences", *out("p.jsonl", "v.jsonl", "p.json"))
 made = synthesize.Params(method="persona", personas="inferred", model="base", endpoint=endpoint, seeds="seeds",
                          split=None, count=2, rounds=1, batch=2, novelty=None, temperature=1.0, top_p=1.0,
@@ -57,8 +57,9 @@ def reply(asked, n):
     if text == "Rate it.":
         return Said("Rating: [[7]]")
     if "<<<answer" in text:
-        return Said("[[A]]" if text.index("good") < text.index("bad") else "[[B]]")
-    return Said(f"{('bad', 'good')[asked.get('seed', 0) % 2]} {asked.get('seed', 0)} {asked['model']}")
+        return Said("[[A]]" if "good" in text.split("<<<")[1] else "[[B]]")
+    seed = asked.get("seed", 0)
+    return Said(f"A {('bad', 'good')[seed % 2]} answer of a few words {seed} {asked['model']}")
 
 
 def test_work_by_endpoints_imports_no_torch(tmp_path: Path, base: Path) -> None:
