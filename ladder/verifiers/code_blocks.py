@@ -1,9 +1,10 @@
 """Find code blocks in a chat answer: Markdown fences in the variants that models write, tags, and inline code."""
 
-import ast
 import re
 from dataclasses import dataclass, field, replace
 from html import unescape
+
+from ladder.verifiers.program_analysis import tree
 
 PYTHON = frozenset({"", "python", "python3", "py", "python2", "py3", "ipython", "pycon", "python-repl", "tool_code"})
 """Labels of blocks that may hold a Python program."""
@@ -18,8 +19,6 @@ _TAGS = re.compile(
     re.I,
 )
 _INLINE = re.compile(r"(?<!`)`(?P<code>[^`\n]+)`(?!`)")
-
-
 _LINES = re.compile(r"[^\n]*\n|[^\n]+")
 _ITEM = re.compile(r"(?P<prefix>[ \t]*(?:[-*+]|\d{1,9}[.)])[ \t]{1,4})(?=\S)")
 TEXT = frozenset({"", "markdown", "md", "text", "txt", "plaintext", "plain"})
@@ -110,24 +109,17 @@ def _columns(prefix: str) -> int:
 def _unnested(block: Block) -> list[Block]:
     """Return the blocks inside a block of Markdown or text, those that an unclosed block has swallowed, or itself."""
     text = block.text
-    if not NESTING.search(text) or (block.python and _is_python(text)):
+    if not NESTING.search(text) or (block.python and tree(text) is not None):
         return [block]
     following = re.search(rf"^[ \t]*{block.fence}[ \t]*[A-Za-z][\w+#.-]*[ \t]*$", text, re.M)
-    if block.label in TEXT:
-        inner, own = fences(text), []
-    elif following:
+    own: list[Block] = []
+    if following and (block.label not in TEXT or not block.label):
         inner, own = fences(text[following.start() :]), [replace(block, lines=[text[: following.start()]])]
+    elif block.label in TEXT:
+        inner = fences(text)
     else:
         return [block]
     return [*own, *(replace(one, start=block.start, end=block.end, closed=block.closed) for one in inner)] or [block]
-
-
-def _is_python(text: str) -> bool:
-    try:
-        ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
 
 
 def _opened(line: str, place: int, found: list[Block], item: int, indent: int) -> _Open | None:

@@ -51,6 +51,7 @@ def test_random_documents_have_the_blocks_of_commonmark() -> None:
         ("````markdown\nno code\n````\n", [("markdown", "no code\n")]),
         ('````python\nx = """\n```python\n"""\n````\n', [("python", 'x = """\n```python\n"""\n')]),
         ("```python\nx = (\nWait.\n```python\nx = 1\n```\n", [("python", "x = (\nWait.\n"), ("python", "x = 1\n")]),
+        ("```\nx = (\n```python\nx = 1\n```\n", [("", "x = (\n"), ("python", "x = 1\n")]),
         ("```python\nx = 1\n~~~\ny = 2\n```\n", [("python", "x = 1\n~~~\ny = 2\n")]),
         ("    ```python\n    x = 1\n    ```\n", [("python", "x = 1\n")]),
         ("```python\nx = '\u2028```\x0c'\n```\n", [("python", "x = '\u2028```\x0c'\n")]),
