@@ -21,7 +21,7 @@ _VERDICT = re.compile(r"\[(?=\[)")
 def plain(text: str) -> str:
     """Insert a space after the first character of chat template markers (`<|im_end|>`, `[INST]`, `</s>`).
 
-    For texts of third parties that a prompt shows without delimiters, such as the request before a quoted answer.
+    For texts of third parties that a prompt shows without delimiters, for example the request before a quoted answer.
     """
     return _MARKER.sub(lambda found: found[0] + " ", text)
 

@@ -2,7 +2,7 @@
 
 An edit of other code leaves generated text valid.
 
-The module is free of torch, so that a stage can tell whether anything must be generated before it loads a model.
+The module is free of torch, so that a stage can decide whether to generate before it loads a model.
 """
 
 import hashlib

@@ -63,7 +63,7 @@ def fences(answer: str) -> list[Block]:
     """Find every fenced block, in order; an unclosed block ends at the end of the answer.
 
     The rules are CommonMark's (section 4.5): a closing fence has the opening one's character, is at least as long,
-    stands alone on its line, and both are indented by at most three columns inside their list item. Beyond these:
+    is alone on its line, and both are indented by at most three columns inside their list item. Beyond these:
 
     - A fence at the end of a line of code closes. A fence may follow prose, and code may follow it on its line.
     - A block of Markdown or plain text gives the blocks in it.
@@ -107,7 +107,7 @@ def _columns(prefix: str) -> int:
 
 
 def _unnested(block: Block) -> list[Block]:
-    """Return the blocks inside a block of Markdown or text, those that an unclosed block has swallowed, or itself."""
+    """Return the blocks inside a block of Markdown or text, those after its missing closing fence, or itself."""
     text = block.text
     if not NESTING.search(text) or (block.python and tree(text) is not None):
         return [block]
