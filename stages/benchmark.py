@@ -1,6 +1,6 @@
 """Score a rung's answers to a benchmark: metrics with confidence intervals, and a verdict per question.
 
-    python -m stages.benchmark ifeval data/task/ifeval.jsonl data/punkt data/respond/sft/chat/ifeval.jsonl \
+    python -m stages.benchmark ifeval data/task/ifeval.jsonl data/punkt data/answer/sft/chat/ifeval.jsonl \
         metrics/sft/chat.json models/base \
         data/benchmark/ifeval/sft/chat.jsonl data/benchmark/ifeval/sft/chat.json metrics/ifeval/sft/chat.json
 

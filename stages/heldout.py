@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ladder.data.jsonl import Row, write_json, write_rows
 from ladder.eval.measures import MEASURES, made_by, scores
-from ladder.inference.answer_cache import Speaker
+from ladder.inference.engines import RungSettings, open_engine
+from ladder.models.rung import read_rung
 from ladder.pipeline.stage import UserError, run
 from ladder.synthesis.rejection_sampling import Draws, asked, judged, repeated
 from ladder.verifiers.reasoning import unfinished
@@ -19,7 +20,7 @@ from ladder.verifiers.reasoning import unfinished
 METRICS = {"pass_rate": "pass", "reward": "reward", "finish_rate": "finish", "tokens": "tokens"}
 
 
-class Params(Draws):
+class Params(Draws, RungSettings):
     """How the prompts are answered: alike by every rung, so that rungs compare prompt by prompt. The entry's name is
     that of the prompts: `problems/maths-heldout` reads data/problems/maths-heldout.jsonl."""
 
@@ -43,16 +44,16 @@ def main(params: Params, prompts: Path, model: Path, base: Path, output: Path, m
     for number, row in enumerate(chosen, start=1):
         if not row["checks"]:
             raise UserError(f"{prompts}: prompt {number}: no check to judge its answers by")
-    speaker = Speaker(model, base)
-    conversations = repeated(chosen, params.samples)
-    answers = speaker.answers(conversations, params.sampling, progress=f"heldout {speaker.rung.rung}")
+    rung = read_rung(model)
+    engine = open_engine(params.of_rung(rung.rung), model, base)
+    answers = engine.generate(repeated(chosen, params.samples), params.sampling, progress=f"heldout {rung.rung}")
     rows = list(judged(chosen, answers, params.samples, edits=False))
     write_rows(output, rows)
     means, interval = summary(rows, output)
     counts = {"asked": len(chosen)}
     if cut := sum(unfinished(row["completion"][0]["content"]) for row in rows):
         counts["unfinished_reasoning"] = cut
-    made = made_by(params, prompts, "prompts", speaker.rung.rung, speaker.rung.identity, **counts)
+    made = made_by(params, prompts, "prompts", rung.rung, rung.identity, **counts)
     write_json(metrics, {**means, "interval": interval, "made_by": made})
 
 

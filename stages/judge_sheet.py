@@ -15,7 +15,7 @@ from pydantic import Field
 
 from ladder.chat.encode import Messages
 from ladder.data.jsonl import Row, read_rows, write_json, write_rows
-from ladder.data.quoting import fenced
+from ladder.data.quoting import fenced, plain
 from ladder.judges import bias
 from ladder.judges.bias import INJECTIONS, INNOCENT, Side
 from ladder.judges.judge import Judge, Judging, load_judge
@@ -76,7 +76,8 @@ def comparing(row: Row, first: str, second: str) -> Messages:
 def request(row: Row) -> str:
     """Format the conversation before the answer; with several turns, each starts with its role."""
     turns = row["prompt"]
-    return "\n\n".join(f"{turn['role']}: {turn['content']}" if turns[1:] else turn["content"] for turn in turns)
+    texts = (f"{turn['role']}: {turn['content']}" if turns[1:] else turn["content"] for turn in turns)
+    return plain("\n\n".join(texts))
 
 
 def flat(row: Row, where: str) -> Row:

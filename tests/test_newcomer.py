@@ -12,7 +12,7 @@ from conftest import ROOT
 from ladder.__main__ import recipe
 from ladder.data.jsonl import read_rows, write_json, write_rows
 from ladder.pipeline.stage import fit, read_params
-from stages import benchmark, code, questions, report, respond, task
+from stages import answer, benchmark, code, questions, report, task
 
 PAGE = ROOT / "docs/add-a-benchmark.md"
 ROWS = [
@@ -48,14 +48,14 @@ def test_a_benchmark_is_added_by_one_file_and_a_line_a_stage(repository, base, t
         for stage in (task, benchmark)
     }
     rows, asked = (tmp_path / f"data/{name}/capitals.jsonl" for name in ("task", "questions"))
-    said = tmp_path / "data/respond/base/capitals.jsonl"
+    said = tmp_path / "data/answer/base/capitals.jsonl"
     task.main(entries["stages.task"], rows)
     questions.main(questions.Params(), rows, asked)
-    (tmp_path / "alone.yaml").write_text("report: {benchmarks: [capitals]}\nrespond: {capitals: {rows: 3}}")
+    (tmp_path / "alone.yaml").write_text("report: {benchmarks: [capitals]}\nanswer: {capitals: {rows: 3}}")
     recipe(tmp_path / "alone.yaml")
     code.main(code.Params(), *map(Path, ("ladder", "stages", "benchmarks", "code")))
-    asking = fit(respond.Params, read_params()["respond"], "respond")
-    respond.main(asking, tmp_path / "code/respond.txt", asked.parent, base, base, said.parent)
+    asking = fit(answer.Params, read_params()["answer"], "answer")
+    answer.main(asking, asked.parent, base, base, said.parent, benchmarks=["capitals"])
     assert len(read_rows(said)) == 3
     written = [{**row, "response": "Paris, of course."} for row in read_rows(said)]
     write_rows(said, written)

@@ -118,7 +118,7 @@ def test_a_stage_tracks_its_own_section_or_an_entry_of_it_alone():
     for stage in STANZAS:
         tracked, *others = body(stage)["params"]
         # The card tells the sources' licences; a rung is asked the benchmarks of the table.
-        assert others == {"card": ["source"], "respond": ["report.benchmarks"]}.get(stage, [])
+        assert others == {"card": ["source"], "answer": ["report.benchmarks"]}.get(stage, [])
         entry = re.fullmatch(rf"{stage}\.\$\{{(key|item\.\w+)\}}", tracked)
         assert tracked == stage or entry
         assert has_entries(stage, STANZAS[stage]) == bool(entry)
@@ -149,7 +149,7 @@ def test_every_value_that_reaches_a_command_is_validated(stage):
 
 
 def test_sections_without_entries_and_entries_with_paths_are_those_of_dvc_yaml():
-    assert {stage for stage in STANZAS if not has_entries(stage, STANZAS[stage])} - {"respond"} == SINGLE
+    assert {stage for stage in STANZAS if not has_entries(stage, STANZAS[stage])} - {"answer"} == SINGLE
     assert {stage for stage in STANZAS for name in read_params()[stage] if "/" in name} <= WITH_PATHS
 
 
@@ -168,7 +168,8 @@ def test_files_and_outputs_are_read_by_dvc():
         ignored = repo.dvcignore.check_ignore
         outs = [str(Path(out.fs_path).relative_to(ROOT)) for stage in repo.index.stages for out in stage.outs]
         assert len(outs) > 100 and not any(ignored(path).match for path in outs)
-        assert not any(ignored(f"data/{folder}/my rows (1).jsonl").match for folder in ("raw", "seeds", "prompts"))
+        folders = ("data/raw", "data/seeds", "prompts")
+        assert not any(ignored(f"{folder}/my rows (1).jsonl").match for folder in folders)
         tracked = subprocess.run(["git", "ls-files"], capture_output=True, check=True, text=True).stdout.splitlines()
         assert not any(ignored(path).match for path in tracked if not path.startswith(".dvc/"))
 
@@ -177,7 +178,7 @@ def test_what_the_table_names_has_an_entry_in_each_section():
     params = read_params()
     params["report"]["benchmarks"] = ["gsm8k", "nothing", "ifevl"]
     found = [(fault.keys, fault.sentence) for fault in entry_faults(params)]
-    for stage in ("respond", "benchmark"):
+    for stage in ("answer", "benchmark"):
         assert (("report", "benchmarks", 1), f"{stage} has no entry 'nothing'") in found
         assert (("report", "benchmarks", 2), f"{stage} has no entry 'ifevl' (did you mean 'ifeval'?)") in found
 
@@ -198,7 +199,7 @@ def test_an_edit_of_a_benchmark_is_seen_by_its_own_cells_alone():
 
     cells = {f"benchmark@ifeval-{rung}" for rung in read_params()["report"]["rungs"]}
     assert users("code/benchmarks/ifeval.txt") == cells | {"questions@ifeval"}
-    assert "respond@base" in users("data/questions")
+    assert "answer@base" in users("data/questions")
 
 
 def test_the_recipes_fit_params(tmp_path, monkeypatch):

@@ -16,12 +16,12 @@ from perf.pico import lay_out
 
 ROOT = Path(__file__).parents[1]
 BELOW_DPO = {
-    "dpo@chat", "teacher@chat", "distill@small", "respond@dpo/chat", "respond@distill/small",
+    "dpo@chat", "teacher@chat", "distill@small", "answer@dpo/chat", "answer@distill/small",
     "benchmark@ifeval-dpo/chat", "benchmark@ifeval-distill/small", "report",
 }  # fmt: skip
 ABOVE_DPO = {
     "code", "base", "task@ifeval", "punkt", "prompts", "generate@chat", "filter@chat", "student@small", "sft@chat",
-    "preferences@chat", "reference@chat", "questions@ifeval", "respond@base", "benchmark@ifeval-base",
+    "preferences@chat", "reference@chat", "questions@ifeval", "answer@base", "benchmark@ifeval-base",
 }  # fmt: skip
 METHODS = {
     "sft", "dpo", "simpo", "orpo", "kto", "reward", "grpo", "rloo", "ppo", "distill", "features", "gkd", "merge",
@@ -147,11 +147,12 @@ def test_one_row_of_data_touches_all_below_it_and_gives_the_same_bytes_when_take
     line = next(line for line in text.splitlines() if line.startswith("    - ") and used(line, climbed.root))
     path.write_text(text.replace(line, line + " Thank you."))
     untouched = {"code", "base", "task@ifeval", "punkt", "student@small", "questions@ifeval"}
-    untouched |= {"respond@base", "benchmark@ifeval-base"}
+    untouched |= {"answer@base", "benchmark@ifeval-base"}
     assert set(climbed.repro("report")) == (ABOVE_DPO | BELOW_DPO) - untouched
     path.write_text(text)
-    # Models and data come back from the run cache; the report reads the folder of metrics, timings and all.
-    assert set(climbed.repro("report")) <= {"report"}
+    # Models and data come back from the run cache, which has no answers: their folders persist. The report reads the
+    # folder of metrics, timings and all.
+    assert set(climbed.repro("report")) <= {"report", "answer@dpo/chat", "answer@distill/small"}
     assert climbed.outputs() == before
 
 
@@ -178,7 +179,7 @@ FAULTS = [
     (
         "report.rungs",
         ["base", "sft/old"],
-        "report.rungs.1: respond@sft/old needs models/sft/old, which no stage makes",
+        "report.rungs.1: answer@sft/old needs models/sft/old, which no stage makes",
     ),
     ("sft.chat.parent", "sft/chat", "sft@chat"),
     (

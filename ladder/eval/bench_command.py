@@ -3,7 +3,7 @@
     python -m ladder bench ifeval --model models/sft/chat                          # a rung's directory
     python -m ladder bench ifeval --model http://localhost:8000/v1 --name MODEL    # an OpenAI-compatible endpoint
 
-The generation settings and the judge are those of params.yaml, as for every rung: respond.ifeval and benchmark.ifeval.
+The generation settings and the judge are those of params.yaml, as for every rung: answer.ifeval and benchmark.ifeval.
 """
 
 import argparse
@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 
 from ladder.data.jsonl import write_rows
-from ladder.eval.ask import Asking, Speak, respond
+from ladder.eval.ask import Asking, answer_questions
 from ladder.eval.score_command import BASE, add_benchmark, entry, print_json, read, scored
 from ladder.eval.stratified import order
-from ladder.inference.answer_cache import Speaker
-from ladder.inference.client import ask
 from ladder.inference.endpoint import Endpoint
+from ladder.inference.engines import EndpointEngine, Engine, EngineSettings, answering, open_engine
+from ladder.models.rung import read_rung
 from ladder.pipeline.stage import PARAMS, UserError, fit, read_params
 
 
@@ -31,29 +31,30 @@ def bench(arguments: list[str]) -> None:
     parser.add_argument("--insecure", action="store_true", help="allow http to another machine")
     options = parser.parse_args(arguments)
     found, questions = read(options.benchmark, options.task)
-    params = entry(Asking, "respond", found.name)
+    params = entry(Asking, "answer", found.name)
     if params.rows > len(questions):
-        raise UserError(f"{PARAMS}: respond.{found.name}.rows: there are {len(questions)} questions, not {params.rows}")
+        raise UserError(f"{PARAMS}: answer.{found.name}.rows: there are {len(questions)} questions, not {params.rows}")
     chosen = order(questions, seed=read_params().get("questions", {}).get("seed", 0))[: params.rows or None]
-    name, speak = speaker(options.model, options.name, key_env=options.key_env, insecure=options.insecure)
+    name, engine = opened(params, options.model, options.name, key_env=options.key_env, insecure=options.insecure)
     turns = [{"key": question.key, "turns": list(question.turns)} for question in chosen]
-    rows, path = respond(turns, speak, params), kept(found.name, name)
+    rows = answer_questions(turns, answering(engine, progress=f"bench {name}"), params)
+    path = kept(found.name, name)
     write_rows(path, rows)
     print(f"its answers are in {path}; `python -m ladder score {found.name} {path}` scores them anew", file=sys.stderr)
     print_json({"model": name, **scored(found, questions, rows, path)})
 
 
-def speaker(model: str, name: str | None, *, key_env: str | None = None, insecure: bool = False) -> tuple[str, Speak]:
-    """Return the model's name and its generation function."""
+def opened(
+    params: EngineSettings, model: str, name: str | None, *, key_env: str | None = None, insecure: bool = False
+) -> tuple[str, Engine]:
+    """Return the model's name and its engine: the endpoint at an address, else the rung with the engine of `params`."""
     if re.match(r"https?://", model):
         if name is None:
             raise UserError(f"--name: expected the model's name at {model}")
         section = {"base_url": model, "model": name, "key_env": key_env, "insecure": insecure}
-        endpoint = fit(Endpoint, section, "--model")
-        return name, lambda conversations, sampling: ask(endpoint, conversations, sampling, progress=f"bench {name}")
-    rung = Speaker(Path(model), BASE)
-    called = name or rung.rung.rung
-    return called, lambda asked, sampling: list(rung.answers(asked, sampling, progress=f"bench {called}"))
+        return name, EndpointEngine(fit(Endpoint, section, "--model"))
+    rung = read_rung(Path(model)).rung
+    return name or rung, open_engine(params.of_rung(rung), Path(model), BASE)
 
 
 def kept(benchmark: str, name: str) -> Path:

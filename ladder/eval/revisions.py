@@ -100,9 +100,9 @@ class Revision:
             sections = [section for section in stage.get("params", {}).values() if isinstance(section, dict)]
             if cell.path in outs:
                 found |= {key: value for section in sections for key, value in section.items()}
-            elif f"data/respond/{cell.rung}" in outs and cell.kind == "benchmark":
-                asked = [section["respond"].get(cell.name) for section in sections if "respond" in section]
-                found |= {f"respond.{cell.name}": one for one in asked}
+            elif f"data/answer/{cell.rung}" in outs and cell.kind == "benchmark":
+                asked = [section["answer"].get(cell.name) for section in sections if "answer" in section]
+                found |= {f"answer.{cell.name}": one for one in asked}
         return {key: value for key, value in _flat(found) if key.rsplit(".", 1)[-1] not in ("rows", "resamples")}
 
     def md5(self, path: str) -> str | None:

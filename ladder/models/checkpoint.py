@@ -45,8 +45,8 @@ from ladder.pipeline.stage import UserError
 
 __all__ = [
     "SHARD", "File", "Model", "Rung", "attention", "check_parent", "check_same_tokenizer", "check_stands_on",
-    "described", "device", "ledger", "load", "load_complete", "load_reward", "quantized", "read_rung", "rounded",
-    "rung_name", "save_rung",
+    "described", "device", "device_name", "ledger", "load", "load_complete", "load_reward", "quantized", "read_rung",
+    "rounded", "rung_name", "save_rung",
 ]  # fmt: skip
 
 disable_progress_bar()  # of weight loading: it finishes before it can be read
@@ -73,6 +73,11 @@ class Model:
 def device() -> torch.device:
     """First CUDA device if available, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_name() -> str:
+    """Name of the first CUDA device if available, else `cpu`."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def load(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloat16, trainable: bool = False) -> Model:
@@ -235,6 +240,6 @@ def ledger(metrics: Path, rung: Rung, seconds: float, measured: dict[str, Any]) 
             "parameters": rung.parameters,
             "method": rung.method,
             "parent": " + ".join(rung.parents),
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            "device": device_name(),
         },
     )

@@ -2,9 +2,9 @@
 
 TRL's GRPOTrainer and RLOOTrainer get the prompts and answers of a step from `_tokenize_prompts` and
 `_generate_single_turn`. The mixin `Rollouts`, placed before one of them in a class's bases, replaces the first. The
-trainers of stages/grpo.py and stages/rloo.py replace the second, with `Rollouts.answers`. With use_vllm TRL generates,
-and `take_engine` makes its engine sample, stop and receive the policy's weights as the ladder's engine does. The loss
-covers the answer's tokens up to and including its stop token, and all tokens of a truncated answer.
+trainers of stages/grpo.py and stages/rloo.py replace the second, with `Rollouts.answers`. With engine vllm TRL
+generates, and `take_engine` makes its engine sample, stop and receive the policy's weights as the ladder's engine does.
+The loss covers the answer's tokens up to and including its stop token, and all tokens of a truncated answer.
 """
 
 import copy
@@ -13,12 +13,13 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from datasets import Dataset
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
+from pydantic import Field, model_validator
 from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.integrations import is_deepspeed_zero3_enabled
@@ -27,21 +28,41 @@ from trl import GRPOConfig, RLOOConfig
 from ladder.chat.context_length import fitting_prompts
 from ladder.chat.encode import Messages, prompt_tokens
 from ladder.data.jsonl import Row
-from ladder.inference.engine import decode
-from ladder.inference.sampling import Sampling, scramble
+from ladder.inference.local import LocalEngine
+from ladder.inference.sampling import scramble
+from ladder.inference.types import LocalName, Sampling
 from ladder.models.checkpoint import Model
 from ladder.models.config_passthrough import build
-from ladder.pipeline.stage import UserError
+from ladder.pipeline.stage import Config, UserError
 from ladder.training.model_setup import TrainingSetup
 from ladder.training.rewards import Spec, rewarded, total, weights
 
 C = TypeVar("C", GRPOConfig, RLOOConfig)
+TrlEngine = Literal["auto", "decoder", "padded", "vllm"]
 Reward = str | PreTrainedModel | Callable[..., list[float | None]]  # TRL's type; the ladder passes functions only
 
 SAMPLE_STEPS, SAMPLE_GROUPS = 10, 2  # every 10 steps the first two groups are saved for inspection
 # The policy is the model's softmax at `temperature`. For other samples its gradient and importance ratio are wrong.
 WHOLE = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0, "generation_kwargs": None,
          "vllm_structured_outputs_regex": None}  # fmt: skip
+
+
+class RolloutEngine(Config):
+    """Engine key of a section that trains with TRL's rollouts."""
+
+    engine: TrlEngine = Field(default="auto", exclude_if=lambda engine: engine == "auto")
+    """Inference engine of the rollouts: `auto`, `decoder`, `padded` (ladder/inference/engines.py), or `vllm`, which TRL
+    runs (`trainer.vllm_mode` and the other vllm_ keys) and which needs CUDA."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _set_use_vllm(cls, section: Any) -> Any:
+        """Set TRL's use_vllm by `engine`, the one key that chooses an engine in every section."""
+        if not isinstance(section, dict) or not isinstance(trainer := section.get("trainer"), dict):
+            return section
+        if "use_vllm" in trainer:
+            raise ValueError("trainer.use_vllm: set by `engine`; expected no such key. Write engine: vllm instead")
+        return {**section, "trainer": {**trainer, "use_vllm": True}} if section.get("engine") == "vllm" else section
 
 
 def configured(owner: type[C], arguments: dict[str, Any], specs: list[Spec]) -> C:
@@ -64,14 +85,14 @@ def configured(owner: type[C], arguments: dict[str, Any], specs: list[Spec]) -> 
         raise UserError(f"trainer.temperature: expected more than 0, got {config.temperature}: answers must differ")
     if config.use_transformers_continuous_batching or config.cache_implementation:
         raise UserError(
-            "trainer: answers come from ladder/inference/engine.py or, with use_vllm, from vLLM; no other engine"
+            "trainer: answers come from the ladder's decoder or, with engine: vllm, from vLLM; no other engine"
         )
     if config.use_vllm and importlib.util.find_spec("vllm") is None:
-        raise UserError("trainer.use_vllm: vLLM is not installed here; `make extra-gpu` installs it")
+        raise UserError("engine: vllm: vLLM is not installed here; `make extra-gpu` installs it, or set engine: auto")
     if config.use_vllm and not torch.cuda.is_available():
         raise UserError(
-            "trainer.use_vllm: vLLM takes a policy's weights on CUDA alone: on a CPU it packs those it loaded for good "
-            "(colocate), and a server is sent them by NCCL; leave it out, and our slots answer"
+            "engine: vllm: vLLM takes a policy's weights on CUDA alone: on a CPU it packs those it loaded for good "
+            "(colocate), and a server is sent them by NCCL; set engine: auto"
         )
     return config
 
@@ -139,7 +160,9 @@ class WithoutReference(TrainerCallback):
 
 
 class Rollouts:
-    """Mixin before TRL's GRPOTrainer or RLOOTrainer: generates answers with ladder/inference/engine.py."""
+    """Mixin before TRL's GRPOTrainer or RLOOTrainer: generates answers with ladder/inference/local.py."""
+
+    rollout_engine: LocalName = "auto"
 
     args: Any
     state: Any
@@ -160,7 +183,7 @@ class Rollouts:
         sampling = Sampling(self.args.temperature, 1.0, self.args.max_completion_length, self.seed())
         model: Any = self.accelerator.unwrap_model(self.model_wrapped)  # type: ignore[attr-defined]
         stop = self.processing_class.eos_token_id  # type: ignore[attr-defined]
-        completions = decode(model, prompt_ids, sampling, stop=[stop])
+        completions = LocalEngine(model, self.processing_class, self.rollout_engine).generate(prompt_ids, sampling)  # type: ignore[attr-defined]
         return [item.tokens + [stop] * item.finished for item in completions]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -207,25 +230,25 @@ def written(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 6)
 
 
-def start(trainer: Any, climbed: TrainingSetup) -> None:
-    """Prepare TRL's trainer: check that weights are readable, set the parent as the reference, set up vLLM.
+def start(trainer: Any, climbed: TrainingSetup, engine: TrlEngine) -> None:
+    """Prepare TRL's trainer: check that weights are readable, set the parent as the reference, set up the engine.
 
     Errors: UserError for sharded weights without vLLM, and for an adapter on sharded weights.
     """
     cut = trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled()
     if cut and not trainer.use_vllm:
-        raise UserError(
-            "weights cut across GPUs cannot answer by ladder/inference/engine.py: launch with DDP, or use_vllm: true"
-        )
+        raise UserError("weights cut across GPUs cannot answer in this process: launch with DDP, or set engine: vllm")
     if cut and isinstance(climbed.start.model, PeftModel):
-        raise UserError("use_vllm: an adapter on weights cut across GPUs: launch with DDP, or give lora: null")
+        raise UserError("engine: vllm: an adapter on weights cut across GPUs: launch with DDP, or give lora: null")
     if trainer.ref_model is not None and climbed.parent.kind == "adapter":
         # TRL loads the reference from the model's source path, which for an adapter parent is the base without the
         # adapter.
         trainer.ref_model.load_state_dict(climbed.start.model.state_dict())
     trainer.add_callback(WithoutReference)
-    if trainer.use_vllm:
+    if engine == "vllm":
         take_engine(trainer)
+    else:
+        trainer.rollout_engine = engine
 
 
 def take_engine(trainer: Any) -> None:

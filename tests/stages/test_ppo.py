@@ -8,8 +8,8 @@ from safetensors import safe_open
 
 from conftest import assistant, user
 from ladder.data.jsonl import read_rows, write_rows
-from ladder.inference.local import answer
-from ladder.inference.sampling import Sampling
+from ladder.inference.local import engine_of
+from ladder.inference.types import Sampling
 from ladder.models.checkpoint import load, read_rung, save_rung
 from ladder.pipeline.stage import UserError
 from ladder.training import rollout_buffer
@@ -67,7 +67,7 @@ def made(tmp_path, parent, base, *, judge=None, prompts=32, trainer=None, **chan
 def scores(directory, base):
     """Share of the checks met by 128 answers, drawn with another seed than the training's."""
     sampling = Sampling(temperature=1.0, max_new_tokens=12, seed=99)
-    said = answer(load(directory, base), [user(f"Say {n}.") for n in range(128)], sampling, progress="")
+    said = engine_of(load(directory, base)).generate([user(f"Say {n}.") for n in range(128)], sampling)
     return [fmean(meets(each.text, CHECKS)) for each in said]
 
 

@@ -186,13 +186,13 @@ def test_the_workspace_is_what_lies_here(repository, capsys):
 
 def test_scores_made_under_other_settings_are_compared_on_request(repository, capsys):
     with Path("dvc.lock").open("a") as lock:  # the workspace's answers to IFEval were cut at 24 tokens
-        lock.write("  respond@sft/chat:\n    cmd: x\n    params:\n      params.yaml:\n        respond:\n")
+        lock.write("  answer@sft/chat:\n    cmd: x\n    params:\n      params.yaml:\n        answer:\n")
         lock.write("          ifeval: {rows: 9, max_new_tokens: 24}\n          gsm8k: {max_new_tokens: 9}\n")
-        lock.write("    outs:\n    - {path: data/respond/sft/chat, md5: 0.dir}\n")
+        lock.write("    outs:\n    - {path: data/answer/sft/chat, md5: 0.dir}\n")
     with pytest.raises(UserError) as refused:
         diff.main(["v2"])
     assert str(refused.value) == (
-        "ifeval sft/chat: made under other settings: respond.ifeval.max_new_tokens (none) -> 24 "
+        "ifeval sft/chat: made under other settings: answer.ifeval.max_new_tokens (none) -> 24 "
         "(--across-settings compares)"
     )
     assert [change["rung"] for change in read(capsys, "v2", "--across-settings")["changes"]] == ["sft/chat"]

@@ -8,7 +8,7 @@ from conftest import user
 from ladder.inference.client import ask, client_of
 from ladder.inference.endpoint import Endpoint
 from ladder.inference.local import Answer, decoded
-from ladder.inference.sampling import Sampling
+from ladder.inference.types import Sampling
 from ladder.pipeline.stage import UserError
 from ladder.verifiers.reasoning import strip_reasoning
 from perf.pico import pico_tokenizer

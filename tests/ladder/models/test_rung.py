@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from ladder.filters.embedding import embed
 from ladder.filters.token_length import token_length
 from ladder.inference import vllm_engine
-from ladder.inference.answer_cache import Speaker
+from ladder.inference.answer_cache import RungEngine
 from ladder.judges.local_judge import RungReplies
 from ladder.models.checkpoint import described, load, load_complete, load_reward, read_rung, save_rung
 from ladder.models.heads import scoring
@@ -32,7 +32,7 @@ LANGUAGE = {
     "train a new adapter": lambda rung, base: climb(rung, base, {"r": 2}, seed=0),
     "train all weights": lambda rung, base: climb(rung, base, None, seed=0),
     "continue an adapter": lambda rung, base: climb(rung, base, "continue", seed=0),
-    "generate": Speaker,
+    "generate": RungEngine,
     "judge": RungReplies,
     "merge": lambda rung, base: plan(HALVES, [rung], base),
 }

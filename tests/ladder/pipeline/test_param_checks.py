@@ -221,6 +221,6 @@ def test_a_dependency_is_found_in_params():
     stanza = pipeline["dpo"]["do"]
     parent = next(dep for dep in stanza["deps"] if "parent" in dep)
     assert list(origins("models/sft/chta", parent, pipeline["dpo"], params)) == [("dpo", "chat", "parent")]
-    assert list(origins("models/sft/old", "models/${item.rung}", pipeline["respond"], params)) == [
+    assert list(origins("models/sft/old", "models/${item.rung}", pipeline["answer"], params)) == [
         ("report", "rungs", 1)
     ]

@@ -25,7 +25,7 @@ from ladder.synthesis.critique import (
 )
 from perf.pico import pico_model, pico_tokenizer
 
-TEMPLATES = ROOT / "data" / "prompts" / "preferences"
+TEMPLATES = ROOT / "prompts" / "preferences"
 RATINGS = {"how well an answer follows": "5", "how true": "4", "how honest": "3", "how helpful": "2"}
 
 
