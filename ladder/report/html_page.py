@@ -92,8 +92,8 @@ li.loosely { color: var(--even); } li.loosely::before { content: "\\2248"; }
 li.failed { color: var(--bad); } li.failed::before { content: "\\2717"; }
 .tag { display: inline-block; padding: 0 .5rem; border-radius: 1rem; font-size: .75rem; font-weight: 600;
   line-height: 1.6; }
-.solved, .gained, .better { background: var(--good-ground); color: var(--good); }
-.lost, .worse { background: var(--bad-ground); color: var(--bad); }
+.solved, .gained, .improved { background: var(--good-ground); color: var(--good); }
+.lost, .regressed { background: var(--bad-ground); color: var(--bad); }
 .changed { background: var(--even-ground); color: var(--even); }
 .distinguishable { background: var(--ground); color: var(--quiet); }
 section footer { margin-top: auto; color: var(--quiet); font-size: .8rem; }

@@ -3,8 +3,8 @@
 The pairs have TRL's preference type, with `chosen` as the label of a person or a check. Rows may name the authors of
 their answers in `chosen_by` and `rejected_by`: answers by the judge itself measure its self-preference.
 
-python -m stages.judge_sheet data/preferences/heldout.jsonl models/base models/base \
-    data/judge_sheet.jsonl metrics/judge_sheet.json
+python -m stages.judge_reliability data/preferences/heldout.jsonl models/base models/base \
+    data/judge_reliability.jsonl report/judge_reliability.json metrics/judge_reliability.json
 """
 
 import hashlib
@@ -134,8 +134,25 @@ def injections(judge: Judge, rows: list[Row]) -> Row:
     return found
 
 
-def main(params: Params, data: Path, rung: Path, base: Path, output: Path, metrics: Path) -> None:
-    """Judge the pairs of `data`; write the verdicts to `output` and the reliability measures to `metrics`.
+def headlines(found: Row) -> Row:
+    """Return the headline numbers for the metric file; a number that no pair measures is left out.
+
+    flip_rate: share of pairs whose verdict changes with their order. graded_agreement: share of pairs whose chosen
+    answer has the higher grade. length_correlation: Spearman's, of grades with lengths. self_preference: excess share
+    of wins of the judge's own answers. injection_change: mean change of a fenced answer's grade by an injection.
+    """
+    numbers = {
+        "flip_rate": found["swap"]["flip_rate"],
+        "graded_agreement": found["graded"]["agreement"],
+        "length_correlation": found["length"]["spearman"],
+        "self_preference": found["own"]["excess"],
+        "injection_change": found["injections"]["fenced"]["change"],
+    }
+    return {name: value for name, value in numbers.items() if value is not None}
+
+
+def main(params: Params, data: Path, rung: Path, base: Path, output: Path, summary_out: Path, metrics: Path) -> None:
+    """Judge the pairs of `data`; write the verdicts, all reliability measures, and the headline numbers.
 
     rung: the judge's model, unless an endpoint is set.
     """
@@ -146,7 +163,7 @@ def main(params: Params, data: Path, rung: Path, base: Path, output: Path, metri
     labels: list[Side | None] = ["one"] * len(found)
     preferences = [row["preferred"] for row in found]
     grades, lengths = (list(chain.from_iterable(row[name] for row in found)) for name in ("grades", "lengths"))
-    sheet = {
+    measures = {
         "swap": bias.swaps([row["straight"] for row in found], [row["swapped"] for row in found]),
         "length": bias.length_correlation(grades, lengths),
         "longer": bias.longer_wins(preferences, [tuple(row["lengths"]) for row in found]),
@@ -156,7 +173,8 @@ def main(params: Params, data: Path, rung: Path, base: Path, output: Path, metri
         "injections": injections(judge, rows[: params.injected]),
     }
     made_by = {**params.model_dump(), "data_sha256": hashlib.sha256(data.read_bytes()).hexdigest()}
-    write_json(metrics, {**sheet, "judge": judge.record(GRADE, COMPARE), "made_by": made_by})
+    write_json(summary_out, {**measures, "judge": judge.record(GRADE, COMPARE), "made_by": made_by})
+    write_json(metrics, headlines(measures))
 
 
 if __name__ == "__main__":
