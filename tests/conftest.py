@@ -115,7 +115,7 @@ def rows() -> list[Row]:
 def ifeval_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """IFEval's rows and NLTK's sentence model, made by their own stages as params.yaml says."""
     params, folder = read_params(ROOT / "params.yaml"), tmp_path_factory.mktemp("data")
-    task.main(fit(task.Params, params["task"]["ifeval"], "task.ifeval"), folder / "ifeval.jsonl")
+    task.write_task(fit(task.Entry, params["task"]["ifeval"], "task.ifeval"), folder / "ifeval.jsonl")
     punkt.main(fit(punkt.Params, params["punkt"], "punkt"), folder / "punkt")
     return folder / "ifeval.jsonl", folder / "punkt"
 
