@@ -4,9 +4,9 @@
         data/benchmark data/benchmark.cells.json metrics/benchmark
 
 One process scores every cell (a rung on a benchmark) of the report's table whose answers, published rows, code or
-settings changed (ladder/data/cells.py). A cell has three files: one row per question in data/benchmark/ifeval/base.jsonl,
-the summary with intervals and groups in data/benchmark/ifeval/base.json, and at most five numbers, the headline first,
-in metrics/benchmark/ifeval/base.json, which git keeps.
+settings changed (ladder/data/cells.py). A cell has three files: one row per question in
+data/benchmark/ifeval/base.jsonl, the summary with intervals and groups in data/benchmark/ifeval/base.json, and at most
+five numbers, the headline first, in metrics/benchmark/ifeval/base.json, which git keeps.
 
 If this machine lacks what a benchmark needs (for example a sandbox for programs), its cells are not scored and the
 stage succeeds, so the pipeline continues. The summary then names what is missing. Install it and run
@@ -84,8 +84,8 @@ def main(
 ) -> None:  # fmt: skip
     """Score every cell of the listed benchmarks and rungs that is not current, and remove all others.
 
-    code, benchmark_code: the code list of this stage, and the folder of those of the benchmarks. tasks, answers: folders
-    of the published rows, and of the answers by rung. base: model of a judge without an endpoint. cells_out: records of
+    code, benchmark_code: the code list of this stage, and the folder of those of the benchmarks. tasks, answers:
+    folders of the published rows, and of the answers by rung. base: model of a judge without an endpoint. cells_out: records of
     ladder.data.cells.
     Errors: UserError for a benchmark without an entry, and for answers to other questions.
     """

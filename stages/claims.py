@@ -153,8 +153,8 @@ def found(claim: Claim, rung: str, table: Table, folders: dict[str, Path]) -> Sc
     path = file_of(folders, claim.measure, rung)
     if path.is_file():
         raise UserError(
-            f"{path}: it has no {claim.measure}; a reference has no margin against itself. Compare with {CHANCE}, or by "
-            "accuracy:normalised"
+            f"{path}: it has no {claim.measure}; a reference has no margin against itself. Compare with {CHANCE}, or "
+            "by accuracy:normalised"
         )
     only = f"; only a rung of the stage {REWARD} has this measure" if claim.measure == REWARD else ""
     raise UserError(f"{path}: no such file; a claim compares {rung} on {claim.measure}{only}")

@@ -41,7 +41,7 @@ class Params(Config):
     rungs: list[str] = Field(min_length=1)
     """Rungs in the table's order: `base`, `sft/chat`."""
     headlines: list[str] = Field([], max_length=HEADLINES)
-    """Benchmarks whose scores are in metrics/report, and so in `dvc metrics show`; empty takes the table's first five."""
+    """Benchmarks whose scores are in metrics/report, so in `dvc metrics show`; empty takes the first five."""
     examples: int = Field(5, ge=0)
     """Number of successful attacks per rung that redteam.md shows; 0 shows only the counts."""
 
@@ -143,8 +143,8 @@ def main(
 ) -> None:
     """Read every rung on every benchmark, compare, and write the table, the plot's points and both pages of answers.
 
-    scored, lm_eval: folders with the results of benchmarks and of lm-eval's tasks. provenance: folder with the origin of
-    the rungs. tasks: the entries of lm_eval. metrics: folder of the headline scores by rung.
+    scored, lm_eval: folders with the results of benchmarks and of lm-eval's tasks. provenance: folder with the origin
+    of the rungs. tasks: the entries of lm_eval. metrics: folder of the headline scores by rung.
     """
     folders = {name: scored / name for name in params.benchmarks} | {name: lm_eval / name for name in tasks}
     if unknown := sorted(set(params.headlines) - set(folders)):

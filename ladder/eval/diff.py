@@ -108,7 +108,7 @@ def difference(old: Revision, new: Revision, *, across_settings: bool = False) -
 
 
 def other_settings(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """List the settings that differ, `respond.ifeval.max_new_tokens 256 -> 24`; empty when none does."""
+    """List the settings that differ, `answer.ifeval.max_new_tokens 256 -> 24`; empty when none does."""
     keys = [key for key in old | new if old.get(key) != new.get(key)]
     return ", ".join(f"{key} {_value(old, key)} -> {_value(new, key)}" for key in keys)
 
