@@ -85,8 +85,8 @@ def main(
     """Score every cell of the listed benchmarks and rungs that is not current, and remove all others.
 
     code, benchmark_code: the code list of this stage, and the folder of those of the benchmarks. tasks, answers:
-    folders of the published rows, and of the answers by rung. base: model of a judge without an endpoint. cells_out: records of
-    ladder.data.cells.
+    folders of the published rows, and of the answers by rung. base: model of a judge without an endpoint. cells_out:
+    records of ladder.data.cells.
     Errors: UserError for a benchmark without an entry, and for answers to other questions.
     """
     cells, judges, punkt_hash = Cells(cells_out, [output, metrics]), Judges(base), folder_hash(punkt)

@@ -28,12 +28,12 @@ from ladder.statistics import REGRESSED, wilson
 FEW = 5
 VERDICTS = ("held", "lost too much", "may have lost too much", "no signal")
 NOTE = (
-    "A loss is of the same n prompts, with its 95% bootstrap confidence interval (CI) over them; where fewer than five "
-    "changed, its "
-    "upper end is Wilson's for the share of prompts that lose. *Lost too much*: the interval lies beyond what is "
-    "allowed, and the paired test gives p < 0.05. *May have lost too much*: the interval reaches beyond. Rows are "
-    "judged one by one: of forty that lose exactly what is allowed, one is expected to fail by chance. *No signal*: "
-    "neither rung solved any prompt, so this benchmark shows neither a loss nor that there is none."
+    "A loss is of the same n prompts, with its 95% bootstrap confidence interval (CI) over them; where fewer than "
+    "five changed, its upper end is Wilson's for the share of prompts that lose. *Lost too much*: the interval lies "
+    "beyond what is allowed, and the paired test gives p < 0.05. *May have lost too much*: the interval reaches "
+    "beyond. Rows are judged one by one: of forty that lose exactly what is allowed, one is expected to fail by "
+    "chance. *No signal*: neither rung solved any prompt, so this benchmark shows neither a loss nor that there is "
+    "none."
 )
 
 

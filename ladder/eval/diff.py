@@ -22,10 +22,10 @@ from ladder.eval.revisions import Cell, Missing, Revision
 from ladder.pipeline.stage import UserError
 
 NOTE = (
-    "In brackets are 95% bootstrap confidence intervals (CI) over the n prompts. p is McNemar's exact test where a prompt is passed or "
-    "failed, else a permutation test that swaps a prompt's two results; p (Holm) corrects it for all comparisons here. "
-    '"improved" and "regressed" require an interval that excludes 0 and p (Holm) below 0.05. The intervals do not cover '
-    "the variance of training with another seed."
+    "In brackets are 95% bootstrap confidence intervals (CI) over the n prompts. p is McNemar's exact test where a "
+    "prompt is passed or failed, else a permutation test that swaps a prompt's two results; p (Holm) corrects it for "
+    'all comparisons here. "improved" and "regressed" require an interval that excludes 0 and p (Holm) below 0.05. '
+    "The intervals do not cover the variance of training with another seed."
 )
 
 

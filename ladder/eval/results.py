@@ -4,7 +4,7 @@ A row of scores carries the value of each measure ("measures": {name: [value, we
 a benchmark.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ class Entry:
     summary: Row
     rows: list[Row]
     headline: Headline
-    provenance: dict[str, Any]
+    provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
     def baseline(self) -> str:

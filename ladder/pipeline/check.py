@@ -258,8 +258,8 @@ def leftovers(gone: list[str]) -> str:
     """Describe entries of dvc.lock whose stage no longer exists, in one line."""
     more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
     return (
-        f"{LOCK}: {len(gone)} entries are no longer in {PARAMS}, and their outputs remain: "
-        f"{', '.join(gone[:SHOWN])}{more}. `python -m ladder prune` removes them"
+        f"{LOCK}: outputs of entries that {PARAMS} no longer has remain: {', '.join(gone[:SHOWN])}{more}. `python -m "
+        "ladder prune` removes them"
     )
 
 

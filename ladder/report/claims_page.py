@@ -12,12 +12,12 @@ CLAIMS = [
 RUNGS = ["rung", "method", "parent", "trainable"]
 NOTE = (
     "In brackets are 95% bootstrap confidence intervals (CI) over n prompts; all answers to a prompt are one cluster. "
-    "A difference is of the same rows, prompt by prompt. *improved* and *regressed* require an interval that excludes 0 "
-    "and p < 0.05 in a paired test, which swaps the two results of a prompt at random (McNemar's for one answer per "
+    "A difference is of the same rows, prompt by prompt. *improved* and *regressed* require an interval that excludes "
+    "0 and p < 0.05 in a paired test, which swaps the two results of a prompt at random (McNemar's for one answer per "
     "prompt). p is not corrected for the number of claims: of twenty comparisons of equals, one may differ by chance. "
-    "A claim that a rung is not worse holds unless it regressed; the lower end of the interval is what it may have lost. "
-    "A reward model's accuracy is of its pairs alone, with Wilson's interval and no test. The intervals do not cover "
-    "the variance of training with another seed."
+    "A claim that a rung is not worse holds unless it regressed; the lower end of the interval is what it may have "
+    "lost. A reward model's accuracy is of its pairs alone, with Wilson's interval and no test. The intervals do not "
+    "cover the variance of training with another seed."
 )
 
 

@@ -11,8 +11,8 @@ COMPARISONS = ["rung", "baseline", "benchmark", "change [95% CI]", "p", "p (Holm
 NOTE = (
     "In brackets are 95% bootstrap confidence intervals (CI) over the questions; percent, unless a column says "
     "otherwise. A rung's baseline is its parent, with several parents the first; both are compared on the same n "
-    "questions. p is McNemar's exact test where a question is passed or failed, else a permutation test that swaps its "
-    'two results; p (Holm) corrects it for all comparisons of this table. "improved" and "regressed" require an '
+    "questions. p is McNemar's exact test where a question is passed or failed, else a permutation test that swaps "
+    'its two results; p (Holm) corrects it for all comparisons of this table. "improved" and "regressed" require an '
     "interval that excludes 0 and p (Holm) below 0.05. The intervals do not cover the variance of training with "
     "another seed."
 )

@@ -169,8 +169,10 @@ stages:
         report/gate/${key}.json metrics/gate/${key}.json
       deps: [data/benchmark, data/lm_eval, data/heldout]
       params: ["gate.${key}", lm_eval]
-      outs: ["report/gate/${key}.md": {cache: false}, "report/gate/${key}.json": {cache: false}]
-      metrics: ["metrics/gate/${key}.json": {cache: false}]
+      outs:
+      - report/gate/${key}.md: {cache: false}
+      - report/gate/${key}.json: {cache: false}
+      - metrics/gate/${key}.json: {cache: false}
 """
 PARAMS = """
 benchmark: {ifeval: {seed: 0}}
