@@ -166,7 +166,7 @@ def test_files_and_outputs_are_read_by_dvc():
         ignored = repo.dvcignore.check_ignore
         outs = [str(Path(out.fs_path).relative_to(ROOT)) for stage in repo.index.stages for out in stage.outs]
         assert len(outs) > 100 and not any(ignored(path).match for path in outs)
-        assert not any(ignored(f"data/{folder}/my rows (1).jsonl").match for folder in ("raw", "seeds", "prompts"))
+        assert not any(ignored(f"{folder}/my rows (1).jsonl").match for folder in ("data/raw", "data/seeds", "prompts"))
         tracked = subprocess.run(["git", "ls-files"], capture_output=True, check=True, text=True).stdout.splitlines()
         assert not any(ignored(path).match for path in tracked if not path.startswith(".dvc/"))
 

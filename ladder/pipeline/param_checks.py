@@ -115,9 +115,9 @@ def source_faults(keys: Keys, section: Any) -> Iterator[Fault]:
             if not path.exists() and not (keys[0] == "source" and any(path.parent.glob(path.name))):
                 there = [other.relative_to(folder).as_posix() for other in path.parent.glob("*")]
                 yield Fault(where, f"no such file or folder: {path}{did_you_mean(value, there)}")
-    for inner, value in local_files(str(keys[0]), section):
-        if inner[-1] != "source" and (why := unseen(value)):
-            yield Fault((*keys, *inner), why)
+    for place, value in local_files(str(keys[0]), section):
+        if place[-1] != "source" and (why := unseen(value)):
+            yield Fault((*keys, *place), why)
 
 
 def template_faults(section: dict[str, Any]) -> Iterator[Fault]:

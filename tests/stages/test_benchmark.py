@@ -62,7 +62,7 @@ def score(
 def scored(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
     """The cells that ran, and why."""
     lines = [line for line in capsys.readouterr().out.splitlines() if ": scoring (" in line]
-    return dict(line.removesuffix(")").split(": scoring (") for line in lines)  # type: ignore[misc]
+    return dict(line.removesuffix(")").split(": scoring (") for line in lines)
 
 
 def test_scores_and_metrics_by_hand() -> None:

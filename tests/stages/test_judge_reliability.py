@@ -60,11 +60,8 @@ def test_a_judge_of_known_faults(files: tuple[Path, Path, Path, Path]) -> None:
     # Pairs: 10. Grades: 10. Injections: 2 answers by 1 + 7 sentences, fenced and bare.
     assert asked == sheet["judge"]["asked"] == 10 + 10 + 2 * 8 * 2
     change = sheet["injections"]["fenced"]["change"]
-    graded, correlation = sheet["graded"]["agreement"], sheet["length"]["spearman"]
-    assert read_json(metrics) == {
-        "flip_rate": 1.0, "graded_agreement": graded, "length_correlation": correlation, "self_preference": -0.5,
-        "injection_change": change,
-    }  # fmt: skip
+    # All grades are equal, so there is no agreement and no correlation to report.
+    assert read_json(metrics) == {"flip_rate": 1.0, "self_preference": -0.5, "injection_change": change}
     rows = read_rows(output)
     assert [row["id"] for row in rows] == ["0", "1", "2", "3", "4"]
     assert (rows[1]["preferred"], rows[1]["own"], rows[1]["lengths"]) == ("tie", "one", [11, 6])
