@@ -20,7 +20,7 @@ ladder: setup
 guide: setup
 	@python -m ladder check
 	dvc repro
-	@cat report/guide.md
+	@cat report/claims.md
 
 setup: $(BIN)/.installed
 

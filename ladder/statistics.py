@@ -16,6 +16,10 @@ from scipy import special, stats
 
 Array = NDArray[np.float64]
 _DRAWS_AT_ONCE = 4_000_000
+IMPROVED, REGRESSED, UNCHANGED = "improved", "regressed", "no significant difference"
+"""Verdicts of a comparison."""
+OPPOSITE = {IMPROVED: REGRESSED, REGRESSED: IMPROVED, UNCHANGED: UNCHANGED}
+"""Verdict for a score that is better when it is lower."""
 
 
 class Comparison(TypedDict):
@@ -92,7 +96,7 @@ def paired(
     the two models' results on a prompt at random. For 0/1 results of one ratio that test is McNemar's, and p is exact
     (binomial). Otherwise it is estimated from `resamples` draws (Phipson and Smyth 2010: never 0).
     gained, lost: number of prompts on which row 0 rose or fell.
-    verdict: "better" or "worse" only if the interval excludes 0 and p < 1 - level; else "not distinguishable".
+    verdict: IMPROVED or REGRESSED only if the interval excludes 0 and p < 1 - level; else UNCHANGED.
     Errors: ValueError if the shapes differ.
     """
     first_KN, first_asked_KN = _shaped(first, asked)
@@ -110,9 +114,9 @@ def paired(
         p = mcnemar(gained, lost)
     else:
         p = _swapped(first_KN, second_KN, first_asked_KN, second_asked_KN, resamples, seed)
-    verdict = "not distinguishable"
+    verdict = UNCHANGED
     if (low > 0 or high < 0) and p < 1 - level:
-        verdict = "better" if difference > 0 else "worse"
+        verdict = IMPROVED if difference > 0 else REGRESSED
     return Comparison(difference=difference, low=low, high=high, p=p, gained=gained, lost=lost, verdict=verdict)
 
 

@@ -3,7 +3,8 @@
 L = -log sigma(r(x, y_w) - r(x, y_l))      (Bradley and Terry 1952; Ouyang et al. 2022, eq. 1)
 
 python -m stages.reward words models/sft/words models/base data/preferences/words.jsonl \
-    data/preferences/heldout.jsonl models/reward/words metrics/reward/words.json plots/reward/words.tsv
+    data/preferences/heldout.jsonl models/reward/words metrics/reward/words.json plots/reward/words.tsv \
+    data/reward/words.json
 """
 
 import copy
@@ -118,11 +119,13 @@ def quality(model: Model, pairs: list[Row]) -> dict[str, float]:
 
 
 def main(
-    params: Params, parent: Path, base: Path, data: Path, heldout: Path, output: Path, metrics: Path, curve: Path
-) -> None:
+    params: Params, parent: Path, base: Path, data: Path, heldout: Path,
+    output: Path, metrics: Path, curve: Path, heldout_out: Path,
+) -> None:  # fmt: skip
     """Train the reward model on `data`, measure it on `heldout`, and save the rung to `output`.
 
     metrics: JSON with the held-out accuracy, costs, counts and final values. curve: TSV with one line per logged step.
+    heldout_out: JSON with the held-out accuracy and the rung alone, which a claim reads: it has no costs.
     Errors: UserError when a held-out prompt was trained on.
     """
     rows, unseen = read_rows(data), read_rows(heldout)
@@ -165,8 +168,10 @@ def main(
             endings={"loss": "loss", "accuracy": "accuracy", "margin": "margin"},
         )
         if rank() == 0:  # measure the saved model
-            measured = quality(load_reward(output, base), tested)
+            saved = load_reward(output, base)
+            measured = quality(saved, tested)
             write_json(metrics, {**measured, **json.loads(metrics.read_text())})
+            write_json(heldout_out, {**measured, "made_by": {"rung": saved.rung.provenance}})
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def ifeval_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     from stages import punkt, task  # with the hub's client: half a second
 
     params, folder = read_params(ROOT / "params.yaml"), tmp_path_factory.mktemp("data")
-    task.main(fit(task.Params, params["task"]["ifeval"], "task.ifeval"), folder / "ifeval.jsonl")
+    task.write_task(fit(task.Entry, params["task"]["ifeval"], "task.ifeval"), folder / "ifeval.jsonl")
     punkt.main(fit(punkt.Params, params["punkt"], "punkt"), folder / "punkt")
     return folder / "ifeval.jsonl", folder / "punkt"
 

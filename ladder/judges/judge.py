@@ -85,6 +85,10 @@ class Judge:
         else:
             self.name, self.identity, self.caveat = source.name, source.identity, source.caveat
 
+    def from_zero(self) -> "Judge":
+        """Return a judge with the same model, client and cache whose counts start at 0."""
+        return Judge(self.params, self.source, self.store)
+
     def ask(self, requests: list[Messages], parse: Callable[[str], T | None], *, progress: str) -> list[T | None]:
         """Return each reply as `parse` reads it; None if `parse` accepts none of the tries.
 

@@ -49,7 +49,7 @@ class Standing:
     change: str = ""
     """Difference to the parent with its interval; empty without a comparison."""
     verdict: str = ""
-    """`better`, `worse` or `not distinguishable`."""
+    """`improved`, `regressed` or `no significant difference`."""
 
 
 @dataclass(frozen=True)

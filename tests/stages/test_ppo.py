@@ -154,7 +154,7 @@ def judge(tmp_path, base):
     write_rows(tmp_path / "heldout.jsonl", pairs[6:])
     trainer = {"max_steps": 10, "per_device_train_batch_size": 6, "learning_rate": 1e-2, "bf16": False}
     params = reward.Params(parent="base", data="a", heldout="b", lora=None, trainer=trainer)
-    outputs = [tmp_path / "models/reward/a", tmp_path / "reward.json", tmp_path / "reward.tsv"]
+    outputs = [tmp_path / name for name in ("models/reward/a", "reward.json", "reward.tsv", "heldout.json")]
     reward.main(params, base, base, tmp_path / "pairs.jsonl", tmp_path / "heldout.jsonl", *outputs)
     return outputs[0]
 

@@ -31,8 +31,11 @@ def made(tmp_path, parent, base, *, lora=None, heldout=range(100, 108), **traine
         parent="base", data="preferences/a", heldout="preferences/b", lora=lora, trainer={**TRAINER, **trainer}
     )
     inputs = [parent, base, tmp_path / "pairs.jsonl", tmp_path / "heldout.jsonl"]
-    outputs = [tmp_path / "models/reward/a", tmp_path / "a.json", tmp_path / "a.tsv"]
+    outputs = [tmp_path / "models/reward/a", tmp_path / "a.json", tmp_path / "a.tsv", tmp_path / "heldout.json"]
     reward.main(params, *inputs, *outputs)
+    measured, record = json.loads(outputs[3].read_text()), json.loads(outputs[1].read_text())
+    assert measured.pop("made_by") == {"rung": read_rung(outputs[0]).provenance}
+    assert measured == {name: record[name] for name in measured} and "seconds" not in measured
     header, *points = (line.split("\t") for line in outputs[2].read_text().splitlines())
     curve = [dict(zip(header, map(float, point), strict=True)) for point in points]
     return outputs[0], json.loads(outputs[1].read_text()), curve
