@@ -132,11 +132,12 @@ def _keys(node: dict[str, Any]) -> str:
     if not properties:
         return "No keys.\n"
     required = node.get("required", [])
-    rows = [
-        [f"`{key}`", _type(one), "required" if key in required else _default(one), _meaning(one)]
-        for key, one in properties.items()
-    ]
-    return table(["key", "type", "default", "meaning"], rows) + "\n"
+    head, rows = ["key", "type", "default", "meaning"], []
+    for key, one in properties.items():
+        rows.append([f"`{key}`", _type(one), "required" if key in required else _default(one), _meaning(one)])
+    if not any(row[-1] for row in rows):
+        head, rows = head[:-1], [row[:-1] for row in rows]
+    return table(head, rows) + "\n"
 
 
 def _sentence(node: dict[str, Any]) -> str:
