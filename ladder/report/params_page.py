@@ -111,7 +111,9 @@ def _is_library(name: str) -> bool:
 
 
 def _name(node: dict[str, Any]) -> str:
-    return str(node["$ref"]).removeprefix("#/$defs/")
+    """Return the name of the definition that a node refers to; empty if it refers to none."""
+    (target,) = node.get("allOf", [node])
+    return str(target.get("$ref", "")).removeprefix("#/$defs/")
 
 
 def _title(name: str) -> str:
@@ -132,11 +134,12 @@ def _keys(node: dict[str, Any]) -> str:
     if not properties:
         return "No keys.\n"
     required = node.get("required", [])
-    rows = [
-        [f"`{key}`", _type(one), "required" if key in required else _default(one), _meaning(one)]
-        for key, one in properties.items()
-    ]
-    return table(["key", "type", "default", "meaning"], rows) + "\n"
+    head, rows = ["key", "type", "default", "meaning"], []
+    for key, one in properties.items():
+        rows.append([f"`{key}`", _type(one), "required" if key in required else _default(one), _meaning(one)])
+    if not any(row[-1] for row in rows):
+        head, rows = head[:-1], [row[:-1] for row in rows]
+    return table(head, rows) + "\n"
 
 
 def _sentence(node: dict[str, Any]) -> str:
@@ -154,8 +157,7 @@ def _default(node: dict[str, Any]) -> str:
 
 def _type(node: dict[str, Any]) -> str:
     """Describe the values that a schema accepts: "whole number ≥ 1 or null"."""
-    if "$ref" in node:
-        name = _name(node)
+    if name := _name(node):
         page = "library-params.md" if _is_library(name) else ""
         return f"[{_title(name)}]({page}#{_anchor(name)})"
     if "anyOf" in node:
@@ -177,9 +179,9 @@ def _type(node: dict[str, Any]) -> str:
 
 
 def _array(node: dict[str, Any]) -> str:
-    if "prefixItems" in node:
-        return f"list of {len(node['prefixItems'])}: {', '.join(map(_type, node['prefixItems']))}"
     inner = node.get("items", {})
+    if isinstance(inner, list):
+        return f"list of {len(inner)}: {', '.join(map(_type, inner))}"
     if "maxProperties" in inner:
         return f"list of [{node['title'].lower()}](#{node['title'].lower()})"
     return f"list of {_type(inner)}" if inner else "list"

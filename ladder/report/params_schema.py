@@ -30,7 +30,8 @@ from ladder.training import rewards
 from ladder.training.key_ranges import CHOICES, INFINITE, RANGES
 from ladder.training.trainer_keys import SAME, defaults, refused
 
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
+DIALECT = "http://json-schema.org/draft-07/schema#"
+"""Draft 7, the newest that yaml-language-server reads in all its versions; pydantic writes draft 2020-12."""
 ARGUMENTS = "x-arguments"
 """Mark of a node that is replaced by the schema of a library's arguments: [owner, kind]."""
 JOINED = {"pairs": "TrainingArguments_pairs", "tokens": "TrainingArguments_tokens", "ppo": "TrainingArguments_ppo"}
@@ -63,7 +64,17 @@ def params_schema() -> dict[str, Any]:
             name = JOINED.get(kind, kind)
             node["$ref"] = f"#/$defs/{name}"
             definitions[name] = arguments_schema(OWNERS[owner], kind)
+    for node in list(_nodes(schema)):
+        _as_draft_7(node)
     return schema
+
+
+def _as_draft_7(node: dict[str, Any]) -> None:
+    """Rewrite what draft 7 reads otherwise: it ignores the keys beside a `$ref`, and has no `prefixItems`."""
+    if "$ref" in node and len(node) > 1:
+        node["allOf"] = [{"$ref": node.pop("$ref")}]
+    if "prefixItems" in node:
+        node["items"] = node.pop("prefixItems")
 
 
 def partial(schema: dict[str, Any]) -> dict[str, Any]:

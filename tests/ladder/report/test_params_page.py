@@ -24,7 +24,7 @@ def params() -> dict[str, Any]:
 def refused(schema: str, content: Any) -> list[str]:
     """The keys at which jsonschema refuses a content."""
     jsonschema = pytest.importorskip("jsonschema")
-    errors = jsonschema.Draft202012Validator(SCHEMAS[schema]).iter_errors(content)
+    errors = jsonschema.Draft7Validator(SCHEMAS[schema]).iter_errors(content)
     return sorted({".".join(map(str, error.absolute_path)) for error in errors})
 
 
@@ -104,6 +104,7 @@ def test_a_recipe_may_name_a_part_of_an_entry_alone(params):
         ({"enum": ["refuse", "report", None, True]}, "`refuse` or `report` or `null` or `true`"),
         ({"type": "array", "items": {"type": "string"}}, "list of text"),
         ({"type": "object", "additionalProperties": {"type": "boolean"}}, "mapping of names to true or false"),
+        ({"allOf": [{"$ref": "#/$defs/File"}], "default": {}}, "[File](#file)"),
         ({"$ref": "#/$defs/LoraConfig"}, "[LoraConfig](library-params.md#loraconfig)"),
         ({"$ref": "#/$defs/stages__mixture__Part"}, "[mixture: Part](#mixture-part)"),
         ({}, "any"),
