@@ -24,6 +24,7 @@ from ladder.inference.local import LocalEngine
 from ladder.inference.sampling import scramble
 from ladder.inference.types import LocalName, Sampling
 from ladder.models.checkpoint import check_same_tokenizer, load_complete, read_rung, rung_name
+from ladder.models.compute_dtype import compute_dtype
 from ladder.models.config_passthrough import adapter_check, build, passes
 from ladder.pipeline.stage import UserError, run
 from ladder.training.distill_losses import Sums, TokenTrainer, check_whole, generalized_jsd, in_chunks
@@ -159,7 +160,7 @@ def main(
     """
     rows = of_split(read_rows(data), params.split, data)
     check_same_tokenizer(read_rung(parent), read_rung(teacher))
-    with trainer_arguments(params.trainer) as arguments:
+    with trainer_arguments(params.trainer, compute_dtype(base)) as arguments:
         config = build(TrainingArguments, arguments)
         climbed, taught_by = (
             climb(parent, base, params.lora, seed=config.seed, fused=False),

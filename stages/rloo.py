@@ -13,18 +13,20 @@ python -m stages.rloo words models/sft/words models/base data/problems/practice.
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 from trl import RLOOConfig, RLOOTrainer
 
 from ladder.chat.context_length import report
 from ladder.data.jsonl import write_rows
 from ladder.models.checkpoint import rung_name
+from ladder.models.compute_dtype import compute_dtype
 from ladder.models.config_passthrough import adapter_check, passes
 from ladder.pipeline.stage import run
 from ladder.training.model_setup import climb
 from ladder.training.rewards import load_asked, named
 from ladder.training.train import fit_and_save, trainer_arguments
 from ladder.training.trl_rollouts import (
+    DynamicSampling,
     RolloutEngine,
     Rollouts,
     configured,
@@ -49,6 +51,12 @@ class Params(RolloutEngine):
     """Reward functions of ladder/training/rewards.py, each with its weight in the sum."""
     reward_model: str
     """Rung behind the reward `model`: `reward/words`. Set `base` when no reward uses a model."""
+    redraw: Annotated[int, Field(ge=0, exclude_if=lambda rounds: rounds == 0)] = 0
+    """Maximum number of rounds in which groups with equal rewards are replaced by groups of other prompts.
+
+    Such a group gives no gradient (dynamic sampling: Yu et al. 2025, section 3.2). Each round costs the answers to as
+    many prompts as there are groups to replace, and no training. The metrics count the groups. 0 keeps every group.
+    """
     trainer: Annotated[dict[str, Any], AfterValidator(passes(RLOOConfig))]
     """TRL's RLOOConfig: num_generations, beta, normalize_advantages and the rest."""
 
@@ -79,7 +87,7 @@ def main(
     samples: JSON Lines with some of the rollouts. metrics: JSON with costs, counts and final values. curve: TSV with
     one line per logged step.
     """
-    with trainer_arguments(params.trainer) as arguments:
+    with trainer_arguments(params.trainer, compute_dtype(base)) as arguments:
         config = configured(RLOOConfig, arguments, params.rewards)
         rows = prompts(data, params.split, params.rewards)
         climbed = climb(parent, base, params.lora, seed=config.seed, router=config.router_aux_loss_coef)
@@ -92,7 +100,8 @@ def main(
             train_dataset=dataset,
             processing_class=climbed.start.tokenizer,
         )
-        start(trainer, climbed, params.engine)
+        measured = {"prompts": len(dataset), **report("rloo", too_long=len(rows) - len(dataset))}
+        start(trainer, climbed, params.engine, DynamicSampling(params.redraw, params.rewards, asked, measured))
         fit_and_save(
             trainer,
             climbed,
@@ -103,7 +112,7 @@ def main(
             output=output,
             metrics=metrics,
             curve=curve,
-            measured={"prompts": len(dataset), **report("rloo", too_long=len(rows) - len(dataset))},
+            measured=measured,
             endings={
                 "reward": "reward",
                 "entropy": "entropy",

@@ -23,6 +23,7 @@ from ladder.chat.empty_answers import answered
 from ladder.chat.encode import mask_sample
 from ladder.data.jsonl import Row, read_rows, write_text
 from ladder.models.checkpoint import rung_name
+from ladder.models.compute_dtype import compute_dtype
 from ladder.models.config_passthrough import adapter_check, build, passes, quantization_check
 from ladder.models.lora import adapters_unrounded, lora_plus_optimizer
 from ladder.pipeline.launch import rank
@@ -135,7 +136,7 @@ def main(
     Errors: UserError for rows that cannot be tokenized, settings that do not fit, and a training that fails its checks.
     """
     rows = read_rows(data)
-    with trainer_arguments(params.trainer) as arguments:
+    with trainer_arguments(params.trainer, compute_dtype(base)) as arguments:
         config = build(SFTConfig, one_batch(with_liger(arguments)), dataset_kwargs={"skip_prepare_dataset": True})
         climbed = climb(
             parent,

@@ -17,6 +17,7 @@ from ladder.inference.local import TokenEngine
 from ladder.inference.snapshot import Snapshot
 from ladder.inference.types import Completion, Sampling, until_stop
 from ladder.models.checkpoint import Rung, check_stands_on, described
+from ladder.models.compute_dtype import NAMES, compute_dtype
 from ladder.models.lora_settings import beyond
 from ladder.models.weights import check_files, read_config, read_object, tensor_shapes
 from ladder.pipeline.stage import UserError
@@ -98,7 +99,7 @@ def loading(directory: Path, base: Path, rung: Rung) -> dict[str, Any]:
     model = base if adapter else directory
     check_files(model)
     positions = read_config(model).get_text_config().max_position_embeddings
-    settings = {"model": str(model), "dtype": "bfloat16", "seed": 0, "max_model_len": positions}
+    settings = {"model": str(model), "dtype": NAMES[compute_dtype(base)], "seed": 0, "max_model_len": positions}
     if adapter:
         other = beyond(directory, SERVED)
         if other:

@@ -38,10 +38,10 @@ OURS = ("load_best_model_at_end",)
 
 
 @contextmanager
-def trainer_arguments(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def trainer_arguments(arguments: dict[str, Any], dtype: torch.dtype = torch.bfloat16) -> Iterator[dict[str, Any]]:
     """Complete the TrainingArguments of params.yaml; temporary files are deleted when the context ends.
 
-    Defaults: bf16 on, as in TRL, and gradient_checkpointing off. Settings for files, reports and logging override
+    Defaults: bf16 on, as in TRL, except for a base whose `dtype` is float32; gradient_checkpointing off. Settings for files, reports and logging override
     params.yaml. Every step is logged, because the curve, the metrics and the checkpoints depend on the log. Processes
     share the gradient accumulation steps, so a step trains on the same rows as with one process.
 
@@ -52,7 +52,7 @@ def trainer_arguments(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
         os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     with tempfile.TemporaryDirectory(prefix="ladder-") as folder:
         yield {
-            "bf16": not arguments.get("fp16"),
+            "bf16": dtype == torch.bfloat16 and not arguments.get("fp16"),
             "gradient_checkpointing": False,
             **{name: value for name, value in shared(arguments, world_size()).items() if name not in OURS},
             "output_dir": folder,
@@ -130,7 +130,8 @@ def fit_and_save(
 ) -> None:
     """Train, save the rung, and write its metrics: measurements, final values and cost.
 
-    A complete rung is saved in bfloat16, even if its weights were trained in float32. An adapter keeps its dtype.
+    A complete rung is saved in the dtype of its base, even if its weights were trained in float32. An adapter keeps its
+    dtype.
     `endings` maps metric names to names in the trainer's log. A killed training resumes from its last checkpoint. A
     trainer that uses a rollout for several steps can only resume at a multiple of `resume_every`. Everything that
     decides the result must be in `settings`, `parents` or the trainer's train_dataset.
@@ -154,14 +155,14 @@ def fit_and_save(
     if trainer.eval_dataset is not None:
         recipe["held_out"] = fingerprint(trainer.eval_dataset)
     folder = cache() / f"{rung.replace('/', '-')}-{fingerprint(trainer.train_dataset, **recipe)}"
-    whole = climbed.base is None
+    saved = climbed.dtype if climbed.base is None else None
     with held(folder) if rank() == 0 else nullcontext():
         best = _best(trainer, settings, folder, sharded)
-        before = None if sharded else marks(trainer.model, saved_in_bfloat16=whole)
+        before = None if sharded else marks(trainer.model, saved)
         norm_before = None if sharded else norm(trainer.model)
         _train(trainer, watch, folder, output, resume_every, best)
         try:
-            idle = check_learned(watch.points, before, before and marks(trainer.model, saved_in_bfloat16=whole))
+            idle = check_learned(watch.points, before, before and marks(trainer.model, saved))
             model = trained(trainer, skeleton)
             if rank() == 0:
                 validated = best.restore(model) if best else watch.validation()
@@ -180,7 +181,7 @@ def fit_and_save(
             if isinstance(model, PeftModel) and climbed.base is None:
                 model = merged(model)
             if climbed.base is None:
-                model = model.to(torch.bfloat16)
+                model = model.to(climbed.dtype)
             made = save_rung(
                 output,
                 model,

@@ -12,6 +12,7 @@ import importlib.util
 import json
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -34,8 +35,10 @@ from ladder.inference.types import LocalName, Sampling
 from ladder.models.checkpoint import Model
 from ladder.models.config_passthrough import build
 from ladder.pipeline.stage import Config, UserError
+from ladder.training.group_redraw import Group, other_prompts, redraw
 from ladder.training.model_setup import TrainingSetup
 from ladder.training.rewards import Spec, rewarded, total, weights
+from ladder.training.rollout_buffer import weighted_sums
 
 C = TypeVar("C", GRPOConfig, RLOOConfig)
 TrlEngine = Literal["auto", "decoder", "padded", "vllm"]
@@ -159,6 +162,17 @@ class WithoutReference(TrainerCallback):
             model.delete_adapter("ref")
 
 
+@dataclass(frozen=True)
+class DynamicSampling:
+    """Settings of ladder/training/group_redraw.py, and where its counts go."""
+
+    rounds: int
+    specs: list[Spec]
+    reward_model: Model | None
+    measured: dict[str, float]
+    """Metrics of the rung: receives the numbers of groups, of groups with equal rewards, and of replaced groups."""
+
+
 class Rollouts:
     """Mixin before TRL's GRPOTrainer or RLOOTrainer: generates answers with ladder/inference/local.py."""
 
@@ -169,6 +183,11 @@ class Rollouts:
     accelerator: Any
     generation: tuple[int, int] = (-1, 0)
     """Step of the last generation, and its number within that step."""
+    draw = 0
+    """Number of the draw within this generation: 0, then one for each round of `redraw`."""
+    dynamic: "DynamicSampling | None" = None
+    ready: list[list[int]] | None = None
+    """Answers that were drawn before TRL asks for them."""
 
     def _tokenize_prompts(self, prompts: list[Messages]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return [prompt_tokens(self.processing_class, prompt) for prompt in prompts], None, {}  # type: ignore[attr-defined]
@@ -176,10 +195,16 @@ class Rollouts:
     def seed(self) -> int:
         """Seed of this generation on this process. Processes that share one vLLM engine use the same seed."""
         together = self.args.vllm_tensor_parallel_size if self.args.use_vllm else 1
-        return generation_seed(self.args.seed, *self.generation, self.accelerator.process_index // together)
+        round_of_redraw = (self.draw,) if self.draw else ()
+        return generation_seed(
+            self.args.seed, *self.generation, self.accelerator.process_index // together, *round_of_redraw
+        )
 
     def answers(self, prompt_ids: list[list[int]]) -> list[list[int]]:
         """Sample an answer to each prompt, both [prompts][length]. Calls draw new samples; a resume repeats them."""
+        if self.ready is not None:
+            ready, self.ready = self.ready, None
+            return ready
         sampling = Sampling(self.args.temperature, 1.0, self.args.max_completion_length, self.seed())
         model: Any = self.accelerator.unwrap_model(self.model_wrapped)  # type: ignore[attr-defined]
         stop = self.processing_class.eos_token_id  # type: ignore[attr-defined]
@@ -189,11 +214,48 @@ class Rollouts:
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         step, number = self.generation
         self.generation = (self.state.global_step, number + 1 if step == self.state.global_step else 0)
+        if self.dynamic and self.model.training:  # type: ignore[attr-defined]
+            inputs = self._varied(inputs, self.dynamic)
         scored = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
         if self.state.global_step % SAMPLE_STEPS == 0 and self.generation[1] == 0:
             kept = self.state.stateful_callbacks.setdefault("rollouts", [])
             kept.extend(map(json.dumps, self._sampled(scored["completion_mask"].sum(1).tolist())))
         return scored
+
+    def _varied(self, inputs: list[dict[str, Any]], dynamic: "DynamicSampling") -> list[dict[str, Any]]:
+        """Return the rows of the groups that `redraw` keeps; TRL then gets their answers from `answers`."""
+        self.draw = 0
+        first = self._groups(inputs, dynamic)
+        rows: Any = self.train_dataset  # type: ignore[attr-defined]
+        used = {group.inputs[0]["row"] for group in first}
+        known = {index for index, text in enumerate(rows["row"]) if text in used}
+        others = other_prompts(len(rows), known, self.seed())
+
+        def sample(more: list[dict[str, Any]]) -> list[Group]:
+            self.draw += 1
+            return self._groups(more, dynamic)
+
+        found = redraw(first, dynamic.rounds, others, rows.__getitem__, sample)
+        counts = {"groups": len(first), "groups_equal": found.equal, "groups_replaced": found.replaced}
+        counts["groups_drawn"] = len(first) + found.drawn
+        kept: dict[str, int] = self.state.stateful_callbacks.setdefault("redraw", {})
+        for name, count in counts.items():
+            kept[name] = kept.get(name, 0) + count
+            dynamic.measured[name] = kept[name]
+        self.draw = 0
+        self.ready = [answer for group in found.groups for answer in group.answers]
+        return [row for group in found.groups for row in group.inputs]
+
+    def _groups(self, rows: list[dict[str, Any]], dynamic: "DynamicSampling") -> list[Group]:
+        """Answer the rows, one answer each, and reward the answers; rows of one prompt are consecutive."""
+        ids = self.answers(self._tokenize_prompts([row["prompt"] for row in rows])[0])
+        tokenizer: Any = self.processing_class  # type: ignore[attr-defined]
+        texts = [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        finished = [answer[-1] == tokenizer.eos_token_id for answer in ids]
+        parts = total(dynamic.specs, [json.loads(row["row"]) for row in rows], texts, finished, dynamic.reward_model)
+        rewards = weighted_sums(list(parts.values()), weights(dynamic.specs))
+        size = self.args.num_generations
+        return [Group(*(column[at : at + size] for column in (rows, ids, rewards))) for at in range(0, len(rows), size)]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
@@ -230,11 +292,22 @@ def written(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 6)
 
 
-def start(trainer: Any, climbed: TrainingSetup, engine: TrlEngine) -> None:
-    """Prepare TRL's trainer: check that weights are readable, set the parent as the reference, set up the engine.
+def start(trainer: Any, climbed: TrainingSetup, engine: TrlEngine, dynamic: DynamicSampling) -> None:
+    """Prepare TRL's trainer: check readable weights, set the parent as the reference, set up engine and redraws.
 
-    Errors: UserError for sharded weights without vLLM, and for an adapter on sharded weights.
+    Errors: UserError for sharded weights without vLLM, for an adapter on sharded weights, and for redraws with vLLM or
+    of groups that are split between processes.
     """
+    if dynamic.rounds:
+        if trainer.use_vllm:
+            raise UserError("redraw: expected 0 with trainer.use_vllm: new groups come from the ladder's engine alone")
+        batch = trainer.args.per_device_train_batch_size * trainer.args.steps_per_generation
+        if batch % trainer.args.num_generations:
+            raise UserError(
+                f"redraw: a process answers {batch} prompts, which is no multiple of trainer.num_generations "
+                f"{trainer.args.num_generations}, so a group would be split; set redraw: 0 or a larger batch"
+            )
+        trainer.dynamic = dynamic
     cut = trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled()
     if cut and not trainer.use_vllm:
         raise UserError("weights cut across GPUs cannot answer in this process: launch with DDP, or set engine: vllm")
