@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ladder.pipeline.errors import UserError
 from ladder.pipeline.stage import read_params, read_yaml
 from ladder.plan.changes import changes
 from ladder.plan.costs import Costs
@@ -82,3 +83,19 @@ def test_a_budget_bounds_calls_and_money(synthesize):
     assert endpoint(budget={"money": 2.0}, prices=prices).money == 2.0
     assert endpoint(budget={"tokens": 1000}, prices=prices).money == 1000 * 4.0 / 1e6
     assert endpoint().money is None  # without prices
+
+
+def test_an_unknown_base_leaves_the_numbers_open():
+    params = read_params()
+    params["base"] = {**params["base"], "source": "hub:nobody/nothing@" + "0" * 40}
+    made = Costs(changes(params, ["sft@chat"]), {}, "cpu")
+    known = {cost.name: cost for cost in made.all()}
+    assert known["sft@chat"].trainable is None and known["sft@chat"].runs
+    assert [note.split(": config.json")[0] for note in made.notes] == [params["base"]["source"]]
+
+
+def test_a_batch_of_another_type_is_refused():
+    params = read_params()
+    params["sft"]["chat"]["trainer"]["per_device_train_batch_size"] = "8"
+    with pytest.raises(UserError, match=r"params.yaml: sft.chat.trainer.per_device_train_batch_size: .* got '8'"):
+        Costs(changes(params, ["sft@chat"]), {}, "cpu").all()
