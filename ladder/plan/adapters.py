@@ -73,6 +73,10 @@ def adapter(weights: list[Weight], settings: dict[str, Any], kind: str | None = 
     for name, each in experts:
         count, rank = (each.shape[0] if len(each.shape) == 3 else 1), _rank(f"{name}.{each.name}", asked)
         low_rank += rank * count * (each.shape[-1] + each.shape[-2])
+    if experts and asked.get("use_dora"):
+        raise UserError(
+            "lora.use_dora: peft adapts stacked experts without DoRA; expected target_modules of linear layers"
+        )
     if not targets and not experts:
         names = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in modules if _adaptable(modules[name])}))
         raise UserError(f"lora.target_modules: no module matches {asked['target_modules']!r}; the model has {names}")

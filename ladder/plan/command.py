@@ -52,15 +52,18 @@ def this_machine() -> str:
     """Return the key in the rates of this machine's GPU, by `nvidia-smi`; `cpu` without a GPU or for another one."""
     if shutil.which("nvidia-smi") is None:
         return "cpu"
-    asked = subprocess.run(
-        ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"],
-        capture_output=True, text=True, check=False, timeout=10,
-    )  # fmt: skip
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        asked = subprocess.run(query, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return "cpu"
     name, _, memory = (asked.stdout.splitlines() or [""])[0].partition(",")
     words = name.lower().replace("geforce", "").replace(" ", "")
     found = [key for key in rates()["gpus"] if key.split("-")[0] in words]
     if len(found) > 1 and memory.strip().isdecimal():  # one card with two sizes of memory
         found.sort(key=lambda key: abs(rates()["gpus"][key]["memory_gb"] * 1000 - int(memory)))
+    if not found and name:
+        print(f"{name}: no rates; planning for a CPU. Name a similar GPU by --gpu", file=sys.stderr)
     return found[0] if found else "cpu"
 
 
@@ -125,7 +128,7 @@ def _graph(targets: list[str] | None, device: str, form: Format, *, everything: 
     if form is Format.markdown:
         print(f"{title}.\n")
         print("\n".join(markdown_tree(trees)))
-        print(f"\n{markdown_grid(cost_grid(shown, device, everything=everything))}" if shown else "")
+        print(f"\n{markdown_grid(cost_grid(shown, device, costs.notes, everything=everything))}" if shown else "")
         return None
     console = Console()
     console.print(rich_tree(trees, title))
@@ -134,7 +137,7 @@ def _graph(targets: list[str] | None, device: str, form: Format, *, everything: 
         console.print(Text(f"unchanged: {', '.join(unchanged)}" if unchanged else "", style="dim"))
     if shown:
         console.print()
-        console.print(rich_grid(cost_grid(shown, device, everything=everything)))
+        console.print(rich_grid(cost_grid(shown, device, costs.notes, everything=everything)))
     return None
 
 

@@ -13,8 +13,8 @@ from ladder.plan.changes import Change
 from ladder.plan.compute import Time, forward_flops, generation_time, training_flops, training_time
 from ladder.plan.expand import Stage
 from ladder.plan.memory import Memory, Method, Step, cache_bytes, memory, weight_bytes
-from ladder.plan.rows import Rows, longest_row, rows_of, steps_tokens
-from ladder.plan.sources import read_config
+from ladder.plan.rows import Rows, batch_rows, longest_row, rows_of, setting, steps_tokens
+from ladder.plan.sources import UnknownConfigError, read_config
 from ladder.plan.weights import Weight, completed, parameters, text_config, weights
 
 PROMPT = 300
@@ -59,6 +59,8 @@ class Costs:
     def __init__(self, found: dict[str, Change], lock: dict[str, Any], gpu: str) -> None:
         self.found, self.lock, self.gpu = found, lock, gpu
         self.makers = {out: change.stage for change in found.values() for out in change.stage.outs}
+        self.notes: dict[str, None] = {}
+        """Why some numbers are unknown, each once."""
         self._configs: dict[str, tuple[dict[str, Any], list[Weight]]] = {}
 
     def all(self) -> list[Cost]:
@@ -70,7 +72,11 @@ class Costs:
         stage = change.stage
         endpoints = tuple(self._endpoints(stage))
         if isinstance(stage.values.get("trainer"), dict):
-            return self._training(change, endpoints)
+            try:
+                return self._training(change, endpoints)
+            except UnknownConfigError as error:
+                self.notes[str(error)] = None
+                return Cost(stage.name, "training", change.runs, endpoints=endpoints)
         asked = dict(self._generated(stage))
         if endpoints:
             return Cost(stage.name, "endpoint", change.runs, endpoints=endpoints)
@@ -94,7 +100,7 @@ class Costs:
             return read_config(values["source"])[0]
         above = values.get("parent") or next(iter(values.get("parents") or ()), None)
         if above is None:
-            raise UserError(f"{path}: its configuration is known after {maker.name} has run")
+            raise UnknownConfigError(f"{path}: its configuration is known after {maker.name} has run")
         config = self.model(f"models/{above}", depth + 1)[0]
         dropped = values.get("drop_layers")
         return _without_layers(config, len(dropped)) if isinstance(dropped, list) else config
@@ -121,7 +127,7 @@ class Costs:
     def _training(self, change: Change, endpoints: tuple[Endpoint, ...]) -> Cost:
         stage, values = change.stage, change.stage.values
         trainer = values["trainer"]
-        config, found = self.model(f"models/{values['parent']}")
+        config, found = self.model(f"models/{values.get('parent')}")
         method, made, rank = self.adapter_of(stage)
         names = {"full": "all weights", "lora": f"LoRA r{rank}", "dora": f"DoRA r{rank}", "qlora": f"QLoRA r{rank}"}
         rows = self._rows(stage)
@@ -129,12 +135,12 @@ class Costs:
         rollouts = bool(trainer.get("num_generations") or values.get("samples_every"))
         if rollouts:
             basis = "params"
-            tokens = float(trainer.get("max_steps", 0)) * self._batch(trainer) * (longest_row(stage) or 0) or None
+            tokens = float(setting(stage, "max_steps", 0)) * batch_rows(stage) * (longest_row(stage) or 0) or None
         packed, checkpointing = bool(trainer.get("packing")), bool(trainer.get("gradient_checkpointing"))
         longest = min(filter(None, (longest_row(stage), rows.longest)), default=None)
         peak = None
         if longest is not None:
-            batch = int(trainer.get("per_device_train_batch_size", 8)) * (2 if stage.kind in PAIRS else 1)
+            batch = setting(stage, "per_device_train_batch_size", 8) * (2 if stage.kind in PAIRS else 1)
             prompt = (int(rows.tokens / rows.rows) if rows.tokens and rows.rows else PROMPT) if rollouts else 0
             step = Step(
                 tokens=batch * (longest + prompt),
@@ -144,7 +150,7 @@ class Costs:
                 packed=packed,
                 liger=bool(trainer.get("use_liger_kernel")),
                 full_logits=bool(values.get("teacher")),
-                accumulated=int(trainer.get("gradient_accumulation_steps", 1)) > 1,
+                accumulated=setting(stage, "gradient_accumulation_steps", 1) > 1,
                 reference=rollouts and bool(trainer.get("beta")),
             )
             peak = memory(config, found, step, made)
@@ -179,10 +185,6 @@ class Costs:
         mapped = values.get("layers")
         layers = len(mapped) if isinstance(mapped, list | dict) else int(text["num_hidden_layers"])
         return layers * width * int(completed(self.model(f"models/{values['teacher']}")[0])["hidden_size"])
-
-    @staticmethod
-    def _batch(trainer: dict[str, Any]) -> int:
-        return int(trainer.get("per_device_train_batch_size", 8)) * int(trainer.get("gradient_accumulation_steps", 1))
 
     def _teacher_bytes(self, stage: Stage) -> float:
         """Bytes of a teacher that is in memory beside the student; cached logits need none."""
@@ -223,11 +225,12 @@ class Costs:
             paths = [dep for dep in stage.deps if dep.startswith("data/") and dep.endswith(".jsonl")]
             path = next((each for each in paths if each == f"data/{data}.jsonl"), paths[0] if paths else None)
             rows = rows_of(path, self.found, self.lock, values.get("split")).rows if path else None
-            yield values["max_new_tokens"], rows and rows * int(values.get("samples") or 1)
+            times = values.get("samples") or 1
+            yield values["max_new_tokens"], rows * times if rows and isinstance(times, int) else None
         elif stage.values and all(isinstance(each, dict) for each in stage.values.values()):
             parts = [each for each in stage.values.values() if isinstance(each.get("max_new_tokens"), int)]
             if parts:
-                known = [each["rows"] for each in parts if each.get("rows")]
+                known = [each["rows"] for each in parts if isinstance(each.get("rows"), int) and each["rows"] > 0]
                 longest = max(each["max_new_tokens"] for each in parts)
                 yield longest, sum(known) if len(known) == len(parts) else None
 
@@ -241,7 +244,8 @@ class Costs:
         method, runs = "generate", change.runs
         try:
             config, found = self.model(ours[0])
-        except UserError:
+        except UnknownConfigError as error:
+            self.notes[str(error)] = None
             return Cost(stage.name, method, runs)
         new, answers = max(asked), next(iter(asked.values()))
         if answers is None:
@@ -275,7 +279,9 @@ PAIRS = frozenset({"dpo", "simpo", "orpo", "reward"})
 
 def _price(prices: dict[str, Any], calls: int | None, new: int | None, tokens: int | None) -> float | None:
     """Return the most money that requests can cost; None if neither their number nor their tokens are bounded."""
-    prompt, completion = float(prices.get("prompt", 0)), float(prices.get("completion", 0))
+    prompt, completion = (prices.get(name) for name in ("prompt", "completion"))
+    if not isinstance(prompt, int | float) or not isinstance(completion, int | float):
+        raise UserError(f"params.yaml: endpoint.prices: expected numbers for prompt and completion, got {prices}")
     bounds = [tokens * max(prompt, completion) / 1e6] if tokens is not None else []
     if calls is not None and new is not None:
         bounds.append(calls * (PROMPT * prompt + new * completion) / 1e6)

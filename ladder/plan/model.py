@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ladder.plan.adapters import adapter
+from ladder.plan.adapters import EXPERTS, adapter
 from ladder.plan.compute import Time, training_flops, training_time
 from ladder.plan.memory import METHODS, Memory, Method, Step, cache_bytes, memory
 from ladder.plan.weights import Weight, by_part, completed, parameters, text_config, weights
@@ -72,6 +72,8 @@ def plan_model(
     found, kind = weights(config), text_config(config).get("model_type")
     planned = []
     for method in methods:
+        if method == "dora" and len(methods) > 1 and kind in EXPERTS:
+            continue  # peft adapts stacked experts without DoRA
         made = None if method == "full" else adapter(found, {**settings, "use_dora": method == "dora"}, kind)
         one = Step(**{**vars(step), "method": method})
         flops = training_flops(config, found, made, context, checkpointing=step.checkpointing)

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ladder.pipeline.errors import UserError
 from ladder.plan.changes import Change
 from ladder.plan.expand import Stage
 
@@ -13,6 +14,20 @@ BYTES_PER_TOKEN = 4.2
 """Bytes of our JSONL rows for a token: 4.0 to 5.4 in the committed ladder, JSON included."""
 SAMPLED = 2000
 """Rows that are tokenized, at most; the others are scaled."""
+
+
+def setting(stage: Stage, key: str, default: int) -> int:
+    """Return a whole number of a stage's `trainer`. Errors: UserError for another value."""
+    found = stage.values["trainer"].get(key)
+    found = default if found is None else found
+    if not isinstance(found, int) or isinstance(found, bool):
+        raise UserError(f"params.yaml: {stage.params[0]}.trainer.{key}: expected a whole number, got {found!r}")
+    return found
+
+
+def batch_rows(stage: Stage) -> int:
+    """Return the rows of one optimizer step on one GPU."""
+    return setting(stage, "per_device_train_batch_size", 8) * setting(stage, "gradient_accumulation_steps", 1)
 
 
 @dataclass(frozen=True)
@@ -51,8 +66,8 @@ def _bound(path: str, makers: dict[str, Change], split: str | None, depth: int =
         return None
     values = maker.stage.values
     count = values.get("count")
-    if isinstance(count, dict):
-        return int(count[split]) if split in count else sum(map(int, count.values()))
+    if isinstance(count, dict) and all(isinstance(each, int) for each in count.values()):
+        return int(count[split]) if split in count else sum(count.values())
     for key in ("count", "rows"):
         if isinstance(values.get(key), int) and values[key] > 0:
             return int(values[key])
@@ -67,7 +82,8 @@ def _bound(path: str, makers: dict[str, Change], split: str | None, depth: int =
     if isinstance(best, dict) and isinstance(best.get("per_prompt"), int):
         prompts = _prompts(inputs[0], makers, depth + 1)
         return min(above, prompts * best["per_prompt"]) if prompts else above
-    return above * int(values.get("pairs_per_prompt") or values.get("samples") or 1)
+    times = values.get("pairs_per_prompt") or values.get("samples") or 1
+    return above * times if isinstance(times, int) else None
 
 
 def _prompts(path: str, makers: dict[str, Change], depth: int) -> int | None:
@@ -124,9 +140,10 @@ def steps_tokens(stage: Stage, rows: Rows) -> tuple[float | None, str]:
     `max_steps` bounds the epochs.
     """
     trainer = stage.values["trainer"]
-    batch = int(trainer.get("per_device_train_batch_size", 8)) * int(trainer.get("gradient_accumulation_steps", 1))
-    longest = longest_row(stage)
-    epochs, most = float(trainer.get("num_train_epochs", 3.0)), int(trainer.get("max_steps", -1))
+    batch, longest, most = batch_rows(stage), longest_row(stage), setting(stage, "max_steps", -1)
+    epochs = trainer.get("num_train_epochs", 3.0)
+    if not isinstance(epochs, int | float) or isinstance(epochs, bool):
+        raise UserError(f"params.yaml: {stage.params[0]}.trainer.num_train_epochs: expected a number, got {epochs!r}")
     if rows.tokens is not None and rows.rows:
         passes = min(epochs, most * batch / rows.rows) if most > 0 else epochs
         if most > 0 and "num_train_epochs" not in trainer:

@@ -7,6 +7,11 @@ from typing import Any
 from ladder.pipeline.errors import UserError
 from ladder.plan.published import find, named
 
+
+class UnknownConfigError(UserError):
+    """The configuration of a model is not on this machine, and is not built in."""
+
+
 GGUF_KEYS = {
     "block_count": "num_hidden_layers",
     "embedding_length": "hidden_size",
@@ -37,11 +42,14 @@ def read_config(source: str) -> tuple[dict[str, Any], str]:
         return (_from_gguf(path) if path.suffix == ".gguf" else _read(path)), str(path)
     if source.startswith("hub:"):
         return _from_hub(source)
-    name = Path(source).name if source.startswith("wheel:") else source
-    if source.startswith("wheel:"):
-        name = name.removesuffix(".gguf").rsplit(".", 1)[0] if name.endswith(".gguf") else name
-    model = named(name)
-    return model.config, f"built in, from {model.repository}"
+    if not source.startswith("wheel:"):
+        model = named(source)
+        return model.config, f"built in, from {model.repository}"
+    name = Path(source).name
+    held = find(name.removesuffix(".gguf").rsplit(".", 1)[0] if name.endswith(".gguf") else name)
+    if held is None:
+        raise UnknownConfigError(f"{source}: no built-in configuration has this name; it is known after `base` has run")
+    return held.config, f"built in, from {held.repository}"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -78,7 +86,7 @@ def _from_hub(source: str) -> tuple[dict[str, Any], str]:
         return _read(Path(cached)), cached
     if model := find(repository):
         return model.config, f"built in, from {model.repository}"
-    raise UserError(
+    raise UnknownConfigError(
         f"{source}: config.json is not in the hub's cache, and no built-in configuration has this name; expected one "
         f"of them. Run `hf download {repository} config.json`"
     )

@@ -136,7 +136,7 @@ def _memory_grid(plan: ModelPlan) -> Grid:
     )
 
 
-def cost_grid(costs: list[Cost], device: str, *, everything: bool = False) -> Grid:
+def cost_grid(costs: list[Cost], device: str, notes: Iterable[str] = (), *, everything: bool = False) -> Grid:
     """Return the table of costs. Without `everything`, stages of the same name that only generate are one line."""
     rows = []
     for cost in costs if everything else merged(costs):
@@ -163,6 +163,7 @@ def cost_grid(costs: list[Cost], device: str, *, everything: bool = False) -> Gr
             + (f"; {unknown} stages of unknown time." if unknown else "."),
             "≤ is an upper bound from params.yaml, ~ is from the sizes of the last run, est. is scaled by published "
             "peaks. GB is the peak on a GPU.",
+            *notes,
         ),
     )
 

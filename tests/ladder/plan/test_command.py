@@ -77,7 +77,8 @@ def test_refusals(tmp_path):
     ("gap", "prompted", "data", "method"),
     [
         ("facts", "no", "none", "RAG"), ("facts", "yes", "examples", "RAG"), ("style", "no", "examples", "prompting"),
-        ("style", "yes", "examples", "SFT"), ("preference", "yes", "pairs", "DPO"), ("preference", "yes", "none", "DPO"),
+        ("style", "yes", "examples", "SFT"), ("preference", "yes", "pairs", "DPO"),
+        ("preference", "yes", "none", "DPO"),
         ("correctness", "yes", "checks", "GRPO"), ("correctness", "yes", "examples", "SFT"),
         ("cost", "yes", "teacher", "distillation"), ("style", "yes", "teacher", "distillation"),
         ("combine", "no", "models", "merging"),

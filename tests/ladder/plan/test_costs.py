@@ -1,10 +1,12 @@
 """Costs of the committed ladder, against the metrics of its last run and numbers worked by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ladder.pipeline.errors import UserError
 from ladder.pipeline.stage import read_params, read_yaml
 from ladder.plan.changes import changes
 from ladder.plan.costs import Costs
@@ -48,32 +50,52 @@ def test_rows_by_params(costs):
     assert bound("data/filter/chat.jsonl") == prompts["sft"]  # best: {per_prompt: 1}
 
 
-def recipe(name):
+@pytest.fixture(scope="module")
+def synthesize():
+    """The entry of recipes/synthesize.yaml, and its costs with the given prices and budget."""
     params = read_params()
-    for section, entries in read_yaml(Path("recipes") / name).items():
-        for entry, values in entries.items():
-            params[section] = {**(params[section] or {}), entry: {**(params[section] or {}).get(entry, {}), **values}}
-    return params
-
-
-def test_calls_and_money_of_an_endpoint():
-    params = recipe("synthesize.yaml")
-    evolved = params["synthesize"]["evolved"]
-    evolved["endpoint"]["prices"] = {"prompt": 1.0, "completion": 4.0}
+    params["synthesize"] = read_yaml(Path("recipes/synthesize.yaml"))["synthesize"]
     found = changes(params, ["synthesize@evolved"])
-    made = Costs(found, {}, "cpu")
-    (endpoint,) = made.cost(found["synthesize@evolved"]).endpoints
-    assert endpoint.model == "NAME"
-    assert endpoint.calls == min(evolved["rounds"] * evolved["batch"], evolved["budget"]["requests"])
+    stage = found["synthesize@evolved"].stage
+
+    def endpoint(**settings):
+        values = {**stage.values, "budget": {**stage.values["budget"], **settings.get("budget", {})}}
+        values["endpoint"] = {**values["endpoint"], "prices": settings.get("prices")}
+        changed = replace(found["synthesize@evolved"], stage=replace(stage, values=values))
+        (told,) = Costs({**found, stage.name: changed}, {}, "cpu").cost(changed).endpoints
+        return told
+
+    return stage.values, endpoint
+
+
+def test_calls_and_money_of_an_endpoint(synthesize):
+    values, endpoint = synthesize
+    priced = endpoint(prices={"prompt": 1.0, "completion": 4.0})
+    assert (priced.model, priced.calls) == ("NAME", values["rounds"] * values["batch"])
     # 300 tokens are assumed for a prompt
-    assert endpoint.money == pytest.approx(endpoint.calls * (300 * 1.0 + evolved["max_new_tokens"] * 4.0) / 1e6)
-    evolved["budget"]["money"] = 2.0
-    (endpoint,) = Costs(changes(params), {}, "cpu").cost(changes(params)["synthesize@evolved"]).endpoints
-    assert endpoint.money == 2.0
+    assert priced.money == pytest.approx(priced.calls * (300 * 1.0 + values["max_new_tokens"] * 4.0) / 1e6)
 
 
-def test_an_endpoint_without_prices_has_no_known_money():
-    params = recipe("synthesize.yaml")
-    found = changes(params, ["synthesize@evolved"])
-    (endpoint,) = Costs(found, {}, "cpu").cost(found["synthesize@evolved"]).endpoints
-    assert endpoint.money is None
+def test_a_budget_bounds_calls_and_money(synthesize):
+    _, endpoint = synthesize
+    prices = {"prompt": 1.0, "completion": 4.0}
+    assert endpoint(budget={"requests": 10}).calls == 10
+    assert endpoint(budget={"money": 2.0}, prices=prices).money == 2.0
+    assert endpoint(budget={"tokens": 1000}, prices=prices).money == 1000 * 4.0 / 1e6
+    assert endpoint().money is None  # without prices
+
+
+def test_an_unknown_base_leaves_the_numbers_open():
+    params = read_params()
+    params["base"] = {**params["base"], "source": "hub:nobody/nothing@" + "0" * 40}
+    made = Costs(changes(params, ["sft@chat"]), {}, "cpu")
+    known = {cost.name: cost for cost in made.all()}
+    assert known["sft@chat"].trainable is None and known["sft@chat"].runs
+    assert [note.split(": config.json")[0] for note in made.notes] == [params["base"]["source"]]
+
+
+def test_a_batch_of_another_type_is_refused():
+    params = read_params()
+    params["sft"]["chat"]["trainer"]["per_device_train_batch_size"] = "8"
+    with pytest.raises(UserError, match=r"params.yaml: sft.chat.trainer.per_device_train_batch_size: .* got '8'"):
+        Costs(changes(params, ["sft@chat"]), {}, "cpu").all()
