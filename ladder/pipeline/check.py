@@ -40,9 +40,9 @@ def check() -> list[str]:
     reported first, without other faults, because DVC refuses to read a pipeline that contains them. An unreadable
     dvc.lock is also reported alone.
     """
-    params, lines = read_sections(), Lines(PARAMS)
-    if names := [_told(fault, lines) for fault in name_faults(params)]:
+    if names := name_sentences():
         return names
+    params, lines = read_sections(), Lines(PARAMS)
     if lost := _unreadable_lock():
         return [lost]
     faults = [*params_faults(params, read_pipeline(), _recorded_params()), *entry_faults(params), *part_faults(params)]
@@ -50,6 +50,14 @@ def check() -> list[str]:
     sentences = [*told, *remote_faults(), *code_faults(), *_graph_faults(params, lines)]
     keep_copy()
     return sentences
+
+
+def name_sentences() -> list[str]:
+    """Return the faults of names in params.yaml that a shell could interpret. DVC must not run before they are gone."""
+    params = read_sections()
+    faults = list(name_faults(params))
+    lines = Lines(PARAMS) if faults else None
+    return [_told(fault, lines) for fault in faults if lines]
 
 
 def _told(fault: Fault, lines: Lines) -> str:

@@ -24,6 +24,7 @@ from ladder.pipeline.launch import die_with_parent, launched, launcher, lease, r
 from ladder.pipeline.names import did_you_mean, name_faults
 from ladder.pipeline.output_locks import written
 from ladder.pipeline.secrets import conceal_tracebacks, concealed, masked, secrets_in
+from ladder.pipeline.yaml_cache import cached
 from ladder.pipeline.yaml_lines import Keys, Lines
 
 PARAMS = Path("params.yaml")
@@ -52,7 +53,7 @@ def read_yaml(path: Path) -> Any:
     than MOST_VALUES values, are errors too, because a traversal would not end.
     """
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        content = cached(path.read_text(encoding="utf-8"), YAML(typ="safe", pure=True).load)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the root of the repository") from None
     except OSError as error:
