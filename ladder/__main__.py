@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 MARKS = ("ladder/__main__.py", "dvc.yaml", "params.yaml")
@@ -58,8 +59,10 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(code)
 
 
-def fail(sentence: str, code: int) -> None:
+def fail(sentence: str, code: int) -> NoReturn:
     """Print one line on stderr and exit."""
+    if code == 1:
+        sys.exit(f"ladder: {sentence}")
     print(f"ladder: {sentence}", file=sys.stderr)
     sys.exit(code)
 

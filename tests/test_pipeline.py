@@ -181,11 +181,11 @@ def test_an_edit_of_a_benchmark_is_seen_by_its_own_cells_alone():
 
 
 def test_the_recipes_fit_params(tmp_path, monkeypatch):
-    from ladder.__main__ import recipe
+    from ladder.cli.recipe import recipe
 
     for path in Path("recipes").glob("*.yaml"):
         (tmp_path / "params.yaml").write_text(Path("params.yaml").read_text())
-        monkeypatch.setattr("ladder.__main__.PARAMS", tmp_path / "params.yaml")
+        monkeypatch.setattr("ladder.cli.recipe.PARAMS", tmp_path / "params.yaml")
         assert recipe(path.resolve())
         changed = read_yaml(tmp_path / "params.yaml")
         for stage, section in changed.items():
@@ -195,10 +195,10 @@ def test_the_recipes_fit_params(tmp_path, monkeypatch):
 
 
 def test_a_recipe_leaves_what_it_does_not_name_as_it_stands(tmp_path, monkeypatch):
-    from ladder.__main__ import recipe
+    from ladder.cli.recipe import recipe
 
-    monkeypatch.setattr("ladder.__main__.PARAMS", tmp_path / "params.yaml")
-    monkeypatch.setattr("ladder.__main__.read_params", lambda: None)
+    monkeypatch.setattr("ladder.cli.recipe.PARAMS", tmp_path / "params.yaml")
+    monkeypatch.setattr("ladder.cli.recipe.read_params", lambda: None)
     long = "wheel:" + "long-name/" * 20
     (tmp_path / "params.yaml").write_text(
         f"base:\n  source: {long}\n  template: null\n\nsource: {{}}  # published rows\n\n"

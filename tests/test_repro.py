@@ -192,7 +192,7 @@ FAULTS = [
     (
         "student",
         {},
-        "student@small is no longer in params.yaml but its outputs are; `python -m ladder prune` removes both",
+        "student@small is no longer in params.yaml but its outputs are; `ladder prune` removes both",
     ),
     ("mreg", {}, "mreg: no stage is named 'mreg' (did you mean 'merge'?)"),
     ("guide.claims", [MISSPELT], "guide.claims.0: no stage measures heldout/words of grpo/words (did you mean"),

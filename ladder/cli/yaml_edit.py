@@ -207,14 +207,18 @@ class Editor:
             self.edits.append(Edit(colon, line_end - len(comment[0] if comment else ""), written.inline))
             self.edits.append(Edit(line_end, _line_end(self.text, old.end), written.lines))
             return
-        start = old.start if written.inline and old.start != old.end else colon
-        self.edits.append(Edit(start, old.end, written.inline.removeprefix(" " if start == old.start else "")))
+        in_place = bool(written.inline) and old.start != old.end
+        text = written.inline.removeprefix(" ") if in_place else written.inline
+        self.edits.append(Edit(old.start if in_place else colon, old.end, text))
         if written.lines:
             self.edits.append(Edit(after := _line_end(self.text, old.end), after, written.lines))
 
     def _insert(self, node: Node, added: list[tuple[Any, Pair | None, Any]], key: Node | None) -> None:
         if node.flow and (node.pairs or key is None):
-            pairs = [f"{_flow(name)}: {self._inline(pair[1] if pair else None, value)}" for name, pair, value in added]
+            pairs = [
+                f"{self._name(name, pair)}: {self._inline(pair[1] if pair else None, value)}"
+                for name, pair, value in added
+            ]
             if node.pairs:
                 self.edits.append(Edit(end := node.pairs[-1][1].end, end, "".join(f", {text}" for text in pairs)))
             else:
@@ -234,9 +238,13 @@ class Editor:
                 )
             else:
                 written = self._below(pair, value, column)
-                lines.append(f"{' ' * column}{_flow(name)}:{written.inline}{written.lines}")
+                lines.append(f"{' ' * column}{self._name(name, pair)}:{written.inline}{written.lines}")
         end = _line_end(self.text, node.end)
         self.edits.append(Edit(end, end, "".join(f"\n{line}" for line in lines)))
+
+    def _name(self, name: Any, pair: Pair | None) -> str:
+        """Write a key as the source does."""
+        return self.values[pair[0].start : pair[0].end] if pair and not pair[0].anchored else _flow(name)
 
     def _is_own_line(self, key: Node) -> bool:
         return not self.values[key.start - key.column : key.start].strip()
@@ -266,7 +274,10 @@ class Editor:
             return written if plain or (node.style in ("'", '"') and "\n" not in written) else _flow(value)
         if node.kind == "mapping":
             found = [(name, node.pair(name), inner) for name, inner in value.items()]
-            pairs = (f"{_flow(name)}: {self._inline(pair[1] if pair else None, inner)}" for name, pair, inner in found)
+            pairs = (
+                f"{self._name(name, pair)}: {self._inline(pair[1] if pair else None, inner)}"
+                for name, pair, inner in found
+            )
             return "{" + ", ".join(pairs) + "}"
         return f"[{', '.join(self._inline(*one) for one in zip(node.items, value, strict=True))}]"
 

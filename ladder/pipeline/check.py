@@ -156,7 +156,7 @@ def _lost_entries(outputs: dict[str, list[str]]) -> Iterable[str]:
             where = " and ".join(places) or "no other place"
             yield (
                 f"{LOCK}: torn; {len(names)} of {len(outputs)} entries are {kind} ({', '.join(names)}); "
-                f"expected as in {where}. `python -m ladder doctor --fix` restores them"
+                f"expected as in {where}. `ladder doctor --fix` restores them"
             )
 
 
@@ -220,7 +220,7 @@ def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
                 yield f"{where}: {stage.addressing} needs {path}, which no stage makes{near}; {what}"
     yield from _claim_faults(params, lines, made)
     for name in stale(stage.addressing for stage in stages):
-        yield f"{LOCK}: {name} is no longer in {PARAMS} but its outputs are; `python -m ladder prune` removes both"
+        yield f"{LOCK}: {name} is no longer in {PARAMS} but its outputs are; `ladder prune` removes both"
 
 
 def _where(addressing: str, dependency: str, params: dict[str, Any], lines: Lines) -> str:

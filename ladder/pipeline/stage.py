@@ -90,7 +90,7 @@ def read_params(path: Path = PARAMS) -> dict[str, Any]:
     params = read_sections(path)
     faults = list(name_faults(params))
     if faults:
-        lines, more = Lines(path), f"; {len(faults) - 1} more: run `python -m ladder check`" if faults[1:] else ""
+        lines, more = Lines(path), f"; {len(faults) - 1} more: run `ladder check`" if faults[1:] else ""
         raise UserError(f"{lines.where(faults[0].keys)}: {faults[0].sentence}{more}")
     return params
 
