@@ -84,8 +84,10 @@ def status(targets: Sequence[str], options: Sequence[str]) -> int:
         return _dvc(["status", *options, *targets])
 
 
-def refresh_code_lists() -> str:
+def refresh_code_lists(*, quiet: bool = False) -> str:
     """Run the stage `code` if the code or params.yaml has changed. Returns the path of DVC's cache.
+
+    quiet: do not say so on stderr.
 
     Errors: UserError if DVC cannot read the pipeline, or the stage fails.
     """
@@ -106,7 +108,7 @@ def refresh_code_lists() -> str:
     except DvcException as error:
         cause = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
         raise UserError(f"dvc.yaml: {' '.join(cause.split())}") from None
-    if ran:
+    if ran and not quiet:
         print("code or params.yaml changed: stage code listed again what each stage imports", file=sys.stderr)
     return cache
 
@@ -128,7 +130,7 @@ def _refresh_if_possible() -> str | None:
 
     use_own_python()
     try:
-        return refresh_code_lists()
+        return refresh_code_lists(quiet=True)
     except (UserError, LockError):
         return None
 

@@ -240,7 +240,7 @@ def run(main: Callable[..., None], *, named: bool = False, launch: bool = False)
         if named:
             name = arguments.pop(0)
             if not isinstance(section, dict) or name not in section:
-                raise UserError(f"{where}: no entry is named {name!r}")
+                raise UserError(f"{where}: no entry is named {name!r}{did_you_mean(name, section or ())}")
             section, where = section[name], f"{where}.{name}"
         params = fit(first.annotation, section, where)
         command = _launcher() if launch else []
