@@ -32,7 +32,7 @@ Task = Annotated[
 ]
 Targets = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[STAGE]...", help="Stages or entries, such as sft@chat.", autocompletion=stage_names),
+    typer.Argument(metavar="STAGE", help="Stages or entries, such as sft@chat.", autocompletion=stage_names),
 ]
 
 
@@ -63,15 +63,16 @@ def check(as_json: Json = False) -> None:
 
     Exit code 1 if there is a fault. The lists of imported files are brought up to date first, as `dvc repro code` does.
     """
-    from ladder.cli.pipeline_commands import check as faults_of
+    from ladder.cli.pipeline_commands import check as checked
     from ladder.pipeline.secrets import concealed
 
     with messages_on_stderr(as_json):
-        faults = [concealed(fault) for fault in faults_of()]
+        faults, information = (list(map(concealed, lines)) for lines in checked())
     if as_json:
-        print_json({"ok": not faults, "faults": faults})
-    elif faults:
-        print("\n".join(faults), file=sys.stderr)
+        print_json({"ok": not faults, "faults": faults, "information": information})
+    else:
+        for lines, stream in ((information, sys.stdout), (faults, sys.stderr)):
+            print("".join(f"{line}\n" for line in lines), end="", file=stream)
     if faults:
         raise typer.Exit(1)
 
@@ -149,7 +150,7 @@ def picture() -> None:
 def recipe(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[RECIPE]", help="Name of a file in recipes/, or a path.", autocompletion=recipe_names),
+        typer.Argument(metavar="RECIPE", help="Name of a file in recipes/, or a path.", autocompletion=recipe_names),
     ] = None,
     listed: Annotated[bool, typer.Option("--list", help="List the recipes.")] = False,
     dry_run: Annotated[
@@ -250,7 +251,7 @@ def bench(
 def diff(
     old: Annotated[str, typer.Argument(metavar="REV", help="A commit, tag, branch or DVC experiment.")],
     new: Annotated[
-        str | None, typer.Argument(metavar="[REV]", help="The revision to compare with; default the workspace.")
+        str | None, typer.Argument(metavar="REV", help="The revision to compare with; default the workspace.")
     ] = None,
     prompts: Annotated[int, typer.Option(metavar="N", min=0, help="Changed prompts to show of each score.")] = 3,
     answers: Annotated[bool, typer.Option("--answers", help="Show both answers to these prompts.")] = False,

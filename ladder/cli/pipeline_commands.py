@@ -6,13 +6,15 @@ entry in dvc.lock. A command that finds nothing to do records the state of the r
 and in that state it ends at once.
 """
 
+import io
 import json
 import os
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ladder.integrity.lock_copy import COPY, keep_copy
 from ladder.pipeline import snapshot
@@ -29,25 +31,34 @@ RECORDED = frozenset({"--single-item", "--downstream", "--keep-going"})
 """Options of `dvc repro` under which a clean state is recorded."""
 
 
-def check() -> list[str]:
-    """Run `ladder check`: return the faults of params.yaml and the graph; an empty list if the pipeline may run."""
-    if snapshot.recall("check") is not None:
-        return []
+class Checked(NamedTuple):
+    """Faults of params.yaml and the graph, and lines of information. The pipeline may run if there is no fault."""
+
+    faults: list[str]
+    information: list[str]
+
+
+def check() -> Checked:
+    """Run `ladder check`, unless the repository is in the state of the last check without faults."""
+    if (information := snapshot.recall("check")) is not None:
+        return Checked([], information)
     from ladder.pipeline.check import check as examine
     from ladder.pipeline.check import name_sentences
     from ladder.pipeline.dvc_speed import yaml_parsed_once
 
     with yaml_parsed_once():
         if names := name_sentences():  # DVC must not read such names
-            return names
+            return Checked(names, [])
         cache = _refresh_if_possible()
         keep_copy()
         roots = [str(COPY), *_local_sources()]
         before = snapshot.settled(roots)
-        faults = examine()
+        with redirect_stdout(io.StringIO()) as printed:
+            faults = examine()
+        information = printed.getvalue().splitlines()
     if not faults and cache is not None:
-        snapshot.remember("check", before, roots)
-    return faults
+        snapshot.remember("check", before, roots, information)
+    return Checked(faults, information)
 
 
 def repro(targets: Sequence[str], options: Sequence[str]) -> int:

@@ -212,7 +212,7 @@ def test_check_is_remembered_while_nothing_changes(repository, capfd):
     assert capfd.readouterr() == ("", "") and snapshot.recall("check") == []
     assert entries(Path())["stages"]["code"]["outs"][0]["path"] == "code"
     main(["check", "--json"])
-    assert capfd.readouterr().out == '{\n  "ok": true,\n  "faults": []\n}\n'
+    assert capfd.readouterr().out == '{\n  "ok": true,\n  "faults": [],\n  "information": []\n}\n'
     Path("params.yaml").write_text("code: {}\npunkt: {sorce: input.txt, sha256: null}\n")
     with pytest.raises(SystemExit) as stopped:
         main(["check"])
