@@ -194,29 +194,6 @@ def test_the_recipes_fit_params(tmp_path, monkeypatch):
                 fit(kind, entry, name)
 
 
-def test_a_recipe_leaves_what_it_does_not_name_as_it_stands(tmp_path, monkeypatch):
-    from ladder.cli.recipe import recipe
-
-    monkeypatch.setattr("ladder.cli.recipe.PARAMS", tmp_path / "params.yaml")
-    monkeypatch.setattr("ladder.cli.recipe.read_params", lambda: None)
-    long = "wheel:" + "long-name/" * 20
-    (tmp_path / "params.yaml").write_text(
-        f"base:\n  source: {long}\n  template: null\n\nsource: {{}}  # published rows\n\n"
-        "part: {}  # of rows\n\n"
-        "filter:\n  chat:\n    steps:\n      - length: {least: 1}\n"
-    )
-    (tmp_path / "mine.yaml").write_text("source: {mine: {source: mine.jsonl}}\npart: {all/mine: {data: source/mine}}\n")
-    assert recipe(tmp_path / "mine.yaml") == [
-        "source.mine: {'source': 'mine.jsonl'}",
-        "part.all/mine: {'data': 'source/mine'}",
-    ]
-    assert (tmp_path / "params.yaml").read_text() == (
-        f"base:\n  source: {long}\n  template: null\n\nsource:  # published rows\n  mine:\n    source: mine.jsonl\n\n"
-        "part:  # of rows\n  all/mine:\n    data: source/mine\n\n"
-        "filter:\n  chat:\n    steps:\n      - length: {least: 1}\n"
-    )
-
-
 def test_a_funnel_is_drawn_from_nought_in_the_order_of_its_steps():
     found = subprocess.run(
         ["dvc", "plots", "show", "--show-vega", "plots/filter/chat.tsv"], capture_output=True, check=True, text=True

@@ -11,6 +11,7 @@ at random. Holm's correction covers all comparisons.
 
 import json
 import shutil
+import sys
 from dataclasses import asdict, dataclass, field
 from textwrap import fill
 from typing import Any, NamedTuple
@@ -168,8 +169,20 @@ def cells(change: Change) -> list[str]:
     return [change.title, change.rung, *scores, ends, *tests, *counts, change.verdict]
 
 
+def fitted(rows: list[list[str]], width: int) -> str:
+    """Format a table for a terminal of `width` columns: as a table if it fits, else each row as a paragraph."""
+    if max(map(len, (text := aligned(rows)).split("\n"))) <= width:
+        return text
+    head, *others = rows
+    cells = ("; ".join(f"{name} {cell}" for name, cell in zip(head[2:], row[2:], strict=True)) for row in others)
+    return "\n".join(
+        f"{row[0]} {row[1]}\n{fill(text, width, initial_indent='  ', subsequent_indent='  ')}"
+        for row, text in zip(others, cells, strict=True)
+    )
+
+
 def aligned(rows: list[list[str]]) -> str:
-    """Format a table for a terminal."""
+    """Format a table with columns of equal width."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
@@ -189,11 +202,8 @@ def prompts(found: Difference, change: Change, count: int, *, answers: bool) -> 
 def plain(found: Difference, count: int, *, answers: bool) -> str:
     """Format the whole comparison for a terminal."""
     old, new = found.old.label, found.new.label
-    parts = (
-        [aligned(table(found.changes, old, new)), fill(NOTE, min(120, shutil.get_terminal_size((120, 24)).columns))]
-        if found.changes
-        else []
-    )
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    parts = [fitted(table(found.changes, old, new), width), fill(NOTE, min(width, 120))] if found.changes else []
     for change in found.changes if count else []:
         if change.changed:
             parts.append("\n".join(_listed(found, change, count, answers)))

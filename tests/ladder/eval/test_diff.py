@@ -291,3 +291,11 @@ def test_outside_of_a_repository_it_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="HEAD: you are not inside of a DVC repository"):
         diff.report("HEAD", None, 3, answers=False)
+
+
+def test_a_table_wider_than_the_terminal_becomes_paragraphs():
+    rows = [["benchmark", "rung", "v1", "verdict"], ["ifeval", "dpo/chat", "20.0", "no significant difference"]]
+    assert diff.fitted(rows, 60) == (
+        "benchmark  rung      v1    verdict\nifeval     dpo/chat  20.0  no significant difference"
+    )
+    assert diff.fitted(rows, 30) == "ifeval dpo/chat\n  v1 20.0; verdict no\n  significant difference"
