@@ -124,10 +124,12 @@ def described(directory: Path, head: str) -> tuple[Rung, PreTrainedTokenizerBase
     """Load rung.json and tokenizer. Errors: UserError if the head is not `head`, or rung.json describes another one."""
     rung = read_rung(directory)
     if rung.head != head:
-        raise UserError(f"{directory}: {_HEADS[rung.head]}, expected {_HEADS[head]}")
+        raise UserError(f"{directory}: expected {_HEADS[head]}, got {_HEADS[rung.head]}")
     tokenizer = read_tokenizer(directory)
     if tokenizer_hash(tokenizer) != rung.tokenizer or template_hash(tokenizer) != rung.chat_template:
-        raise UserError(f"{directory}: tokenizer or chat template is not the one in rung.json; make the rung again")
+        raise UserError(
+            f"{directory}: the tokenizer or chat template differs from the hashes in rung.json. Remake the rung."
+        )
     return rung, tokenizer
 
 
@@ -180,7 +182,7 @@ def save_rung(
     decides here. The same model gives the same bytes. Errors: UserError when a weight is not finite.
     """
     if name := finite(model):
-        raise UserError(f"{directory}: {name} holds NaN or infinity; not saved (lower the learning rate)")
+        raise UserError(f"{directory}: not saved: {name} has NaN or infinite values. Lower the learning rate.")
     saved = (weight.nbytes for weight in model.parameters() if base is None or weight.requires_grad)
     check_space(directory, sum(saved), "the rung")
     tokenizer.init_kwargs.pop("local_files_only", None)  # HF_HUB_OFFLINE sets it, which would change the saved bytes

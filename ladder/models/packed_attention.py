@@ -61,7 +61,7 @@ def packed_attention(
     Errors: UserError for features that the kernel lacks: dropout, a window shorter than a row, capped scores, sinks.
     """
     if cu_seq_lens_q is None or len(query) != 1:
-        raise ValueError("packed attention is for batches of TRL's padding-free collator, one row with cu_seq_lens_q")
+        raise ValueError("expected a batch of TRL's padding-free collator: one row with cu_seq_lens_q")
     window = others.get("sliding_window")
     asked = {
         "attention_dropout": dropout > 0,
@@ -71,7 +71,9 @@ def packed_attention(
     }
     for name, wanted in asked.items():
         if wanted:
-            raise UserError(f"trainer.packing: this model's attention uses {name}, which packed rows do not; set false")
+            raise UserError(
+                f"trainer.packing: not supported with this model's attention, which uses {name}. Set it to false."
+            )
     q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
     return attend(q, k, v, cu_seq_lens_q, max_length_q, scaling)[None], None
 
@@ -82,7 +84,9 @@ def attend_packed(model: PreTrainedModel) -> None:
     AttentionMaskInterface.register(NAME, lambda *_, **__: None)
     model.set_attn_implementation(NAME)
     if model.config._attn_implementation != NAME:
-        raise UserError(f"trainer.packing: {type(model).__name__} does not let its attention be chosen; set false")
+        raise UserError(
+            f"trainer.packing: the attention of {type(model).__name__} cannot be replaced. Set it to false."
+        )
 
 
 def isolation_gate(model: Any, collate: Callable[[list[Row]], dict[str, Any]], rows: list[Row]) -> None:
@@ -96,9 +100,7 @@ def isolation_gate(model: Any, collate: Callable[[list[Row]], dict[str, Any]], r
     before, changed = (_logits(model, collate, start, second)[after:] for start in (first, _reversed(first)))
     # A mixture of experts may group tokens differently, so allow for rounding.
     if not torch.allclose(before, changed, rtol=1e-3, atol=1e-3 * float(before.abs().max())):
-        raise UserError(
-            "trainer.packing: this model's layers let packed rows see each other; set trainer.packing: false"
-        )
+        raise UserError("trainer.packing: in this model's layers, packed rows attend to each other. Set it to false.")
 
 
 def _reversed(row: Row) -> Row:
