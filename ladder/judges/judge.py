@@ -199,7 +199,7 @@ class Judge:
         wanted = dict(zip(keys, requests, strict=True))
         missing = {key: messages for key, messages in wanted.items() if key not in self.store}
         if progress:
-            print(f"{self.name}: {len(wanted)} requests, {len(wanted) - len(missing)} answered before", flush=True)
+            print(f"{self.name}: {len(wanted)} requests, {len(wanted) - len(missing)} from cache", flush=True)
         if missing:
             buy(missing)
         return self._tallied([self.store[key] for key in keys])
