@@ -27,9 +27,9 @@ from ladder.pipeline.stage import UserError
 WHAT = """Examine the repository:
   rungs      the SHA-256 of every file of every rung in models/ (records of earlier hashes are not used)
   cache      the MD5 of every object of DVC's cache
-  dvc.lock   entries that are missing or cut, conflicts, a file that is no YAML
-  leftovers  half-written outputs, experiments that say Running without a worker, their workspaces
-  remotes    `verify: true`, without which DVC neither checks what it downloads nor what it uploads
+  dvc.lock   entries that are missing or truncated, conflicts, a file that is not YAML
+  leftovers  half-written outputs, experiments marked Running without a worker, their workspaces
+  remotes    `verify: true`, without which DVC does not verify downloads and uploads
 """
 
 
@@ -95,8 +95,8 @@ def remote_findings(repo: Repo) -> Iterator[Finding]:
         if not settings.get("verify"):
             yield Finding(
                 "remote",
-                f"remote {name}: verify is not set; expected true, or corrupt downloads pass. "
-                f"`dvc remote modify {name} verify true` sets it, and so does `--fix`",
+                f"remote {name}: verify is not set; expected true, or corrupt downloads are accepted. "
+                f"`dvc remote modify {name} verify true` sets it, and so does `--fix`.",
                 partial(_verify, repo, name),
             )
 
@@ -107,7 +107,7 @@ def _verify(repo: Repo, name: str) -> str:
     )
     with repo.config.edit(level) as config:
         config.setdefault("remote", {}).setdefault(name, {})["verify"] = True
-    return f"remote {name}: verify is true now ({level} configuration)"
+    return f"remote {name}: verify set to true ({level} configuration)"
 
 
 def refuse_while_dvc_runs(repo: Repo) -> None:
@@ -119,7 +119,9 @@ def refuse_while_dvc_runs(repo: Repo) -> None:
         return
     for info in infos:
         if isinstance(info, dict) and psutil.pid_exists(int(info.get("pid", 0))):
-            raise UserError(f"process {info['pid']} runs `{info.get('cmd')}` here; wait for it, or end it")
+            raise UserError(
+                f"process {info['pid']} runs `{info.get('cmd')}` in this repository. Wait for it, or end it."
+            )
 
 
 def _listed(holders: object) -> list[object]:

@@ -25,13 +25,13 @@ def collect(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m ladder gc", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--yes", action="store_true", help="remove the objects; without it they are only counted")
+    parser.add_argument("--yes", action="store_true", help="remove the objects; without it, only count them")
     options = parser.parse_args(arguments)
     with Repo() as repo:
         refuse_while_dvc_runs(repo)
         if (queue := repo.experiments.celery_queue) and (waiting := [*queue.iter_queued(), *queue.iter_active()]):
             names = ", ".join(entry.name or entry.stash_rev[:7] for entry in waiting)
-            raise UserError(f"experiments are queued or running ({names}); wait for them, or `dvc queue kill` them")
+            raise UserError(f"experiments are queued or running ({names}). Wait for them, or `dvc queue kill` them.")
     done = subprocess.run([*COMMAND, "--force" if options.yes else "--dry"], check=False)
     if done.returncode:
         sys.exit(done.returncode)

@@ -17,7 +17,7 @@ ENTRY = re.compile(r"  (?:\? (?P<long>\S.*)|(?P<name>[^\s#?:-].*?):)[ \t]*")
 """First line of an entry. ruamel.yaml writes keys of more than 128 characters with a question mark."""
 MARKER = re.compile(r"^(<{7}|={7}|>{7}|\|{7})( .*)?$", re.MULTILINE)
 """Line that git writes around the two sides of a merge conflict."""
-FIX = "`python -m ladder doctor --fix` restores it"
+FIX = "`python -m ladder doctor --fix` restores it."
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,17 @@ def unreadable(content: bytes) -> str | None:
         return f"{LOCK}: empty; expected the entries of the stages that ran. {FIX}"
     if text.encode() != content:
         at = len(text.encode())
-        return f"{LOCK}: torn; expected UTF-8 text, got other bytes from byte {at} on. {FIX}"
+        return f"{LOCK}: damaged; expected UTF-8 text, got other bytes from byte {at} on. {FIX}"
     if marker := MARKER.search(text):
         line = text.count("\n", 0, marker.start()) + 1
-        return f"{LOCK}:{line}: a merge conflict; expected entries, got {marker[0].split()[0]}. {FIX}"
+        return f"{LOCK}:{line}: merge conflict; expected entries, got {marker[0].split()[0]}. {FIX}"
     return None
 
 
 def structure_fault(parsed: Any) -> str | None:
     """Error message if parsed YAML is not a dvc.lock; None if it is."""
     if not isinstance(parsed, dict) or not isinstance(parsed.get("stages", {}), dict):
-        return f"{LOCK}: torn; expected `schema` and `stages`, got {str(parsed)[:40]!r}. {FIX}"
+        return f"{LOCK}: damaged; expected `schema` and `stages`, got {str(parsed)[:40]!r}. {FIX}"
     return None
 
 

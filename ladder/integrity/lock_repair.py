@@ -71,7 +71,7 @@ def repair() -> list[str]:
         with Repo() as repo:
             names, cache = pipeline_outputs(repo), Path(repo.cache.local.path)
     except DvcException as error:
-        raise UserError(f"{LOCK}: not restored: {' '.join(str(error).split())}; correct that first") from None
+        raise UserError(f"{LOCK}: not restored: {' '.join(str(error).split())}. Correct that first.") from None
     told: list[str] = []
     chosen: dict[str, str] = {}
     for name in _order([*(side.entries for side in sides), *elsewhere.values()]):
@@ -84,14 +84,14 @@ def repair() -> list[str]:
             candidates = {**{f"side {number} of the conflict": text for number, text in enumerate(own, 1)}, **found}
             place, state = _best(candidates, cache)
             if state == "other" and not own:
-                told.append(f"{name}: not restored; its outputs are other ones now, so `dvc repro` makes it again")
+                told.append(f"{name}: not restored, because its outputs have changed. `dvc repro` makes it again.")
             else:
                 chosen[name] = _closed(candidates[place])
                 told.append(f"{name}: restored from {place}")
         elif own:
             chosen[name] = _closed(own[0])
         elif name in names:
-            told.append(f"{name}: removed; its lines are cut and nothing else has them, so `dvc repro` makes it again")
+            told.append(f"{name}: removed, because its lines are truncated everywhere. `dvc repro` makes it again.")
     text = LockText(_head(sides[0]), chosen, sides[0].tail).text
     if text.encode() != content:
         if content:

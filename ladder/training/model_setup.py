@@ -70,7 +70,9 @@ def climb(
     rung, ground = read_rung(parent), read_rung(base)
     set_seed(seed)
     if lora == "continue" and rung.kind != "adapter":
-        raise UserError(f"lora: continue, but the parent {rung.rung} is complete; give lora: {{r: 16}} or null")
+        raise UserError(
+            f"lora: continue needs an adapter, but the parent {rung.rung} is complete. Give lora: {{r: 16}} or null."
+        )
     complete = parent if rung.kind == "complete" else base
     check_router(complete, router)
     if isinstance(lora, dict):
@@ -94,8 +96,8 @@ def _check_start(lora: dict[str, Any], stands: Rung | None) -> None:
     start = lora.get("init_lora_weights", True)
     if stands is not None and start not in STARTS:
         raise UserError(
-            f"lora.init_lora_weights: {start!r} changes the weights that the adapter stands on, "
-            f"and it would run on {stands.rung} as it is; use one of {', '.join(map(str, STARTS))}"
+            f"lora.init_lora_weights: expected one of {', '.join(map(str, STARTS))}, got {start!r}, which changes the "
+            f"weights below the adapter; at inference the adapter runs on the unchanged {stands.rung}"
         )
 
 
@@ -109,11 +111,11 @@ def _adapted(model: Any, lora: dict[str, Any], *, fused: bool = True) -> PeftMod
 def _on_quantized(parent: Path, base: Path, lora: Adapter, quantization: dict[str, Any], *, fused: bool) -> Model:
     (rung, tokenizer), ground = described(parent, "language_model"), read_rung(base)
     if lora is None:
-        raise UserError("quantization: quantized weights take no gradient; give lora: {r: 16}, or quantization: null")
+        raise UserError("quantization: quantized weights have no gradient. Give lora: {r: 16}, or quantization: null.")
     if lora != "continue" and rung.identity != ground.identity:
         raise UserError(
-            f"quantization: a new adapter on quantized weights must stand on {ground.rung}, and the parent is "
-            f"{rung.rung}; give lora: continue, parent: {ground.rung}, or quantization: null"
+            f"quantization: a new adapter on quantized weights must start from {ground.rung}, got the parent "
+            f"{rung.rung}. Give lora: continue, parent: {ground.rung}, or quantization: null."
         )
     if lora == "continue":
         check_stands_on(parent, rung, base)

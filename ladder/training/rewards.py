@@ -106,7 +106,7 @@ def model(given: Answers) -> Values:
     Errors: UserError without a reward model.
     """
     if given.reward_model is None:
-        raise UserError("rewards: `model` needs a reward model: name a rung of stage reward in reward_model")
+        raise UserError("rewards: `model` needs a reward model. Set reward_model to a rung of the stage reward.")
     ids = []
     for row, text, done in zip(given.rows, given.texts, given.finished, strict=True):
         answered = [*row["prompt"], {"role": "assistant", "content": answer_of(text)}]
@@ -150,10 +150,10 @@ def named(specs: Any) -> list[Spec]:
     Errors: ValueError for an unknown or repeated reward, and for invalid parameters.
     """
     if not isinstance(specs, list) or not specs:
-        raise ValueError("expected a list of rewards, such as [{checks: {weight: 1.0}}]")
+        raise ValueError("expected a list of rewards such as [{checks: {weight: 1.0}}]")
     names = [_name(spec) for spec in specs]
     if len(set(names)) < len(names):
-        raise ValueError(f"a reward stands twice: {', '.join(names)}")
+        raise ValueError(f"expected each reward once, got {', '.join(names)}")
     for name, spec in zip(names, specs, strict=True):
         _check_parameters(name, spec[name])
     return specs
@@ -171,7 +171,7 @@ def _check_parameters(name: str, values: Any) -> None:
     }
     required = {"weight", *(key for key, part in wanted.items() if part.default is part.empty)}
     if not isinstance(values, dict) or not required <= set(values) <= {"weight", *wanted}:
-        raise ValueError(f"{name} takes {', '.join(['weight', *wanted])}, got {values!r}")
+        raise ValueError(f"{name}: expected {', '.join(['weight', *wanted])}, got {values!r}")
     for key, value in values.items():
         kind = float if key == "weight" else wanted[key].annotation
         try:
@@ -233,7 +233,7 @@ def check_rows(specs: list[Spec], rows: list[Row], where: str) -> None:
             continue
         for number, row in enumerate(rows, start=1):
             if not isinstance(row.get(column), kind) or not row[column]:
-                raise UserError(f"{where}: row {number}: the reward `{column}` needs a row's {column}")
+                raise UserError(f"{where}: row {number}: {column}: missing or empty; the reward `{column}` needs it")
 
 
 def total(

@@ -52,26 +52,26 @@ def configured(owner: type[C], arguments: dict[str, Any], specs: list[Spec]) -> 
     package or a CUDA GPU.
     """
     if "reward_weights" in arguments:
-        raise UserError("trainer.reward_weights: a reward's weight stands beside it, in `rewards`")
+        raise UserError("trainer.reward_weights: not supported. Set the weight of each reward in `rewards`.")
     config = build(owner, arguments, reward_weights=weights(specs))
     for name, plain in WHOLE.items():
         if getattr(config, name) != plain:
             raise UserError(
-                f"trainer.{name}: expected {plain}: samples cut by {getattr(config, name)!r} are not the policy's own, "
-                "and its gradient and importance ratio would be wrong"
+                f"trainer.{name}: expected {plain}, got {getattr(config, name)!r}: truncated sampling is not the "
+                "policy's own distribution, and its gradient and importance ratio would be wrong"
             )
     if config.temperature <= 0:
         raise UserError(f"trainer.temperature: expected more than 0, got {config.temperature}: answers must differ")
     if config.use_transformers_continuous_batching or config.cache_implementation:
         raise UserError(
-            "trainer: answers come from ladder/inference/engine.py or, with use_vllm, from vLLM; no other engine"
+            "trainer: expected answers from ladder/inference/engine.py or, with use_vllm, from vLLM; no other engine"
         )
     if config.use_vllm and importlib.util.find_spec("vllm") is None:
-        raise UserError("trainer.use_vllm: vLLM is not installed here; `make extra-gpu` installs it")
+        raise UserError("trainer.use_vllm: vLLM is not installed. `make extra-gpu` installs it.")
     if config.use_vllm and not torch.cuda.is_available():
         raise UserError(
-            "trainer.use_vllm: vLLM takes a policy's weights on CUDA alone: on a CPU it packs those it loaded for good "
-            "(colocate), and a server is sent them by NCCL; leave it out, and our slots answer"
+            "trainer.use_vllm: needs CUDA to update the policy's weights: on a CPU, vLLM packs weights when it "
+            "loads them (colocate), and a server receives them over NCCL. Omit the key to use the ladder's engine."
         )
     return config
 
@@ -215,10 +215,12 @@ def start(trainer: Any, climbed: TrainingSetup) -> None:
     cut = trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled()
     if cut and not trainer.use_vllm:
         raise UserError(
-            "weights cut across GPUs cannot answer by ladder/inference/engine.py: launch with DDP, or use_vllm: true"
+            "ladder/inference/engine.py cannot sample from sharded weights. Launch with DDP, or set use_vllm: true."
         )
     if cut and isinstance(climbed.start.model, PeftModel):
-        raise UserError("use_vllm: an adapter on weights cut across GPUs: launch with DDP, or give lora: null")
+        raise UserError(
+            "use_vllm: vLLM cannot sample from an adapter on sharded weights. Launch with DDP, or set lora: null."
+        )
     if trainer.ref_model is not None and climbed.parent.kind == "adapter":
         # TRL loads the reference from the model's source path, which for an adapter parent is the base without the
         # adapter.

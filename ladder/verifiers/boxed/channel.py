@@ -193,9 +193,9 @@ def check_served(operation: str, target: Any, rest: Packed) -> None:
         name = rest[0]
         inner = isinstance(target, closed) or hasattr(target, "gi_frame") or hasattr(target, "cr_frame")
         if type(name) is not str or name.startswith("_") or inner or isinstance(target, BaseException):
-            raise AttributeError(f"{type(target).__name__} of the tests shows no {name}")
+            raise AttributeError(f"{type(target).__name__} of the tests has no {name}")
     elif operation not in ("call", "in") and operation not in OPERATIONS:
-        raise TypeError(f"the tests serve no {operation}")
+        raise TypeError(f"the tests do not support {operation}")
 
 
 def report(error: BaseException) -> None:

@@ -74,7 +74,7 @@ def leave(child: int) -> None:
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         os._exit(128 + os.WTERMSIG(status))
-    print("the program left before its end", file=sys.stderr, flush=True)
+    print("the program exited before its end", file=sys.stderr, flush=True)
     os._exit(1)
 
 
