@@ -72,8 +72,8 @@ def cache_findings(cache: Path) -> Iterator[Finding]:
         again = " ".join(["dvc repro", *dict.fromkeys(stage for stage, _ in owned)])
         yield Finding(
             "cache",
-            f"{path}: corrupt; expected md5 {name[:32]}, got {found}. It belongs to {told}. `--fix` removes it (no loss: "
-            f"its content is wrong); then `dvc pull` gets it from a remote, or `{again}` makes it again.",
+            f"{path}: corrupt; expected md5 {name[:32]}, got {found}. It belongs to {told}. `--fix` removes it (its "
+            f"content is wrong anyway); then `dvc pull` gets it from a remote, or `{again}` makes it again.",
             partial(mend_object, path, [file for _, file in owned]),
         )
 
