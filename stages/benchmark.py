@@ -37,7 +37,7 @@ def main(
         column(rows, name, kind, responses)
     answers, others = read_answers(questions, rows, responses)
     if others:
-        raise UserError(f"{responses}: row {others[0]}: its prompt is not that of its key in {task}")
+        raise UserError(f"{responses}: row {others[0]}: its prompt differs from the prompt of its key in {task}")
     try:
         found.needs()
     except UserError as lacking:

@@ -42,7 +42,7 @@ def main(params: Params, prompts: Path, model: Path, base: Path, output: Path, m
     chosen = asked(params, prompts)
     for number, row in enumerate(chosen, start=1):
         if not row["checks"]:
-            raise UserError(f"{prompts}: prompt {number}: no check to judge its answers by")
+            raise UserError(f"{prompts}: prompt {number}: no check; expected at least one to verify its answers")
     speaker = Speaker(model, base)
     conversations = repeated(chosen, params.samples)
     answers = speaker.answers(conversations, params.sampling, progress=f"heldout {speaker.rung.rung}")

@@ -38,18 +38,18 @@ class Params(Samples, Controls):
     @model_validator(mode="after")
     def _goes_together(self) -> "Params":
         if self.margin is not None and self.rank in ("checks", "judge"):
-            raise ValueError(f"margin is of scores, and rank: {self.rank} gives none")
+            raise ValueError(f"margin: no effect, because rank: {self.rank} gives no scores. Omit it.")
         if self.judge != Judging() and self.rank in ("checks", "reward"):
-            raise ValueError(f"rank: {self.rank} asks no judge; leave `judge` out")
+            raise ValueError(f"judge: no effect, because rank: {self.rank} asks no judge. Omit it.")
         return self
 
 
 TEMPLATES = {"checks": (), "reward": (), "judge": ("pairwise",), "aspects": critique.ASPECTS}
 NONE = {
     "checks": "no prompt has both an answer that meets its checks and one that does not",
-    "reward": "no prompt has two different answers of which the better ended",
-    "judge": "no prompt has an answer that the judge prefers in both orders and that ended",
-    "aspects": "no prompt has two different answers that were graded and of which the better ended",
+    "reward": "no prompt has two different answers, the better one finished",
+    "judge": "no prompt has a finished answer that the judge prefers in both orders",
+    "aspects": "no prompt has two different graded answers, the better one finished",
 }
 
 
@@ -93,12 +93,12 @@ def main(
     """
     texts = critique.read_templates(templates, TEMPLATES[params.rank])  # before any paid request
     if params.rank == "checks" and not any(row["checks"] for row in asked(params, prompts)):
-        raise UserError(f"{prompts}: no prompt has a check; set rank: reward, judge or aspects")
+        raise UserError(f"{prompts}: no prompt has a check. Set rank: reward, judge or aspects.")
     rows = list(sample(params, prompts, model, base, progress=f"preferences {output.stem}"))
     made, told = ranked(params, rows, ranker, base, texts)
     if not made:
         why = "".join(f", {name}: {count}" for name, count in told.items() if name != "judge")
-        raise UserError(f"{output}: {NONE[params.rank]}{why}; raise samples, or take another ranker")
+        raise UserError(f"{output}: {NONE[params.rank]}{why}. Raise samples, or choose another rank.")
     labels, counts = controlled(made, params, params.seed, output)
     write_rows(output, labelled(made, labels, "train"))
     write_rows(validation, labelled(made, labels, "validation"))

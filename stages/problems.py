@@ -110,8 +110,8 @@ def main(params: Params, seeds: Path, output: Path) -> None:
     rows = (arithmetic if params.family == "arithmetic" else words)(params, grammar)
     if len(rows) < params.count:
         raise UserError(
-            f"{seeds / 'problems.yaml'}: only {len(rows)} {params.split} problems of {params.family} with sizes "
-            f"{params.sizes} for a count of {params.count}; add to the grammar, widen the sizes or lower the count"
+            f"{seeds / 'problems.yaml'}: expected {params.count} {params.split} problems of {params.family} with sizes "
+            f"{params.sizes}, got {len(rows)}. Extend the grammar, add sizes, or lower the count."
         )
     write_rows(output, rows)
 

@@ -78,7 +78,7 @@ def main(params: Params, code: Path, questions: Path, model: Path, base: Path, o
     loaded = functools.cache(lambda engine: speaker(engine, model, base))
     for name in read_params()["report"]["benchmarks"]:
         if name not in params.entries:
-            raise UserError(f"{PARAMS}: report.benchmarks names {name!r}, of which respond has no entry")
+            raise UserError(f"{PARAMS}: report.benchmarks: expected an entry of respond, got {name!r}")
         entry = params.entries[name]
         asked = read_questions(questions / f"{name}.jsonl", entry.rows)
         kept = cache() / "answers" / f"{fingerprint(code, model, base, asked, entry)}.jsonl"

@@ -54,7 +54,7 @@ class Params(Validated):
 def start(parent: Path, base: Path, lora: Adapter, *, seed: int) -> TrainingSetup:
     """Load the parent with a scalar head; an adapter of the parent is merged into the weights first."""
     if lora == "continue":
-        raise UserError("reward: lora: continue has no head to go on with; give lora: {r: 16} or null")
+        raise UserError("reward: lora: continue needs a parent with a reward head. Give lora: {r: 16} or null.")
     rung, ground = read_rung(parent), read_rung(base)
     if lora is not None:
         rehearse_adapter(parent if rung.kind == "complete" else base, lora, task="SEQ_CLS", fused=False)
@@ -91,7 +91,7 @@ def check_unseen(seen: list[Row], rows: list[Row], heldout: Path, data: Path) ->
     for number, row in enumerate(rows, start=1):
         if json.dumps(row["prompt"]) in prompts:
             raise UserError(
-                f"{heldout}: row {number} has a prompt of {data}, which is trained on; hold out other prompts"
+                f"{heldout}: row {number}: its prompt is in {data}, which is trained on. Hold out other prompts."
             )
 
 

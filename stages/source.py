@@ -79,7 +79,9 @@ class Params(Config):
     def own_columns(cls, columns: dict[str, str]) -> dict[str, str]:
         """Refuse the names of columns that this stage writes."""
         if taken := {"id", "source"} & set(columns):
-            raise ValueError(f"{', '.join(sorted(taken))}: this stage writes a column of that name")
+            raise ValueError(
+                f"{', '.join(sorted(taken))}: expected another name, because this stage writes that column"
+            )
         return columns
 
     @model_validator(mode="after")
@@ -119,7 +121,7 @@ def encoded(row: Row) -> bytes:
         line = json.dumps(row, ensure_ascii=False, allow_nan=False)
         encoded = line.encode() + b"\n"
     except UnicodeEncodeError:
-        raise InvalidRow("not Unicode: half a surrogate pair in a text") from None
+        raise InvalidRow("not Unicode: an unpaired surrogate in a text") from None
     except (TypeError, ValueError) as error:
         raise InvalidRow(f"no JSON value: {error}") from None
     if "\\u0000" in line and NUL.search(line):
@@ -151,7 +153,7 @@ def columns_told(unread: Counter[str], unknown: set[str]) -> str:
     """Describe the unread columns with their counts, and the line of params.yaml that ignores those that may be
     ignored."""
     counted = ", ".join(f"{name}: {count}" for name, count in ordered(unread).items())
-    fix = f"; where they do not change what is to be learned, add `ignore: [{', '.join(sorted(unknown))}]`"
+    fix = f". If they do not change what is trained, add `ignore: [{', '.join(sorted(unknown))}]`"
     return f"columns not read ({counted}){fix if unknown else ''}"
 
 
@@ -177,7 +179,7 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
     with scratch(output) as folder, whole(output) as kept:
         files = data_files(params.source, params.sha256, params.config, params.split, raw, folder)
         if files.unread:
-            print(f"{params.source}: no split holds {', '.join(files.unread)}", file=sys.stderr, flush=True)
+            print(f"{params.source}: in no split: {', '.join(files.unread)}", file=sys.stderr, flush=True)
         with whole(quarantine) as broken:
             there = read_files(files)
             for file, record in islice(planted(there) if params.format in (None, "tree") else there, params.first):
@@ -199,7 +201,7 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
                     kept.write(lines)
         broken_rows = reasons.total()
         if not total:
-            raise UserError(f"{params.source}: no rows in it")
+            raise UserError(f"{params.source}: no rows")
         if not rows or broken_rows > params.most_broken * total:
             why = f"more than most_broken: {params.most_broken}" if rows else "none is left"
             listed = ", ".join(f"{reason}: {count}" for reason, count in ordered(reasons).items())
@@ -210,7 +212,7 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
                 told += f"; first {first}"
             if unread:
                 told += f"; {columns_told(unread, unknown)}"
-            raise UserError(f"{params.source}: {told}; see {quarantine}")
+            raise UserError(f"{params.source}: {told}. See {quarantine}.")
     counts = {"rows": rows, "read": total, "quarantined": broken_rows}
     made_by = {"source": params.source, "revision": of_rows(params.source).revision or None, "licence": params.licence}
     left = {"no_split_holds": files.unread} if files.unread else {}

@@ -68,7 +68,7 @@ class Params(Config):
         """Check that method-specific keys belong to the method, and that the budget fits the endpoint."""
         for name, method in (("operations", "evolve"), ("personas", "persona")):
             if bool(getattr(self, name)) != (self.method == method):
-                raise ValueError(f"{name}: expected with method {method}, and with no other")
+                raise ValueError(f"{name}: expected with method {method} only")
         self.budget.check(self.endpoint)
         return self
 
@@ -130,7 +130,7 @@ def main(
     write_rows(ledger, harvest.rejected)
     if not harvest.rows:
         taken = ", ".join(f"{name} {count}" for name, count in harvest.counts()["rejected"].items())
-        raise UserError(f"{output}: nothing is left: {taken}; the texts and reasons stand in {ledger}")
+        raise UserError(f"{output}: no row is left: {taken}. See the texts and reasons in {ledger}.")
     write_rows(output, harvest.rows)
     asked = {"requests": speak.requests, "tokens": speak.tokens}
     write_json(metrics, {**harvest.counts(), **asked, **served_by(params.endpoint)})

@@ -118,7 +118,7 @@ OWN: dict[str, dict[str, str]] = {
         "eos_token": TOKENIZER,
         "pad_token": TOKENIZER,
         "truncation_mode": CUT,
-        "shuffle_dataset": "rows are shuffled by seed; set train_sampling_strategy: sequential to keep the file's order",
+        "shuffle_dataset": "rows are shuffled by seed; set train_sampling_strategy: sequential to keep their order",
         "padding_free": "set packing: true",
         "eval_packing": "validation rows are never packed",
         "completion_only_loss": "the loss is on the assistant's turns; set train: false in a turn that is context",
