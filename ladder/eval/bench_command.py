@@ -33,13 +33,15 @@ def bench(arguments: list[str]) -> None:
     found, questions = read(options.benchmark, options.task)
     params = entry(Asking, "respond", found.name)
     if params.rows > len(questions):
-        raise UserError(f"{PARAMS}: respond.{found.name}.rows: there are {len(questions)} questions, not {params.rows}")
+        raise UserError(
+            f"{PARAMS}: respond.{found.name}.rows: expected at most {len(questions)} questions, got {params.rows}"
+        )
     chosen = order(questions, seed=read_params().get("questions", {}).get("seed", 0))[: params.rows or None]
     name, speak = speaker(options.model, options.name, key_env=options.key_env, insecure=options.insecure)
     turns = [{"key": question.key, "turns": list(question.turns)} for question in chosen]
     rows, path = respond(turns, speak, params), kept(found.name, name)
     write_rows(path, rows)
-    print(f"its answers are in {path}; `python -m ladder score {found.name} {path}` scores them anew", file=sys.stderr)
+    print(f"answers: {path}; `python -m ladder score {found.name} {path}` scores them again", file=sys.stderr)
     print_json({"model": name, **scored(found, questions, rows, path)})
 
 
@@ -47,7 +49,7 @@ def speaker(model: str, name: str | None, *, key_env: str | None = None, insecur
     """Return the model's name and its generation function."""
     if re.match(r"https?://", model):
         if name is None:
-            raise UserError(f"--name: expected the model's name at {model}")
+            raise UserError(f"--name: missing; expected the model's name at {model}")
         section = {"base_url": model, "model": name, "key_env": key_env, "insecure": insecure}
         endpoint = fit(Endpoint, section, "--model")
         return name, lambda conversations, sampling: ask(endpoint, conversations, sampling, progress=f"bench {name}")

@@ -83,7 +83,7 @@ def difference(old: Revision, new: Revision, *, across_settings: bool = False) -
     """
     both = [place for place in new.cells if place in old.cells]
     if not both:
-        raise UserError(f"{old.label} and {new.label}: no rung was measured on the same benchmark in both")
+        raise UserError(f"{old.label} and {new.label}: no rung was scored on the same benchmark in both")
     found, changes = Difference(old, new), []
     for place in both:
         was, now = old.cells[place], new.cells[place]
@@ -91,7 +91,9 @@ def difference(old: Revision, new: Revision, *, across_settings: bool = False) -
             found.unchanged.append(" ".join(place))
             continue
         if (settings := other_settings(old.settings(was), new.settings(now))) and not across_settings:
-            found.apart.append(f"{' '.join(place)}: made under other settings: {settings} (--across-settings compares)")
+            found.apart.append(
+                f"{' '.join(place)}: made under different settings: {settings} (--across-settings compares)"
+            )
             continue
         try:
             first, second = measured(old, was), measured(new, now)
@@ -229,12 +231,16 @@ def document(found: Difference, count: int, *, answers: bool) -> dict[str, Any]:
 
 def main(arguments: list[str]) -> None:
     """Run `python -m ladder diff`. Errors: UserError."""
-    parser = argparse.ArgumentParser(prog="python -m ladder diff", description="Scores of two revisions, compared.")
+    parser = argparse.ArgumentParser(prog="python -m ladder diff", description="Compare the scores of two revisions.")
     parser.add_argument("old", metavar="REV", help="a commit, tag, branch or DVC experiment")
-    parser.add_argument("new", metavar="REV", nargs="?", help="another; without it, the workspace")
-    parser.add_argument("--prompts", type=int, default=3, metavar="N", help="changed prompts to show of each (3)")
-    parser.add_argument("--answers", action="store_true", help="show both answers to them")
-    parser.add_argument("--across-settings", action="store_true", help="also compare scores made under other settings")
+    parser.add_argument("new", metavar="REV", nargs="?", help="another revision (default: the workspace)")
+    parser.add_argument(
+        "--prompts", type=int, default=3, metavar="N", help="changed prompts to show per comparison (3)"
+    )
+    parser.add_argument("--answers", action="store_true", help="show both answers to each shown prompt")
+    parser.add_argument(
+        "--across-settings", action="store_true", help="also compare scores made under different settings"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     found = difference(Revision(options.old), Revision(options.new), across_settings=options.across_settings)

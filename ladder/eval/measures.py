@@ -89,7 +89,7 @@ def parsed(name: str) -> tuple[str, Measure]:
     numbers = MEASURES[kind]
     number = number or next(iter(numbers))
     if number not in numbers:
-        raise ValueError(f"{kind} has the numbers {', '.join(numbers)}, not {number!r}")
+        raise ValueError(f"{kind}: expected one of {', '.join(numbers)}, got {number!r}")
     return kind, numbers[number]
 
 
@@ -129,7 +129,7 @@ def scores(rows: list[Row], measure: Measure, path: Path) -> Scores:
             total = sums.setdefault(str(row["id"]), [0.0, 0.0])
         except KeyError as error:
             raise UserError(
-                f"{path}: row {number}: no column {error}; the stage that makes this file writes it"
+                f"{path}: row {number}: no column {error}, which the stage that makes this file writes"
             ) from None
         except TypeError:
             raise UserError(f"{path}: row {number}: expected numbers for {measure.title}, got {row!r:.200}") from None
@@ -146,7 +146,7 @@ def compare(first: Scores, second: Scores) -> statistics.Comparison:
     The verdict "better" follows the measure's own direction. Errors: ValueError when the rows are not the same.
     """
     if first.ids != second.ids or not np.array_equal(first.weights, second.weights):
-        raise ValueError("the two scores are not of the same rows")
+        raise ValueError("expected two scores of the same rows")
     found = statistics.paired(first.values, second.values, first.weights)
     scale = second.measure.scale
     found["difference"], found["low"], found["high"] = (scale * found[key] for key in ("difference", "low", "high"))

@@ -18,7 +18,7 @@ def names() -> list[str]:
 def benchmark(name: str) -> Benchmark:
     """Load a benchmark's module. Errors: UserError for an unknown name, or a mean of unknown or mixed measures."""
     if name not in names():
-        raise UserError(f"no benchmark is named {name!r}: benchmarks/ has {', '.join(names())}")
+        raise UserError(f"no benchmark is named {name!r}; expected one of {', '.join(names())}")
     module = importlib.import_module(f"benchmarks.{name}")
     found = Benchmark(
         name,
@@ -46,8 +46,8 @@ def asked(found: Benchmark, rows: list[Row], task: Path) -> list[Question]:
     seen: set[str] = set()
     for question in questions:
         if question.key in seen:
-            raise UserError(f"{task}: key {question.key!r} stands twice")
+            raise UserError(f"{task}: duplicate key {question.key!r}")
         if not question.turns:
-            raise UserError(f"{task}: key {question.key!r} asks nothing")
+            raise UserError(f"{task}: key {question.key!r}: no question")
         seen.add(question.key)
     return questions

@@ -63,7 +63,9 @@ def read(folder: Path, benchmarks: list[str], rungs: list[str]) -> dict[str, dic
             rows = sorted(read_rows(path), key=lambda row: (len(row["key"]), row["key"]))  # numeric order of numbers
             entries[rung] = Entry(benchmark, rung, summary, rows, headline)
             if [row["key"] for row in rows] != [row["key"] for row in entries[rungs[0]].rows]:
-                raise UserError(f"{path}: its prompts are not those of {rungs[0]}; run respond and benchmark for both")
+                raise UserError(
+                    f"{path}: its prompts differ from those of {rungs[0]}. Run respond and benchmark for both."
+                )
     return found
 
 
