@@ -98,7 +98,7 @@ def paired(
     first_KN, first_asked_KN = _shaped(first, asked)
     second_KN, second_asked_KN = _shaped(second, asked if second_asked is None else second_asked)
     if first_KN.shape != second_KN.shape:
-        raise ValueError(f"paired results need one shape, got {first_KN.shape} and {second_KN.shape}")
+        raise ValueError(f"expected paired results of one shape, got {first_KN.shape} and {second_KN.shape}")
     change_KN = second_KN - first_KN
     gained, lost = int((change_KN[0] > 0).sum()), int((change_KN[0] < 0).sum())
     terms = [(change_KN, first_asked_KN)]
@@ -156,7 +156,7 @@ def _shaped(passed: Array, asked: Array | None) -> tuple[Array, Array]:
 def _mean(passed_KN: Array, asked_KN: Array) -> float:
     asked_K = asked_KN.sum(axis=1)
     if not asked_K.all():
-        raise ValueError("a ratio of which no prompt was asked has no value")
+        raise ValueError("a ratio without any prompt asked has no value")
     return float((passed_KN.sum(axis=1) / asked_K).mean())
 
 

@@ -24,6 +24,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ValidationError
 
+from ladder.pipeline.errors import expectation
 from ladder.pipeline.stage import UserError
 from supply.lock import locked
 
@@ -96,7 +97,9 @@ def advisories(database: Path) -> Iterator[Advisory]:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the file"
-            raise UserError(f"{place}: {where}: {first['msg']}; expected an OSV record. Download it again.") from None
+            raise UserError(
+                f"{place}: {where}: {expectation(first['msg'])}; not an OSV record. Download it again."
+            ) from None
 
 
 def json_files(database: Path) -> Iterator[tuple[str, bytes]]:

@@ -190,7 +190,7 @@ def read_benchmarks(tasks: Path) -> Benchmarks:
     """
     files = sorted(tasks.glob("*.jsonl"))
     if not files:
-        raise UserError(f"{tasks}: no benchmark's file (NAME.jsonl); nothing to keep the rows clear of")
+        raise UserError(f"{tasks}: no benchmark file (NAME.jsonl); expected at least one to compare the rows with")
     return Benchmarks({path.stem: read_rows(path) for path in files})
 
 

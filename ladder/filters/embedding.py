@@ -142,7 +142,7 @@ def _encoder(directory: Path) -> tuple[Any, Any, int]:
         raise UserError(f"{directory}: no sentence encoder (config.json and 1_Pooling/config.json)")
     check_recorded(directory)
     if not read_json(pooling).get("pooling_mode_mean_tokens"):
-        raise UserError(f"{pooling}: only mean pooling is known here (pooling_mode_mean_tokens)")
+        raise UserError(f"{pooling}: expected mean pooling (pooling_mode_mean_tokens); no other is supported")
     longest = read_json(directory / "sentence_bert_config.json").get("max_seq_length")
     if not isinstance(longest, int) or longest < 1:
         raise UserError(f"{directory}/sentence_bert_config.json: max_seq_length: expected 1 or more, got {longest!r}")

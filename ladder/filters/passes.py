@@ -123,7 +123,7 @@ class Pass:
                 for _, line in shard.lines():
                     reason: Any = next(verdicts, self)
                     if reason is self:
-                        raise ValueError(f"{step.name} gave fewer verdicts than there are rows")
+                        raise ValueError(f"{step.name} returned fewer verdicts than there are rows")
                     keeps.append(reason is None)
                     if reason is None:
                         kept.write(line)
@@ -133,7 +133,7 @@ class Pass:
             before[number].hand_on(self.kept(number), np.frombuffer(keeps, np.bool_), self.sketched)
             write_tally(self.counts(number), tally)
         if next(verdicts, self) is not self:
-            raise ValueError(f"{step.name} gave more verdicts than there are rows")
+            raise ValueError(f"{step.name} returned more verdicts than there are rows")
 
     @contextlib.contextmanager
     def _writing(self, number: int) -> Iterator[tuple[IO[bytes], dict[str, IO[bytes]]]]:
@@ -234,7 +234,7 @@ def _refuse_nothing(data: Path, tally: Tally, rejected: dict[str, list[Path]]) -
         raise UserError(f"{data}: no rows")
     emptied = [label for label in rejected if total(tally, "rejected", label)][-1]
     reason = next(_first_reason(path) for path in rejected[emptied] if path.stat().st_size)
-    raise UserError(f"{data}: no row is left after {emptied}: {reason}, and so on")
+    raise UserError(f"{data}: no row is left after {emptied}. Its first reason: {reason}.")
 
 
 def _first_reason(path: Path) -> str:

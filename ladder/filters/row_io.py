@@ -57,7 +57,7 @@ def normalised(row: Row, where: str) -> Row:
             check_messages(row.get(name), f"{where}: {name}")
     if "filter" in row or "reason" in row:
         raise UserError(
-            f"{where}: the columns `filter` and `reason` are the ledger's; drop them or name them otherwise"
+            f"{where}: the columns `filter` and `reason` are reserved for the ledger. Remove or rename them."
         )
     return rewritten(row, normalise)
 

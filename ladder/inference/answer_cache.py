@@ -90,7 +90,7 @@ class Speaker:
             clean(path)
             if _whole(path, len(portion)):
                 if called:
-                    print(f"{called}: {len(portion)} answers were made before", file=sys.stderr, flush=True)
+                    print(f"{called}: {len(portion)} answers from cache", file=sys.stderr, flush=True)
             else:
                 made = answer(
                     self.model, portion, sampling, first=first, snapshot=snapshot, progress=called, where=where
@@ -129,7 +129,7 @@ def _whole(path: Path, count: int) -> bool:
     with contextlib.suppress(UserError, TypeError):
         if len(_read(path)) == count:
             return True
-    print(f"{path}: torn, its answers are made anew", file=sys.stderr, flush=True)
+    print(f"{path}: incomplete; its answers are generated again", file=sys.stderr, flush=True)
     return False
 
 
@@ -146,7 +146,7 @@ def alone(path: Path, called: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if called:
-                print(f"{called}: another process makes these answers: waiting for it", file=sys.stderr, flush=True)
+                print(f"{called}: another process generates these answers; waiting for it", file=sys.stderr, flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

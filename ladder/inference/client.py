@@ -93,7 +93,7 @@ class Client:
         replies, wrong = self.objects(requests, progress=progress)
         for index, error in wrong.items():
             replies[index] = None
-            self.buyer.fail(f"wrote no JSON object that was asked for: {error}")
+            self.buyer.fail(f"returned no valid JSON object: {error}")
         return replies
 
     def objects(self, requests: list[Request], *, progress: str) -> tuple[list[Reply | None], dict[int, str]]:
@@ -117,7 +117,9 @@ class Client:
             mended = sum(replies[index] is not None and index not in wrong for index in repairs)
             self.repaired += mended
             self.rejected += len(repairs) - mended
-            self._tell(f"{len(repairs)} replies were not of their schema; {mended} are, when asked again", progress)
+            self._tell(
+                f"{len(repairs)} replies did not match their schema; a second request corrected {mended}", progress
+            )
         return replies, wrong
 
     def _replies(self, requests: list[Request], progress: str) -> list[Reply | None]:
@@ -126,7 +128,7 @@ class Client:
         wanted = dict(zip(keys, bodies, strict=True))
         missing, failed = self._missing(wanted), self.buyer.failed
         self.buyer.wanted += len(wanted)
-        self._tell(f"{len(wanted)} requests, {len(wanted) - len(missing)} answered before", progress)
+        self._tell(f"{len(wanted)} requests, {len(wanted) - len(missing)} from cache", progress)
         if missing:
             with self.store.alone(tell=bool(progress)):
                 self._buy(self._missing(missing), len(wanted), progress)
@@ -146,17 +148,17 @@ class Client:
         own = self.endpoint.base_url
         for address, count in sorted(Counter(row["base_url"] for row in rows.values()).items()):
             if address != own:
-                self._tell(f"{count} of the replies were bought at {address}, not {own}", progress)
+                self._tell(f"{count} of the replies are from {address}, not {own}", progress)
         if without := wanted - len(rows) - failed:
             self._tell(f"{without} requests have no reply{self._causes()}", progress)
         if empty := sum(not row["text"].strip() for row in rows.values()):
-            self._tell(f"{empty} replies have no text, and count as unfinished", progress)
+            self._tell(f"{empty} replies have no text and count as unfinished", progress)
         for reason, count in sorted(self.buyer.unknown.items()):
-            self._tell(f"{count} replies ended with the unknown reason {reason!r}, and count as unfinished", progress)
+            self._tell(f"{count} replies ended with the unknown reason {reason!r} and count as unfinished", progress)
         self.buyer.unknown.clear()
         if failed:
             last = self.buyer.last_failure
-            self._tell(f"{failed} requests failed and are asked again by a further run; the last: {last}", progress)
+            self._tell(f"{failed} requests failed; the next run sends them again. Last error: {last}", progress)
 
     def _causes(self) -> str:
         """Why requests have no reply, since the last call: the count of each kind and its latest server message."""

@@ -50,8 +50,8 @@ class Drain:
             return
         if first and self.pace.under_way:
             self.tell(
-                f"interrupted: {self.pace.under_way} replies under way are waited for, up to {self.seconds:g} s; press "
-                "Ctrl-C again to drop them"
+                f"interrupted: waiting for {self.pace.under_way} replies in flight, up to {self.seconds:g} s; press "
+                "Ctrl-C again to discard them"
             )
             self.loop.call_later(self.seconds, self.task.cancel)
         else:

@@ -87,9 +87,9 @@ class Replies:
                     os.fsync(file.fileno())
                     self._synced = time.monotonic()
             except OSError as error:
-                raise UserError(f"{self.path}: a reply cannot be kept: {error.strerror}") from None
+                raise UserError(f"{self.path}: cannot save a reply: {error.strerror}") from None
         if written != len(line):
-            raise UserError(f"{self.path}: no room for a reply: free some space and run again")
+            raise UserError(f"{self.path}: no space to save a reply. Free some space, and run again.")
         self._places[bytes.fromhex(key)] = (self._end, len(line))
         self._end += len(line)
 
@@ -106,8 +106,8 @@ class Replies:
                 self._broken += 1
             self._end += len(line)
         if new := self._broken - before:
-            lines = "1 broken line" if new == 1 else f"{new} broken lines"
-            print(f"{self.path}: {lines} left out; what was there is bought again", file=sys.stderr, flush=True)
+            lines = "1 damaged line" if new == 1 else f"{new} damaged lines"
+            print(f"{self.path}: {lines} ignored; their requests are sent again", file=sys.stderr, flush=True)
 
     @contextmanager
     def alone(self, *, tell: bool) -> Iterator[None]:
@@ -117,7 +117,7 @@ class Replies:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if tell:
-                    print(f"{self.path.stem}: another process asks this model: waiting for it", file=sys.stderr)
+                    print(f"{self.path.stem}: another process queries this model; waiting for it", file=sys.stderr)
                 fcntl.flock(lock, fcntl.LOCK_EX)
             self.read()
             yield

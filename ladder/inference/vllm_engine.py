@@ -49,7 +49,7 @@ def load(directory: Path, base: Path) -> Engine:
     weights, of too high a rank, or with features beyond plain LoRA.
     """
     if importlib.util.find_spec("vllm") is None:
-        raise UserError("engine vllm: vLLM is not installed here; `make extra-gpu` installs it, or ask in process")
+        raise UserError("engine vllm: vLLM is not installed. `make extra-gpu` installs it; or use the ladder's engine.")
     rung, tokenizer = described(directory, "language_model")
     settings = loading(directory, base, rung)
 
@@ -80,7 +80,9 @@ def completions(
 
     for index, prompt in enumerate(prompts):
         if len(prompt) >= engine.positions:
-            raise UserError(f"prompt {index}: {len(prompt)} tokens, expected fewer than the model's {engine.positions}")
+            raise UserError(
+                f"prompt {index}: expected fewer than {engine.positions} tokens (the model's), got {len(prompt)}"
+            )
     stop = engine.tokenizer.eos_token_id
     found = engine.llm.generate(
         [{"prompt_token_ids": prompt} for prompt in prompts],
@@ -97,7 +99,7 @@ def loading(directory: Path, base: Path, rung: Rung) -> dict[str, Any]:
     if adapter:
         check_stands_on(directory, rung, base)
         if rung.quantization is not None:
-            raise UserError(f"{directory}: engine vllm: it stands on quantized weights; merge it, or ask in process")
+            raise UserError(f"{directory}: engine vllm: its base is quantized. Merge it, or use the ladder's engine.")
     model = base if adapter else directory
     check_files(model)
     positions = read_config(model).get_text_config().max_position_embeddings
@@ -105,15 +107,17 @@ def loading(directory: Path, base: Path, rung: Rung) -> dict[str, Any]:
     if adapter:
         other = beyond(directory, SERVED)
         if other:
-            raise UserError(f"{directory}: engine vllm: vLLM knows no {other}; merge it, or ask in process")
+            raise UserError(
+                f"{directory}: engine vllm: vLLM does not support {other}. Merge it, or use the ladder's engine."
+            )
         if module := outside_layers(directory):
             raise UserError(
-                f"{directory}: engine vllm: the adapter changes {module}, and vLLM reads adapters of decoder layers; "
-                "merge it, or ask in process"
+                f"{directory}: engine vllm: the adapter changes {module}, but vLLM supports only adapters of decoder "
+                "layers. Merge it, or use the ladder's engine."
             )
         rank = read_object(directory / "adapter_config.json")["r"]
         if rank > RANKS[-1]:
-            raise UserError(f"{directory}: an adapter of rank {rank}, vLLM takes at most {RANKS[-1]}")
+            raise UserError(f"{directory}: expected an adapter of rank {RANKS[-1]} or less for vLLM, got {rank}")
         settings |= {"enable_lora": True, "max_lora_rank": next(most for most in RANKS if most >= rank)}
     return settings
 

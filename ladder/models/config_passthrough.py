@@ -14,6 +14,7 @@ from peft import LoraConfig
 from pydantic import TypeAdapter, ValidationError
 from transformers import BitsAndBytesConfig, TrainingArguments
 
+from ladder.pipeline.errors import expectation
 from ladder.pipeline.stage import UserError
 from ladder.training.key_ranges import outside, unknown
 from ladder.training.key_requirements import absent, unmet, unread
@@ -79,7 +80,7 @@ def _check_type(owner: type, name: str, value: Any) -> None:
         else:
             TypeAdapter(declared).validate_json(text, strict=True)
     except ValidationError as error:
-        raise ValueError(f"{name}: {error.errors()[0]['msg']}, got {value!r}") from None
+        raise ValueError(f"{name}: {expectation(error.errors()[0]['msg'])}, got {value!r}") from None
 
 
 def _check_dpo(values: dict[str, Any]) -> None:

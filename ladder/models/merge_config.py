@@ -11,6 +11,8 @@ from mergekit.merge_methods.base import BasePolicy, ParameterScope
 from mergekit.merge_methods.generalized_task_arithmetic import GeneralizedTaskArithmeticMerge
 from pydantic import ValidationError
 
+from ladder.pipeline.errors import expectation
+
 OURS = ("tokenizer", "tokenizer_source", "chat_template")
 
 
@@ -55,7 +57,7 @@ def _sentences(error: ValidationError, config: Any) -> list[str]:
     if unknown:
         return [f"no such mergekit key: {', '.join(unknown)}"]
     kinds = "expected a number, a list of numbers over the layers, or {filter, value}"
-    return [f"{key}: {items[0]['msg'] if len(items) == 1 else kinds}" for key, items in found.items()]
+    return [f"{key}: {expectation(items[0]['msg']) if len(items) == 1 else kinds}" for key, items in found.items()]
 
 
 def _check_parameters(merge: MergeConfiguration) -> None:

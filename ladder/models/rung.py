@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ladder.models.file_hashes import all_sha256, sha256
+from ladder.pipeline.errors import expectation
 from ladder.pipeline.stage import UserError
 
 
@@ -96,7 +97,9 @@ def read_description(directory: Path) -> Rung:
     try:
         return Rung.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise UserError(f"{path}: invalid rung.json: {error.errors()[0]['msg']}. Remake the rung.") from None
+        raise UserError(
+            f"{path}: invalid rung.json: {expectation(error.errors()[0]['msg'])}. Remake the rung."
+        ) from None
 
 
 def rung_faults(directory: Path, rung: Rung, *, remember: bool = True) -> Iterator[str]:
@@ -142,7 +145,7 @@ def check_recorded(directory: Path) -> None:
         files = TypeAdapter(dict[str, File]).validate_json(record.read_bytes())
     except ValidationError as error:
         raise UserError(
-            f"{record}: not a list of files: {error.errors()[0]['msg']}. `dvc repro` makes it again."
+            f"{record}: not a list of files: {expectation(error.errors()[0]['msg'])}. `dvc repro` makes it again."
         ) from None
     if fault := next(file_faults(directory, files, FILES_RECORD), None):
         raise UserError(fault)

@@ -146,7 +146,7 @@ def _free(gpus: list[str]) -> str:
             except BlockingIOError:
                 os.close(lock)
         if not told:
-            print(f"all of GPU {','.join(gpus)} are taken: waiting", flush=True)
+            print(f"waiting: all GPUs of {','.join(gpus)} are in use", flush=True)
             told = True
         time.sleep(0.2)
 

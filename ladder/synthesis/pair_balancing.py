@@ -66,7 +66,7 @@ def check_pair(row: Row, where: str) -> Row:
             raise UserError(f"{where}: {name}: expected a list of messages with texts, got {messages!r:.100}")
         roles = [message.get("role") for message in messages or []]
         if name != "prompt" and ({roles[0], roles[-1]} != {"assistant"} or "user" in roles):
-            raise UserError(f"{where}: {name}: expected one message of the assistant; earlier turns go in prompt")
+            raise UserError(f"{where}: {name}: expected one message of the assistant. Move earlier turns to prompt.")
     try:
         scores(row)
     except ValueError as error:
@@ -143,7 +143,8 @@ def check_apart(train: Iterable[Row], validation: Iterable[Row], where: str) -> 
     for number, pair in enumerate(validation, start=1):
         if prompt_key(pair) in seen:
             raise UserError(
-                f"{where}: row {number} has a prompt that is trained on: {pair['prompt'][-1]['content'][:80]!r}"
+                f"{where}: row {number}: expected a prompt that is not in the training set, got "
+                f"{pair['prompt'][-1]['content'][:80]!r}"
             )
 
 
@@ -180,8 +181,8 @@ def controlled(pairs: Iterable[Row], controls: Controls, seed: int, output: Path
     if not train or (controls.validation > 0 and not validation):
         told = ", ".join(f"{reason}: {count}" for reason, count in dropped.items()) or "none dropped"
         raise UserError(
-            f"{output}: of {len(labels)} pairs none is left for {'validation' if train else 'training'} ({told}); "
-            "more pairs, a lower margin or another share of validation would leave some"
+            f"{output}: none of {len(labels)} pairs is left for {'validation' if train else 'training'} ({told}). "
+            "Use more pairs, a lower margin, or another share of validation."
         )
     held = labelled(pairs, labels, "validation")
     check_apart(labelled(pairs, labels, "train"), held, f"{output}: validation")

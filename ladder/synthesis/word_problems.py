@@ -53,7 +53,7 @@ def read_grammar(path: Path) -> Grammar:
             where = f"{path}: situations.{name}.asks: line {number}"
             _slots(ask, known | words, where)
             if missing := sorted(known - slots(ask)):
-                raise UserError(f"{where}: the number {missing[0]} is not in {ask!r}")
+                raise UserError(f"{where}: expected the number {missing[0]} in it, got {ask!r}")
         for step in situation.steps:
             where = f"{path}: situations.{name}.steps: {step.name}"
             parts = _SUM.fullmatch(step.value)

@@ -27,6 +27,7 @@ from ladder.inference.endpoint import Endpoint
 from ladder.inference.sampling import Sampling
 from ladder.models.checkpoint import Model, Rung, check_same_tokenizer, load_reward
 from ladder.models.reward_scores import rewards as model_rewards
+from ladder.pipeline.errors import expectation
 from ladder.pipeline.stage import UserError, fit
 from ladder.verifiers.answer_program import called, code
 from ladder.verifiers.constraints import meets
@@ -177,7 +178,7 @@ def _check_parameters(name: str, values: Any) -> None:
         try:
             TypeAdapter(kind).validate_python(value, strict=kind is not float)
         except ValidationError as error:
-            raise ValueError(f"{name}.{key}: {error.errors()[0]['msg']}, got {value!r}") from None
+            raise ValueError(f"{name}.{key}: {expectation(error.errors()[0]['msg'])}, got {value!r}") from None
     if name == "format":
         try:
             re.compile(values["pattern"])
