@@ -186,9 +186,9 @@ FAULTS = [
         "dpo/chat",
         "params.yaml: a rung is its own ancestor: look at the parents of dpo@chat, sft@chat",
     ),
-    ("dpo.chat.trainer.betta", 1, "dpo.chat.trainer: DPOConfig has no argument 'betta'"),
-    ("dpo.chat.trainer.beta", "x", "dpo.chat.trainer: beta: Input should be a valid number"),
-    ("sft.chat.lora.rank", 3, "sft.chat.lora: LoraConfig has no argument 'rank'"),
+    ("dpo.chat.trainer.betta", 1, "dpo.chat.trainer: betta: no such argument of DPOConfig"),
+    ("dpo.chat.trainer.beta", "x", "dpo.chat.trainer: beta: expected a valid number"),
+    ("sft.chat.lora.rank", 3, "sft.chat.lora: rank: no such argument of LoraConfig"),
     (
         "student",
         {},

@@ -171,13 +171,13 @@ def test_what_is_missing_is_named():
     rows = [row(0, instruction_difficulty=1.0), row(1)]
     answers = [Answers("0", (("a",),)), Answers("1", (("b",),))]
     judge = Tools(judge=Rule(lambda one, two: 0.5))
-    with pytest.raises(UserError, match="1 of 2 rows have an instruction_difficulty"):
+    with pytest.raises(UserError, match="1 of 2 rows have instruction_difficulty"):
         alpaca_eval.score(alpaca_eval.questions(rows), answers, judge)
     with pytest.raises(UserError, match="question 0: expected a prompt .* in column 'judge_prompt'"):
         alpaca_eval.score(alpaca_eval.questions([{**rows[0], "judge_prompt": []}]), answers[:1], judge)
     with pytest.raises(UserError, match="row 2: expected a text in column 'output', got None"):
         alpaca_eval.questions([rows[0], {**rows[1], "output": None}])
-    with pytest.raises(UserError, match="needs a judge"):
+    with pytest.raises(UserError, match="no judge; expected one"):
         alpaca_eval.score(alpaca_eval.questions(rows), answers, Tools())
 
 

@@ -97,7 +97,7 @@ def test_the_callers_random_numbers_are_left_alone(empty: Tools) -> None:
 
 
 def test_refuses_two_answers_to_a_prompt(empty: Tools) -> None:
-    with pytest.raises(UserError, match="key '2': one answer to a prompt is scored here, not 2"):
+    with pytest.raises(UserError, match="key '2': expected one answer per prompt, got 2"):
         ifeval.score(ifeval.questions(ROWS), [Answers("2", (("a",), ("b",)))], empty)
 
 

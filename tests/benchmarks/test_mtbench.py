@@ -194,7 +194,7 @@ def test_what_is_missing_is_named(published: list[Question]):
         mtbench.score([without(maths, "judge_prompts")], both, judge)
     with pytest.raises(UserError, match="question 111: expected answers to two turns, got 1"):
         mtbench.score([maths], [Answers("111", (("a",),))], judge)
-    with pytest.raises(UserError, match="needs a judge"):
+    with pytest.raises(UserError, match="no judge; expected one"):
         mtbench.score([maths], both, Tools())
     with pytest.raises(UserError, match="row 2: expected question_id, a category and two turns"):
         mtbench.questions([maths.row, {**maths.row, "category": "maths"}])

@@ -28,9 +28,9 @@ from stages import reference, rloo, student
 
 ROWS = [{"prompt": user(f"Say {n}."), "completion": assistant(f"It is {n}{n}.")} for n in range(12)]
 RUINED = (
-    r"the norm of the trained weights is \S+, \S+ times the \S+ before; expected [13]0 times at most; the training "
-    r"ruined the model, so no rung is saved; lower trainer.learning_rate"
-    r"|step \d+: (loss|grad_norm) is \S+; lower trainer.learning_rate|holds NaN or infinity; not saved"
+    r"the norm of the trained weights grew from \S+ to \S+, \S+ times; expected at most [13]0 times. The training "
+    r"ruined the model, so no rung is saved. Lower trainer.learning_rate"
+    r"|expected a finite (loss|grad_norm), got \S+ Lower trainer.learning_rate|not saved: \S+ has NaN or infinite"
 )
 
 

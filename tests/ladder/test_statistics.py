@@ -212,7 +212,7 @@ def test_prompts_that_a_ratio_does_not_ask_are_no_evidence() -> None:
     asked = np.array([1.0] * 20 + [0.0] * 300)
     assert statistics.interval(asked, asked) == statistics.wilson(20, 20)
     assert statistics.interval(0 * asked, asked) == statistics.wilson(0, 20)
-    with pytest.raises(ValueError, match="no prompt was asked"):
+    with pytest.raises(ValueError, match="without any prompt asked"):
         statistics.ratio(np.zeros(3), np.zeros(3))
 
 

@@ -84,13 +84,13 @@ def test_a_template_from_a_file(tmp_path: Path):
 @pytest.mark.parametrize(
     ("template", "sentence"),
     [
-        (None, "the tokenizer has no chat template; set base.chat_template"),
-        (CHATML.replace("<|im_end|>", "END"), "ends an assistant's turn with 'END.n', which is not a special token"),
-        (CHATML.replace("<|im_end|>\n", ""), "ends an assistant's turn with '', which is not a special token"),
-        (CHATML.replace("['content'] }}", "['content'] | upper }}"), "does not write the messages. text as it is"),
+        (None, "the tokenizer has no chat template. Set base.chat_template"),
+        (CHATML.replace("<|im_end|>", "END"), "ends an assistant's turn with 'END.n'; expected a special token"),
+        (CHATML.replace("<|im_end|>\n", ""), "ends an assistant's turn with ''; expected a special token"),
+        (CHATML.replace("['content'] }}", "['content'] | upper }}"), "no mask can be derived"),
         ("<|im_start|>" + CHATML, "begins with two '<|im_start|>'"),
-        ("{{ raise_exception('no') }}", "the chat template refuses the conversation: no"),
-        (CHATML.replace("assistant\n{% endif", "model\n{% endif"), "in another way in a conversation than before an"),
+        ("{{ raise_exception('no') }}", "the chat template rejects the conversation: no"),
+        (CHATML.replace("assistant\n{% endif", "model\n{% endif"), "differently within a conversation and before an"),
     ],
 )
 def test_a_template_without_a_sure_end_is_refused(template: str | None, sentence: str):
@@ -103,22 +103,22 @@ def test_a_template_without_a_sure_end_is_refused(template: str | None, sentence
 def test_a_tokenizer_that_loses_text_is_refused():
     tokenizer = pico_tokenizer()
     tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
-    with pytest.raises(UserError, match="does not give back the turns it encoded, but .*zoë says"):
+    with pytest.raises(UserError, match="does not reproduce the turns that it encoded; got .*zoë says"):
         base.repair(tokenizer, "models/x")
 
 
 def test_what_is_no_plain_model_is_refused(tmp_path: Path):
-    with pytest.raises(UserError, match="model_type 'mine' would need the repository's own code"):
+    with pytest.raises(UserError, match="model_type 'mine' needs the repository's own code"):
         base.load_directory(release(tmp_path / "code", model_type="mine"), torch.bfloat16, "x")
-    with pytest.raises(UserError, match="its weights are quantized"):
+    with pytest.raises(UserError, match="quantized weights can be neither"):
         quantized = {"quant_method": "awq"}
         base.load_directory(release(tmp_path / "awq", quantization_config=quantized), torch.bfloat16, "x")
-    with pytest.raises(UserError, match="9 weights are not in its files, first model.layers.2."):
+    with pytest.raises(UserError, match="9 weights are missing from its files, first model.layers.2."):
         base.load_directory(release(tmp_path / "deep", num_hidden_layers=3), torch.bfloat16, "x")
     with pytest.raises(UserError, match="expected a .gguf file or a directory"):
         made(tmp_path / "deep" / "config.json", tmp_path / "base")
     (tmp_path / "deep" / "config.json").unlink()
-    with pytest.raises(UserError, match="no config.json in it"):
+    with pytest.raises(UserError, match="no config.json; expected"):
         made(tmp_path / "deep", tmp_path / "base")
 
 

@@ -104,12 +104,15 @@ def test_a_narrower_student_learns_through_projections(tmp_path, teacher, rows):
     assert read_rung(output).settings["layers"] == {"0": 1, "1": 3}
     config = LlamaConfig.from_pretrained(teacher, num_attention_heads=8, head_dim=8)
     save_rung(tmp_path / "heads", LlamaForCausalLM(config), tokenizer, rung="heads", method="base")
-    with pytest.raises(UserError, match="attention: student/small has 8 heads and teacher has 4; set it to 0"):
+    with pytest.raises(
+        UserError,
+        match="attention: expected equal numbers of heads, got 8 in student/small and 4 in teacher. Set it to 0",
+    ):
         train(tmp_path, tmp_path / "heads", teacher, rows)
 
 
 def test_a_map_out_of_range_is_refused(tmp_path, teacher, small, rows):
-    with pytest.raises(UserError, match=r"layers: \[4\] are not layers of the teacher of 4 \(0 to 3\)"):
+    with pytest.raises(UserError, match=r"layers: expected layers of the teacher from 0 to 3, got \[4\]"):
         train(tmp_path, small, teacher, rows, layers={0: 4})
 
 

@@ -75,8 +75,8 @@ def test_the_gate_stops_what_a_benchmark_says_where_no_step_does(tmp_path):
     with pytest.raises(UserError) as refusal:
         run(tmp_path, ["fine", answer], steps)
     assert str(refusal.value) == (
-        f"{tmp_path / 'generate.jsonl'}: 1 rows of those kept still say what a benchmark says, first row '1' in long: "
-        "say red green blue and then nothing more; add the step decontaminate, or set contamination: report"
+        f"{tmp_path / 'generate.jsonl'}: 1 kept rows still overlap a benchmark, first row '1' in long: "
+        "say red green blue and then nothing more. Add the step decontaminate, or set contamination: report."
     )
     kept, _, counts = run(tmp_path, ["fine", answer], steps, contamination="report")
     assert (len(kept), counts["contaminated"]) == (2, 1)

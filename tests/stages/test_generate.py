@@ -85,7 +85,7 @@ def test_no_split_asks_every_prompt(tmp_path, base):
 
 
 def test_a_split_without_prompts_is_named(tmp_path, base):
-    with pytest.raises(UserError, match="prompts.jsonl: no row of split 'stf'; its splits are heldout, sft"):
+    with pytest.raises(UserError, match="prompts.jsonl: no row of split 'stf'; expected one of heldout, sft"):
         generate(tmp_path, base, "stf")
 
 

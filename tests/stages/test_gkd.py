@@ -105,14 +105,14 @@ def test_weights_learn_in_float32_under_bf16(tmp_path, base, rows, small):
 
 def test_what_cannot_be_learned_is_refused(tmp_path, base, rows, small):
     prompts = [*rows[:2], {"prompt": user("Say 3.")}]
-    with pytest.raises(UserError, match=r"rows.jsonl: row 3: no completion, and with lmbda 0.5"):
+    with pytest.raises(UserError, match=r"rows.jsonl: row 3: no completion; expected one, because lmbda 0.5"):
         train(tmp_path, small, base, base, prompts, lmbda=0.5)
     with pytest.raises(UserError, match="none of 12 rows fits max_length 5"):
         train(tmp_path, small, base, base, rows, max_length=5)
     tokenizer = pico_tokenizer()
     tokenizer.chat_template = tokenizer.chat_template.replace("assistant", "model")
     save_rung(tmp_path / "other", pico_model(tokenizer), tokenizer, rung="other", method="sft")
-    with pytest.raises(UserError, match="student/small and other have different chat templates"):
+    with pytest.raises(UserError, match="student/small and other: expected the same chat template"):
         train(tmp_path, small, base, tmp_path / "other", rows)
 
 

@@ -187,11 +187,11 @@ def test_other_prompts_and_missing_files_are_refused(ladder):
             "guide.claims: c is compared on heldout/maths, but is not among guide.heldout",
         ),
         (claim("a", "chance", "accuracy"), "a is compared on accuracy, but is not among guide.accuracy"),
-        (claim("a", "b", "heldout/maths:speed"), "heldout has the numbers pass, reward, finish, tokens, not 'speed'"),
+        (claim("a", "b", "heldout/maths:speed"), "heldout: expected one of pass, reward, finish, tokens, got 'speed'"),
         (claim("a", "b", "divergence/maths"), "divergence/maths is better lower"),
         (claim("a", "chance", "heldout/maths"), "chance is known for accuracy and reward, not for heldout/maths"),
         (claim("a", "b", "reward"), "the measure reward stands against chance"),
-        (claim("a", "b", "heldout/maths", "more"), "claims.0.better: Input should be 'higher' or 'lower'"),
+        (claim("a", "b", "heldout/maths", "more"), "claims.0.better: expected 'higher' or 'lower'"),
     ],
 )
 def test_a_claim_that_means_nothing_is_refused(given, said):

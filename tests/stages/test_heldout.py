@@ -72,5 +72,5 @@ def test_a_row_that_lacks_a_column_is_named(tmp_path):
 def test_a_prompt_without_checks_is_refused(tmp_path, base):
     write_rows(tmp_path / "prompts.jsonl", [{"id": "a", "split": "x", "prompt": user("Hi"), "checks": []}])
     params, outputs = Params(split=None, **PARAMS), (tmp_path / "rows.jsonl", tmp_path / "out.json")
-    with pytest.raises(UserError, match="prompts.jsonl: prompt 1: no check to judge its answers by"):
+    with pytest.raises(UserError, match="prompts.jsonl: prompt 1: no check; expected at least one"):
         main(params, tmp_path / "prompts.jsonl", base, base, *outputs)

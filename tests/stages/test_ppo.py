@@ -173,16 +173,16 @@ def test_a_reward_model_with_another_template_is_refused(tmp_path, base, judge):
     tokenizer.chat_template = tokenizer.chat_template.replace("\n", " ")
     other = tmp_path / "models/other"
     save_rung(other, pico_model(tokenizer), tokenizer, rung="other", method="base")
-    with pytest.raises(UserError, match="other and reward/a have different chat templates"):
+    with pytest.raises(UserError, match="other and reward/a: expected the same chat template"):
         made(tmp_path, other, other, judge=judge, rewards=ASKED)
 
 
 def test_what_cannot_work_is_refused(tmp_path, base):
-    with pytest.raises(UserError, match="base: a language model, expected a reward model"):
+    with pytest.raises(UserError, match="base: expected a reward model, .*, got a language model"):
         made(tmp_path, base, base, rewards=ASKED)
-    with pytest.raises(UserError, match="7 prompts do not fill one rollout of 2 minibatches x 4 = 8"):
+    with pytest.raises(UserError, match="expected at least 8 prompts for one rollout of 2 minibatches x 4, got 7"):
         made(tmp_path, base, base, prompts=7)
-    with pytest.raises(UserError, match="minibatches: 2 is not a multiple of the 4 that one update takes"):
+    with pytest.raises(UserError, match="minibatches: expected a multiple of the 4 that one update takes"):
         made(tmp_path, base, base, trainer={"gradient_accumulation_steps": 4})
     with pytest.raises(UserError, match="prompts.jsonl: no row of split 'test'"):
         made(tmp_path, base, base, split="test")

@@ -79,7 +79,7 @@ def test_no_pair_at_all_is_refused(tmp_path, base):
 
 
 def test_prompts_without_checks_are_not_sampled_to_be_ranked_by_them(tmp_path, base):
-    with pytest.raises(UserError, match="prompts.jsonl: no prompt has a check; set rank: reward, judge or aspects"):
+    with pytest.raises(UserError, match="prompts.jsonl: no prompt has a check. Set rank: reward, judge or aspects"):
         sampled(tmp_path, tmp_path / "no model", [])
 
 
@@ -163,16 +163,16 @@ def test_a_judge_that_takes_whatever_stands_first_makes_no_pairs(tmp_path, base,
         endpoint = {"base_url": server.base_url, "model": "policy"}
         judge = {"endpoint": {**endpoint, "model": "judge"}}
         settings = {"rank": "judge", "endpoint": endpoint, "judge": judge, "edits": False}
-        with pytest.raises(UserError, match="prefers in both orders and that ended, ties: 3, no_verdict: 0, "):
+        with pytest.raises(UserError, match="prefers in both orders, ties: 3, no_verdict: 0, "):
             sampled(tmp_path, base, [], **settings)
 
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"margin": 1.0}, "margin is of scores, and rank: checks gives none"),
-        ({"rank": "judge", "margin": 1.0}, "margin is of scores, and rank: judge gives none"),
-        ({"rank": "reward", "judge": {"retries": 5}}, "rank: reward asks no judge; leave `judge` out"),
+        ({"margin": 1.0}, "margin: no effect, because rank: checks gives no scores"),
+        ({"rank": "judge", "margin": 1.0}, "margin: no effect, because rank: judge gives no scores"),
+        ({"rank": "reward", "judge": {"retries": 5}}, "judge: no effect, because rank: reward asks no judge"),
         ({"budget": {"requests": 5}}, "preferences.chat: "),
         ({"rank": "stars"}, "preferences.chat.rank: "),
         ({"longer_most": 1.5}, "preferences.chat.longer_most: "),

@@ -140,7 +140,11 @@ def edit(path, change):
         ("constraints.yaml", lambda seeds: seeds.update(rhymes={}), r"constraints\.yaml: no such key rhymes"),
         ("constraints.yaml", lambda seeds: seeds["title"].update(wordings=[]), r"title\.wordings: expected a list"),
         ("constraints.yaml", lambda seeds: seeds["bullets"]["parameters"].update(n=[]), r"bullets\.parameters\.n"),
-        ("constraints.yaml", lambda seeds: seeds["bullets"]["parameters"].update(n=["3"]), "'3' is not a value of n"),
+        (
+            "constraints.yaml",
+            lambda seeds: seeds["bullets"]["parameters"].update(n=["3"]),
+            "expected a value of n, got '3'",
+        ),
         ("constraints.yaml", lambda seeds: seeds["bullets"].pop("parameters"), r"bullets: missing parameters"),
     ],
 )

@@ -227,7 +227,7 @@ def test_refuses_a_rung_without_its_files(ladder: Path) -> None:
 
 def test_refuses_rungs_that_answered_different_prompts(ladder: Path) -> None:
     write_rung(ladder, "short", [1.0] * 39, {"method": "sft", "parent": "base", "parameters": 1})
-    with pytest.raises(UserError, match="short.jsonl: its prompts are not those of base"):
+    with pytest.raises(UserError, match="short.jsonl: its prompts differ from those of base"):
         report(ladder, "base", "short")
 
 
@@ -236,7 +236,7 @@ def test_refuses_a_comparison_of_nothing(ladder: Path) -> None:
     write_rung(ladder, "base", [4.0, None], base, name="mtbench", headline=GRADE)
     write_rung(ladder, "sft/chat", [None, 2.0], {"method": "sft", "parent": "base", **TRAINED}, name="mtbench",
                headline=GRADE)  # fmt: skip
-    with pytest.raises(UserError, match="mtbench sft/chat: grade: none of the 2 common prompts has it in both"):
+    with pytest.raises(UserError, match="mtbench sft/chat: grade: no common prompt of 2 has it in both"):
         report(ladder, "base", "sft/chat", benchmarks=("mtbench",))
 
 

@@ -97,9 +97,9 @@ def test_the_reward_is_the_head_on_the_last_token(tmp_path, base):
 
 def test_a_reward_model_is_no_language_model_and_the_reverse(tmp_path, base):
     directory = made(tmp_path, base, base)[0]
-    with pytest.raises(UserError, match="models/reward/a: a reward model, .*, expected a language model"):
+    with pytest.raises(UserError, match="models/reward/a: expected a language model, got a reward model"):
         load(directory, base)
-    with pytest.raises(UserError, match="base: a language model, expected a reward model"):
+    with pytest.raises(UserError, match="base: expected a reward model, .*, got a language model"):
         load_reward(base, base)
 
 
@@ -111,10 +111,10 @@ def test_centring_adds_the_squared_sum_of_the_rewards(tmp_path, base):
 
 
 def test_a_heldout_prompt_that_was_trained_on_is_refused(tmp_path, base):
-    with pytest.raises(UserError, match="heldout.jsonl: row 2 has a prompt of .*pairs.jsonl, which is trained on"):
+    with pytest.raises(UserError, match="heldout.jsonl: row 2: its prompt is in .*pairs.jsonl, which is trained on"):
         made(tmp_path, base, base, heldout=[100, 3])
 
 
 def test_a_head_has_nothing_to_continue(tmp_path, base):
-    with pytest.raises(UserError, match="lora: continue has no head to go on with"):
+    with pytest.raises(UserError, match="lora: continue needs a parent with a reward head"):
         made(tmp_path, base, base, lora="continue")

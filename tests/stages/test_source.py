@@ -65,7 +65,7 @@ def test_rows_are_mapped_and_misfits_told_with_file_line_and_reason(tmp_path):
         {
             "file": "rows.jsonl",
             "line": 4,
-            "reason": "pair: a pair of answers (preference) where rows of messages are wanted",
+            "reason": "pair: expected a row of messages, got a pair of answers (preference)",
             "begins": '{"prompt": "2+2?", "chosen": "4", "rejected": "5"}',
         },
     ]
@@ -94,7 +94,7 @@ def test_more_misfits_than_stated_are_refused_and_the_quarantine_tells_them(tmp_
 
 
 def test_a_file_without_rows_is_refused(tmp_path):
-    with pytest.raises(UserError, match="^rows.jsonl: no rows in it$"):
+    with pytest.raises(UserError, match="^rows.jsonl: no rows$"):
         run(tmp_path, b"\n")
 
 
@@ -208,7 +208,7 @@ def test_columns_are_renamed_and_others_kept_on_demand(tmp_path):
         UserError, match="first rows.jsonl:1: no column: 'qestion'; the row has answer, level, question;"
     ):
         run(tmp_path, content, columns={"prompt": "qestion"})
-    with pytest.raises(UserError, match="columns: id: this stage writes a column of that name"):
+    with pytest.raises(UserError, match="columns: id: expected another name, because this stage writes that column"):
         run(tmp_path, content, columns={"id": "level"})
 
 
@@ -277,7 +277,7 @@ def test_messages_of_a_tree_that_are_rows_become_one_row_at_the_roots_place(tmp_
             "messages": user("2+2?") + assistant("4"),
         }
     ]
-    assert [(told["line"], told["reason"]) for told in quarantine] == [(3, "no way to a root: 'd' answers 'c'")]
+    assert [(told["line"], told["reason"]) for told in quarantine] == [(3, "no path to a root: 'd' answers 'c'")]
     assert (metrics["read"], metrics["formats"]) == (2, {"tree": 1})
 
 
@@ -300,8 +300,8 @@ def test_columns_that_are_not_read_are_counted_and_the_line_that_ignores_them_is
         run(tmp_path, content)
     assert str(refusal.value) == (
         "rows.jsonl: 3 of 4 rows cannot be read, more than most_broken: 0.01 (column not read: 3); first rows.jsonl:1: "
-        "column not read: 'hint'; name them in `columns` or `ignore`; columns not read (hint: 1, images: 1, seen: 1); "
-        f"where they do not change what is to be learned, add `ignore: [hint, seen]`; see {outputs(tmp_path)[1]}"
+        "column not read: 'hint'. Name them in `columns` or `ignore`; columns not read (hint: 1, images: 1, seen: 1); "
+        f"If they do not change what is trained, add `ignore: [hint, seen]`. See {outputs(tmp_path)[1]}."
     )
     rows, quarantine, metrics = run(tmp_path, content, ignore=["hint", "seen"], most_broken=0.5)
     assert [told["line"] for told in quarantine] == [2]
@@ -345,7 +345,7 @@ def test_rows_with_media_and_rendered_rows_are_quarantined(tmp_path):
     assert len(rows) == 1 and metrics["reasons"] == {"column not read": 1, "rendered before": 1}
     assert [(told["file"], told["line"], told["reason"].partition(";")[0]) for told in quarantine] == [
         ("rows.jsonl", 2, "rendered before: prompt has '<|im_start|>user', a turn of the template ChatML"),
-        ("rows.jsonl", 3, "column not read: 'image': images, video, audio and files are not trained"),
+        ("rows.jsonl", 3, "column not read: 'image': images, video, audio and files are not supported"),
     ]
     rows, _, _ = run(tmp_path, content, most_broken=0.7, rendered="unwrap")
     assert [row["messages"] for row in rows][1] == user("Name a color.") + assistant("Blue.")

@@ -91,7 +91,7 @@ def test_an_endpoint_serves_every_method_and_the_bytes_are_the_same_again(tmp_pa
 
 def test_a_run_that_ended_early_goes_on_and_buys_nothing_twice(tmp_path, endpoint):
     server, where = endpoint
-    with pytest.raises(UserError, match="budget of 13 requests is used up"):
+    with pytest.raises(UserError, match="budget of 13 requests is spent"):
         synthesize(tmp_path, tmp_path, "evolve", endpoint=where, budget={"requests": 13})
     assert not any(path.exists() for path in outputs(tmp_path))
     assert len(server.asked) == 13
@@ -117,14 +117,16 @@ def test_what_evolved_was_answered_greedily_and_generate_buys_no_answer_again(tm
 
 
 def test_where_no_evolution_is_left_nobody_is_asked_to_judge(tmp_path, base):
-    with pytest.raises(UserError, match="nothing is left: finished 8; the texts"):
+    with pytest.raises(UserError, match="no row is left: finished 8. See the texts"):
         synthesize(tmp_path, base, "evolve", max_new_tokens=2)
 
 
 def test_an_empty_result_is_refused_and_the_ledger_tells_why(tmp_path, endpoint):
     server, where = endpoint
     server.answering = lambda body, before: Said("Hm.")
-    with pytest.raises(UserError, match="new.jsonl: nothing is left: length 8; the texts .* in .*new.rejected.jsonl"):
+    with pytest.raises(
+        UserError, match="new.jsonl: no row is left: length 8. See the texts .* in .*new.rejected.jsonl"
+    ):
         synthesize(tmp_path, tmp_path, "self_instruct", endpoint=where)
     assert [row["reason"] for row in read_rows(tmp_path / "new.rejected.jsonl")] == ["1 words"] * 8
     assert not (tmp_path / "new.jsonl").exists()
@@ -133,12 +135,12 @@ def test_an_empty_result_is_refused_and_the_ledger_tells_why(tmp_path, endpoint)
 @pytest.mark.parametrize(
     ("method", "changed", "said"),
     [
-        ("evolve", {"operations": []}, "operations: expected with method evolve, and with no other"),
-        ("persona", {"operations": ["deepen"]}, "operations: expected with method evolve, and with no other"),
-        ("self_instruct", {"personas": "listed"}, "personas: expected with method persona, and with no other"),
-        ("persona", {"personas": "met"}, "synthesize.persona.personas: Input should be 'listed', 'inferred' or"),
+        ("evolve", {"operations": []}, "operations: expected with method evolve only"),
+        ("persona", {"operations": ["deepen"]}, "operations: expected with method evolve only"),
+        ("self_instruct", {"personas": "listed"}, "personas: expected with method persona only"),
+        ("persona", {"personas": "met"}, "synthesize.persona.personas: expected 'listed', 'inferred' or"),
         ("evolve", {"novelty": 1.5}, "synthesize.evolve.novelty"),
-        ("evolve", {"budget": {"requests": 3}}, "budget is of an endpoint, and there is none"),
+        ("evolve", {"budget": {"requests": 3}}, "budget: no effect without an endpoint"),
     ],
 )
 def test_params_that_do_not_fit_are_named(tmp_path, method, changed, said):

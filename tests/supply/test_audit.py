@@ -130,8 +130,8 @@ def test_a_range_that_pep_440_cannot_order_counts_as_a_match():
     ("name", "content", "sentence"),
     [
         ("x.json", b"{", "x.json: the file: Invalid JSON"),
-        ("x.json", b"[]", "x.json: the file: Input should be an object"),
-        ("x.json", b'{"id": 3}', "x.json: id: Input should be a valid string"),
+        ("x.json", b"[]", "x.json: the file: expected an object"),
+        ("x.json", b'{"id": 3}', "x.json: id: expected a valid string"),
         ("x.json", b'{"id": "A", "affected": [{"ranges": [{"type": "GIT"}]}]}', r"x.json: affected.0.ranges.0.events:"),
         ("x.json", b"[" * 100_000, "x.json: the file: Invalid JSON: recursion limit"),
         ("x.zip", b"not a zip", "x.zip: not a readable zip file"),

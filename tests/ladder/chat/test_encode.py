@@ -77,22 +77,22 @@ def test_a_conversation_is_the_same_bytes_in_training_and_in_inference(tokenizer
 
 def test_a_template_that_renders_prompts_in_another_way_is_refused(tokenizer):
     tokenizer.chat_template = tokenizer.chat_template.replace("assistant\n{% endif %}", "assistant\nHm: {% endif %}")
-    with pytest.raises(UserError, match="renders turn 2 in another way"):
+    with pytest.raises(UserError, match="renders turn 2 differently"):
         encode(tokenizer, [*user("Hi"), *assistant("Yes.")])
 
 
 def test_a_template_without_a_stop_token_is_refused(tokenizer):
     tokenizer.chat_template = tokenizer.chat_template.replace("<|im_end|>", "")
-    with pytest.raises(UserError, match="no stop token '<|im_end|>' after assistant turn 2"):
+    with pytest.raises(UserError, match="assistant turn 2: expected the stop token '<|im_end|>' after it"):
         encode(tokenizer, [*user("Hi"), *assistant("Yes.")])
 
 
 @pytest.mark.parametrize(
     ("mask", "said"),
     [
-        ([0, 0, 0, 0], "row 1 trains no token"),
-        ([1, 1, 1, 1], "row 1 trains every token"),
-        ([0, 1, 1, 0], "row 1 has an answer whose stop token is not trained"),
+        ([0, 0, 0, 0], "row 1: no token is trained"),
+        ([1, 1, 1, 1], "row 1: every token is trained"),
+        ([0, 1, 1, 0], "row 1: the stop token of the last answer is not trained"),
     ],
 )
 def test_the_gate_stops_a_wrong_mask(mask, said):
@@ -116,7 +116,7 @@ def test_the_text_of_a_special_token_stays_text(tokenizer):
 def test_a_text_that_was_rendered_before_is_refused(tokenizer):
     rendered = render(tokenizer, user("Name a colour."), answer=True)
     with pytest.raises(
-        UserError, match=r"a.jsonl: row 4: a text of user begins with '<.im_start.>user\\nName a.*rendered by a chat"
+        UserError, match=r"a.jsonl: row 4: user: expected the plain text.*'<.im_start.>user\\nName a.*a chat template"
     ):
         prompt_tokens(tokenizer, user(rendered), "a.jsonl: row 4")
 
@@ -127,12 +127,12 @@ def test_a_turn_that_is_not_to_train_is_context(tokenizer):
     assert "assistant\nWRONG Quito.<|im_end|>" in tokenizer.decode(ids)
     assert mask_sample(tokenizer, ids, mask).count("⟦") == 1
     assert mask_sample(tokenizer, ids, mask).endswith("⟦Lima.<|im_end|>⟧")
-    with pytest.raises(UserError, match="no assistant turn that is trained"):
+    with pytest.raises(UserError, match="expected an assistant turn that is trained"):
         encode(tokenizer, [*user("Capital of Peru?"), wrong])
 
 
 def test_a_key_of_a_message_that_nothing_reads_is_refused():
-    with pytest.raises(UserError, match="row 1: turn 1 has a key 'tool_calls' that no stage reads"):
+    with pytest.raises(UserError, match="row 1: turn 1: expected keys role, content.*, got 'tool_calls'"):
         check_messages([{"role": "user", "content": "a", "tool_calls": [{"name": "f"}]}], "row 1")
     check_messages([{"role": "user", "content": "a", "tool_calls": None, "name": ""}], "row 1")
 
@@ -185,9 +185,9 @@ def test_a_tokenizer_that_marks_the_beginning_of_a_text_marks_none_inside_it(sch
 @pytest.mark.parametrize(
     ("learned", "said"),
     [
-        ("And?<|im_end|>", "turn 4: the learned tokens read 'And.<.im_end.>', not the answer's 'No.'"),
-        ("user\nAnd?<|im_end|>\n<|im_start|>assistant\nNo.<|im_end|>", "turn 4: 'userAnd.*' is learned, which neither"),
-        ("o.<|im_end|>", "turn 4: the learned tokens read 'o.*', not the answer's 'No.'"),
+        ("And?<|im_end|>", "turn 4: expected trained tokens for 'No.', got 'And.<.im_end.>'"),
+        ("user\nAnd?<|im_end|>\n<|im_start|>assistant\nNo.<|im_end|>", "turn 4: 'userAnd.*' is trained, but neither"),
+        ("o.<|im_end|>", "turn 4: expected trained tokens for 'No.', got 'o.*'"),
     ],
 )
 def test_the_gate_catches_a_mask_over_other_text(tokenizer, learned, said):
@@ -201,7 +201,7 @@ def test_the_gate_catches_a_mask_over_other_text(tokenizer, learned, said):
     moved = [int(place in inside) if place >= second else on for place, on in enumerate(mask)]
     with pytest.raises(UserError, match=f"row 1: mask gate: {said}"):
         text_gate(tokenizer, messages, ids, moved, "row 1")
-    with pytest.raises(UserError, match="1 passages are learned, the row has 2 answers"):
+    with pytest.raises(UserError, match="expected 2 trained passages, one per answer, got 1"):
         text_gate(tokenizer, messages, ids, [on * (place >= second) for place, on in enumerate(mask)], "row 1")
 
 

@@ -71,7 +71,7 @@ def verdict(tokenizer: PreTrainedTokenizerFast, messages: Messages) -> str:
         ids, mask = encode(tokenizer, messages)
     except UserError as refusal:
         told = str(refusal)
-        for sign, short in (("leaves out", "text lost"), ("another way", "prompt differs"), ("refuses", "refused")):
+        for sign, short in (("leaves out", "text lost"), ("renders turn", "prompt differs"), ("refuses", "refused")):
             if sign in told:
                 return short
         raise
@@ -130,7 +130,7 @@ def rows_of(template: Path) -> list[str]:
     try:
         tokenizer = prepared(template.read_text(encoding="utf-8"))
     except UserError as refusal:
-        reason = "no stop token" if "no end" in str(refusal) else "content in parts"
+        reason = "expected the stop token" if "no end" in str(refusal) else "content in parts"
         return [template.stem, f"refused: {reason}", *("" for _ in [*ROWS, "generate", "score"])]
     stop = f"`{tokenizer.eos_token}`".replace("|", "\\|")
     trained = [verdict(tokenizer, row) for row in ROWS.values()]
@@ -196,7 +196,7 @@ def test_arguments_of_a_template_hold_for_training_and_generation():
     base.repair(thinking, "x", bos=False)
     ids, mask = encode(thinking, ROWS["one turn"])
     assert learned(thinking, ids, mask) == [f"{empty}One.<|im_end|>"]
-    with pytest.raises(UserError, match="does not read 'enable_thought'; it reads .*enable_thinking"):
+    with pytest.raises(UserError, match="the chat template reads .*enable_thinking.*, got 'enable_thought'"):
         fixed(template, arguments={"enable_thought": False})
 
 
@@ -242,7 +242,7 @@ def test_a_template_without_a_system_role_says_what_to_do():
         messages = ROWS["system"] if call is encode else ROWS["system"][:-1]
         with pytest.raises(UserError, match=r"a.jsonl: row 2: .*takes no system message.*Set base.system: merge"):
             call(tokenizer, messages, "a.jsonl: row 2")
-    with pytest.raises(UserError, match=r"row 3: the chat template refuses the conversation: user and model must take"):
+    with pytest.raises(UserError, match=r"row 3: the chat template rejects the conversation: user and model must take"):
         encode(tokenizer, [*user("a"), *user("b"), *assistant("c")], "row 3")
 
 
@@ -268,12 +268,12 @@ def test_a_template_that_closes_the_last_turn_alone_learns_the_answers_alone():
             "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}" + CHATML,
             "does not end within",
         ),
-        ("{% for a in range(1000000) %}{% endfor %}" + CHATML, "refuses the conversation: Range too big"),
-        ("{% include 'other' %}" + CHATML, "refuses the conversation: no loader"),
-        ("{% if %}" + CHATML, "refuses the conversation: Expected an expression"),
-        ("{{ messages[9].content }}" + CHATML, "refuses the conversation: list object has no element 9"),
-        ("{{ 'x' * 2000000 }}" + CHATML, "makes 2,000,... characters of a short conversation"),
-        (CHATML.replace("'content'] }}", "'content'] ~ (range(9) | random) }}"), "does not write|in two ways"),
+        ("{% for a in range(1000000) %}{% endfor %}" + CHATML, "rejects the conversation: Range too big"),
+        ("{% include 'other' %}" + CHATML, "rejects the conversation: no loader"),
+        ("{% if %}" + CHATML, "rejects the conversation: Expected an expression"),
+        ("{{ messages[9].content }}" + CHATML, "rejects the conversation: list object has no element 9"),
+        ("{{ 'x' * 2000000 }}" + CHATML, "writes 2,000,... characters for a short conversation"),
+        (CHATML.replace("'content'] }}", "'content'] ~ (range(9) | random) }}"), "no mask can be derived|in two ways"),
     ],
 )
 def test_a_template_that_cannot_be_used_ends_in_one_sentence(template: str, said: str, monkeypatch: pytest.MonkeyPatch):
@@ -314,7 +314,7 @@ def test_a_template_without_the_bos_token_that_the_tokenizer_writes_is_refused()
         single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
     )
     tokenizer.chat_template = CHATML.replace("<|im_end|>", "<|endoftext|>")
-    with pytest.raises(UserError, match="begins a text with '<s>' and the chat template does not. Set base.bos: add"):
+    with pytest.raises(UserError, match="starts a text with '<s>', but the chat template does not. Set base.bos: add"):
         base.repair(tokenizer, "models/x")
     tokenizer.chat_template = fixed(tokenizer.chat_template, arguments={}, bos=True)
     base.repair(tokenizer, "models/x")
@@ -324,10 +324,10 @@ def test_a_template_without_the_bos_token_that_the_tokenizer_writes_is_refused()
 def test_a_template_is_found_by_name_or_the_near_ones_are_told(tmp_path: Path):
     assert read_template("trl:gemma3", tmp_path) == (trl_templates() / "gemma3.jinja").read_text()
     with pytest.raises(
-        UserError, match="base.chat_template: TRL has no template 'qwen3_trainin.jinja'; near it: qwen3_tr"
+        UserError, match="base.chat_template: TRL has no template 'qwen3_trainin.jinja'; closest names: qwen3_tr"
     ):
         read_template("trl:qwen3_trainin", tmp_path)
     (tmp_path / "mine.jinja").write_text("x")
-    with pytest.raises(UserError, match="no file in .* is named 'mein.jinja'; near it: mine.jinja"):
+    with pytest.raises(UserError, match=".* has no file 'mein.jinja'; closest names: mine.jinja"):
         read_template("mein.jinja", tmp_path)
     assert "enable_thinking" in variables(read_template("trl:qwen3", tmp_path))

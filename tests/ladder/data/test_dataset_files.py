@@ -89,9 +89,9 @@ def folder(tmp_path, *names):
     [
         (
             ("a.jsonl", "b.jsonl.gz", "c.csv", "d/e.parquet"),
-            "source set: nothing says which of its files make which split; by their names and kinds train would be "
-            "a.jsonl, b.jsonl.gz, and c.csv, d/e.parquet would be left out; name a file or a pattern (set/*.csv), or "
-            "state the splits in set/README.md under `configs:`, as on the hub",
+            "source set: the split of its files is ambiguous: by their names and types train would be "
+            "a.jsonl, b.jsonl.gz, and c.csv, d/e.parquet would be left out. Name a file or a pattern (set/*.csv), or "
+            "state the splits in set/README.md under `configs:`, as on the hub.",
         ),
         (("b.jsonl", "test.jsonl", "x/a.jsonl"), "test would be test.jsonl, and b.jsonl, x/a.jsonl would be left out"),
     ],
@@ -120,13 +120,13 @@ def test_what_another_config_has_in_its_folder_is_not_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"source": "set"}, "source set: no split None; its splits are test_sft, train_sft"),
-        ({"source": "set", "split": "train"}, "source set: no split 'train'; its splits are test_sft, train_sft"),
+        ({"source": "set"}, "source set: no split None; expected one of test_sft, train_sft"),
+        ({"source": "set", "split": "train"}, "source set: no split 'train'; expected one of test_sft, train_sft"),
         ({"source": "set", "config": "no"}, "cannot list its files: BuilderConfig 'no' not found"),
-        ({"source": "set/more/rows.jsonl", "split": "train"}, "one file has no config and no split"),
-        ({"source": "set", "sha256": "0" * 64}, "a repository has no sha256"),
+        ({"source": "set/more/rows.jsonl", "split": "train"}, "a single file has no config and no split"),
+        ({"source": "set", "sha256": "0" * 64}, "sha256 is not supported for a repository"),
         ({"source": "set/*.csv"}, "source set/*.csv: no file under"),
-        ({"source": "set/**/*.jsonl", "split": "train"}, "one file has no config and no split"),
+        ({"source": "set/**/*.jsonl", "split": "train"}, "a single file has no config and no split"),
         ({"source": "other"}, "source other: no such file or directory under"),
         ({"source": "../here/set"}, "expected a path under"),
         ({"source": "/here/set"}, "expected a path under"),

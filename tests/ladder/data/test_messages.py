@@ -63,7 +63,7 @@ def test_a_flag_that_cannot_be_honored_is_a_misfit(flags, reason):
 
 
 def test_a_turn_of_the_user_that_is_to_be_learned_is_a_misfit():
-    with pytest.raises(InvalidRow, match="'train' of turn 1 of messages asks to learn a turn of user"):
+    with pytest.raises(InvalidRow, match="'train' of turn 1 of messages marks a turn of user as trained"):
         messages_of([{**ASKED[0], "train": True}, *RIGHT], "messages")
 
 
@@ -109,7 +109,10 @@ def test_reasoning_inside_the_content_stays_there():
     [
         ({**RIGHT[0], "reasoning": {"steps": 3}}, "column not read: 'reasoning' of turn 2 of messages"),
         ({**RIGHT[0], "thinking": "a", "thought": "b"}, "reasoning: 'thinking' or 'thought' of turn 2"),
-        ({**assistant("<think>a</think>b")[0], "thinking": "a"}, "reasoning: turn 2 of messages has it in a key"),
+        (
+            {**assistant("<think>a</think>b")[0], "thinking": "a"},
+            "reasoning: turn 2 of messages has it both in its own key",
+        ),
         ({"role": "tool", "content": "x", "thinking": "a"}, "reasoning: turn 2 of messages is of tool"),
         ({**RIGHT[0], "channel": "commentary"}, "column not read: 'channel' of turn 2 of messages"),
         ({**RIGHT[0], "channel": "analysis"}, "reasoning: messages ends with reasoning, without the answer"),

@@ -68,7 +68,7 @@ def test_rendered_text_is_recognized_and_unwrapped(name):
 
 def test_channels_are_not_unwrapped():
     text = "<|start|>user<|message|>Hi<|end|><|start|>assistant<|channel|>analysis<|message|>Hm<|end|>"
-    with pytest.raises(InvalidRow, match="prompt has reasoning or calls of tools in channels"):
+    with pytest.raises(InvalidRow, match="prompt has reasoning or tool calls in channels"):
         unwrapped({"prompt": text})
 
 

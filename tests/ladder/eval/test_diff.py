@@ -192,7 +192,7 @@ def test_scores_made_under_other_settings_are_compared_on_request(repository, ca
     with pytest.raises(UserError) as refused:
         diff.main(["v2"])
     assert str(refused.value) == (
-        "ifeval sft/chat: made under other settings: respond.ifeval.max_new_tokens (none) -> 24 "
+        "ifeval sft/chat: made under different settings: respond.ifeval.max_new_tokens (none) -> 24 "
         "(--across-settings compares)"
     )
     assert [change["rung"] for change in read(capsys, "v2", "--across-settings")["changes"]] == ["sft/chat"]
@@ -237,8 +237,8 @@ def test_rows_in_neither_cache_nor_remote_are_told(repository, capsys):
     found = read(capsys, "v1", "v2", "--prompts", "0")
     assert [change["title"] for change in found["changes"]] == ["ifeval"]
     assert found["not_compared"] == [
-        f"{path} at v1: neither in DVC's cache nor in its remote; `dvc push --all-commits` where it was made, then "
-        "`dvc fetch --all-commits` here"
+        f"{path} at v1: neither in DVC's cache nor in its remote. `dvc push --all-commits` where it was made, then "
+        "`dvc fetch --all-commits` here."
     ]
     shutil.rmtree(".dvc/cache")
     with pytest.raises(UserError, match="chat.jsonl at v1: neither in DVC's cache nor in its remote"):
@@ -262,7 +262,7 @@ def test_a_damaged_copy_is_refused(repository):
     text = stored.read_text()
     stored.unlink()
     stored.write_text(text.replace("true", "false"))
-    with pytest.raises(UserError, match="at v1: DVC's copy is not what dvc.lock recorded"):
+    with pytest.raises(UserError, match="at v1: DVC's copy differs from dvc.lock"):
         diff.main(["v1", "v2"])
 
 
@@ -279,10 +279,10 @@ def test_revisions_with_nothing_in_common_are_refused(repository):
     git("checkout", "-q", "--orphan", "empty")
     git("rm", "-rqf", "--cached", ".")
     git("commit", "-q", "--allow-empty", "-m", "nothing")
-    with pytest.raises(UserError, match="empty: it has no dvc.lock: nothing was recorded there"):
+    with pytest.raises(UserError, match="empty: no dvc.lock, so nothing was recorded there"):
         diff.main(["empty", "v2"])
     Path("dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
-    with pytest.raises(UserError, match="v2 and workspace: no rung was measured on the same benchmark in both"):
+    with pytest.raises(UserError, match="v2 and workspace: no rung was scored on the same benchmark in both"):
         diff.main(["v2"])
 
 

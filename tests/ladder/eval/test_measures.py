@@ -48,10 +48,10 @@ def test_better_is_in_the_measures_own_direction():
 
 def test_other_rows_are_not_compared():
     one, other = (scores(pairs([(name, 1.0)]), NORMALISED, PATH) for name in "ab")
-    with pytest.raises(ValueError, match="not of the same rows"):
+    with pytest.raises(ValueError, match="two scores of the same rows"):
         compare(one, other)
     twice = scores(pairs([("a", 1.0), ("a", 1.0)]), NORMALISED, PATH)
-    with pytest.raises(ValueError, match="not of the same rows"):
+    with pytest.raises(ValueError, match="two scores of the same rows"):
         compare(one, twice)
 
 

@@ -90,7 +90,7 @@ def test_the_mean_of_two_measures_is_resampled_by_question():
 def test_a_measure_that_counts_nothing_is_left_out_and_a_headline_refused():
     rows = [{**row, "grade": None} for row in ROWS]
     assert "grade" not in summary(made(rows), scored(made(rows)), SURE)
-    with pytest.raises(UserError, match="made: no answer counts towards grade"):
+    with pytest.raises(UserError, match="made: nothing to score: no answer counts toward grade"):
         summary(made(rows, ("grade",)), scored(made(rows)), SURE)
 
 
@@ -102,8 +102,8 @@ def test_one_group_alone_is_no_group():
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        (ROWS[:2], "benchmarks/made.py: score: expected one row for each answer"),
-        ([ROWS[1], ROWS[0], ROWS[2]], "in their order"),
+        (ROWS[:2], "benchmarks/made.py: score: expected one row per answer"),
+        ([ROWS[1], ROWS[0], ROWS[2]], "in the same order"),
         ([*ROWS[:2], {"key": "3"}], "measure pass cannot read the row of key '3': KeyError"),
     ],
 )

@@ -117,7 +117,7 @@ def test_the_quick_look_loses_no_run(ngram):
 
 
 def test_without_a_benchmark_there_is_no_gate(tmp_path):
-    with pytest.raises(UserError, match="no benchmark's file"):
+    with pytest.raises(UserError, match="no benchmark file"):
         read_benchmarks(tmp_path)
 
 

@@ -100,5 +100,5 @@ def test_what_is_no_encoder_or_pools_otherwise_is_refused(tmp_path):
     (tmp_path / "1_Pooling").mkdir()
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
-    with pytest.raises(UserError, match="only mean pooling"):
+    with pytest.raises(UserError, match="expected mean pooling"):
         embed(["a"], tmp_path)

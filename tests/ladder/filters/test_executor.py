@@ -101,5 +101,5 @@ def test_what_a_cluster_takes():
 
 @pytest.mark.skipif(find_spec("datatrove") is not None, reason="datatrove is here")
 def test_without_the_extra_the_sentence_names_it():
-    with pytest.raises(UserError, match=r"datatrove is not installed; `make extra-cluster`"):
+    with pytest.raises(UserError, match=r"datatrove is not installed. `make extra-cluster`"):
         spread(by_datatrove())

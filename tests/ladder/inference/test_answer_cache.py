@@ -131,7 +131,7 @@ def test_a_torn_file_is_told_and_its_portion_asked_again(
         assert say(base, "abcd") == first
         assert asked in (["a", "b"], ["c", "d"])
         assert path.read_bytes() == whole
-        assert f"{path}: torn, its answers are made anew\n" == capsys.readouterr().err
+        assert f"{path}: incomplete; its answers are generated again\n" == capsys.readouterr().err
 
 
 def test_two_at_once_answer_once(asked: list[str], base: Path) -> None:

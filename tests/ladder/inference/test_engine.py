@@ -76,7 +76,7 @@ def test_a_sliding_window_goes_through_padded_generate(capsys: pytest.CaptureFix
     model = pico("mistral", sliding_window=16)
     expected = one_by_one(model, prompts(8), 30)
     assert decode(model, prompts(8), Sampling(max_new_tokens=30), stop=STOP, batch=3) == expected
-    assert capsys.readouterr().out == "decode: slots do not fit mistral, using padded model.generate\n"
+    assert capsys.readouterr().out == "decode: slots do not support mistral; using padded model.generate\n"
 
 
 def test_draws_do_not_depend_on_the_batch() -> None:
@@ -117,7 +117,7 @@ def test_full_memory_halves_the_slots_and_changes_no_answer(
     expected = decode(model, prompts(16), sampling, stop=STOP)
     memory = Memory(model, rows=3)
     assert decode(model, prompts(16), sampling, stop=STOP) == expected
-    told = [f"out of memory in a batch of {full}, going on with {full // 2}" for full in (16, 8, 4)]
+    told = [f"out of memory with a batch of {full}; continuing with {full // 2}" for full in (16, 8, 4)]
     assert capsys.readouterr().out.splitlines() == told
     memory.rows, memory.call, memory.calls = 16, 0, (20, 60)  # the first is in the middle of answers
     assert decode(model, prompts(16), sampling, stop=STOP) == expected
@@ -131,10 +131,10 @@ def test_full_memory_halves_the_slots_and_changes_no_answer(
 def test_memory_that_holds_no_slot_is_told() -> None:
     model = pico()
     Memory(model, rows=0)
-    said = r"out of memory in a batch of 1: lower max_new_tokens \(a trainer's max_completion_length\), or end"
+    said = r"out of memory with a batch of 1. Lower max_new_tokens \(a trainer's max_completion_length\), or end"
     with pytest.raises(UserError, match=said):
         decode(model, prompts(16), Sampling(max_new_tokens=70), stop=STOP)
-    with pytest.raises(UserError, match="out of memory in a batch of 5: lower batch, max_new_tokens"):
+    with pytest.raises(UserError, match="out of memory with a batch of 5. Lower batch, max_new_tokens"):
         decode(model, prompts(16), Sampling(max_new_tokens=70), stop=STOP, batch=5)
     assert model.config._attn_implementation == "sdpa"
 
@@ -145,7 +145,7 @@ def test_padded_generate_takes_less_memory_too() -> None:
     memory = Memory(model, rows=6, calls=(90,))
     assert decode(model, prompts(20), Sampling(max_new_tokens=30), stop=STOP) == expected
     memory.rows = 0
-    with pytest.raises(UserError, match="out of memory in a batch of 1: "):
+    with pytest.raises(UserError, match="out of memory with a batch of 1. "):
         decode(model, prompts(20), Sampling(max_new_tokens=30), stop=STOP)
 
 
@@ -155,7 +155,7 @@ def test_limits() -> None:
     assert (len(by_tokens.tokens), by_tokens.finished) == (7, False)
     assert (len(by_position.tokens), by_position.finished) == (1, False)
     assert decode(model, [], Sampling(), stop=STOP) == []
-    with pytest.raises(UserError, match=r"prompt 1: 33 tokens, expected 1 to 32"):
+    with pytest.raises(UserError, match=r"prompt 1: expected 1 to 32 tokens .*, got 33"):
         decode(model, [[1], [1] * 33], Sampling(), stop=STOP)
     with pytest.raises(UserError, match=r"prompt 0: 0 tokens"):
         decode(model, [[]], Sampling(), stop=STOP)

@@ -103,11 +103,11 @@ def test_replies_and_errors_of_other_servers(capsys: pytest.CaptureFixture[str],
         assert len(server.asked) == 9 + 3  # those without a reply are asked again
     err = capsys.readouterr().err
     assert "big: 3 requests have no reply: " in err
-    assert "2 longer than the server takes" in err and "1 refused by a content filter" in err
+    assert "2 longer than the server's context" in err and "1 refused by a content filter" in err
     assert "try increasing it" in err or "exceeds the maximum number of tokens" in err
     assert "finish_reason 'content_filter'" in err
-    assert "big: 1 replies have no text, and count as unfinished" in err
-    assert "big: 1 replies ended with the unknown reason 'banana', and count as unfinished" in err
+    assert "big: 1 replies have no text and count as unfinished" in err
+    assert "big: 1 replies ended with the unknown reason 'banana' and count as unfinished" in err
     (store,) = own_store.glob("*.jsonl")
     kept: list[Row] = [json.loads(line)[1] for line in store.read_text().splitlines()]
     assert sorted(row["text"] for row in kept if "reasoning" in row) == ["", "Forty-two.", "Four."]
@@ -230,12 +230,12 @@ def test_ctrl_c_keeps_what_is_under_way_and_a_second_one_drops_it(twice: bool, o
             assert process.stderr
             assert all(asked.acquire(timeout=60) for _ in range(4))
             process.send_signal(signal.SIGINT)
-            assert "4 replies under way are waited for, up to 120 s" in process.stderr.readline()
+            assert "waiting for 4 replies in flight, up to 120 s" in process.stderr.readline()
             if twice:
                 process.send_signal(signal.SIGINT)
                 assert process.wait(60) == 1
             release.set()
-            assert "stopped: replies so far are kept; run again to go on" in process.stderr.read()
+            assert "stopped: replies so far are saved; run again to continue" in process.stderr.read()
         assert len(server.asked) == 4
         assert ask(client_of(server), *(f"Say {number}." for number in range(20))) == [Reply("Yes.", 7, 3, True)] * 20
         assert len(server.asked) == (24 if twice else 20)

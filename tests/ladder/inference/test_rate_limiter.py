@@ -119,7 +119,7 @@ def test_that_a_server_slows_the_run_down_is_shown(capsys: pytest.CaptureFixture
 def test_a_server_that_says_nothing_but_429_is_left_after_the_patience() -> None:
     with serving(lambda *_: Said("slow down", status=429)) as server:
         with pytest.raises(
-            UserError, match="answered 429: .*slow down; for [0-9]+ s nothing else; what was bought is kept"
+            UserError, match="answered 429: .*slow down; no other answer for [0-9]+ s. Replies so far are saved"
         ):
             ask(client_of(server, patience=0, timeout=0.5), 3)
         assert 3 <= len(server.asked) <= 9  # after pauses of a half and of one second the half second is over
@@ -145,7 +145,7 @@ def test_a_request_that_fails_for_good_is_a_row_without_a_reply_and_a_further_ru
         assert [number for number, reply in enumerate(replies) if reply is None] == [7]
         assert Counter(body["messages"][0]["content"] for body in server.asked)["Say 7."] == tries
         assert len(server.asked) == 19 + tries
-        assert "big: 1 requests failed and are asked again by a further run; the last: " in capsys.readouterr().err
+        assert "big: 1 requests failed; the next run sends them again. Last error: " in capsys.readouterr().err
         ask(client_of(server, most_failed=0.05), 20)
         assert len(server.asked) == 19 + 2 * tries
         server.answering = lambda *_: Said("Now.")
@@ -170,7 +170,7 @@ def test_a_request_that_hangs_fails_for_good() -> None:
 def test_more_failed_than_the_share_stops_the_run_and_what_was_bought_is_kept() -> None:
     poison = {"Say 3.", "Say 7."}
     with serving(lambda body, _: Said("no", status=400 if body["messages"][0]["content"] in poison else 200)) as server:
-        said = r"answered 400: .*no; 2 of 20 requests failed, more than endpoint.most_failed: 0.05 of them"
+        said = r"answered 400: .*no; 2 of 20 requests failed, more than the share endpoint.most_failed: 0.05"
         with pytest.raises(UserError, match=said):
             ask(client_of(server, most_failed=0.05, concurrency=1), 20)
         assert len(server.asked) == 8

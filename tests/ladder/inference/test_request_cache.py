@@ -70,7 +70,7 @@ def test_a_broken_line_is_left_out_and_told_of_and_the_others_are_used(
         file.write(broken + b"\n")
     before = path.read_bytes()
     store = Replies(path)
-    assert capsys.readouterr().err == f"{path}: 1 broken line left out; what was there is bought again\n"
+    assert capsys.readouterr().err == f"{path}: 1 damaged line ignored; their requests are sent again\n"
     assert kept(store) == {A: {"text": "one \ud83d"}}
     store.add(C, {"text": "three"})
     store.add(B, {"text": "two"})
@@ -118,7 +118,7 @@ def test_a_disk_that_is_full_is_told(tmp_path: Path) -> None:
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (store.path.stat().st_size + 10, before[1]))
-        with pytest.raises(UserError, match="replies.jsonl: no room for a reply"):
+        with pytest.raises(UserError, match="replies.jsonl: no space to save a reply"):
             store.add(B, {"text": "two"})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -84,7 +84,7 @@ def test_a_torn_file_is_told_and_begun_anew(tmp_path: Path, capsys: pytest.Captu
     for torn in (b"", whole[: len(whole) // 2], b"nonsense" * 100):
         path.write_bytes(torn)
         assert decode(model, prompts(6), DRAWN, stop=STOP, snapshot=Snapshot(path)) == expected
-        assert capsys.readouterr().err == f"{path}: torn, its answers are begun anew\n"
+        assert capsys.readouterr().err == f"{path}: incomplete; its answers start from the beginning\n"
     torch.save(torch.zeros(3), path)
     assert decode(model, prompts(6), DRAWN, stop=STOP, snapshot=Snapshot(path)) == expected
 
@@ -105,14 +105,14 @@ def test_memory_that_runs_out_goes_on_from_what_was_answered(tmp_path: Path) -> 
 
     model.base_model.register_forward_pre_hook(full, with_kwargs=True)
     assert decode(model, prompts(6), DRAWN, stop=STOP, snapshot=Snapshot(path)) == expected
-    with pytest.raises(UserError, match="in a batch of 5"):
+    with pytest.raises(UserError, match="with a batch of 5"):
         decode(model, prompts(6), DRAWN, stop=STOP, batch=5, snapshot=Snapshot(tmp_path / "other"))
 
 
 def test_a_full_disk_is_told_and_generation_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     snapshot = Snapshot(tmp_path / "one.state")
     snapshot.keep(lambda: ({}, {}), 2**60)
-    assert f"no room for {2**60} bytes" in capsys.readouterr().err
+    assert f"no space for {2**60} bytes" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -129,7 +129,7 @@ def test_a_quota_that_is_used_up_is_told_and_generation_goes_on(
             snapshot.keep(lambda: ({"n": 2}, {"cache": torch.zeros(1 << 20)}), 4 << 20)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    told = "one.state: cannot be written (a full disk, or a quota), so a kill costs what is answered from now on\n"
+    told = "one.state: cannot be written (a full disk, or a quota); a kill would lose answers from now on\n"
     assert capsys.readouterr().err == f"{tmp_path}/{told}"
     assert [path.name for path in tmp_path.iterdir()] == ["one.state"]
     assert Snapshot(tmp_path / "one.state").read(torch.device("cpu")) == ({"n": 1}, {})

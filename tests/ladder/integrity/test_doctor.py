@@ -132,11 +132,11 @@ def test_a_file_cut_at_any_byte_is_reported_and_restored_byte_for_byte(repositor
     [
         (b"", "dvc.lock: empty; expected the entries of the stages that ran"),
         (b"\n \n", "dvc.lock: empty"),
-        (b"\0" * 500, "dvc.lock: torn; expected UTF-8 text, got other bytes from byte 0 on"),
+        (b"\0" * 500, "dvc.lock: damaged; expected UTF-8 text, got other bytes from byte 0 on"),
         (b"schema: '2.0'\nstages:\n  made@one:\n\xff\xfe", "got other bytes from byte 34 on"),
         (b"schema: '2.0'\nstages: [1, {\n", "dvc.lock: not YAML"),
-        (b"- 1\n", "dvc.lock: torn; expected `schema` and `stages`, got '[1]'"),
-        (b"stages: 7\n", "dvc.lock: torn; expected `schema` and `stages`"),
+        (b"- 1\n", "dvc.lock: damaged; expected `schema` and `stages`, got '[1]'"),
+        (b"stages: 7\n", "dvc.lock: damaged; expected `schema` and `stages`"),
         (b"schema: '2.0'\nstages: {}\n", "dvc.lock: torn; 3 of 3 entries are missing (made@one, made@two, made@three)"),
     ],
 )
@@ -168,7 +168,7 @@ def test_an_entry_whose_outputs_are_other_ones_now_is_not_restored(repository):
     lock().write_text(text[: text.index("  made@three:")])
     shutil.rmtree(".dvc/cache")
     Path("three.txt").write_text("written by hand")
-    assert repair() == ["made@three: not restored; its outputs are other ones now, so `dvc repro` makes it again"]
+    assert repair() == ["made@three: not restored, because its outputs have changed. `dvc repro` makes it again."]
     assert lock().read_text() == text[: text.index("  made@three:")]
 
 
@@ -237,7 +237,7 @@ def test_of_a_merge_conflict_the_side_whose_outputs_are_here_counts(repository):
     subprocess.run(["git", "merge", "-q", "other"], check=False, capture_output=True)
     assert "<<<<<<<" in lock().read_text()
     (fault,) = lock_faults()
-    assert ": a merge conflict; expected entries, got <<<<<<<. " in fault
+    assert ": merge conflict; expected entries, got <<<<<<<. " in fault
     with pytest.raises(UserError, match=r"unable to read: 'params\.yaml'"):
         repair()  # params.yaml has the same conflict, which is the user's to resolve
     Path("params.yaml").write_text("made: {one: 9, two: 2, three: 3}\n")
@@ -322,7 +322,7 @@ def test_what_killed_processes_left_is_named_and_removed(repository, capsys):
     for path in [*left, left[3].parent]:
         os.utime(path, (old, old))
     code, text = told([], capsys)
-    assert (code, text.count("half-written by a process that is gone")) == (1, 4)
+    assert (code, text.count("half-written by a process that has ended")) == (1, 4)
     assert told(["--fix"], capsys)[0] == 0
     assert [path.exists() for path in [*left, *alive]] == [False] * 4 + [True] * 2
 
@@ -330,7 +330,7 @@ def test_what_killed_processes_left_is_named_and_removed(repository, capsys):
 def test_nothing_is_repaired_or_collected_while_dvc_runs(repository, monkeypatch):
     Path(".dvc/tmp/rwlock").write_text(json.dumps({"write": {"out": {"pid": os.getpid(), "cmd": "dvc repro"}}}))
     for command in (lambda: doctor(["--fix"]), lambda: collect(["--yes"])):
-        with pytest.raises(UserError, match=f"process {os.getpid()} runs `dvc repro` here; wait for it"):
+        with pytest.raises(UserError, match=f"process {os.getpid()} runs `dvc repro` in this repository. Wait for it"):
             command()
 
 
@@ -375,7 +375,7 @@ def test_a_queued_experiment_whose_worker_was_killed_is_named_and_marked_failed(
         process.wait(30)
     assert "Running" in call("dvc", "queue", "status")
     code, text = told([], capsys)
-    assert code == 1 and "experiment slow: says Running, and its worker is gone" in text
+    assert code == 1 and "experiment slow: marked Running, but its worker has ended" in text
     assert told(["--fix"], capsys)[0] == 0
     assert "Failed" in call("dvc", "queue", "status") and not list(folder.glob("tmp*"))
     assert told([], capsys)[0] == 0

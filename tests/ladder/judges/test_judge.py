@@ -103,7 +103,7 @@ def test_a_request_longer_than_the_context_is_unparseable() -> None:
 def test_a_budget_of_requests_stops_and_the_next_run_goes_on() -> None:
     with serving(says(Said())) as server:
         for bought in (8, 16):
-            with pytest.raises(UserError, match="big: its budget of 8 requests is used up; .* run again"):
+            with pytest.raises(UserError, match="big: the budget of 8 requests is spent; .* run again"):
                 judge_of(server, budget=Budget(requests=8)).rate(asked(20), progress="")
             assert len(server.asked) == bought
         assert judge_of(server, budget=Budget(requests=8)).rate(asked(20), progress="") == [5.0] * 20
@@ -133,9 +133,9 @@ def test_the_section_takes_no_key_and_no_budget_without_an_endpoint() -> None:
     server = {"base_url": "https://host/v1", "model": "m"}
     for wrong, said in [
         ({"endpoint": {**server, "api_key": "k"}}, "judge.endpoint.api_key: no such key"),
-        ({"endpoint": {**server, "base_url": "https://user:k@host/v1"}}, "endpoint.base_url: holds a user"),
-        ({"budget": {"requests": 5}}, "budget is of an endpoint, and there is none"),
-        ({"endpoint": server, "budget": {"money": 5}}, "budget.money needs endpoint.prices"),
+        ({"endpoint": {**server, "base_url": "https://user:k@host/v1"}}, "endpoint.base_url: has a user"),
+        ({"budget": {"requests": 5}}, "budget: no effect without an endpoint"),
+        ({"endpoint": server, "budget": {"money": 5}}, "budget.money: needs endpoint.prices"),
     ]:
         with pytest.raises(UserError, match=said):
             fit(Judging, wrong, "judge")
@@ -199,5 +199,5 @@ def test_requests_that_fail_for_good_are_unparseable_up_to_their_share() -> None
         assert judge.rate(asked(3), progress="") == [None, 5.0, 5.0]
         assert judge.unparseable == 1
         assert len(server.asked) == 3
-        with pytest.raises(UserError, match="1 of 3 requests failed, more than endpoint.most_failed: 0.01"):
+        with pytest.raises(UserError, match="1 of 3 requests failed, more than the share endpoint.most_failed: 0.01"):
             judge_of(server).rate(asked(3), progress="")

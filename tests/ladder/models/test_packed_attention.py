@@ -48,7 +48,7 @@ def test_the_gate_tells_rows_that_see_each_other_from_rows_that_do_not(model):
         batch = COLLATE(rows)
         return {"input_ids": batch["input_ids"], "labels": batch["labels"]}
 
-    with pytest.raises(UserError, match="let packed rows see each other"):
+    with pytest.raises(UserError, match="packed rows attend to each other"):
         isolation_gate(model, without_edges, [ROWS[0], ROWS[2]])
     attend_packed(model)
     isolation_gate(model, COLLATE, [ROWS[0], ROWS[2]])

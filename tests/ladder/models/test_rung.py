@@ -151,5 +151,5 @@ def test_names_in_rung_json_stay_in_its_folder(copy):
     record = json.loads((copy / "rung.json").read_text())
     record["files"]["../outside"] = {"sha256": "0" * 64, "bytes": 0}
     (copy / "rung.json").write_text(json.dumps(record))
-    with pytest.raises(UserError, match=r"rung\.json: not a rung's description"):
+    with pytest.raises(UserError, match=r"rung\.json: invalid rung.json"):
         load(copy, copy)

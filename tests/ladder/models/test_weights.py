@@ -123,15 +123,18 @@ def test_shards_and_their_index_agree(tmp_path, released):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"intermediate_size": 48}, r"mlp.down_proj.weight has shape \[32, 64\] in the weights, expected \[32, 48\]"),
-        ({"vocab_size": 300}, r"embed_tokens.weight has shape \[259, 32\] in the weights, expected \[300, 32\]"),
-        ({"num_hidden_layers": 3}, "9 weights are not in its files, first model.layers.2."),
+        (
+            {"intermediate_size": 48},
+            r"mlp.down_proj.weight: expected shape \[32, 48\] from config.json, got \[32, 64\]",
+        ),
+        ({"vocab_size": 300}, r"embed_tokens.weight: expected shape \[300, 32\] from config.json, got \[259, 32\]"),
+        ({"num_hidden_layers": 3}, "9 weights are missing from its files, first model.layers.2."),
         (
             {"num_hidden_layers": 1},
-            "the weights have model.layers.1..*, and the model of config.json has no such layer",
+            "the weights have model.layers.1..*, but the model of config.json has no such layer",
         ),
         ({"hidden_size": "wide"}, "config.json: .*hidden_size"),
-        ({"tie_word_embeddings": False}, "1 weights are not in its files, first lm_head.weight"),
+        ({"tie_word_embeddings": False}, "1 weights are missing from its files, first lm_head.weight"),
     ],
 )
 def test_weights_of_another_config_are_refused(released, changed, said):
@@ -204,7 +207,7 @@ def test_config_json_describes_the_weights(tmp_path, base):
         found = load(tmp_path / "a", base, dtype=torch.float32).model(ids).logits
         torch.testing.assert_close(found, 2 * load(base, base, dtype=torch.float32).model(ids).logits)
     loaded.model.lm_head.weight = torch.nn.Parameter(torch.zeros(200, 32))
-    with pytest.raises(UserError, match="the embedding has 259 tokens and the output layer 200; resize both"):
+    with pytest.raises(UserError, match="expected equal sizes of embedding and output layer, got 259 and 200 tokens"):
         save_rung(tmp_path / "b", loaded.model, loaded.tokenizer, rung="b", method="sft")
     assert not (tmp_path / "b").exists()
     assert not list(tmp_path.glob(".*"))

@@ -56,8 +56,8 @@ def test_a_full_disk_is_refused_before_the_work(folder):
     done = mounted(folder, "mount -t tmpfs -o size=64k none disk && head -c 60k /dev/zero > disk/full")
     assert (done.returncode, done.stderr) == (
         1,
-        "prompts: disk: the stage's output disk/prompts.jsonl needs 1048576 bytes, 4096 are free; free some space "
-        "(LADDER_WORK moves it)\n",
+        "prompts: disk: the stage's output disk/prompts.jsonl needs 1048576 bytes, got 4096 free. Free some space "
+        "(LADDER_WORK moves it).\n",
     )
 
 
@@ -80,14 +80,14 @@ def test_a_work_folder_that_takes_nothing_is_refused_before_the_work(folder):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_write_permission_is_refused_before_the_work(folder):
     (folder / "disk").mkdir(mode=0o555)
-    assert "cannot write in disk: permission denied. Give this user the right to it" in stage(folder).stderr
+    assert "cannot write in disk: permission denied. Give this user permission" in stage(folder).stderr
 
 
 def test_a_disk_that_fails_in_the_work_is_one_sentence(folder):
     done = stage(folder, "ulimit -f 16;")  # blocks of 512 bytes: the probe fits, the prompts do not
     assert (done.returncode, done.stderr) == (
         1,
-        "prompts: disk/prompts.jsonl: the file would be larger than the limit on files. Raise the limit (ulimit -f), "
+        "prompts: disk/prompts.jsonl: the file would exceed the limit on file size. Raise the limit (ulimit -f), "
         f"{AGAIN}\n",
     )
     assert not list((folder / "disk").iterdir())

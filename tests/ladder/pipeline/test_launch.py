@@ -108,7 +108,7 @@ def test_stages_share_gpus_and_wait_for_a_free_one(start):
     second = start("{waits: true}", "second", LADDER_GPUS="4,7")
     assert [second.stdout.readline() for _ in range(2)] == ["on GPU 7 of 4,7\n", "sees 7\n"]
     third = start("{}", "third", LADDER_GPUS="4,7")
-    assert third.stdout.readline() == "all of GPU 4,7 are taken: waiting\n"
+    assert third.stdout.readline() == "waiting: all GPUs of 4,7 are in use\n"
     first.communicate("go on\n")
     assert third.communicate()[0] == "on GPU 4 of 4,7\nsees 4\n"
     assert first.returncode == third.returncode == 0

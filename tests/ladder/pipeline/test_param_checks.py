@@ -117,7 +117,7 @@ def test_templates_that_are_not_there_or_do_not_fit(tmp_path, monkeypatch):
         "base.chat_template": "no such file: data/templates/chatlm.jinja (did you mean 'chatml.jinja'?)"
     }
     assert "ends an assistant's turn with" in found("endless.jinja")["base.chat_template"]
-    assert "near it: qwen3_training.jinja" in found("trl:qwen3_trainin")["base.chat_template"]
+    assert "closest names: qwen3_training.jinja" in found("trl:qwen3_trainin")["base.chat_template"]
 
 
 PARAMS = {
@@ -160,9 +160,9 @@ def test_adapters_that_a_stage_would_refuse():
         "scorer": {"parent": "reward/words", "lora": {"r": 4}},
     }
     found = told(adapter_faults({**PARAMS, "dpo": dpo}))
-    assert found["dpo.whole.lora"].startswith("continue, but the parent sft/full is a complete model")
-    assert found["dpo.null.quantization"].startswith("quantized weights take no gradient")
-    assert found["dpo.other.quantization"].startswith("a new adapter on quantized weights must stand on base")
+    assert found["dpo.whole.lora"].startswith("continue needs an adapter, but the parent sft/full is complete")
+    assert found["dpo.null.quantization"].startswith("quantized weights have no gradient")
+    assert found["dpo.other.quantization"].startswith("a new adapter on quantized weights must start from base")
     assert found["dpo.scorer.parent"].startswith("reward/words is a reward model")
     assert len(found) == 4
 
@@ -185,19 +185,19 @@ def test_gates_over_what_nothing_measures(tmp_path, monkeypatch):
     assert found() == found(against="v1") == found(rung="base", allowed={"heldout/problems/maths-heldout": 1}) == {}
     assert found(rung="sft/chta") == {"gate.tax.rung": "no rung 'sft/chta' is measured (did you mean 'sft/chat'?)"}
     assert found(against="sft/old") == {
-        "gate.tax.against": "'sft/old' is neither a measured rung nor a git revision; expected one of base, sft/chat"
+        "gate.tax.against": "'sft/old' is neither a scored rung nor a git revision; expected one of base, sft/chat"
     }
     assert found(allowed={"ifevall": 5}) == {
         "gate.tax.allowed.ifevall": "no stage scores 'ifevall' (did you mean 'ifeval'?)"
     }
-    assert "add it to guide.heldout" in found(allowed={"heldout/problems/maths-heldout": 1})["gate.tax.rung"]
+    assert "Add it to guide.heldout" in found(allowed={"heldout/problems/maths-heldout": 1})["gate.tax.rung"]
 
 
 def test_sections_are_held_against_their_types_unless_they_ran():
     pipeline = {"embedder": {"do": {"params": ["embedder.${key}"]}}, "questions": {"params": ["questions"]}}
     params = {"embedder": {"a": {"sorce": "x", "sha256": {}}}, "questions": {"seed": "x"}}
     found = told(params_faults(params, pipeline, {}))
-    assert found["embedder.a.sorce"] == "no such key (did you mean 'source'?); keys here: source, sha256"
+    assert found["embedder.a.sorce"] == "no such key (did you mean 'source'?); expected one of source, sha256"
     assert found["embedder.a.source"] == "missing"
     assert "valid integer" in found["questions.seed"]
     recorded = json.loads(json.dumps({"embedder.a": params["embedder"]["a"], "questions": params["questions"]}))

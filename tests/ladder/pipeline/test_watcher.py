@@ -73,7 +73,7 @@ def test_a_stage_that_a_signal_ends_is_reported(folder, name):
     code, said = ended(folder, f"{{ends_by: {name}}}")
     assert code == -getattr(signal, name)
     assert said.startswith(f"small: killed by {name} at step 3 of 40") and said.count("\n") == 1
-    assert said.endswith(f": ended from outside (kill, a scheduler, a time limit). {AGAIN}")
+    assert said.endswith(f": ended by another process (kill, a scheduler, a time limit). {AGAIN}")
 
 
 def test_a_fault_in_compiled_code_is_reported_with_its_place(folder):
@@ -138,18 +138,24 @@ GB = 10**9
 @pytest.mark.parametrize(
     ("lines", "number", "peak", "kernel", "expected"),
     [
-        (["ppo@words", "step 36 of 40"], 9, 20 * GB, False, "it likely ran out of memory. " + TRAINING),
+        (["ppo@words", "step 36 of 40"], 9, 20 * GB, False, "it probably ran out of memory. " + TRAINING),
         (["ppo@words", "step 36 of 40"], 9, 2 * GB, True, "the kernel ran out of memory. " + TRAINING),
-        (["filter@chat"], 9, 20 * GB, False, "it likely ran out of memory. Lower the stage's batch or max_new_tokens"),
+        (
+            ["filter@chat"],
+            9,
+            20 * GB,
+            False,
+            "it probably ran out of memory. Lower the stage's batch or max_new_tokens",
+        ),
         (
             ["filter@chat"],
             None,
             20 * GB,
             False,
-            "ended without a word; peak resident memory 20.0 GB of 24.0 GB: it likely",
+            "ended without a message; peak resident memory 20.0 GB of 24.0 GB: it probably",
         ),
-        (["filter@chat"], 9, 19 * GB, False, "peak resident memory 19.0 GB of 24.0 GB: ended from outside"),
-        (["filter@chat"], 15, 20 * GB, True, "ended from outside"),
+        (["filter@chat"], 9, 19 * GB, False, "peak resident memory 19.0 GB of 24.0 GB: ended by another process"),
+        (["filter@chat"], 15, 20 * GB, True, "ended by another process"),
     ],
 )
 def test_memory_is_named_where_it_was_full(lines, number, peak, kernel, expected):

@@ -131,7 +131,7 @@ def test_the_templates_have_their_gaps_and_a_wrong_one_is_named(tmp_path):
     assert set(GAPS) == {path.stem for path in TEMPLATES.glob("*.txt")}
     assert set(read_templates(TEMPLATES, tuple(GAPS))) == set(GAPS)
     (tmp_path / "honesty.txt").write_text("Grade {answer}.")
-    with pytest.raises(UserError, match="honesty.txt: no {request} in it; the fields of this prompt are {answer}"):
+    with pytest.raises(UserError, match="honesty.txt: missing {request}; expected the fields {answer}"):
         read_templates(tmp_path, ("honesty",))
     with pytest.raises(UserError, match="pairwise.txt: no such file"):
         read_templates(tmp_path, ("pairwise",))

@@ -86,7 +86,9 @@ def test_a_prompt_stands_on_the_side_of_its_hash():
 
 
 def test_a_leak_is_refused():
-    with pytest.raises(UserError, match="v.jsonl: row 2 has a prompt that is trained on: 'SAY  one. '"):
+    with pytest.raises(
+        UserError, match="v.jsonl: row 2: expected a prompt that is not in the training set, got 'SAY  one. '"
+    ):
         check_apart([pair("Say one.")], [pair("Say two."), pair("SAY  one. ", 3)], "v.jsonl")
 
 
@@ -125,9 +127,9 @@ def test_the_controls_together(tmp_path):
 
 
 def test_an_empty_side_is_refused(tmp_path):
-    with pytest.raises(UserError, match="p.jsonl: of 1 pairs none is left for training \\(longer: 1\\); more"):
+    with pytest.raises(UserError, match="p.jsonl: none of 1 pairs is left for training \\(longer: 1\\). Use more"):
         controlled([pair("a", 2, 1)], Controls(longer_most=0.0), 0, tmp_path / "p.jsonl")
-    with pytest.raises(UserError, match="p.jsonl: of 1 pairs none is left for validation \\(none dropped\\)"):
+    with pytest.raises(UserError, match="p.jsonl: none of 1 pairs is left for validation \\(none dropped\\)"):
         controlled([pair("a", 2, 1)], Controls(validation=1e-9), 0, tmp_path / "p.jsonl")
 
 

@@ -95,5 +95,5 @@ def test_what_is_not_new_stays_out_of_the_pool():
 
 
 def test_too_few_seeds_are_refused():
-    with pytest.raises(UserError, match="synthesize.new: 7 seeds; a request shows 8"):
+    with pytest.raises(UserError, match="synthesize.new: seeds: expected at least 8, the number per request, got 7"):
         self_instruct(numbered()[0], PROMPTS, SEEDS[:7], plan())

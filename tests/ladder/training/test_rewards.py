@@ -122,7 +122,7 @@ def test_several_rewards_keep_their_order():
         ([{"format": {"weight": 1, "pattern": "("}}], "format.pattern: not a regular expression"),
         ([{"length": {"weight": 1, "most": 3, "margin": 0}}], "length.margin: expected 1 to most"),
         ([{"judge": {"weight": 1, "endpoint": {"url": "x"}}}], "judge.endpoint.base_url: missing"),
-        ([{"ended": {"weight": 1}}, {"ended": {"weight": 2}}], "a reward stands twice: ended, ended"),
+        ([{"ended": {"weight": 1}}, {"ended": {"weight": 2}}], "expected each reward once, got ended, ended"),
     ],
 )
 def test_what_is_no_reward_is_refused_in_a_sentence(specs, sentence):
@@ -131,9 +131,9 @@ def test_what_is_no_reward_is_refused_in_a_sentence(specs, sentence):
 
 
 def test_rows_without_what_a_reward_reads_are_refused():
-    with pytest.raises(UserError, match="p.jsonl: row 2: the reward `checks` needs a row's checks"):
+    with pytest.raises(UserError, match="p.jsonl: row 2: checks: missing or empty"):
         check_rows([{"checks": {"weight": 1}}], [{"checks": CHECKS}, {"checks": []}], "p.jsonl")
-    with pytest.raises(UserError, match="p.jsonl: row 1: the reward `tests` needs a row's tests"):
+    with pytest.raises(UserError, match="p.jsonl: row 1: tests: missing or empty"):
         check_rows([{"tests": {"weight": 1}}], [{"checks": CHECKS}], "p.jsonl")
 
 

@@ -68,5 +68,5 @@ def test_a_file_gives_back_what_was_written(tmp_path, vocabulary):
 def test_a_cut_file_is_named(tmp_path):
     path = tmp_path / "taught.safetensors"
     path.write_bytes(b"cut")
-    with pytest.raises(UserError, match=r"taught.safetensors: not a file of a teacher's targets"):
+    with pytest.raises(UserError, match=r"taught.safetensors: not a file of teacher targets"):
         load_taught(path)

@@ -35,7 +35,7 @@ def test_only_trackers_that_are_installed_are_accepted(monkeypatch):
     for name in ("trackio", "wandb", "tensorboard", "mlflow"):
         said = missing_tracker({"report_to": ["none", name]})
         installed = importlib.util.find_spec(name) is not None
-        assert said == (None if installed else f"report_to: {name} is not installed; `pip install {name}` installs it")
+        assert said == (None if installed else f"report_to: {name} is not installed. `pip install {name}` installs it.")
     monkeypatch.setenv("LADDER_REPORT_TO", "clearml")
     with pytest.raises(UserError, match="LADDER_REPORT_TO: expected trackio, wandb, tensorboard, mlflow or none"):
         tracking({})

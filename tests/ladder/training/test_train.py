@@ -98,9 +98,11 @@ def test_processes_share_the_accumulation():
     both = {"gradient_accumulation_steps": 8, "steps_per_generation": 16}
     assert shared(both, 8) == {"gradient_accumulation_steps": 1, "steps_per_generation": 2}
     same = "per_device_train_batch_size: 2 with gradient_accumulation_steps: 8 is the same batch of 16 rows"
-    with pytest.raises(UserError, match=f"gradient_accumulation_steps: 1 is not shared evenly by 8 processes; {same}"):
+    with pytest.raises(
+        UserError, match=f"gradient_accumulation_steps: expected a multiple of the 8 processes, got 1. {same}"
+    ):
         shared({"per_device_train_batch_size": 16}, 8)
-    with pytest.raises(UserError, match="by 8 processes, nor is the batch of 12 rows"):
+    with pytest.raises(UserError, match="the 8 processes, got 1; the batch of 12 rows is no multiple"):
         shared({"per_device_train_batch_size": 6, "gradient_accumulation_steps": 2}, 8)
 
 
@@ -172,8 +174,8 @@ def test_bf16_is_the_default_as_it_is_trls(given, bf16):
     ("arguments", "said"),
     [
         ({}, "from 4 to 2 and raise gradient_accumulation_steps from 2 to 4: the same batch in half the memory"),
-        ({"per_device_train_batch_size": 1}, "one row at a time: set trainer.gradient_checkpointing: true"),
-        ({"per_device_train_batch_size": 1, "gradient_checkpointing": True}, "one row at a time: lower trainer.max_le"),
+        ({"per_device_train_batch_size": 1}, "one row at a time. Set trainer.gradient_checkpointing: true"),
+        ({"per_device_train_batch_size": 1, "gradient_checkpointing": True}, "one row at a time. Lower trainer.max_le"),
     ],
 )
 def test_a_full_gpu_is_told_with_what_to_change(tmp_path, base, arguments, said):
@@ -183,7 +185,7 @@ def test_a_full_gpu_is_told_with_what_to_change(tmp_path, base, arguments, said)
 
 
 def test_rows_that_do_not_fill_a_step_are_refused(tmp_path, base):
-    said = r"7 rows to train on, and one step takes 8 \(4 rows, 2 times accumulated\)"
+    said = r"expected at least 8 rows for one step \(4 rows, 2 accumulation steps\), got 7"
     with pytest.raises(UserError, match=said):
         fit(tmp_path, base, rows=7)
 

@@ -145,13 +145,13 @@ def test_a_resume_begins_with_a_generation(tmp_path, changed, steps):
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"top_p": 0.9}, "trainer.top_p: expected 1.0: samples cut by 0.9 are not the policy's own"),
+        ({"top_p": 0.9}, "trainer.top_p: expected 1.0, got 0.9: truncated sampling is not the policy's own"),
         ({"top_k": 50}, "trainer.top_k: expected 0"),
         ({"repetition_penalty": 1.1}, "trainer.repetition_penalty"),
         ({"temperature": 0.0}, "trainer.temperature: expected more than 0"),
         ({"use_transformers_continuous_batching": True}, "no other engine"),
         ({"vllm_structured_outputs_regex": "a+"}, "trainer.vllm_structured_outputs_regex: expected None"),
-        ({"reward_weights": [1.0, 1.0]}, "trainer.reward_weights: a reward's weight stands beside it"),
+        ({"reward_weights": [1.0, 1.0]}, "trainer.reward_weights: not supported"),
     ],
 )
 def test_what_would_train_on_something_else_is_refused(tmp_path, changed, sentence):
@@ -162,7 +162,7 @@ def test_what_would_train_on_something_else_is_refused(tmp_path, changed, senten
 @pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU vLLM takes a policy's weights")
 @pytest.mark.parametrize("mode", ["colocate", "server"])
 def test_vllm_is_refused_where_it_cannot_take_the_policy(tmp_path, mode):
-    sentence = "vLLM takes a policy's weights on CUDA alone" if find_spec("vllm") else "vLLM is not installed here"
+    sentence = "needs CUDA to update the policy's weights" if find_spec("vllm") else "vLLM is not installed"
     with pytest.raises(UserError, match=f"trainer.use_vllm: {sentence}"):
         configured(GRPOConfig, {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False, "use_vllm": True,
                                 "vllm_mode": mode}, REWARDS)  # fmt: skip

@@ -55,22 +55,22 @@ def test_a_prompt_ends_where_the_first_answer_begins():
 
 @pytest.mark.parametrize("validation", [{"prompts": 3}, {"share": 0.9}])
 def test_a_split_that_leaves_nothing_to_learn_is_refused(validation):
-    with pytest.raises(UserError, match="3 of 3 prompts would be held out and none learned"):
+    with pytest.raises(UserError, match="3 of 3 prompts would be held out, and none trained on"):
         split(rows_of(3), pair_prompt, Validation(**validation))
 
 
 @pytest.mark.parametrize(
     ("section", "words"),
     [
-        ({"validation": {}}, "expected either share (0.05) or prompts (64)"),
-        ({"validation": {"share": 0.1, "prompts": 3}}, "expected either share"),
+        ({"validation": {}}, "expected exactly one of share (0.05) and prompts (64)"),
+        ({"validation": {"share": 0.1, "prompts": 3}}, "expected exactly one of share"),
         ({"validation": {"share": 1.0}}, "validation.share"),
         ({"validation": {"prompts": 0}}, "validation.prompts"),
         ({"trainer": {"eval_strategy": "steps", "eval_steps": 2}}, "trainer.eval_strategy: no rows to evaluate on"),
         ({"trainer": {"per_device_eval_batch_size": 2}}, "trainer.per_device_eval_batch_size: no rows"),
         (
             {"validation": {"share": 0.1}, "trainer": {"load_best_model_at_end": True}},
-            "set eval_strategy: steps or epo",
+            "Set eval_strategy: steps or epo",
         ),
         (
             {

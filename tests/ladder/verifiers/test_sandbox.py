@@ -112,7 +112,7 @@ def test_a_box_that_something_else_killed_is_run_once_more(monkeypatch):
     assert codes == [0, 0]
     assert run_python("import os; os.kill(os.getpid(), 9)").kind == "timeout"
     monkeypatch.setattr(sandbox, "_run", lambda *arguments: 137)
-    with pytest.raises(UserError, match="the sandbox did not start a program, twice: it was killed"):
+    with pytest.raises(UserError, match="the sandbox failed twice to start a program: it was killed"):
         run_python("print(1)")
 
 
@@ -404,7 +404,7 @@ def test_without_a_box_nothing_runs_unless_told(monkeypatch):
     monkeypatch.delenv("LADDER_UNSANDBOXED", raising=False)
     try:
         sandbox.isolation.cache_clear()
-        with pytest.raises(UserError, match=r"no sandbox .* install bubblewrap"):
+        with pytest.raises(UserError, match=r"sandbox: not available .* Install bubblewrap"):
             run_python("print(1)")
         monkeypatch.setenv("LADDER_UNSANDBOXED", "1")
         with pytest.raises(UserError, match="LADDER_UNSANDBOXED=yes"):
