@@ -73,7 +73,7 @@ def read_text(path: Path, source: str) -> str:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{source}: truncated or not gzip: {error}") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{source}: not UTF-8 at byte {error.start}") from None
+        raise UserError(f"{source}: not UTF-8 at byte {error.start}; expected UTF-8 text") from None
 
 
 def csv_to_jsonl(text: str, source: str) -> str:

@@ -66,7 +66,7 @@ def read_template(name: str, folder: Path) -> str:
     try:
         return (folder / name).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"{folder / name}: not UTF-8 at byte {error.start}") from None
+        raise UserError(f"{folder / name}: not UTF-8 at byte {error.start}; expected UTF-8 text") from None
     except OSError as error:
         raise UserError(f"{folder / name}: cannot be read: {error.strerror}; expected a template") from None
 

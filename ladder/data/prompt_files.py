@@ -42,7 +42,7 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; expected a prompt") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}; expected UTF-8 text") from None
     if not text:
         raise UserError(f"{path}: empty; expected a prompt")
     return text

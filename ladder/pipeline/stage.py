@@ -59,7 +59,7 @@ def read_yaml(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; expected a file") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: expected UTF-8, got another byte at {error.start}") from None
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}; expected UTF-8 text") from None
     except YAMLError as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     except RecursionError:

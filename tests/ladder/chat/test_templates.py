@@ -71,7 +71,7 @@ def verdict(tokenizer: PreTrainedTokenizerFast, messages: Messages) -> str:
         ids, mask = encode(tokenizer, messages)
     except UserError as refusal:
         told = str(refusal)
-        for sign, short in (("leaves out", "text lost"), ("renders turn", "prompt differs"), ("refuses", "refused")):
+        for sign, short in (("leaves out", "text lost"), ("renders turn", "prompt differs"), ("rejects", "refused")):
             if sign in told:
                 return short
         raise
@@ -130,7 +130,7 @@ def rows_of(template: Path) -> list[str]:
     try:
         tokenizer = prepared(template.read_text(encoding="utf-8"))
     except UserError as refusal:
-        reason = "expected the stop token" if "no end" in str(refusal) else "content in parts"
+        reason = "no stop token" if "no end" in str(refusal) else "content in parts"
         return [template.stem, f"refused: {reason}", *("" for _ in [*ROWS, "generate", "score"])]
     stop = f"`{tokenizer.eos_token}`".replace("|", "\\|")
     trained = [verdict(tokenizer, row) for row in ROWS.values()]
@@ -263,7 +263,7 @@ def test_a_template_that_closes_the_last_turn_alone_learns_the_answers_alone():
 @pytest.mark.parametrize(
     ("template", "said"),
     [
-        ("{{ strftime_now('%Y') }}" + CHATML, "it reads the clock .*set base.clock"),
+        ("{{ strftime_now('%Y') }}" + CHATML, "it reads the clock .*Set base.clock"),
         (
             "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}" + CHATML,
             "does not end within",

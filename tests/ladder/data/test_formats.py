@@ -164,9 +164,13 @@ def test_hh_transcripts_part_where_trl_parts_them():
         (
             {"messages": [{"role": "narrator", "content": "x"}]},
             "messages",
-            "'role' of turn 1 of messages is 'narrator'",
+            "'role' of turn 1 of messages: expected one of system, user, assistant, tool, got 'narrator'",
         ),
-        ({"messages": [{"role": ["user"], "content": "x"}]}, "messages", "'role' of turn 1 of messages is ['user']"),
+        (
+            {"messages": [{"role": ["user"], "content": "x"}]},
+            "messages",
+            "'role' of turn 1 of messages: expected one of system, user, assistant, tool, got ['user']",
+        ),
         (
             {"messages": [{"role": "user", "content": None}]},
             "messages",

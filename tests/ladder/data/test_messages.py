@@ -161,7 +161,10 @@ def test_nulls_that_arrow_fills_in_are_no_keys():
         ({"from": None, "value": "x"}, "role: 'from' of turn 1 of conversations is null"),
         ({"value": "x"}, "role: turn 1 of conversations has no key 'role' or 'from' or 'speaker'; its keys are value"),
         ({"from": "human"}, "not a text: turn 1 of conversations has no key 'content' or 'value' or 'text'; its keys"),
-        ({"from": "narrator", "value": "x"}, "role: 'from' of turn 1 of conversations is 'narrator', not system"),
+        (
+            {"from": "narrator", "value": "x"},
+            "role: 'from' of turn 1 of conversations: expected one of system.*, got 'narrator'",
+        ),
         ({"from": "gpt", "role": "user", "value": "x"}, "role: 'role' or 'from' of turn 1"),
         ({"from": "gpt", "value": "x", "content": "y"}, "not a text: 'content' or 'value' of turn 1"),
         ({"role": "user", "content": 4}, "not a text: 'content' of turn 1 of conversations is int"),

@@ -16,7 +16,7 @@ from ladder.pipeline.stage import UserError
 
 STAGE = [sys.executable, "-m", "stages.prompts", str(ROOT / "data/seeds"), "disk/prompts.jsonl"]
 COUNT = "{sft: 400, preferences: 2, heldout: 2}"
-AGAIN = "and run again: it resumes from the last saved state"
+AGAIN = "and run again: it resumes from the last saved state."
 
 
 @pytest.fixture

@@ -163,7 +163,7 @@ def test_adapters_that_a_stage_would_refuse():
     assert found["dpo.whole.lora"].startswith("continue needs an adapter, but the parent sft/full is complete")
     assert found["dpo.null.quantization"].startswith("quantized weights have no gradient")
     assert found["dpo.other.quantization"].startswith("a new adapter on quantized weights must start from base")
-    assert found["dpo.scorer.parent"].startswith("reward/words is a reward model")
+    assert found["dpo.scorer.parent"].startswith("expected a language model, got reward/words, a reward model")
     assert len(found) == 4
 
 
@@ -183,7 +183,7 @@ def test_gates_over_what_nothing_measures(tmp_path, monkeypatch):
         return told(gate_faults({**params, "gate": {"tax": entry}}))
 
     assert found() == found(against="v1") == found(rung="base", allowed={"heldout/problems/maths-heldout": 1}) == {}
-    assert found(rung="sft/chta") == {"gate.tax.rung": "no rung 'sft/chta' is measured (did you mean 'sft/chat'?)"}
+    assert found(rung="sft/chta") == {"gate.tax.rung": "no rung 'sft/chta' is scored (did you mean 'sft/chat'?)"}
     assert found(against="sft/old") == {
         "gate.tax.against": "'sft/old' is neither a scored rung nor a git revision; expected one of base, sft/chat"
     }
@@ -198,7 +198,7 @@ def test_sections_are_held_against_their_types_unless_they_ran():
     params = {"embedder": {"a": {"sorce": "x", "sha256": {}}}, "questions": {"seed": "x"}}
     found = told(params_faults(params, pipeline, {}))
     assert found["embedder.a.sorce"] == "no such key (did you mean 'source'?); expected one of source, sha256"
-    assert found["embedder.a.source"] == "missing"
+    assert found["embedder.a.source"] == "missing; expected a value"
     assert "valid integer" in found["questions.seed"]
     recorded = json.loads(json.dumps({"embedder.a": params["embedder"]["a"], "questions": params["questions"]}))
     assert told(params_faults(params, pipeline, recorded)) == {}
@@ -212,7 +212,7 @@ def test_an_endpoint_says_what_it_lacks():
     endpoint = {"base_ur": "http://localhost:8000/v1"}
     found = told(params_faults({"generate": {"a": {"endpoint": endpoint}}}, pipeline, {}))
     assert found["generate.a.endpoint.base_ur"].startswith("no such key (did you mean 'base_url'?)")
-    assert found["generate.a.endpoint.model"] == "missing"
+    assert found["generate.a.endpoint.model"] == "missing; expected a value"
 
 
 def test_a_dependency_is_found_in_params():

@@ -162,7 +162,7 @@ def test_what_is_no_text_is_one_sentence(tmp_path):
         ("2025-01-31", "expected a text or a number, got datetime.date.*Put a text into quotes"),
         ("!!binary aGVsbG8=", "expected a text or a number, got b'hello'"),
         (r'"a\0b"', r"expected Unicode text, got '\\x00', which no file name or file can contain"),
-        (r'"\ud800"', r"a text with '\\ud800', which no"),
+        (r'"\ud800"', r"expected Unicode text, got '\\ud800', which no"),
         ("!!set {a, b}", "expected a text or a number, got "),
     ],
 )
@@ -209,4 +209,4 @@ def test_ctrl_c_says_to_run_again(tmp_path):
     with (tmp_path / "params.yaml").open("w"):
         process.send_signal(signal.SIGINT)
         said = process.communicate()[1]
-    assert (process.returncode, said) == (130, "prompts: interrupted; run again to go on\n")
+    assert (process.returncode, said) == (130, "prompts: interrupted; run again to continue\n")

@@ -39,7 +39,7 @@ def main(params: Params, output: Path) -> None:
 if __name__ == "__main__":
     run(main, launch=True)
 """
-AGAIN = "Run again: it resumes from the last saved state\n"
+AGAIN = "Run again: it resumes from the last saved state.\n"
 
 
 @pytest.fixture
