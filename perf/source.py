@@ -106,7 +106,7 @@ def peak() -> int:
 
 def one(raw: Path, file: str) -> None:
     """Read one file in this process and print the results."""
-    params = fit(Params, {"source": file, "licence": "none", "most_broken": 0.02}, str(PARAMS))
+    params = fit(Params, {"source": file, "license": "none", "max_broken": 0.02}, str(PARAMS))
     before, started = peak(), time.monotonic()
     main(params, raw, raw / "out.jsonl", raw / "quarantine.jsonl", raw / "out.json")
     seconds = time.monotonic() - started

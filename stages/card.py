@@ -21,7 +21,7 @@ class Params(Config):
     title: str
     description: str
     """One or two sentences on the purpose of the data."""
-    licence: str
+    license: str
     """License of the rows that are made here: `apache-2.0`. Rows from elsewhere have the license that their entry of
     `source` states."""
     languages: list[str] = Field(min_length=1)
@@ -34,7 +34,7 @@ class Params(Config):
 
 
 def licensed(sources: dict[str, int], params: Params, entries: dict[str, Any]) -> list[Row]:
-    """Return {"name", "rows", "origin", "licence"} for each name that rows give as their source.
+    """Return {"name", "rows", "origin", "license"} for each name that rows give as their source.
 
     `entries` is the section `source` of params.yaml. Rows are made here when they have no source name, or the path of
     one of our files (as a mixture names its parts).
@@ -42,13 +42,13 @@ def licensed(sources: dict[str, int], params: Params, entries: dict[str, Any]) -
     told = []
     for name, rows in sources.items():
         if name in entries:
-            origin, licence = entries[name]["source"], entries[name].get("licence", UNKNOWN)
+            origin, license = entries[name]["source"], entries[name].get("license", UNKNOWN)
             origin = origin if ":" in origin else f"data/raw/{origin}"
         elif name == "" or "/" in name:
-            origin, licence = f"made here by {stage(name or params.data)}", params.licence
+            origin, license = f"made here by {stage(name or params.data)}", params.license
         else:
-            origin, licence = "not among the entries of `source`", UNKNOWN
-        told.append({"name": name, "rows": rows, "origin": origin, "licence": licence})
+            origin, license = "not among the entries of `source`", UNKNOWN
+        told.append({"name": name, "rows": rows, "origin": origin, "license": license})
     return told
 
 

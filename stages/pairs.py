@@ -16,7 +16,7 @@ class Params(Controls):
     data: str
     """File of rows `prompt, chosen, rejected` under data/: `source/hh`."""
     seed: int = 0
-    """Seed of the choice of pairs that longer_most drops."""
+    """Seed of the choice of pairs that max_longer drops."""
 
 
 def main(params: Params, data: Path, output: Path, validation: Path, metrics: Path) -> None:

@@ -69,9 +69,9 @@ class Params(Config):
     first: int | None = Field(default=None, ge=1)
     """Number of rows to read from the start; later files are not fetched. Rows that are single messages of a tree are
     first assembled from all files; then the first trees are read."""
-    most_broken: float = Field(default=0.01, ge=0, le=1)
+    max_broken: float = Field(default=0.01, ge=0, le=1)
     """Maximum share of rows in quarantine, 0 to 1; above it, the stage fails."""
-    licence: str
+    license: str
     """License under which the data set was published, for the data card."""
 
     @field_validator("columns")
@@ -202,8 +202,8 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
         broken_rows = reasons.total()
         if not total:
             raise UserError(f"{params.source}: no rows")
-        if not rows or broken_rows > params.most_broken * total:
-            why = f"more than most_broken: {params.most_broken}" if rows else "none is left"
+        if not rows or broken_rows > params.max_broken * total:
+            why = f"more than max_broken: {params.max_broken}" if rows else "none is left"
             listed = ", ".join(f"{reason}: {count}" for reason, count in ordered(reasons).items())
             told = f"{broken_rows} of {total} rows cannot be read, {why} ({listed})"
             if opening in (b"{", b"[") or not rows and reasons.keys() <= NO_OBJECT:
@@ -214,7 +214,7 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
                 told += f"; {columns_told(unread, unknown)}"
             raise UserError(f"{params.source}: {told}. See {quarantine}.")
     counts = {"rows": rows, "read": total, "quarantined": broken_rows}
-    made_by = {"source": params.source, "revision": of_rows(params.source).revision or None, "licence": params.licence}
+    made_by = {"source": params.source, "revision": of_rows(params.source).revision or None, "license": params.license}
     left = {"no_split_holds": files.unread} if files.unread else {}
     columns = {"columns_not_read": ordered(unread)} if unread else {}
     document = {

@@ -266,7 +266,7 @@ def test_rows_of_a_source(tmp_path: Path) -> None:
     raw.mkdir()
     path = raw / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS[:2] + ROWS[4:]))
-    section = {"source": "rows.jsonl", "license": "mit", "licence": "mit", "most_broken": 0.5, "ignore": ["id"]}
+    section = {"source": "rows.jsonl", "license": "mit", "max_broken": 0.5, "ignore": ["id"]}
     section = {name: value for name, value in section.items() if name in source.Params.model_fields}
     params = fit(source.Params, section, "source.a")
 

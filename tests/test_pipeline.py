@@ -96,7 +96,7 @@ def test_a_section_fits_the_type_that_reads_it(stage):
 def test_a_stage_tracks_its_own_section_or_an_entry_of_it_alone():
     for stage in STANZAS:
         tracked, *others = body(stage)["params"]
-        # The card tells the sources' licences; a rung is asked the benchmarks of the table.
+        # The card tells the sources' licenses; a rung is asked the benchmarks of the table.
         assert others == {"card": ["source"], "respond": ["report.benchmarks"]}.get(stage, [])
         entry = re.fullmatch(rf"{stage}\.\$\{{(key|item\.\w+)\}}", tracked)
         assert tracked == stage or entry
@@ -203,7 +203,7 @@ def test_a_recipe_leaves_what_it_does_not_name_as_it_stands(tmp_path, monkeypatc
     (tmp_path / "params.yaml").write_text(
         f"base:\n  source: {long}\n  template: null\n\nsource: {{}}  # published rows\n\n"
         "part: {}  # of rows\n\n"
-        "filter:\n  chat:\n    steps:\n      - length: {least: 1}\n"
+        "filter:\n  chat:\n    steps:\n      - length: {min: 1}\n"
     )
     (tmp_path / "mine.yaml").write_text("source: {mine: {source: mine.jsonl}}\npart: {all/mine: {data: source/mine}}\n")
     assert recipe(tmp_path / "mine.yaml") == [
@@ -213,7 +213,7 @@ def test_a_recipe_leaves_what_it_does_not_name_as_it_stands(tmp_path, monkeypatc
     assert (tmp_path / "params.yaml").read_text() == (
         f"base:\n  source: {long}\n  template: null\n\nsource:  # published rows\n  mine:\n    source: mine.jsonl\n\n"
         "part:  # of rows\n  all/mine:\n    data: source/mine\n\n"
-        "filter:\n  chat:\n    steps:\n      - length: {least: 1}\n"
+        "filter:\n  chat:\n    steps:\n      - length: {min: 1}\n"
     )
 
 

@@ -127,8 +127,8 @@ def _parameters(name: str, given: Any) -> dict[str, Any]:
         raise ValueError(
             f"{name}: expected {', '.join(sorted(fields)) or 'no parameters'}, got {given} ({told})"
         ) from None
-    if "least" in fields and "most" in fields and parameters["least"] > parameters["most"]:
-        raise ValueError(f"{name}: least is {parameters['least']}, which is more than most, {parameters['most']}")
+    if "min" in fields and "max" in fields and parameters["min"] > parameters["max"]:
+        raise ValueError(f"{name}: min: expected at most max, {parameters['max']}, got {parameters['min']}")
     return parameters
 
 

@@ -88,7 +88,7 @@ class Client:
         A reply is None if the request exceeds the model's context, is refused for its content, or fails for good.
         That is: every try failed, or with a schema, neither the reply nor its repair (a second request that shows the
         error) is valid. Errors: UserError when the endpoint cannot be used, the budget is exhausted, or more than the
-        share `most_failed` of all requests have failed. Replies so far are kept.
+        share `max_failed` of all requests have failed. Replies so far are kept.
         """
         replies, wrong = self.objects(requests, progress=progress)
         for index, error in wrong.items():
@@ -99,7 +99,7 @@ class Client:
     def objects(self, requests: list[Request], *, progress: str) -> tuple[list[Reply | None], dict[int, str]]:
         """Return all replies, and the schema error of each invalid one by its index.
 
-        Invalid replies do not count toward `most_failed`; the caller counts them. Errors: UserError as for `ask`.
+        Invalid replies do not count toward `max_failed`; the caller counts them. Errors: UserError as for `ask`.
         """
         replies = self._replies(requests, progress)
         repairs: dict[int, Request] = {}

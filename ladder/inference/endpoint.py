@@ -43,7 +43,7 @@ class Endpoint(Config):
     patience: float = Field(default=600.0, ge=0)
     """Seconds for which a server may answer only that it is busy (429, 503), or ask to wait, before the run stops. At
     least `timeout` is used."""
-    most_failed: float = Field(default=0.01, ge=0, le=1)
+    max_failed: float = Field(default=0.01, ge=0, le=1)
     """Maximum share of a run's requests that may fail for good; above it the run stops. A failed request leaves its row
     without a reply: it was refused (400), every try failed, or the reply is no JSON object of its schema."""
     requests_per_minute: int | None = Field(default=None, ge=1)

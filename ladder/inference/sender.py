@@ -3,7 +3,7 @@
 A busy response (429, 503, 529) is not a failure. The request is sent again, until the server has returned nothing else
 for `patience` seconds. Any other fault uses one of the request's `retries`. A request that has none left is postponed
 until all others are done; then it gets one last try, and after that it has no reply. The run continues unless more than
-the share `most_failed` of its requests fail. An error that every request would meet (wrong key, unknown model, no
+the share `max_failed` of its requests fail. An error that every request would meet (wrong key, unknown model, no
 credit, no server) stops the run at once. After Ctrl-C nothing more is sent; replies in flight are awaited and kept.
 """
 
@@ -74,14 +74,14 @@ class RequestSender:
     def fail(self, cause: str) -> None:
         """Count a request that failed for good.
 
-        Errors: UserError when more than the endpoint's share `most_failed` have failed.
+        Errors: UserError when more than the endpoint's share `max_failed` have failed.
         """
         self.failed += 1
         self.last_failure = self.key.masked(cause)
-        share = self.endpoint.most_failed
+        share = self.endpoint.max_failed
         if self.failed > share * self.wanted + ROUNDING:
             raise self._refused(
-                f"{cause}; {self.failed} of {self.wanted} requests failed, more than the share endpoint.most_failed: "
+                f"{cause}; {self.failed} of {self.wanted} requests failed, more than the share endpoint.max_failed: "
                 f"{share:g}. Replies so far are saved: run again for the others, or raise it."
             )
 

@@ -7,6 +7,7 @@ LONGEST = 4000
 """Maximum length of a message in characters."""
 OWN_VALUE = re.compile(r", (?:got|unable to) [a-z ]+$")
 """End of a pydantic message that describes the value; our messages show the value instead."""
+SHORT = {"Field required": "missing", "Extra inputs are not permitted": "no such key"}
 
 
 class UserError(Exception):
@@ -22,7 +23,7 @@ class UserError(Exception):
 
 def expectation(message: str) -> str:
     """Rephrase a pydantic message: "Input should be a valid integer, unable to ..." to "expected a valid integer"."""
-    plain = message.removeprefix("Value error, ")
+    plain = SHORT.get(message, message.removeprefix("Value error, "))
     if not plain.startswith("Input should"):
         return plain
     plain = OWN_VALUE.sub("", plain).replace("Input should be", "expected", 1).replace("Input should", "expected to", 1)

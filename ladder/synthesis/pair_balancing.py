@@ -25,7 +25,7 @@ class Controls(Config):
 
     margin: float | None = Field(default=None, ge=0)
     """Minimum difference of a pair's scores. Pairs with equal scores are always dropped."""
-    longer_most: float | None = Field(default=None, ge=0, le=1)
+    max_longer: float | None = Field(default=None, ge=0, le=1)
     """Maximum share of pairs whose chosen answer has more words than the rejected one; null drops none.
 
     At 0.5, which answer is longer carries no information about which is chosen. The size of the difference may still
@@ -101,7 +101,7 @@ def assigned(pairs: Iterable[Row], controls: Controls, seed: int) -> list[str]:
     """Label of each pair: `train`, `validation`, or the reason to drop it (`fault`, or `longer`).
 
     Each side is balanced separately: pairs with a longer chosen answer are dropped until their share is at most
-    `longer_most`. A hash of seed and pair selects them, so adding a pair changes as few other labels as possible.
+    `max_longer`. A hash of seed and pair selects them, so adding a pair changes as few other labels as possible.
     """
     labels: list[str] = []
     long: dict[str, list[tuple[bytes, int]]] = {"train": [], "validation": []}
@@ -110,7 +110,7 @@ def assigned(pairs: Iterable[Row], controls: Controls, seed: int) -> list[str]:
         labels.append(label)
         if label in long and longer(pair) > 0:
             long[label].append((_draw(pair, seed), number))
-    most = 1.0 if controls.longer_most is None else controls.longer_most
+    most = 1.0 if controls.max_longer is None else controls.max_longer
     for name, drawn in long.items():
         if most < 1:
             room = int(most * (labels.count(name) - len(drawn)) / (1 - most) + 1e-9)

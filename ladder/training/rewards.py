@@ -78,10 +78,14 @@ def ended(given: Answers) -> Values:
     return [float(done) for done in given.finished]
 
 
-def length(given: Answers, *, most: int, margin: int) -> Values:
-    """Length penalty in words: 0 up to `most - margin`, linear to -1 at `most` ("DAPO", Yu et al. 2025, eq. 13)."""
+def length(given: Answers, *, max: int, margin: int) -> Values:
+    """Length penalty in words: 0 up to `max - margin`, linear to -1 at `max` ("DAPO", Yu et al. 2025, eq. 13)."""
     counts = [len(WORD.findall(answer_of(text))) for text in given.texts]
-    return [-min(1.0, max(0.0, (count - most + margin) / margin)) for count in counts]
+    return [-_clipped((count - max + margin) / margin) for count in counts]
+
+
+def _clipped(share: float) -> float:
+    return min(1.0, max(0.0, share))
 
 
 def tests(given: Answers, *, seconds: float = 10.0, memory_mb: int = 1024) -> Values:
@@ -184,8 +188,8 @@ def _check_parameters(name: str, values: Any) -> None:
             re.compile(values["pattern"])
         except re.error as error:
             raise ValueError(f"format.pattern: not a regular expression: {error}") from None
-    if name == "length" and not 0 < values["margin"] <= values["most"]:
-        raise ValueError(f"length.margin: expected 1 to most ({values['most']}) words, got {values['margin']}")
+    if name == "length" and not 0 < values["margin"] <= values["max"]:
+        raise ValueError(f"length.margin: expected 1 to max ({values['max']}) words, got {values['margin']}")
     if name == "judge":
         try:
             fit(Endpoint, values["endpoint"], "judge.endpoint")

@@ -45,7 +45,7 @@ def served(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         while not healthy(port):
             assert server._thread.is_alive()
         where = f"http://127.0.0.1:{port}/v1"
-        yield Endpoint(base_url=where, model=str(model), concurrency=4, timeout=60, most_failed=1)
+        yield Endpoint(base_url=where, model=str(model), concurrency=4, timeout=60, max_failed=1)
     finally:
         server.kill_server()
 

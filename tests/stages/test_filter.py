@@ -7,7 +7,7 @@ from ladder.data.jsonl import read_rows, write_rows
 from ladder.pipeline.stage import UserError, fit
 from stages.filter import Params, main
 
-STEPS = [{"finished": None}, {"length": {"least": 1, "most": 3}}, {"decontaminate": {"ngram": 3}}]
+STEPS = [{"finished": None}, {"length": {"min": 1, "max": 3}}, {"decontaminate": {"ngram": 3}}]
 OUTPUTS = ("filter.jsonl", "rejected.jsonl", "rejected.md", "filter.json", "filter.tsv")
 
 
@@ -86,7 +86,7 @@ def test_the_gate_stops_what_a_benchmark_says_where_no_step_does(tmp_path):
     ("step", "said"),
     [
         ({"lenght": {}}, "filter.steps: no filter is named 'lenght'; expected one of alphabetic, best, "),
-        ({"length": {"least": 1}}, "filter.steps: length takes least, most, got {'least': 1}"),
+        ({"length": {"min": 1}}, "filter.steps: length: expected max, min, got {'min': 1}"),
         ({"exact": None, "finished": None}, "filter.steps: expected one filter"),
     ],
 )

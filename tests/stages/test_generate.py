@@ -48,7 +48,7 @@ def test_a_request_that_an_endpoint_cannot_answer_is_a_row_without_an_answer_and
     cut = Said("Yes.", finish="length", usage=False)  # a reply all the same
     faults = {"2?": Said("no", status=500), "3?": cut}
     with serving(lambda body, _: faults.get(body["messages"][0]["content"], Said("Yes."))) as server:
-        where = {"base_url": server.base_url, "model": "big", "retries": 0, "most_failed": 0.25}
+        where = {"base_url": server.base_url, "model": "big", "retries": 0, "max_failed": 0.25}
         params = Params(prompts="prompts", model="base", endpoint=where, edits=False, **settings)
         outputs = (tmp_path / "rows.jsonl", tmp_path / "generate.json")
         main(params, tmp_path / "prompts.jsonl", tmp_path, tmp_path, *outputs)
@@ -115,7 +115,7 @@ def test_published_prompts_are_answered_filtered_and_read_as_what_is_learned(tmp
     """Of a conversation the model reads no more than what stands before the published answer."""
     (tmp_path / "raw").mkdir()
     write_rows(tmp_path / "raw/rows.jsonl", PUBLISHED)
-    section = {"source": "rows.jsonl", "licence": "mit", "rows": "prompt"}
+    section = {"source": "rows.jsonl", "license": "mit", "rows": "prompt"}
     outputs = [tmp_path / name for name in ("published.jsonl", "quarantine.jsonl", "source.json")]
     source.main(fit(source.Params, section, "source.published"), tmp_path / "raw", *outputs)
     settings = {"samples": 2, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 5, "seed": 0, "edits": False}

@@ -175,7 +175,7 @@ def test_a_judge_that_takes_whatever_stands_first_makes_no_pairs(tmp_path, base,
         ({"rank": "reward", "judge": {"retries": 5}}, "judge: no effect, because rank: reward asks no judge"),
         ({"budget": {"requests": 5}}, "preferences.chat: "),
         ({"rank": "stars"}, "preferences.chat.rank: "),
-        ({"longer_most": 1.5}, "preferences.chat.longer_most: "),
+        ({"max_longer": 1.5}, "preferences.chat.max_longer: "),
         ({"validation": 1.0}, "preferences.chat.validation: "),
     ],
 )

@@ -28,7 +28,7 @@ def run(tmp_path, content, name="rows.jsonl", **params):
     raw.mkdir(exist_ok=True)
     if content is not None:
         (raw / name).write_bytes(content)
-    main(fit(Params, {"source": name, "licence": "MIT", **params}, "source.try"), raw, *outputs(tmp_path))
+    main(fit(Params, {"source": name, "license": "MIT", **params}, "source.try"), raw, *outputs(tmp_path))
     written, quarantine, metrics = outputs(tmp_path)
     told = [json.loads(line) for line in quarantine.read_text().splitlines()]
     return read_rows(written), told, json.loads(metrics.read_text())
@@ -42,7 +42,7 @@ MIXED = b"""{"prompt": "2+2?", "completion": "4"}
 
 
 def test_rows_are_mapped_and_misfits_told_with_file_line_and_reason(tmp_path):
-    rows, quarantine, metrics = run(tmp_path, MIXED, most_broken=0.5)
+    rows, quarantine, metrics = run(tmp_path, MIXED, max_broken=0.5)
     assert rows == [
         {
             "id": "try-1",
@@ -75,17 +75,17 @@ def test_rows_are_mapped_and_misfits_told_with_file_line_and_reason(tmp_path):
         "quarantined": 2,
         "formats": {"alpaca": 1, "completion": 1},
         "reasons": {"not JSON": 1, "pair": 1},
-        "made_by": {"source": "rows.jsonl", "revision": None, "licence": "MIT"},
+        "made_by": {"source": "rows.jsonl", "revision": None, "license": "MIT"},
     }
     assert conversation(rows[0], "row") == rows[0]["messages"]
 
 
 def test_more_misfits_than_stated_are_refused_and_the_quarantine_tells_them(tmp_path):
     with pytest.raises(UserError) as refusal:
-        run(tmp_path, MIXED, most_broken=0.49)
+        run(tmp_path, MIXED, max_broken=0.49)
     output, quarantine, metrics = outputs(tmp_path)
     assert str(refusal.value) == (
-        f"rows.jsonl: 2 of 4 rows cannot be read, more than most_broken: 0.49 (not JSON: 1, pair: 1); "
+        f"rows.jsonl: 2 of 4 rows cannot be read, more than max_broken: 0.49 (not JSON: 1, pair: 1); "
         f"first rows.jsonl:2: not JSON: Expecting ',' delimiter at column 18; see {quarantine}"
     )
     assert len(quarantine.read_text().splitlines()) == 2
@@ -112,9 +112,9 @@ ROW = json.dumps({"prompt": "2+2?", "completion": "4"})
         (
             "rows.jsonl",
             f'{{"data": [\n{ROW},\n{ROW}\n]}}',
-            "3 of 4 rows cannot be read, more than most_broken: 0.01 (not JSON: 3)",
+            "3 of 4 rows cannot be read, more than max_broken: 0.01 (not JSON: 3)",
         ),
-        ("rows.jsonl", f"[\n{ROW},\n{ROW}\n]", "3 of 4 rows cannot be read, more than most_broken: 0.01 (not JSON: 3)"),
+        ("rows.jsonl", f"[\n{ROW},\n{ROW}\n]", "3 of 4 rows cannot be read, more than max_broken: 0.01 (not JSON: 3)"),
         ("rows.jsonl", '"a"\n"b"', "2 of 2 rows cannot be read, none is left (not an object: 2)"),
     ],
 )
@@ -144,7 +144,7 @@ def test_scores_of_pairs_are_kept_where_both_are_numbers(tmp_path):
     scores = [(9, 2.5), (1, None), ("high", 1.0), (True, 1.0)]
     lines = [{**pair, "score_chosen": chosen, "score_rejected": rejected} for chosen, rejected in scores]
     content = "\n".join(map(json.dumps, lines)).encode()
-    rows, quarantine, metrics = run(tmp_path, content, rows="preference", most_broken=0.5)
+    rows, quarantine, metrics = run(tmp_path, content, rows="preference", max_broken=0.5)
     assert [(row.get("score_chosen"), row.get("score_rejected")) for row in rows] == [(9, 2.5), (None, None)]
     assert "score_chosen" not in rows[1]
     assert [told["reason"] for told in quarantine] == [
@@ -184,7 +184,7 @@ def test_twenty_thousand_rows_of_mixed_formats_with_one_in_a_hundred_broken(tmp_
 def test_the_same_file_gives_the_same_bytes(tmp_path):
     found = []
     for _ in range(2):
-        run(tmp_path, MIXED, most_broken=0.5)
+        run(tmp_path, MIXED, max_broken=0.5)
         found.append([path.read_bytes() for path in outputs(tmp_path)])
     assert found[0] == found[1]
 
@@ -193,7 +193,7 @@ def test_columns_are_renamed_and_others_kept_on_demand(tmp_path):
     lines = [{"question": "2+2?", "answer": "4", "level": 1}, {"question": "2+2?"}]
     content = "\n".join(map(json.dumps, lines)).encode()
     columns = {"prompt": "question", "completion": "answer", "grade": "level"}
-    rows, quarantine, _ = run(tmp_path, content, columns=columns, rows="completion", most_broken=0.5)
+    rows, quarantine, _ = run(tmp_path, content, columns=columns, rows="completion", max_broken=0.5)
     assert rows == [
         {
             "id": "try-1",
@@ -214,7 +214,7 @@ def test_columns_are_renamed_and_others_kept_on_demand(tmp_path):
 
 def test_a_text_that_speaks_of_an_escape_is_no_fault(tmp_path):
     lines = [{"prompt": r"What is \u0000?", "completion": "NUL"}, {"prompt": "\\\0", "completion": "x"}]
-    rows, quarantine, _ = run(tmp_path, "\n".join(map(json.dumps, lines)).encode(), most_broken=0.5)
+    rows, quarantine, _ = run(tmp_path, "\n".join(map(json.dumps, lines)).encode(), max_broken=0.5)
     assert [row["messages"][0]["content"] for row in rows] == [r"What is \u0000?"]
     assert [told["reason"] for told in quarantine] == ["NUL character: in a text"]
 
@@ -268,7 +268,7 @@ def test_messages_of_a_tree_that_are_rows_become_one_row_at_the_roots_place(tmp_
         {"message_id": "d", "parent_id": "c", "role": "assistant", "text": "5", "lang": "en", "rank": None},
     ]
     content = "\n".join(map(json.dumps, lines)).encode()
-    rows, quarantine, metrics = run(tmp_path, content, columns={"language": "lang"}, most_broken=0.5)
+    rows, quarantine, metrics = run(tmp_path, content, columns={"language": "lang"}, max_broken=0.5)
     assert rows == [
         {
             "id": "try-1",
@@ -284,11 +284,11 @@ def test_messages_of_a_tree_that_are_rows_become_one_row_at_the_roots_place(tmp_
 @pytest.mark.skipif(not SHARED, reason="LADDER_SHARED_DATA names no folder of the shared data")
 def test_open_assistants_trees_become_754_ranked_pairs_with_their_tree(tmp_path):
     content = (Path(SHARED) / "train/oasst_en_100_tree.jsonl.gz").read_bytes()
-    rows, _, metrics = run(tmp_path, content, "trees.jsonl.gz", rows="preference", licence="Apache-2.0")
+    rows, _, metrics = run(tmp_path, content, "trees.jsonl.gz", rows="preference", license="Apache-2.0")
     assert (metrics["read"], metrics["rows"], metrics["formats"]) == (100, 754, {"tree": 100})
     assert len({row["id"] for row in rows}) == 754
     assert len({row["source"]["row"] for row in rows}) == 100
-    rows, _, metrics = run(tmp_path, content, "trees.jsonl.gz", rows="completion", licence="Apache-2.0")
+    rows, _, metrics = run(tmp_path, content, "trees.jsonl.gz", rows="completion", license="Apache-2.0")
     assert len({row["prompt"][0]["content"] for row in rows}) == metrics["rows"] == 100
 
 
@@ -299,11 +299,11 @@ def test_columns_that_are_not_read_are_counted_and_the_line_that_ignores_them_is
     with pytest.raises(UserError) as refusal:
         run(tmp_path, content)
     assert str(refusal.value) == (
-        "rows.jsonl: 3 of 4 rows cannot be read, more than most_broken: 0.01 (column not read: 3); first rows.jsonl:1: "
+        "rows.jsonl: 3 of 4 rows cannot be read, more than max_broken: 0.01 (column not read: 3); first rows.jsonl:1: "
         "column not read: 'hint'. Name them in `columns` or `ignore`; columns not read (hint: 1, images: 1, seen: 1); "
         f"If they do not change what is trained, add `ignore: [hint, seen]`. See {outputs(tmp_path)[1]}."
     )
-    rows, quarantine, metrics = run(tmp_path, content, ignore=["hint", "seen"], most_broken=0.5)
+    rows, quarantine, metrics = run(tmp_path, content, ignore=["hint", "seen"], max_broken=0.5)
     assert [told["line"] for told in quarantine] == [2]
     assert (len(rows), metrics["reasons"], metrics["columns_not_read"]) == (3, {"column not read": 1}, {"images": 1})
     with pytest.raises(UserError, match="hint: expected a column in columns or in ignore, got it in both"):
@@ -341,13 +341,13 @@ def test_rows_with_media_and_rendered_rows_are_quarantined(tmp_path):
         },
     ]
     content = "\n".join(map(json.dumps, lines)).encode()
-    rows, quarantine, metrics = run(tmp_path, content, most_broken=0.7)
+    rows, quarantine, metrics = run(tmp_path, content, max_broken=0.7)
     assert len(rows) == 1 and metrics["reasons"] == {"column not read": 1, "rendered before": 1}
     assert [(told["file"], told["line"], told["reason"].partition(";")[0]) for told in quarantine] == [
         ("rows.jsonl", 2, "rendered before: prompt has '<|im_start|>user', a turn of the template ChatML"),
         ("rows.jsonl", 3, "column not read: 'image': images, video, audio and files are not supported"),
     ]
-    rows, _, _ = run(tmp_path, content, most_broken=0.7, rendered="unwrap")
+    rows, _, _ = run(tmp_path, content, max_broken=0.7, rendered="unwrap")
     assert [row["messages"] for row in rows][1] == user("Name a color.") + assistant("Blue.")
 
 

@@ -54,7 +54,7 @@ def test_speakers_system_prompts_and_rejected_answers_make_a_row_another():
 
 def test_length_counts_words():
     rows = [row("Hi", "one, two"), row("Hi", "one two three"), row("Hi", "é ü ß d e")]
-    assert [basic.length(one, least=3, most=4) for one in rows] == ["2 words", None, "5 words"]
+    assert [basic.length(one, min=3, max=4) for one in rows] == ["2 words", None, "5 words"]
 
 
 def test_a_verdict_is_of_the_text_as_it_is():
@@ -76,7 +76,7 @@ def test_a_verdict_is_of_the_text_as_it_is():
     ],
 )
 def test_repetition_is_the_share_of_words_said_before(text, reason):
-    assert basic.repetition(row("Hi", text), ngram=3, most=0.4) == reason
+    assert basic.repetition(row("Hi", text), ngram=3, max=0.4) == reason
 
 
 def test_the_best_of_a_prompt_is_sampled_rather_than_edited_then_longer():
@@ -107,11 +107,11 @@ def test_filters_of_answers_read_them_without_their_reasoning():
     row = {"id": "a", "prompt": user("Count."), "completion": assistant(said), "finished": True}
     cut = {**row, "completion": assistant("<think>\nOne")}
     checked = {**row, "checks": [{"kind": "words_at_most", "n": 3}, {"kind": "starts_with", "phrase": "one"}]}
-    assert basic.length(row, least=1, most=3) is None
+    assert basic.length(row, min=1, max=3) is None
     assert basic.verified(checked) is None
     assert basic.refusal(row, reject=["full_refusal", "partial_refusal"]) is None
     assert (basic.finished(row), basic.finished(cut)) == (None, "reasoning not finished")
-    steps = parse([{"length": {"least": 1, "most": 3}}, {"finished": None}])
+    steps = parse([{"length": {"min": 1, "max": 3}}, {"finished": None}])
     sifted = FilterChain(steps, FilterContext(*[Path()] * 4)).sift(
         [row, cut, row | {"completion": assistant("a b c d")}]
     )

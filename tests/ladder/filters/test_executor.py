@@ -11,7 +11,7 @@ from ladder.filters.passes import run_passes
 from ladder.filters.steps import FilterContext, parse
 from ladder.pipeline.stage import UserError, fit
 
-STEPS = [{"length": {"least": 1, "most": 4}}, {"exact": None}, {"decontaminate": {"ngram": 3}}]
+STEPS = [{"length": {"min": 1, "max": 4}}, {"exact": None}, {"decontaminate": {"ngram": 3}}]
 ANSWERS = ["one", "one two three four five", "One", "red green blue", "two", "four  words are kept", "", "two"]
 
 needs_datatrove = pytest.mark.skipif(find_spec("datatrove") is None, reason="datatrove (extra: cluster) is not here")

@@ -46,8 +46,8 @@ def upper(text: str) -> str:
     return text.upper()
 
 
-def alone(batch: list, *, least: int) -> list:
-    return [None if len(row["completion"][0]["content"]) >= least else "short" for row in batch]
+def alone(batch: list, *, min: int) -> list:
+    return [None if len(row["completion"][0]["content"]) >= min else "short" for row in batch]
 
 
 def picky(batch: list) -> list:
@@ -75,8 +75,8 @@ def more_filters(monkeypatch):
 def test_every_kind_sees_what_the_steps_before_left(tmp_path, given, count):
     answers = ["a b c", "short", "x", "last", "A B C", "much too long a text", "last"]
     wanted = [
-        {"length": {"least": 1, "most": 4}},
-        {"alone": {"least": 2}},
+        {"length": {"min": 1, "max": 4}},
+        {"alone": {"min": 2}},
         {"exact": None},
         {"reads_twice": None},
         {"upper": None},
@@ -145,7 +145,7 @@ def test_a_row_that_a_filter_refuses_is_named_by_filter_file_and_line(tmp_path, 
     path = written(tmp_path, ["a", "b", "c"])
     for wanted, said in (
         (
-            [{"length": {"least": 1, "most": 3}}, {"finished": None}],
+            [{"length": {"min": 1, "max": 3}}, {"finished": None}],
             "rows.jsonl:1: finished: expected 'finished'",
         ),
         (
@@ -165,7 +165,7 @@ def test_all_types_of_rows_pass(tmp_path, given):
     write_rows(tmp_path / "rows.jsonl", rows)
     done = run_passes(
         tmp_path / "rows.jsonl",
-        parse([{"length": {"least": 1, "most": 1}}]),
+        parse([{"length": {"min": 1, "max": 1}}]),
         given,
         tmp_path / "passes",
         1,
@@ -187,7 +187,7 @@ def test_prompts_alone_are_filtered_before_anything_answers_them(tmp_path, given
         ("0", user("Name a fish.")),
         ("4", user("Why?")),
     ]
-    wanted = parse([{"length": {"least": 1, "most": 9}}, {"refusal": {"reject": ["no_answer"]}}])
+    wanted = parse([{"length": {"min": 1, "max": 9}}, {"refusal": {"reject": ["no_answer"]}}])
     with pytest.raises(UserError, match="no row is left after length: 0 words"):
         run_passes(tmp_path / "rows.jsonl", wanted, given, tmp_path / "answers", 1, spread("local"))
 
@@ -200,7 +200,7 @@ def test_the_gate_is_what_decontaminate_asks_and_eight_words_without_it():
 def test_what_the_gate_finds_is_counted_and_told(tmp_path, given):
     write_rows(given.tasks / "quiz.jsonl", [{"prompt": "a b c d e f g h i j"}])
     answers = ["fine", *["so a b c d e f g h"] * 30]
-    kept, _, done = run(tmp_path, given, answers, [{"length": {"least": 1, "most": 20}}])
+    kept, _, done = run(tmp_path, given, answers, [{"length": {"min": 1, "max": 20}}])
     assert len(kept) == 31
     assert total(done.tally, "contaminated") == 30
     assert done.contaminated[0] == "row '1' in quiz: a b c d e f g h"
@@ -245,7 +245,7 @@ def test_sketches_handed_from_pass_to_pass_say_what_the_rows_say(tmp_path, given
 
 def test_a_batch_too_large_for_arrays_is_judged_as_a_small_one(tmp_path, given, monkeypatch):
     near = {"near_duplicates": {"part": "all", "jaccard": 0.6, "ngram": 2, "unit": "words"}}
-    wanted = [{"length": {"least": 2, "most": 9}}, {"exact": None}, near]
+    wanted = [{"length": {"min": 2, "max": 9}}, {"exact": None}, near]
     answers = ["a b c d e", "a", "a b c d e f", "A B c d e", "x y z"]
     small = run(tmp_path, given, answers, wanted, 1)
     monkeypatch.setattr(batch, "MOST_CHARACTERS", 3)
@@ -295,7 +295,7 @@ def test_no_more_rows_are_held_than_two_batches(tmp_path, given, monkeypatch):
         return row, line
 
     monkeypatch.setattr(passes, "parsed", counted)
-    run(tmp_path, given, [f"answer {n}" for n in range(10 * BATCH_ROWS)], [{"length": {"least": 1, "most": 3}}])
+    run(tmp_path, given, [f"answer {n}" for n in range(10 * BATCH_ROWS)], [{"length": {"min": 1, "max": 3}}])
     assert len(counts) == 10 * BATCH_ROWS
     assert BATCH_ROWS <= max(counts) <= 2 * BATCH_ROWS
 

@@ -22,7 +22,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ask(server: Server, prompt: str = "a", **changed: Any) -> None:
-    settings: dict[str, Any] = {"model": "big", "retries": 0, "most_failed": 1.0, **changed}
+    settings: dict[str, Any] = {"model": "big", "retries": 0, "max_failed": 1.0, **changed}
     Client(Endpoint(base_url=server.base_url, **settings), UNBOUNDED).ask([Request(user(prompt))], progress="")
 
 

@@ -229,7 +229,7 @@ def test_a_reply_without_a_text_is_empty() -> None:
 
 def test_half_a_surrogate_pair_in_a_reply_is_a_character_that_can_be_written_and_sent() -> None:
     with serving(lambda body, before: Said('{"wrong": "\ud83d\ude00 \ud83d"}')) as server:
-        client = client_of(server, most_failed=1)
+        client = client_of(server, max_failed=1)
         assert texts(client.ask(asked(1), progress="")) == ['{"wrong": "\U0001f600 \ufffd"}']
         assert client.ask(asked(1, Verdict), progress="") == [None]
         assert server.asked[-1]["messages"][1]["content"] == '{"wrong": "\U0001f600 \ufffd"}'
@@ -238,7 +238,7 @@ def test_half_a_surrogate_pair_in_a_reply_is_a_character_that_can_be_written_and
 def test_a_request_that_utf_8_cannot_hold_is_named_and_stops_no_other() -> None:
     half = Request(user("\ud83d"))
     with serving(says(Said("Yes."))) as server:
-        assert texts(client_of(server, most_failed=0.5).ask([half, *asked(1)], progress="")) == [None, "Yes."]
+        assert texts(client_of(server, max_failed=0.5).ask([half, *asked(1)], progress="")) == [None, "Yes."]
         with pytest.raises(UserError, match="cannot encode the request: an unpaired surrogate in a text"):
             client_of(server).ask([half], progress="")
         assert len(server.asked) == 1
@@ -368,7 +368,7 @@ def test_what_is_no_object_of_the_schema_is_repaired_or_rejected_and_counted() -
         return Said("Good, as I said.") if number_of(body) == 2 else Said(f"```json\n{GOOD}\n```")
 
     with serving(lies) as server:
-        client = client_of(server, most_failed=0.2)
+        client = client_of(server, max_failed=0.2)
         replies = client.ask(asked(4, Verdict), progress="")
         assert [reply and reply.value.grade for reply in replies] == ["good", "good", None, "good"]
         assert (client.repaired, client.rejected) == (2, 1)
@@ -377,7 +377,7 @@ def test_what_is_no_object_of_the_schema_is_repaired_or_rejected_and_counted() -
         assert second["messages"][1] == {"role": "assistant", "content": '{"grade": "fine"}'}
         shown = second["messages"][2]["content"]
         assert "grade: Input should be 'good' or 'bad'; why: Field required" in shown
-        assert client_of(server, most_failed=0.2).ask(asked(4, Verdict), progress="") == replies
+        assert client_of(server, max_failed=0.2).ask(asked(4, Verdict), progress="") == replies
         assert len(server.asked) == 4 + 3
         with pytest.raises(UserError, match="returned no valid JSON object: Expecting value.*; 1 of 7 requests"):
             client_of(server).ask(asked(4, Verdict), progress="")
@@ -446,7 +446,7 @@ def test_the_key_is_sent_and_nowhere_else(
     key = "sk-very-secret-0123456789"
     monkeypatch.setenv("OPENAI_API_KEY", key)
     with serving(says(Said(f"{key} [[5]]"))) as server:  # a server that gives it back
-        client = client_of(server, most_failed=1)
+        client = client_of(server, max_failed=1)
         replies = client.ask(asked(3), progress="say")
         assert texts(replies) == ["<OPENAI_API_KEY> [[5]]"] * 3
         assert set(server.keys) == {f"Bearer {key}"}

@@ -28,7 +28,7 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def client_of(server: Server, **changed: Any) -> Client:
-    settings = {"model": "big", "concurrency": 4, "retries": 0, "timeout": 20, "most_failed": 1.0, **changed}
+    settings = {"model": "big", "concurrency": 4, "retries": 0, "timeout": 20, "max_failed": 1.0, **changed}
     return Client(Endpoint(base_url=server.base_url, **settings), UNBOUNDED)
 
 
@@ -255,4 +255,4 @@ def test_a_body_without_an_end_is_read_no_further(packed: bool, monkeypatch: pyt
         serving(lambda *_: said) as server,
         pytest.raises(UserError, match="answered 200 with more than 1048576 bytes"),
     ):
-        ask(client_of(server, most_failed=0.0), "a")
+        ask(client_of(server, max_failed=0.0), "a")

@@ -141,12 +141,12 @@ def test_a_request_that_fails_for_good_is_a_row_without_a_reply_and_a_further_ru
     fault: Said, tries: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serving(one_is_poison(fault)) as server:
-        replies = ask(client_of(server, most_failed=0.05), 20, "say")
+        replies = ask(client_of(server, max_failed=0.05), 20, "say")
         assert [number for number, reply in enumerate(replies) if reply is None] == [7]
         assert Counter(body["messages"][0]["content"] for body in server.asked)["Say 7."] == tries
         assert len(server.asked) == 19 + tries
         assert "big: 1 requests failed; the next run sends them again. Last error: " in capsys.readouterr().err
-        ask(client_of(server, most_failed=0.05), 20)
+        ask(client_of(server, max_failed=0.05), 20)
         assert len(server.asked) == 19 + 2 * tries
         server.answering = lambda *_: Said("Now.")
         assert [reply and reply.text for reply in ask(client_of(server), 20)] == ["Yes."] * 7 + ["Now."] + ["Yes."] * 12
@@ -156,7 +156,7 @@ def test_a_request_that_met_nothing_but_faults_has_a_last_try_when_all_others_ar
     with serving(
         lambda body, before: Said("Yes.", status=500 if "Say 7." in str(body) and before < 2 else 200)
     ) as server:
-        client = client_of(server, most_failed=0.05)
+        client = client_of(server, max_failed=0.05)
         assert ask(client, 20).count(None) == 0
         assert client.buyer.failed == 0
         assert server.answered[-1] == "Say 7."
@@ -164,25 +164,25 @@ def test_a_request_that_met_nothing_but_faults_has_a_last_try_when_all_others_ar
 
 def test_a_request_that_hangs_fails_for_good() -> None:
     with serving(one_is_poison(Said(hang=True))) as server:
-        assert ask(client_of(server, most_failed=0.05, timeout=0.5), 20).count(None) == 1
+        assert ask(client_of(server, max_failed=0.05, timeout=0.5), 20).count(None) == 1
 
 
 def test_more_failed_than_the_share_stops_the_run_and_what_was_bought_is_kept() -> None:
     poison = {"Say 3.", "Say 7."}
     with serving(lambda body, _: Said("no", status=400 if body["messages"][0]["content"] in poison else 200)) as server:
-        said = r"answered 400: .*no; 2 of 20 requests failed, more than the share endpoint.most_failed: 0.05"
+        said = r"answered 400: .*no; 2 of 20 requests failed, more than the share endpoint.max_failed: 0.05"
         with pytest.raises(UserError, match=said):
-            ask(client_of(server, most_failed=0.05, concurrency=1), 20)
+            ask(client_of(server, max_failed=0.05, concurrency=1), 20)
         assert len(server.asked) == 8
         with pytest.raises(UserError, match=said):
-            ask(client_of(server, most_failed=0.05, concurrency=1), 20)
+            ask(client_of(server, max_failed=0.05, concurrency=1), 20)
         assert len(server.asked) == 8 + 2  # six were kept
-        assert ask(client_of(server, most_failed=0.1), 20).count(None) == 2
+        assert ask(client_of(server, max_failed=0.1), 20).count(None) == 2
 
 
 def test_the_share_is_of_all_that_a_client_is_asked() -> None:
     with serving(one_is_poison(Said("no", status=400))) as server:
-        client = client_of(server, most_failed=0.1)
+        client = client_of(server, max_failed=0.1)
         assert ask(client, 7).count(None) == 0
         assert ask(client, 10).count(None) == 1  # one of 17
         with pytest.raises(UserError, match="2 of 18 requests failed"):
@@ -193,10 +193,10 @@ def test_the_share_is_of_all_that_a_client_is_asked() -> None:
 def test_what_no_request_would_pass_stops_at_once(status: int) -> None:
     with serving(lambda *_: Said("no", status=status)) as server:
         with pytest.raises(UserError, match=f"answered {status}"):
-            ask(client_of(server, most_failed=1, concurrency=1), 20)
+            ask(client_of(server, max_failed=1, concurrency=1), 20)
         assert len(server.asked) == 1
     with pytest.raises(UserError, match="cannot be reached"):
-        ask(client_of(server, most_failed=1, retries=0), 20)  # it is closed
+        ask(client_of(server, max_failed=1, retries=0), 20)  # it is closed
 
 
 class Grade(Config):
@@ -210,7 +210,7 @@ def test_one_poisonous_request_does_not_take_the_schema_from_the_others() -> Non
 
     requests = [Request(user(f"Say {number}."), schema=Grade) for number in range(20)]
     with serving(formed) as server:
-        replies = client_of(server, most_failed=0.05, concurrency=1).ask(requests, progress="")
+        replies = client_of(server, max_failed=0.05, concurrency=1).ask(requests, progress="")
     assert [reply and reply.value.grade for reply in replies] == [1] * 7 + [None] + [1] * 12
 
 

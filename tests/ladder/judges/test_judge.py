@@ -194,10 +194,10 @@ def test_objects_are_asked_for_by_their_schema_repaired_once_a_try_and_counted_w
 def test_requests_that_fail_for_good_are_unparseable_up_to_their_share() -> None:
     broken = Said("no", status=400)
     with serving(lambda body, _: broken if "0" in body["messages"][0]["content"] else Said()) as server:
-        endpoint = Endpoint(base_url=server.base_url, model="big", most_failed=0.5)
+        endpoint = Endpoint(base_url=server.base_url, model="big", max_failed=0.5)
         judge = load_judge(Judging(endpoint=endpoint), NOWHERE, NOWHERE)
         assert judge.rate(asked(3), progress="") == [None, 5.0, 5.0]
         assert judge.unparseable == 1
         assert len(server.asked) == 3
-        with pytest.raises(UserError, match="1 of 3 requests failed, more than the share endpoint.most_failed: 0.01"):
+        with pytest.raises(UserError, match="1 of 3 requests failed, more than the share endpoint.max_failed: 0.01"):
             judge_of(server).rate(asked(3), progress="")

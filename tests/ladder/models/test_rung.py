@@ -114,7 +114,7 @@ def test_a_flipped_bit_is_refused_before_vllm_starts(adapter, base, monkeypatch)
 def test_a_flipped_bit_in_a_tokenizer_that_counts_tokens_is_refused(copy):
     flip(copy / "tokenizer.json")
     with pytest.raises(UserError, match=r"tokenizer\.json: corrupt"):
-        token_length([], least=0, most=1, base=copy)
+        token_length([], min=0, max=1, base=copy)
 
 
 def test_a_flipped_bit_in_a_sentence_encoder_is_refused(tmp_path):

@@ -61,11 +61,11 @@ def test_lengths_are_in_characters_words_and_the_tokenizers_own_tokens(tmp_path)
     found = card(tmp_path, [row("Say it.", "It's é."), row("Go", "")])["lengths"]
     assert found["prompt"]["characters"]["total"] == 9
     assert found["answer"]["characters"] == {
-        **{"total": 7, "mean": 3.5, "p5": 0, "median": 0, "p95": 7, "most": 7},
+        **{"total": 7, "mean": 3.5, "p5": 0, "median": 0, "p95": 7, "max": 7},
         "histogram": {"0": 1, "1": 0, "2-3": 0, "4-7": 1},
     }
-    assert found["answer"]["words"]["most"] == 3  # it, s, é
-    assert found["answer"]["tokens"]["most"] == len("It's é.".encode()) == 8
+    assert found["answer"]["words"]["max"] == 3  # it, s, é
+    assert found["answer"]["tokens"]["max"] == len("It's é.".encode()) == 8
 
 
 def test_every_type_of_row_has_its_parts_and_turns():

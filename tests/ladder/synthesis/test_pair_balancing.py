@@ -48,7 +48,7 @@ def test_a_margin_needs_scores():
 
 
 def kept(pairs, most, seed):
-    return list(labelled(pairs, assigned(pairs, Controls(longer_most=most), seed), "train"))
+    return list(labelled(pairs, assigned(pairs, Controls(max_longer=most), seed), "train"))
 
 
 @pytest.mark.parametrize(("most", "long"), [(0.0, 0), (0.2, 1), (0.5, 4), (0.6, 6), (0.75, 9), (1.0, 9), (None, 9)])
@@ -108,7 +108,7 @@ def test_how_much_longer_chosen_is_has_an_interval_over_prompts():
 def test_the_controls_together(tmp_path):
     pairs = [pair(f"Say {n}.", 4, 2, score_chosen=5.0, score_rejected=1.0 + n % 3 * 2) for n in range(300)]
     pairs += [pair(f"Tell {n}.", 2, 3, score_chosen=5.0, score_rejected=1.0) for n in range(50)]
-    controls = fit(Controls, {"margin": 2.0, "longer_most": 0.5, "validation": 0.2}, "pairs.a")
+    controls = fit(Controls, {"margin": 2.0, "max_longer": 0.5, "validation": 0.2}, "pairs.a")
     labels, told = controlled(pairs, controls, 0, tmp_path / "pairs.jsonl")
     train, validation = (list(labelled(pairs, labels, name)) for name in ("train", "validation"))
     assert len([one for one in train if longer(one) > 0]) == len([one for one in train if longer(one) < 0])
@@ -128,7 +128,7 @@ def test_the_controls_together(tmp_path):
 
 def test_an_empty_side_is_refused(tmp_path):
     with pytest.raises(UserError, match="p.jsonl: none of 1 pairs is left for training \\(longer: 1\\). Use more"):
-        controlled([pair("a", 2, 1)], Controls(longer_most=0.0), 0, tmp_path / "p.jsonl")
+        controlled([pair("a", 2, 1)], Controls(max_longer=0.0), 0, tmp_path / "p.jsonl")
     with pytest.raises(UserError, match="p.jsonl: none of 1 pairs is left for validation \\(none dropped\\)"):
         controlled([pair("a", 2, 1)], Controls(validation=1e-9), 0, tmp_path / "p.jsonl")
 

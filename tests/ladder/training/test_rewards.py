@@ -50,7 +50,7 @@ def test_an_end_counts():
 def test_length_is_dapos_overlong_punishment():
     theirs = get_soft_overlong_punishment(max_completion_len=10, soft_punish_cache=4)
     counts = range(14)
-    ours = values({"length": {"most": 10, "margin": 4, "weight": 1}}, ["word " * count for count in counts])
+    ours = values({"length": {"max": 10, "margin": 4, "weight": 1}}, ["word " * count for count in counts])
     assert ours == theirs(completion_ids=[[0] * count for count in counts])
     assert ours[8] == -0.5
 
@@ -120,7 +120,7 @@ def test_several_rewards_keep_their_order():
         ([{"checks": {"weight": 1, "every": 3}}], "checks.every: .* valid boolean"),
         ([{"format": {"weight": 1}}], "format takes weight, pattern"),
         ([{"format": {"weight": 1, "pattern": "("}}], "format.pattern: not a regular expression"),
-        ([{"length": {"weight": 1, "most": 3, "margin": 0}}], "length.margin: expected 1 to most"),
+        ([{"length": {"weight": 1, "max": 3, "margin": 0}}], "length.margin: expected 1 to max"),
         ([{"judge": {"weight": 1, "endpoint": {"url": "x"}}}], "judge.endpoint.base_url: missing"),
         ([{"ended": {"weight": 1}}, {"ended": {"weight": 2}}], "expected each reward once, got ended, ended"),
     ],
