@@ -150,7 +150,7 @@ def damage(checkpoint: Path) -> str | None:
         if not path.is_file():
             return f"incomplete: {name} is missing"
         if path.stat().st_size != size:
-            return f"incomplete: expected {size} bytes of {name}, got {path.stat().st_size}"
+            return f"incomplete: {name} has {path.stat().st_size} of {size} bytes"
     return None
 
 

@@ -20,7 +20,7 @@ ROWS: list[Row] = [
 
 
 class Rule:
-    """A judge that replies by a rule on what it is asked."""
+    """Judge stub: a rule maps the request to the reply."""
 
     name = "rule"
 

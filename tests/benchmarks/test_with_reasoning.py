@@ -76,7 +76,7 @@ WRAPPED: dict[str, Callable[[str], str]] = {
 
 
 class Scripted:
-    """A judge whose verdict is drawn by the hash of all that it reads."""
+    """Judge stub: a hash of the whole request draws the verdict."""
 
     name = "scripted"
 
@@ -110,7 +110,7 @@ def answered(name: str, questions: list[Question], form: Callable[[str], str]) -
 
 @pytest.fixture
 def tools(tmp_path: Path) -> Tools:
-    """NLTK data without sentences' statistics: no instruction here counts sentences."""
+    """NLTK data without sentence statistics: sufficient, because no instruction counts sentences."""
     (tmp_path / "tokenizers/punkt_tab/english").mkdir(parents=True)
     return Tools(tmp_path, Scripted())  # type: ignore[arg-type]
 
@@ -147,7 +147,7 @@ def test_reasoning_changes_no_score(name: str, tools: Tools) -> None:
 def test_published_answers_score_the_same_with_reasoning(
     name: str, ifeval_files: tuple[Path, Path], tools: Tools
 ) -> None:
-    """Answers to the first rows of both benchmarks, all of them right, before and after reasoning that is not."""
+    """Correct answers to the first rows of both benchmarks, before and after wrong reasoning."""
     plain, think = (read_rows(CASES / f"{name}-{form}.jsonl") for form in ("plain", "think"))
     if name == "gsm8k":
         rows = [{"question": "?", "answer": row["response"]} for row in plain]

@@ -107,7 +107,7 @@ def test_the_text_of_a_special_token_stays_text(tokenizer):
     messages = [*user("What ends a turn, <|im_end|>\n<|im_start|>assistant?"), *assistant(QUOTED)]
     ids, mask = encode(tokenizer, messages)
     assert tokenizer.decode([token for token, on in zip(ids, mask, strict=True) if on]) == f"{QUOTED}<|im_end|>"
-    assert (ids.count(STOP), ids.count(START)) == (2, 2)  # those of the template alone
+    assert (ids.count(STOP), ids.count(START)) == (2, 2)  # only the template's own tokens
     prompt = prompt_tokens(tokenizer, messages[:1])
     assert ids[: len(prompt)] == prompt and (prompt.count(STOP), prompt.count(START)) == (1, 2)
     assert tokenizer.decode(prompt) == render(tokenizer, messages[:1], answer=True)
@@ -147,7 +147,7 @@ def test_reasoning_that_the_template_does_not_read_is_refused_with_the_number_of
 
 
 def test_tokens_over_the_end_of_a_header_are_cut_there():
-    """Read as a whole, the header's line break and the answer's first would be one token."""
+    """Tokenized as a whole, the header's line break and the answer's first one would be one token."""
     tokenizer = pico_tokenizer(merges=[("Ċ", "Ċ"), ("ĊĊ", "Ċ")])
     ids, mask = encode(tokenizer, [*user("Two?"), *assistant("\n\nTwo."), *user("And?"), *assistant("\nNo.")])
     assert learned_tokens(tokenizer, ids, mask) == [["Ċ", "Ċ", *"Two.", "<|im_end|>"], ["Ċ", *"No.", "<|im_end|>"]]
@@ -159,7 +159,7 @@ def test_tokens_over_the_end_of_a_header_are_cut_there():
 
 @pytest.mark.parametrize("scheme", ["first", "always", "never"])
 def test_a_tokenizer_that_marks_the_beginning_of_a_text_marks_none_inside_it(scheme):
-    """Llama 2's kind of tokenizer: a blank is a letter, and one is put in front of a text."""
+    """A tokenizer of Llama 2's type: a space is part of a token, and one is added before a text."""
     characters = [chr(code) for code in range(33, 127)] + ["▁", "\n"]
     vocabulary = ["<unk>", "<s>", "</s>", *characters, "▁▁"]
     backend = Tokenizer(
@@ -212,7 +212,7 @@ def test_a_given_beginning_of_the_answer_is_read_on(tokenizer):
 
 
 def learned_tokens(tokenizer, ids, mask):
-    """The learned passages, a list of tokens each."""
+    """Return the trained passages, each a list of tokens."""
     runs = groupby(zip(ids, mask, strict=True), key=lambda pair: pair[1])
     return [tokenizer.convert_ids_to_tokens([token for token, _ in run]) for on, run in runs if on]
 

@@ -1,4 +1,4 @@
-"""Every chat template that TRL's package carries, on rows of every kind, at token level."""
+"""Every chat template in TRL's package, on rows of every type, at token level."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,7 @@ CONTROL = re.compile(
 )
 BOS = ("<|begin_of_text|>", "<bos>", "<｜begin▁of▁sentence｜>", "<|startoftext|>", "<BOS_TOKEN>")
 MERGES = [("Ċ", "Ċ"), ("ĊĊ", "Ċ"), (".", "Ċ"), (".Ċ", "Ċ"), (">", "Ċ"), ("Ġ", "Ġ"), ("ĊĊ", "Ġ")]
-"""Tokens that reach over the end of a header, of an answer, and of a tag."""
+"""Tokens that cross the end of a header, of an answer, and of a tag."""
 THOUGHT = "<think>\nFIRST-THOUGHT four and four\n</think>\n\n12"
 QUOTED = "<|im_end|> <|eot_id|><end_of_turn></s><|end|><turn|><|return|>"
 ROWS: dict[str, Messages] = {
@@ -41,7 +41,7 @@ TABLE = ROOT / "docs/chat-templates.md"
 
 
 def family_tokenizer(template: str) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer that has the special tokens of a template, and merges over its boundaries."""
+    """A byte-level tokenizer with the special tokens of a template, and merges across their boundaries."""
     bos = next((token for token in BOS if token in template), "<s>")
     special = list(dict.fromkeys([bos, "<|endoftext|>", *sorted(set(CONTROL.findall(template))), "</s>"]))
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -57,7 +57,7 @@ def family_tokenizer(template: str) -> PreTrainedTokenizerFast:
 
 
 def prepared(template: str) -> PreTrainedTokenizerFast:
-    """The tokenizer as the stage `base` leaves it."""
+    """Return the tokenizer as the stage `base` saves it."""
     tokenizer = family_tokenizer(template)
     clock = "2025-01-31" if "strftime_now" in template else None
     tokenizer.chat_template = fixed(template, arguments={}, clock=clock)
@@ -66,7 +66,7 @@ def prepared(template: str) -> PreTrainedTokenizerFast:
 
 
 def verdict(tokenizer: PreTrainedTokenizerFast, messages: Messages) -> str:
-    """What training does with a row: `yes`, or why it is refused."""
+    """Return how training treats a row: `yes`, or the reason for rejection."""
     try:
         ids, mask = encode(tokenizer, messages)
     except UserError as refusal:
@@ -84,7 +84,7 @@ def verdict(tokenizer: PreTrainedTokenizerFast, messages: Messages) -> str:
         said = re.split(r"</?think>", message["content"])
         assert all(squeezed(part) in squeezed(run) for part in [*said, message.get("reasoning_content", "")])
         assert "USER-TEXT" not in run
-        prompt = prompt_tokens(tokenizer, messages[:turn])  # what generation reads
+        prompt = prompt_tokens(tokenizer, messages[:turn])  # the prompt in generation
         assert ids[: len(prompt)] == prompt and mask[len(prompt)] == 1 and not mask[len(prompt) - 1]
     stops = sum(message["role"] == "assistant" for message in messages)
     assert ids.count(tokenizer.eos_token_id) <= stops + 2 * sum(one["role"] != "assistant" for one in messages)
@@ -92,12 +92,12 @@ def verdict(tokenizer: PreTrainedTokenizerFast, messages: Messages) -> str:
 
 
 def learned(tokenizer: PreTrainedTokenizerFast, ids: list[int], mask: list[int]) -> list[str]:
-    """The learned passages as text."""
+    """Return the trained passages as text."""
     return re.findall(r"⟦(.*?)⟧", mask_sample(tokenizer, ids, mask), flags=re.DOTALL)
 
 
 def generates(tokenizer: PreTrainedTokenizerFast) -> str:
-    """Which prompts generation refuses: those of the rows without their last turn."""
+    """Return the prompts that generation rejects: rows without their last turn."""
     refused = []
     for name, messages in ROWS.items():
         try:
@@ -108,7 +108,7 @@ def generates(tokenizer: PreTrainedTokenizerFast) -> str:
 
 
 def scores(tokenizer: PreTrainedTokenizerFast) -> str:
-    """Whether the answer is found in what the model writes: reasoning as the template has it, then `12`."""
+    """Whether the answer is found in the model's output: reasoning in the template's form, then `12`."""
     for name in ("reasoning_content", "reasoning"):
         messages = ROWS[name]
         try:
@@ -117,7 +117,7 @@ def scores(tokenizer: PreTrainedTokenizerFast) -> str:
             continue
         prompt = ids[: mask.index(1)]
         break
-    else:  # it cannot be trained, and a prompt that begins the reasoning is gone on from
+    else:  # it cannot be trained; generation continues a prompt that begins the reasoning
         prompt = prompt_tokens(tokenizer, messages[:1])
         begun = opens_reasoning(tokenizer.decode(prompt[-24:])).strip()
         ids = prompt + read_on(tokenizer, THOUGHT.removeprefix(begun)) + [tokenizer.eos_token_id]
@@ -126,7 +126,7 @@ def scores(tokenizer: PreTrainedTokenizerFast) -> str:
 
 
 def rows_of(template: Path) -> list[str]:
-    """A line of the table in docs: the template's name, its stop token and the verdicts."""
+    """Return a row of the table in docs: the template's name, its stop token and the verdicts."""
     try:
         tokenizer = prepared(template.read_text(encoding="utf-8"))
     except UserError as refusal:
@@ -138,7 +138,7 @@ def rows_of(template: Path) -> list[str]:
 
 
 def table() -> str:
-    """The table of docs/chat-templates.md."""
+    """Return the table of docs/chat-templates.md."""
     made = [rows_of(path) for path in sorted(trl_templates().glob("*.jinja"))]
     heads = ["template", "stop token", *(f"train: {name}" for name in ROWS), "generate", "score"]
     lines = [heads, ["---"] * len(heads), *made]
@@ -153,9 +153,9 @@ def test_the_table_of_template_families_is_what_the_code_does():
 
 @pytest.mark.parametrize("path", sorted(trl_templates().glob("*_training.jinja")), ids=lambda path: path.stem)
 def test_the_mask_is_the_one_that_the_template_marks_itself(path: Path):
-    """TRL's training variants mark what is learned with {% generation %}; transformers reads the marks.
+    """TRL's training variants mark trained text with {% generation %}; transformers reads the marks.
 
-    Their marks may begin in the header, which generation prompts with, and end behind the stop token.
+    The marks may begin inside the header, which is part of the prompt, and end after the stop token.
     """
     try:
         tokenizer = prepared(path.read_text(encoding="utf-8"))
@@ -165,7 +165,7 @@ def test_the_mask_is_the_one_that_the_template_marks_itself(path: Path):
         try:
             ids, mask = encode(tokenizer, messages)
         except UserError:
-            continue  # the table says which
+            continue  # the table has the reason
         marked = tokenizer.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
         theirs = learned(tokenizer, marked["input_ids"], marked["assistant_masks"])
         for own, whole in zip(learned(tokenizer, ids, mask), theirs, strict=True):

@@ -1,4 +1,4 @@
-"""Columns beside the text of a row: harmless ones are dropped, those that change the meaning are read or refused."""
+"""Additional columns of a row: harmless ones are dropped; ones that change the meaning are read or rejected."""
 
 import pytest
 

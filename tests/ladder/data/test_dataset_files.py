@@ -1,4 +1,4 @@
-"""Files of a data set: a folder laid out as on the hub, and the hub's own client against a server of the tests'."""
+"""Files of a data set: a folder in the hub's layout, and the hub's own client against a local server."""
 
 import gzip
 import json
@@ -140,7 +140,7 @@ def test_what_cannot_be_had_is_refused(here, arguments, said):
 
 
 def over_http(tmp_path, address, source, split, most):
-    """[files that no split holds, (name, content) of the first files], of a process with the server as its hub."""
+    """Return [files in no split, (name, content) of the first files] from a process that uses the server as its hub."""
     script = (
         "import json, sys; from itertools import islice; from pathlib import Path\n"
         "from ladder.data.dataset_files import data_files\n"

@@ -19,7 +19,7 @@ WHEEL = "wheel:ladder-tiny==1.0/ladder_tiny/data/rows.jsonl"
 
 @pytest.fixture
 def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with one wheel, and pip told to look nowhere else."""
+    """A folder with one wheel, and a pip configuration that searches only there."""
     folder = tmp_path / "wheels"
     folder.mkdir()
     with zipfile.ZipFile(folder / "ladder_tiny-1.0-py3-none-any.whl", "w") as wheel:
@@ -36,14 +36,14 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty hub cache, and the hub's client told to stay offline."""
+    """An empty hub cache, with the hub's client in offline mode."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     return tmp_path / "hub"
 
 
 def snapshot(hub: Path, kind: str, files: dict[str, str]) -> Path:
-    """Lay a repository out as the hub's client (1.33) does: the commit's files and the listing of its tree."""
+    """Write a repository as the hub's client (1.33) does: the commit's files and the listing of its tree."""
     repository = hub / f"{kind}s--org--name"
     listing = {name: {"size": len(text), "blob_id": "0" * 40} for name, text in files.items()}
     files = {f"snapshots/{COMMIT}/{name}": text for name, text in files.items()}

@@ -1,4 +1,4 @@
-"""Formats, by rows laid out as their makers publish them; pairs against TRL's own extraction of the prompt."""
+"""Formats, on rows in their published layouts; pairs against TRL's own extraction of the prompt."""
 
 import gzip
 import json
@@ -122,7 +122,7 @@ PAIR = {"prompt": user("2+2?"), "chosen": assistant("4"), "rejected": assistant(
     [
         {"prompt": "2+2?", "chosen": "4", "rejected": "5"},
         PAIR,
-        # UltraFeedback-binarized: whole dialogues beside the prompt's text, and the chosen one once more
+        # UltraFeedback-binarized: complete dialogues, the prompt's text, and the chosen dialogue again
         {
             "prompt": "2+2?",
             "prompt_id": "1c",

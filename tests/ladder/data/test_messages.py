@@ -1,4 +1,4 @@
-"""Messages under the keys of published sets and trainers, read into role, content, reasoning_content and train."""
+"""Messages with the keys of published sets and trainers, converted to role, content, reasoning_content and train."""
 
 import pytest
 

@@ -11,7 +11,7 @@ from ladder.pipeline.stage import UserError
 
 
 def test_apportion_by_largest_remainders():
-    # By hand: the shares are 9.061, 7.179, 5.259, 3.319, 1.182; rounded down they are 25, and D has most left over.
+    # By hand: the shares are 9.061, 7.179, 5.259, 3.319, 1.182; rounded down, their sum is 25; D has the largest rest.
     states = {"A": 9061, "B": 7179, "C": 5259, "D": 3319, "E": 1182}
     assert apportion(states, 26) == {"A": 9, "B": 7, "C": 5, "D": 4, "E": 1}
 

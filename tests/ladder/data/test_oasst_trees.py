@@ -1,4 +1,4 @@
-"""Trees of replies: the numbers of Open Assistant's published sample, and a small tree by hand."""
+"""Reply trees: the counts of Open Assistant's published sample, and a small tree by hand."""
 
 import gzip
 import json

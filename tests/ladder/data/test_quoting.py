@@ -25,7 +25,7 @@ def test_no_answer_holds_its_own_fence(text: str) -> None:
 
 
 def test_an_answer_that_knew_its_hash_gets_another_fence(monkeypatch: pytest.MonkeyPatch) -> None:
-    # No such text can be found, so the hash is made weak: it says how often "x" is there.
+    # No collision is known, so the hash is replaced by a weak one that counts "x".
     class Weak:
         def __init__(self, text: bytes) -> None:
             self.text = text

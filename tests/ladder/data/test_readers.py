@@ -1,4 +1,4 @@
-"""Files as they come: every fault is told with its line, and the rows around it are read."""
+"""Data files: every fault is reported with its line, and the rows around it are read."""
 
 import bz2
 import gzip
@@ -263,7 +263,7 @@ def test_a_file_that_unpacks_to_far_more_than_rows_would_is_refused(tmp_path, su
 
 
 def test_memory_is_bounded_by_the_rows_of_a_parquet_that_are_read_together(tmp_path):
-    """A text of 2 MB that stands in 640 rows is 1.3 GB; Arrow holds 64 rows at once."""
+    """A text of 2 MB in each of 640 rows takes 1.3 GB; Arrow holds 64 rows at a time."""
     path = tmp_path / "rows.parquet"
     texts = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 640, pyarrow.int32()), ["x" * (2 << 20)])
     parquet.write_table(pyarrow.table({"prompt": texts}), path, store_schema=False)

@@ -1,4 +1,4 @@
-"""Text that was rendered before, made by the templates that TRL ships and by those that only exist as text."""
+"""Text that is already rendered, from TRL's templates and from formats that exist only as text."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Members of wheels that are too large, lie about their size or are no plain files are refused, most unread."""
+"""Wheel members that are too large, state a wrong size or are not plain files are rejected, mostly unread."""
 
 import base64
 import hashlib
@@ -21,7 +21,7 @@ MEGABYTE = bytes(1 << 20)
 
 
 class Counted(io.RawIOBase):
-    """A file that counts what is written to it and keeps none of it."""
+    """A file that counts the bytes written to it and discards them."""
 
     written = 0
 
@@ -38,7 +38,7 @@ def wheel(path: Path, *members: tuple[str | zipfile.ZipInfo, bytes], method: int
 
 
 def refused(path: Path, name: str = "rows", sha256: str = SHA256) -> tuple[str, int]:
-    """(the sentence, bytes that were written) of a member that is refused."""
+    """Return (message, bytes written) for a member that is rejected."""
     file = Counted()
     with pytest.raises(UserError) as found:
         extract(path, name, sha256, file, "wheel:a==1/rows")  # type: ignore[arg-type]
@@ -53,7 +53,7 @@ def test_a_member_is_written_as_it_is(tmp_path: Path) -> None:
 
 
 def bomb(path: Path, megabytes: int) -> Path:
-    """A wheel with a member of zeros, made without holding it."""
+    """A wheel with a member of zeros, written without holding it in memory."""
     with zipfile.ZipFile(path / "a.whl", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("rows", "w") as member:
         for _ in range(megabytes):
             member.write(MEGABYTE)
@@ -124,7 +124,7 @@ def test_a_broken_wheel_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_the_member(tmp_path: Path) -> None:
-    """60 MB of zeros, which are few enough, within 40 MB of address space above what the imports take."""
+    """60 MB of zeros, within the ratio, in 40 MB of address space above what the imports take."""
     path = bomb(tmp_path, 60)
     code = (
         "import io, resource, sys\n"

@@ -16,7 +16,7 @@ def passes(results, **columns):
 
 
 def test_pass_or_fail_by_hand():
-    # 20 prompts: 12 gained, 2 lost, 6 as they were; McNemar: 2 (1 + 14 + 91) / 2^14.
+    # 20 prompts: 12 gained, 2 lost, 6 unchanged; McNemar: 2 (1 + 14 + 91) / 2^14.
     first = [0] * 12 + [1] * 2 + [1] * 6
     second = [1] * 12 + [0] * 2 + [1] * 6
     found = compare(passes(first), passes(second), PASSED, title="pico", rung="sft/chat")
@@ -142,7 +142,7 @@ def test_ifeval_is_the_mean_of_prompts_and_instructions():
         rng=np.random.default_rng(1),
     )
     assert 0.01 < swap.pvalue < 0.9
-    assert found.p == pytest.approx(swap.pvalue, abs=0.015)  # both are drawn: three standard deviations at p = 0.5
+    assert found.p == pytest.approx(swap.pvalue, abs=0.015)  # both are sampled: three standard deviations at p = 0.5
 
 
 def test_holm_takes_back_what_one_of_many_comparisons_claims():

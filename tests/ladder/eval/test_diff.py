@@ -1,4 +1,4 @@
-"""A real repository of git and DVC, small: two commits, a workspace, a remote that came later."""
+"""A small real repository of git and DVC: two commits, a workspace, a remote that was added later."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def git(*words):
 
 
 def ifeval(rung, keys, share, seed, *, old=False):
-    """Scores as the stage benchmark writes them, or as it did before benchmarks were modules."""
+    """Write scores as the stage benchmark does, or as it did before benchmarks were modules."""
     generator = np.random.default_rng(seed)
     follows = {key: (generator.random(1 + key % 3) < share).tolist() for key in keys}
     rows = []
@@ -85,7 +85,7 @@ def reproduce(rungs):
 
 @pytest.fixture(scope="module")
 def climbed(tmp_path_factory):
-    """v1, v2 and a workspace beyond; what IFEval's rows say in each."""
+    """v1, v2 and a later workspace; IFEval's rows in each."""
     home, here = tmp_path_factory.mktemp("repository"), Path.cwd()
     os.chdir(home)
     try:
@@ -138,7 +138,7 @@ def test_two_revisions_compared_prompt_by_prompt(repository, capsys):
         "ifeval", "sft/chat", "heldout/problems/maths", "sft/maths"
     )  # fmt: skip
 
-    # Held-out problems: 15 of 60 were solved, 39 are now; 26 gained and 2 lost.
+    # Held-out problems: 15 of 60 solved before, 39 after; 26 gained and 2 lost.
     first = np.array([1, 0, 0, 0] * 15, dtype=float)
     second = np.array([1, 0, 1, 1] * 13 + [0, 0, 0, 0] * 2, dtype=float)
     assert (sums["first"], sums["second"], sums["gained"], sums["lost"]) == (25, 65, 26, 2)
@@ -185,7 +185,7 @@ def test_the_workspace_is_what_lies_here(repository, capsys):
 
 
 def test_scores_made_under_other_settings_are_compared_on_request(repository, capsys):
-    with Path("dvc.lock").open("a") as lock:  # the workspace's answers to IFEval were cut at 24 tokens
+    with Path("dvc.lock").open("a") as lock:  # the workspace's answers to IFEval were truncated at 24 tokens
         lock.write("  respond@sft/chat:\n    cmd: x\n    params:\n      params.yaml:\n        respond:\n")
         lock.write("          ifeval: {rows: 9, max_new_tokens: 24}\n          gsm8k: {max_new_tokens: 9}\n")
         lock.write("    outs:\n    - {path: data/respond/sft/chat, md5: 0.dir}\n")
@@ -209,7 +209,7 @@ def test_what_is_printed(repository, capsys):
     assert "heldout/problems/maths sft/maths: 28 prompts changed\n  m52: 100 -> 0  Sum 52\n" in text
     assert "m56: 100 -> 0" in text and "m10:" not in text  # the two largest losses
     key = read(capsys, "v1", "v2")["changes"][0]["changed"][0]["key"]
-    # The escape of the answer does not reach the terminal.
+    # The answer's escape sequence does not reach the terminal.
     assert f"    v1:\n      1: \N{REPLACEMENT CHARACTER}[2J{key}\n    v2:\n      2: " in text
     assert "unchanged, byte for byte: ifeval base, heldout/problems/maths base" in text
     assert "only in v2: heldout/problems/maths dpo/maths" in text

@@ -15,7 +15,7 @@ CHOICES = ["red", "blue", "a long green"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A task that lm-eval does not ship, beside the data of one that it does."""
+    """A task that lm-eval does not contain, next to the data of one that it does."""
     folder = tmp_path_factory.mktemp("tasks")
     rows = [
         {"question": f"Which is {n}?", "choices": {"text": CHOICES, "label": list("ABC")}, "answerKey": "ABC"[n % 3]}
@@ -50,7 +50,7 @@ def arc(folder: Path, **options: object) -> Harness:
 
 
 def likelihood(model: Model, context: str, choice: str) -> float:
-    """log p(choice | context), token by token: what lm-eval ranks choices by, worked out without it."""
+    """log p(choice | context), token by token: lm-eval's ranking score, computed without lm-eval."""
     start = len(model.tokenizer(context)["input_ids"])
     ids = torch.tensor([model.tokenizer(context + choice)["input_ids"]])
     with torch.no_grad():
@@ -130,7 +130,7 @@ def test_a_file_of_an_address_is_no_local_data(folder: Path, model: Model) -> No
 
 
 def test_a_metric_of_the_hub_is_refused(folder: Path, model: Model, tmp_path: Path) -> None:
-    """lm-eval would fetch code of this name from the hub and run it."""
+    """lm-eval would download code of this name from the hub and run it."""
     folder = shutil.copytree(folder, tmp_path / "tasks")  # lm-eval reads a folder of tasks once
     (folder / "foreign.yaml").write_text(
         "include: rated.yaml\ntask: foreign\nmetric_list: [{metric: some-org/metric, hf_evaluate: true, "

@@ -29,7 +29,7 @@ def score(questions, answers, tools):
 
 @pytest.fixture
 def written(tmp_path, monkeypatch):
-    """Put a module `made` beside the benchmarks, with this headline."""
+    """Add a module `made` to the benchmarks, with this headline."""
     monkeypatch.setattr(benchmarks, "__path__", [*benchmarks.__path__, str(tmp_path)])
 
     def write(headline):

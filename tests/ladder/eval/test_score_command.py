@@ -1,4 +1,4 @@
-"""`ladder score` and `ladder bench`, as a user calls them."""
+"""`ladder score` and `ladder bench`, as a user runs them."""
 
 import bz2
 import gzip
@@ -24,7 +24,7 @@ TASK = [
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch, base):
-    """A repository in which IFEval has four prompts, none of which counts sentences."""
+    """A repository in which IFEval has four prompts; no instruction counts sentences."""
     (tmp_path / "data/punkt/tokenizers/punkt_tab/english").mkdir(parents=True)
     (tmp_path / "stages").symlink_to(ROOT / "stages")
     (tmp_path / "models").mkdir()
@@ -171,7 +171,7 @@ ANSWERS = [
 
 
 def written(folder, ending):
-    """The answers in a file of this kind and packing, by the library that owns the format."""
+    """The answers in a file of this type and compression, written by the library that owns the format."""
     path = folder / f"mine{ending}"
     lines = "".join(json.dumps(row) + "\n" for row in ANSWERS).encode()
     match ending:

@@ -64,7 +64,7 @@ def test_a_row_says_what_each_measure_was_worth_and_what_was_said():
 
 def test_summary_by_hand():
     numbers = summary(made(), scored(made()), SURE)
-    # 1 of 3 questions, 3 of 8 parts; grades 9 and 4, the question without one left out.
+    # 1 of 3 questions, 3 of 8 parts; grades 9 and 4, without the question that has no grade.
     assert {name: numbers[name] for name in ("both", "pass", "part", "grade")} == {
         "both": 35.42, "pass": 33.33, "part": 37.5, "grade": 6.5
     }  # fmt: skip
@@ -78,7 +78,7 @@ def test_summary_by_hand():
 
 
 def test_the_mean_of_two_measures_is_resampled_by_question():
-    # Its interval is that of ladder.statistics on both at once, the questions of a resample the same for both.
+    # Its interval is that of ladder.statistics on both together, with the same questions in each resample.
     numbers = summary(made(), scored(made()), SURE)
     values, weights = np.array([[1, 0, 0], [2, 1, 0]]), np.array([[1, 1, 1], [2, 4, 2]])
     low, high = statistics.interval(values, weights, resamples=1_000)

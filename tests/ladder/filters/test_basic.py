@@ -70,7 +70,7 @@ def test_a_verdict_is_of_the_text_as_it_is():
         ("a b c a b c", "50% repeated"),
         ("go go go go", "75% repeated"),
         ("", None),
-        # One run of three again, 3 of 8 words; two that overlap hold 4 words and not 6.
+        # One repeated run of three, 3 of 8 words; two overlapping runs cover 4 words, not 6.
         ("a b c x y a b c", None),
         ("a b c d x a b c d", "44% repeated"),
     ],

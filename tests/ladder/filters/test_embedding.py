@@ -33,7 +33,7 @@ def rows(texts):
 
 
 def test_an_embedding_is_the_normalised_mean_of_the_last_hidden_states(encoder):
-    """Each text alone, without padding; the third is cut after 16 tokens."""
+    """Each text alone, without padding; the third is truncated to 16 tokens."""
     texts = ["w1 w2 w3", "w4", " ".join(WORDS)]
     model = BertModel.from_pretrained(encoder, add_pooling_layer=False).eval()
     wanted = []
@@ -63,7 +63,7 @@ def test_near_rows_go_as_brute_force_has_it(encoder):
 
 
 def test_each_next_center_is_the_farthest_from_those_chosen():
-    """On the circle at 0, 10, 100, 180 and 300 degrees, from the first: 180 is the farthest, then 300 and 100 are
+    """On the circle at 0, 10, 100, 180 and 300 degrees, from the first: 180 is the farthest; then 300 and 100 are
     60 and 80 away from the nearest, so 100, then 300."""
     angles = np.radians([0, 10, 100, 180, 300])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)

@@ -62,7 +62,7 @@ SRUN = '#!/bin/bash\nshift 3; exec "$@"\n'
 
 @needs_datatrove
 def test_a_slurm_job_gives_the_same_and_is_waited_for(rows_and_tasks, tmp_path, monkeypatch):
-    """sbatch and srun stand in for a cluster: they run the job's tasks as the script says, one after another."""
+    """sbatch and srun replace a cluster: they run the job's tasks as the script specifies, one after another."""
     launch = f'#!/bin/bash\nexec {sys.executable} -m datatrove.tools.launch_pickled_pipeline "$@"\n'
     programs = {"sbatch": SBATCH, "srun": SRUN, "scontrol": "#!/bin/bash\n", "launch_pickled_pipeline": launch}
     for name, script in programs.items():

@@ -25,7 +25,7 @@ def judge(name, text, **parameters):
         ("alphabetic", "ab 12 c3 -- d", {"min": 0.8}, "0.60 of the words with a letter"),
         ("stop_words", 'The end "of" it', {"min": 2}, None),
         ("stop_words", "the the the", {"min": 2}, "1 stop words"),
-        # One line of four again; it has 2 of the 8 characters.
+        # One of four lines is repeated; it has 2 of the 8 characters.
         ("duplicate_lines", "aa\nbb\n aa\ncc", {"max": 0.25, "max_characters": 0.25}, None),
         ("duplicate_lines", "aa\nbb\n aa\ncc", {"max": 0.2, "max_characters": 1}, "0.25 of the lines repeated"),
         (
@@ -41,11 +41,11 @@ def judge(name, text, **parameters):
             "0.33 of the paragraphs repeated",
         ),
         ("duplicate_paragraphs", "a\n\nb\n\nc\na", {"max": 0, "max_characters": 0}, None),
-        # "so it" stands twice: 2 * 4 of 14 characters. Nothing of three words does.
+        # "so it" occurs twice: 2 * 4 of 14 characters. No run of three words does.
         ("top_ngrams", "so it is so it goes", {"max": {2: 0.58, 3: 0}}, None),
         ("top_ngrams", "so it is so it goes", {"max": {2: 0.5, 3: 0}}, "0.57 is 'so it'"),
         ("top_ngrams", "each word is new", {"max": {2: 0}}, None),
-        # a b c stands again: its 3 words are 3 of 8 characters, whatever they overlap.
+        # a b c is repeated: its 3 words are 3 of 8 characters, counted once if they overlap.
         ("duplicate_ngrams", "a b c d e a b c", {"max": {3: 0.375}}, None),
         ("duplicate_ngrams", "a b c d e a b c", {"max": {3: 0.3}}, "0.38 in repeated runs of 3 words"),
         ("duplicate_ngrams", "a a a a a", {"max": {2: 0.7}}, "0.80 in repeated runs of 2 words"),

@@ -15,7 +15,7 @@ ROWS = [
 
 @pytest.fixture
 def guard(tmp_path, monkeypatch):
-    """Judges ROWS by a guard that says these replies of them, and gives what it was sent."""
+    """Filter ROWS by a guard that gives these replies; also return the requests it received."""
     monkeypatch.setenv("LADDER_WORK", str(tmp_path))
 
     def judge(replies, **given):
@@ -36,7 +36,7 @@ def guard(tmp_path, monkeypatch):
 def test_a_guard_is_asked_by_the_template_and_its_label_decides(guard):
     told, asked = guard(["safe", "unsafe\nhate", "I cannot say whether it is safe."])
     assert told == [None, "unsafe hate", "no label"]
-    assert len(asked) == 4  # what was no label is asked for again
+    assert len(asked) == 4  # an invalid label is requested again
     assert all(len(messages) == 1 for messages in asked)
     request = next(messages[0]["content"] for messages in asked if "Say b." in messages[0]["content"])
     assert "<<<answer " in request and "B [ [safe]]" in request

@@ -29,7 +29,7 @@ def scorer(tmp_path_factory):
 
 @torch.inference_mode()
 def by_hand(directory, messages):
-    """The head's number at the last token of the conversation, one row alone."""
+    """The head's value at the last token of the conversation, one row at a time."""
     model = load_reward(directory, directory, dtype=torch.float32)
     ids, _ = encode(model.tokenizer, messages)
     hidden = model.model.model(input_ids=torch.tensor([ids])).last_hidden_state[0, -1]

@@ -219,7 +219,7 @@ def test_what_the_gate_finds_is_of_the_rows_that_are_kept_at_the_end(tmp_path, g
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_sketches_handed_from_pass_to_pass_say_what_the_rows_say(tmp_path, given, count):
-    """Each filter called with the rows themselves, one after the other, against passes over shards."""
+    """Call each filter on the rows, one after the other, and compare with passes over shards."""
     near = {"part": "completion", "jaccard": 0.6, "ngram": 2, "unit": "words"}
     draw = random.Random(0)
     answers = [" ".join(draw.choices("abc", k=draw.randint(1, 6))) for _ in range(300)]
@@ -278,7 +278,7 @@ def test_parts_are_joined_in_order(tmp_path):
 
 
 class Held(dict):
-    """A row that can be counted while it is alive."""
+    """A row whose live instances can be counted."""
 
     __hash__ = object.__hash__
 

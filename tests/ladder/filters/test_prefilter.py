@@ -39,7 +39,7 @@ PARAMETERS = {
     "decontaminate": [
         {"ngram": 3, "benchmarks": BENCHMARKS},
         {"ngram": 8, "benchmarks": BENCHMARKS},
-        {"ngram": 3, "common": 0, "benchmarks": BENCHMARKS},  # no run marks a row, a whole question does
+        {"ngram": 3, "common": 0, "benchmarks": BENCHMARKS},  # no run marks a row, but a whole question does
     ],
     "duplicate_lines": [{"max": 0, "max_characters": 1}, {"max": 1, "max_characters": 0}],
     "duplicate_ngrams": [{"max": {2: 0.1, 3: 0}}, {"max": {3: 0.4}}],
@@ -74,7 +74,7 @@ BY_HAND = [
     ("word_length", {"min": 2, "max": 3}, ["aa bbb", "a b", "\u00e4\u00f6 \u65e5\u672c"], [True, False, True]),
     ("alphabetic", {"min": 0.6}, ["ab c3 --", "ab -- 12"], [True, False]),
     ("stop_words", {"min": 2}, ["the end of it", "The end of it", "theof"], [True, False, False]),
-    # "so it" stands twice: at most 2 * 2 words of 5 letters, of 40.
+    # "so it" occurs twice: at most 2 * 2 words of 5 letters, of 40.
     ("top_ngrams", {"max": {2: 0.5}}, ["so it is so it was then they went to her house again"], [True]),
     ("top_ngrams", {"max": {2: 0.4}}, ["so it is so it was then they went to her house again"], [False]),
     ("duplicate_ngrams", {"max": {2: 0}}, ["a b c d", "a b a b"], [True, False]),
@@ -98,7 +98,7 @@ def test_every_screen_is_tried_by_hand_on_a_row_that_it_keeps_and_one_that_it_do
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_screen_keeps_some_of_the_rows_that_its_filter_keeps(name):
-    """One that answers no for every row would be right, and of no use."""
+    """A pre-filter that is False for every row would be valid but useless."""
     parameters = PARAMETERS[name][0]
     kept = getattr(prefilter, name)(Batch(ROWS), **parameters)
     reasons = [getattr(basic, name)(row, **parameters) for row in ROWS]

@@ -9,7 +9,7 @@ from ladder.pipeline.stage import UserError
 
 
 def test_tokens_are_those_of_the_chat_template(base):
-    """Counted by the template's own `apply_chat_template(..., tokenize=True)`; of a pair the longer answer counts."""
+    """Counted by the template's own `apply_chat_template(..., tokenize=True)`; for a pair, the longer answer counts."""
     asked, short, long = user("Say a."), assistant("It is a."), assistant("It is a, and that is all there is to say.")
     rows = [
         {"messages": asked + short},

@@ -9,7 +9,7 @@ ASKED = []
 
 
 def odd(batch, *, most, model=None):
-    """A filter that keeps a record of what it was asked."""
+    """A filter that records its rows."""
     ASKED.extend(row["n"] for row in batch)
     return [None if row["n"] % 2 == 0 or row["n"] > most else f"odd {row['n']}" for row in batch]
 

@@ -1,4 +1,4 @@
-"""Generation that is killed, and run again: what is asked anew, and that the bytes are those of an unbroken run."""
+"""Generation that is killed and run again: what is generated again, and equal bytes to an uninterrupted run."""
 
 import multiprocessing
 import os
@@ -22,14 +22,14 @@ from ladder.models.checkpoint import load
 from stages.generate import Params, main
 
 PREFILLS = 2
-"""Calls of a run that read the prompts of its slots before the first step."""
+"""Calls of a run that prefill the slots before the first step."""
 DRAWN = Sampling(1.0, 1.0, max_new_tokens=5)
 
 DRAWS = {"split": None, "samples": 2, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 40, "seed": 0, "edits": True}
 
 
 def run(base: Path, folder: Path, portion: int, killed_at: int) -> None:
-    """Stage generate, which saves every step, kills itself in a call of the model, or tells how many it took."""
+    """Stage generate, which saves at every step, kills itself in a call of the model, or prints the number of calls."""
     torch.set_num_threads(1)
     os.environ["LADDER_WORK"] = str(folder / "work")
     snapshot.SHARE, answer_cache.PORTION, calls = float("inf"), portion, 0
@@ -83,7 +83,7 @@ def test_a_killed_generation_goes_on_to_the_same_bytes(
 
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The conversations that a model was asked since it was last cleared; portions of two."""
+    """The conversations that a model received since it was last cleared; portions of two."""
     texts: list[str] = []
 
     def told(model: Any, conversations: list[Messages], *rest: Any, **named: Any) -> list[Answer]:
@@ -135,7 +135,7 @@ def test_a_torn_file_is_told_and_its_portion_asked_again(
 
 
 def test_two_at_once_answer_once(asked: list[str], base: Path) -> None:
-    with ThreadPoolExecutor(2) as both:  # a lock of flock is an open file's: it holds in and between processes
+    with ThreadPoolExecutor(2) as both:  # flock locks an open file, so it also works within one process
         first, second = both.map(lambda _: say(base, "abcd"), range(2))
     assert first == second
     assert sorted(asked) == list("abcd")

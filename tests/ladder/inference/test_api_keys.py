@@ -1,4 +1,4 @@
-"""The key of an endpoint: from which variable, to which host, and that it is shown nowhere."""
+"""The key of an endpoint: from which variable, to which host, and that it appears nowhere in output."""
 
 from pathlib import Path
 from typing import Any

@@ -21,7 +21,7 @@ from ladder.inference.sampling import Sampling
 from ladder.inference.server_errors import retry_after
 from ladder.pipeline.stage import Config, UserError, fit
 
-PRICES = Prices(prompt=1e6, completion=1e5)  # a reply of the server, of 7 and 3 tokens, costs 7.3
+PRICES = Prices(prompt=1e6, completion=1e5)  # a reply of the server has 7 and 3 tokens and costs 7.3
 TOO_LONG = Said(body=b'{"error": {"message": "long", "code": "context_length_exceeded"}}', status=400)
 FILTERED = Said(body=b'{"error": {"message": "no", "code": "content_filter"}}', status=400)
 
@@ -46,7 +46,7 @@ def number_of(body: Row) -> int:
 
 
 def says(*replies: Said) -> Answering:
-    """Each request is answered by these in turn, the last one for ever."""
+    """Answer each request with the next of these, and repeat the last one."""
     return lambda _, before: replies[min(before, len(replies) - 1)]
 
 
@@ -80,7 +80,7 @@ def test_what_is_sent_is_the_request_and_what_it_is_kept_by() -> None:
         assert len(server.asked) == 1 + len(changed)
         client_of(server, model="other").ask([first], progress="")
         assert len(server.asked) == 2 + len(changed)
-        client_of(server).ask(greedy, progress="")  # with nothing to draw, a seed decides nothing
+        client_of(server).ask(greedy, progress="")  # without sampling, a seed has no effect
         assert len(server.asked) == 3 + len(changed)
         assert server.asked[-1] == {name: wanted[name] for name in wanted if name != "seed"} | {"temperature": 0}
 
@@ -96,7 +96,7 @@ def test_an_endpoint_adds_fields_of_its_own_and_a_reply_is_kept_by_them() -> Non
     common = {"model": "big", "messages": user("Hi"), "temperature": 0.7, "max_completion_tokens": 50, "seed": 3}
     assert first == {**common, "reasoning_effort": "low", "chat_template_kwargs": {"enable_thinking": False}}
     assert second == {**common, "top_p": 0.9}
-    assert client_cache(Endpoint(base_url="https://host/v1", model="m", extra=effort), UNBOUNDED)  # it can be hashed
+    assert client_cache(Endpoint(base_url="https://host/v1", model="m", extra=effort), UNBOUNDED)  # it is hashable
 
 
 def test_a_server_that_moved_sells_nothing_again_and_it_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +118,7 @@ def test_samples_of_one_conversation_differ_and_do_not_depend_on_their_place() -
     assert {request.sampling.seed for request in seeded([user("a")] * 3, Sampling(seed=6, temperature=1.0))}.isdisjoint(
         request.sampling.seed for request in few
     )
-    assert len(set(one.sampling.seed for one in seeded([user("a")] * 3, Sampling()))) == 1  # greedy: all are one
+    assert len(set(one.sampling.seed for one in seeded([user("a")] * 3, Sampling()))) == 1  # greedy: one seed
     with serving(lambda body, _: Said(str(body["seed"]))) as server:
         client = client_of(server)
         assert len(set(texts(client.ask(seeded([user("a")] * 8, hot), progress="")))) == len(server.asked) == 8
@@ -169,7 +169,7 @@ def test_retry_after_holds_every_request_back() -> None:
     with serving(limited) as server:
         assert texts(client_of(server).ask(asked(12), progress="")) == ["[[5]]"] * 12
         assert len(server.asked) == 13
-    assert min(times[4:]) - times[0] >= 0.5  # four were under way when it said so
+    assert min(times[4:]) - times[0] >= 0.5  # four were in flight when the server reported the limit
 
 
 def test_retry_after_as_seconds_or_date() -> None:
@@ -209,11 +209,11 @@ def test_a_server_that_never_recovers_is_refused_after_the_retries() -> None:
             client_of(server, retries=1).ask(asked(1), progress="")
         assert len(server.asked) == 2
     with pytest.raises(UserError, match="cannot be reached"):
-        client_of(server, retries=0).ask(asked(2), progress="")  # it is closed
+        client_of(server, retries=0).ask(asked(2), progress="")  # the connection is closed
 
 
 def test_a_request_without_a_reply_stops_no_other(capsys: pytest.CaptureFixture[str]) -> None:
-    too_large = "Request too large for m on tokens per min (TPM): Limit 9, Requested 10."  # a 429 that does not pass
+    too_large = "Request too large for m on tokens per min (TPM): Limit 9, Requested 10."  # a 429 that is permanent
     faults = {0: TOO_LONG, 2: FILTERED, 4: Said(too_large, status=429)}
     with serving(lambda body, _: faults.get(number_of(body), Said())) as server:
         client = client_of(server, retries=0)
@@ -277,8 +277,8 @@ def test_requests_per_minute_are_kept() -> None:
     ("budget", "bought", "said"),
     [
         (Budget(requests=8), 8, "big: the budget of 8 requests is spent; .* run again"),
-        (Budget(tokens=25), 3, "budget of 25 tokens"),  # of 10 tokens each
-        (Budget(money=30), 5, "budget of 30 in money"),  # of 7.3 each
+        (Budget(tokens=25), 3, "budget of 25 tokens"),  # 10 tokens each
+        (Budget(money=30), 5, "budget of 30 in money"),  # 7.3 each
     ],
 )
 def test_a_budget_stops_and_further_runs_go_on(budget: Budget, bought: int, said: str) -> None:
@@ -422,19 +422,19 @@ def test_killed_in_the_middle_and_run_again_buys_nothing_twice(own_store: Path) 
 
     with serving(hangs) as server:
         with subprocess.Popen([sys.executable, "-c", TWENTY, server.base_url], cwd=ROOT) as process:
-            assert all(hung.acquire(timeout=60) for _ in range(4))  # else one would be answered after the kill
+            assert all(hung.acquire(timeout=60) for _ in range(4))  # otherwise one would be answered after the kill
             while not (stores := list(own_store.glob("*.jsonl"))) or stores[0].read_bytes().count(b"\n") < 10:
                 assert process.poll() is None
             process.kill()  # SIGKILL
         server.answering = says(Said())
         ask_twenty(server)
         assert Counter(server.answered) == Counter(f"Say {number}." for number in range(20))
-        assert 20 <= len(server.asked) <= 20 + 4  # those under way, which the dead process never received
+        assert 20 <= len(server.asked) <= 20 + 4  # the ones in flight, which the dead process never received
 
 
 def test_two_at_once_on_one_store_buy_nothing_twice() -> None:
     with serving(says(Said(latency=0.1))) as server:
-        with ThreadPoolExecutor(2) as both:  # a lock of flock is an open file's: it holds in and between processes
+        with ThreadPoolExecutor(2) as both:  # flock locks an open file, so it also works within one process
             assert [one.result() for one in [both.submit(ask_twenty, server) for _ in range(2)]] == [None, None]
         assert len(server.asked) == 20
         assert server.most == 4
@@ -445,7 +445,7 @@ def test_the_key_is_sent_and_nowhere_else(
 ) -> None:
     key = "sk-very-secret-0123456789"
     monkeypatch.setenv("OPENAI_API_KEY", key)
-    with serving(says(Said(f"{key} [[5]]"))) as server:  # a server that gives it back
+    with serving(says(Said(f"{key} [[5]]"))) as server:  # a server that echoes the key
         client = client_of(server, max_failed=1)
         replies = client.ask(asked(3), progress="say")
         assert texts(replies) == ["<OPENAI_API_KEY> [[5]]"] * 3

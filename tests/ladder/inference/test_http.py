@@ -100,7 +100,7 @@ def test_replies_and_errors_of_other_servers(capsys: pytest.CaptureFixture[str],
     with serving(by_prompt(said)) as server:
         assert ask(client_of(server), *said, progress="say") == wanted
         assert ask(client_of(server), *said) == wanted
-        assert len(server.asked) == 9 + 3  # those without a reply are asked again
+        assert len(server.asked) == 9 + 3  # requests without a reply are sent again
     err = capsys.readouterr().err
     assert "big: 3 requests have no reply: " in err
     assert "2 longer than the server's context" in err and "1 refused by a content filter" in err
@@ -188,7 +188,7 @@ def test_an_empty_answer_is_asked_for_again_and_then_kept_as_unfinished() -> Non
     with serving(lambda *_: Said(" \n")) as server:
         client = client_of(server, retries=6, model="other")
         assert ask(client, "a") == ask(client, "a") == [Reply(" \n", 7, 3, False)]
-        assert len(server.asked) == 3  # and all three are paid
+        assert len(server.asked) == 3  # all three count as spending
         assert (client.bought.requests, client.bought.tokens) == (3, 9)
 
 

@@ -1,4 +1,4 @@
-"""What a limited or faulty server does to a run: against a real one on this machine, and the window by hand."""
+"""A run against a limited or faulty server: a real server on this machine, and the window by hand."""
 
 import asyncio
 import re
@@ -36,7 +36,7 @@ def one_is_poison(fault: Said) -> Answering:
 
 
 def paced(steps: Callable[[RateLimiter], Any], concurrency: int = 8) -> RateLimiter:
-    """The pace after `steps` in a loop."""
+    """Return the rate limiter after `steps` in an event loop."""
 
     async def run() -> RateLimiter:
         pace = RateLimiter(Endpoint(base_url="https://host/v1", model="m", concurrency=concurrency))
@@ -48,7 +48,7 @@ def paced(steps: Callable[[RateLimiter], Any], concurrency: int = 8) -> RateLimi
 
 
 async def full(pace: RateLimiter) -> list[float]:
-    """As many requests under way as there may be: when each was sent."""
+    """Keep the allowed number of requests in flight; return when each was sent."""
     return [sent for _ in range(int(pace.room)) if (sent := await pace.turn()) is not None]
 
 
@@ -92,7 +92,7 @@ def test_a_pause_is_what_the_server_asks_for_or_a_time_that_doubles_whichever_is
             pauses.append(pace.paused_until - now)
 
     paced(refused)
-    # Half a second and its doubles may be shorter by a quarter, what the server asks for may not; then up to one more.
+    # Half a second and its doubles may be a quarter shorter; the server's wait may not; both up to one second longer.
     for pause, least in zip(pauses, [0.375, 0.75, 1.5, 30], strict=True):
         assert least <= pause < 2 * least
 
@@ -122,7 +122,7 @@ def test_a_server_that_says_nothing_but_429_is_left_after_the_patience() -> None
             UserError, match="answered 429: .*slow down; no other answer for [0-9]+ s. Replies so far are saved"
         ):
             ask(client_of(server, patience=0, timeout=0.5), 3)
-        assert 3 <= len(server.asked) <= 9  # after pauses of a half and of one second the half second is over
+        assert 3 <= len(server.asked) <= 9  # after pauses of 0.5 and 1 second the 0.5 second limit is exceeded
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_more_failed_than_the_share_stops_the_run_and_what_was_bought_is_kept() 
         assert len(server.asked) == 8
         with pytest.raises(UserError, match=said):
             ask(client_of(server, max_failed=0.05, concurrency=1), 20)
-        assert len(server.asked) == 8 + 2  # six were kept
+        assert len(server.asked) == 8 + 2  # six were cached
         assert ask(client_of(server, max_failed=0.1), 20).count(None) == 2
 
 
@@ -196,7 +196,7 @@ def test_what_no_request_would_pass_stops_at_once(status: int) -> None:
             ask(client_of(server, max_failed=1, concurrency=1), 20)
         assert len(server.asked) == 1
     with pytest.raises(UserError, match="cannot be reached"):
-        ask(client_of(server, max_failed=1, retries=0), 20)  # it is closed
+        ask(client_of(server, max_failed=1, retries=0), 20)  # the connection is closed
 
 
 class Grade(Config):

@@ -1,5 +1,5 @@
-"""A decoding that is killed after any step goes on with the next one, to the same tokens: in bfloat16, where they
-depend on the company."""
+"""Decoding that is killed after any step resumes with the next one and gives the same tokens, in bfloat16, where
+tokens depend on the other rows of the batch."""
 
 import contextlib
 import re
@@ -19,7 +19,7 @@ from ladder.pipeline.stage import UserError
 
 DRAWN = Sampling(0.9, 0.9, max_new_tokens=40, seed=3)
 PREFILLS = 2
-"""Calls that may come before the first step of a run whose slots are free."""
+"""Number of calls that may precede the first step of a run whose slots are free."""
 FAMILIES = {"slots": {}, "padded": {"family": "mistral", "sliding_window": 16}}
 
 
@@ -28,7 +28,7 @@ class Killed(BaseException):
 
 
 class Calls:
-    """Counts a model's calls, and raises in the one that is named."""
+    """Count a model's calls, and raise in the specified one."""
 
     def __init__(self, model: Any) -> None:
         self.made, self.last = 0, -1
@@ -49,7 +49,7 @@ def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_tokens_are_those_of_an_unbroken_run(
     family: str, killed_after: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Killed as often as it takes; a slot loses the step it was in, padded batches the batch."""
+    """Kill it repeatedly until it completes; a slot loses its current step, padded batches lose the batch."""
     model = pico(initializer_range=0.1, **FAMILIES[family]).to(torch.bfloat16)
     calls, path = Calls(model), tmp_path / "work/one.state"
     expected = decode(model, prompts(16), DRAWN, stop=STOP, batch=5, first=7)
@@ -90,7 +90,7 @@ def test_a_torn_file_is_told_and_begun_anew(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_memory_that_runs_out_goes_on_from_what_was_answered(tmp_path: Path) -> None:
-    """The file is read once: the state in it is one that did not fit."""
+    """The file is read once: its state did not fit into memory."""
     model, path = pico(), tmp_path / "one.state"
     expected = decode(model, prompts(6), DRAWN, stop=STOP)
     calls = Calls(model)
@@ -119,7 +119,7 @@ def test_a_full_disk_is_told_and_generation_goes_on(tmp_path: Path, capsys: pyte
 def test_a_quota_that_is_used_up_is_told_and_generation_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No disk tells how much of it a user may still write; here a limit on the length of files stands for that."""
+    """No disk reports how much a user may still write; a limit on file length replaces it here."""
     snapshot = Snapshot(tmp_path / "one.state")
     snapshot.keep(lambda: ({"n": 1}, {}), 0)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -60,8 +60,8 @@ def test_the_format_is_the_endpoints_field() -> None:
     ("text", "said"),
     [
         ("\n<think>\n[[3]]?\n</think>\n\nRating: [[4]]", "Rating: [[4]]"),
-        ("[[3]]?</think>[[4]]", "[[4]]"),  # its template has written the opening mark
-        ("<think>[[3]], or rather", ""),  # cut before it said anything
+        ("[[3]]?</think>[[4]]", "[[4]]"),  # its template writes the opening tag
+        ("<think>[[3]], or rather", ""),  # truncated before the answer
         ("<think></think>", ""),
         ("It says <think>so</think>. [[4]]", "It says <think>so</think>. [[4]]"),
         ('{"why": "it ends in </think>", "helpful": 4}', '{"why": "it ends in </think>", "helpful": 4}'),

@@ -1,4 +1,4 @@
-"""How vLLM is asked: what it is given, and what is made of the tokens that it gives back; test_vllm.py runs it."""
+"""Calls of vLLM: its inputs, and the conversion of its tokens; test_vllm.py runs vLLM itself."""
 
 import importlib.util
 import json
@@ -83,7 +83,7 @@ def test_where_it_is_not_installed_it_is_refused(base):
 
 @dataclass
 class Params:
-    """vllm.SamplingParams, as far as it is used."""
+    """The used part of vllm.SamplingParams."""
 
     temperature: float
     top_p: float
@@ -95,7 +95,7 @@ class Params:
 
 
 def test_the_same_tokens_make_the_same_answers(base, monkeypatch):
-    """In vLLM's place transformers generates, given what vLLM is given: the answers are those made in process."""
+    """transformers generates in place of vLLM from the same inputs: the answers equal those of the ladder's engine."""
     held = load(base, base, dtype=torch.float32)
 
     class Engine:

@@ -1,4 +1,4 @@
-"""A small DVC repository, torn and corrupted: what `check` and `doctor` find, and what `doctor --fix` repairs."""
+"""A small DVC repository, damaged: what `check` and `doctor` find, and what `doctor --fix` repairs."""
 
 import json
 import os
@@ -75,7 +75,7 @@ def lock():
 
 
 def told(arguments, capsys):
-    """(exit code, what doctor prints)."""
+    """Return (exit code, output of doctor)."""
     try:
         doctor(arguments)
         code = 0
@@ -108,7 +108,7 @@ def test_hashes_are_those_of_dvc(repository):
         for out in entry["outs"]:
             assert output_md5(Path(out["path"])) == out["md5"]
     found = all_md5(objects(cache))
-    assert len(found) == 3 + 3 + 1 + 3  # folders, their two files (b is one for all), the files
+    assert len(found) == 3 + 3 + 1 + 3  # folders, their two files (b is shared), the files
     assert found == {path: recorded_md5(path)[:32] for path in found}
     assert all(file_md5(str(path), Repo().fs) == md5 for path, md5 in found.items())
 
@@ -150,7 +150,7 @@ def test_what_is_no_dvc_lock_is_one_sentence_and_restored(repository, content, e
 
 
 def test_missing_entries_are_named_and_newer_ones_stay(repository):
-    """`one` ran again with another value before the file was torn: its entry is newer than git's."""
+    """`one` ran again with another value before the file was damaged: its entry is newer than git's."""
     Path("params.yaml").write_text("made: {one: 7, two: 2, three: 3}\n")
     call("dvc", "repro", "-q")
     newer = lock().read_text()
@@ -180,7 +180,7 @@ def test_entries_that_only_the_copy_has_are_restored(repository):
     os.utime(lock(), (time.time() - 5, time.time() - 5))
     keep_copy()
     lock().write_bytes(whole[: whole.index(b"  made@two:")])
-    keep_copy()  # a stage that starts now does not drop what the file has lost
+    keep_copy()  # a stage that starts now does not overwrite the copy with the damaged file
     (fault,) = lock_faults()
     assert "3 of 4 entries are missing (made@two, made@three, made@four)" in fault
     assert f"made@four: restored from {COPY}" in repair()
@@ -239,7 +239,7 @@ def test_of_a_merge_conflict_the_side_whose_outputs_are_here_counts(repository):
     (fault,) = lock_faults()
     assert ": merge conflict; expected entries, got <<<<<<<. " in fault
     with pytest.raises(UserError, match=r"unable to read: 'params\.yaml'"):
-        repair()  # params.yaml has the same conflict, which is the user's to resolve
+        repair()  # params.yaml has the same conflict, which the user resolves
     Path("params.yaml").write_text("made: {one: 9, two: 2, three: 3}\n")
     assert repair() == ["made@one: restored from side 1 of the conflict"]
     assert lock().read_text() == ours
@@ -356,7 +356,7 @@ def test_collecting_keeps_what_commits_and_experiments_need(repository):
 
 
 def test_a_queued_experiment_whose_worker_was_killed_is_named_and_marked_failed(repository, capsys):
-    """DVC reports it as Running for ever."""
+    """DVC reports it as Running forever."""
     Path("dvc.yaml").write_text(PIPELINE.replace("cmd: mkdir", "cmd: sleep ${item} && mkdir"))
     call("git", "commit", "-qam", "slow")
     call("dvc", "exp", "run", "-q", "--queue", "-n", "slow", "-S", "made.one=300")

@@ -31,7 +31,7 @@ def asked(count: int) -> list[list[dict[str, str]]]:
 
 
 def says(*replies: Said) -> Answering:
-    """Each request is answered by these in turn, the last one for ever."""
+    """Answer each request with the next of these, and repeat the last one."""
     return lambda _, before: replies[min(before, len(replies) - 1)]
 
 
@@ -41,9 +41,9 @@ def test_verdicts_stand_in_the_order_asked_and_a_second_run_buys_nothing() -> No
 
     with serving(number) as server:
         first, second = judge_of(server), judge_of(server)
-        wanted = [None, *map(float, range(1, 11))]  # a rating of 0 is none
+        wanted = [None, *map(float, range(1, 11))]  # 0 is not a rating
         assert first.rate(asked(11), progress="") == wanted
-        assert len(server.asked) == 10 + 3  # the 0 is asked for again, twice
+        assert len(server.asked) == 10 + 3  # the 0 is requested again, twice
         assert second.rate(asked(11), progress="") == wanted
         assert len(server.asked) == 13
         assert first.record("T") == second.record("T")
@@ -115,7 +115,7 @@ def test_the_key_is_sent_and_nowhere_else(
 ) -> None:
     key = "sk-very-secret-0123456789"
     monkeypatch.setenv("OPENAI_API_KEY", key)
-    with serving(says(Said(f"{key} [[5]]"))) as server:  # a server that gives it back
+    with serving(says(Said(f"{key} [[5]]"))) as server:  # a server that echoes the key
         judge = judge_of(server)
         assert judge.rate(asked(3), progress="judging") == [5.0] * 3
         assert set(server.keys) == {f"Bearer {key}"}
@@ -181,7 +181,7 @@ def test_objects_are_asked_for_by_their_schema_repaired_once_a_try_and_counted_w
         judge = judge_of(server, retries=1)
         eight = Grade(why="short", grade=8)
         assert judge.objects(asked(3), Grade, progress="") == [eight, eight, None]
-        assert len(server.asked) == 3 + 2 + 2  # a repair of each of two; of one another try, with its repair
+        assert len(server.asked) == 3 + 2 + 2  # one repair for each of two; one more try with its repair for one
         assert {body["response_format"]["json_schema"]["name"] for body in server.asked} == {"Grade"}
         repair = next(body["messages"] for body in server.asked if len(body["messages"]) == 3)
         assert repair[1] in ({"role": "assistant", "content": said} for said in ("Eight.", "Ten."))

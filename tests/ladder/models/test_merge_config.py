@@ -34,7 +34,7 @@ def test_what_mergekit_takes_passes_as_it_is(config):
         (ties(models=3), "models: expected a valid list"),
         ({"models": []}, "merge_method: Field required"),
         ({"merge_method": "linear"}, "Exactly one of 'models', 'slices', or 'modules' must be present"),
-        (ties(merge_method="tise"), "merge_method: expected one of arcee_fusion, breadcrumbs.*, got 'tise'"),
+        (ties(merge_method="tise"), "merge_method: expected one of arcee_fusion, breadcrumbs"),
         (ties(dtype="bf16"), 'Unimplemented dtype "bf16"'),
         (ties(base_model=None), "base_model: missing; ties computes the other models' differences from it"),
         (
@@ -44,9 +44,12 @@ def test_what_mergekit_takes_passes_as_it_is(config):
         (slerp(parameters={"t": 0.5}), "slices.0.sources.1.parameters.t: slerp has one t for all models"),
         (
             ties(models=[{"model": "base", "parameters": {"weight": 0.5}}, *ties()["models"]]),
-            "models.0.parameters.weight: ties reads no weight of the base model",
+            "models.0.parameters.weight: ties does not read weight of the base model",
         ),
-        (ties(merge_method="task_arithmetic"), "models.0.parameters.density: task_arithmetic prunes nothing"),
+        (
+            ties(merge_method="task_arithmetic"),
+            "models.0.parameters.density: no effect, because task_arithmetic does not prune",
+        ),
         (ties(tokenizer={"source": "base"}), "tokenizer: not supported; a merge keeps the tokenizer and template"),
         (ties(chat_template="chatml"), "chat_template: not supported; a merge keeps the tokenizer and template"),
         (ties(base_model={"model": {"path": "elsewhere"}}), "expected a rung's name as a model, got {'model'"),

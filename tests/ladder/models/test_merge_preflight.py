@@ -163,7 +163,11 @@ def test_an_adapter_on_another_base_is_refused(tmp_path, base, other):
     ("weights", "changed", "said"),
     [
         ((0.5, -0.5), {}, "linear divides by the sum of the weights, which is 0"),
-        ((0.5, 0.5), {"merge_method": "dare_linear", "base_model": "base"}, "density 50.0: expected the share"),
+        (
+            (0.5, 0.5),
+            {"merge_method": "dare_linear", "base_model": "base"},
+            "density: expected the share of weights to keep, from 0 to 1, got 50.0",
+        ),
     ],
 )
 def test_values_without_a_meaning_are_refused(base, other, weights, changed, said):

@@ -72,7 +72,7 @@ def test_one_flipped_bit_is_refused_however_a_rung_is_loaded(adapter, base, way)
         LANGUAGE[way](adapter, base)
     found = hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
     expected = hashlib.sha256(content).hexdigest()
-    assert f"adapter_model.safetensors: corrupt; expected sha256 {expected} by rung.json, got {found}" in str(
+    assert f"adapter_model.safetensors: corrupt; expected sha256 {expected} from rung.json, got {found}" in str(
         refused.value
     )
 
@@ -128,7 +128,7 @@ def test_a_flipped_bit_in_a_sentence_encoder_is_refused(tmp_path):
     embed(["w1"], encoder)
     other = shutil.copytree(encoder, tmp_path / "other")
     flip(other / "model.safetensors")
-    with pytest.raises(UserError, match=r"model\.safetensors: corrupt; expected sha256 \w+ by files\.json"):
+    with pytest.raises(UserError, match=r"model\.safetensors: corrupt; expected sha256 \w+ from files\.json"):
         embed(["w1"], other)
 
 

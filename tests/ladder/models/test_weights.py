@@ -164,7 +164,7 @@ def adapter(tmp_path, base):
         (lambda held: held.update({key: torch.zeros(3, 3) for key in held}), "adapter_model.*: .*size mismatch"),
         (
             lambda held: held.update({"base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight": torch.ones(1)}),
-            "adapter_model.safetensors: has base_model.model.model.layers.9",
+            "adapter_model.safetensors: has a tensor base_model.model.model.layers.9",
         ),
     ],
 )  # fmt: skip

@@ -195,8 +195,8 @@ def no_marker(checkpoint):
     ("tear", "told"),
     [
         (no_state, "checkpoint-6: incomplete: trainer_state.json is missing; not used"),
-        (cut_weights, "checkpoint-6: incomplete: expected [0-9]+ bytes of adapter_model.safetensors, got 100"),
-        (cut_optimizer, "checkpoint-6: incomplete: expected [0-9]+ bytes of optimizer.pt, got 100"),
+        (cut_weights, "checkpoint-6: incomplete: adapter_model.safetensors has 100 of"),
+        (cut_optimizer, "checkpoint-6: incomplete: optimizer.pt has 100 of"),
         (no_marker, "checkpoint-6: incomplete: its process ended while saving it; not used"),
     ],
 )
@@ -228,7 +228,7 @@ def test_a_disk_that_is_full_in_a_training_keeps_the_checkpoints(tmp_path, base,
     kept = sorted(path.name for path in (tmp_path / "work").glob("*/checkpoint-*") if damage(path) is None)
     assert code == 1 and "checkpoint-6" in kept
     code, said = child(server, sft_adapter, tmp_path / "resumed", tmp_path / "work", base)
-    assert code == 0 and "checkpoint-7: torn" in said and "resuming at step 6 of 10" in said
+    assert code == 0 and "checkpoint-7: incomplete" in said and "resuming at step 6 of 10" in said
     assert outcome(tmp_path / "resumed") == killed[1]
 
 
@@ -245,7 +245,7 @@ def test_an_empty_folder_has_no_checkpoint(tmp_path, capsys):
     mark(tmp_path / "checkpoint-9")
     assert damage(tmp_path / "checkpoint-9") is None
     assert newest(tmp_path) == tmp_path / "checkpoint-9"
-    assert "checkpoint-10: torn" in capsys.readouterr().out and not (tmp_path / "checkpoint-10").exists()
+    assert "checkpoint-10: incomplete" in capsys.readouterr().out and not (tmp_path / "checkpoint-10").exists()
 
 
 def test_the_fingerprint_is_over_rows_and_recipe(monkeypatch):
@@ -266,5 +266,5 @@ def test_the_fingerprint_is_over_rows_and_recipe(monkeypatch):
 
 def test_a_full_disk_is_refused_before_training(tmp_path):
     check_space(tmp_path / "not/there/yet", 1, "the rung")
-    with pytest.raises(UserError, match=r"the rung needs 1000000000000000000 bytes, \d+ are free"):
+    with pytest.raises(UserError, match=r"the rung needs 1000000000000000000 bytes, got \d+ free"):
         check_space(tmp_path / "not/there/yet", 10**18, "the rung")

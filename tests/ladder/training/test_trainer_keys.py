@@ -55,7 +55,10 @@ def said(owner, kind=None, **values):
         ({"packing": True, "max_length": None}, "packing: a packed row has max_length tokens; expected a number"),
         ({"warmup_ratio": 0.1}, "warmup_ratio: no such argument of SFTConfig. Instead: warmup_steps"),
         ({"push_to_hub": True}, "publish a rung with `dvc push`"),
-        ({"report_to": "clearml"}, "report_to: expected trackio, wandb, tensorboard, mlflow or none, got 'clearml'"),
+        (
+            {"report_to": "clearml"},
+            "report_to: expected one of trackio, wandb, tensorboard, mlflow or none, got 'clearml'",
+        ),
         ({"max_steps": 0}, "max_steps: expected 1 or more, or -1 for num_train_epochs, got 0"),
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size: expected 1 or more, got 0"),
         ({"use_liger_kernel": True}, "use_liger_kernel: "),
@@ -86,7 +89,7 @@ def test_a_learning_rate_is_a_finite_number_above_zero(value):
         (SFTConfig, {"adam_beta2": 1.0}, "expected 0 or more and less than 1, got 1.0"),
         (SFTConfig, {"weight_decay": math.nan}, "expected a finite number, got nan"),
         (SFTConfig, {"max_grad_norm": -1}, "expected 0 or more, got -1"),
-        (SFTConfig, {"seed": 2**32}, "4294967295 at most"),
+        (SFTConfig, {"seed": 2**32}, "at most 4294967295"),
         (SFTConfig, {"optim": "galore_adamw"}, "expected one of adamw_torch"),
         (SFTConfig, {"optim": "sgd", "optim_args": "momentun=0.9"}, "optim_args: expected momentum=…, dampening=…"),
         (SFTConfig, {"torch_compile": True, "torch_compile_backend": "induktor"}, "expected one of None, inductor"),
@@ -159,11 +162,11 @@ def test_values_that_the_ladder_uses_anyway_are_accepted(owner, values):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("evaluation_strategy", "use eval_strategy"),
-        ("max_seq_length", "use max_length"),
-        ("group_by_length", "use train_sampling_strategy: group_by_length"),
+        ("evaluation_strategy", "Instead: eval_strategy"),
+        ("max_seq_length", "Instead: max_length"),
+        ("group_by_length", "Instead: train_sampling_strategy: group_by_length"),
         ("tokenizer", "the tokenizer is the parent's"),
-        ("learning_rte", "did you mean learning_rate?"),
+        ("learning_rte", "Did you mean learning_rate?"),
     ],
 )
 def test_keys_that_do_not_exist_name_their_successor(name, words):
