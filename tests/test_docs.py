@@ -1,4 +1,4 @@
-"""Documentation: links, anchors, paths and commands name what exists, and every page is in the index."""
+"""Documentation: links, anchors, paths and commands exist, and every page is in the index."""
 
 import re
 import shlex
@@ -21,7 +21,7 @@ LINK = re.compile(r"\]\(([^()\s]+)\)")
 OUR_PATH = re.compile(r"(?:bench|benchmarks|ladder|launch|recipes|stages|tests)/[\w./-]+\.(?:jsonl|json|py|yaml)")
 PLACEHOLDER = re.compile(r"[A-Z]{3,}|…")
 CREATED = {"benchmarks/capitals.py"}
-"""Files that a page says to create."""
+"""Files that a page tells the reader to create."""
 
 
 def text(page: Path) -> str:
@@ -83,7 +83,7 @@ def yaml_blocks(pages: Iterable[Path]) -> str:
 
 
 def unknown(command: list[str], examples: str) -> str | None:
-    """What a command names that does not exist; None for a command that can run."""
+    """Return what a command names that does not exist; None for a command that can run."""
     match [word for word in command if not word.startswith("--")]:
         case ["make", target, *_]:
             known = re.findall(r"^([\w%-]+):", text(ROOT / "Makefile"), re.MULTILINE)
@@ -99,7 +99,7 @@ def unknown(command: list[str], examples: str) -> str | None:
 
 
 def exists(target: str, examples: str) -> bool:
-    """Whether dvc.yaml has a stage, and params.yaml or an example its entry."""
+    """Whether dvc.yaml has the stage, and params.yaml or an example has its entry."""
     stage, _, entry = target.partition("@")
     if PLACEHOLDER.search(target):
         return True

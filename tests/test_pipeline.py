@@ -40,7 +40,7 @@ def test_a_stage_has_its_module_its_section_its_stanza_and_its_test():
 
 @pytest.mark.parametrize("stage", sorted(STANZAS.keys() - {"code"}))
 def test_a_stage_depends_on_what_it_imports_and_on_its_own_benchmark(stage):
-    # Where any benchmark may be imported, an entry depends on its own alone, so that an edit of one reruns no other's.
+    # Where any benchmark may be imported, an entry depends only on its own, so that an edit of one reruns no other.
     entry = {"questions": "${item}", "benchmark": "${item.benchmark}"}.get(stage)
     own = [f"code/benchmarks/{entry}.txt"] if entry else []
     assert [path for path in body(stage)["deps"] if path.startswith("code")] == [f"code/{stage}.txt", *own]
@@ -66,16 +66,16 @@ def test_the_command_names_every_input_and_then_every_output(stage):
     assert (words[:2], module) == (["python", "-m"], f"stages.{stage}")
     if has_entries(stage, STANZAS[stage]):
         assert arguments.pop(0) in ("${key}", "${item.benchmark}", "${item.task}")
-    # Every stage reads params.yaml; `code` depends on the file because it refuses what others would write to a shell.
+    # Every stage reads params.yaml; `code` depends on the file because it rejects names that a shell could read.
     files = [path for path in body(stage)["deps"] if path != "params.yaml"]
     inputs = [path for path in files if not path.startswith("code/") or path in arguments]
     outputs = paths([*body(stage)["outs"], *body(stage).get("metrics", []), *body(stage).get("plots", [])])
-    if stage == "report":  # it writes a folder that holds other files of the report than DVC's own
+    if stage == "report":  # it writes a folder that contains other files of the report than DVC's own
         outputs = ["report"]
     assert set(arguments) == {*inputs, *outputs}
     last_input = max((arguments.index(path) for path in inputs), default=-1)
     assert all(arguments.index(path) > last_input for path in outputs)
-    # `run` holds the locks of what it is given from the parameter `output` on.
+    # `run` locks the paths from the parameter `output` on.
     names = list(inspect.signature(importlib.import_module(f"stages.{stage}").main).parameters)[1:]
     assert set(outputs_of(names, arguments)) == set(outputs)
 
@@ -96,7 +96,7 @@ def test_a_section_fits_the_type_that_reads_it(stage):
 def test_a_stage_tracks_its_own_section_or_an_entry_of_it_alone():
     for stage in STANZAS:
         tracked, *others = body(stage)["params"]
-        # The card tells the sources' licenses; a rung is asked the benchmarks of the table.
+        # The card lists the sources' licenses; a rung answers the benchmarks of the table.
         assert others == {"card": ["source"], "respond": ["report.benchmarks"]}.get(stage, [])
         entry = re.fullmatch(rf"{stage}\.\$\{{(key|item\.\w+)\}}", tracked)
         assert tracked == stage or entry
@@ -104,7 +104,7 @@ def test_a_stage_tracks_its_own_section_or_an_entry_of_it_alone():
 
 
 def sample(stage, stanza):
-    """A section with one entry that holds a value for each interpolation of the stage's command."""
+    """A section with one entry that has a value for each interpolation of the stage's command."""
     entry = {}
     for expression in INTERPOLATION.findall(body(stage)["cmd"]):
         match expression.replace("[", ".").replace("]", "").split("."):
@@ -222,7 +222,7 @@ def test_a_funnel_is_drawn_from_nought_in_the_order_of_its_steps():
         ["dvc", "plots", "show", "--show-vega", "plots/filter/chat.tsv"], capture_output=True, check=True, text=True
     )
     drawn = json.loads(found.stdout)["encoding"]
-    assert drawn["y"]["field"] == "step" and drawn["y"]["sort"] is None  # as the rows come; else by the alphabet
+    assert drawn["y"]["field"] == "step" and drawn["y"]["sort"] is None  # keeps row order, otherwise alphabetical
     assert drawn["x"]["field"] == "rows" and "scale" not in drawn["x"]
 
 

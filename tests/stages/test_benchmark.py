@@ -31,7 +31,7 @@ GOOD = [answer("8", "JSON, no commas.", 'Here:\n{"a": 1}'), answer("7", "No comm
 
 
 def score(folder: Path, answers: list[Row], params: Params = Params(resamples=1_000)) -> tuple[list[Row], Row]:  # noqa: B008
-    """Run the stage; the folder's NLTK data is empty, as no instruction here counts sentences."""
+    """Run the stage; the folder's NLTK data is empty, because no instruction here counts sentences."""
     (folder / "punkt" / "tokenizers" / "punkt_tab" / "english").mkdir(parents=True)
     write_rows(folder / "ifeval.jsonl", TASK)
     write_rows(folder / "answers.jsonl", answers)
@@ -61,11 +61,11 @@ def test_scores_and_metrics_by_hand(tmp_path: Path) -> None:
         "lm_eval": "0.4.13", "resamples": 1000, "seed": 0,
         "rung": {"method": "sft", "parent": "base", "parameters": 9},
     }  # fmt: skip
-    # Two prompts: resamples are (7, 7), (7, 8), (8, 8), and 0 of 2 is Wilson's [0, 65.76].
+    # Two prompts: resamples are (7, 7), (7, 8), (8, 8), and 0 of 2 has Wilson's interval [0, 65.76].
     interval = metrics["interval"]
     assert (interval["instruction_strict_low"], interval["instruction_strict_high"]) == (0.0, 50.0)
     assert (interval["prompt_strict_low"], interval["prompt_strict_high"]) == (0.0, 65.76)
-    # Prompt 8 is of both families: 0 of 1 prompts, 1 of 2 instructions.
+    # Prompt 8 is in both families: 0 of 1 prompts, 1 of 2 instructions.
     assert metrics["groups"]["detectable_format"]["mean_strict"] == 25.0
     assert metrics["groups"]["punctuation"]["rows"] == 2
 

@@ -27,7 +27,7 @@ def measure(tmp_path, teacher, rung, base, rows):
 
 def test_sums_and_means_are_those_of_two_plain_forward_passes(tmp_path, base, rows):
     rung = saved(tmp_path, "other", 3)
-    # of several lengths, so that rows are padded and come back in their own order
+    # different lengths, so that rows are padded and must return to their order
     rows = [{**row, "id": f"r{n}", "completion": assistant("x" * (n + 1))} for n, row in enumerate(rows[:3])]
     found, metrics = measure(tmp_path, base, rung, base, rows)
     assert [row["id"] for row in found] == ["r0", "r1", "r2"]

@@ -29,7 +29,7 @@ PARAMS = {
 
 @pytest.fixture
 def teacher(tmp_path):
-    """A teacher of four layers, from which the student keeps the first and the last."""
+    """A teacher with four layers; the student keeps the first and the last."""
     tokenizer = pico_tokenizer()
     save_rung(tmp_path / "teacher", pico_model(tokenizer, layers=4, seed=1), tokenizer, rung="teacher", method="sft")
     return tmp_path / "teacher"
@@ -90,7 +90,7 @@ def test_a_student_of_features_is_nearer_to_its_teacher_than_a_fine_tuned_one(tm
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(tmp_path, teacher, rows):
     _, points = train(tmp_path, teacher, teacher, rows, trainer={**TRAINER, "max_steps": 1})
-    # the projections begin as the identity; the teacher runs in bfloat16
+    # the projections start as the identity; the teacher runs in bfloat16
     assert points[0]["hidden"] < 1e-3 and points[0]["attention"] < 1e-3 and points[0]["kl"] < 1e-2
 
 

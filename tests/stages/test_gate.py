@@ -18,7 +18,7 @@ MATHS = "heldout/problems/maths"
 
 
 def follow(path, followed):
-    """IFEval's rows of single instructions: the headline is the share of 1 among `followed`."""
+    """IFEval's rows with single instructions: the headline is the share of 1 in `followed`."""
     pairs = [[float(one), 1.0] for one in followed]
     rows = [
         {"key": f"{n:02}", "measures": {"prompt_strict": pair, "instruction_strict": pair}}
@@ -37,7 +37,7 @@ def solve(path, passed):
 
 @pytest.fixture
 def rows(tmp_path, monkeypatch):
-    """DPO loses 20 of 100 IFEval prompts and gains 2, and of 60 problems it loses one."""
+    """DPO loses 20 of 100 IFEval prompts and gains 2; it loses one of 60 problems."""
     monkeypatch.chdir(tmp_path)
     follow("data/benchmark/ifeval/sft/chat.jsonl", [1] * 60 + [0] * 40)
     follow("data/benchmark/ifeval/dpo/chat.jsonl", [0] * 20 + [1] * 40 + [1] * 2 + [0] * 38)
@@ -46,7 +46,7 @@ def rows(tmp_path, monkeypatch):
 
 
 def judge(*, strict=False, against="sft/chat", rung="dpo/chat", **allowed):
-    """The metrics, and the refusal if there was one."""
+    """Return the metrics, and the error if there was one."""
     allowed = {MATHS if name == "maths" else name: points for name, points in allowed.items()}
     params = gate.Params(rung=rung, against=against, allowed=allowed, strict=strict)
     paths = [Path(name) for name in ("data/benchmark", "data/heldout", "report/gate/tax.md", "report/gate/tax.json")]
@@ -69,7 +69,7 @@ def test_a_loss_is_judged_by_its_whole_interval(rows, capsys):
 
     found, refusal = judge(ifeval=low - 0.5)
     assert (found["ifeval"]["loss"], found["ifeval"]["low"], found["ifeval"]["high"]) == pytest.approx((18, low, high))
-    assert found["ifeval"]["p"] == pytest.approx(stats.binomtest(2, 22).pvalue, abs=4e-4)  # drawn
+    assert found["ifeval"]["p"] == pytest.approx(stats.binomtest(2, 22).pvalue, abs=4e-4)  # sampled
     assert found["ifeval"]["verdict"] == "lost too much"
     assert refusal == (
         f"dpo/chat against sft/chat: ifeval lost too much: 18.0 [{low:.1f}, {high:.1f}], {low - 0.5:g} allowed"
@@ -91,7 +91,7 @@ def test_each_row_is_judged_and_all_failures_are_named(rows):
 
 
 def test_few_changed_prompts_do_not_prove_that_little_was_lost(rows):
-    # One of 60 was lost: the bootstrap's end would be 3/60 = 5.0. Wilson's upper bound for 1 of 60 is 8.9.
+    # One of 60 was lost: the bootstrap's upper end would be 3/60 = 5.0. Wilson's upper bound for 1 of 60 is 8.9.
     found, refusal = judge(maths=8, strict=True)
     bound = stats.binomtest(1, 60).proportion_ci(method="wilson").high
     assert found[MATHS]["high"] == pytest.approx(100 * bound, abs=1e-4)
@@ -100,7 +100,7 @@ def test_few_changed_prompts_do_not_prove_that_little_was_lost(rows):
 
 
 def test_four_losses_are_no_proof_where_none_is_allowed(rows):
-    # All 95% of the bootstrap lie above 0, but the exact p of 4 to 0 is 2/2^4.
+    # The bootstrap interval lies above 0, but the exact p of 4 to 0 is 2/2^4.
     solve("data/heldout/problems/maths/dpo/chat.jsonl", [0] * 4 + [1] * 26 + [0] * 30)
     found, refusal = judge(maths=0)
     assert (found[MATHS]["low"] > 0, found[MATHS]["p"], refusal) == (True, 0.125, "")
@@ -112,7 +112,7 @@ def test_a_benchmark_that_neither_solves_gives_no_signal(rows):
     found, refusal = judge(maths=5)
     assert (found[MATHS]["verdict"], refusal) == ("no signal", "")
     assert "no signal" in judge(maths=5, strict=True)[1]
-    solve("data/heldout/problems/maths/sft/chat.jsonl", [1] + [0] * 59)  # one solved, then none: a loss can be seen
+    solve("data/heldout/problems/maths/sft/chat.jsonl", [1] + [0] * 59)  # one solved, then none: a loss is measurable
     assert judge(maths=5)[0][MATHS]["verdict"] == "may have lost too much"
 
 
@@ -219,12 +219,12 @@ def test_a_gate_against_a_revision_fails_dvc_until_it_holds(tmp_path, monkeypatc
     out, err = capfd.readouterr()
     found = read_json(Path("report/gate/since-v1.json"))
     low, high = found["ifeval"]["low"], found["ifeval"]["high"]
-    # Resamples lose Binomial(100, 0.2) prompts; its quantiles are 12 and 28, and P(X <= 12) = 0.0253 is drawn.
+    # Resamples lose Binomial(100, 0.2) prompts; its quantiles are 12 and 28, and P(X <= 12) = 0.0253 is sampled.
     assert (low, high) == pytest.approx(tuple(stats.binom.ppf([0.025, 0.975], 100, 0.2)), abs=1)
     assert f"| ifeval | 60.0 | 40.0 | 20.0 [{low:.1f}, {high:.1f}] | 0.0001 | 100 | 5 | lost too much |" in out
     assert f"gate: dpo/chat against v1: ifeval lost too much: 20.0 [{low:.1f}, {high:.1f}], 5 allowed" in err
     assert "benchmark@ifeval" in Path("dvc.lock").read_text()
-    assert "gate@" not in Path("dvc.lock").read_text()  # not recorded: the next run judges anew
+    assert "gate@" not in Path("dvc.lock").read_text()  # not recorded: the next run judges again
     with Repo() as repo:
         assert "gate@since-v1" in repo.status(["gate@since-v1"])
 

@@ -45,7 +45,7 @@ def test_a_request_that_an_endpoint_cannot_answer_is_a_row_without_an_answer_and
     monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
     write_rows(tmp_path / "prompts.jsonl", [{"id": str(n), "prompt": user(f"{n}?"), "checks": []} for n in range(4)])
     settings = {"split": None, "samples": 1, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 5, "seed": 0}
-    cut = Said("Yes.", finish="length", usage=False)  # a reply all the same
+    cut = Said("Yes.", finish="length", usage=False)  # still a reply
     faults = {"2?": Said("no", status=500), "3?": cut}
     with serving(lambda body, _: faults.get(body["messages"][0]["content"], Said("Yes."))) as server:
         where = {"base_url": server.base_url, "model": "big", "retries": 0, "max_failed": 0.25}
@@ -112,7 +112,7 @@ PUBLISHED = [
 
 
 def test_published_prompts_are_answered_filtered_and_read_as_what_is_learned(tmp_path, base, ifeval_files):
-    """Of a conversation the model reads no more than what stands before the published answer."""
+    """The model reads only the part of a conversation before the published answer."""
     (tmp_path / "raw").mkdir()
     write_rows(tmp_path / "raw/rows.jsonl", PUBLISHED)
     section = {"source": "rows.jsonl", "license": "mit", "rows": "prompt"}

@@ -96,7 +96,7 @@ def test_the_same_inputs_give_the_same_bytes_and_an_adapter_stays_one(tmp_path, 
 
 
 def test_weights_learn_in_float32_under_bf16(tmp_path, base, rows, small):
-    # neighbours of 0.2 are 1e-3 apart in bfloat16: no step of 3e-4 would move it there, four of them do in float32
+    # values next to 0.2 are 1e-3 apart in bfloat16: no step of 3e-4 would change it; in float32 four steps do
     slow = {"learning_rate": 3e-4, "lr_scheduler_type": "constant", "bf16": True}
     output, points = train(tmp_path, small, base, base, rows, trainer=slow)
     assert [point["on_policy"] for point in points] == [1, 1, 1, 1]

@@ -109,7 +109,7 @@ def test_less_divergence_is_learned_and_more_is_worse(ladder):
         (("sft/small", "distill/small"), "worse", 1.0),
     ):
         (one,) = guide(ladder, claim(*rungs, "divergence/maths", "lower"))[0]["claims"]
-        assert (one["verdict"], one["difference"]) == (verdict, difference)  # in nats a token: 4 tokens a row
+        assert (one["verdict"], one["difference"]) == (verdict, difference)  # in nats per token: 4 tokens per row
         assert one["low"] <= one["difference"] <= one["high"]
     (one,) = guide(ladder, claim(*rungs, "divergence/maths:cross_entropy", "lower", not_worse=True))[0]["claims"]
     assert (one["value"], one["difference"], one["verdict"]) == ([2.0, 2.0, 2.0], 0.0, "not worse beyond noise")
@@ -141,7 +141,7 @@ def test_a_reward_model_against_chance(ladder):
 
 
 def test_samples_of_one_prompt_are_one_cluster(ladder):
-    """Repeating every answer four times must not make anyone surer."""
+    """Repeating every answer four times must not narrow the interval."""
     number = range(PROMPTS)
     write_answers(ladder, "one/maths", [n < 10 for n in number], samples=4)
     write_answers(ladder, "two/maths", [n < 30 for n in number], samples=4)

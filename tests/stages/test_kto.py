@@ -59,7 +59,7 @@ def sigmoid(x):
 
 
 def test_the_loss_is_ethayarajhs_equation_8(tmp_path, base, referenced):
-    # a reference that finds each chosen answer e^-2 and each rejected one e^1 times as likely; z0 is 0 at the start
+    # a reference under which each chosen answer is e^-2 and each rejected one e^1 times as likely; z0 is 0 at the start
     moved = [
         {**row, "ref_chosen_logps": row["ref_chosen_logps"] - 2, "ref_rejected_logps": row["ref_rejected_logps"] + 1}
         for row in referenced

@@ -13,7 +13,7 @@ LEDGER = {"method": "base", "parent": "", "parameters": 9, "loss": 1.0}
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Data of a task that lm-eval ships, here; the hub cannot be reached."""
+    """Local data for a task that lm-eval contains; the hub cannot be reached."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     choices = {"text": ["red", "blue", "a long green"], "label": list("ABC")}
@@ -23,7 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(folder: Path, base: Path, **entry: object) -> dict[str, object]:
-    """The metric of the stage's run as its entry in params.yaml says."""
+    """The metric of the stage's run with its entry in params.yaml."""
     write_json(folder / "ledger.json", LEDGER)
     params = fit(lm_eval.Params, {**ENTRY, **entry}, "lm_eval.arc")
     outputs = [folder / f"scored/arc/base.{end}" for end in ("jsonl", "json")]

@@ -19,7 +19,7 @@ TOKENS = torch.tensor([TOKENIZER.encode("A few words of no meaning.")])
 
 @pytest.fixture
 def rung(tmp_path, base):
-    """Make a complete rung by a seed, or an adapter on the base by its LoraConfig."""
+    """Make a complete rung from a seed, or an adapter on the base from its LoraConfig."""
 
     def make(name, seed, *, layers=2, **lora):
         model = pico_model(TOKENIZER, seed=seed, layers=layers).to(torch.bfloat16)
@@ -114,7 +114,10 @@ def test_ties_keeps_the_majoritys_sign(tmp_path, base, rung):
     entries = models(("sft/one", 1.0), ("sft/two", 1.0), density=1.0)
     soup = merge(tmp_path, base, (one, two), merge_method="ties", base_model="base", models=entries)
     zero, first, second, found = (weights(directory, base) for directory in (base, one, two, soup))
-    for name, start in zero.items():  # Yadav et al. 2023, algorithm 1: the mean of the differences of the elected sign
+    for (
+        name,
+        start,
+    ) in zero.items():  # Yadav et al. 2023, algorithm 1: the mean of the differences with the elected sign
         steps = torch.stack([first[name] - start, second[name] - start])
         agree = torch.sign(steps) == torch.where(steps.sum(0) >= 0, 1.0, -1.0)
         expected = start + (steps * agree).sum(0) / agree.sum(0).clamp(min=1)

@@ -10,7 +10,7 @@ from stages.mixture import Params, main
 
 
 def run(tmp_path, parts, *, sizes=(30, 20, 10), **params):
-    """A mixture of parts of so many rows, in the order that they are named."""
+    """A mixture of parts with these numbers of rows, in the order of their names."""
     for name, count in zip(parts, sizes, strict=False):
         rows = [{"id": str(n), "messages": user(f"{name} {n}") + assistant("x")} for n in range(count)]
         write_rows(tmp_path / f"part/both/{name}.jsonl", rows)

@@ -18,7 +18,7 @@ from ladder.training.rewards import total
 from ladder.verifiers.constraints import meets
 from stages import ppo, reward
 
-# met in part by every answer that has an a: 1/6 for one, 2/6 for two
+# partly met by every answer with an a: 1/6 for one, 2/6 for two
 CHECKS = [{"kind": "letter_at_least", "letter": "a", "n": n} for n in range(1, 7)]
 TRAINER = {
     "max_steps": 4,
@@ -64,7 +64,7 @@ def made(tmp_path, parent, base, *, judge=None, prompts=32, trainer=None, **chan
 
 
 def scores(directory, base):
-    """Share of the checks met by 128 answers, drawn with another seed than the training's."""
+    """Share of checks met by 128 answers, sampled with another seed than the training's."""
     sampling = Sampling(temperature=1.0, max_new_tokens=12, seed=99)
     said = answer(load(directory, base), [user(f"Say {n}.") for n in range(128)], sampling, progress="")
     return [fmean(meets(each.text, CHECKS)) for each in said]
@@ -81,7 +81,7 @@ def test_the_reward_rises(tmp_path, base):
 
 
 def adapter_on(base, directory):
-    """An adapter rung that answers in another way than the base."""
+    """An adapter rung that answers differently from the base."""
     loaded = load(base, base)
     torch.manual_seed(3)
     model = get_peft_model(loaded.model, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
@@ -96,8 +96,8 @@ def test_the_kl_is_from_the_parent(tmp_path, base, lora):
     steps = {"max_steps": 5, "learning_rate": 1e-2, "bf16": lora is None}
     outputs, curve = made(tmp_path, parent, base, lora=lora, trainer=steps)
     assert curve[0]["kl"] == 0
-    assert curve[0]["approximate_kl"] == curve[0]["clip_fraction"] == 0  # what is learned from is what was sampled
-    assert curve[4]["kl"] != 0  # the second rollout is of a policy that has moved
+    assert curve[0]["approximate_kl"] == curve[0]["clip_fraction"] == 0  # the policy is the one that sampled
+    assert curve[4]["kl"] != 0  # the second rollout is from an updated policy
     kind = "adapter" if lora == "continue" else "complete"
     assert (read_rung(outputs[0]).kind, read_rung(parent).kind) == (kind, "adapter")
 

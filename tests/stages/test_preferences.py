@@ -13,7 +13,7 @@ from ladder.pipeline.stage import UserError, fit
 from ladder.synthesis.rejection_sampling import judged, rates
 from stages.preferences import Params, main
 
-TEMPLATES = ROOT / "data" / "prompts" / "preferences"
+TEMPLATES = ROOT / "prompts" / "preferences"
 SETTINGS = {
     "prompts": "prompts",
     "model": "base",
@@ -84,7 +84,7 @@ def test_prompts_without_checks_are_not_sampled_to_be_ranked_by_them(tmp_path, b
 
 
 def answers(asked, before):
-    """What an endpoint says: to each prompt a good answer and a bad one, then one that is so so and one as bad."""
+    """Replies of an endpoint: for each prompt a good and a bad answer, then a mediocre and a bad one."""
     said = ["good one", "bad one", "so so", "really bad one"][before]
     return Said(f"{said} {asked['messages'][0]['content']}")
 
@@ -103,7 +103,7 @@ def test_by_a_reward_model_the_highest_score_is_chosen(tmp_path, base, monkeypat
     of_first = [pair for pair in made if pair["id"] == "0"]
     assert counts["pairs"] == len(made) == 6
     scores = [score for pair in of_first for score in (pair["score_chosen"], pair["score_rejected"])]
-    assert scores[0] >= scores[2] >= scores[3] >= scores[1]  # the first pair is of the highest and the lowest
+    assert scores[0] >= scores[2] >= scores[3] >= scores[1]  # the first pair has the highest and the lowest
 
 
 def test_by_four_aspects_with_a_margin_and_a_validation_split(tmp_path, base, monkeypatch):
@@ -141,7 +141,7 @@ def test_by_a_judge_in_both_orders_ties_are_dropped_and_counted(tmp_path, base, 
         if not text.startswith("Compare"):
             return answers(asked, before)
         if "Say 1." in text:
-            return Said("[[A]]")  # whatever stands first: a tie
+            return Said("[[A]]")  # always prefers the first answer: a tie
         if "Say 2." in text:
             return Said("Hard to say.")
         return Said("[[A]]" if text.index("good one") < text.index("bad one") else "[[B]]")

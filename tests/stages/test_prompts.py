@@ -1,4 +1,4 @@
-"""The grammar over the repository's own seeds, and over seeds with one thing wrong."""
+"""The grammar on the repository's own seeds, and on seeds with one fault."""
 
 import json
 import re

@@ -18,7 +18,7 @@ def write_rung(
     folder: Path, rung: str, worth: list[float | None], ledger: Row, response: str = "text", name: str = "ifeval",
     headline: Row = SOLVED, **columns: object,
 ) -> None:  # fmt: skip
-    """A rung as stage `benchmark` leaves it: what each answer was worth, None where that is not known."""
+    """Write a rung as stage `benchmark` does: the value of each answer, None where it is unknown."""
     rows = [
         {"key": str(key), "group": "all", "measures": {headline["name"]: [value or 0, value is not None]},
          "prompt": f"prompt {key}", "follow_ups": [], "responses": [[response]], "tokens": [1234],
@@ -61,11 +61,11 @@ def test_the_table(ladder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert table[4] == "| base | base |  |  | 0.0 [-5.0, 5.0] |  |"
     assert table[5] == "| sft/chat | sft | base | 2.5 M (2.5%) | 30.0 [25.0, 35.0] | 62 |"
     assert table[9] == "ifeval: 40 of 541 questions, solved."
-    # McNemar's exact p of 12 gains and no loss is 2 / 2^12, of two comparisons Holm doubles the smaller one.
+    # McNemar's exact p of 12 gains and no loss is 2 / 2^12; with two comparisons Holm doubles the smaller one.
     p = 2 / 2**12
     shown = f"| sft/chat | base | ifeval | +30.0 [17.5, 45.0] | {p:.2g} | {2 * p:.2g} | 12 | 0 | 40 | better |"
     assert table[13] == shown
-    # Against the first of two parents; the rung whose parent is not in the table is compared with nothing.
+    # Compared with the first of two parents; a rung whose parent is not in the table is not compared.
     assert (
         table[14] == "| merge/soup | sft/chat | ifeval | +0.0 [0.0, 0.0] | 1 | 1 | 0 | 0 | 40 | not distinguishable |"
     )
@@ -74,7 +74,7 @@ def test_the_table(ladder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (numbers["score"], numbers["interval"], numbers["made_by"]["of"]) == (30.0, [25.0, 35.0], 541)
     against = numbers["against_parent"]
     assert (against["difference"], against["gained"], against["lost"]) == (30.0, 12, 0)
-    # Resampled, the number of gains is binomial(40, 0.3): its quantiles are 7 and 18 of 40.
+    # In resamples, the number of gains is binomial(40, 0.3): its quantiles are 7 and 18 of 40.
     assert [stats.binom.ppf(tail, 40, 0.3) / 40 for tail in (0.025, 0.975)] == [0.175, 0.45]
     assert (against["low"], against["high"]) == (17.5, 45.0)
     assert (output / "rungs.tsv").read_text().splitlines()[:3] == [
@@ -89,7 +89,7 @@ def test_the_table(ladder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_benchmarks_stand_side_by_side_and_are_corrected_together(ladder: Path) -> None:
     base, sft = {"method": "base", "parent": "", "parameters": 1}, {"method": "sft", "parent": "base", **TRAINED}
     write_rung(ladder, "base", [4.0] * 30 + [None], base, name="mtbench", headline=GRADE)
-    # Answer 0 got no grade here, answer 30 none there: 29 are compared, each a grade of 2 lower.
+    # Answer 0 has no grade here, answer 30 none there: 29 are compared, each with a grade lower by 2.
     write_rung(ladder, "sft/chat", [None] + [2.0] * 30, sft, name="mtbench", headline=GRADE)
     output = report(ladder, "base", "sft/chat", benchmarks=("ifeval", "mtbench"))
     table = (output / "table.md").read_text(encoding="utf-8").splitlines()
@@ -97,14 +97,14 @@ def test_benchmarks_stand_side_by_side_and_are_corrected_together(ladder: Path) 
     assert table[2] == "| rung | method | parent | trainable | ifeval | mtbench (of 10) | seconds |"
     assert table[5].endswith("| 30.0 [25.0, 35.0] | 2.00 [-3.00, 7.00] | 62 |")
     assert table[7] == "ifeval: 40 of 541 questions, solved. mtbench: 31 of 541 questions, grade."
-    # A permutation test of 10,000 draws can say no less than 1 / 10,001.
+    # The smallest p of a permutation test with 10,000 draws is 1 / 10,001.
     assert table[12] == "| sft/chat | base | mtbench | -2.00 [-2.00, -2.00] | 0.0001 | 0.0002 | 0 | 29 | 29 | worse |"
     lines = json.loads((output / "table.json").read_text())
     assert list(lines[1]["benchmarks"]) == ["ifeval", "mtbench"]
 
 
 def test_a_difference_that_many_comparisons_may_bring_is_not_distinguishable(ladder: Path) -> None:
-    # 7 gains and 0 losses: p = 2 / 2^7 = 0.0156; of four comparisons Holm makes it 0.0625.
+    # 7 gains and 0 losses: p = 2 / 2^7 = 0.0156; with four comparisons Holm makes it 0.0625.
     base = {"method": "base", "parent": "", "parameters": 1}
     for number in range(4):
         gains = [1.0] * (7 if number == 0 else 0) + [0.0] * (33 if number == 0 else 40)
@@ -118,7 +118,7 @@ def test_a_difference_that_many_comparisons_may_bring_is_not_distinguishable(lad
 
 
 class Page(HTMLParser):
-    """What a browser would see: elements with their attributes, and the text of each <pre> and <li>."""
+    """Parse the page as a browser would: elements with their attributes, and the text of each <pre> and <li>."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -194,7 +194,7 @@ def test_every_benchmark_has_its_part_of_the_page(ladder: Path) -> None:
         "says: 7 <b>",
         "grade: not counted",
     ]
-    assert [one["data-gained"] for one in shown.named("article")[:2]] == ["1", ""]  # a higher grade; one not known
+    assert [one["data-gained"] for one in shown.named("article")[:2]] == ["1", ""]  # a higher grade; an unknown one
     assert "first of 2 samples" in (ladder / "report/answers.html").read_text()
 
 

@@ -13,7 +13,7 @@ TURNS = [["Say 0.", "Again."], ["Say 1."], ["Say 2."]]
 
 @pytest.fixture
 def ask(tmp_path, base, monkeypatch):
-    """Ask benchmarks of the same three questions by these entries; returns their rows."""
+    """Ask benchmarks with the same three questions, with these entries; return their rows."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
     (tmp_path / "stages").mkdir()

@@ -16,7 +16,7 @@ TRAINER = {"max_steps": 1, "per_device_train_batch_size": 4, "learning_rate": 1e
 
 
 def pairs(numbers):
-    """Chosen answers end with a dot and rejected ones, as long, with an exclamation mark."""
+    """Chosen answers end with a period; rejected ones have the same length and end with an exclamation mark."""
     return [
         {"id": str(n), "prompt": user(f"Say {n}."), "chosen": assistant(f"{n}."), "rejected": assistant(f"{n}!")}
         for n in numbers
@@ -42,7 +42,7 @@ def test_the_loss_begins_at_log_two_and_the_pairs_are_told_apart(tmp_path, base)
     assert curve[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert measured["heldout_accuracy"] == 100
     assert measured["longer_wins_accuracy"] == 50
-    assert measured["heldout_low"] == pytest.approx(100 * 8 / (8 + 1.959964**2), abs=0.01)  # Wilson's, all of n right
+    assert measured["heldout_low"] == pytest.approx(100 * 8 / (8 + 1.959964**2), abs=0.01)  # Wilson, n of n right
     rung = read_rung(directory)
     assert (rung.kind, rung.head, rung.parents) == ("complete", "reward", {"base": read_rung(base).identity})
 
@@ -71,7 +71,7 @@ def test_a_reward_does_not_depend_on_its_batch(tmp_path, base):
     ids = [torch.randint(3, 250, (length,)).tolist() + end for length in (5, 40, 17) for end in ([], [model.stop])]
     alone = [rewards(model, [row])[0] for row in ids]
     assert rewards(model, ids) == pytest.approx(alone, abs=1e-5)
-    assert len(set(alone)) == 6  # with and without the stop token: the end of an answer counts
+    assert len(set(alone)) == 6  # with and without the stop token: the end of an answer matters
 
 
 def test_the_end_of_an_answer_is_read_where_the_tokenizer_pads_with_the_stop_token(tmp_path):
@@ -106,7 +106,7 @@ def test_a_reward_model_is_no_language_model_and_the_reverse(tmp_path, base):
 def test_centring_adds_the_squared_sum_of_the_rewards(tmp_path, base):
     _, _, plain = made(tmp_path, base, base, max_steps=2)
     _, _, centred = made(tmp_path, base, base, max_steps=2, center_rewards_coefficient=1.0)
-    assert centred[0]["loss"] == plain[0]["loss"]  # a head of zeros is centred already
+    assert centred[0]["loss"] == plain[0]["loss"]  # a zero head is already centered
     assert centred[1]["loss"] > plain[1]["loss"]
 
 

@@ -31,7 +31,7 @@ def train(tmp_path, base, rows, name="chat", parent=None, **changed):
 
 
 def first_step(tmp_path, name="chat"):
-    """What the trainer logged at step 1."""
+    """The trainer's log of step 1."""
     header, point, *_ = (line.split("\t") for line in (tmp_path / f"{name}.tsv").read_text().splitlines())
     return dict(zip(header, map(float, point), strict=True))
 
@@ -86,7 +86,7 @@ def test_packed_rows_give_the_loss_of_lone_ones(tmp_path, base, rows):
     # all weights in float32, and all twelve rows in one step either way
     whole = {**TRAINER, "max_steps": 1, "per_device_train_batch_size": 12, "max_length": 128}
     alone = read_rung(train(tmp_path, base, rows, lora=None, trainer=whole))
-    fewer = {**whole, "packing": True, "per_device_train_batch_size": 4}  # of three conversations each
+    fewer = {**whole, "packing": True, "per_device_train_batch_size": 4}  # with three conversations each
     packed = read_rung(train(tmp_path, base, rows, name="packed", lora=None, trainer=fewer))
     for name in ("loss", "grad_norm", "mean_token_accuracy", "num_tokens"):
         assert first_step(tmp_path, "packed")[name] == pytest.approx(first_step(tmp_path)[name], rel=1e-4)
@@ -116,7 +116,7 @@ def test_packing_that_would_cut_or_has_no_length_is_refused(tmp_path, base, rows
 
 
 def test_lora_plus_gives_b_its_own_rate(tmp_path, base, rows):
-    # Adam's first step is the rate itself, whatever the gradient; A's gradient is zero while B is
+    # Adam's first step is the learning rate itself, whatever the gradient; A's gradient is zero while B is zero
     one_step = {**TRAINER, "max_steps": 1, "learning_rate": 1e-3, "adam_epsilon": 1e-30}
     for ratio, rate in ((None, 1e-3), (16, 16e-3)):
         output = train(tmp_path, base, rows, lora_plus=ratio, trainer=one_step)
@@ -129,18 +129,18 @@ def test_lora_plus_gives_b_its_own_rate(tmp_path, base, rows):
 
 def test_a_quantized_base_under_the_adapter(tmp_path, base, rows):
     nf4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "bfloat16"}
-    # packed, because the isolation gate must not leave 4-bit weights as evaluation would repack them
+    # packed, because the isolation check must not leave 4-bit weights as evaluation would repack them
     slow = {**TRAINER, "learning_rate": 1e-5, "packing": True, "max_length": 128}
     output = train(tmp_path, base, rows, quantization=nf4, trainer=slow)
     train(tmp_path, base, rows, name="plain", trainer=slow)
-    # another model, and a near one: rounding moves the loss at the first step by less than a tenth
+    # a different but similar model: rounding changes the loss at the first step by less than a tenth
     assert 1e-3 < abs(first_step(tmp_path)["loss"] / first_step(tmp_path, "plain")["loss"] - 1) < 0.1
     rung = read_rung(output)
     assert (rung.kind, rung.base, rung.quantization) == ("adapter", read_rung(base).identity, nf4)
     weights = load_file(output / "adapter_model.safetensors")
-    # TRL would have rounded them to bfloat16, where a step of 1e-5 leaves most weights as they are
+    # TRL would have rounded them to bfloat16, where a step of 1e-5 leaves most weights unchanged
     assert all(not torch.equal(weight, weight.bfloat16().float()) for weight in weights.values())
-    # it runs on the weights that it was trained on, and so does what goes on from it
+    # it runs on the weights that it was trained on, and so does an adapter that continues it
     further = train(tmp_path, base, rows, name="further", parent=output, lora="continue", trainer=slow)
     assert read_rung(further).quantization == nf4
     path = "model.layers.0.mlp.down_proj"
@@ -187,7 +187,11 @@ def test_weights_that_do_not_change_are_no_rung(tmp_path, base, rows):
 
 
 def test_noise_on_the_embeddings_is_not_in_the_rung(tmp_path, base, rows):
-    one_step = {**TRAINER, "max_steps": 1, "learning_rate": 1e-4}  # far below the noise, and above a bfloat16's step
+    one_step = {
+        **TRAINER,
+        "max_steps": 1,
+        "learning_rate": 1e-4,
+    }  # far below the noise, and above bfloat16's resolution
     noisy = train(tmp_path, base, rows, lora=None, trainer={**one_step, "neftune_noise_alpha": 5})
     train(tmp_path, base, rows, name="plain", lora=None, trainer=one_step)
     assert abs(first_step(tmp_path)["loss"] - first_step(tmp_path, "plain")["loss"]) > 1e-3

@@ -36,7 +36,7 @@ def climb(folder, base, rows, *, lora=None, max_length=64, **trainer):
 
 
 def mean_logps(base, rows):
-    """Each answer's mean log-probability by the stage that scores references: [(chosen, rejected)]."""
+    """Each answer's mean log-probability from the stage reference: [(chosen, rejected)]."""
     model = load(base, base)
     pairs = all_pair_tokens(model.tokenizer, rows, base)
     prompts = [pair["prompt_ids"] for pair in pairs]

@@ -1,4 +1,4 @@
-"""The stage against a rung in this process, and against a real server on this machine."""
+"""The stage with a local rung, and with a real server on this machine."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from ladder.synthesis.rejection_sampling import Draws, asked
 from stages import generate
 from stages.synthesize import Params, main
 
-PROMPTS = Path(__file__).parents[2] / "data" / "prompts"
+PROMPTS = Path(__file__).parents[2] / "prompts"
 COMMON = {"model": "base", "endpoint": None, "seeds": "seeds", "split": "sft", "count": 6, "rounds": 2, "batch": 4,
           "novelty": 0.7, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 200, "seed": 0}  # fmt: skip
 METHODS = {
@@ -39,7 +39,7 @@ def synthesize(folder, model, method, **changed):
 
 
 def replying(body, before):
-    """To the judge its verdict, to any other request words of its own: of the request and its seed."""
+    """Reply stub: a verdict to the judge; to any other request, words that depend on the request and its seed."""
     text = body["messages"][-1]["content"]
     if "SAME or DIFFERENT" in text:
         return Said("DIFFERENT")
@@ -67,7 +67,7 @@ def test_a_rung_makes_prompts_that_generate_reads(tmp_path, base, method, monkey
     assert sum(metrics["rejected"].values()) == len(rejected)
     assert metrics["requests"] >= len(rows)
     before = [path.read_bytes() for path in outputs(tmp_path)]
-    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "of another machine"))  # made anew, not kept
+    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "of another machine"))  # generated again, not from the cache
     synthesize(tmp_path, base, method, rounds=1)
     assert [path.read_bytes() for path in outputs(tmp_path)] == before
 
@@ -83,7 +83,7 @@ def test_an_endpoint_serves_every_method_and_the_bytes_are_the_same_again(tmp_pa
         if name == "one":
             bought = len(server.asked)
         if name == "two":
-            assert len(server.asked) == bought  # every reply was kept
+            assert len(server.asked) == bought  # every reply was cached
     one, two, other = ([path.read_bytes() for path in outputs(tmp_path / name)] for name in ("one", "two", "other"))
     assert one == two
     assert one[0] != other[0]

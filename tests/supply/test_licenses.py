@@ -33,7 +33,7 @@ def test_no_package_is_without_a_license_or_a_flag():
 
 
 def test_an_installed_package_states_the_license_that_the_page_has():
-    """Read again, from `License-Expression` alone."""
+    """Parsed again, from `License-Expression` alone."""
     rows = {row[0]: row for row in table("Packages")}
     compared = 0
     for name, version in locked()["constraints.txt"].items():

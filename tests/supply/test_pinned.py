@@ -1,4 +1,4 @@
-"""No code here fetches what may change, or runs a model's own code: read off the syntax trees."""
+"""No code here downloads what may change, or runs a model's own code: checked on the syntax trees."""
 
 import ast
 from collections.abc import Iterator

@@ -82,7 +82,7 @@ def test_rows_of_another_score_or_of_one_key_are_told():
     other = [{"key": "q000", "measures": {"solved": [1, 1]}}]
     with pytest.raises(Apart, match="pico base: new row 1: no 'passed', which the score needs"):
         compare(passes([1, 1]), other, PASSED, title="pico", rung="base")
-    with pytest.raises(UserError, match="pico base: old row 3: key 'q000' stands twice"):
+    with pytest.raises(UserError, match="pico base: old row 3: duplicate key 'q000'"):
         compare([*passes([1, 1]), *passes([0])], passes([1]), PASSED, title="pico", rung="base")
 
 

@@ -76,7 +76,7 @@ def test_every_benchmark_keeps_the_contract():
 
 def test_asked_refuses_a_key_that_stands_twice_and_a_question_without_a_turn(written):
     found, path = written(("one",)), Path("task.jsonl")
-    with pytest.raises(UserError, match="task.jsonl: key 'a' stands twice"):
+    with pytest.raises(UserError, match="task.jsonl: duplicate key 'a'"):
         asked(found, [{"key": "a", "turns": ["?"]}] * 2, path)
     with pytest.raises(UserError, match="task.jsonl: key 'a' asks nothing"):
         asked(found, [{"key": "a", "turns": []}], path)

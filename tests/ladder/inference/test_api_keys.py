@@ -156,7 +156,7 @@ def test_a_key_in_a_server_s_words_is_masked(monkeypatch: pytest.MonkeyPatch) ->
 def test_an_endpoint_is_refused_that_would_leak() -> None:
     server = {"base_url": "https://host/v1", "model": "m"}
     for wrong, said in [
-        ({"base_url": "http://host/v1"}, "endpoint: base_url: http sends .* unencrypted to host; .*`insecure: true`"),
+        ({"base_url": "http://host/v1"}, "endpoint: base_url: http sends .* unencrypted to host. .*`insecure: true`"),
         ({"base_url": "http://10.0.0.5:8000/v1"}, "unencrypted to 10.0.0.5"),
         ({"base_url": "http://localhost.evil.org/v1"}, "unencrypted to localhost.evil.org"),
         ({"key_env": KEY}, "endpoint.key_env: expected the name of an environment variable"),

@@ -276,7 +276,7 @@ def test_requests_per_minute_are_kept() -> None:
 @pytest.mark.parametrize(
     ("budget", "bought", "said"),
     [
-        (Budget(requests=8), 8, "big: the budget of 8 requests is spent; .* run again"),
+        (Budget(requests=8), 8, "big: the budget of 8 requests is spent. .* run again"),
         (Budget(tokens=25), 3, "budget of 25 tokens"),  # 10 tokens each
         (Budget(money=30), 5, "budget of 30 in money"),  # 7.3 each
     ],
@@ -327,7 +327,7 @@ def test_cost_and_rate_are_shown(capfd: pytest.CaptureFixture[str]) -> None:
         client_of(server).ask(asked(10), progress="say")
     out, err = capfd.readouterr()
     assert out == ""
-    assert "big: 10 requests, 4 answered before" in err
+    assert "big: 10 requests, 4 from cache" in err
     assert "cost 29.2000" in err and "reply/s" in err
     assert "42 + 18 tokens" in err and "10/10" in err
 

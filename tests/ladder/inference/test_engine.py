@@ -157,7 +157,7 @@ def test_limits() -> None:
     assert decode(model, [], Sampling(), stop=STOP) == []
     with pytest.raises(UserError, match=r"prompt 1: expected 1 to 32 tokens .*, got 33"):
         decode(model, [[1], [1] * 33], Sampling(), stop=STOP)
-    with pytest.raises(UserError, match=r"prompt 0: 0 tokens"):
+    with pytest.raises(UserError, match=r"prompt 0: expected 1 to 32 tokens .*, got 0"):
         decode(model, [[]], Sampling(), stop=STOP)
     tuned = get_peft_model(model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
     with pytest.raises(UserError, match="prompt-learning"):

@@ -87,7 +87,7 @@ def test_a_reply_of_which_a_later_line_is_broken_is_the_one_before(
     with path.open("a") as file:
         file.write(f'["{A}", {{"text": tw}}]\n' * 2)
     assert kept(Replies(path)) == {A: {"text": "one"}}
-    assert "2 broken lines left out" in capsys.readouterr().err
+    assert "2 damaged lines ignored" in capsys.readouterr().err
 
 
 MANY = """

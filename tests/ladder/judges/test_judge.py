@@ -103,7 +103,7 @@ def test_a_request_longer_than_the_context_is_unparseable() -> None:
 def test_a_budget_of_requests_stops_and_the_next_run_goes_on() -> None:
     with serving(says(Said())) as server:
         for bought in (8, 16):
-            with pytest.raises(UserError, match="big: the budget of 8 requests is spent; .* run again"):
+            with pytest.raises(UserError, match="big: the budget of 8 requests is spent. .* run again"):
                 judge_of(server, budget=Budget(requests=8)).rate(asked(20), progress="")
             assert len(server.asked) == bought
         assert judge_of(server, budget=Budget(requests=8)).rate(asked(20), progress="") == [5.0] * 20

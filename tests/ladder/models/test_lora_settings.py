@@ -68,7 +68,7 @@ def test_tied_weights_are_asked_for_only_where_they_are_tied(tmp_path):
     ],
 )
 def test_trainers_that_skip_the_output_layer_learn_from_its_logits(tmp_path, base, lora):
-    """TRL's fused head, which SFT, DPO, KTO, GRPO, RLOO, SimPO and ORPO use, against the logits and their gradients."""
+    """TRL's fused head, used by SFT, DPO, KTO, GRPO, RLOO, SimPO and ORPO, compared with the logits and gradients."""
     climbed = climb(base, base, {"r": 2, "target_modules": Q, **lora}, seed=0)
     learned = go_on(tmp_path, base, climbed).start.model.float()
     weights = {name: weight for name, weight in learned.named_parameters() if weight.requires_grad}
@@ -89,7 +89,7 @@ def test_trainers_that_skip_the_output_layer_learn_from_its_logits(tmp_path, bas
 
 
 def go_on(tmp_path, base, climbed):
-    """The adapter saved and continued: what a trainer gets of `lora: continue`."""
+    """The adapter, saved and continued, as a trainer gets it with `lora: continue`."""
     start = climbed.start
     save_rung(tmp_path / "a", start.model, start.tokenizer, rung="sft/a", method="sft", base=climbed.base)
     return climb(tmp_path / "a", base, "continue", seed=0)

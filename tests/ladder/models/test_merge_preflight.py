@@ -46,7 +46,7 @@ def refused(config, base, *directories):
 
 
 def rewrite(directory, change):
-    """Change a rung's tensors, and rung.json so that the file is the one it describes."""
+    """Change a rung's tensors, and update rung.json to describe the new file."""
     tensors = load_file(directory / "model.safetensors")
     change(tensors)
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})

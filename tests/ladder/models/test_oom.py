@@ -1,4 +1,4 @@
-"""Who holds a GPU's memory, in words; what runs out and goes on is tested in test_decode.py."""
+"""Message about the processes that hold a GPU's memory; test_engine.py tests running out and continuing."""
 
 from ladder.models.oom import holders
 

@@ -1,4 +1,4 @@
-"""A rung whose bytes are not those that rung.json records is refused, however it is loaded."""
+"""A rung whose bytes differ from rung.json is rejected by every way of loading it."""
 
 import hashlib
 import json
@@ -39,7 +39,7 @@ LANGUAGE = {
 
 
 def flip(path, bit=0):
-    """Flip one bit in the middle of a file; size and modification time stay."""
+    """Flip one bit in the middle of a file; size and modification time stay the same."""
     before = path.stat()
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1 << bit
@@ -134,7 +134,7 @@ def test_a_flipped_bit_in_a_sentence_encoder_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["model.safetensors.index.json", "chat_template.jinja.py", "nested/config.json"])
 def test_a_file_that_rung_json_does_not_list_is_refused(copy, name):
-    """An index would send the loader to other weights."""
+    """An index would make the loader read other weights."""
     (copy / name).parent.mkdir(exist_ok=True)
     (copy / name).write_text("{}")
     with pytest.raises(UserError, match=f"{name}: not listed in rung.json; expected only the files listed there"):

@@ -19,7 +19,7 @@ CASE = {"bos_token_id": 1, "eos_token_id": 2, "temperature": 0.9, "top_p": 0.6}
 
 @pytest.fixture
 def released(tmp_path):
-    """A model's directory as it is released, in three shards."""
+    """A model's directory as released, in three shards."""
     model, tokenizer = pico_model(pico_tokenizer()), pico_tokenizer()
     model.save_pretrained(tmp_path / "released", max_shard_size="60KB")
     tokenizer.save_pretrained(tmp_path / "released")

@@ -72,7 +72,7 @@ def test_lines_of_a_string_stay_as_they_are(tmp_path):
 
 
 def test_our_own_files_do_what_they_did_without_it(tmp_path):
-    """What Python parses of the essence is what it parses of the file, once docstrings are gone there too."""
+    """Python parses the essence to the same tree as the file without docstrings."""
 
     class Bare(ast.NodeTransformer):
         def visit_ClassDef(self, node):

@@ -1,4 +1,4 @@
-"""Real faults of disks: /dev/full, limits of file size, and file systems that are small or read-only."""
+"""Real disk faults: /dev/full, limits on file size, and file systems that are small or read-only."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ def folder(tmp_path):
 
 
 def stage(folder, before=""):
-    """Run a stage in a shell after `before`; what it printed."""
+    """Run a stage in a shell after `before`, and return its result."""
     environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "LADDER_WORK": str(folder / "work")}
     return subprocess.run(
         ["sh", "-c", f"{before} exec {shlex.join(STAGE)}"], cwd=folder, env=environment, capture_output=True, text=True
@@ -35,7 +35,7 @@ def stage(folder, before=""):
 
 
 def mounting(folder, command):
-    """A command that mounts something at `disk`, in a namespace of its own, and then runs what follows."""
+    """A command that mounts something at `disk`, in its own namespace, and then runs a stage."""
     (folder / "disk").mkdir()
     own = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
     probe = subprocess.run([*own, command], cwd=folder, capture_output=True, text=True)
@@ -149,7 +149,7 @@ for name in ("torch", "safetensors", "tokenizers", "arrow", "sqlite"):
 
 
 def test_a_library_that_cannot_write_is_one_sentence(tmp_path):
-    """Each library has an error of its own for a file that cannot be written."""
+    """Each library raises its own error for a file that cannot be written."""
     paths = os.pathsep.join(map(str, [ROOT, ROOT / "tests", ROOT / "tests/ladder/pipeline"]))
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(tmp_path)],

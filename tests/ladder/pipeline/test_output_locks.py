@@ -1,4 +1,4 @@
-"""One writer for each output, among processes that really run at the same time."""
+"""One writer for each output, with processes that run at the same time."""
 
 import json
 import os
@@ -23,7 +23,7 @@ with written([Path(path) for path in sys.argv[1:]]):
 
 @pytest.fixture
 def writer(tmp_path):
-    """Start a process that holds the locks of outputs until it is killed, or its input ends."""
+    """Start a process that holds the locks of outputs until it is killed or its input ends."""
     started = []
 
     def start(*outputs, work=tmp_path / "work", cwd=tmp_path):
@@ -66,7 +66,7 @@ def test_a_second_writer_is_refused_by_pid_and_output(tmp_path, writer):
     )
     (tmp_path / "link").symlink_to(root, target_is_directory=True)
     assert f"process {first.pid} is" in refused(tmp_path / "link/models/sft/a")  # the same output by another path
-    first.kill()  # as the kernel kills: the lock goes with the process
+    first.kill()  # the kernel releases the lock of a killed process
     first.wait()
     with written([root / "metrics/a.json", output]):
         pass

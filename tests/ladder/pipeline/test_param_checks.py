@@ -1,4 +1,4 @@
-"""What `check` finds in params.yaml before anything runs: each fault with its keys and the nearest valid word."""
+"""Faults that `check` finds in params.yaml before anything runs: keys, message and closest valid word."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Keys and passwords in params: refused by name and by value; names and values that look alike are not."""
+"""Keys and passwords in params: rejected by name and by value; similar names and values are accepted."""
 
 import subprocess
 import sys
@@ -139,7 +139,7 @@ def test_a_list_of_keys_is_found_by_its_name() -> None:
 
 
 def test_a_traceback_and_a_sentence_show_no_key(tmp_path: Path) -> None:
-    """Of a library's error that holds a key of no known format, and an address with a key in it."""
+    """For a library's error that contains a key of unknown format, and an address with a key."""
     (tmp_path / "stages").mkdir()
     (tmp_path / "params.yaml").write_text("broken: {}\n")
     (tmp_path / "stages" / "broken.py").write_text(

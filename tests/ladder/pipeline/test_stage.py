@@ -112,7 +112,7 @@ def test_broken_yaml_is_named(tmp_path):
 
 
 def laughs(levels):
-    """Each level's list holds the level below ten times."""
+    """A list at each level that contains the level below ten times."""
     lines = ["a0: &a0 [1, 1]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, levels))]
     return "\n".join(lines)
 
@@ -196,7 +196,7 @@ def test_a_long_value_is_cut_in_a_sentence():
 
 
 def test_ctrl_c_says_to_run_again(tmp_path):
-    os.mkfifo(tmp_path / "params.yaml")  # the stage is at work while it waits for its parameters
+    os.mkfifo(tmp_path / "params.yaml")  # the stage is running while it waits for its parameters
     (tmp_path / "stages").symlink_to(ROOT / "stages")
     process = subprocess.Popen(
         [sys.executable, "-m", "stages.prompts", ROOT / "data/seeds", tmp_path / "prompts.jsonl"],
@@ -204,7 +204,7 @@ def test_ctrl_c_says_to_run_again(tmp_path):
         env={"PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job ignores it
     )
     with (tmp_path / "params.yaml").open("w"):
         process.send_signal(signal.SIGINT)

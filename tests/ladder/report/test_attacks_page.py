@@ -11,7 +11,7 @@ HOSTILE = "```\n\n# Out\n\n</pre><script>alert(1)</script> ~~~~ ``````` \r````\u
 
 
 def row(key: str, *rule: str, wanted: str = "refusal", judge: tuple[str | None, ...] = (), **columns: object) -> Row:
-    """A row of scores; each sample's answer is named after its place."""
+    """A row of scores; the text of each sample's answer is its position."""
     judge = judge or (None,) * len(rule)
     return {
         "key": key, "group": "Violence", "attack": None, "wanted": wanted, "rule": list(rule), "judge": list(judge),

@@ -24,7 +24,7 @@ from ladder.synthesis.critique import (
     reward_scores,
 )
 
-TEMPLATES = ROOT / "data" / "prompts" / "preferences"
+TEMPLATES = ROOT / "prompts" / "preferences"
 RATINGS = {"how well an answer follows": "5", "how true": "4", "how honest": "3", "how helpful": "2"}
 
 
@@ -90,8 +90,8 @@ def test_only_what_wins_in_both_orders_is_preferred():
     template = read_templates(TEMPLATES, ("pairwise",))["pairwise"]
     with serving(likes_good) as server:
         assert compared(judge_of(server), contests, template) == ["one", "two"]
-        assert len(server.asked) == 2  # the second contest is the first one, turned round: bought already
-    with serving(lambda *_: Said("[[A]]")) as server:  # whatever stands first
+        assert len(server.asked) == 2  # the second contest is the first one reversed: already in the cache
+    with serving(lambda *_: Said("[[A]]")) as server:  # always prefers the first answer
         assert compared(judge_of(server, "first"), contests[:1], template) == ["tie"]
     with serving(lambda *_: Said("Both have their merits.")) as server:
         assert compared(judge_of(server, "undecided"), contests[:1], template) == [None]

@@ -9,7 +9,7 @@ from ladder.pipeline.stage import UserError
 from ladder.synthesis.evol_instruct import copied, evolve, no_gain, unanswered
 from ladder.synthesis.pool import Instruction, Plan
 
-PROMPTS = Path(__file__).parents[3] / "data" / "prompts" / "evolve"
+PROMPTS = Path(__file__).parents[3] / "prompts" / "evolve"
 STOP_WORDS = read_lines(PROMPTS / "stop_words.txt")
 OPERATIONS = ["constrain", "deepen", "concretize", "reason", "breadth"]
 SEEDS = [Instruction("s0", "Name a river in Peru."), Instruction("s1", "How do bees find home?")]
@@ -21,7 +21,7 @@ def plan(**changed):
 
 
 def script(evolved, verdict="DIFFERENT", answer="The Amazon, which is long."):
-    """Speaks `evolved(instruction)` to an operation, the verdict to the judge, the answer to what evolved."""
+    """Reply stub: `evolved(instruction)` to an operation, the verdict to the judge, the answer to what evolved."""
     asked = {"evolve": [], "judge": [], "answer": []}
 
     def speak(conversations, sampling):
@@ -97,7 +97,7 @@ def test_five_words_of_the_prompt_in_a_row_are_copied_unless_the_parent_has_them
     assert copied("Make it harder to climb", "Climb.", template) is None
     assert copied("So make it harder to fulfil!", "Climb.", template) == "copies 'make it harder to fulfil'"
     assert copied("So make it harder to fulfil!", "Make it harder to fulfil.", template) is None
-    assert copied("fulfil please reply with the", "Climb.", template) is None  # the field parts them
+    assert copied("fulfil please reply with the", "Climb.", template) is None  # the field separates them
     assert copied("Improve the given prompt.", "Improve it.", template) == "copies 'given prompt'"
     assert copied("Improve the given prompt.", "The given prompt: improve it.", template) is None
 

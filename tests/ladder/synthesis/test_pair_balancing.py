@@ -20,7 +20,7 @@ from ladder.synthesis.pair_balancing import (
 
 
 def pair(prompt, chosen=1, rejected=1, **columns):
-    """A pair with answers of so many words."""
+    """A pair whose answers have these numbers of words."""
     said = {"chosen": assistant("good " * chosen), "rejected": assistant("bad " * rejected)}
     return {"id": prompt, "prompt": user(prompt), **said, **columns}
 
@@ -68,7 +68,7 @@ def test_which_pairs_stay_is_the_seeds_and_the_pairs_own():
     assert {one["id"] for one in kept(pairs[::-1], 0.5, 0)} == drawn[0]
     more = {one["id"] for one in kept([*pairs, pair("s5", 2, 5)], 0.5, 0)}
     assert drawn[0] < more
-    assert len(more - drawn[0]) == 2  # the new pair, and one more of the longer beside it
+    assert len(more - drawn[0]) == 2  # the new pair, and one more longer pair with it
 
 
 def test_a_prompt_stands_on_the_side_of_its_hash():
@@ -78,7 +78,7 @@ def test_a_prompt_stands_on_the_side_of_its_hash():
     labels = assigned(pairs, Controls(validation=0.1), 0)
     train, validation = (list(labelled(pairs, labels, name)) for name in ("train", "validation"))
     assert len(train) + len(validation) == 4000
-    assert abs(len(validation) - 400) < 4 * 2 * (2000 * 0.1 * 0.9) ** 0.5  # two pairs a prompt
+    assert abs(len(validation) - 400) < 4 * 2 * (2000 * 0.1 * 0.9) ** 0.5  # two pairs per prompt
     assert validation == [one for one in pairs if int(prompt_key(one), 16) / 2**256 < 0.1]
     assert assigned(pairs[500:700], Controls(validation=0.1), 5) == labels[500:700]
     assert set(assigned(pairs, Controls(), 0)) == {"train"}
@@ -93,7 +93,7 @@ def test_a_leak_is_refused():
 
 
 def test_how_much_longer_chosen_is_has_an_interval_over_prompts():
-    """Two prompts with 0 and 10: a resample's mean is 0, 5 or 10, with 1/4, 1/2, 1/4."""
+    """Two prompts with 0 and 10: a resample's mean is 0, 5 or 10, with probability 1/4, 1/2, 1/4."""
     told = lengths([pair("a", 3, 3), pair("b", 12, 2)])
     assert told == {
         "chosen_longer_by_words": 5.0,
@@ -101,7 +101,7 @@ def test_how_much_longer_chosen_is_has_an_interval_over_prompts():
         "chosen_longer_high": 10.0,
         "chosen_longer_percent": 50.0,
     }
-    of_one = lengths([pair("a", 3, 3), pair("a", 12, 2)])  # one prompt: nothing else can be drawn
+    of_one = lengths([pair("a", 3, 3), pair("a", 12, 2)])  # one prompt: every resample is the same
     assert (of_one["chosen_longer_low"], of_one["chosen_longer_high"]) == (5.0, 5.0)
 
 

@@ -6,7 +6,7 @@ from ladder.inference.sampling import Sampling
 from ladder.synthesis.persona import persona
 from ladder.synthesis.pool import Instruction, Plan
 
-PROMPTS = Path(__file__).parents[3] / "data" / "prompts" / "persona"
+PROMPTS = Path(__file__).parents[3] / "prompts" / "persona"
 LISTED = read_lines(PROMPTS / "personas.txt")
 SEEDS = [Instruction("s0", "Name a river in Peru."), Instruction("s1", "How do bees find home?")]
 
@@ -17,7 +17,7 @@ def plan(**changed):
 
 
 def script(describe):
-    """Speaks `describe(n)` where a person is to be described for the n-th time, and new instructions elsewhere."""
+    """Reply stub: `describe(n)` for the n-th description of a person, and new instructions otherwise."""
     described, instructed = [], []
 
     def speak(conversations, sampling):

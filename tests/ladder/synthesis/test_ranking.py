@@ -41,7 +41,7 @@ def test_an_answer_cut_before_its_first_word_is_not_rejected():
     assert not rejectable(cut)
     assert by_checks([row("a", "yes"), cut], 1) == []
     assert texts(by_checks([row("a", "yes"), cut, short], 2)) == [("yes", "no, not at all")]
-    assert texts(by_checks([row("a", "yes"), row("a", "", passed=False)], 1)) == [("yes", "")]  # its end is there
+    assert texts(by_checks([row("a", "yes"), row("a", "", passed=False)], 1)) == [("yes", "")]  # it is finished
 
 
 def test_by_scores_the_highest_stands_against_the_lowest():

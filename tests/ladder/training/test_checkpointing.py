@@ -1,4 +1,4 @@
-"""A training that is killed, and what is left of it. Every run here is a process of its own."""
+"""A training that is killed, and what it leaves. Every run here is a separate process."""
 
 import contextlib
 import hashlib
@@ -27,7 +27,7 @@ from ladder.training.validation import Validation
 from stages import dpo, reference, sft
 
 STEPS = {"max_steps": 10, "per_device_train_batch_size": 2, "bf16": False, "learning_rate": 1e-3}
-LORA = {"r": 2, "lora_dropout": 0.1}  # dropout: the random numbers must go on where they were
+LORA = {"r": 2, "lora_dropout": 0.1}  # dropout: the random state must resume where it stopped
 
 
 pytestmark = pytest.mark.usefixtures("server")  # before the first test starts a process
@@ -49,7 +49,7 @@ def run(train, folder, work, base, killed_at):
 
 
 def child(server, train, folder, work, base, killed_at=-1):
-    """Exit code of one training, and what it printed."""
+    """Return the exit code and the output of one training."""
     process = server.Process(target=run, args=(train, folder, work, base, killed_at))
     process.start()
     process.join()
@@ -57,7 +57,7 @@ def child(server, train, folder, work, base, killed_at=-1):
 
 
 def outcome(folder):
-    """sha256 of the rung's files, and the curve but for its timings."""
+    """sha256 of the rung's files, and the curve without its timings."""
     lines = [line.split("\t") for line in (folder / "curve.tsv").read_text().splitlines()]
     kept = [place for place, name in enumerate(lines[0]) if name not in (*TIMINGS, "step_time")]
     rung = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*/chat/*")}
@@ -80,7 +80,7 @@ def sft_full(folder, base):
 
 
 def sft_best(folder, base):
-    """The best checkpoint lies before the step at which the training is killed."""
+    """The best checkpoint precedes the step at which the training is killed."""
     write_rows(folder / "rows.jsonl", answers())
     evaluated = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "greater_is_better": True}
     trainer = {**STEPS, **evaluated}
@@ -104,7 +104,7 @@ def dpo_adapter(folder, base):
 
 
 class Filler(transformers.TrainerCallback):
-    """From the seventh step on no file may be longer than 4,000 bytes, as if the disk were full."""
+    """From the seventh step on, no file may exceed 4,000 bytes, as on a full disk."""
 
     def on_step_begin(self, args, state, control, **rest):
         if state.global_step == 6:
@@ -121,7 +121,7 @@ def sft_on_a_full_disk(folder, base):
 
 
 def rollouts(folder, base):
-    """A trainer that draws its data itself, keeps rollouts for two steps, and shuffles in its own way."""
+    """A trainer that samples its own data, keeps rollouts for two steps, and shuffles by itself."""
     arguments = {**STEPS, "max_steps": 12, "num_generations": 2, "steps_per_generation": 2, "max_completion_length": 4}
     with trainer_arguments(arguments) as given:
         config = build(GRPOConfig, given)
@@ -168,7 +168,7 @@ def test_a_killed_training_ends_as_one_that_was_not(tmp_path, base, server, trai
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory, base, server):
-    """A work folder as SIGKILL left it at step 6, and the outcome of the same training that was not killed."""
+    """A work folder as SIGKILL left it at step 6, and the outcome of the same training without a kill."""
     folder = tmp_path_factory.mktemp("killed")
     child(server, sft_adapter, folder / "whole", folder / "none", base)
     assert child(server, sft_adapter, folder / "killed", folder / "work", base, 6)[0] == -signal.SIGKILL

@@ -21,7 +21,7 @@ def logits(model):
 
 @pytest.mark.parametrize("lora", [{"r": 4}, {"r": 4, "use_dora": True}])
 def test_an_adapter_begins_with_the_values_that_peft_draws_for_the_seed(base, lora):
-    """What is tried before the weights are read takes no draw away from it."""
+    """The rehearsal before the weights are read does not advance the random state."""
     made = get_peft_model_state_dict(climb(base, base, lora, seed=3).start.model)
     whole = load_complete(base, base).model
     set_seed(3)
@@ -132,5 +132,5 @@ def test_what_bitsandbytes_does_not_know_is_named(value, said):
 def test_an_adapter_that_would_change_its_base_is_refused(base, adapter):
     with pytest.raises(UserError, match="got 'pissa', which changes the weights below the adapter"):
         climb(base, base, {"r": 4, "init_lora_weights": "pissa"}, seed=0)
-    # on another parent the result is one complete model, whatever its start was
+    # on another parent the result is one complete model, whatever its initialization
     assert climb(adapter, base, {"r": 4, "init_lora_weights": "pissa"}, seed=0).base is None

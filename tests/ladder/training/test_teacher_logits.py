@@ -9,7 +9,7 @@ LOGPS = torch.tensor([[0.4, 0.25, 0.05, 0.15, 0.02, 0.13], [0.9, 0.04, 0.03, 0.0
 
 
 def at_every_start(logps, top_k, samples, starts=2000):
-    """What is kept of one distribution, over an even grid of the random start: an expectation, not a sample of it."""
+    """What is stored for one distribution, over an even grid of random starts: an expectation, not a sample."""
     grid = (torch.arange(starts, dtype=torch.float64) + 0.5) / starts
     return target(keep(logps.expand(starts, -1), grid, top_k=top_k, samples=samples))
 

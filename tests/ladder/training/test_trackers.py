@@ -1,4 +1,4 @@
-"""Trackers beside the curve. The tests of a tracker run where its package is installed."""
+"""Trackers in addition to the curve. The tests of a tracker run where its package is installed."""
 
 import importlib.util
 import json

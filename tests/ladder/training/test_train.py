@@ -1,4 +1,4 @@
-"""What every training shares, on one process and on two."""
+"""What all trainings share, with one process and with two."""
 
 import json
 import math
@@ -37,7 +37,7 @@ def on_rank(train, folder, base, rank, ranks, port):
 
 
 def on_ranks(server, train, folder, base, ranks):
-    """Train as a launcher would start it, with rank r in folder/r; the curve of rank zero."""
+    """Train as a launcher would start it, with rank r in folder/r; return the curve of rank 0."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -54,7 +54,7 @@ def on_ranks(server, train, folder, base, ranks):
 
 
 def text(n):
-    return "x" * (1 + 7 * n % 20)  # of lengths that differ, so that a mean over ranks is not one over tokens
+    return "x" * (1 + 7 * n % 20)  # different lengths, so that a mean over ranks differs from one over tokens
 
 
 def train_sft(folder, base):
@@ -89,7 +89,7 @@ def test_two_processes_learn_what_one_does(tmp_path, base, server, train):
     one, two = (load_file(next((tmp_path / name / "0").glob("*/chat/model.safetensors"))) for name in ("alone", "both"))
     assert all(torch.allclose(one[name].float(), two[name].float(), atol=1e-3) for name in one)
     left = {path.name for path in (tmp_path / "both/1").rglob("*") if path.is_file() and "hashes" not in path.parts}
-    assert left <= {"rows.jsonl", "pairs.jsonl"}  # what rank 1 was given, and nothing of its own
+    assert left <= {"rows.jsonl", "pairs.jsonl"}  # the inputs of rank 1, and no output
 
 
 def test_processes_share_the_accumulation():
@@ -102,12 +102,12 @@ def test_processes_share_the_accumulation():
         UserError, match=f"gradient_accumulation_steps: expected a multiple of the 8 processes, got 1. {same}"
     ):
         shared({"per_device_train_batch_size": 16}, 8)
-    with pytest.raises(UserError, match="the 8 processes, got 1; the batch of 12 rows is no multiple"):
+    with pytest.raises(UserError, match="the 8 processes, got 2; the batch of 12 rows is no multiple"):
         shared({"per_device_train_batch_size": 6, "gradient_accumulation_steps": 2}, 8)
 
 
 class Full(TrainerCallback):
-    """The GPU's memory is full in the third step."""
+    """The GPU runs out of memory in the third step."""
 
     def on_step_begin(self, args, state, control, **rest):
         if state.global_step == 2:

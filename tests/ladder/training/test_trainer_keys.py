@@ -1,4 +1,4 @@
-"""Keys of TRL, transformers, peft and bitsandbytes: each has an effect, or is refused before a weight is read."""
+"""Keys of TRL, transformers, peft and bitsandbytes: each has an effect or is rejected before weights are read."""
 
 import dataclasses
 import inspect

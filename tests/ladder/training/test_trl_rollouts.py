@@ -31,7 +31,7 @@ def config(tmp_path, **changed):
 
 
 class Recording(SlotTrainer):
-    """Keeps what is trained on."""
+    """Record the training inputs."""
 
     def compute_loss(self, model, inputs, *rest, **named):
         self.inputs = inputs
@@ -115,7 +115,7 @@ def test_the_temperature_of_the_samples_is_that_of_the_loss(tmp_path):
     with torch.no_grad():
         logits = model(whole, attention_mask=mask).logits[:, -said.shape[1] - 1 : -1] / 0.5
         logps = logits.log_softmax(-1).gather(-1, said[..., None])[..., 0]
-        # a reference twice as likely at each token: rho - log rho - 1 = 2 - log 2 - 1 a token, and nothing else
+        # a reference twice as likely at each token: rho - log rho - 1 = 2 - log 2 - 1 per token, and nothing else
         warm.beta = 1.0
         still = {**inputs, "advantages": torch.zeros(len(said)), "ref_per_token_logps": logps + torch.tensor(2.0).log()}
         assert warm.compute_loss(model, still).item() == pytest.approx(1 - torch.tensor(2.0).log().item(), abs=1e-4)

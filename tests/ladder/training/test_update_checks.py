@@ -32,7 +32,7 @@ def test_weights_that_are_as_they_were_are_refused():
     model = torch.nn.Linear(4, 4)
     before = marks(model, saved_in_bfloat16=True)
     with torch.no_grad():
-        model.weight += 1e-9  # less than a bfloat16 can hold
+        model.weight += 1e-9  # below the resolution of bfloat16
     with pytest.raises(UserError, match="no weight differs from its parent's after 1 steps"):
         check_learned(points(1.0), before, marks(model, saved_in_bfloat16=True))
     with torch.no_grad():

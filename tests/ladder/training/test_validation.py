@@ -1,4 +1,4 @@
-"""Rows held out by prompt, the loss on them, and the checkpoint that does best on them."""
+"""Rows held out by prompt, the loss on them, and the checkpoint with the best loss."""
 
 import hashlib
 import json
@@ -107,7 +107,7 @@ def curve(path):
 
 
 def loss_of(model, rows):
-    """Mean negative log-likelihood of learned tokens, a plain forward pass a row."""
+    """Mean negative log-likelihood of trained tokens, one plain forward pass per row."""
     total = count = 0
     for row in rows:
         ids, labels = torch.tensor([row["input_ids"]]), torch.tensor(row["labels"])[1:]
@@ -142,7 +142,7 @@ def test_the_best_checkpoint_is_published(tmp_path, base):
     best, ledger, points = train_sft(tmp_path, base, "best", load_best_model_at_end=True, **evaluated)
     losses = [point["validation_loss"] for point in points]
     assert ledger["validation_loss"] == pytest.approx(min(losses), abs=1e-4)
-    assert ledger["best_step"] == 1 + losses.index(min(losses)) < 6  # the test means nothing if the last is best
+    assert ledger["best_step"] == 1 + losses.index(min(losses)) < 6  # the test is void if the last step is best
     stopped, *_ = train_sft(tmp_path, base, "stopped", **{**evaluated, "max_steps": ledger["best_step"]})
     first, second = (load_file(path / "model.safetensors") for path in (best, stopped))
     assert all(torch.equal(first[name], second[name]) for name in second)

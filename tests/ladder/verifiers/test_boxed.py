@@ -33,7 +33,7 @@ while frame:
     frame = frame.f_back
 found += [repr(value) for value in gc.get_objects() if isinstance(value, (str, bytes, dict, list, tuple))]
 """
-# Each prints, writes or changes what it can, and leaves `double` wrong.
+# Each prints, writes or changes what it can; none implements `double` correctly.
 ATTACKS = {
     "leaves early": "import os\nos._exit(0)",
     "leaves in the call": "import os\ndef double(x): os._exit(0)",
@@ -162,7 +162,7 @@ def f(x): return 1
     assert outcome == sandbox.Outcome(True, "passed", "[False, False] True\n")
 
 
-# (program, tests): as if the tests stood below the program
+# (program, tests): as if the tests followed the program in one file
 SAME = {
     "values": (
         "def f(x): return x",

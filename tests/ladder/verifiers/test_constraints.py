@@ -1,4 +1,4 @@
-"""Our verdicts against lm-eval's IFEval checkers, text by text, and repair against texts of known faults."""
+"""The ladder's verdicts against lm-eval's IFEval checkers, text by text, and repair on texts with known faults."""
 
 import functools
 import json
@@ -105,7 +105,7 @@ SAME = [
 
 @pytest.fixture(scope="module")
 def checkers():
-    """lm-eval's checkers without NLTK's punkt: the import would fetch it, and word_tokenize would read it."""
+    """lm-eval's checkers without NLTK's punkt: the import would download it, and word_tokenize would read it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nltk.data, "find", lambda *_: None)
         patch.setattr(nltk, "word_tokenize", functools.partial(nltk.word_tokenize, preserve_line=True))
