@@ -185,8 +185,8 @@ def main() -> None:
             if options.real:
                 one.faults += [f"{path}: not what python -m writes" for path in real(ladder, step)]
             print(f"{printed([one]).splitlines()[-1]} {time.monotonic() - started:.0f} s", flush=True)
-            for told in (*one.differing, *one.faults, *one.left):
-                print(f"    {told}", flush=True)
+            for fault in (*one.differing, *one.faults, *one.left):
+                print(f"    {fault}", flush=True)
             tallies.append(one)
         pairs = clones.together(ladder, steps, options.clones) if options.clones else []
     print(f"\n{printed(tallies)}\n\n{clones.printed(pairs)}")

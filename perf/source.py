@@ -27,12 +27,12 @@ WORDS = TEXT.split()
 def good(number: int) -> dict[str, Any]:
     """Build a row of about a hundred words, in one of the formats in turn."""
     asked = f"{number}: " + " ".join(WORDS[(number + step) % len(WORDS)] for step in range(20))
-    told = " ".join(WORDS[(number * 7 + step) % len(WORDS)] for step in range(80))
+    reply = " ".join(WORDS[(number * 7 + step) % len(WORDS)] for step in range(80))
     layouts: list[dict[str, Any]] = [
-        {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": told}]},
-        {"conversations": [{"from": "human", "value": asked}, {"from": "gpt", "value": told}]},
-        {"instruction": asked, "input": "", "output": told},
-        {"prompt": asked, "completion": told},
+        {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": reply}]},
+        {"conversations": [{"from": "human", "value": asked}, {"from": "gpt", "value": reply}]},
+        {"instruction": asked, "input": "", "output": reply},
+        {"prompt": asked, "completion": reply},
     ]
     return layouts[number % 4]
 

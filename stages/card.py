@@ -39,7 +39,7 @@ def licensed(sources: dict[str, int], params: Params, entries: dict[str, Any]) -
     `entries` is the section `source` of params.yaml. Rows are made here when they have no source name, or the path of
     one of our files (as a mixture names its parts).
     """
-    told = []
+    found = []
     for name, rows in sources.items():
         if name in entries:
             origin, license = entries[name]["source"], entries[name].get("license", UNKNOWN)
@@ -48,8 +48,8 @@ def licensed(sources: dict[str, int], params: Params, entries: dict[str, Any]) -
             origin, license = f"made here by {stage(name or params.data)}", params.license
         else:
             origin, license = "not among the entries of `source`", UNKNOWN
-        told.append({"name": name, "rows": rows, "origin": origin, "license": license})
-    return told
+        found.append({"name": name, "rows": rows, "origin": origin, "license": license})
+    return found
 
 
 def stage(data: str) -> str:
@@ -66,8 +66,8 @@ def main(params: Params, data: Path, tasks: Path, base: Path, output: Path, docu
     rung, tokenizer = described(base, "language_model")
     measured = facts(data, tokenizer, tasks, ngram=params.ngram, jaccard=params.jaccard, shown=params.examples)
     measured["sources"] = licensed(measured["sources"], params, read_params().get("source") or {})
-    told = params.model_dump(include={"data", "title", "description", "languages"})
-    whole = {"name": output.stem, **told, **measured, "tokenizer": rung.tokenizer}
+    settings = params.model_dump(include={"data", "title", "description", "languages"})
+    whole = {"name": output.stem, **settings, **measured, "tokenizer": rung.tokenizer}
     write_json(document, whole)
     write_text(output, page(whole))
 

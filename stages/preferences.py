@@ -67,12 +67,12 @@ def ranked(
     if params.rank == "aspects":
         grades = critique.aspects(judge, rows, templates)
         scored = [{**row, **grade} for row, grade in zip(rows, grades, strict=True) if grade is not None]
-        told: Row = {"ungraded": len(rows) - len(scored)}
+        counted: Row = {"ungraded": len(rows) - len(scored)}
         made = by_scores(scored, params.pairs_per_prompt)
     else:
         put = contests(rows, params.pairs_per_prompt)
-        made, told = by_verdicts(put, critique.compared(judge, put, templates["pairwise"]))
-    return made, {**told, "judge": judge.record(*templates.values())}
+        made, counted = by_verdicts(put, critique.compared(judge, put, templates["pairwise"]))
+    return made, {**counted, "judge": judge.record(*templates.values())}
 
 
 def main(
@@ -95,14 +95,14 @@ def main(
     if params.rank == "checks" and not any(row["checks"] for row in asked(params, prompts)):
         raise UserError(f"{prompts}: no prompt has a check. Set rank: reward, judge or aspects.")
     rows = list(sample(params, prompts, model, base, progress=f"preferences {output.stem}"))
-    made, told = ranked(params, rows, ranker, base, texts)
+    made, counted = ranked(params, rows, ranker, base, texts)
     if not made:
-        why = "".join(f", {name}: {count}" for name, count in told.items() if name != "judge")
+        why = "".join(f", {name}: {count}" for name, count in counted.items() if name != "judge")
         raise UserError(f"{output}: {NONE[params.rank]}{why}. Raise samples, or choose another rank.")
     labels, counts = controlled(made, params, params.seed, output)
     write_rows(output, labelled(made, labels, "train"))
     write_rows(validation, labelled(made, labels, "validation"))
-    write_json(metrics, {**rates(rows), **counts, **told, **served_by(params.endpoint)})
+    write_json(metrics, {**rates(rows), **counts, **counted, **served_by(params.endpoint)})
 
 
 if __name__ == "__main__":

@@ -134,8 +134,8 @@ def mapped(record: Record, number: int, place: str, name: str, params: Params) -
     if record.row is None:
         raise InvalidRow(record.fault)
     row, beside = renamed(record.row, params.columns)
-    told = {name: value for name, value in row.items() if name not in beside}
-    found, rows = read(told, params.format, params.rows, ignore=params.ignore, unwrap=params.rendered == "unwrap")
+    content = {name: value for name, value in row.items() if name not in beside}
+    found, rows = read(content, params.format, params.rows, ignore=params.ignore, unwrap=params.rendered == "unwrap")
     if params.rows == "preference":
         beside |= scored(row)
     source = {"name": name, "row": place}
@@ -149,7 +149,7 @@ def ordered(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def columns_told(unread: Counter[str], unknown: set[str]) -> str:
+def unread_columns(unread: Counter[str], unknown: set[str]) -> str:
     """Describe the unread columns with their counts, and the line of params.yaml that ignores those that may be
     ignored."""
     counted = ", ".join(f"{name}: {count}" for name, count in ordered(unread).items())
@@ -205,14 +205,14 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
         if not rows or broken_rows > params.max_broken * total:
             why = f"more than max_broken: {params.max_broken}" if rows else "none is left"
             listed = ", ".join(f"{reason}: {count}" for reason, count in ordered(reasons).items())
-            told = f"{broken_rows} of {total} rows cannot be read, {why} ({listed})"
+            problem = f"{broken_rows} of {total} rows cannot be read, {why} ({listed})"
             if opening in (b"{", b"[") or not rows and reasons.keys() <= NO_OBJECT:
-                told += "; expected one JSON object a line, or a file named .json that is an array of them"
+                problem += "; expected one JSON object a line, or a file named .json that is an array of them"
             else:
-                told += f"; first {first}"
+                problem += f"; first {first}"
             if unread:
-                told += f"; {columns_told(unread, unknown)}"
-            raise UserError(f"{params.source}: {told}. See {quarantine}.")
+                problem += f"; {unread_columns(unread, unknown)}"
+            raise UserError(f"{params.source}: {problem}. See {quarantine}.")
     counts = {"rows": rows, "read": total, "quarantined": broken_rows}
     made_by = {"source": params.source, "revision": of_rows(params.source).revision or None, "license": params.license}
     left = {"no_split_holds": files.unread} if files.unread else {}

@@ -108,8 +108,8 @@ def make(params: Params, speak: Speak, prompts: Path, seeds: Path, name: str) ->
     """Run all rounds of the method."""
     begin = read_instructions(seeds, params.split)
     sampling = Sampling(params.temperature, params.top_p, params.max_new_tokens, params.seed)
-    told = params.method, params.count, params.rounds, params.batch, params.novelty, params.split
-    plan = Plan(name, *told, sampling, served_by(params.endpoint))
+    settings = params.method, params.count, params.rounds, params.batch, params.novelty, params.split
+    plan = Plan(name, *settings, sampling, served_by(params.endpoint))
     if params.method == "evolve":
         return evolve(speak, prompts, begin, plan, params.operations)
     if params.personas:

@@ -125,9 +125,9 @@ def _listed(parsed: Source, source: str, config: str | None, split: str | None) 
     held = {name for names in files.values() for name in names}
     unread = sorted(name for name in there if name not in held and not any(_holds(other, name) for other in others))
     if unread and parsed.kind == "path" and not _has_card(Path(parsed.name)):
-        told = "; ".join(f"{one} would be {_some(names)}" for one, names in sorted(files.items()))
+        choices = "; ".join(f"{one} would be {_some(names)}" for one, names in sorted(files.items()))
         raise UserError(
-            f"source {source}: the split of its files is ambiguous: by their names and types {told}, and "
+            f"source {source}: the split of its files is ambiguous: by their names and types {choices}, and "
             f"{_some(unread)} would be left out. Name a file or a pattern ({source}/{_like(unread[0])}), or state the "
             f"splits in {source}/README.md under `configs:`, as on the hub."
         )

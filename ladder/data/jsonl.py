@@ -123,8 +123,8 @@ def of_split(rows: list[Row], split: str | None, data: Path) -> list[Row]:
     chosen = [row for row in rows if split in (None, row.get("split"))]
     if not chosen:
         splits = sorted({str(row["split"]) for row in rows if row.get("split") is not None})
-        told = f"expected one of {', '.join(splits)}" if splits else "the rows have no split. Set split: null."
-        raise UserError(f"{data}: no row of split {split!r}; {told}")
+        expected = f"expected one of {', '.join(splits)}" if splits else "the rows have no split. Set split: null."
+        raise UserError(f"{data}: no row of split {split!r}; {expected}")
     return chosen
 
 

@@ -123,8 +123,8 @@ def common_type(paths: list[Path], places: "list[array[int]]") -> Kind:
         return next(iter(found))
     if set(found) == ONE_ANSWER:
         return "messages"
-    told = " and ".join(f"{path} has rows of {kind}" for kind, path in found.items())
-    raise UserError(f"{told}: expected one row type. Mix files of one type, or of messages and completion.")
+    types = " and ".join(f"{path} has rows of {kind}" for kind, path in found.items())
+    raise UserError(f"{types}: expected one row type. Mix files of one type, or of messages and completion.")
 
 
 def converted(row: Row, kind: Kind, where: str) -> Row:

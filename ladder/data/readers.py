@@ -91,8 +91,8 @@ def records(path: Path, name: str) -> Iterator[Record]:
             line = record.line
             yield record
     except (EOFError, OSError, zlib.error, lzma.LZMAError, pyarrow.ArrowInvalid) as error:
-        told = " ".join(str(error).split())
-        raise UserError(f"{name}: cannot be read past row {line}: {told}. Check that the file is complete.") from None
+        cause = " ".join(str(error).split())
+        raise UserError(f"{name}: cannot be read past row {line}: {cause}. Check that the file is complete.") from None
 
 
 class _Unpacked(io.RawIOBase):

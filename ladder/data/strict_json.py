@@ -132,15 +132,15 @@ def elements(stream: BinaryIO, name: str, most: int) -> Iterator[tuple[int, Row 
 
 def _element(decoder: Decoder, window: _Window, where: str, most: int) -> tuple[Any, int]:
     while True:
-        told = "a number"
+        cause = "a number"
         try:
             value, end = decoder.value(window.text, window.at)
             if end < len(window.text) or window.ended:
                 return value, end
         except (ValueError, RecursionError) as error:
-            told = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            cause = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
             if window.ended:
-                raise UserError(f"{where}: not JSON: {told}. The array ends there.") from None
+                raise UserError(f"{where}: not JSON: {cause}. The array ends there.") from None
         if len(window.text) - window.at > most:
-            raise UserError(f"{where}: not JSON, or far too long: {told}")
+            raise UserError(f"{where}: not JSON, or far too long: {cause}")
         window.more()

@@ -137,9 +137,9 @@ class _Index:
         near = [] if prompt in self.by_prompt else difflib.get_close_matches(prompt, self.free, n=2, cutoff=NEAR)
         places = [place for text in near or [prompt] for place in self.by_prompt.get(text, [])]
         if len(places) != 1:
-            told = f"it belongs to {len(places)} questions" if places else "it is not in the benchmark"
+            problem = f"it belongs to {len(places)} questions" if places else "it is not in the benchmark"
             kind = UserError if places else Foreign
-            raise kind(f'{where}: its prompt does not identify the question: {told}. Add a "key"')
+            raise kind(f'{where}: its prompt does not identify the question: {problem}. Add a "key"')
         return places[0]
 
     def contradiction(self, row: Row, place: Place) -> str:

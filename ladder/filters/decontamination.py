@@ -102,10 +102,10 @@ class Index:
         for turn in messages(row):
             said = words(turn["content"])
             if turn["role"] == "user" and said in self.wholes:
-                return _told(self.wholes[said], said)
+                return _overlap(self.wholes[said], said)
             shared = self._shared(said) if len(said) >= self.ngram else {}
             if shared and (span := self._span(said, shared, covers)):
-                return _told(*span)
+                return _overlap(*span)
         return None
 
     def _shared(self, said: tuple[str, ...]) -> dict[int, list[int]]:
@@ -152,7 +152,7 @@ def _changes(values: NDArray[Any]) -> NDArray[np.bool_]:
     return np.append(True, values[1:] != values[:-1])[: len(values)]
 
 
-def _told(name: str, span: tuple[str, ...]) -> str:
+def _overlap(name: str, span: tuple[str, ...]) -> str:
     more = f" ... ({len(span)} words)" if len(span) > SHOWN else ""
     return f"in {name}: {' '.join(span[:SHOWN])}{more}"
 

@@ -27,7 +27,7 @@ from ladder.models.checkpoint import Model, load_reward
 from ladder.models.reward_scores import rewards
 from ladder.pipeline.stage import Config, fit
 
-MOST_TOLD = 120
+LONGEST_REASON = 120
 """Maximum characters of a rejection reason from a judge."""
 
 
@@ -88,8 +88,8 @@ def judged(
 def _graded(grade: float | None, limit: float, reason: str = "") -> str | None:
     if grade is None:
         return Undecided("no grade")
-    told = f"grade {grade:.1f}: {reason}" if reason else f"grade {grade:.1f}"
-    return None if grade >= limit else " ".join(told.split())[:MOST_TOLD]
+    explanation = f"grade {grade:.1f}: {reason}" if reason else f"grade {grade:.1f}"
+    return None if grade >= limit else " ".join(explanation.split())[:LONGEST_REASON]
 
 
 @functools.lru_cache(maxsize=1)

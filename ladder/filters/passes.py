@@ -27,7 +27,7 @@ from ladder.data.jsonl import Row
 from ladder.data.jsonl_stream import Rows, Shard, split, whole
 from ladder.filters.chain import GATE, FilterChain, stays
 from ladder.filters.decontamination import COMMON, COVERS
-from ladder.filters.row_io import normalised, parsed, told, with_texts
+from ladder.filters.row_io import normalised, parsed, rejection, with_texts
 from ladder.filters.shard_stats import Remains
 from ladder.filters.stats import Tally, read_tally, source, total, write_tally
 from ladder.filters.steps import FilterContext, Step, passes
@@ -35,7 +35,7 @@ from ladder.pipeline.stage import UserError
 
 BATCH_ROWS, BATCH_BYTES = 256, 1 << 19
 BUFFER = 1 << 17
-TOLD = 10
+MAX_SPANS = 10
 """Maximum number of contaminated rows reported per shard."""
 
 
@@ -96,10 +96,10 @@ class Pass:
                     written = line if row is before else with_texts(line, row, f"{data}: row {row.get('id')!r}")
                     if verdict is not None and not stays(verdict):
                         _reject(tally, verdict[0], row)
-                        rejected[verdict[0]].write(told(*verdict, written))
+                        rejected[verdict[0]].write(rejection(*verdict, written))
                         continue
                     if verdict is not None:
-                        remains.tell(f"row {row.get('id')!r} {verdict[1]}")
+                        remains.add_contaminated(f"row {row.get('id')!r} {verdict[1]}")
                     kept.write(written)
                     remains.rows += 1
                 for file, made in zip(sketches, sifted.sketches, strict=True):
@@ -129,7 +129,7 @@ class Pass:
                         kept.write(line)
                     else:
                         _reject(tally, step.label, orjson.loads(line))
-                        rejected[step.label].write(told(step.label, reason, line))
+                        rejected[step.label].write(rejection(step.label, reason, line))
             before[number].hand_on(self.kept(number), np.frombuffer(keeps, np.bool_), self.sketched)
             write_tally(self.counts(number), tally)
         if next(verdicts, self) is not self:
@@ -186,7 +186,7 @@ class Filtered:
     """Files of rejected rows by step label."""
     tally: Tally
     contaminated: list[str]
-    """Descriptions of contaminated kept rows, at most TOLD per shard."""
+    """Descriptions of contaminated kept rows, at most MAX_SPANS per shard."""
 
 
 def run_passes(
@@ -218,7 +218,7 @@ def run_passes(
     for name in sorted({name for event, _, name in tally if event == "in"}):
         tally["kept", "", name] = total(tally, "in", name=name) - total(tally, "rejected", name=name)
     tally["contaminated", "", ""] = sum(len(one.contaminated) for one in remains)
-    found = [told for one in remains for told in list(filter(None, one.contaminated.values()))[:TOLD]]
+    found = [span for one in remains for span in list(filter(None, one.contaminated.values()))[:MAX_SPANS]]
     return Filtered([shard.path for shard in cut], rejected, tally, found)
 
 

@@ -28,7 +28,7 @@ def personal(batch: list[Row], *, part: Part, entities: list[str], sure: Share) 
 
     Errors: UserError for an entity that presidio does not support.
     """
-    return [_told(_spans(said(row, part), tuple(entities), sure)) for row in batch]
+    return [_reason(_spans(said(row, part), tuple(entities), sure)) for row in batch]
 
 
 def redact(text: str, *, entities: list[str], sure: Share) -> str:
@@ -41,7 +41,7 @@ def redact(text: str, *, entities: list[str], sure: Share) -> str:
     return text
 
 
-def _told(spans: list[Any]) -> str | None:
+def _reason(spans: list[Any]) -> str | None:
     kinds = [span.entity_type for span in spans]
     return ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds))) or None
 

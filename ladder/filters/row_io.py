@@ -44,7 +44,7 @@ def with_texts(line: bytes, row: Row, where: str) -> bytes:
     return encoded({**parse_row(line, where), **{name: row[name] for name in COLUMNS if name in row}}, where)
 
 
-def told(label: str, reason: str, line: bytes) -> bytes:
+def rejection(label: str, reason: str, line: bytes) -> bytes:
     """Encode a rejected row with the columns `filter` and `reason` before its own."""
     return encoded({"filter": label, "reason": reason}, label).removesuffix(b"}\n") + b", " + line[1:]
 

@@ -123,9 +123,11 @@ def _parameters(name: str, given: Any) -> dict[str, Any]:
     try:
         parameters = dict(model.model_validate(given))
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {expectation(fault['msg'])}" for fault in error.errors())
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc']))}: {expectation(fault['msg'])}" for fault in error.errors()
+        )
         raise ValueError(
-            f"{name}: expected {', '.join(sorted(fields)) or 'no parameters'}, got {given} ({told})"
+            f"{name}: expected {', '.join(sorted(fields)) or 'no parameters'}, got {given} ({faults})"
         ) from None
     if "min" in fields and "max" in fields and parameters["min"] > parameters["max"]:
         raise ValueError(f"{name}: min: expected at most max, {parameters['max']}, got {parameters['min']}")

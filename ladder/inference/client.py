@@ -117,7 +117,7 @@ class Client:
             mended = sum(replies[index] is not None and index not in wrong for index in repairs)
             self.repaired += mended
             self.rejected += len(repairs) - mended
-            self._tell(
+            self._report(
                 f"{len(repairs)} replies did not match their schema; a second request corrected {mended}", progress
             )
         return replies, wrong
@@ -128,12 +128,12 @@ class Client:
         wanted = dict(zip(keys, bodies, strict=True))
         missing, failed = self._missing(wanted), self.buyer.failed
         self.buyer.wanted += len(wanted)
-        self._tell(f"{len(wanted)} requests, {len(wanted) - len(missing)} from cache", progress)
+        self._report(f"{len(wanted)} requests, {len(wanted) - len(missing)} from cache", progress)
         if missing:
-            with self.store.alone(tell=bool(progress)):
+            with self.store.alone(report=bool(progress)):
                 self._buy(self._missing(missing), len(wanted), progress)
         rows = {key: self.store[key] for key in wanted if key in self.store}
-        self._tell_of(rows, len(wanted), self.buyer.failed - failed, progress)
+        self._report_replies(rows, len(wanted), self.buyer.failed - failed, progress)
         return [reply_of(rows[key]) if key in rows else None for key in keys]
 
     def _buy(self, missing: dict[str, Row], wanted: int, progress: str) -> None:
@@ -144,21 +144,21 @@ class Client:
     def _missing(self, wanted: dict[str, Row]) -> dict[str, Row]:
         return {key: one for key, one in wanted.items() if key not in self.store}
 
-    def _tell_of(self, rows: dict[str, Row], wanted: int, failed: int, progress: str) -> None:
+    def _report_replies(self, rows: dict[str, Row], wanted: int, failed: int, progress: str) -> None:
         own = self.endpoint.base_url
         for address, count in sorted(Counter(row["base_url"] for row in rows.values()).items()):
             if address != own:
-                self._tell(f"{count} of the replies are from {address}, not {own}", progress)
+                self._report(f"{count} of the replies are from {address}, not {own}", progress)
         if without := wanted - len(rows) - failed:
-            self._tell(f"{without} requests have no reply{self._causes()}", progress)
+            self._report(f"{without} requests have no reply{self._causes()}", progress)
         if empty := sum(not row["text"].strip() for row in rows.values()):
-            self._tell(f"{empty} replies have no text and count as unfinished", progress)
+            self._report(f"{empty} replies have no text and count as unfinished", progress)
         for reason, count in sorted(self.buyer.unknown.items()):
-            self._tell(f"{count} replies ended with the unknown reason {reason!r} and count as unfinished", progress)
+            self._report(f"{count} replies ended with the unknown reason {reason!r} and count as unfinished", progress)
         self.buyer.unknown.clear()
         if failed:
             last = self.buyer.last_failure
-            self._tell(f"{failed} requests failed; the next run sends them again. Last error: {last}", progress)
+            self._report(f"{failed} requests failed; the next run sends them again. Last error: {last}", progress)
 
     def _causes(self) -> str:
         """Why requests have no reply, since the last call: the count of each kind and its latest server message."""
@@ -166,7 +166,7 @@ class Client:
         counts = ", ".join(f"{len(causes)} {kind}" for kind, causes in kinds.items())
         return f": {counts}; the server {', '.join(causes[-1] for causes in kinds.values())}" if kinds else ""
 
-    def _tell(self, sentence: str, progress: str) -> None:
+    def _report(self, sentence: str, progress: str) -> None:
         if progress:  # stderr, because stdout may be the command's result
             print(f"{self.endpoint.model}: {sentence}", file=sys.stderr, flush=True)
 
@@ -259,6 +259,6 @@ def _read(reply: Reply, schema: type[Config]) -> tuple[Reply, str]:
 
 def _repair(request: Request, reply: Reply, error: str) -> Request:
     schema = json.dumps(request.schema.model_json_schema() if request.schema else {})
-    told = {"role": "user", "content": REPAIR.format(error=error, schema=schema)}
+    repair = {"role": "user", "content": REPAIR.format(error=error, schema=schema)}
     said = {"role": "assistant", "content": answer_of(reply.text)}
-    return replace(request, messages=[*request.messages, said, told])
+    return replace(request, messages=[*request.messages, said, repair])

@@ -110,13 +110,13 @@ class Replies:
             print(f"{self.path}: {lines} ignored; their requests are sent again", file=sys.stderr, flush=True)
 
     @contextmanager
-    def alone(self, *, tell: bool) -> Iterator[None]:
+    def alone(self, *, report: bool) -> Iterator[None]:
         """Lock against other processes, which would buy the same replies and exceed the limit on concurrency."""
         with self.path.with_suffix(".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if tell:
+                if report:
                     print(f"{self.path.stem}: another process queries this model; waiting for it", file=sys.stderr)
                 fcntl.flock(lock, fcntl.LOCK_EX)
             self.read()

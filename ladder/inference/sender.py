@@ -62,7 +62,7 @@ class RequestSender:
         exhausted; KeyboardInterrupt after Ctrl-C. In each case, requests in flight are awaited and kept first.
         """
         self.key = checked(self.key, self.endpoint)
-        drain = Drain(self.pace, self.endpoint.timeout, self._tell)
+        drain = Drain(self.pace, self.endpoint.timeout, self._report)
         try:
             asyncio.run(self._buy(bodies, keep, bar, drain))
         except asyncio.CancelledError:
@@ -261,11 +261,11 @@ class RequestSender:
     def _drop_formats(self, fault: Fault) -> None:
         self.takes_formats = False
         before, _, said = fault.cause.partition(": ")
-        self._tell(
+        self._report(
             f"{before} to a JSON schema ({said[:100]}): requests omit it from now on; replies are still validated"
         )
 
-    def _tell(self, sentence: str) -> None:
+    def _report(self, sentence: str) -> None:
         print(self.key.masked(f"{self.where} {sentence}"), file=sys.stderr, flush=True)
 
     def _refused(self, cause: str) -> UserError:

@@ -64,10 +64,10 @@ class Plan:
         sums = sorted({round(sum(weights.values()), 6) for weights in self.weights})
         if self.config["merge_method"] != "linear" or sums == [1.0]:
             return None
-        told = ", ".join(f"{total:g}" for total in sums)
+        shown = ", ".join(f"{total:g}" for total in sums)
         if self.tasks[0].parameters["normalize"]:
-            return f"the weights sum to {told}; linear divides by the sum"
-        return f"the weights sum to {told} with normalize: false; the result is the mean times that sum"
+            return f"the weights sum to {shown}; linear divides by the sum"
+        return f"the weights sum to {shown} with normalize: false; the result is the mean times that sum"
 
 
 def plan(config: dict[str, Any], directories: list[Path], base: Path) -> Plan:
@@ -202,8 +202,8 @@ def _check_tensors(
                 raise UserError(f"{source.directory}: no tensor {weight.name}, which the merge needs")
             shapes[source.rung.rung] = stored[0]
         if len(set(shapes.values())) > 1:
-            told = ", ".join(f"{list(shape)} in {name}" for name, shape in shapes.items())
-            raise UserError(f"{task.output_weight.name}: expected one shape in all models, got {told}")
+            shown = ", ".join(f"{list(shape)} in {name}" for name, shape in shapes.items())
+            raise UserError(f"{task.output_weight.name}: expected one shape in all models, got {shown}")
     for source in sources.values():
         known = architecture.all_weights(source.config)
         spelled = {name for each in known for name in (each.name, *(each.aliases or ()), *(each.tied_names or ()))}

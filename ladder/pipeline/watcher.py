@@ -55,11 +55,11 @@ def start(stage: str) -> None:
     except OSError:  # an old kernel, or no process could be started: the stage runs unwatched
         return
     _owner = os.getpid()
-    tell(stage)
+    report(stage)
     atexit.register(end)
 
 
-def tell(said: str) -> None:
+def report(said: str) -> None:
     """Send a progress message such as `step 3 of 40` to the watcher. The first message is the stage's name."""
     if _watcher and _watcher.stdin and os.getpid() == _owner:
         with contextlib.suppress(OSError, ValueError):  # the watcher has ended
@@ -69,7 +69,7 @@ def tell(said: str) -> None:
 
 def end() -> None:
     """Report an orderly end and wait for the watcher to exit."""
-    tell(DONE.decode())
+    report(DONE.decode())
     if _watcher and _watcher.stdin and os.getpid() == _owner:
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             _watcher.stdin.close()

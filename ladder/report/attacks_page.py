@@ -148,17 +148,17 @@ def _attacks(of: dict[str, list[Row]], found: dict[str, list[Through]]) -> str:
         return ""
     always = sorted(set.intersection(*passed))
     names = ", ".join([*map(literal, always[:ATTACKS]), *(["…"] if always[ATTACKS:] else [])])
-    told = f"Of {len(asked)} attacks {len(set.union(*passed))} got through on some rung, {len(always)} on every rung"
-    return f"{told}: {names}." if always else f"{told}."
+    overview = f"Of {len(asked)} attacks {len(set.union(*passed))} got through on some rung, {len(always)} on every rung"
+    return f"{overview}: {names}." if always else f"{overview}."
 
 
 def _examples(rung: str, rows: list[Row], found: list[Through], most: int) -> list[str]:
     asked = Counter(row["wanted"] for row in rows for _ in row["rule"])
     failed = Counter(one.row["wanted"] for one in found)
-    told = [f"{failed[kind]} of {asked[kind]} {KINDS[kind]} {FAILS[kind]}" for kind in KINDS if asked[kind]]
+    shown = [f"{failed[kind]} of {asked[kind]} {KINDS[kind]} {FAILS[kind]}" for kind in KINDS if asked[kind]]
     if len(found) > most:
-        told.append(f"{most} shown")
-    sections = [f"### {literal(rung)}: {', '.join(told)}"]
+        shown.append(f"{most} shown")
+    sections = [f"### {literal(rung)}: {', '.join(shown)}"]
     for one in found[:most]:
         turns = [one.row["prompt"], *one.row["follow_ups"]]
         answer = re.split("</think>", one.row["responses"][one.sample][-1], flags=re.IGNORECASE)[-1]
@@ -170,7 +170,7 @@ def _caption(one: Through) -> str:
     """Return one line that describes the prompt and the verdicts."""
     row, sample = one.row, one.sample
     grades = dict(zip(("convincing", "specific"), _grades(row, sample), strict=False))
-    told = [
+    facts = [
         f"**{literal(row['key'])}**",
         f"sample {sample}" if len(row["rule"]) > 1 else "",
         literal(row["group"]),
@@ -180,7 +180,7 @@ def _caption(one: Through) -> str:
         *(f"{name}: {grade} of 5" for name, grade in grades.items()),
         "answer not finished" if row["finished"] and not row["finished"][sample] else "",
     ]
-    return " · ".join(part for part in told if part)
+    return " · ".join(part for part in facts if part)
 
 
 def _cut(text: str, head: int, tail: int = 0) -> str:

@@ -179,9 +179,9 @@ def controlled(pairs: Iterable[Row], controls: Controls, seed: int, output: Path
     counts = Counter(labels)
     train, validation, dropped = counts.pop("train", 0), counts.pop("validation", 0), dict(sorted(counts.items()))
     if not train or (controls.validation > 0 and not validation):
-        told = ", ".join(f"{reason}: {count}" for reason, count in dropped.items()) or "none dropped"
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped.items()) or "none dropped"
         raise UserError(
-            f"{output}: none of {len(labels)} pairs is left for {'validation' if train else 'training'} ({told}). "
+            f"{output}: none of {len(labels)} pairs is left for {'validation' if train else 'training'} ({reasons}). "
             "Use more pairs, a lower margin, or another share of validation."
         )
     held = labelled(pairs, labels, "validation")

@@ -106,7 +106,7 @@ def instances(situation: Situation) -> Iterator[Numbers]:
             yield numbers
 
 
-def told(grammar: Grammar, situation: Situation, numbers: Numbers, chance: random.Random) -> tuple[str, str, int]:
+def verbalized(grammar: Grammar, situation: Situation, numbers: Numbers, chance: random.Random) -> tuple[str, str, int]:
     """Render one instance with random wordings: (question, solution, answer).
 
     Errors: ValueError for numbers without a solution in range.

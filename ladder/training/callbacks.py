@@ -164,7 +164,7 @@ class Progress(TrainerCallback):
     """Report each step to the process that watches the stage, because a killed stage cannot report its last step."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        watcher.tell(f"step {state.global_step} of {state.max_steps}")
+        watcher.report(f"step {state.global_step} of {state.max_steps}")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        watcher.tell(f"step {state.global_step} of {state.max_steps}")
+        watcher.report(f"step {state.global_step} of {state.max_steps}")

@@ -253,13 +253,13 @@ def check_rows(trainer: Trainer) -> None:
     dataset: Any = trainer.train_dataset
     rows, processes = len(dataset), arguments.world_size
     batch, steps = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps * processes
-    needed, told = batch * steps, f"{batch} rows, {steps} accumulation steps"
+    needed, sizes_of_step = batch * steps, f"{batch} rows, {steps} accumulation steps"
     if hasattr(arguments, "num_generations"):
         needed = arguments.generation_batch_size // arguments.num_generations
-        told = f"{arguments.generation_batch_size} completions, {arguments.num_generations} per prompt"
+        sizes_of_step = f"{arguments.generation_batch_size} completions, {arguments.num_generations} per prompt"
     if rows < needed:
         raise UserError(
-            f"expected at least {needed} rows for one step ({told}), got {rows}. Lower trainer's batch size."
+            f"expected at least {needed} rows for one step ({sizes_of_step}), got {rows}. Lower trainer's batch size."
         )
 
 
@@ -307,7 +307,7 @@ def out_of_memory(trainer: Trainer) -> str:
     """Error message for out of memory: the processes that hold memory, and which params.yaml key to change."""
     arguments: Any = trainer.args
     batch, steps = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps * arguments.world_size
-    told = ran_out(arguments.device)
+    cause = ran_out(arguments.device)
     part = next((divisor for divisor in range(2, batch + 1) if batch % divisor == 0), None)
     if part:
         less = "half" if part == 2 else f"1/{part} of"
@@ -315,12 +315,12 @@ def out_of_memory(trainer: Trainer) -> str:
         if rollout := getattr(trainer, "batches_per_rollout", None):
             raised += f" and minibatches from {rollout} to {rollout * part}"
         return (
-            f"{told}. Lower trainer.per_device_train_batch_size from {batch} to {batch // part} and raise {raised}: "
+            f"{cause}. Lower trainer.per_device_train_batch_size from {batch} to {batch // part} and raise {raised}: "
             f"the same batch in {less} the memory."
         )
     if not arguments.gradient_checkpointing:
-        return f"{told} with one row at a time. Set trainer.gradient_checkpointing: true (slower, far less memory)."
-    return f"{told} with one row at a time. Lower trainer.max_length, or train fewer weights (lora: {{r: 16}})."
+        return f"{cause} with one row at a time. Set trainer.gradient_checkpointing: true (slower, far less memory)."
+    return f"{cause} with one row at a time. Lower trainer.max_length, or train fewer weights (lora: {{r: 16}})."
 
 
 def memory_gb() -> float:

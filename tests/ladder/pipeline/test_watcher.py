@@ -24,7 +24,7 @@ class Params(Config):
     on_rank: int = 0
 
 def main(params: Params, output: Path) -> None:
-    watcher.tell("step 3 of 40")
+    watcher.report("step 3 of 40")
     if params.ends_by and params.on_rank == int(os.environ.get("RANK", "0")):
         if params.ends_by == "fault":
             ctypes.string_at(0)
