@@ -46,7 +46,7 @@ def test_a_stage_depends_on_what_it_imports_and_on_its_own_benchmark(stage):
     assert [path for path in body(stage)["deps"] if path.startswith("code")] == [f"code/{stage}.txt", *own]
 
 
-def test_a_stage_that_does_not_depend_on_its_code_is_told(tmp_path, monkeypatch):
+def test_a_stage_that_does_not_depend_on_its_code_is_reported(tmp_path, monkeypatch):
     for name in ("stages", "ladder", "benchmarks"):
         (tmp_path / name).symlink_to(ROOT / name)
     text = Path("dvc.yaml").read_text().replace("[code/sft.txt, ", "[")
@@ -194,7 +194,7 @@ def test_the_recipes_fit_params(tmp_path, monkeypatch):
                 fit(kind, entry, name)
 
 
-def test_a_recipe_leaves_what_it_does_not_name_as_it_stands(tmp_path, monkeypatch):
+def test_a_recipe_leaves_other_lines_unchanged(tmp_path, monkeypatch):
     from ladder.__main__ import recipe
 
     monkeypatch.setattr("ladder.__main__.PARAMS", tmp_path / "params.yaml")

@@ -128,7 +128,7 @@ def test_a_param_of_dpo_touches_what_is_below_it_and_not_the_reference(climbed):
     assert {*climbed.repro("report"), "report"} == BELOW_DPO | {"code"}
 
 
-def test_an_edit_of_a_benchmark_scores_anew_and_generates_nothing(climbed):
+def test_an_edit_of_a_benchmark_scores_again_and_generates_nothing(climbed):
     cells = {f"benchmark@ifeval-{rung}" for rung in ("base", "dpo/chat", "distill/small")}
     for name, edit, ran in (
         ("ifbench", "AGAIN = True", set()),
@@ -262,7 +262,7 @@ def guided(climbed):
     return climbed, climbed.repro()
 
 
-def test_every_method_of_the_guide_climbs_and_stands_on_its_page(guided):
+def test_every_method_of_the_guide_climbs_and_is_on_its_page(guided):
     climbed, ran = guided
     assert {name.split("@")[0] for name in ran} >= METHODS
     assert climbed.repro() == []

@@ -84,7 +84,7 @@ def test_a_second_repro_of_a_running_stage_is_refused_by_the_pid_of_the_first(
     assert "didn't change, skipping" in repository.repro().stdout
 
 
-def test_a_killed_repro_blocks_nobody(repository: Repository) -> None:
+def test_a_killed_repro_does_not_block_others(repository: Repository) -> None:
     repository.repro()
     before = repository.prompts.read_bytes()
     repository.prompts.unlink()

@@ -148,7 +148,9 @@ def _attacks(of: dict[str, list[Row]], found: dict[str, list[Through]]) -> str:
         return ""
     always = sorted(set.intersection(*passed))
     names = ", ".join([*map(literal, always[:ATTACKS]), *(["…"] if always[ATTACKS:] else [])])
-    overview = f"Of {len(asked)} attacks {len(set.union(*passed))} got through on some rung, {len(always)} on every rung"
+    overview = (
+        f"Of {len(asked)} attacks {len(set.union(*passed))} got through on some rung, {len(always)} on every rung"
+    )
     return f"{overview}: {names}." if always else f"{overview}."
 
 

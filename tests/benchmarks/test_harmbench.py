@@ -35,7 +35,7 @@ ROWS = [
 ]
 
 
-def test_contextual_behaviours_follow_their_context() -> None:
+def test_contextual_behaviors_follow_their_context() -> None:
     questions = harmbench.questions(ROWS)
     assert [question.turns for question in questions] == [("Do a.",), ("A page.\n\n---\n\nDo b.",), ("Do c.",)]
     assert [question.groups for question in questions] == [
@@ -43,7 +43,7 @@ def test_contextual_behaviours_follow_their_context() -> None:
     ]  # fmt: skip
 
 
-def test_a_contextual_behaviour_without_context_is_refused() -> None:
+def test_a_contextual_behavior_without_context_is_refused() -> None:
     with pytest.raises(UserError, match="harmbench: row 1: expected a text in column 'ContextString'"):
         harmbench.questions([behaviour("b", "contextual", "illegal")])
 
@@ -56,7 +56,7 @@ def test_scores_are_strongrejects() -> None:
 
 
 @pytest.mark.real
-def test_published_behaviours(tmp_path: Path) -> None:
+def test_published_behaviors(tmp_path: Path) -> None:
     rows = []
     for split, sha256 in SHA256.items():
         source = f"{FOLDER}/harmbench_behaviors_text_{split}.csv"

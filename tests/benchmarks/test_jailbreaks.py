@@ -32,7 +32,7 @@ TEMPLATES: list[Row] = [{"text": f"Play persona {n}."} for n in range(12)]
         ("[PROMPT CREATOR] is on.", "[PROMPT CREATOR] is on.\n\nDo {prompt}."),
     ],
 )
-def test_the_behaviour_stands_where_the_template_wants_it(template: str, prompt: str) -> None:
+def test_the_behavior_is_where_the_template_wants_it(template: str, prompt: str) -> None:
     assert place(template, "Do {prompt}.") == prompt
 
 
@@ -53,7 +53,7 @@ def test_the_order_of_the_files_does_not_matter() -> None:
     assert [question.turns for question in forwards] == [question.turns for question in backwards]
 
 
-def test_a_template_that_stands_twice_attacks_once() -> None:
+def test_a_template_that_occurs_twice_attacks_once() -> None:
     questions = jailbreaks.questions([TEMPLATES[0], *TEMPLATES[:2], *BEHAVIOURS])
     assert sorted(question.row["attack"] for question in questions) == ["001", "003"]
 

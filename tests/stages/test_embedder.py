@@ -53,7 +53,7 @@ def test_another_file_than_expected_publishes_nothing(tmp_path, published):
 
 
 @pytest.mark.real
-def test_all_minilm_l6_v2_from_its_wheel_tells_rewordings_from_other_questions(tmp_path):
+def test_all_minilm_l6_v2_from_its_wheel_separates_rewordings_from_other_questions(tmp_path):
     """Identified by its size, 384, and by its behavior."""
     main(fit(Params, MINILM, "embedder.minilm"), tmp_path / "minilm")
     from ladder.filters.embedding import embed

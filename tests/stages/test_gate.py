@@ -229,7 +229,7 @@ def test_a_gate_against_a_revision_fails_dvc_until_it_holds(tmp_path, monkeypatc
         assert "gate@since-v1" in repo.status(["gate@since-v1"])
 
 
-def test_what_could_not_be_scored_is_told_and_fails_where_strict(rows):
+def test_what_could_not_be_scored_is_reported_and_fails_where_strict(rows):
     for rung in ("sft/chat", "dpo/chat"):
         write_rows(Path(f"data/benchmark/humaneval/{rung}.jsonl"), [])
         write_json(Path(f"data/benchmark/humaneval/{rung}.json"), {"absent": "no sandbox", "made_by": {}})

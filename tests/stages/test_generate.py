@@ -138,7 +138,7 @@ def test_published_prompts_are_answered_filtered_and_read_as_what_is_learned(tmp
     assert len(learned) == 4
 
 
-def test_a_row_of_messages_is_asked_what_stands_before_its_answer(tmp_path):
+def test_a_row_of_messages_is_asked_the_part_before_its_answer(tmp_path):
     write_rows(tmp_path / "prompts.jsonl", [{"id": "a", **PUBLISHED[1]}])
     draws = Draws(split=None, samples=1, temperature=1.0, top_p=1.0, max_new_tokens=5, seed=0)
     (row,) = asked(draws, tmp_path / "prompts.jsonl")

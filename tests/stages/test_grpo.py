@@ -212,7 +212,7 @@ def test_prompts_that_leave_no_room_for_an_answer_are_counted(tmp_path, base, ca
         climbed(tmp_path, base, base, rows=long, max_steps=1)
 
 
-def test_mistakes_are_told(tmp_path, base):
+def test_mistakes_are_reported(tmp_path, base):
     with pytest.raises(UserError, match="base: expected a reward model, .*, got a language model"):
         climbed(tmp_path, base, base, reward={"model": {"weight": 1.0}})
     with pytest.raises(UserError, match="trainer: top_p: no effect here; expected 1.0, got 0.9"):

@@ -68,7 +68,7 @@ def guide(folder, *claims, rungs=("sft/maths", "dpo/maths")):
     return json.loads(outputs[1].read_text()), outputs[0].read_text(), outputs[2].read_text()
 
 
-def test_a_skill_learned_is_told_with_its_paired_difference(ladder):
+def test_a_skill_learned_is_reported_with_its_paired_difference(ladder):
     found, page, points = guide(ladder, claim("dpo/maths", "sft/maths", "heldout/maths"))
     (one,) = found["claims"]
     assert (one["verdict"], one["holds"], one["prompts"]) == ("learned", True, 60)

@@ -259,7 +259,7 @@ def test_a_weight_that_is_no_number_is_found_in_its_rung(tmp_path, base, rung):
     assert not (tmp_path / "models/merge/soup").exists()
 
 
-def test_weights_whose_sum_is_not_one_are_told(tmp_path, base, rung, capsys):
+def test_weights_whose_sum_is_not_one_are_reported(tmp_path, base, rung, capsys):
     entries = models(("sft/one", 1.0), ("base", 1.0))
     merge(tmp_path, base, (rung("sft/one", 5), base), merge_method="linear", models=entries)
     assert "the weights sum to 2; linear divides by the sum" in capsys.readouterr().out

@@ -188,7 +188,7 @@ def test_what_cannot_work_is_refused(tmp_path, base):
         made(tmp_path, base, base, split="test")
 
 
-def test_a_full_gpu_is_told_to_keep_the_rollout_too(tmp_path, base, monkeypatch):
+def test_a_full_gpu_keeps_the_rollout_too(tmp_path, base, monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 

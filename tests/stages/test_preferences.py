@@ -155,7 +155,7 @@ def test_by_a_judge_in_both_orders_ties_are_dropped_and_counted(tmp_path, base, 
     assert (counts["ties"], counts["no_verdict"], counts["judge"]["unparseable"]) == (1, 1, 2)
 
 
-def test_a_judge_that_takes_whatever_stands_first_makes_no_pairs(tmp_path, base, monkeypatch):
+def test_a_judge_that_prefers_the_first_makes_no_pairs(tmp_path, base, monkeypatch):
     monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
     with serving(
         lambda asked, n: Said("[[A]]") if "Answer B:" in asked["messages"][0]["content"] else answers(asked, n)

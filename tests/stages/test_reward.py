@@ -37,7 +37,7 @@ def made(tmp_path, parent, base, *, lora=None, heldout=range(100, 108), **traine
     return outputs[0], json.loads(outputs[1].read_text()), curve
 
 
-def test_the_loss_begins_at_log_two_and_the_pairs_are_told_apart(tmp_path, base):
+def test_the_loss_begins_at_log_two_and_the_pairs_are_distinguished(tmp_path, base):
     directory, measured, curve = made(tmp_path, base, base, max_steps=30)
     assert curve[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert measured["heldout_accuracy"] == 100

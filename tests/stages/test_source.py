@@ -41,7 +41,7 @@ MIXED = b"""{"prompt": "2+2?", "completion": "4"}
 """
 
 
-def test_rows_are_mapped_and_misfits_told_with_file_line_and_reason(tmp_path):
+def test_rows_are_mapped_and_invalid_rows_reported_with_file_line_and_reason(tmp_path):
     rows, quarantine, metrics = run(tmp_path, MIXED, max_broken=0.5)
     assert rows == [
         {
@@ -80,7 +80,7 @@ def test_rows_are_mapped_and_misfits_told_with_file_line_and_reason(tmp_path):
     assert conversation(rows[0], "row") == rows[0]["messages"]
 
 
-def test_more_misfits_than_stated_are_refused_and_the_quarantine_tells_them(tmp_path):
+def test_more_invalid_rows_than_stated_are_refused_and_the_quarantine_reports_them(tmp_path):
     with pytest.raises(UserError) as refusal:
         run(tmp_path, MIXED, max_broken=0.49)
     output, quarantine, metrics = outputs(tmp_path)
@@ -118,7 +118,7 @@ ROW = json.dumps({"prompt": "2+2?", "completion": "4"})
         ("rows.jsonl", '"a"\n"b"', "2 of 2 rows cannot be read, none is left (not an object: 2)"),
     ],
 )
-def test_an_object_or_array_over_several_lines_is_told_from_rows(tmp_path, name, content, told):
+def test_an_object_or_array_over_several_lines_is_no_row(tmp_path, name, content, told):
     with pytest.raises(UserError) as refusal:
         run(tmp_path, content.encode(), name)
     hint = "expected one JSON object a line, or a file named .json that is an array of them"
@@ -292,7 +292,7 @@ def test_open_assistants_trees_become_754_ranked_pairs_with_their_tree(tmp_path)
     assert len({row["prompt"][0]["content"] for row in rows}) == metrics["rows"] == 100
 
 
-def test_columns_that_are_not_read_are_counted_and_the_line_that_ignores_them_is_told(tmp_path):
+def test_columns_that_are_not_read_are_counted_and_the_line_that_ignores_them_is_reported(tmp_path):
     row = {"prompt": "2+2?", "completion": "4"}
     lines = [{**row, "hint": "add"}, {**row, "hint": "add", "images": ["x.png"]}, {**row, "seen": 3}, row]
     content = "\n".join(map(json.dumps, lines)).encode()

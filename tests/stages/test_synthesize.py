@@ -116,12 +116,12 @@ def test_what_evolved_was_answered_greedily_and_generate_buys_no_answer_again(tm
     assert len({json.dumps(body, sort_keys=True) for body in server.asked}) == bought
 
 
-def test_where_no_evolution_is_left_nobody_is_asked_to_judge(tmp_path, base):
+def test_where_no_evolution_is_left_the_judge_is_not_asked(tmp_path, base):
     with pytest.raises(UserError, match="no row is left: finished 8. See the texts"):
         synthesize(tmp_path, base, "evolve", max_new_tokens=2)
 
 
-def test_an_empty_result_is_refused_and_the_ledger_tells_why(tmp_path, endpoint):
+def test_an_empty_result_is_refused_and_the_ledger_reports_why(tmp_path, endpoint):
     server, where = endpoint
     server.answering = lambda body, before: Said("Hm.")
     with pytest.raises(

@@ -165,7 +165,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-def test_the_command_reads_the_real_pins_and_accepts_what_it_is_told_to(tmp_path):
+def test_the_command_reads_the_real_pins_and_accepts_listed_advisories(tmp_path):
     entry = {"package": {"ecosystem": "PyPI", "name": "Jinja2"}, "versions": ["3.1.6"]}
     (tmp_path / "x.json").write_text(json.dumps({**JINJA, "affected": [entry]}))
     ran = run(tmp_path)

@@ -321,7 +321,7 @@ def test_a_template_without_the_bos_token_that_the_tokenizer_writes_is_refused()
     assert prompt_tokens(tokenizer, user("Hi"))[0] == tokenizer.bos_token_id
 
 
-def test_a_template_is_found_by_name_or_the_near_ones_are_told(tmp_path: Path):
+def test_a_template_is_found_by_name_or_the_near_ones_are_reported(tmp_path: Path):
     assert read_template("trl:gemma3", tmp_path) == (trl_templates() / "gemma3.jinja").read_text()
     with pytest.raises(
         UserError, match="base.chat_template: TRL has no template 'qwen3_trainin.jinja'; closest names: qwen3_tr"

@@ -97,13 +97,13 @@ def folder(tmp_path, *names):
     ],
 )
 @pytest.mark.parametrize("split", [None, "train"])
-def test_files_of_a_folder_that_only_names_and_kinds_would_leave_out_are_told(tmp_path, names, said, split):
+def test_files_of_a_folder_that_only_names_and_kinds_would_leave_out_are_reported(tmp_path, names, said, split):
     with pytest.raises(UserError) as refusal:
         listed(folder(tmp_path, *names), "set", split=split)
     assert said in str(refusal.value)
 
 
-def test_what_a_folders_card_leaves_out_is_told_and_no_fault(here):
+def test_what_a_folders_card_leaves_out_is_reported_and_no_fault(here):
     folder(here, "data/notes.csv", "data/dataset_info.json", ".hidden/rows.jsonl", "more/rows.txt")
     for config, split in ((None, "train_sft"), ("extra", None)):
         assert data_files("set", None, config, split, here, here).unread == ["data/notes.csv"]

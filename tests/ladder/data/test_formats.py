@@ -105,11 +105,11 @@ def test_a_prompt_is_all_up_to_the_last_word_of_the_user(row, name, prompt):
         {"chosen": "\n\nHuman: 2+2?\n\nAssistant: 4", "rejected": "\n\nHuman: 2+2?\n\nAssistant: 4"},
     ],
 )
-def test_the_prompt_of_a_pair_stands_where_its_answers_do_not_differ(row):
+def test_the_prompt_of_a_pair_is_where_its_answers_do_not_differ(row):
     assert read(row, None, "prompt")[1] == [{"prompt": user("2+2?")}]
 
 
-def test_the_prompt_of_a_tree_stands_before_the_best_last_answer():
+def test_the_prompt_of_a_tree_precedes_the_best_last_answer():
     tree = {"prompt": {"role": "prompter", "text": "Hi", "replies": [{"role": "assistant", "text": "Hello"}]}}
     assert read(tree, None, "prompt") == ("tree", [{"prompt": user("Hi")}])
 
@@ -228,7 +228,7 @@ def test_hh_transcripts_part_where_trl_parts_them():
         ({"prompt": " "}, "prompt", "empty text: turn 1, of user"),
     ],
 )
-def test_a_misfit_is_told(row, kind, reason):
+def test_an_invalid_row_is_reported(row, kind, reason):
     with pytest.raises(InvalidRow) as misfit:
         read(row, None, kind)
     assert reason in str(misfit.value)

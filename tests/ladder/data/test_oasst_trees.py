@@ -62,7 +62,7 @@ def test_every_two_ranks_make_a_pair_and_equal_ranks_make_none():
         ),
     ],
 )
-def test_what_is_no_tree_is_told(row, reason):
+def test_what_is_no_tree_is_reported(row, reason):
     for function in (best, lambda tree: list(pairs(tree))):
         with pytest.raises(InvalidRow, match=reason):
             function(row)

@@ -3,7 +3,7 @@ import pytest
 from ladder.data.quoting import fenced
 
 
-def test_an_answer_stands_between_lines_that_name_its_hash() -> None:
+def test_an_answer_is_between_lines_that_name_its_hash() -> None:
     # sha256 of "abc" is in FIPS 180-2, appendix B.1.
     mark = "ba7816bf8f01cfea"
     assert fenced("abc") == f"<<<answer {mark}>>>\nabc\n<<<end of answer {mark}>>>"

@@ -52,7 +52,7 @@ PACKERS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".z
         ),
     ],
 )
-def test_a_broken_line_is_told_and_its_neighbours_are_read(tmp_path, line, fault):
+def test_a_broken_line_is_reported_and_its_neighbors_are_read(tmp_path, line, fault):
     found = read(tmp_path, b"\n".join([GOOD, line, GOOD]))
     assert [(record.line, record.row, record.fault) for record in found] == [
         (1, {"a": "x"}, ""),
@@ -127,7 +127,7 @@ def test_a_json_file_may_hold_lines(tmp_path):
     assert [record.row for record in read(tmp_path, GOOD + b"\n" + GOOD, "rows.json")] == [{"a": "x"}] * 2
 
 
-def test_an_element_that_is_no_row_is_told_alone(tmp_path):
+def test_an_element_that_is_no_row_is_reported_alone(tmp_path):
     found = read(tmp_path, b'[{"a": 1}, 7, {"a": 1, "a": 2}, {"a": "\xff"}, {"a": 2}]', "rows.json")
     assert [record.fault for record in found] == [
         "",

@@ -78,7 +78,7 @@ def test_less_is_better_where_the_measure_says_so():
     assert (found.difference, found.verdict, found.gained, found.lost) == (pytest.approx(-10), "better", 40, 0)
 
 
-def test_rows_of_another_score_or_of_one_key_are_told():
+def test_rows_of_another_score_or_of_one_key_are_reported():
     other = [{"key": "q000", "measures": {"solved": [1, 1]}}]
     with pytest.raises(Apart, match="pico base: new row 1: no 'passed', which the score needs"):
         compare(passes([1, 1]), other, PASSED, title="pico", rung="base")

@@ -217,7 +217,7 @@ def test_what_is_printed(repository, capsys):
     assert "Sum 52" not in capsys.readouterr().out
 
 
-def test_what_could_not_be_scored_is_told_and_not_compared(repository, capsys):
+def test_what_could_not_be_scored_is_reported_and_not_compared(repository, capsys):
     for folder in ("made", "data"):
         cell = Path(folder, "benchmark/ifeval/sft/chat.jsonl")
         cell.unlink()
@@ -230,7 +230,7 @@ def test_what_could_not_be_scored_is_told_and_not_compared(repository, capsys):
     assert "data/benchmark/ifeval/sft/chat.jsonl at workspace: not scored: no sandbox" in found["not_compared"]
 
 
-def test_rows_in_neither_cache_nor_remote_are_told(repository, capsys):
+def test_rows_in_neither_cache_nor_remote_are_reported(repository, capsys):
     path = "data/heldout/problems/maths/sft/maths.jsonl"
     md5 = Revision("v1").md5(path)
     Path(".dvc/cache/files/md5", md5[:2], md5[2:]).unlink()

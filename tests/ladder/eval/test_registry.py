@@ -74,7 +74,7 @@ def test_every_benchmark_keeps_the_contract():
         assert found.title in found.numbers and callable(found.questions) and callable(found.score)
 
 
-def test_asked_refuses_a_key_that_stands_twice_and_a_question_without_a_turn(written):
+def test_asked_refuses_a_key_that_occurs_twice_and_a_question_without_a_turn(written):
     found, path = written(("one",)), Path("task.jsonl")
     with pytest.raises(UserError, match="task.jsonl: duplicate key 'a'"):
         asked(found, [{"key": "a", "turns": ["?"]}] * 2, path)

@@ -44,7 +44,7 @@ def test_rows_made_elsewhere_match_by_prompt_or_by_key_in_their_own_order():
     assert missing(QUESTIONS, answers) == ["3", "4", "5"]
 
 
-def test_a_prompt_worded_nearly_as_one_that_has_no_other_answer_is_told():
+def test_a_prompt_worded_nearly_as_one_without_another_answer_is_reported():
     other = LONG.replace("Shinto religion", "Shinto shrine religion")
     answers, reworded = read_answers(QUESTIONS, [said("a", key="1"), said("c", prompt=other)], "file")
     assert [answer.key for answer in answers] == ["1", "3"] and reworded == [2]
@@ -72,7 +72,7 @@ def test_rows_of_other_benchmarks_are_left_out_when_asked():
         read_answers(QUESTIONS, rows, "file")
 
 
-def test_a_key_decides_where_the_prompt_reads_otherwise_and_that_is_told():
+def test_a_key_decides_where_the_prompt_reads_otherwise_and_that_is_reported():
     answers, reworded = read_answers(QUESTIONS, [said("a", key="1", prompt="What is 1?")], "file")
     assert (answers[0].key, reworded) == ("1", [1])
 

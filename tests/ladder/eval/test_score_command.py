@@ -42,7 +42,7 @@ def printed(capsys):
     return json.loads(out), err
 
 
-def test_score_prints_the_metric_and_tells_what_is_missing(repository, capsys):
+def test_score_prints_the_metric_and_reports_what_is_missing(repository, capsys):
     write_rows(repository / "mine.jsonl", [{"prompt": "Say 1.", "response": "1"}, {"key": 2, "response": "2, or so"}])
     main(["score", "ifeval", "mine.jsonl"])
     metric, told = printed(capsys)
@@ -246,7 +246,7 @@ def test_a_row_that_cannot_be_read_is_named(repository, name, content, sentence)
     assert str(stopped.value).startswith(f"ladder: {sentence}")
 
 
-def test_a_packing_that_is_cut_off_is_told(repository):
+def test_a_packing_that_is_cut_off_is_reported(repository):
     (repository / "mine.jsonl.gz").write_bytes(gzip.compress(b'{"key": 1, "response": "a"}\n')[:-9])
     with pytest.raises(
         SystemExit, match="mine.jsonl.gz: cannot be read past row 0: .*. Check that the file is complete"

@@ -51,7 +51,7 @@ def test_the_order_given_does_not_matter_but_the_seed_does() -> None:
     assert keys(order(questions)) != keys(order(questions, seed=1))
 
 
-def test_every_question_stands_once() -> None:
+def test_every_question_occurs_once() -> None:
     assert sorted(keys(order(benchmark()))) == keys(benchmark())
     assert order([]) == []
 

@@ -74,7 +74,7 @@ def test_a_run_of_many_of_a_benchmarks_texts_is_a_template_and_marks_nothing():
     assert decontaminate(theirs, ngram=8, common=3, benchmarks=benchmarks) == f"in ifeval: write about a {template}"
 
 
-def test_a_text_that_stands_in_every_row_is_no_template():
+def test_a_text_that_is_in_every_row_is_no_template():
     benchmarks = Benchmarks({"samples": [{"question": "red green blue", "sample": n} for n in range(50)]})
     assert decontaminate(row("is it red green blue"), ngram=3, common=1, benchmarks=benchmarks)
 

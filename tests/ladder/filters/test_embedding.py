@@ -32,7 +32,7 @@ def rows(texts):
     return [{"id": f"r{n}", "prompt": user(text), "completion": assistant("A")} for n, text in enumerate(texts)]
 
 
-def test_an_embedding_is_the_normalised_mean_of_the_last_hidden_states(encoder):
+def test_an_embedding_is_the_normalized_mean_of_the_last_hidden_states(encoder):
     """Each text alone, without padding; the third is truncated to 16 tokens."""
     texts = ["w1 w2 w3", "w4", " ".join(WORDS)]
     model = BertModel.from_pretrained(encoder, add_pooling_layer=False).eval()

@@ -73,7 +73,7 @@ def test_a_judge_of_an_endpoint_grades_by_the_template(tmp_path, monkeypatch):
         judged(ROWS, min=7, template="rate", prompts=tmp_path, judge={}, model=tmp_path, base=tmp_path)
 
 
-def test_a_judge_of_an_endpoint_writes_json_and_its_reason_is_told(tmp_path, monkeypatch):
+def test_a_judge_of_an_endpoint_writes_json_and_its_reason_is_reported(tmp_path, monkeypatch):
     monkeypatch.setenv("LADDER_WORK", str(tmp_path))
 
     def grade(asked, _):

@@ -197,7 +197,7 @@ def test_the_gate_is_what_decontaminate_asks_and_eight_words_without_it():
     assert Gate.of(parse([{"decontaminate": {"ngram": 13, "covers": 0.5}}])) == Gate(13, 10, 0.5)
 
 
-def test_what_the_gate_finds_is_counted_and_told(tmp_path, given):
+def test_what_the_gate_finds_is_counted_and_reported(tmp_path, given):
     write_rows(given.tasks / "quiz.jsonl", [{"prompt": "a b c d e f g h i j"}])
     answers = ["fine", *["so a b c d e f g h"] * 30]
     kept, _, done = run(tmp_path, given, answers, [{"length": {"min": 1, "max": 20}}])

@@ -119,7 +119,7 @@ def test_other_settings_are_other_answers(asked: list[str], base: Path, monkeypa
     assert asked == list("ababab")
 
 
-def test_a_torn_file_is_told_and_its_portion_asked_again(
+def test_a_torn_file_is_reported_and_its_portion_asked_again(
     asked: list[str], base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = say(base, "abcd")

@@ -99,7 +99,7 @@ def test_an_endpoint_adds_fields_of_its_own_and_a_reply_is_kept_by_them() -> Non
     assert client_cache(Endpoint(base_url="https://host/v1", model="m", extra=effort), UNBOUNDED)  # it is hashable
 
 
-def test_a_server_that_moved_sells_nothing_again_and_it_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_moved_sells_nothing_again_and_it_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(says(Said("One"))) as server:
         client_of(server).ask(asked(2), progress="")
     with serving(says(Said("Two"))) as moved:

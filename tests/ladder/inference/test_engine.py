@@ -128,7 +128,7 @@ def test_full_memory_halves_the_slots_and_changes_no_answer(
     assert model.config._attn_implementation == "sdpa"
 
 
-def test_memory_that_holds_no_slot_is_told() -> None:
+def test_memory_that_holds_no_slot_is_reported() -> None:
     model = pico()
     Memory(model, rows=0)
     said = r"out of memory with a batch of 1. Lower max_new_tokens \(a trainer's max_completion_length\), or end"

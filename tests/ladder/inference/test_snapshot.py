@@ -77,7 +77,7 @@ def test_a_prompt_is_drawn_for_by_its_place(tmp_path: Path) -> None:
     assert decode(model, prompts(12)[8:], DRAWN, stop=STOP) != whole[8:]
 
 
-def test_a_torn_file_is_told_and_begun_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_torn_file_is_reported_and_started_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, path = pico(), tmp_path / "one.state"
     expected = decode(model, prompts(6), DRAWN, stop=STOP, snapshot=Snapshot(path))
     whole = path.read_bytes()
@@ -109,14 +109,14 @@ def test_memory_that_runs_out_goes_on_from_what_was_answered(tmp_path: Path) -> 
         decode(model, prompts(6), DRAWN, stop=STOP, batch=5, snapshot=Snapshot(tmp_path / "other"))
 
 
-def test_a_full_disk_is_told_and_generation_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_is_reported_and_generation_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     snapshot = Snapshot(tmp_path / "one.state")
     snapshot.keep(lambda: ({}, {}), 2**60)
     assert f"no space for {2**60} bytes" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-def test_a_quota_that_is_used_up_is_told_and_generation_goes_on(
+def test_a_quota_that_is_used_up_is_reported_and_generation_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No disk reports how much a user may still write; a limit on file length replaces it here."""

@@ -20,7 +20,7 @@ from ladder.pipeline.stage import UserError
 ASKED = [user(text) for text in ("Hi", "What is rain?", "Name a colour that is not red.")]
 
 
-def test_sampling_is_told_in_its_terms():
+def test_sampling_is_converted_to_its_terms():
     greedy = {"temperature": 0.0, "top_p": 1.0, "max_tokens": 256, "seed": 3}
     ends = {"stop_token_ids": [2], "ignore_eos": True, "detokenize": False}
     assert vllm_engine.choosing(Sampling(), 2, 3) == greedy | ends
@@ -34,7 +34,7 @@ def test_a_complete_rung_is_loaded_whole(base):
 
 
 @pytest.mark.parametrize(("rank", "most"), [(4, 8), (16, 16), (17, 32)])
-def test_an_adapter_stands_on_its_base(base, tmp_path, rank, most):
+def test_an_adapter_is_on_its_base(base, tmp_path, rank, most):
     directory = tmp_path / "adapter"
     rung = save_adapter(base, directory, rank)
     settings = vllm_engine.loading(directory, base, rung)

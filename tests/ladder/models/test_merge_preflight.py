@@ -121,7 +121,7 @@ def test_a_layer_that_is_not_there_is_refused(base, other):
     assert "within layers 0 to 2 of sft/other, got [1, 4]" in said
 
 
-def test_what_mergekits_planner_finds_is_told_by_name(base, other):
+def test_what_mergekits_planner_finds_is_reported_by_name(base, other):
     config = linear(0.5, 0.5, merge_method="passthrough")
     for entry in config["models"]:
         del entry["parameters"]

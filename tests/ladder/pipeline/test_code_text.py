@@ -61,7 +61,7 @@ def test_rewording_a_message_changes_nothing(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", MESSAGE_OTHER)
-def test_what_a_message_stands_in_counts(tmp_path, name):
+def test_the_context_of_a_message_counts(tmp_path, name):
     assert of(tmp_path, MESSAGE_OTHER[name]) != of(tmp_path, MESSAGES)
 
 

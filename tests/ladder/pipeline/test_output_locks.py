@@ -97,7 +97,7 @@ def test_outside_a_repository_the_locks_lie_in_the_work_folder(tmp_path, writer,
     assert not list((tmp_path / "work").iterdir())
 
 
-def test_a_lock_that_is_removed_while_it_is_held_is_taken_anew(tmp_path):
+def test_a_lock_that_is_removed_while_it_is_held_is_taken_again(tmp_path):
     path = tmp_path / "work/lock"
     with alone(path, "first", "is busy"):
         path.unlink()

@@ -105,6 +105,6 @@ def test_the_models_of_endpoints_are_named():
     assert not any("endpoints" in line for line in page(facts()).splitlines())
 
 
-def test_an_unknown_license_is_told():
+def test_an_unknown_license_is_reported():
     unknown = [{"name": "found", "rows": 2, "origin": "not among the entries of `source`", "license": "unknown"}]
     assert "A license is unknown: do not publish these rows before it is known." in page(facts(sources=unknown))

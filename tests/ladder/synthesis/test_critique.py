@@ -64,7 +64,7 @@ def test_the_four_aspects_are_graded_with_their_reasons_and_the_score_is_their_m
     assert judge.record(*templates.values())["asked"] == 4
 
 
-def test_an_answer_of_which_one_aspect_has_no_grade_has_no_score():
+def test_an_answer_without_a_grade_for_one_aspect_has_no_score():
     def graded(asked, _):
         return Said("I cannot say." if "how true" in asked["messages"][0]["content"] else "Rating: [[5]]")
 
@@ -74,7 +74,7 @@ def test_an_answer_of_which_one_aspect_has_no_grade_has_no_score():
         assert judge.unparseable == 1
 
 
-def test_a_grade_is_one_to_five_with_what_stands_before_it():
+def test_a_grade_is_one_to_five_with_its_reasons_before():
     grade = parse_grade("It is right.\n\nRating: [[4]]")
     assert grade is not None
     assert (grade.rating, grade.rationale) == (4.0, "It is right.")
@@ -121,7 +121,7 @@ def test_a_reward_is_of_the_whole_conversation_and_of_its_end(tmp_path):
     assert abs(found[0] - found[1]) > 1e-3
 
 
-def test_several_turns_are_told_apart():
+def test_several_turns_are_distinguished():
     turns = [*user("Hi"), *assistant("Hello"), *user("Say it.")]
     assert request(turns) == "user: Hi\n\nassistant: Hello\n\nuser: Say it."
     assert request(user("Say it.")) == "Say it."

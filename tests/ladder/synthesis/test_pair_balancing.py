@@ -29,7 +29,7 @@ def scored(chosen, rejected):
     return pair("a", score_chosen=chosen, score_rejected=rejected)
 
 
-def test_words_are_what_stands_between_blanks():
+def test_words_are_separated_by_blanks():
     assert words(assistant("It's  fine,\nreally.")) == 3
     assert longer(pair("a", 5, 2)) == 3
 
@@ -71,7 +71,7 @@ def test_which_pairs_stay_is_the_seeds_and_the_pairs_own():
     assert len(more - drawn[0]) == 2  # the new pair, and one more longer pair with it
 
 
-def test_a_prompt_stands_on_the_side_of_its_hash():
+def test_a_prompt_is_on_the_side_of_its_hash():
     key = hashlib.sha256(b'[["user", "say 7."]]').hexdigest()
     assert prompt_key(pair("Say 7.")) == prompt_key(pair("say\n 7. ")) == key
     pairs = [pair(f"Say {n // 2}.", n % 2 + 1) for n in range(4000)]

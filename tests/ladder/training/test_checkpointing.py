@@ -200,7 +200,7 @@ def no_marker(checkpoint):
         (no_marker, "checkpoint-6: incomplete: its process ended while saving it; not used"),
     ],
 )
-def test_a_torn_checkpoint_is_told_and_the_one_before_is_taken(tmp_path, base, server, killed, tear, told):
+def test_a_torn_checkpoint_is_reported_and_the_one_before_is_taken(tmp_path, base, server, killed, tear, told):
     work, whole = killed
     shutil.copytree(work, tmp_path / "work")
     checkpoints = sorted((tmp_path / "work").glob("*/checkpoint-*"))

@@ -52,7 +52,7 @@ def test_gae_with_lambda_zero_is_the_td_error_and_with_one_the_return():
     torch.testing.assert_close(returns, rewards.flip(1).cumsum(1).flip(1))
 
 
-def test_the_score_stands_at_the_last_token_and_the_kl_at_every_one():
+def test_the_score_is_at_the_last_token_and_the_kl_at_every_one():
     rewards = token_rewards(
         torch.tensor([5.0, 3.0]), double([9, 1, 2, 9], [1, 2, 3, 4]), double([0, 1, 1, 0], [1] * 4), 0.1
     )

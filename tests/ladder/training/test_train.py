@@ -144,7 +144,7 @@ def work(tmp_path, monkeypatch):
     monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
 
 
-def test_the_ledger_tells_rate_and_memory(tmp_path, base):
+def test_the_ledger_reports_rate_and_memory(tmp_path, base):
     fit(tmp_path, base)
     ledger = json.loads((tmp_path / "metrics.json").read_text())
     assert ledger["samples_per_second"] > 0 and 0.1 < ledger["memory_gb"] < 100
@@ -178,7 +178,7 @@ def test_bf16_is_the_default_as_it_is_trls(given, bf16):
         ({"per_device_train_batch_size": 1, "gradient_checkpointing": True}, "one row at a time. Lower trainer.max_le"),
     ],
 )
-def test_a_full_gpu_is_told_with_what_to_change(tmp_path, base, arguments, said):
+def test_a_full_gpu_is_reported_with_what_to_change(tmp_path, base, arguments, said):
     with pytest.raises(UserError, match=f"step 3: out of memory.*{said}"):
         fit(tmp_path, base, callbacks=[Full()], **arguments)
     assert not (tmp_path / "plain").exists() and not unfinished(tmp_path / "work")

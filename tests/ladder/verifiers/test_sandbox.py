@@ -398,7 +398,7 @@ for process in range(1, {last}):
     assert len(reached) <= 4 and max(reached) < 100
 
 
-def test_without_a_box_nothing_runs_unless_told(monkeypatch):
+def test_without_a_box_nothing_runs_unless_allowed(monkeypatch):
     for kind in ("bubblewrap", "namespaces"):
         monkeypatch.setitem(sandbox.TOOLS, kind, ("no-such-tool",))
     monkeypatch.delenv("LADDER_UNSANDBOXED", raising=False)
