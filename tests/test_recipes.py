@@ -124,8 +124,8 @@ def test_published_data_sets_become_pairs_and_a_mixture(copy):
     assert read_json(Path("metrics/mixture/both.json"))["parts"]["own"] == {"rows": 3, "of": 3, "share": 0.3}
 
     ladder.run("source@ultrafeedback", "pairs@ultrafeedback")
-    told = read_json(Path("metrics/pairs/ultrafeedback.json"))
-    assert (told["in"], told["dropped_equal"]) == (60, 20)
+    reported = read_json(Path("metrics/pairs/ultrafeedback.json"))
+    assert (reported["in"], reported["dropped_equal"]) == (60, 20)
     kept = read_rows(Path("data/pairs/ultrafeedback.jsonl"))
     assert {(row["score_chosen"], row["score_rejected"]) for row in kept} == {(8.0, 2.0)}
 

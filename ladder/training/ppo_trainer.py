@@ -43,7 +43,7 @@ KEPT = 4  # answers per rollout that are saved for inspection
 
 
 class ActorCritic(Rollouts):
-    """What PPO is told, beside what it starts from."""
+    """Settings of PPO in addition to its starting point."""
 
     minibatches: Annotated[int, Field(gt=0)]
     """Minibatches per rollout, shared among processes.

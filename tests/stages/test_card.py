@@ -53,7 +53,7 @@ def test_a_card_and_its_numbers_are_written_and_the_same_again(root, base):
 
 
 def test_what_a_stage_of_one_file_makes_is_named_without_an_entry():
-    (told,) = licensed({"": 3}, PARAMS.model_copy(update={"data": "prompts"}), {})
+    (reported,) = licensed({"": 3}, PARAMS.model_copy(update={"data": "prompts"}), {})
     (own,) = licensed({"mine": 3}, PARAMS, {"mine": {"source": "mine/*.jsonl", "license": "MIT"}})
     assert own == {"name": "mine", "rows": 3, "origin": "data/raw/mine/*.jsonl", "license": "MIT"}
-    assert told == {"name": "", "rows": 3, "origin": "made here by `prompts`", "license": "apache-2.0"}
+    assert reported == {"name": "", "rows": 3, "origin": "made here by `prompts`", "license": "apache-2.0"}

@@ -46,8 +46,8 @@ def test_a_task_on_local_data_is_in_the_table(folder: Path, base: Path) -> None:
     assert metric["acc,none"] == round(100 * made_by["reported"]["acc,none"], 2)
     assert made_by["rung"] == {"method": "base", "parent": "", "parameters": 9}
     write_rows(folder / "scored/ifeval/base.jsonl", rows)
-    told = {name: value for name, value in made_by.items() if name != "task"}
-    write_json(folder / "scored/ifeval/base.json", {**metric, "made_by": told})
+    reported = {name: value for name, value in made_by.items() if name != "task"}
+    write_json(folder / "scored/ifeval/base.json", {**metric, "made_by": reported})
     report.main(report.Params(benchmarks=["ifeval"], rungs=["base"]), folder / "scored", folder / "report")
     table = (folder / "report/table.md").read_text()
     assert "| rung | method | parent | trainable | ifeval | arc | seconds |" in table

@@ -7,7 +7,7 @@ from ruamel.yaml import YAML
 from conftest import ROOT
 from ladder.data.jsonl import read_rows
 from ladder.pipeline.stage import UserError
-from ladder.synthesis.word_problems import Situation, instances, read_grammar, solved, told
+from ladder.synthesis.word_problems import Situation, instances, read_grammar, solved, verbalized
 from ladder.verifiers.constraints import meets
 from stages.problems import Params, key, main, part
 
@@ -136,7 +136,9 @@ def test_results_are_whole_numbers_from_1_to_999(value, numbers, expected):
 def test_words_agree_between_question_and_solution(tmp_path):
     grammar = read_grammar(seeds(tmp_path) / "problems.yaml")
     for number in range(20):
-        question, solution, answer = told(grammar, grammar.situations["box"], {"a": 3, "b": 2}, random.Random(number))
+        question, solution, answer = verbalized(
+            grammar, grammar.situations["box"], {"a": 3, "b": 2}, random.Random(number)
+        )
         name = question.split()[0]
         assert question == f"{name} has 3 of 2. Answer."
         assert (solution, answer) == (f"{name} has 3 * 2 = 6.\n#### 6", 6)

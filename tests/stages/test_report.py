@@ -203,10 +203,10 @@ def test_what_got_through_is_a_page_of_its_own(ladder: Path) -> None:
     assert (output / "redteam.md").read_text().splitlines()[2:] == [
         "No benchmark of the table asks what should be refused (ifeval)."
     ]
-    told: Row = {"attack": None, "wanted": "refusal", "judge": [None], "judged": 0, "unparseable": 0}
+    reported: Row = {"attack": None, "wanted": "refusal", "judge": [None], "judged": 0, "unparseable": 0}
     for rung, verdict in (("base", "full_refusal"), ("sft/chat", "full_compliance")):
         ledger = {"method": "sft", "parent": "", **TRAINED}
-        write_rung(ladder, rung, [0.0] * 7, ledger, HOSTILE, name="harmbench", rule=[verdict], **told)
+        write_rung(ladder, rung, [0.0] * 7, ledger, HOSTILE, name="harmbench", rule=[verdict], **reported)
     output = report(ladder, "base", "sft/chat", benchmarks=("ifeval", "harmbench"))
     text = (output / "redteam.md").read_text(encoding="utf-8")
     assert [line for line in text.splitlines() if line.startswith("#")] == [

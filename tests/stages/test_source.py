@@ -30,8 +30,8 @@ def run(tmp_path, content, name="rows.jsonl", **params):
         (raw / name).write_bytes(content)
     main(fit(Params, {"source": name, "license": "MIT", **params}, "source.try"), raw, *outputs(tmp_path))
     written, quarantine, metrics = outputs(tmp_path)
-    told = [json.loads(line) for line in quarantine.read_text().splitlines()]
-    return read_rows(written), told, json.loads(metrics.read_text())
+    reported = [json.loads(line) for line in quarantine.read_text().splitlines()]
+    return read_rows(written), reported, json.loads(metrics.read_text())
 
 
 MIXED = b"""{"prompt": "2+2?", "completion": "4"}
@@ -102,7 +102,7 @@ ROW = json.dumps({"prompt": "2+2?", "completion": "4"})
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "reported"),
     [
         (
             "rows.json",
@@ -118,11 +118,11 @@ ROW = json.dumps({"prompt": "2+2?", "completion": "4"})
         ("rows.jsonl", '"a"\n"b"', "2 of 2 rows cannot be read, none is left (not an object: 2)"),
     ],
 )
-def test_an_object_or_array_over_several_lines_is_no_row(tmp_path, name, content, told):
+def test_an_object_or_array_over_several_lines_is_no_row(tmp_path, name, content, reported):
     with pytest.raises(UserError) as refusal:
         run(tmp_path, content.encode(), name)
     hint = "expected one JSON object a line, or a file named .json that is an array of them"
-    assert str(refusal.value) == f"{name}: {told}; {hint}; see {outputs(tmp_path)[1]}"
+    assert str(refusal.value) == f"{name}: {reported}; {hint}; see {outputs(tmp_path)[1]}"
 
 
 def test_an_answer_that_calls_a_tool_is_read_and_left_out_of_the_pairs(tmp_path):
@@ -147,7 +147,7 @@ def test_scores_of_pairs_are_kept_where_both_are_numbers(tmp_path):
     rows, quarantine, metrics = run(tmp_path, content, rows="preference", max_broken=0.5)
     assert [(row.get("score_chosen"), row.get("score_rejected")) for row in rows] == [(9, 2.5), (None, None)]
     assert "score_chosen" not in rows[1]
-    assert [told["reason"] for told in quarantine] == [
+    assert [reported["reason"] for reported in quarantine] == [
         "not a score: score_chosen: expected a number, got 'high'",
         "not a score: score_chosen: expected a number, got True",
     ]
@@ -175,9 +175,9 @@ def test_twenty_thousand_rows_of_mixed_formats_with_one_in_a_hundred_broken(tmp_
     assert (metrics["read"], metrics["rows"], metrics["quarantined"]) == (20_000, 19_800, 200)
     assert metrics["reasons"] == reasons and len(reasons) == 12
     assert metrics["formats"] == {"messages": 5000, "sharegpt": 5000, "completion": 5000, "alpaca": 4800}
-    assert [told["line"] for told in quarantine] == list(range(51, 20_000, 100))
+    assert [reported["line"] for reported in quarantine] == list(range(51, 20_000, 100))
     kept = [int(row["source"]["row"].partition(":")[2]) for row in rows]
-    assert sorted(kept + [told["line"] for told in quarantine]) == list(range(1, 20_001))
+    assert sorted(kept + [reported["line"] for reported in quarantine]) == list(range(1, 20_001))
     assert all(row["messages"][0]["content"].startswith(f"{line - 1}: ") for line, row in zip(kept, rows, strict=True))
 
 
@@ -203,7 +203,7 @@ def test_columns_are_renamed_and_others_kept_on_demand(tmp_path):
             "completion": assistant("4"),
         }
     ]
-    assert [told["reason"] for told in quarantine] == ["no column: 'answer'; the row has question"]
+    assert [reported["reason"] for reported in quarantine] == ["no column: 'answer'; the row has question"]
     with pytest.raises(
         UserError, match="first rows.jsonl:1: no column: 'qestion'; the row has answer, level, question;"
     ):
@@ -216,7 +216,7 @@ def test_a_text_that_speaks_of_an_escape_is_no_fault(tmp_path):
     lines = [{"prompt": r"What is \u0000?", "completion": "NUL"}, {"prompt": "\\\0", "completion": "x"}]
     rows, quarantine, _ = run(tmp_path, "\n".join(map(json.dumps, lines)).encode(), max_broken=0.5)
     assert [row["messages"][0]["content"] for row in rows] == [r"What is \u0000?"]
-    assert [told["reason"] for told in quarantine] == ["NUL character: in a text"]
+    assert [reported["reason"] for reported in quarantine] == ["NUL character: in a text"]
 
 
 def test_ultrachat_and_ultrafeedback_as_they_lie_on_the_hub(tmp_path):
@@ -277,7 +277,9 @@ def test_messages_of_a_tree_that_are_rows_become_one_row_at_the_roots_place(tmp_
             "messages": user("2+2?") + assistant("4"),
         }
     ]
-    assert [(told["line"], told["reason"]) for told in quarantine] == [(3, "no path to a root: 'd' answers 'c'")]
+    assert [(reported["line"], reported["reason"]) for reported in quarantine] == [
+        (3, "no path to a root: 'd' answers 'c'")
+    ]
     assert (metrics["read"], metrics["formats"]) == (2, {"tree": 1})
 
 
@@ -304,7 +306,7 @@ def test_columns_that_are_not_read_are_counted_and_the_line_that_ignores_them_is
         f"If they do not change what is trained, add `ignore: [hint, seen]`. See {outputs(tmp_path)[1]}."
     )
     rows, quarantine, metrics = run(tmp_path, content, ignore=["hint", "seen"], max_broken=0.5)
-    assert [told["line"] for told in quarantine] == [2]
+    assert [reported["line"] for reported in quarantine] == [2]
     assert (len(rows), metrics["reasons"], metrics["columns_not_read"]) == (3, {"column not read": 1}, {"images": 1})
     with pytest.raises(UserError, match="hint: expected a column in columns or in ignore, got it in both"):
         run(tmp_path, content, columns={"hint": "hint"}, ignore=["hint"])
@@ -343,7 +345,7 @@ def test_rows_with_media_and_rendered_rows_are_quarantined(tmp_path):
     content = "\n".join(map(json.dumps, lines)).encode()
     rows, quarantine, metrics = run(tmp_path, content, max_broken=0.7)
     assert len(rows) == 1 and metrics["reasons"] == {"column not read": 1, "rendered before": 1}
-    assert [(told["file"], told["line"], told["reason"].partition(";")[0]) for told in quarantine] == [
+    assert [(reported["file"], reported["line"], reported["reason"].partition(";")[0]) for reported in quarantine] == [
         ("rows.jsonl", 2, "rendered before: prompt has '<|im_start|>user', a turn of the template ChatML"),
         ("rows.jsonl", 3, "column not read: 'image': images, video, audio and files are not supported"),
     ]

@@ -70,9 +70,9 @@ def verdict(tokenizer: PreTrainedTokenizerFast, messages: Messages) -> str:
     try:
         ids, mask = encode(tokenizer, messages)
     except UserError as refusal:
-        told = str(refusal)
+        reported = str(refusal)
         for sign, short in (("leaves out", "text lost"), ("renders turn", "prompt differs"), ("rejects", "refused")):
-            if sign in told:
+            if sign in reported:
                 return short
         raise
     mask_gate([ids], [mask], tokenizer.eos_token_id)

@@ -220,17 +220,17 @@ def test_a_text_in_a_parquet_that_is_not_utf_8_costs_its_row_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("column", "told"),
+    ("column", "reported"),
     [
         (pyarrow.array([0, 2**62], pyarrow.timestamp("ms")), "unreadable: Python int too large to convert to C int"),
         (pyarrow.array([None, 2**30], pyarrow.date32()), "unreadable: days=1073741824; must have magnitude"),
         (pyarrow.array([None, 0], pyarrow.timestamp("us", tz="Mars/Base")), "unreadable: 'Mars/Base'"),
     ],
 )
-def test_a_value_that_python_has_no_type_for_costs_no_row(tmp_path, column, told):
+def test_a_value_that_python_has_no_type_for_costs_no_row(tmp_path, column, reported):
     parquet.write_table(pyarrow.table({"text": ["one", "two"], "at": column}), tmp_path / "rows.parquet")
     first, second = (record.row for record in records(tmp_path / "rows.parquet", "rows.parquet"))
-    assert (first["text"], second["text"], str(second["at"])[: len(told)]) == ("one", "two", told)
+    assert (first["text"], second["text"], str(second["at"])[: len(reported)]) == ("one", "two", reported)
     assert first["at"] == column[0].as_py()
 
 

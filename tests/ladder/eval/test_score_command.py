@@ -45,20 +45,20 @@ def printed(capsys):
 def test_score_prints_the_metric_and_reports_what_is_missing(repository, capsys):
     write_rows(repository / "mine.jsonl", [{"prompt": "Say 1.", "response": "1"}, {"key": 2, "response": "2, or so"}])
     main(["score", "ifeval", "mine.jsonl"])
-    metric, told = printed(capsys)
+    metric, reported = printed(capsys)
     assert (metric["prompt_strict"], metric["mean_strict"]) == (50.0, 50.0)
     assert (metric["made_by"]["rows"], metric["made_by"]["of"]) == (2, 4)
     assert "finished" not in metric["made_by"]
-    assert "mine.jsonl: 2 of 4 questions have no answer: 0, 3" in told
+    assert "mine.jsonl: 2 of 4 questions have no answer: 0, 3" in reported
 
 
 def test_score_takes_another_file_of_the_benchmarks_rows(repository, capsys):
     write_rows(repository / "other.jsonl", TASK[:1])
     write_rows(repository / "mine.jsonl", [{"key": 0, "prompt": "Say 0!", "response": "a"}])
     main(["score", "ifeval", "mine.jsonl", "--task", "other.jsonl"])
-    metric, told = printed(capsys)
+    metric, reported = printed(capsys)
     assert metric["made_by"]["of"] == 1 and metric["made_by"]["reworded"] == 1
-    assert "prompts worded differently from the benchmark's, matched by key: rows 1" in told
+    assert "prompts worded differently from the benchmark's, matched by key: rows 1" in reported
 
 
 def refusal(*arguments):
@@ -99,18 +99,18 @@ def test_reasoning_that_never_ended_is_counted(repository, capsys):
     ]
     write_rows(repository / "mine.jsonl", rows)
     main(["score", "ifeval", "mine.jsonl"])
-    metric, told = printed(capsys)
+    metric, reported = printed(capsys)
     assert (metric["prompt_strict"], metric["made_by"]["unfinished_reasoning"]) == (33.33, 2)
-    assert "mine.jsonl: 2 answers are unfinished reasoning" in told
+    assert "mine.jsonl: 2 answers are unfinished reasoning" in reported
 
 
 def test_foreign_rows_are_skipped_when_asked(repository, capsys):
     write_rows(repository / "mine.jsonl", [{"key": 1, "response": "1"}, {"key": 77, "response": "2"}])
     assert "key 77: no such question in the benchmark. --skip-foreign" in refusal("mine.jsonl")
     main(["score", "ifeval", "mine.jsonl", "--skip-foreign"])
-    metric, told = printed(capsys)
+    metric, reported = printed(capsys)
     assert (metric["made_by"]["rows"], metric["made_by"]["foreign"]) == (1, 1)
-    assert "mine.jsonl: 1 of 2 rows answer no question and are skipped: rows 2" in told
+    assert "mine.jsonl: 1 of 2 rows answer no question and are skipped: rows 2" in reported
     write_rows(repository / "mine.jsonl", [{"key": 77, "response": "2"}])
     assert refusal("mine.jsonl", "--skip-foreign").startswith("ladder: mine.jsonl: none of its 1 rows answers")
 
@@ -212,12 +212,12 @@ def written(folder, ending):
 )
 def test_score_reads_every_kind_and_packing(repository, capsys, ending):
     main(["score", "ifeval", written(repository, ending)])
-    metric, told = printed(capsys)
+    metric, reported = printed(capsys)
     made_by = metric["made_by"]
     assert (made_by["rows"], made_by["tokens"], made_by["finished"]) == (3, 2.0, 66.67)
     # "1" has no comma; "3, or so" has one; an empty answer follows no instruction.
     assert metric["prompt_strict"] == 33.33
-    assert f"mine{ending}: 1 of 4 questions have no answer: 0" in told
+    assert f"mine{ending}: 1 of 4 questions have no answer: 0" in reported
 
 
 @pytest.mark.parametrize(
@@ -285,12 +285,12 @@ def test_a_mistake_is_one_sentence(repository, arguments, sentence):
 
 def test_bench_asks_a_rung_keeps_its_answers_and_scores_them(repository, capsys):
     main(["bench", "ifeval", "--model", "models/base"])
-    metric, told = printed(capsys)
+    metric, reported = printed(capsys)
     assert metric["model"] == "base"
     assert (metric["made_by"]["rows"], metric["made_by"]["of"]) == (2, 4)
     assert metric["made_by"]["tokens"] <= 4
     kept = read_rows(repository / "data/bench/ifeval/base.jsonl")
-    assert len(kept) == 2 and "data/bench/ifeval/base.jsonl" in told
+    assert len(kept) == 2 and "data/bench/ifeval/base.jsonl" in reported
     main(["score", "ifeval", "data/bench/ifeval/base.jsonl"])
     again, _ = printed(capsys)
     assert {"model": "base", **again} == metric

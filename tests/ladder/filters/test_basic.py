@@ -24,9 +24,9 @@ def row(question, answer, **rest):
 def test_duplicates_differ_in_case_and_blanks_alone():
     rows = [row("Hi", "Yes  it is"), row("hi ", "yes it\nis"), row("Hi", "yes it was")]
     assert list(basic.exact(rows)) == [None, "duplicate", None]
-    told = [{"messages": user("a\0\0assistant\0b")}, {"messages": user("a") + assistant("b")}]
-    told += [{"messages": user("a\0")}, {"messages": user("a\\0")}, {"messages": user("a\\\\0")}]
-    assert list(basic.exact(told)) == [None] * 5
+    reported = [{"messages": user("a\0\0assistant\0b")}, {"messages": user("a") + assistant("b")}]
+    reported += [{"messages": user("a\0")}, {"messages": user("a\\0")}, {"messages": user("a\\\\0")}]
+    assert list(basic.exact(reported)) == [None] * 5
 
 
 def test_flags_reasoning_and_labels_make_a_row_another():

@@ -81,12 +81,12 @@ def test_each_next_center_is_the_farthest_from_those_chosen():
 
 def test_a_diverse_choice_keeps_the_number_asked_for_and_names_the_nearest(encoder):
     texts = [*sentences(40), "w1 w2", "w1 w2"]
-    told = list(k_center(rows(texts), part="prompt", number=10, model=encoder))
-    assert told.count(None) == 10
-    assert told[0] is None
+    reported = list(k_center(rows(texts), part="prompt", number=10, model=encoder))
+    assert reported.count(None) == 10
+    assert reported[0] is None
     cosines = cosine_similarity(embed(texts, encoder))
-    kept = [row for row, reason in enumerate(told) if reason is None]
-    for row, reason in enumerate(told):
+    kept = [row for row, reason in enumerate(reported) if reason is None]
+    for row, reason in enumerate(reported):
         if reason is not None:
             like = int(reason.rsplit("r", 1)[1])
             assert like in kept

@@ -39,8 +39,8 @@ def by_hand(directory, messages):
 def test_rows_below_the_reward_go(scorer):
     talks = [ROWS[0]["prompt"] + ROWS[0]["completion"], ROWS[1]["messages"], ROWS[2]["prompt"] + ROWS[2]["chosen"]]
     wanted = [by_hand(scorer, messages) for messages in talks]
-    told = rewarded(ROWS, min=1e9, model=scorer, base=scorer)
-    assert [float(reason.removeprefix("reward ")) for reason in told] == pytest.approx(wanted, rel=0.05, abs=0.1)
+    reported = rewarded(ROWS, min=1e9, model=scorer, base=scorer)
+    assert [float(reason.removeprefix("reward ")) for reason in reported] == pytest.approx(wanted, rel=0.05, abs=0.1)
     low, middle, high = sorted(wanted)
     kept = rewarded(ROWS, min=(middle + high) / 2, model=scorer, base=scorer)
     assert [reason is None for reason in kept] == [value == high for value in wanted]
@@ -61,8 +61,8 @@ def test_a_judge_of_an_endpoint_grades_by_the_template(tmp_path, monkeypatch):
 
     with serving(grade) as server:
         judge = {"endpoint": {"base_url": server.base_url, "model": "big", "concurrency": 2, "retries": 0}}
-        told = judged(ROWS, min=7, template="rate", prompts=tmp_path, judge=judge, model=tmp_path, base=tmp_path)
-        assert told == [None, "grade 3.0", "no grade"]
+        reported = judged(ROWS, min=7, template="rate", prompts=tmp_path, judge=judge, model=tmp_path, base=tmp_path)
+        assert reported == [None, "grade 3.0", "no grade"]
         request = server.asked[0]["messages"][0]["content"]
     assert request.startswith("Q: Say ")
     assert "<<<answer " in request
@@ -86,6 +86,6 @@ def test_a_judge_of_an_endpoint_writes_json_and_its_reason_is_reported(tmp_path,
     with serving(grade) as server:
         judge = {"endpoint": {"base_url": server.base_url, "model": "json"}, "retries": 0}
         asked = {"template": "rate_json", "form": "json", "prompts": prompts, "judge": judge}
-        told = judged(ROWS, min=7, **asked, model=tmp_path, base=tmp_path)
-        assert told == [None, "grade 3.0: It rambles.", "no grade"]
+        reported = judged(ROWS, min=7, **asked, model=tmp_path, base=tmp_path)
+        assert reported == [None, "grade 3.0: It rambles.", "no grade"]
         assert len(server.asked) == 3 + 1  # a repair

@@ -36,15 +36,15 @@ def test_losses_are_those_of_each_row_alone_worked_by_hand(base):
 
 def test_rows_go_above_and_below_and_the_batch_does_not_matter(base):
     rows = [{"id": str(n), "messages": messages} for n, messages in enumerate(CONVERSATIONS)]
-    told = perplexity(rows, min=0, max=0, base=base)
-    values = [float(reason.removeprefix("perplexity ")) for reason in told]
+    reported = perplexity(rows, min=0, max=0, base=base)
+    values = [float(reason.removeprefix("perplexity ")) for reason in reported]
     model = load(base, base, dtype=torch.float32)
     for value, messages in zip(values, CONVERSATIONS, strict=True):
         assert value == pytest.approx(math.exp(by_hand(model, *encode(model.tokenizer, messages))), rel=0.05)
     low, middle, high = sorted(values)
     kept = perplexity(rows, min=(low + middle) / 2, max=(middle + high) / 2, base=base)
     assert [reason is None for reason in kept] == [value == middle for value in values]
-    assert [perplexity([row], min=0, max=0, base=base)[0] for row in rows] == told
+    assert [perplexity([row], min=0, max=0, base=base)[0] for row in rows] == reported
 
 
 def test_a_pair_is_judged_by_its_chosen_answer(base):

@@ -45,8 +45,8 @@ def test_a_row_goes_with_kinds_and_counts_and_without_the_text(offline):
         {"prompt": user("Who?"), "completion": assistant(TEXT + " Or mail joe@example.org.")},
         {"prompt": user("Who?"), "completion": assistant("Nobody.")},
     ]
-    told = "1 CREDIT_CARD, 2 EMAIL_ADDRESS, 1 IP_ADDRESS, 1 PHONE_NUMBER"
-    assert personal(rows, part="all", entities=PATTERNS, sure=0.4) == [told, None]
+    reported = "1 CREDIT_CARD, 2 EMAIL_ADDRESS, 1 IP_ADDRESS, 1 PHONE_NUMBER"
+    assert personal(rows, part="all", entities=PATTERNS, sure=0.4) == [reported, None]
     assert personal(rows, part="prompt", entities=PATTERNS, sure=0.4) == [None, None]
 
 

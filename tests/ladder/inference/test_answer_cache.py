@@ -86,11 +86,11 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The conversations that a model received since it was last cleared; portions of two."""
     texts: list[str] = []
 
-    def told(model: Any, conversations: list[Messages], *rest: Any, **named: Any) -> list[Answer]:
+    def reported(model: Any, conversations: list[Messages], *rest: Any, **named: Any) -> list[Answer]:
         texts.extend(messages[0]["content"] for messages in conversations)
         return answer(model, conversations, *rest, **named)
 
-    monkeypatch.setattr(answer_cache, "answer", told)
+    monkeypatch.setattr(answer_cache, "answer", reported)
     monkeypatch.setattr(answer_cache, "PORTION", 2)
     monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
     return texts

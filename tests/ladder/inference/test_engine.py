@@ -117,11 +117,11 @@ def test_full_memory_halves_the_slots_and_changes_no_answer(
     expected = decode(model, prompts(16), sampling, stop=STOP)
     memory = Memory(model, rows=3)
     assert decode(model, prompts(16), sampling, stop=STOP) == expected
-    told = [f"out of memory with a batch of {full}; continuing with {full // 2}" for full in (16, 8, 4)]
-    assert capsys.readouterr().out.splitlines() == told
+    reported = [f"out of memory with a batch of {full}; continuing with {full // 2}" for full in (16, 8, 4)]
+    assert capsys.readouterr().out.splitlines() == reported
     memory.rows, memory.call, memory.calls = 16, 0, (20, 60)  # the first is in the middle of an answer
     assert decode(model, prompts(16), sampling, stop=STOP) == expected
-    assert capsys.readouterr().out.splitlines() == told[:2]
+    assert capsys.readouterr().out.splitlines() == reported[:2]
     memory.call, memory.said = 0, "CUDA error: an illegal memory access was encountered"
     with pytest.raises(torch.AcceleratorError):
         decode(model, prompts(16), sampling, stop=STOP)

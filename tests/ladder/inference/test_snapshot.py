@@ -63,8 +63,10 @@ def test_the_tokens_are_those_of_an_unbroken_run(
         calls.last = killed_after + PREFILLS
     assert answers == expected
     assert kills >= 2
-    told = [int(done) for done in re.findall(r"resuming: (\d+) of 16 answers are complete\n", capsys.readouterr().err)]
-    assert kills - 1 <= len(told) <= kills and told == sorted(told)
+    reported = [
+        int(done) for done in re.findall(r"resuming: (\d+) of 16 answers are complete\n", capsys.readouterr().err)
+    ]
+    assert kills - 1 <= len(reported) <= kills and reported == sorted(reported)
     assert unbroken <= made <= unbroken + kills * (PREFILLS if family == "slots" else DRAWN.max_new_tokens)
     Snapshot(path).drop()
     assert not list(path.parent.iterdir())
@@ -129,8 +131,8 @@ def test_a_quota_that_is_used_up_is_reported_and_generation_goes_on(
             snapshot.keep(lambda: ({"n": 2}, {"cache": torch.zeros(1 << 20)}), 4 << 20)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    told = "one.state: cannot be written (a full disk, or a quota); a kill would lose answers from now on\n"
-    assert capsys.readouterr().err == f"{tmp_path}/{told}"
+    reported = "one.state: cannot be written (a full disk, or a quota); a kill would lose answers from now on\n"
+    assert capsys.readouterr().err == f"{tmp_path}/{reported}"
     assert [path.name for path in tmp_path.iterdir()] == ["one.state"]
     assert Snapshot(tmp_path / "one.state").read(torch.device("cpu")) == ({"n": 1}, {})
 

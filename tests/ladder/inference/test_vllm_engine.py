@@ -46,17 +46,17 @@ def test_an_adapter_is_on_its_base(base, tmp_path, rank, most):
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "reported"),
     [({"use_dora": True}, "use_dora: True"), ({"alpha_pattern": {"q_proj": 2}}, "alpha_pattern: {'q_proj': 2}")],
 )
-def test_an_adapter_that_it_cannot_read_is_refused(base, tmp_path, setting, told):
+def test_an_adapter_that_it_cannot_read_is_refused(base, tmp_path, setting, reported):
     rung = save_adapter(base, tmp_path / "adapter", 4, **setting)
-    with pytest.raises(UserError, match=f"engine vllm: vLLM does not support {told}. Merge it, or use"):
+    with pytest.raises(UserError, match=f"engine vllm: vLLM does not support {reported}. Merge it, or use"):
         vllm_engine.loading(tmp_path / "adapter", base, rung)
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "reported"),
     [
         ({"target_modules": ["q_proj", "embed_tokens"]}, "the adapter changes model.embed_tokens"),
         ({"target_modules": ["q_proj", "lm_head"]}, "the adapter changes lm_head"),
@@ -68,9 +68,9 @@ def test_an_adapter_that_it_cannot_read_is_refused(base, tmp_path, setting, told
         ({"rank_pattern": {"q_proj": 2}}, "vLLM does not support rank_pattern"),
     ],
 )
-def test_an_adapter_beyond_the_layers_linears_is_refused(base, tmp_path, setting, told):
+def test_an_adapter_beyond_the_layers_linears_is_refused(base, tmp_path, setting, reported):
     rung = save_adapter(base, tmp_path / "adapter", 4, **setting)
-    with pytest.raises(UserError, match=f"engine vllm: {told}.*. Merge it, or use"):
+    with pytest.raises(UserError, match=f"engine vllm: {reported}.*. Merge it, or use"):
         vllm_engine.loading(tmp_path / "adapter", base, rung)
 
 

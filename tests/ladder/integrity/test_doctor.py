@@ -74,7 +74,7 @@ def lock():
     return Path("dvc.lock")
 
 
-def told(arguments, capsys):
+def reported(arguments, capsys):
     """Return (exit code, output of doctor)."""
     try:
         doctor(arguments)
@@ -145,7 +145,7 @@ def test_what_is_no_dvc_lock_is_one_sentence_and_restored(repository, content, e
     lock().write_bytes(content)
     (fault,) = lock_faults()
     assert expected in fault and "doctor --fix` restores" in fault
-    assert told(["--fix"], capsys)[0] == 0
+    assert reported(["--fix"], capsys)[0] == 0
     assert lock().read_bytes() == whole
 
 
@@ -247,7 +247,7 @@ def test_of_a_merge_conflict_the_side_whose_outputs_are_here_counts(repository):
 
 
 def test_corrupt_objects_are_named_with_their_outputs_removed_and_made_again(repository, capsys):
-    assert told([], capsys) == (0, "examined 0 rungs, 10 cache objects: 0 problems\n")
+    assert reported([], capsys) == (0, "examined 0 rungs, 10 cache objects: 0 problems\n")
     call("dvc", "config", "cache.type", "hardlink")
     shutil.rmtree("out")
     call("dvc", "checkout", "--relink", "-q")
@@ -256,16 +256,16 @@ def test_corrupt_objects_are_named_with_their_outputs_removed_and_made_again(rep
     before = path.read_bytes()
     flip(path)
     assert "up to date" in call("dvc", "status")  # DVC trusts a read-only object
-    code, text = told([], capsys)
+    code, text = reported([], capsys)
     assert code == 1
     assert "corrupt; expected md5" in text and "It belongs to out/two/a of stage made@two. `--fix` removes it" in text
-    code, text = told(["--json"], capsys)
+    code, text = reported(["--json"], capsys)
     assert [finding["subject"] for finding in json.loads(text)["findings"]] == ["cache"]
-    assert told(["--fix"], capsys)[0] == 0
+    assert reported(["--fix"], capsys)[0] == 0
     assert not path.exists()
     call("dvc", "repro", "-q")
     assert path.read_bytes() == before
-    assert told([], capsys) == (0, "examined 0 rungs, 10 cache objects: 0 problems\n")
+    assert reported([], capsys) == (0, "examined 0 rungs, 10 cache objects: 0 problems\n")
 
 
 def test_a_corrupt_object_is_replaced_where_the_workspace_has_the_right_bytes(repository, capsys):
@@ -275,8 +275,8 @@ def test_a_corrupt_object_is_replaced_where_the_workspace_has_the_right_bytes(re
     for path in wanted:
         if path.suffix != ".dir":
             flip(path)
-    assert told([], capsys)[0] == 1
-    code, text = told(["--fix"], capsys)
+    assert reported([], capsys)[0] == 1
+    code, text = reported(["--fix"], capsys)
     assert (code, text.count("replaced by the content of")) == (0, 7)
     assert {path: path.read_bytes() for path in objects(cache)} == wanted
     assert all(path.stat().st_mode & 0o777 == 0o444 for path in objects(cache))
@@ -284,16 +284,16 @@ def test_a_corrupt_object_is_replaced_where_the_workspace_has_the_right_bytes(re
 
 def test_remotes_without_verify_are_named_and_set(repository, capsys):
     call("dvc", "remote", "add", "store", str(repository / "store"))
-    code, text = told([], capsys)
+    code, text = reported([], capsys)
     assert code == 1 and "remote store: verify is not set; expected true" in text
-    assert told(["--fix"], capsys)[0] == 0
+    assert reported(["--fix"], capsys)[0] == 0
     assert call("dvc", "config", "remote.store.verify").strip().lower() == "true"
-    assert told([], capsys)[0] == 0
+    assert reported([], capsys)[0] == 0
 
 
 def test_a_corrupt_download_is_refused_by_a_verified_remote_and_a_second_push_and_pull_complete(repository, capsys):
     call("dvc", "remote", "add", "-d", "store", str(repository / "store"))
-    told(["--fix"], capsys)
+    reported(["--fix"], capsys)
     call("dvc", "push", "-q")
     shutil.rmtree(".dvc/cache")
     shutil.rmtree("out")
@@ -306,7 +306,7 @@ def test_a_corrupt_download_is_refused_by_a_verified_remote_and_a_second_push_an
     damaged.write_bytes(b"2 two\n")
     call("dvc", "pull", "-q")
     assert Path("out/two/a").read_bytes() == b"2 two\n"
-    assert told([], capsys)[0] == 0
+    assert reported([], capsys)[0] == 0
 
 
 def test_what_killed_processes_left_is_named_and_removed(repository, capsys):
@@ -321,9 +321,9 @@ def test_what_killed_processes_left_is_named_and_removed(repository, capsys):
     old = time.time() - 7200
     for path in [*left, left[3].parent]:
         os.utime(path, (old, old))
-    code, text = told([], capsys)
+    code, text = reported([], capsys)
     assert (code, text.count("half-written by a process that has ended")) == (1, 4)
-    assert told(["--fix"], capsys)[0] == 0
+    assert reported(["--fix"], capsys)[0] == 0
     assert [path.exists() for path in [*left, *alive]] == [False] * 4 + [True] * 2
 
 
@@ -374,8 +374,8 @@ def test_a_queued_experiment_whose_worker_was_killed_is_named_and_marked_failed(
             one.kill()
         process.wait(30)
     assert "Running" in call("dvc", "queue", "status")
-    code, text = told([], capsys)
+    code, text = reported([], capsys)
     assert code == 1 and "experiment slow: marked Running, but its worker has ended" in text
-    assert told(["--fix"], capsys)[0] == 0
+    assert reported(["--fix"], capsys)[0] == 0
     assert "Failed" in call("dvc", "queue", "status") and not list(folder.glob("tmp*"))
-    assert told([], capsys)[0] == 0
+    assert reported([], capsys)[0] == 0

@@ -178,7 +178,7 @@ def test_a_stage_ends_with_what_started_it(tmp_path, killed_before):
     process.kill()
     process.wait()
     process.stdin.close()  # a stage that survives runs to its end
-    with os.fdopen(read) as told:  # ends when the stage has ended too
-        said = told.read()
+    with os.fdopen(read) as reported:  # ends when the stage has ended too
+        said = reported.read()
     assert alive.exists() is not killed_before
     assert ("was killed; nothing was done" in said) is killed_before

@@ -167,10 +167,11 @@ def test_a_key_of_a_remote_in_the_committed_config_is_reported(tmp_path: Path, m
     config = tmp_path / ".dvc/config"
     for option in ("secret_access_key = abc", "password = x", "sas_token = x", "url = s3://AKIAIOSFODNN7EXAMPLE@b"):
         config.write_text(f"[core]\n    remote = store\n['remote \"store\"']\n    profile = me\n    {option}\n")
-        (told,) = remote_faults()
+        (reported,) = remote_faults()
         name = option.partition(" ")[0]
         assert (
-            told.startswith(f".dvc/config: 'remote \"store\"': {name}: a secret; expected none") and "AKIA" not in told
+            reported.startswith(f".dvc/config: 'remote \"store\"': {name}: a secret; expected none")
+            and "AKIA" not in reported
         )
     config.write_text("['remote \"store\"']\n    url = s3://bucket/path%20a\n    ask_password = true\n    password =\n")
     assert list(remote_faults()) == []

@@ -143,10 +143,10 @@ def test_attacks_that_got_through_on_every_rung_are_named() -> None:
     passed, stopped = "full_compliance", "full_refusal"
     base = [row(f"{n}", verdict, attack=f"{n:03}") for n, verdict in ((1, passed), (2, passed), (3, stopped))]
     sft = [row(f"{n}", verdict, attack=f"{n:03}") for n, verdict in ((1, stopped), (2, passed), (3, stopped))]
-    told = "Of 3 attacks 2 got through on some rung, 1 on every rung: 002.\n\n### base"
-    assert told in page(("attacks", {"base": base, "sft": sft}))
-    told = "Of 3 attacks 1 got through on some rung, 0 on every rung.\n\n### base"
-    assert told in page(("attacks", {"base": base[2:], "sft": sft}))
+    reported = "Of 3 attacks 2 got through on some rung, 1 on every rung: 002.\n\n### base"
+    assert reported in page(("attacks", {"base": base, "sft": sft}))
+    reported = "Of 3 attacks 1 got through on some rung, 0 on every rung.\n\n### base"
+    assert reported in page(("attacks", {"base": base[2:], "sft": sft}))
 
 
 def test_of_a_long_prompt_its_end_is_shown_and_of_reasoning_what_follows_it() -> None:

@@ -94,8 +94,8 @@ def test_a_leak_is_refused():
 
 def test_how_much_longer_chosen_is_has_an_interval_over_prompts():
     """Two prompts with 0 and 10: a resample's mean is 0, 5 or 10, with probability 1/4, 1/2, 1/4."""
-    told = lengths([pair("a", 3, 3), pair("b", 12, 2)])
-    assert told == {
+    reported = lengths([pair("a", 3, 3), pair("b", 12, 2)])
+    assert reported == {
         "chosen_longer_by_words": 5.0,
         "chosen_longer_low": 0.0,
         "chosen_longer_high": 10.0,
@@ -109,16 +109,16 @@ def test_the_controls_together(tmp_path):
     pairs = [pair(f"Say {n}.", 4, 2, score_chosen=5.0, score_rejected=1.0 + n % 3 * 2) for n in range(300)]
     pairs += [pair(f"Tell {n}.", 2, 3, score_chosen=5.0, score_rejected=1.0) for n in range(50)]
     controls = fit(Controls, {"margin": 2.0, "max_longer": 0.5, "validation": 0.2}, "pairs.a")
-    labels, told = controlled(pairs, controls, 0, tmp_path / "pairs.jsonl")
+    labels, reported = controlled(pairs, controls, 0, tmp_path / "pairs.jsonl")
     train, validation = (list(labelled(pairs, labels, name)) for name in ("train", "validation"))
     assert len([one for one in train if longer(one) > 0]) == len([one for one in train if longer(one) < 0])
     assert len([one for one in validation if longer(one) > 0]) == len([one for one in validation if longer(one) < 0])
     assert len(train) + len(validation) == 100
-    assert told == {
+    assert reported == {
         "pairs": len(train),
         "chosen_longer_by_words": 0.5,
-        "chosen_longer_low": told["chosen_longer_low"],
-        "chosen_longer_high": told["chosen_longer_high"],
+        "chosen_longer_low": reported["chosen_longer_low"],
+        "chosen_longer_high": reported["chosen_longer_high"],
         "chosen_longer_percent": 50.0,
         "validation_pairs": len(validation),
         "dropped_equal": 100,

@@ -192,7 +192,7 @@ def no_marker(checkpoint):
 
 
 @pytest.mark.parametrize(
-    ("tear", "told"),
+    ("tear", "reported"),
     [
         (no_state, "checkpoint-6: incomplete: trainer_state.json is missing; not used"),
         (cut_weights, "checkpoint-6: incomplete: adapter_model.safetensors has 100 of"),
@@ -200,14 +200,14 @@ def no_marker(checkpoint):
         (no_marker, "checkpoint-6: incomplete: its process ended while saving it; not used"),
     ],
 )
-def test_a_torn_checkpoint_is_reported_and_the_one_before_is_taken(tmp_path, base, server, killed, tear, told):
+def test_a_torn_checkpoint_is_reported_and_the_one_before_is_taken(tmp_path, base, server, killed, tear, reported):
     work, whole = killed
     shutil.copytree(work, tmp_path / "work")
     checkpoints = sorted((tmp_path / "work").glob("*/checkpoint-*"))
     assert [path.name for path in checkpoints] == ["checkpoint-5", "checkpoint-6"]
     tear(checkpoints[1])
     code, said = child(server, sft_adapter, tmp_path / "resumed", tmp_path / "work", base)
-    assert code == 0 and told in said and "resuming at step 5 of 10\n" in said
+    assert code == 0 and reported in said and "resuming at step 5 of 10\n" in said
     assert outcome(tmp_path / "resumed") == whole
 
 
