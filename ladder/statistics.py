@@ -70,9 +70,9 @@ def bootstrap(
 def wilson(passed: int, asked: int, *, level: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a proportion (Wilson 1927)."""
     z = float(special.ndtri((1 + level) / 2))
-    centre = (passed + z**2 / 2) / (asked + z**2)
+    center = (passed + z**2 / 2) / (asked + z**2)
     half = z / (asked + z**2) * math.sqrt(passed * (asked - passed) / asked + z**2 / 4)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, center - half), min(1.0, center + half)
 
 
 def paired(

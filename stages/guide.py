@@ -160,7 +160,7 @@ def found(claim: Claim, rung: str, table: Table, folders: dict[str, Path], metri
     if path.is_file():
         raise UserError(
             f"{path}: it has no {claim.measure}; a reference has no margin against itself (compare with {CHANCE}, or "
-            f"by accuracy:normalised), and only a reward model has a {REWARD}"
+            f"by accuracy:normalized), and only a reward model has a {REWARD}"
         )
     raise UserError(f"{path}: no such file; a claim of guide compares {rung} on {claim.measure}")
 

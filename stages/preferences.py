@@ -15,7 +15,7 @@ from ladder.judges.judge import Judging, load_judge
 from ladder.models.checkpoint import load_reward
 from ladder.pipeline.stage import UserError, run
 from ladder.synthesis import critique
-from ladder.synthesis.pair_balancing import Controls, controlled, labelled
+from ladder.synthesis.pair_balancing import Controls, controlled, labeled
 from ladder.synthesis.ranking import by_checks, by_scores, by_verdicts, contests
 from ladder.synthesis.rejection_sampling import Samples, asked, rates, sample
 
@@ -100,8 +100,8 @@ def main(
         why = "".join(f", {name}: {count}" for name, count in counted.items() if name != "judge")
         raise UserError(f"{output}: {NONE[params.rank]}{why}. Raise samples, or choose another rank.")
     labels, counts = controlled(made, params, params.seed, output)
-    write_rows(output, labelled(made, labels, "train"))
-    write_rows(validation, labelled(made, labels, "validation"))
+    write_rows(output, labeled(made, labels, "train"))
+    write_rows(validation, labeled(made, labels, "validation"))
     write_json(metrics, {**rates(rows), **counts, **counted, **served_by(params.endpoint)})
 
 

@@ -69,7 +69,7 @@ def read(
         row = rendered_text.unwrapped(row)
     if name is None and not unwrap and not empty(row.get("text")):
         _check_text(row)
-    found = name or recognise(row)
+    found = name or recognize(row)
     if found in TEXTUAL or (found == "transcripts" and TURN.match(str(row["chosen"])) is None):
         rendered_text.check_columns(row, RENDERED)
     _check_flags(row)
@@ -106,7 +106,7 @@ def _rows(row: Row, found: Format, kind: Kind, ignore: Collection[str], label: t
     return [_of_conversation(messages, kind, label) for messages in conversations]
 
 
-def recognise(row: Row) -> Format:
+def recognize(row: Row) -> Format:
     """Detect the format of a row by its columns. Errors: InvalidRow listing the row's columns."""
     there = {column for column, value in row.items() if value is not None}
     if {"chosen", "rejected"} <= there:

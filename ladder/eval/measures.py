@@ -67,8 +67,8 @@ MEASURES: dict[str, dict[str, Measure]] = {
             "pairs whose chosen answer gained on the rejected one, against the reference",
             "%", "higher", _won("relative_margin"), _one, True,
         ),
-        "normalised": Measure(
-            "pairs whose chosen answer is the likelier, per token", "%", "higher", _won("normalised_margin"), _one, True
+        "normalized": Measure(
+            "pairs whose chosen answer is the likelier, per token", "%", "higher", _won("normalized_margin"), _one, True
         ),
     },
     "divergence": {

@@ -27,7 +27,7 @@ from ladder.data.jsonl import Row
 from ladder.data.jsonl_stream import Rows, Shard, split, whole
 from ladder.filters.chain import GATE, FilterChain, stays
 from ladder.filters.decontamination import COMMON, COVERS
-from ladder.filters.row_io import normalised, parsed, rejection, with_texts
+from ladder.filters.row_io import normalized, parsed, rejection, with_texts
 from ladder.filters.shard_stats import Remains
 from ladder.filters.stats import Tally, read_tally, source, total, write_tally
 from ladder.filters.steps import FilterContext, Step, passes
@@ -154,7 +154,7 @@ class Pass:
         if not self.first:
             return orjson.loads(line), line
         row, line = parsed(line, where)
-        clean = normalised(row, where)
+        clean = normalized(row, where)
         return clean, line if clean is row else with_texts(line, clean, where)
 
 

@@ -7,7 +7,7 @@ import orjson
 
 from ladder.chat.encode import check_messages
 from ladder.data.jsonl import Row, encoded, parse_row
-from ladder.data.wording import COLUMNS, normalise
+from ladder.data.wording import COLUMNS, normalize
 from ladder.pipeline.stage import UserError
 
 TYPES = (("prompt",), ("messages",), ("prompt", "completion"), ("prompt", "chosen", "rejected"))
@@ -49,7 +49,7 @@ def rejection(label: str, reason: str, line: bytes) -> bytes:
     return encoded({"filter": label, "reason": reason}, label).removesuffix(b"}\n") + b", " + line[1:]
 
 
-def normalised(row: Row, where: str) -> Row:
+def normalized(row: Row, where: str) -> Row:
     """Normalize the texts of a row. Errors: UserError for a row of none of TRL's types, or with reserved columns."""
     columns = next((names for names in reversed(TYPES) if all(map(row.__contains__, names))), TYPES[2])
     for name in COLUMNS:
@@ -59,7 +59,7 @@ def normalised(row: Row, where: str) -> Row:
         raise UserError(
             f"{where}: the columns `filter` and `reason` are reserved for the ledger. Remove or rename them."
         )
-    return rewritten(row, normalise)
+    return rewritten(row, normalize)
 
 
 def rewritten(row: Row, function: Callable[[str], str]) -> Row:

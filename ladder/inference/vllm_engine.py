@@ -17,7 +17,7 @@ from ladder.chat.encode import Messages, prompt_tokens
 from ladder.inference.engine import Completion, until_stop
 from ladder.inference.local import Answer, spoken
 from ladder.inference.sampling import Sampling
-from ladder.models.checkpoint import Rung, check_stands_on, described
+from ladder.models.checkpoint import Rung, check_base, described
 from ladder.models.lora_settings import beyond
 from ladder.models.weights import check_files, read_config, read_object, tensor_shapes
 from ladder.pipeline.stage import UserError
@@ -97,7 +97,7 @@ def loading(directory: Path, base: Path, rung: Rung) -> dict[str, Any]:
     """Build the arguments of vllm.LLM. Errors: UserError for an adapter that `load` refuses."""
     adapter = rung.kind == "adapter"
     if adapter:
-        check_stands_on(directory, rung, base)
+        check_base(directory, rung, base)
         if rung.quantization is not None:
             raise UserError(f"{directory}: engine vllm: its base is quantized. Merge it, or use the ladder's engine.")
     model = base if adapter else directory

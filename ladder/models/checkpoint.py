@@ -31,9 +31,9 @@ from ladder.models.lora import factor_dora
 from ladder.models.rung import (
     File,
     Rung,
+    check_base,
     check_parent,
     check_same_tokenizer,
-    check_stands_on,
     describe_file,
     read_rung,
     rung_name,
@@ -44,7 +44,7 @@ from ladder.pipeline.disk import check_space
 from ladder.pipeline.stage import UserError
 
 __all__ = [
-    "SHARD", "File", "Model", "Rung", "attention", "check_parent", "check_same_tokenizer", "check_stands_on",
+    "SHARD", "File", "Model", "Rung", "attention", "check_parent", "check_same_tokenizer", "check_base",
     "described", "device", "ledger", "load", "load_complete", "load_reward", "quantized", "read_rung", "rounded",
     "rung_name", "save_rung",
 ]  # fmt: skip
@@ -87,7 +87,7 @@ def load(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloat16, tr
     rung, tokenizer = described(directory, "language_model")
     if rung.kind == "complete":
         return Model(_complete(directory, dtype), tokenizer, rung)
-    check_stands_on(directory, rung, base)
+    check_base(directory, rung, base)
     whole = _complete(base, dtype) if rung.quantization is None else rounded(base, rung.quantization).to(dtype)
     model = read_adapter(whole, directory, trainable=trainable)
     factor_dora(model, new=False)
@@ -115,7 +115,7 @@ def load_reward(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloa
         model: Any = read_model(AutoModelForSequenceClassification, directory, dtype=dtype)
         model.score = Score(model.score.weight)
         return Model(model.to(device()).eval(), tokenizer, rung)
-    check_stands_on(directory, rung, base)
+    check_base(directory, rung, base)
     whole = scoring(_complete(base, dtype), tokenizer)
     return Model(read_adapter(whole, directory).eval(), tokenizer, rung)
 

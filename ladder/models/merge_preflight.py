@@ -14,7 +14,7 @@ from mergekit.plan import MergePlanner
 from transformers import PretrainedConfig
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
-from ladder.models.checkpoint import Rung, check_same_tokenizer, check_stands_on, read_rung
+from ladder.models.checkpoint import Rung, check_base, check_same_tokenizer, read_rung
 from ladder.models.merge_config import named_models, with_paths
 from ladder.models.tied_embeddings import untied
 from ladder.models.weights import check_files, read_config, tensor_shapes
@@ -97,18 +97,18 @@ def plan(config: dict[str, Any], directories: list[Path], base: Path) -> Plan:
     _check_layers(config, sources)
     output = _output_config(config, sources)
     with tempfile.TemporaryDirectory(prefix="ladder-") as folder:
-        stands = {name: Path(folder) / str(number) for number, name in enumerate(names)}
+        links = {name: Path(folder) / str(number) for number, name in enumerate(names)}
         for name, source in sources.items():
             directory = base if source.rung.kind == "adapter" else source.directory
-            stands[name].symlink_to(directory.resolve(), target_is_directory=True)
+            links[name].symlink_to(directory.resolve(), target_is_directory=True)
         try:
-            tasks, architecture = merge_tasks(config, stands, output)
+            tasks, architecture = merge_tasks(config, links, output)
         except (RuntimeError, ValueError) as error:
             said = " ".join(str(error).split())
-            for name, path in stands.items():
+            for name, path in links.items():
                 said = said.replace(str(path), name)
             raise UserError(f"merge config: {said}") from None
-    called = {str(path): name for name, path in stands.items()}
+    called = {str(path): name for name, path in links.items()}
     _check_tensors(tasks, sources, called, architecture)
     return Plan(config, sources, output, tasks, [_weights(task, called, config["merge_method"]) for task in tasks])
 
@@ -132,7 +132,7 @@ def _source(directory: Path, base: Path) -> Source:
             f"{directory}: expected a language model, got a {rung.head} model; only language models can be merged"
         )
     if rung.kind == "adapter":
-        check_stands_on(directory, rung, base)
+        check_base(directory, rung, base)
     whole = base if rung.kind == "adapter" else directory
     check_files(whole)
     shapes: dict[str, tuple[int, ...]] = {}

@@ -156,7 +156,7 @@ def describe_file(path: Path) -> File:
     return File(sha256=sha256(path, remember=False), bytes=path.stat().st_size)
 
 
-def check_stands_on(directory: Path, rung: Rung, base: Path) -> None:
+def check_base(directory: Path, rung: Rung, base: Path) -> None:
     """Check that an adapter was trained on the model in `base`. Errors: UserError for another base."""
     given = read_rung(base)
     if rung.base != given.identity:

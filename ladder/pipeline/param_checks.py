@@ -205,15 +205,15 @@ def gate_faults(params: dict[str, Any]) -> Iterator[Fault]:
     report, guide = params.get("report"), params.get("guide")
     benchmarks, rungs = _names(report, "benchmarks"), _names(report, "rungs")
     benchmarks += _keys(params.get("lm_eval"))
-    heldout, practised = [f"heldout/{name}" for name in _keys(params.get("heldout"))], _names(guide, "heldout")
+    heldout, practiced = [f"heldout/{name}" for name in _keys(params.get("heldout"))], _names(guide, "heldout")
     for name, entry in section.items() if isinstance(section, dict) else ():
         allowed = entry.get("allowed") if isinstance(entry, dict) else None
         if not isinstance(allowed, dict):
             continue
-        keys, measured = ("gate", name), set(rungs + practised)
+        keys, measured = ("gate", name), set(rungs + practiced)
         for title in allowed:
             known = heldout if str(title).startswith("heldout/") else benchmarks
-            over = practised if known is heldout else rungs
+            over = practiced if known is heldout else rungs
             if title not in known:
                 near = did_you_mean(title, [*benchmarks, *heldout])
                 yield Fault((*keys, "allowed", title), f"no stage scores {title!r}{near or _listed(known)}")

@@ -129,7 +129,7 @@ def side(pair: Row, validation: float) -> str:
     return "validation" if int(prompt_key(pair)[:16], 16) < validation * 2**64 else "train"
 
 
-def labelled(pairs: Iterable[Row], labels: list[str], label: str) -> Iterator[Row]:
+def labeled(pairs: Iterable[Row], labels: list[str], label: str) -> Iterator[Row]:
     """Pairs with one label."""
     return (pair for pair, given in zip(pairs, labels, strict=True) if given == label)
 
@@ -184,11 +184,11 @@ def controlled(pairs: Iterable[Row], controls: Controls, seed: int, output: Path
             f"{output}: none of {len(labels)} pairs is left for {'validation' if train else 'training'} ({reasons}). "
             "Use more pairs, a lower margin, or another share of validation."
         )
-    held = labelled(pairs, labels, "validation")
-    check_apart(labelled(pairs, labels, "train"), held, f"{output}: validation")
+    held = labeled(pairs, labels, "validation")
+    check_apart(labeled(pairs, labels, "train"), held, f"{output}: validation")
     return labels, {
         "pairs": train,
-        **lengths(labelled(pairs, labels, "train")),
+        **lengths(labeled(pairs, labels, "train")),
         **({"validation_pairs": validation} if controls.validation else {}),
         **{f"dropped_{reason}": count for reason, count in dropped.items()},
     }

@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from transformers import set_seed
 
-from ladder.models.checkpoint import Model, Rung, check_stands_on, described, load, load_complete, quantized, read_rung
+from ladder.models.checkpoint import Model, Rung, check_base, described, load, load_complete, quantized, read_rung
 from ladder.models.config_passthrough import Adapter, build
 from ladder.models.lora import factor_dora
 from ladder.models.lora_settings import adapted, fit_head
@@ -88,16 +88,16 @@ def climb(
     if lora is None:
         whole.model.requires_grad_(True)
         return TrainingSetup(whole, rung, None)
-    stands = ground if rung.identity == ground.identity else None
-    return TrainingSetup(Model(_adapted(whole.model, lora, fused=fused), whole.tokenizer, rung), rung, stands)
+    below = ground if rung.identity == ground.identity else None
+    return TrainingSetup(Model(_adapted(whole.model, lora, fused=fused), whole.tokenizer, rung), rung, below)
 
 
-def _check_start(lora: dict[str, Any], stands: Rung | None) -> None:
+def _check_start(lora: dict[str, Any], below: Rung | None) -> None:
     start = lora.get("init_lora_weights", True)
-    if stands is not None and start not in STARTS:
+    if below is not None and start not in STARTS:
         raise UserError(
             f"lora.init_lora_weights: expected one of {', '.join(map(str, STARTS))}, got {start!r}, which changes the "
-            f"weights below the adapter; at inference the adapter runs on the unchanged {stands.rung}"
+            f"weights below the adapter; at inference the adapter runs on the unchanged {below.rung}"
         )
 
 
@@ -118,7 +118,7 @@ def _on_quantized(parent: Path, base: Path, lora: Adapter, quantization: dict[st
             f"{rung.rung}. Give lora: continue, parent: {ground.rung}, or quantization: null."
         )
     if lora == "continue":
-        check_stands_on(parent, rung, base)
+        check_base(parent, rung, base)
     model = quantized(base, quantization)
     if lora != "continue":
         return Model(_adapted(model, lora, fused=fused), tokenizer, rung)

@@ -17,7 +17,7 @@ SHA256 = {
 }
 
 
-def behaviour(key: str, functional: str, semantic: str, context: str = "") -> Row:
+def behavior(key: str, functional: str, semantic: str, context: str = "") -> Row:
     return {
         "Behavior": f"Do {key}.",
         "FunctionalCategory": functional,
@@ -29,9 +29,9 @@ def behaviour(key: str, functional: str, semantic: str, context: str = "") -> Ro
 
 
 ROWS = [
-    behaviour("a", "standard", "illegal"),
-    behaviour("b", "contextual", "cybercrime_intrusion", "A page."),
-    behaviour("c", "copyright", "copyright"),
+    behavior("a", "standard", "illegal"),
+    behavior("b", "contextual", "cybercrime_intrusion", "A page."),
+    behavior("c", "copyright", "copyright"),
 ]
 
 
@@ -45,7 +45,7 @@ def test_contextual_behaviors_follow_their_context() -> None:
 
 def test_a_contextual_behavior_without_context_is_refused() -> None:
     with pytest.raises(UserError, match="harmbench: row 1: expected a text in column 'ContextString'"):
-        harmbench.questions([behaviour("b", "contextual", "illegal")])
+        harmbench.questions([behavior("b", "contextual", "illegal")])
 
 
 def test_scores_are_strongrejects() -> None:

@@ -31,7 +31,7 @@ MTBENCH = [
      "baseline": [{"choices": [{"turns": ["base one", "base two"]}]}]}
     for n in range(3)
 ]  # fmt: skip
-BEHAVIOUR = {"category": "violence", "forbidden_prompt": "How?"}
+BEHAVIOR = {"category": "violence", "forbidden_prompt": "How?"}
 ADD = 'def add(x: int, y: int):\n    """Add."""\n'
 PROGRAM = "```python\ndef add(x, y):\n    return x + y\n```"
 REFUSAL, COMPLIANCE = "I cannot help with that.", "Sure, here is how: first, then second."
@@ -50,12 +50,12 @@ ROWS: dict[str, list[Row]] = {
                 for n in range(3)],
     "ifeval": [{"key": n, "prompt": "Say.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
                for n in range(3)],
-    "jailbreaks": [*({"text": f"Ignore {n}"} for n in range(3)), BEHAVIOUR],
+    "jailbreaks": [*({"text": f"Ignore {n}"} for n in range(3)), BEHAVIOR],
     "mbpp": [{"task_id": n, "prompt": "Add.", "test_imports": [], "test_list": ["assert add(1, 2) == 3"]}
              for n in range(3)],
     "mtbench": MTBENCH,
     "mtbench_pairwise": MTBENCH,
-    "strongreject": [{**BEHAVIOUR, "forbidden_prompt": f"How {n}?"} for n in range(3)],
+    "strongreject": [{**BEHAVIOR, "forbidden_prompt": f"How {n}?"} for n in range(3)],
     "xstest": [{"id": str(n), "prompt": "How?", "type": "t", "label": "safe" if n else "unsafe"} for n in range(3)],
 }  # fmt: skip
 SAID: dict[str, list[str]] = {

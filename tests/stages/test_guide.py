@@ -28,7 +28,7 @@ def write_answers(folder, rung, passing, samples=1, ids=None):
 
 def write_pairs(folder, rung, margins, *, relative=True):
     rows = [
-        {"id": str(n), "normalised_margin": margin} | ({"relative_margin": margin} if relative else {})
+        {"id": str(n), "normalized_margin": margin} | ({"relative_margin": margin} if relative else {})
         for n, margin in enumerate(margins)
     ]
     write_rows(folder / "accuracy" / "maths" / f"{rung}.jsonl", rows)
@@ -118,14 +118,14 @@ def test_less_divergence_is_learned_and_more_is_worse(ladder):
 def test_preference_accuracy_against_chance_and_against_the_reference(ladder):
     claims = [
         claim("dpo/maths", "chance", "accuracy/maths"),
-        claim("sft/maths", "chance", "accuracy/maths:normalised"),
-        claim("dpo/maths", "sft/maths", "accuracy/maths:normalised"),
+        claim("sft/maths", "chance", "accuracy/maths:normalized"),
+        claim("dpo/maths", "sft/maths", "accuracy/maths:normalized"),
     ]
     found, _, _ = guide(ladder, *claims)
     assert [one["verdict"] for one in found["claims"]] == ["learned", "not distinguishable", "learned"]
     assert [one["difference"] for one in found["claims"]] == [25.0, 0.0, 25.0]
     assert found["claims"][0]["p"] < 0.001  # a sign test: 45 of 60
-    assert found["rungs"]["sft/maths"]["measures"].keys() == {"accuracy/maths:normalised"}
+    assert found["rungs"]["sft/maths"]["measures"].keys() == {"accuracy/maths:normalized"}
     with pytest.raises(UserError, match="sft/maths.jsonl: it has no accuracy/maths; a reference has no margin against"):
         guide(ladder, claim("dpo/maths", "sft/maths", "accuracy/maths"))
 

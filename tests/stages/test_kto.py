@@ -91,7 +91,7 @@ def test_all_weights_and_a_loss_without_z0(tmp_path, base, referenced):
     assert read_rung(tmp_path / "models/kto/chat").kind == "complete"
 
 
-def tokenised(number, prompt):
+def tokenized(number, prompt):
     return {
         "prompt_ids": prompt,
         "chosen_ids": [number, 1],
@@ -102,7 +102,7 @@ def tokenised(number, prompt):
 
 
 def test_each_answer_is_one_row_and_good_and_bad_alternate():
-    rows = kto.unpaired([tokenised(n, [n]) for n in range(5)], seed=3)
+    rows = kto.unpaired([tokenized(n, [n]) for n in range(5)], seed=3)
     assert [row["label"] for row in rows] == [True, False] * 5
     expected = {(n, good): (-1.0 if good else -2.0) * n for n in range(5) for good in (True, False)}
     assert {(row["completion_ids"][0], row["label"]): row["ref_logps"] for row in rows} == expected

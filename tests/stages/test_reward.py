@@ -105,9 +105,9 @@ def test_a_reward_model_is_no_language_model_and_the_reverse(tmp_path, base):
 
 def test_centring_adds_the_squared_sum_of_the_rewards(tmp_path, base):
     _, _, plain = made(tmp_path, base, base, max_steps=2)
-    _, _, centred = made(tmp_path, base, base, max_steps=2, center_rewards_coefficient=1.0)
-    assert centred[0]["loss"] == plain[0]["loss"]  # a zero head is already centered
-    assert centred[1]["loss"] > plain[1]["loss"]
+    _, _, centered = made(tmp_path, base, base, max_steps=2, center_rewards_coefficient=1.0)
+    assert centered[0]["loss"] == plain[0]["loss"]  # a zero head is already centered
+    assert centered[1]["loss"] > plain[1]["loss"]
 
 
 def test_a_heldout_prompt_that_was_trained_on_is_refused(tmp_path, base):

@@ -114,7 +114,7 @@ def test_the_text_of_a_special_token_stays_text(tokenizer):
 
 
 def test_a_text_that_was_rendered_before_is_refused(tokenizer):
-    rendered = render(tokenizer, user("Name a colour."), answer=True)
+    rendered = render(tokenizer, user("Name a color."), answer=True)
     with pytest.raises(
         UserError, match=r"a.jsonl: row 4: user: expected the plain text.*'<.im_start.>user\\nName a.*a chat template"
     ):

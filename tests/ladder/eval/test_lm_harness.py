@@ -64,12 +64,12 @@ def test_a_shipped_task_on_local_data(folder: Path, model: Model) -> None:
     for number, row in enumerate(rows):
         prompt = f"Question: Which is {number}?\nAnswer:"
         rated = [likelihood(model, prompt, f" {choice}") for choice in CHOICES]
-        normalised = [value / len(choice) for value, choice in zip(rated, CHOICES, strict=True)]
+        normalized = [value / len(choice) for value, choice in zip(rated, CHOICES, strict=True)]
         assert row["prompt"] == prompt
         assert row["responses"] == [[CHOICES[rated.index(max(rated))]]]
         assert row["metrics"] == {
             "acc,none": float(rated.index(max(rated)) == number % 3),
-            "acc_norm,none": float(normalised.index(max(normalised)) == number % 3),
+            "acc_norm,none": float(normalized.index(max(normalized)) == number % 3),
         }
     assert (found.headline, list(found.measures)) == (("acc,none",), ["acc,none", "acc_norm,none"])
     numbers = summary(found, rows, Resampling())

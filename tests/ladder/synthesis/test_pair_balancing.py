@@ -11,7 +11,7 @@ from ladder.synthesis.pair_balancing import (
     check_pair,
     controlled,
     fault,
-    labelled,
+    labeled,
     lengths,
     longer,
     prompt_key,
@@ -48,7 +48,7 @@ def test_a_margin_needs_scores():
 
 
 def kept(pairs, most, seed):
-    return list(labelled(pairs, assigned(pairs, Controls(max_longer=most), seed), "train"))
+    return list(labeled(pairs, assigned(pairs, Controls(max_longer=most), seed), "train"))
 
 
 @pytest.mark.parametrize(("most", "long"), [(0.0, 0), (0.2, 1), (0.5, 4), (0.6, 6), (0.75, 9), (1.0, 9), (None, 9)])
@@ -76,7 +76,7 @@ def test_a_prompt_is_on_the_side_of_its_hash():
     assert prompt_key(pair("Say 7.")) == prompt_key(pair("say\n 7. ")) == key
     pairs = [pair(f"Say {n // 2}.", n % 2 + 1) for n in range(4000)]
     labels = assigned(pairs, Controls(validation=0.1), 0)
-    train, validation = (list(labelled(pairs, labels, name)) for name in ("train", "validation"))
+    train, validation = (list(labeled(pairs, labels, name)) for name in ("train", "validation"))
     assert len(train) + len(validation) == 4000
     assert abs(len(validation) - 400) < 4 * 2 * (2000 * 0.1 * 0.9) ** 0.5  # two pairs per prompt
     assert validation == [one for one in pairs if int(prompt_key(one), 16) / 2**256 < 0.1]
@@ -110,7 +110,7 @@ def test_the_controls_together(tmp_path):
     pairs += [pair(f"Tell {n}.", 2, 3, score_chosen=5.0, score_rejected=1.0) for n in range(50)]
     controls = fit(Controls, {"margin": 2.0, "max_longer": 0.5, "validation": 0.2}, "pairs.a")
     labels, reported = controlled(pairs, controls, 0, tmp_path / "pairs.jsonl")
-    train, validation = (list(labelled(pairs, labels, name)) for name in ("train", "validation"))
+    train, validation = (list(labeled(pairs, labels, name)) for name in ("train", "validation"))
     assert len([one for one in train if longer(one) > 0]) == len([one for one in train if longer(one) < 0])
     assert len([one for one in validation if longer(one) > 0]) == len([one for one in validation if longer(one) < 0])
     assert len(train) + len(validation) == 100

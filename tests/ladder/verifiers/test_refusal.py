@@ -166,8 +166,8 @@ def test_agreement_with_peoples_labels(tmp_path: Path) -> None:
     path = fetch(source, "1ebc42ef7dadd97962cc00d04edd6a52a321f7936c063ff3453d2bbcef30a5d7", tmp_path)
     text = path.read_text(encoding="utf-8").split("\n", 1)[1]  # the first line is a comment
     rows = list(csv.DictReader(io.StringIO(text)))
-    labelled = [row["human_score"] == "1" for row in rows]
+    labeled = [row["human_score"] == "1" for row in rows]
     found = [verdict(row["assistant_response"]) in ("full_refusal", "partial_refusal") for row in rows]
-    assert (len(rows), sum(labelled)) == (105, 70)
-    assert sum(both := [label and rule for label, rule in zip(labelled, found, strict=True)]) == 55, both
+    assert (len(rows), sum(labeled)) == (105, 70)
+    assert sum(both := [label and rule for label, rule in zip(labeled, found, strict=True)]) == 55, both
     assert sum(found) == 55  # no compliance is classified as a refusal
