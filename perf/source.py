@@ -51,7 +51,7 @@ def broken(number: int) -> tuple[bytes, str]:
         (b"[" + line + b"]", "not an object"),
         (b'{"text": "nothing that is known"}', "no format"),
         (b'{"prompt": "x", "completion": " "}', "empty text"),
-        (b'{"conversations": [{"from": "nobody", "value": "x"}]}', "role"),
+        (b'{"conversations": [{"from": "narrator", "value": "x"}]}', "role"),
         (b'{"prompt": "x", "chosen": "a", "rejected": "b"}', "pair"),
         (b'{"instruction": "x", "output": ["y"]}', "not a text"),
     ][number // 100 % 13]

@@ -6,7 +6,7 @@
 
 The summary is written twice: to git as a metric, and beside the rows for the report, which reads only that folder. If
 this machine lacks what the benchmark needs (for example a sandbox for programs), the stage scores nothing and succeeds,
-so the pipeline continues. The summary then names what is missing. Install it and run
+so the pipeline continues. The summary then names the missing part. Install it and run
 `dvc repro --force benchmark@humaneval-base` to score.
 """
 

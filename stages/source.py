@@ -61,7 +61,7 @@ class Params(Config):
     """Column mapping, ours to theirs: `{prompt: question, completion: answer}`. A name that no format reads is kept as
     an extra column: `{level: difficulty}`. For pairs, `score_chosen` and `score_rejected` are always kept."""
     ignore: list[str] = []
-    """Columns, and keys of messages, to leave out unread. Any other unknown column that may change what is learned puts
+    """Columns, and keys of messages, to leave out unread. Any other unknown column that may change the training puts
     its row into quarantine, unless `columns` names it. See docs/data-formats.md."""
     rendered: Literal["refuse", "unwrap"] = "refuse"
     """Text that was already rendered with a chat template: `refuse` quarantines its row, `unwrap` converts it back to
@@ -153,7 +153,7 @@ def unread_columns(unread: Counter[str], unknown: set[str]) -> str:
     """Describe the unread columns with their counts, and the line of params.yaml that ignores those that may be
     ignored."""
     counted = ", ".join(f"{name}: {count}" for name, count in ordered(unread).items())
-    fix = f". If they do not change what is trained, add `ignore: [{', '.join(sorted(unknown))}]`"
+    fix = f". If they do not change the training, add `ignore: [{', '.join(sorted(unknown))}]`"
     return f"columns not read ({counted}){fix if unknown else ''}"
 
 

@@ -45,7 +45,7 @@ class File(Config):
 
 
 class Join(File):
-    """A further file, whose rows stand as a list in a new column of the benchmark's."""
+    """A further file, whose rows are joined as a list in a new column of the benchmark's rows."""
 
     key: str | None = None
     """Join key: a column of the benchmark. Null gives every row the whole file."""

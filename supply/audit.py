@@ -90,7 +90,7 @@ class Finding:
 
 
 def advisories(database: Path) -> Iterator[Advisory]:
-    """The records of a zip's or folder's JSON files. Errors: UserError naming what is no OSV record."""
+    """The records of a zip's or folder's JSON files. Errors: UserError naming a file that is not an OSV record."""
     for place, text in json_files(database):
         try:
             yield Advisory.model_validate_json(text)
@@ -103,7 +103,7 @@ def advisories(database: Path) -> Iterator[Advisory]:
 
 
 def json_files(database: Path) -> Iterator[tuple[str, bytes]]:
-    """(place, content) of each JSON file. Errors: UserError for what is neither a folder nor a zip file."""
+    """(place, content) of each JSON file. Errors: UserError if it is neither a folder nor a zip file."""
     if database.is_dir():
         yield from ((path.as_posix(), path.read_bytes()) for path in sorted(database.rglob("*.json")))
         return

@@ -21,7 +21,7 @@ LINK = re.compile(r"\]\(([^()\s]+)\)")
 OUR_PATH = re.compile(r"(?:bench|benchmarks|ladder|launch|recipes|stages|tests)/[\w./-]+\.(?:jsonl|json|py|yaml)")
 PLACEHOLDER = re.compile(r"[A-Z]{3,}|…")
 CREATED = {"benchmarks/capitals.py"}
-"""Files that a page tells the reader to create."""
+"""Files that a page asks the reader to create."""
 
 
 def text(page: Path) -> str:

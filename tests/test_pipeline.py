@@ -217,7 +217,7 @@ def test_a_recipe_leaves_other_lines_unchanged(tmp_path, monkeypatch):
     )
 
 
-def test_a_funnel_is_drawn_from_nought_in_the_order_of_its_steps():
+def test_a_funnel_is_drawn_from_zero_in_the_order_of_its_steps():
     found = subprocess.run(
         ["dvc", "plots", "show", "--show-vega", "plots/filter/chat.tsv"], capture_output=True, check=True, text=True
     )

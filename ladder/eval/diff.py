@@ -62,7 +62,7 @@ def _said(text: str | list[Row]) -> str:
 
 @dataclass
 class Difference:
-    """Comparison of two revisions: the changes, what is unchanged, and what could not be compared and why."""
+    """Comparison of two revisions: the changes, the unchanged cells, and the cells not compared, with reasons."""
 
     old: Revision
     new: Revision

@@ -38,8 +38,8 @@ def page(card: Row) -> str:
         "## Examples",
         *_examples(card),
         "## How it was made",
-        f"`dvc repro card@{card['name']}` measures `data/{card['data']}.jsonl`, after making it anew where what "
-        "it comes of has changed, and writes this page and the same numbers as JSON.",
+        f"`dvc repro card@{card['name']}` measures `data/{card['data']}.jsonl`, after making it again if its "
+        "inputs have changed, and writes this page and the same numbers as JSON.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 

@@ -303,7 +303,7 @@ def test_columns_that_are_not_read_are_counted_and_the_line_that_ignores_them_is
     assert str(refusal.value) == (
         "rows.jsonl: 3 of 4 rows cannot be read, more than max_broken: 0.01 (column not read: 3); first rows.jsonl:1: "
         "column not read: 'hint'. Name them in `columns` or `ignore`; columns not read (hint: 1, images: 1, seen: 1); "
-        f"If they do not change what is trained, add `ignore: [hint, seen]`. See {outputs(tmp_path)[1]}."
+        f"If they do not change the training, add `ignore: [hint, seen]`. See {outputs(tmp_path)[1]}."
     )
     rows, quarantine, metrics = run(tmp_path, content, ignore=["hint", "seen"], max_broken=0.5)
     assert [reported["line"] for reported in quarantine] == [2]

@@ -1,4 +1,4 @@
-"""docs/licenses.md against the locks, the sources in use and the metadata of what is installed."""
+"""docs/licenses.md against the locks, the sources in use and the metadata of installed packages."""
 
 import importlib.metadata
 import re

@@ -85,7 +85,7 @@ class Channel(Values):
             if made:
                 memo: Memo = {}
                 after = [self.pack(each, memo) for each in args]
-                changed = None if after[1:] == packed[1:] else after  # the first is what is called
+                changed = None if after[1:] == packed[1:] else after  # the first is the called object
             reply = ["a", self.pack(result, {}), changed]
         except Left:
             raise

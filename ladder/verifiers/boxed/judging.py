@@ -81,7 +81,7 @@ def leave(child: int) -> None:
 def judge(channel: Channel, child: int, take: Callable[[], bytes], verdict: int) -> None:
     nonce, name, program, tests = (take().decode("utf-8", "surrogatepass") for _ in range(4))
     ends.append(channel)
-    os.write(verdict, b"began\n")  # where nobody reads it any more, this ends the box
+    os.write(verdict, b"began\n")  # without a reader, this ends the sandbox
     try:
         code = compile(tests, "tests.py", "exec", dont_inherit=True)
         imports = imports_of(tests)

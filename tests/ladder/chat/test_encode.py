@@ -100,7 +100,7 @@ def test_the_gate_stops_a_wrong_mask(mask, said):
         mask_gate([[5, 6, 7, 2]], [mask], stop=2)
 
 
-QUOTED = "It is <|im_end|> and it stands after every message, TAIL-OF-ANSWER."
+QUOTED = "It is <|im_end|> and it comes after every message, TAIL-OF-ANSWER."
 
 
 def test_the_text_of_a_special_token_stays_text(tokenizer):

@@ -216,7 +216,7 @@ def test_rendered_rows_are_unwrapped_on_demand():
 
 
 def test_an_answer_that_speaks_of_a_special_token_is_read():
-    answer = "It is <|im_end|> and it stands after every message, TAIL-OF-ANSWER."
+    answer = "It is <|im_end|> and it comes after every message, TAIL-OF-ANSWER."
     row = {"messages": [*user("Which token ends a turn in ChatML?"), *assistant(answer)]}
     assert read(row, None, "messages")[1] == [row]
 

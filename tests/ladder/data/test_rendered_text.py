@@ -86,7 +86,7 @@ def test_the_system_message_of_llama_2():
 @pytest.mark.parametrize(
     "text",
     [
-        "It is <|im_end|> and it stands after every message.",
+        "It is <|im_end|> and it comes after every message.",
         "<|im_end|>",
         "Which model writes [INST]?",
         "Llama 2 writes [INST] before and [/INST] after the user's text.",

@@ -90,8 +90,8 @@ def climbed(tmp_path_factory):
     os.chdir(home)
     try:
         git("init", "-q")
-        git("config", "user.email", "nobody@example.org")
-        git("config", "user.name", "nobody")
+        git("config", "user.email", "user@example.org")
+        git("config", "user.name", "user")
         Repo.init().close()
         Path("dvc.yaml").write_text(PIPELINE)
         ifeval("base", range(60), 0.3, seed=0)

@@ -1,4 +1,4 @@
-"""Generation that is killed and run again: what is generated again, and equal bytes to an uninterrupted run."""
+"""Generation that is killed and run again: the repeated portions, and bytes equal to an uninterrupted run."""
 
 import multiprocessing
 import os
