@@ -55,7 +55,7 @@ def read_answers(questions: list[Question], rows: list[Row], file: Any, foreign:
             place = index.place(row, f"{file}: row {number}")
         except Foreign as error:
             if foreign is None:
-                raise UserError(f"{error}. --skip-foreign leaves such rows out.") from None
+                raise UserError(f"{error}. --skip-foreign leaves these rows out.") from None
             foreign.append(number)
             continue
         if why := index.contradiction(row, place):

@@ -95,7 +95,7 @@ def read_responses(path: Path, *, null_is_wrong: bool = False) -> list[Row]:
         row = {**row, "response": whole_text(row, "response")}
         if row["response"] is None and not null_is_wrong:
             raise UserError(
-                f"{where}: response: expected a text, got null. Remove the row, or score such rows as wrong with "
+                f"{where}: response: expected a text, got null. Remove the row, or score these rows as wrong with "
                 "--null-is-wrong."
             )
         if row["response"] is None:

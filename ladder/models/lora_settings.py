@@ -26,7 +26,7 @@ def beyond(directory: Path, known: set[str]) -> str | None:
 
 NO_EFFECT = {
     "layer_replication": "the layers share weights, which a complete model cannot. Merge with slices instead.",
-    "alora_invocation_tokens": "peft cannot merge such an adapter into the weights. Omit the key.",
+    "alora_invocation_tokens": "peft cannot merge this type of adapter into the weights. Omit the key.",
     "use_qalora": "no effect on weights that are not GPTQ. Set quantization: {load_in_4bit: true}.",
     "megatron_config": "no effect, because Megatron's layers are not used. Omit the key.",
     "arrow_config": "it routes between several adapters, and a rung has one. Omit the key.",

@@ -103,7 +103,7 @@ def test_a_reward_model_is_no_language_model_and_the_reverse(tmp_path, base):
         load_reward(base, base)
 
 
-def test_centring_adds_the_squared_sum_of_the_rewards(tmp_path, base):
+def test_centering_adds_the_squared_sum_of_the_rewards(tmp_path, base):
     _, _, plain = made(tmp_path, base, base, max_steps=2)
     _, _, centered = made(tmp_path, base, base, max_steps=2, center_rewards_coefficient=1.0)
     assert centered[0]["loss"] == plain[0]["loss"]  # a zero head is already centered

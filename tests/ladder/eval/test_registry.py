@@ -78,7 +78,7 @@ def test_asked_refuses_a_key_that_occurs_twice_and_a_question_without_a_turn(wri
     found, path = written(("one",)), Path("task.jsonl")
     with pytest.raises(UserError, match="task.jsonl: duplicate key 'a'"):
         asked(found, [{"key": "a", "turns": ["?"]}] * 2, path)
-    with pytest.raises(UserError, match="task.jsonl: key 'a' asks nothing"):
+    with pytest.raises(UserError, match="task.jsonl: key 'a': no question"):
         asked(found, [{"key": "a", "turns": []}], path)
 
 

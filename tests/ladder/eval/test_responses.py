@@ -68,7 +68,7 @@ def test_rows_of_other_benchmarks_are_left_out_when_asked():
     assert ([answer.key for answer in answers], foreign) == (["1"], [1, 3])
     with pytest.raises(UserError, match="file: none of its 1 rows answers a question of the benchmark"):
         read_answers(QUESTIONS, rows[:1], "file", [])
-    with pytest.raises(UserError, match="no such question in the benchmark. --skip-foreign leaves such rows out"):
+    with pytest.raises(UserError, match="no such question in the benchmark. --skip-foreign leaves these rows out"):
         read_answers(QUESTIONS, rows, "file")
 
 

@@ -188,7 +188,7 @@ def test_prompts_alone_are_filtered_before_anything_answers_them(tmp_path, given
         ("4", user("Why?")),
     ]
     wanted = parse([{"length": {"min": 1, "max": 9}}, {"refusal": {"reject": ["no_answer"]}}])
-    with pytest.raises(UserError, match="no row is left after length: 0 words"):
+    with pytest.raises(UserError, match="no row is left after length. Its first reason: 0 words"):
         run_passes(tmp_path / "rows.jsonl", wanted, given, tmp_path / "answers", 1, spread("local"))
 
 
@@ -248,7 +248,7 @@ def test_a_batch_too_large_for_arrays_is_judged_as_a_small_one(tmp_path, given, 
     wanted = [{"length": {"min": 2, "max": 9}}, {"exact": None}, near]
     answers = ["a b c d e", "a", "a b c d e f", "A B c d e", "x y z"]
     small = run(tmp_path, given, answers, wanted, 1)
-    monkeypatch.setattr(batch, "MOST_CHARACTERS", 3)
+    monkeypatch.setattr(batch, "MAX_CHARACTERS", 3)
     large = run(tmp_path, given, answers, wanted, 2)
     assert small[:2] == large[:2]
     assert small[0] == ["0", "4"]

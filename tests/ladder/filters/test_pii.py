@@ -43,7 +43,7 @@ def test_what_patterns_find_is_put_out(offline):
 def test_a_row_goes_with_kinds_and_counts_and_without_the_text(offline):
     rows = [
         {"prompt": user("Who?"), "completion": assistant(TEXT + " Or mail joe@example.org.")},
-        {"prompt": user("Who?"), "completion": assistant("Nobody.")},
+        {"prompt": user("Who?"), "completion": assistant("No one.")},
     ]
     reported = "1 CREDIT_CARD, 2 EMAIL_ADDRESS, 1 IP_ADDRESS, 1 PHONE_NUMBER"
     assert personal(rows, part="all", entities=PATTERNS, sure=0.4) == [reported, None]

@@ -32,7 +32,7 @@ def test_what_mergekit_takes_passes_as_it_is(config):
         (ties(parameters={"lambda": {"vale": 1}}), "no such mergekit key: parameters.lambda.vale"),
         (ties(parameters={"lambda": None}), "parameters.lambda: expected a number, a list of numbers over the layers"),
         (ties(models=3), "models: expected a valid list"),
-        ({"models": []}, "merge_method: Field required"),
+        ({"models": []}, "merge_method: missing"),
         ({"merge_method": "linear"}, "Exactly one of 'models', 'slices', or 'modules' must be present"),
         (ties(merge_method="tise"), "merge_method: expected one of arcee_fusion, breadcrumbs"),
         (ties(dtype="bf16"), 'Unimplemented dtype "bf16"'),

@@ -48,7 +48,7 @@ def left(tmp_path):
         ({**CASE, "max_new_tokens": -1}, 2),
         ({**CASE, "num_beams": 1, "num_return_sequences": 3, "early_stopping": "sometimes"}, 2),
         ({**CASE, "eos_token_id": "</s>", "watermarking_config": {"bias": "x"}}, 2),
-        ({**CASE, "cache_implementation": "none such", "a_field_of_next_year": {"x": [1]}}, 2),
+        ({**CASE, "cache_implementation": "no such", "a_field_of_next_year": {"x": [1]}}, 2),
     ],
 )
 def test_a_base_keeps_no_sampling_fields(tmp_path, released, written, eos):
