@@ -24,6 +24,8 @@ QUOTED = {
     "ladder/verifiers/sentences.py": "common English words",
     "stages/judge_sheet.py": "prompts to a judge",
     "tests/ladder/filters/test_decontamination.py": "question of a benchmark",
+    "tests/ladder/inference/test_vllm_engine.py": "prompts whose answers differ in length",
+    "tests/ladder/test_vllm.py": "prompts whose answers differ in length",
     "tests/ladder/verifiers/test_constraints.py": "answers of models",
     "tests/ladder/verifiers/test_refusal.py": "answers of models",
 }

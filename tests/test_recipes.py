@@ -184,7 +184,7 @@ def test_an_endpoints_instructions_are_answered_and_filtered_by_meaning(copy, tm
     kept = read_rows(Path("data/filter/evolved.jsonl"))
     rejected = read_rows(Path("data/filter/evolved.rejected.jsonl"))
     reasons = [row["reason"] for row in rejected if row["filter"] == "paraphrased"]
-    assert reasons == [f"1.00 like ifeval: {QUIZ}"]
+    assert reasons == [f"cosine 1.00 with ifeval: {QUIZ}"]
     assert len(kept) > 5 and {row["source"]["name"] for row in kept} == {"synthesize/evolved"}
 
 

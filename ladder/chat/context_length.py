@@ -67,5 +67,5 @@ def report(stage: str, **counts: int) -> dict[str, int]:
     """Return the counts above 0, for the metrics, and print each to stderr: `sft: empty_answer: 3 left out`."""
     found = {name: count for name, count in counts.items() if count}
     for name, count in found.items():
-        print(f"{stage}: {name}: {count} rows left out", file=sys.stderr, flush=True)
+        print(f"{stage}: {name}: {count} left out", file=sys.stderr, flush=True)
     return found

@@ -117,7 +117,7 @@ def word_length(row: Row, *, min: Amount, max: Amount) -> str | None:
     """Keep answers whose mean word length is `min` to `max` characters."""
     text = answered(row)
     mean = _letters(text) / (len(_words(text)) or 1)
-    return None if min <= mean <= max else f"{mean:.1f} characters a word"
+    return None if min <= mean <= max else f"{mean:.1f} characters per word"
 
 
 def symbols(row: Row, *, max: Amount) -> str | None:
@@ -125,17 +125,17 @@ def symbols(row: Row, *, max: Amount) -> str | None:
     text = answered(row)
     count = sorted((text.count("#"), text.count("...") + text.count("\u2026")))[-1]
     share = count / (len(_words(text)) or 1)
-    return None if share <= max else f"{share:.2f} symbols a word"
+    return None if share <= max else f"{share:.2f} symbols per word"
 
 
 def bullets(row: Row, *, max: Share) -> str | None:
     """Keep answers in which at most the share `max` of the lines starts with a bullet point."""
-    return _share_of_lines(row, max, "bullets", is_bullet)
+    return _share_of_lines(row, max, "are bullets", is_bullet)
 
 
 def ellipses(row: Row, *, max: Share) -> str | None:
     """Keep answers in which at most the share `max` of the lines ends with an ellipsis."""
-    return _share_of_lines(row, max, "ending in an ellipsis", ends_in_ellipsis)
+    return _share_of_lines(row, max, "end with an ellipsis", ends_in_ellipsis)
 
 
 def alphabetic(row: Row, *, min: Share) -> str | None:
@@ -143,7 +143,7 @@ def alphabetic(row: Row, *, min: Share) -> str | None:
     words = _words(answered(row))
     mixed = [word for word in words if not word.isalpha()]
     share = (len(words) - len(mixed) + sum(any(map(str.isalpha, word)) for word in mixed)) / max(1, len(words))
-    return None if share >= min else f"{share:.2f} of the words with a letter"
+    return None if share >= min else f"{share:.2f} of the words have a letter"
 
 
 def stop_words(row: Row, *, min: Number) -> str | None:
@@ -191,7 +191,7 @@ def top_ngrams(row: Row, *, max: dict[Size, Share]) -> str | None:
         if not top:
             return None  # longer n-grams cannot repeat either
         if share > max[size]:
-            return f"{share:.2f} is {' '.join(top)!r}"
+            return f"{share:.2f} of the characters in {' '.join(top)!r}"
     return None
 
 
@@ -223,7 +223,7 @@ def duplicate_ngrams(row: Row, *, max: dict[Size, Share]) -> str | None:
             return None  # longer n-grams cannot repeat either
         share = sum(len(words[place]) for place in covered) / _letters(text)
         if share > max[size]:
-            return f"{share:.2f} in repeated runs of {size} words"
+            return f"{share:.2f} of the characters in repeated runs of {size} words"
     return None
 
 
@@ -269,6 +269,6 @@ def _duplicates(parts: Sequence[str], what: str, limit: float, character_limit: 
         seen.add(part)
     share = len(again) / len(parts)
     if share > limit:
-        return f"{share:.2f} of the {what} repeated"
+        return f"{share:.2f} of the {what} are repeated"
     characters = sum(map(len, again)) / sum(map(len, parts))
     return None if characters <= character_limit else f"{characters:.2f} of the characters in repeated {what}"

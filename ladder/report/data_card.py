@@ -149,13 +149,13 @@ def _balance(card: Row) -> list[str]:
 def _duplicates(card: Row) -> str:
     found = card["duplicates"]
     rows = [
-        ("say all that a row before them says, case and blanks aside", found["exact"]),
+        ("exact duplicates, ignoring case and whitespace", found["exact"]),
         (
-            f"are alike to one, those included (Jaccard {found['jaccard']} of runs of {found['ngram']} words)",
+            f"near duplicates, including the exact ones (Jaccard {found['jaccard']} of runs of {found['ngram']} words)",
             found["near"],
         ),
     ]
-    return table(["rows that", ""], [(name, f"{count:,} ({percent(count, card['rows'])})") for name, count in rows])
+    return table(["rows", ""], [(name, f"{count:,} ({percent(count, card['rows'])})") for name, count in rows])
 
 
 def _contamination(card: Row) -> str:

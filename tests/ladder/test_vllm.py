@@ -30,7 +30,7 @@ LIMIT = 200
 LORA = {"r": 4, "lora_alpha": 8}
 DORA = {**LORA, "use_dora": True}
 HEAD = 64  # vLLM's attention on a CPU has no kernel for the head size 8 of other tests' models
-ASKED = [user(text) for text in ("Hi", "What is rain?", "Name a color that is not red.", "Say more.")]
+ASKED = [user(text) for text in ("Hi", "What is rain?", "Name a colour that is not red.", "Say more.")]
 
 
 @pytest.fixture

@@ -150,7 +150,7 @@ def pico_gguf(path: Path) -> Path:
 def test_a_gguf_file_becomes_a_plain_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     packed = pico_gguf(tmp_path / "pico.gguf")
     loaded = made(packed, tmp_path / "base", dtype="float32")
-    assert "de-quantizing pico.gguf, about 5 s" in capsys.readouterr().out
+    assert "dequantizing pico.gguf, about 5 s" in capsys.readouterr().out
     assert not hasattr(loaded.model.config, "quantization_config")
     assert loaded.tokenizer.eos_token_id == loaded.model.generation_config.eos_token_id == STOP
     (down,) = (tensor for tensor in gguf.GGUFReader(packed).tensors if tensor.name == "blk.0.ffn_down.weight")

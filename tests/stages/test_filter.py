@@ -60,7 +60,7 @@ def test_every_row_is_kept_or_rejected_with_a_reason(tmp_path):
 
 
 def test_an_empty_result_is_refused_and_nothing_is_written(tmp_path):
-    with pytest.raises(UserError, match="no row is left after length: 4 words"):
+    with pytest.raises(UserError, match="no row is left after length. Its first reason: 4 words"):
         run(tmp_path, ["one two three four"])
     assert not any((tmp_path / name).exists() for name in OUTPUTS)
 

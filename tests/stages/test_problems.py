@@ -109,7 +109,9 @@ def test_all_that_a_grammar_gives_is_given_and_no_more(tmp_path):
     count = sum(part(problem) == "train" for problem in problems)
     rows = made(tmp_path, count=count, sizes=[1], seeds=seeds(tmp_path))
     assert {row["id"] for row in rows} == {problem for problem in problems if part(problem) == "train"}
-    with pytest.raises(UserError, match=rf"problems.yaml: train problems of arithmetic with sizes \[1\], got {count}"):
+    with pytest.raises(
+        UserError, match=rf"problems.yaml: expected 4 train problems of arithmetic with sizes \[1\], got {count}"
+    ):
         made(tmp_path, count=count + 1, sizes=[1], seeds=tmp_path)
     with pytest.raises(UserError, match=r"only 0 train problems of arithmetic with sizes \[4\]"):
         made(tmp_path, count=1, sizes=[4])

@@ -92,4 +92,4 @@ def test_a_benchmark_that_broke_in_its_second_turn_keeps_the_first(ask, base, mo
     capfd.readouterr()
     assert ask(first=entry)["first"] == whole
     assert made == [3]
-    assert f"{base}: 3 answers were made before" in capfd.readouterr().err
+    assert f"{base}: 3 answers from cache" in capfd.readouterr().err

@@ -107,7 +107,7 @@ def test_packed_rows_hold_whole_conversations(rows):
     ("changed", "said"),
     [
         ({"packing_strategy": "wrapped"}, "packing_strategy: expected one of bfd"),
-        ({"max_length": None}, "expected a number, got null"),
+        ({"max_length": None}, "expected a number for max_length, got null"),
     ],
 )
 def test_packing_that_would_cut_or_has_no_length_is_refused(tmp_path, base, rows, changed, said):
@@ -180,7 +180,7 @@ def test_rows_longer_than_the_context_and_rows_without_an_answer_are_counted(tmp
 def test_weights_that_do_not_change_are_no_rung(tmp_path, base, rows):
     still = {**TRAINER, "max_steps": 1, "learning_rate": 1e-60}
     with pytest.raises(
-        UserError, match="no weight differs from its parent's after 1 steps.*raise trainer.learning_rate"
+        UserError, match="no weight differs from its parent's after 1 steps.*Raise trainer.learning_rate"
     ):
         train(tmp_path, base, rows, lora=None, trainer=still)
     assert not (tmp_path / "models/sft/chat").exists()

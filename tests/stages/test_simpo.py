@@ -102,7 +102,7 @@ def test_an_adapter_on_the_output_layer_is_refused(tmp_path, base):
         ({"chosen": user("Yes")}, "row 2: chosen: expected one message of the assistant, got user"),
         ({"chosen": [*user("Hi"), *assistant("Yes")]}, "row 2: chosen: expected one .* got user, assistant"),
         ({"rejected": PAIRS[1]["chosen"]}, "row 2: expected two different answers"),
-        ({"rejected": assistant(""), "rejected_finished": False}, "row 2: rejected is empty"),
+        ({"rejected": assistant(""), "rejected_finished": False}, "row 2: nothing to compare: rejected is empty"),
     ],
 )
 def test_what_is_no_pair_is_refused(tmp_path, base, row, sentence):

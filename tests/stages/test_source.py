@@ -86,7 +86,7 @@ def test_more_invalid_rows_than_stated_are_refused_and_the_quarantine_reports_th
     output, quarantine, metrics = outputs(tmp_path)
     assert str(refusal.value) == (
         f"rows.jsonl: 2 of 4 rows cannot be read, more than max_broken: 0.49 (not JSON: 1, pair: 1); "
-        f"first rows.jsonl:2: not JSON: Expecting ',' delimiter at column 18; see {quarantine}"
+        f"first rows.jsonl:2: not JSON: Expecting ',' delimiter at column 18. See {quarantine}."
     )
     assert len(quarantine.read_text().splitlines()) == 2
     assert not output.exists() and not metrics.exists()
@@ -122,7 +122,7 @@ def test_an_object_or_array_over_several_lines_is_no_row(tmp_path, name, content
     with pytest.raises(UserError) as refusal:
         run(tmp_path, content.encode(), name)
     hint = "expected one JSON object a line, or a file named .json that is an array of them"
-    assert str(refusal.value) == f"{name}: {reported}; {hint}; see {outputs(tmp_path)[1]}"
+    assert str(refusal.value) == f"{name}: {reported}; {hint}. See {outputs(tmp_path)[1]}."
 
 
 def test_an_answer_that_calls_a_tool_is_read_and_left_out_of_the_pairs(tmp_path):
@@ -205,7 +205,7 @@ def test_columns_are_renamed_and_others_kept_on_demand(tmp_path):
     ]
     assert [reported["reason"] for reported in quarantine] == ["no column: 'answer'; the row has question"]
     with pytest.raises(
-        UserError, match="first rows.jsonl:1: no column: 'qestion'; the row has answer, level, question;"
+        UserError, match="first rows.jsonl:1: no column: 'qestion'; the row has answer, level, question."
     ):
         run(tmp_path, content, columns={"prompt": "qestion"})
     with pytest.raises(UserError, match="columns: id: expected another name, because this stage writes that column"):
@@ -302,7 +302,7 @@ def test_columns_that_are_not_read_are_counted_and_the_line_that_ignores_them_is
         run(tmp_path, content)
     assert str(refusal.value) == (
         "rows.jsonl: 3 of 4 rows cannot be read, more than max_broken: 0.01 (column not read: 3); first rows.jsonl:1: "
-        "column not read: 'hint'. Name them in `columns` or `ignore`; columns not read (hint: 1, images: 1, seen: 1); "
+        "column not read: 'hint'. Name them in `columns` or `ignore`; columns not read (hint: 1, images: 1, seen: 1). "
         f"If they do not change the training, add `ignore: [hint, seen]`. See {outputs(tmp_path)[1]}."
     )
     rows, quarantine, metrics = run(tmp_path, content, ignore=["hint", "seen"], max_broken=0.5)

@@ -113,7 +113,7 @@ def test_a_further_file_is_joined_by_key_or_whole(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "join", "sentence"),
     [
-        ("id", {}, "rows.jsonl: row 1 has a column 'id' of its own"),
+        ("id", {}, "rows.jsonl: row 1: already has a column 'id'"),
         ("new", {"key": "id"}, "others.jsonl: row 1: expected a key in column 'id', got None"),
         ("new", {"key": "of"}, "rows.jsonl: row 1: expected a key in column 'of', got None"),
         ("new", {"key": "id", "their_key": "n"}, "others.jsonl: key '0' matches no row of .*rows.jsonl"),

@@ -54,7 +54,7 @@ def test_near_rows_go_as_brute_force_has_it(encoder):
         near = bool(kept) and cosines[row, kept].max() >= cut
         if near:
             like = kept[int(cosines[row, kept].argmax())]
-            wanted.append(f"{cosines[row, like]:.2f} near r{like}")
+            wanted.append(f"cosine {cosines[row, like]:.2f} with r{like}")
         else:
             kept.append(row)
             wanted.append(None)

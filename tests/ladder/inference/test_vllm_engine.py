@@ -17,7 +17,7 @@ from ladder.inference.sampling import Sampling
 from ladder.models.checkpoint import load, read_rung, save_rung
 from ladder.pipeline.stage import UserError
 
-ASKED = [user(text) for text in ("Hi", "What is rain?", "Name a color that is not red.")]
+ASKED = [user(text) for text in ("Hi", "What is rain?", "Name a colour that is not red.")]
 
 
 def test_sampling_is_converted_to_its_terms():

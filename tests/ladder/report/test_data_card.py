@@ -84,7 +84,7 @@ def test_a_page_says_what_was_measured():
     assert "| tokens of the base model | 12 |" in lines
     assert "| ifeval | 1 |" in lines
     assert "- row `a`, in ifeval: x y" in lines
-    assert "| say all that a row before them says, case and blanks aside | 1 (50.0%) |" in lines
+    assert "| exact duplicates, ignoring case and whitespace | 1 (50.0%) |" in lines
     assert (
         "The chosen answer is the longer one in 50.0% of the pairs, by 2.0 words in the mean (95% interval over "
         "prompts: -1.0 to 5.0)." in lines
