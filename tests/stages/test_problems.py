@@ -110,10 +110,10 @@ def test_all_that_a_grammar_gives_is_given_and_no_more(tmp_path):
     rows = made(tmp_path, count=count, sizes=[1], seeds=seeds(tmp_path))
     assert {row["id"] for row in rows} == {problem for problem in problems if part(problem) == "train"}
     with pytest.raises(
-        UserError, match=rf"problems.yaml: expected 4 train problems of arithmetic with sizes \[1\], got {count}"
+        UserError, match=rf"expected {count + 1} train problems of arithmetic with sizes \[1\], got {count}"
     ):
         made(tmp_path, count=count + 1, sizes=[1], seeds=tmp_path)
-    with pytest.raises(UserError, match=r"only 0 train problems of arithmetic with sizes \[4\]"):
+    with pytest.raises(UserError, match=r"expected 1 train problems of arithmetic with sizes \[4\], got 0"):
         made(tmp_path, count=1, sizes=[4])
 
 
