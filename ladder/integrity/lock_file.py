@@ -70,7 +70,7 @@ def unreadable(content: bytes) -> str | None:
         return f"{LOCK}: empty; expected the entries of the stages that ran. {FIX}"
     if text.encode() != content:
         at = len(text.encode())
-        return f"{LOCK}: damaged; expected UTF-8 text, got other bytes from byte {at} on. {FIX}"
+        return f"{LOCK}: torn; expected UTF-8 text, got other bytes from byte {at} on. {FIX}"
     if marker := MARKER.search(text):
         line = text.count("\n", 0, marker.start()) + 1
         return f"{LOCK}:{line}: merge conflict; expected entries, got {marker[0].split()[0]}. {FIX}"
@@ -80,7 +80,7 @@ def unreadable(content: bytes) -> str | None:
 def structure_fault(parsed: Any) -> str | None:
     """Error message if parsed YAML is not a dvc.lock; None if it is."""
     if not isinstance(parsed, dict) or not isinstance(parsed.get("stages", {}), dict):
-        return f"{LOCK}: damaged; expected `schema` and `stages`, got {str(parsed)[:40]!r}. {FIX}"
+        return f"{LOCK}: torn; expected `schema` and `stages`, got {str(parsed)[:40]!r}. {FIX}"
     return None
 
 

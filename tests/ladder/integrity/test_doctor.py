@@ -132,11 +132,11 @@ def test_a_file_cut_at_any_byte_is_reported_and_restored_byte_for_byte(repositor
     [
         (b"", "dvc.lock: empty; expected the entries of the stages that ran"),
         (b"\n \n", "dvc.lock: empty"),
-        (b"\0" * 500, "dvc.lock: damaged; expected UTF-8 text, got other bytes from byte 0 on"),
+        (b"\0" * 500, "dvc.lock: torn; expected UTF-8 text, got other bytes from byte 0 on"),
         (b"schema: '2.0'\nstages:\n  made@one:\n\xff\xfe", "got other bytes from byte 34 on"),
         (b"schema: '2.0'\nstages: [1, {\n", "dvc.lock: not YAML"),
-        (b"- 1\n", "dvc.lock: damaged; expected `schema` and `stages`, got '[1]'"),
-        (b"stages: 7\n", "dvc.lock: damaged; expected `schema` and `stages`"),
+        (b"- 1\n", "dvc.lock: torn; expected `schema` and `stages`, got '[1]'"),
+        (b"stages: 7\n", "dvc.lock: torn; expected `schema` and `stages`"),
         (b"schema: '2.0'\nstages: {}\n", "dvc.lock: torn; 3 of 3 entries are missing (made@one, made@two, made@three)"),
     ],
 )
