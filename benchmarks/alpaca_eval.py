@@ -68,7 +68,7 @@ MEASURES = {
     ),
     "length": Measure("length of an answer", "characters", "lower", lambda row: row["length"], lambda row: 1.0, False),
     "unparseable": Measure(
-        "verdicts that could not be had", "%", "lower",
+        "judgments without a verdict", "%", "lower",
         lambda row: row["unparseable"], lambda row: row["judged"], True,
     ),
 }  # fmt: skip

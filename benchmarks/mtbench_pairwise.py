@@ -54,7 +54,7 @@ MEASURES = {
     "wins": _share("turns won", "higher", {"win": 1.0}),
     "losses": _share("turns lost", "lower", {"loss": 1.0}),
     "flips": Measure(
-        "verdicts that another order of the answers changed", "%", "lower",
+        "verdicts that changed with the order of the answers", "%", "lower",
         lambda row: row["flips"], lambda row: float(_outcomes(row, None).total()), True,
     ),
     "unparseable": mt_bench.UNPARSEABLE,

@@ -82,7 +82,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    print("| adapter | rows | seconds a step | tokens/s | of LoRA | peak GB |\n|---|---|---:|---:|---:|---:|")
+    print("| adapter | rows | seconds per step | tokens/s | of LoRA | peak GB |\n|---|---|---:|---:|---:|---:|")
     first = 0.0
     for name, dora, factored, packed, quantized in (
         ("LoRA", False, False, False, False),

@@ -57,24 +57,24 @@ MEASURES: dict[str, dict[str, Measure]] = {
     "heldout": {
         "pass": Measure("answers that meet all checks", "%", "higher", lambda row: all(row["passed"]), _one, True),
         "reward": Measure(
-            "checks met, mean of the answers", "%", "higher", lambda row: float(np.mean(row["passed"])), _one, True
+            "share of checks met, mean over answers", "%", "higher", lambda row: float(np.mean(row["passed"])), _one, True
         ),
-        "finish": Measure("answers that ended by themselves", "%", "higher", lambda row: row["finished"], _one, True),
+        "finish": Measure("finished answers", "%", "higher", lambda row: row["finished"], _one, True),
         "tokens": Measure("length of an answer", "tokens", "lower", _tokens, _one, False),
     },
     "accuracy": {
         "relative": Measure(
-            "pairs whose chosen answer gained on the rejected one, against the reference",
+            "pairs whose log-probability margin over the reference is positive",
             "%", "higher", _won("relative_margin"), _one, True,
         ),
         "normalized": Measure(
-            "pairs whose chosen answer is the likelier, per token", "%", "higher", _won("normalized_margin"), _one, True
+            "pairs whose chosen answer is more likely per token", "%", "higher", _won("normalized_margin"), _one, True
         ),
     },
     "divergence": {
-        "kl": Measure("KL(teacher || rung)", "nats a token", "lower", lambda row: row["kl"], _tokens, False),
+        "kl": Measure("KL(teacher || rung)", "nats per token", "lower", lambda row: row["kl"], _tokens, False),
         "cross_entropy": Measure(
-            "cross-entropy", "nats a token", "lower", lambda row: row["cross_entropy"], _tokens, False
+            "cross-entropy", "nats per token", "lower", lambda row: row["cross_entropy"], _tokens, False
         ),
     },
 }  # fmt: skip
