@@ -57,7 +57,7 @@ MEASURES: dict[str, dict[str, Measure]] = {
     "heldout": {
         "pass": Measure("answers that meet all checks", "%", "higher", lambda row: all(row["passed"]), _one, True),
         "reward": Measure(
-            "share of checks met, mean over answers", "%", "higher", lambda row: float(np.mean(row["passed"])), _one, True
+            "mean share of checks met", "%", "higher", lambda row: float(np.mean(row["passed"])), _one, True
         ),
         "finish": Measure("finished answers", "%", "higher", lambda row: row["finished"], _one, True),
         "tokens": Measure("length of an answer", "tokens", "lower", _tokens, _one, False),
@@ -68,7 +68,7 @@ MEASURES: dict[str, dict[str, Measure]] = {
             "%", "higher", _won("relative_margin"), _one, True,
         ),
         "normalized": Measure(
-            "pairs whose chosen answer is more likely per token", "%", "higher", _won("normalized_margin"), _one, True
+            "pairs whose chosen answer is likelier per token", "%", "higher", _won("normalized_margin"), _one, True
         ),
     },
     "divergence": {
