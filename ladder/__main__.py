@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 
 from ladder.data.jsonl import write_text
 from ladder.pipeline.disk import sentence
+from ladder.pipeline.links import LINKS, write_links
 from ladder.pipeline.secrets import conceal_tracebacks, concealed
 from ladder.pipeline.stage import PARAMS, UserError, read_params, read_yaml, refuse_secrets
 
@@ -51,7 +52,7 @@ def recipe(path: Path) -> list[str]:
     text = io.StringIO()
     yaml.dump(params, text)
     write_text(PARAMS, _spaced(text.getvalue()))
-    read_params()
+    write_links(read_params(), PARAMS.with_name(LINKS.name))
     return changed
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 COPIED = (
     "stages", "ladder", "benchmarks", "prompts", "data/raw", "data/seeds", "data/templates",
-    "dvc.yaml", "params.yaml", ".gitignore", ".dvcignore",
+    "dvc.yaml", "params.yaml", "links.yaml", ".gitignore", ".dvcignore",
 )  # fmt: skip
 
 

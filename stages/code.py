@@ -1,10 +1,13 @@
 """Code lists: for each stage and each benchmark, the files that it imports, with their hashes.
 
-python -m stages.code ladder stages benchmarks code
+python -m stages.code ladder stages benchmarks params.yaml links.yaml code
 
 A stage depends on its own list only, `code/sft.txt`. An edit of a file reruns only the stages that import it. An edit
 of comments, messages or docstrings, except those of classes, reruns none (ladder/pipeline/code_text.py). Where a
 benchmark is chosen by its name, the stage also depends on `code/benchmarks/ifeval.txt`.
+
+This stage runs before all others, so it also refuses a links.yaml that does not belong to params.yaml
+(ladder/pipeline/links.py).
 """
 
 import hashlib
@@ -14,15 +17,22 @@ from ladder.data.atomic_write import published
 from ladder.data.jsonl import write_text
 from ladder.pipeline.code_text import essence
 from ladder.pipeline.imports import imported, read_imports
-from ladder.pipeline.stage import Config, run
+from ladder.pipeline.links import check_links
+from ladder.pipeline.stage import Config, read_yaml, run
 
 
 class Params(Config):
     """Nothing is to be decided."""
 
 
-def main(params: Params, ladder: Path, stages: Path, benchmarks: Path, output: Path) -> None:
-    """Write the code list of every stage and benchmark to the folder `output`."""
+def main(
+    params: Params, ladder: Path, stages: Path, benchmarks: Path, parameters: Path, links: Path, output: Path
+) -> None:
+    """Write the code list of every stage and benchmark to the folder `output`.
+
+    parameters: params.yaml. links: links.yaml. Errors: UserError when links.yaml does not belong to params.yaml.
+    """
+    check_links(read_yaml(parameters), links)
     imports = read_imports([ladder, stages, benchmarks])
     hashes = {path: hashlib.sha256(essence(path)).hexdigest() for path in imports}
     with published(output) as made:

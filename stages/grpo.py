@@ -42,8 +42,8 @@ class Params(Config):
     """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights."""
     rewards: Annotated[list[dict[str, Any]], BeforeValidator(named)]
     """Reward functions of ladder/training/rewards.py, each with its weight in the sum."""
-    reward_model: str
-    """Rung behind the reward `model`: `reward/words`. Set `base` when no reward uses a model."""
+    reward_model: str = "base"
+    """Rung behind the reward `model`: `reward/words`. Leave it out when no reward asks a model."""
     trainer: Annotated[dict[str, Any], AfterValidator(passes(GRPOConfig))]
     """TRL's GRPOConfig: num_generations, beta, loss_type, scale_rewards, use_vllm and the rest."""
 

@@ -33,8 +33,8 @@ from ladder.verifiers.reasoning import strip_reasoning
 class Params(Config):
     method: Literal["self_instruct", "evolve", "persona"]
     """Synthesis method. Its module in ladder/ names the paper; its prompt templates are in prompts/."""
-    model: str
-    """Rung that writes: `base`, `sft/chat`."""
+    model: str = "base"
+    """Rung that writes: `base`, `sft/chat`. Leave it out with an endpoint."""
     endpoint: Endpoint | None
     """OpenAI-compatible server that writes instead of the rung; null uses the rung."""
     budget: Budget = Budget()

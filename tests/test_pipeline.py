@@ -12,6 +12,7 @@ from dvc.repo import Repo
 
 from ladder.pipeline.check import code_faults, entry_faults, part_faults, picture
 from ladder.pipeline.dvc_file import INTERPOLATION, has_entries, values
+from ladder.pipeline.links import LINKS, check_links, with_links
 from ladder.pipeline.names import SINGLE, WITH_PATHS, command_values
 from ladder.pipeline.stage import fit, outputs_of, read_params, read_yaml
 
@@ -66,9 +67,7 @@ def test_the_command_names_every_input_and_then_every_output(stage):
     assert (words[:2], module) == (["python", "-m"], f"stages.{stage}")
     if has_entries(stage, STANZAS[stage]):
         assert arguments.pop(0) in ("${key}", "${item.benchmark}", "${item.task}")
-    # Every stage reads params.yaml; `code` depends on the file because it refuses what others would write to a shell.
-    files = [path for path in body(stage)["deps"] if path != "params.yaml"]
-    inputs = [path for path in files if not path.startswith("code/") or path in arguments]
+    inputs = [path for path in body(stage)["deps"] if not path.startswith("code/") or path in arguments]
     outputs = paths([*body(stage)["outs"], *body(stage).get("metrics", []), *body(stage).get("plots", [])])
     if stage == "report":  # it writes a folder that holds other files of the report than DVC's own
         outputs = ["report"]
@@ -117,7 +116,7 @@ def sample(stage, stanza):
 
 @pytest.mark.parametrize("stage", STANZAS)
 def test_every_value_that_reaches_a_command_is_validated(stage):
-    params = read_params()
+    params = with_links(read_params())
     for section in STANZAS:
         params[section] = params[section] or sample(section, STANZAS[section])
     validated = {tuple(keys) for section in params for keys, _ in command_values(section, params[section])}
@@ -128,8 +127,9 @@ def test_every_value_that_reaches_a_command_is_validated(stage):
 
 
 def test_sections_without_entries_and_entries_with_paths_are_those_of_dvc_yaml():
+    params = read_params()
     assert {stage for stage in STANZAS if not has_entries(stage, STANZAS[stage])} - {"respond"} == SINGLE
-    assert {stage for stage in STANZAS for name in read_params()[stage] if "/" in name} <= WITH_PATHS
+    assert {stage for stage in STANZAS for name in params[stage] if "/" in name} <= WITH_PATHS
 
 
 @pytest.mark.parametrize(
@@ -147,9 +147,13 @@ def test_files_and_outputs_are_read_by_dvc():
         ignored = repo.dvcignore.check_ignore
         outs = [str(Path(out.fs_path).relative_to(ROOT)) for stage in repo.index.stages for out in stage.outs]
         assert len(outs) > 100 and not any(ignored(path).match for path in outs)
-        assert not any(ignored(f"data/{folder}/my rows (1).jsonl").match for folder in ("raw", "seeds", "prompts"))
+        assert not any(ignored(f"{name}/my rows (1).jsonl").match for name in ("data/raw", "data/seeds", "prompts"))
         tracked = subprocess.run(["git", "ls-files"], capture_output=True, check=True, text=True).stdout.splitlines()
         assert not any(ignored(path).match for path in tracked if not path.startswith(".dvc/"))
+
+
+def test_the_committed_links_belong_to_the_committed_params():
+    check_links(read_params(), LINKS)
 
 
 def test_what_the_table_names_has_an_entry_in_each_section():
@@ -198,7 +202,7 @@ def test_a_recipe_leaves_what_it_does_not_name_as_it_stands(tmp_path, monkeypatc
     from ladder.__main__ import recipe
 
     monkeypatch.setattr("ladder.__main__.PARAMS", tmp_path / "params.yaml")
-    monkeypatch.setattr("ladder.__main__.read_params", lambda: None)
+    monkeypatch.setattr("ladder.__main__.read_params", lambda: {})
     long = "wheel:" + "long-name/" * 20
     (tmp_path / "params.yaml").write_text(
         f"base:\n  source: {long}\n  template: null\n\nsource: {{}}  # published rows\n\n"

@@ -22,6 +22,7 @@ from ladder.integrity.lock_file import FIX, LOCK, decoded, lost_entries, split, 
 from ladder.integrity.lock_repair import is_valid, pipeline_outputs
 from ladder.pipeline.dvc_file import body, origins, read_pipeline
 from ladder.pipeline.imports import imported, read_imports
+from ladder.pipeline.links import write_links
 from ladder.pipeline.names import Fault, did_you_mean, name_faults
 from ladder.pipeline.param_checks import params_faults
 from ladder.pipeline.secrets import holds_secret, is_secret_name
@@ -38,13 +39,14 @@ def check() -> list[str]:
 
     Faults of params.yaml begin with `params.yaml:LINE: KEY`. Names that a shell could interpret as commands are
     reported first, without other faults, because DVC refuses to read a pipeline that contains them. An unreadable
-    dvc.lock is also reported alone.
+    dvc.lock is also reported alone. Writes links.yaml (ladder/pipeline/links.py) if params.yaml needs another one.
     """
     params, lines = read_sections(), Lines(PARAMS)
     if names := [_told(fault, lines) for fault in name_faults(params)]:
         return names
     if lost := _unreadable_lock():
         return [lost]
+    write_links(params)
     faults = [*params_faults(params, read_pipeline(), _recorded_params()), *entry_faults(params), *part_faults(params)]
     told = [_told(fault, lines) for fault in faults]
     sentences = [*told, *remote_faults(), *code_faults(), *_graph_faults(params, lines)]

@@ -23,7 +23,10 @@ REFERENCE_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 """One part of a reference. File names have dots: `pairs/web.validation` is data/pairs/web.validation.jsonl."""
 
 SINGLE = frozenset(
-    {"code", "base", "punkt", "prompts", "questions", "report", "accuracy", "divergence", "guide", "judge_sheet"}
+    {
+        *("code", "base", "punkt", "prompts", "merge_input", "questions", "report", "accuracy", "divergence", "guide"),
+        "judge_sheet",
+    }
 )
 """Sections without named entries."""
 WITH_PATHS = frozenset({"part", "heldout"})

@@ -39,8 +39,8 @@ class Draws(Config):
 class Samples(Draws):
     prompts: str
     """File of prompts under data/: `prompts`, `problems/practice`, `source/ultrachat`."""
-    model: str
-    """Rung that answers: `base`, `sft/chat`."""
+    model: str = "base"
+    """Rung that answers: `base`, `sft/chat`. Leave it out with an endpoint."""
     endpoint: Endpoint | None
     """OpenAI-compatible server to answer instead of the rung."""
     budget: Budget = UNBOUNDED

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from conftest import write_files
+from ladder.pipeline.stage import UserError
 from stages.code import Params, main
 
 FOLDERS = ("ladder", "stages", "benchmarks")
@@ -14,6 +15,8 @@ SOURCES = {
     "stages/ask.py": "import ladder.pipeline.names\n",
     "stages/__init__.py": "",
     "benchmarks/quiz.py": "import ladder.data.jsonl\n",
+    "params.yaml": "merge: {soup: {parents: [sft/a, sft/b]}}\n",
+    "links.yaml": "merge_inputs: {soup/0: {model: sft/a}, soup/1: {model: sft/b}}\n",
 }
 
 
@@ -25,7 +28,7 @@ def lists(tmp_path, monkeypatch):
 
 
 def write():
-    main(Params(), *map(Path, FOLDERS), Path("code"))
+    main(Params(), *map(Path, (*FOLDERS, "params.yaml", "links.yaml")), Path("code"))
     return {str(path.relative_to("code")): path.read_text() for path in sorted(Path("code").rglob("*.txt"))}
 
 
@@ -57,3 +60,9 @@ def test_a_stage_that_is_gone_has_no_list(lists):
     lists()
     Path("stages/ask.py").unlink()
     assert set(lists()) == {"benchmarks/quiz.txt", "sft.txt"}
+
+
+def test_links_that_do_not_belong_to_params_are_refused(lists):
+    Path("params.yaml").write_text("merge: {soup: {parents: [sft/a, sft/c]}}\n")
+    with pytest.raises(UserError, match=r"^links\.yaml: not the links of params\.yaml; .*`python -m ladder check`"):
+        lists()
