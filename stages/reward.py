@@ -22,7 +22,7 @@ from trl import RewardConfig, RewardTrainer
 from ladder.calibration import accuracy, brier, expected_calibration_error
 from ladder.chat.context_length import report, within
 from ladder.chat.empty_answers import answered_pairs
-from ladder.data.jsonl import Row, read_rows, write_json
+from ladder.data.jsonl import Row, read_json, read_rows, write_json
 from ladder.models.checkpoint import Model, load_complete, load_reward, read_rung, rung_name
 from ladder.models.config_passthrough import Adapter, adapter_check, build, passes
 from ladder.models.heads import reading_pad, scoring
@@ -166,7 +166,7 @@ def main(
         )
         if rank() == 0:  # measure the saved model
             measured = quality(load_reward(output, base), tested)
-            write_json(metrics, {**measured, **json.loads(metrics.read_text())})
+            write_json(metrics, {**measured, **read_json(metrics)})
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from pyarrow import ArrowException, parquet
 
 from ladder.data.atomic_write import scratch
 from ladder.data.download import fetch
-from ladder.data.jsonl import Row, parse_json, read_rows, write_rows, write_text
+from ladder.data.jsonl import Row, read_rows, write_rows, write_text
+from ladder.data.strict_json import parse_json
 from ladder.pipeline.stage import Config, UserError, run
 
 LARGEST = 1 << 30

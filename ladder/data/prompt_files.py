@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from ladder.data.prompt_templates import GAP
-from ladder.pipeline.stage import UserError
+from ladder.pipeline.errors import UserError
+from ladder.pipeline.files import read_text
 
 
 def read_template(path: Path, gaps: set[str]) -> str:
@@ -35,14 +36,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def _text(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected a prompt there") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}; expected a prompt") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
+    text = read_text(path, fix="expected a prompt there").strip()
     if not text:
         raise UserError(f"{path}: empty; expected a prompt")
     return text

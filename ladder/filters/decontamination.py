@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ladder.data import wording
 from ladder.data.jsonl import Row, read_rows
-from ladder.data.wording import messages, texts, words
+from ladder.data.turns import messages
+from ladder.data.wording import texts, words
 from ladder.filters.shingles import WORD_CHARACTERS, Hashes, HashSet, cut, mix, runs, windows
 from ladder.pipeline.bounds import Share, Size
 from ladder.pipeline.stage import UserError

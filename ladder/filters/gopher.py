@@ -1,7 +1,8 @@
 """Gopher quality heuristics, one filter per rule (Rae et al. 2021, "Gopher", arXiv:2112.11446, A.1.1).
 
-The filters read the assistant's answer without its reasoning. Words are separated by whitespace. The values below are
-Gopher's, which are for web pages. Chat answers may be shorter, and a prompt may ask for a list (see `bullets`).
+The filters read the answer of a row (ladder/data/turns.py) without its reasoning. Words are separated by whitespace.
+The values below are Gopher's, which are for web pages. Chat answers may be shorter, and a prompt may ask for a list
+(see `bullets`).
 
     word_length:          {least: 3, most: 10}
     symbols:              {most: 0.1}
@@ -24,7 +25,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from ladder.data.jsonl import Row
-from ladder.data.turns import answered
+from ladder.data.turns import answer, answers
 from ladder.data.wording import WORD, vocabulary
 from ladder.pipeline.bounds import Amount, Number, Share, Size
 from ladder.verifiers.refusal import Verdict, refused, verdict
@@ -115,14 +116,14 @@ def _again(text: str, size: int) -> list[tuple[int, tuple[str, ...]]]:
 
 def word_length(row: Row, *, least: Amount, most: Amount) -> str | None:
     """Keep answers whose mean word length is `least` to `most` characters."""
-    text = answered(row)
+    text = answer(row)
     mean = _letters(text) / max(1, len(_words(text)))
     return None if least <= mean <= most else f"{mean:.1f} characters a word"
 
 
 def symbols(row: Row, *, most: Amount) -> str | None:
     """Keep answers with at most `most` hash signs per word and at most `most` ellipses per word."""
-    text = answered(row)
+    text = answer(row)
     count = max(text.count("#"), text.count("...") + text.count("\u2026"))
     share = count / max(1, len(_words(text)))
     return None if share <= most else f"{share:.2f} symbols a word"
@@ -140,7 +141,7 @@ def ellipses(row: Row, *, most: Share) -> str | None:
 
 def alphabetic(row: Row, *, least: Share) -> str | None:
     """Keep answers in which at least the share `least` of the words contains a letter."""
-    words = _words(answered(row))
+    words = _words(answer(row))
     mixed = [word for word in words if not word.isalpha()]
     share = (len(words) - len(mixed) + sum(any(map(str.isalpha, word)) for word in mixed)) / max(1, len(words))
     return None if share >= least else f"{share:.2f} of the words with a letter"
@@ -148,7 +149,7 @@ def alphabetic(row: Row, *, least: Share) -> str | None:
 
 def stop_words(row: Row, *, least: Number) -> str | None:
     """Keep answers with at least `least` distinct stop words out of: the, be, to, of, and, that, have, with."""
-    text = answered(row)
+    text = answer(row)
     if len(STOP_WORDS.intersection(_words(text))) >= least:
         return None
     words = _words(text.lower())
@@ -164,7 +165,7 @@ def duplicate_lines(row: Row, *, most: Share, most_characters: Share) -> str | N
     A duplicate is a line that occurred earlier in the answer. Duplicates may be at most the share `most` of the lines
     and the share `most_characters` of the characters.
     """
-    return _duplicates(lines(answered(row)), "lines", most, most_characters)
+    return _duplicates(lines(answer(row)), "lines", most, most_characters)
 
 
 def duplicate_paragraphs(row: Row, *, most: Share, most_characters: Share) -> str | None:
@@ -173,7 +174,7 @@ def duplicate_paragraphs(row: Row, *, most: Share, most_characters: Share) -> st
     Paragraphs are separated by blank lines. A duplicate is a paragraph that occurred earlier in the answer. Duplicates
     may be at most the share `most` of the paragraphs and the share `most_characters` of the characters.
     """
-    text = answered(row)
+    text = answer(row)
     if "\n" not in text:
         return None
     paragraphs = [part.strip() for part in _PARAGRAPH.split(text) if part.strip()]
@@ -185,7 +186,7 @@ def top_ngrams(row: Row, *, most: dict[Size, Share]) -> str | None:
 
     Only n-grams that occur more than once count. Among equally frequent n-grams the longest decides.
     """
-    text = answered(row)
+    text = answer(row)
     for size in sorted(most):
         counts = Counter(run for _, run in _again(text, size))
         highest = max(counts.values(), default=1)
@@ -204,7 +205,7 @@ def duplicate_ngrams(row: Row, *, most: dict[Size, Share]) -> str | None:
 
     `most` maps each n to the maximum share of characters inside n-grams that occurred earlier in the answer.
     """
-    text = answered(row)
+    text = answer(row)
     words = _words(text)
     for size in sorted(most):
         seen: set[tuple[str, ...]] = set()
@@ -224,14 +225,12 @@ def duplicate_ngrams(row: Row, *, most: dict[Size, Share]) -> str | None:
 def refusal(row: Row, *, reject: list[Verdict]) -> str | None:
     """Reject answers whose refusal class is in `reject` (ladder/verifiers/refusal.py).
 
-    The classes are full_refusal, partial_refusal, no_answer and full_compliance. In a conversation of several turns the
-    last answer decides, because it is the one that is trained to end the conversation.
+    The classes are full_refusal, partial_refusal, no_answer and full_compliance. In a conversation, each turn of the
+    answer is judged, because each is learned.
     """
-    turns = row.get("messages") or row.get("completion") or row.get("chosen", ())
-    answers = [message["content"] for message in turns if message["role"] == "assistant"]
     judge = verdict if "no_answer" in reject or "full_compliance" in reject else refused
-    found = judge(answers[-1]) if answers else "no_answer"
-    return found.replace("_", " ") if found in reject else None
+    found = [judge(text) for text in answers(row)] or ["no_answer"]
+    return next((one.replace("_", " ") for one in found if one in reject), None)
 
 
 def boilerplate(row: Row) -> str | None:
@@ -239,7 +238,7 @@ def boilerplate(row: Row) -> str | None:
 
     Boilerplate is self-description as a model, its maker or its knowledge cutoff, and web page furniture.
     """
-    text = answered(row)
+    text = answer(row)
     if TELLING.isdisjoint(vocabulary(text)):
         return None
     found = _BOILERPLATE.search(text.lower().replace("\u2019", "'"))
@@ -247,7 +246,7 @@ def boilerplate(row: Row) -> str | None:
 
 
 def _share_of_lines(row: Row, most: float, what: str, holds: Callable[[str], bool]) -> str | None:
-    found = lines(answered(row))
+    found = lines(answer(row))
     share = sum(map(holds, found)) / max(1, len(found))
     return None if share <= most else f"{share:.2f} of the lines {what}"
 

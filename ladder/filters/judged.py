@@ -20,7 +20,7 @@ from ladder.data.jsonl import Row
 from ladder.data.prompt_files import read_template
 from ladder.data.prompt_templates import fill
 from ladder.data.quoting import fenced
-from ladder.data.turns import answered, said, with_chosen, without_reasoning
+from ladder.data.turns import answer, said, with_chosen, without_reasoning
 from ladder.filters.verdict_cache import Undecided
 from ladder.judges.judge import Judge, Judging, load_judge
 from ladder.models.checkpoint import Model, load_reward
@@ -76,7 +76,7 @@ def judged(
     Errors: as in ladder.judges.judge.
     """
     text = read_template(prompts / f"{template}.txt", {"question", "answer"})
-    asked = [fill(text, {"question": said(row, "prompt"), "answer": fenced(answered(row))}) for row in batch]
+    asked = [fill(text, {"question": said(row, "prompt"), "answer": fenced(answer(row))}) for row in batch]
     requests = [[{"role": "user", "content": request}] for request in asked]
     judging = _judge(json.dumps(judge), model, base)
     if form == "json":

@@ -42,13 +42,13 @@ _LETTERS = Characters(str.isalpha)
 
 
 def length(batch: Batch, *, least: int, most: int) -> Kept:
-    _, counts = batch.reply_words
+    _, counts = batch.words("completion")
     return (counts >= least) & (counts <= most)
 
 
 def repetition(batch: Batch, *, ngram: int, most: float) -> Kept:
-    again, _ = recurring(*runs(*batch.reply_words, ngram))
-    return again * ngram <= most * batch.reply_words[1]
+    again, _ = recurring(*runs(*batch.words("completion"), ngram))
+    return again * ngram <= most * batch.words("completion")[1]
 
 
 def word_length(batch: Batch, *, least: float, most: float) -> Kept:

@@ -2,15 +2,16 @@
 
 import hashlib
 import heapq
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import orjson
+
 from ladder.data.jsonl import Row, read_json, write_json, write_text
 from ladder.data.turns import said
-from ladder.data.wording import WORD, reply
+from ladder.data.wording import WORD
 
 Tally = Counter[tuple[str, str, str]]
 """Row counts by (event, filter label, source name). Events are `in`, `kept`, `rejected`, `contaminated` and `edited`.
@@ -110,7 +111,7 @@ def _section(label: str, paths: list[Path]) -> Iterator[str]:
         yield _quoted(said(row, "prompt"), span)
         if "prompt" not in row or row.keys() & {"completion", "chosen"}:  # a row with a prompt only has no answer
             yield "\n---\n"
-            yield _quoted(reply(row), span)
+            yield _quoted(said(row, "completion"), span)
 
 
 def _read(paths: list[Path]) -> tuple[list[tuple[str, int]], list[Row]]:
@@ -120,13 +121,13 @@ def _read(paths: list[Path]) -> tuple[list[tuple[str, int]], list[Row]]:
     for path in paths:
         with path.open("rb") as lines:
             for line in lines:
-                reasons[json.loads(line)["reason"]] += 1
+                reasons[orjson.loads(line)["reason"]] += 1
                 if len(reasons) > MOST_REASONS:  # drop rare reasons to bound memory
                     reasons = Counter(dict(reasons.most_common(MOST_REASONS // 2)))
                 draw = -int.from_bytes(hashlib.sha256(line).digest()[:8])
                 heapq.heappush(drawn, (draw, line)) if len(drawn) < SAMPLE else heapq.heappushpop(drawn, (draw, line))
     commonest = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:SAMPLE]
-    return commonest, [json.loads(line) for _, line in sorted(drawn, reverse=True)]
+    return commonest, [orjson.loads(line) for _, line in sorted(drawn, reverse=True)]
 
 
 def _quoted(text: str, span: str) -> str:

@@ -20,6 +20,7 @@ from ladder.data.atomic_write import clean
 from ladder.integrity.lock_copy import keep_copy
 from ladder.pipeline.disk import Faults, check_writable
 from ladder.pipeline.errors import UserError as UserError
+from ladder.pipeline.files import read_text
 from ladder.pipeline.launch import die_with_parent, launched, launcher, lease, rank
 from ladder.pipeline.names import did_you_mean, name_faults
 from ladder.pipeline.output_locks import written
@@ -51,14 +52,9 @@ def read_yaml(path: Path) -> Any:
     Errors: UserError for a file that is missing or not YAML. Aliases that contain themselves, or that expand to more
     than MOST_VALUES values, are errors too, because a traversal would not end.
     """
+    text = read_text(path, fix="run from the root of the repository")
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run from the root of the repository") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}; expected a file") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
+        content = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     except RecursionError:

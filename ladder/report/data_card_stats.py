@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from ladder.chat.encode import Messages, check_messages
+from ladder.chat.encode import check_messages
 from ladder.data.jsonl import Row
 from ladder.data.row_file import RowFile
 from ladder.data.turns import said
 from ladder.data.wording import WORD
-from ladder.filters import decontamination, minhash_dedup, prefilter
+from ladder.filters import basic, decontamination, minhash_dedup, prefilter
 from ladder.filters.batch import ROWS, Batch
 from ladder.filters.decontamination import Benchmarks
 from ladder.pipeline.stage import UserError
@@ -58,17 +58,14 @@ def kind(row: Row) -> tuple[str, ...]:
 def parts(row: Row) -> dict[str, str]:
     """Return the measured texts of a row by part.
 
-    For `messages`, the parts are the user's texts (prompt) and the assistant's (answer). Other rows have the parts
-    prompt and answer, or prompt, chosen and rejected; empty columns are skipped.
+    The parts are the prompt and the answer as ladder/data/turns.py defines them; those of a pair are the prompt, the
+    chosen and the rejected answer. A row with only a prompt has no answer.
     """
-    if "messages" in row:
-        return {"prompt": _texts(row["messages"], "user"), "answer": _texts(row["messages"], "assistant")}
-    names = {"prompt": "prompt", "completion": "answer", "chosen": "chosen", "rejected": "rejected"}
-    return {names[name]: _texts(row[name]) for name in kind(row) if row[name]}
-
-
-def _texts(messages: Messages, role: str | None = None) -> str:
-    return "\n".join(message["content"] for message in messages if role in (None, message["role"]))
+    found = {"prompt": said(row, "prompt")}
+    if "chosen" in row and "messages" not in row:
+        rejected = {**row, "chosen": row["rejected"]}
+        return found | {"chosen": said(row, "completion"), "rejected": said(rejected, "completion")}
+    return found | ({"answer": said(row, "completion")} if row.get("completion") != [] else {})
 
 
 def turns(row: Row) -> int:
@@ -189,16 +186,10 @@ def checks(rows: Iterable[Row]) -> Row:
 def duplicates(rows: Iterable[Row], jaccard: float) -> Row:
     """Count rows that duplicate an earlier row.
 
-    Keys: `exact` counts equal texts, ignoring case and whitespace. `near` counts rows with a Jaccard similarity of
-    `jaccard` or more, including exact duplicates.
+    Keys: `exact` counts rows that the filter `exact` rejects. `near` counts rows with a Jaccard similarity of `jaccard`
+    or more, including exact duplicates.
     """
-    seen: set[bytes] = set()
-    exact = 0
-    for row in rows:
-        text = " ".join(said(row, "all").lower().split())
-        key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
-        exact += key in seen
-        seen.add(key)
+    exact = sum(reason is not None for reason in basic.exact(rows))
     alike = minhash_dedup.near_duplicates(rows, part="all", jaccard=jaccard, ngram=NEAR_NGRAM, unit="words")
     near = sum(reason is not None for reason in alike)
     return {"exact": exact, "near": near, "jaccard": jaccard, "ngram": NEAR_NGRAM}
