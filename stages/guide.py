@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from ladder.data.jsonl import read_json, read_rows, write_json, write_text
+from ladder.data.markdown import Markdown, table
 from ladder.eval.measures import MEASURES, Scores, compare, parsed, scores
 from ladder.pipeline.stage import Config, UserError, run
 
@@ -217,7 +218,7 @@ def markdown(claims: list[dict[str, Any]], lines: dict[str, dict[str, Any]]) -> 
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
-    return "".join(f"| {' | '.join(row)} |\n" for row in [head, ["---"] * len(head), *rows])
+    return table(head, rows, rule=[" --- "] * len(head)) + "\n"
 
 
 def claim_cells(claim: dict[str, Any]) -> list[str]:
@@ -226,7 +227,7 @@ def claim_cells(claim: dict[str, Any]) -> list[str]:
     against = "50.0" if claim["against"] == CHANCE else _bounds(claim["against_value"], digits)
     difference = f"{claim['difference']:+.{digits}f} [{claim['low']:.{digits}f}, {claim['high']:.{digits}f}]"
     p = "" if claim["p"] is None else f"{claim['p']:.2g}"
-    said = claim["verdict"] if claim["holds"] else f"**{claim['verdict']}**"
+    said = claim["verdict"] if claim["holds"] else Markdown(f"**{claim['verdict']}**")
     value, prompts = _bounds(claim["value"], digits), claim["prompts"] or ""
     return [claim["rung"], claim["against"], claim["measure"], value, against, difference, p, str(prompts), said]
 

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import Field
 
 from ladder.data.jsonl import Row, write_json, write_text
+from ladder.data.markdown import table, text_table
 from ladder.eval.compare import Change as Compared
 from ladder.eval.compare import Headline
 from ladder.eval.results import Entry, absent, against_parents, read, show, tasks
@@ -131,16 +132,12 @@ def sizes(found: Found) -> str:
 
 def markdown(rows: list[list[str]]) -> str:
     """Format a table in Markdown."""
-    table = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    return "".join(f"| {' | '.join(row)} |\n" for row in table)
+    return table(rows[0], rows[1:], rule=[" --- "] * len(rows[0])) + "\n"
 
 
 def plain(rows: list[list[str]]) -> str:
     """Format a table for a terminal, in aligned columns."""
-    widths = [max(map(len, texts)) for texts in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return text_table(rows)
 
 
 def points(found: Found) -> list[list[str]]:

@@ -53,7 +53,10 @@ def row_type(row: Row, where: str) -> Kind:
     for name, columns in TYPES.items():
         if columns <= row.keys():
             return name
-    raise UserError(f"{where}: expected {', or '.join(', '.join(sorted(columns)) for columns in TYPES.values())}")
+    raise UserError(
+        f"{where}: expected the columns messages; prompt and completion; prompt, chosen and rejected; or prompt alone, "
+        f"got {', '.join(map(str, row)) or 'none'}"
+    )
 
 
 def is_learned(message: Row) -> bool:

@@ -17,6 +17,7 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from ladder.data.atomic_write import whole
+from ladder.data.markdown import code, table
 from ladder.integrity.lock_copy import forget, keep_copy, references
 from ladder.integrity.lock_file import FIX, LOCK, decoded, lost_entries, split, structure_fault, unreadable
 from ladder.integrity.lock_repair import is_valid, pipeline_outputs
@@ -302,8 +303,8 @@ def picture() -> str:
     """
     graph = networkx.DiGraph()
     with Repo() as repo:
-        table = next(stage for stage in repo.index.stages if stage.addressing == "report")
-        climbed = {table, *networkx.descendants(repo.index.graph, table)}
+        report = next(stage for stage in repo.index.stages if stage.addressing == "report")
+        climbed = {report, *networkx.descendants(repo.index.graph, report)}
         for user, maker in repo.index.graph.subgraph(climbed).edges:
             first, second = (stage.addressing.split("@")[0] for stage in (maker, user))
             if first not in (second, CODE):
@@ -311,5 +312,5 @@ def picture() -> str:
     arrows = sorted(networkx.transitive_reduction(graph).edges)
     drawn = ["```mermaid", "flowchart TD", *(f"    {first} --> {second}" for first, second in arrows), "```"]
     stanzas = read_pipeline()
-    rows = [f"| `{name}` | {body(stanza)['desc']} |" for name, stanza in stanzas.items()]
-    return "\n".join([*drawn, "", "| stage | what it makes |", "|---|---|", *rows])
+    rows = [(code(name), body(stanza)["desc"]) for name, stanza in stanzas.items()]
+    return "\n".join([*drawn, "", table(["stage", "what it makes"], rows, rule=["---", "---"])])

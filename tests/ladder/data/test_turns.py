@@ -80,7 +80,7 @@ def test_the_prompt_is_what_the_user_says_and_all_has_reasoning_and_the_rejected
 
 def test_another_type_is_refused_and_a_pair_can_be_read_as_its_chosen_answer():
     for read in (answers, lambda row: said(row, "all"), lambda row: saying(row, "prompt")):
-        with pytest.raises(UserError, match="^row x: expected messages, or completion, prompt, or "):
+        with pytest.raises(UserError, match="^row x: expected the columns messages; .*, got id, text$"):
             read({"id": "x", "text": "t"})
     pair = {"prompt": user("Q"), "chosen": assistant("A"), "rejected": assistant("B"), "id": "p"}
     assert with_chosen(pair) == {"id": "p", "prompt": user("Q"), "completion": assistant("A")}

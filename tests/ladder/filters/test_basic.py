@@ -88,17 +88,17 @@ def test_a_verdict_is_computed_once_and_again_where_the_text_changes():
     ("name", "parameters"),
     [
         ("length", {"least": 0, "most": 3}),
-        ("repetition", {"ngram": 1, "most": 0.5}),
+        ("repetition", {"ngram": 1, "most": 0.4}),
         ("boilerplate", {}),
         ("refusal", {"reject": ["full_refusal"]}),
-        ("duplicate_ngrams", {"most": {2: 0.5}}),
+        ("duplicate_ngrams", {"most": {2: 0.2}}),
         ("symbols", {"most": 0.0}),
     ],
 )
 def test_filters_of_answers_read_the_same_turns_of_every_row_type(name, parameters):
     """A bad turn counts where it is learned: alone, before another turn, and in a chosen answer."""
     bad = assistant("I cannot help with that. As an AI language model # # # # no no no no no no no no no no no no no")
-    good, asked = assistant("Paris."), user("Q")
+    good, asked = assistant("Paris is it."), user("Q")
     context = [{**bad[0], "train": False}]
     learned = [
         {"messages": asked + bad},
@@ -114,7 +114,7 @@ def test_filters_of_answers_read_the_same_turns_of_every_row_type(name, paramete
         {"prompt": asked + bad + asked, "chosen": good, "rejected": bad},
         {"prompt": asked + bad + asked, "completion": good, "label": True},
         {"prompt": asked + bad + asked},
-        {"messages": asked + good + [{"role": "tool", "content": bad[0]["content"]}] + good},
+        {"messages": asked + good + [{"role": "tool", "content": bad[0]["content"]}] + assistant("Or so.")},
     ]
     function = getattr(basic, name)
     assert all(function(one, **parameters) for one in learned)

@@ -82,7 +82,7 @@ def test_a_judge_of_an_endpoint_writes_json_and_its_reason_is_told(tmp_path, mon
         assert asked["response_format"]["json_schema"]["schema"]["required"] == ["reason", "grade"]
         return Said(said[letter])
 
-    prompts = ROOT / "data" / "prompts" / "quality"
+    prompts = ROOT / "prompts" / "quality"
     with serving(grade) as server:
         judge = {"endpoint": {"base_url": server.base_url, "model": "json"}, "retries": 0}
         asked = {"template": "rate_json", "form": "json", "prompts": prompts, "judge": judge}

@@ -127,7 +127,7 @@ def test_a_row_without_change_keeps_its_bytes_and_another_all_but_its_texts(tmp_
         ("[1]", "rows.jsonl:3: expected a JSON object, got list"),
         ('{"prompt": "a", "messages": [{"role": "user", "content": "a"}]}', "rows.jsonl:3: prompt: expected"),
         ('{"n": 1e999}', "rows.jsonl:3: not JSON: 1e999 is more than a number holds"),
-        ('{"id": "x", "text": "no row"}', "rows.jsonl:3: prompt: expected `messages`, or `prompt` and `completion`"),
+        ('{"id": "x", "text": "no row"}', "rows.jsonl:3: expected the columns messages; prompt and completion; "),
         ('{"messages": [{"role": "user", "content": "a"}], "reason": "b"}', "rows.jsonl:3: the columns `filter` and"),
         ('{"messages": [{"role": "user", "content": "\\ud800"}]}', "rows.jsonl:3: half a surrogate pair"),
     ],

@@ -70,7 +70,7 @@ def test_lengths_are_in_characters_words_and_the_tokenizers_own_tokens(tmp_path)
 
 def test_every_type_of_row_has_its_parts_and_turns():
     pair = {"prompt": SYSTEM + user("Hi"), "chosen": assistant("Good."), "rejected": assistant("Bad.")}
-    assert parts(pair) == {"prompt": "Be kind.\nHi", "chosen": "Good.", "rejected": "Bad."}
+    assert parts(pair) == {"prompt": "Hi", "chosen": "Good.", "rejected": "Bad."}
     assert turns(pair) == 2
     talk = {"messages": SYSTEM + user("One?") + assistant("1.") + user("Two?") + assistant("2.")}
     assert parts(talk) == {"prompt": "One?\nTwo?", "answer": "1.\n2."}
