@@ -36,7 +36,7 @@ from ladder.data.prompt_templates import fill, with_fences
 from ladder.data.quoting import fenced
 from ladder.eval.benchmark import Answers, Question, Tools
 from ladder.eval.length_controlled import length_controlled
-from ladder.eval.measures import Measure
+from ladder.eval.measure import Measure
 from ladder.judges.parsers import Scale
 from ladder.pipeline.stage import UserError
 from ladder.statistics import Array

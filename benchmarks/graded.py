@@ -17,7 +17,7 @@ from ladder.data.jsonl import Row
 from ladder.data.prompt_templates import fill
 from ladder.data.quoting import fenced
 from ladder.eval.benchmark import Answers, Question, Tools
-from ladder.eval.measures import Measure
+from ladder.eval.measure import Measure
 from ladder.pipeline.stage import Config, UserError
 
 SYSTEM = """\

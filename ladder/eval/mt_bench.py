@@ -8,7 +8,7 @@ from ladder.data.jsonl import Row
 from ladder.data.prompt_templates import fill, with_fences
 from ladder.data.quoting import fenced
 from ladder.eval.benchmark import Question
-from ladder.eval.measures import Measure
+from ladder.eval.measure import Measure
 from ladder.pipeline.stage import UserError
 
 CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from ladder import statistics
 from ladder.chat.encode import check_messages
 from ladder.data.jsonl import Row
 from ladder.data.row_file import RowFile
@@ -93,7 +94,7 @@ def facts(
         "contamination": contamination(rows, tasks, ngram),
     }
     if "chosen" in made["type"]:
-        made["balance"] = pair_balancing.lengths(rows)
+        made["balance"] = balance(rows)
     return {"sha256": digest, "bytes": path.stat().st_size, **made, "examples": examples(rows, shown)}
 
 
@@ -221,6 +222,23 @@ def _contaminated(rows: Iterable[Row], ngram: int, benchmarks: Benchmarks) -> It
         for (number, row), surely in zip(several, np.broadcast_to(clear, len(several)).tolist(), strict=True):
             if not surely and (reason := decontamination.decontaminate(row, ngram=ngram, benchmarks=benchmarks)):
                 yield number, row, reason
+
+
+def balance(rows: Iterable[Row]) -> dict[str, float]:
+    """Length difference of pairs as in `pair_balancing.lengths`; the mean has a 95% bootstrap interval over prompts."""
+    of_prompt: dict[str, list[int]] = {}
+    for row in rows:
+        of_prompt.setdefault(pair_balancing.prompt_key(row), []).append(pair_balancing.longer(row))
+    sums = np.array([sum(differences) for differences in of_prompt.values()], dtype=float)
+    counts = np.array([len(differences) for differences in of_prompt.values()], dtype=float)
+    low, high = statistics.bootstrap(sums, counts)
+    differences = np.array([one for several in of_prompt.values() for one in several])
+    return {
+        "chosen_longer_by_words": round(statistics.ratio(sums, counts), 1),
+        "chosen_longer_low": round(low, 1),
+        "chosen_longer_high": round(high, 1),
+        "chosen_longer_percent": round(100 * float((differences > 0).mean()), 1),
+    }
 
 
 def examples(rows: Iterable[Row], shown: int) -> list[Row]:
