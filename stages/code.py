@@ -6,6 +6,9 @@ A stage depends on its own list only, `code/sft.txt`. An edit of a file reruns o
 of comments, messages or docstrings, except those of classes, reruns none (ladder/pipeline/code_text.py). Where a
 benchmark is chosen by its name, the stage also depends on `code/benchmarks/ifeval.txt`.
 
+The model filters of an entry of `filter`, with all that they import (a judge's decoder, a reward model), are in
+`code/filter/NAME.txt`: an entry without them does not depend on any model's code.
+
 This stage runs before all others, so it also refuses a links.yaml that does not belong to params.yaml
 (ladder/pipeline/links.py).
 """
@@ -15,6 +18,7 @@ from pathlib import Path
 
 from ladder.data.atomic_write import published
 from ladder.data.jsonl import write_text
+from ladder.filters.registry import model_modules
 from ladder.pipeline.code_text import essence
 from ladder.pipeline.imports import imported, read_imports
 from ladder.pipeline.links import check_links
@@ -32,14 +36,23 @@ def main(
 
     parameters: params.yaml. links: links.yaml. Errors: UserError when links.yaml does not belong to params.yaml.
     """
-    check_links(read_yaml(parameters), links)
+    found = read_yaml(parameters)
+    check_links(found, links)
     imports = read_imports([ladder, stages, benchmarks])
     hashes = {path: hashlib.sha256(essence(path)).hexdigest() for path in imports}
     with published(output) as made:
         for folder, lists in ((stages, made), (benchmarks, made / benchmarks.name)):
             for module in folder.glob("[!_]*.py"):
                 files = sorted(imported(module, imports) & hashes.keys())
-                write_text(lists / f"{module.stem}.txt", "".join(f"{hashes[path]}  {path}\n" for path in files))
+                write_text(lists / f"{module.stem}.txt", _listed(files, hashes))
+        for name, entry in (found.get("filter") or {}).items():
+            chosen = [ladder / "filters" / f"{module}.py" for module in model_modules(entry)]
+            files = sorted(set[Path]().union(*(imported(module, imports) for module in chosen)) & hashes.keys())
+            write_text(made / "filter" / f"{name}.txt", _listed(files, hashes))
+
+
+def _listed(files: list[Path], hashes: dict[Path, str]) -> str:
+    return "".join(f"{hashes[path]}  {path}\n" for path in files)
 
 
 if __name__ == "__main__":

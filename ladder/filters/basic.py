@@ -15,7 +15,7 @@ for languages, names and offensive wording read the whole text. No filter remove
 
 Some parameters come from the stage instead: `benchmarks` (the benchmarks' rows), `model` (the entry's model) and `base`
 (the base model's rung). A reason is short and contains the span or the number that led to it. params.yaml may use the
-names in `__all__` here and in ladder/filters/model_filters.py.
+names in `__all__` here and those of ladder/filters/registry.py.
 
 A filter that sees one row may have a vectorized pre-filter of the same name and parameters in
 ladder/filters/prefilter.py, which spares it rows that are guaranteed to pass. A filter that sees all rows may have a

@@ -1,11 +1,10 @@
-"""Quality filters: keep rows whose answer a reward model or an LLM judge scores high enough.
+"""Quality filter: keep rows whose answer an LLM judge grades high enough.
 
-    rewarded: {least: 0.0}
     judged: {least: 7, template: rate, judge: {max_new_tokens: 512}}
     judged: {least: 7, template: rate_json, form: json, judge: {endpoint: {base_url: …, model: …}}}
 
-Reward scales differ between reward models: inspect the rejected rows before choosing a threshold. `judge` has the same
-keys as the judge section of benchmarks (ladder/judges/judge.py). Without `endpoint`, the filter's `model` is the judge.
+`judge` has the same keys as the judge section of benchmarks (ladder/judges/judge.py). Without `endpoint`, the filter's
+`model` is the judge.
 """
 
 import functools
@@ -15,16 +14,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ladder.chat.encode import conversation, encode
 from ladder.data.jsonl import Row
 from ladder.data.prompt_files import read_template
 from ladder.data.prompt_templates import fill
 from ladder.data.quoting import fenced
-from ladder.data.turns import answer, said, with_chosen, without_reasoning
+from ladder.data.turns import answer, said
 from ladder.filters.verdict_cache import Undecided
 from ladder.judges.judge import Judge, Judging, load_judge
-from ladder.models.checkpoint import Model, load_reward
-from ladder.models.reward_scores import rewards
 from ladder.pipeline.stage import Config, fit
 
 MOST_TOLD = 120
@@ -36,22 +32,6 @@ class Opinion(Config):
 
     reason: str
     grade: int = Field(ge=1, le=10)
-
-
-def rewarded(batch: list[Row], *, least: float, model: Path, base: Path) -> list[str | None]:
-    """Keep rows whose conversation gets a reward of at least `least` from the reward model in `model`.
-
-    For a preference pair, the conversation with the chosen answer is scored.
-
-    Errors: UserError for a row without an answer, and when `model` is not a reward model.
-    """
-    scorer = _scorer(model, base)
-    ids = []
-    for row in batch:
-        where = f"row {row.get('id')}"
-        said = without_reasoning(conversation(with_chosen(row), where))
-        ids.append(encode(scorer.tokenizer, said, where, last_only=True)[0])
-    return [None if value >= least else f"reward {value:.2f}" for value in rewards(scorer, ids)]
 
 
 def judged(
@@ -90,11 +70,6 @@ def _graded(grade: float | None, least: float, reason: str = "") -> str | None:
         return Undecided("no grade")
     told = f"grade {grade:.1f}: {reason}" if reason else f"grade {grade:.1f}"
     return None if grade >= least else " ".join(told.split())[:MOST_TOLD]
-
-
-@functools.lru_cache(maxsize=1)
-def _scorer(model: Path, base: Path) -> Model:
-    return load_reward(model, base)
 
 
 @functools.lru_cache(maxsize=1)

@@ -235,7 +235,8 @@ def _module(path: Path) -> Path:
         case [folder, name] if folder == CODE:
             return Path("stages", name).with_suffix(".py")
         case [folder, package, name] if folder == CODE:
-            return Path(package, name).with_suffix(".py")
+            stage = Path("stages", package).with_suffix(".py")  # the code that an entry of a stage chooses
+            return stage if stage.is_file() else Path(package, name).with_suffix(".py")
     return path
 
 

@@ -3,7 +3,7 @@
 from huggingface_hub import DatasetCardData
 
 from ladder.data.jsonl import Row
-from ladder.data.markdown import code, fenced, table
+from ladder.data.markdown import Markdown, cell, code, fenced, table
 from ladder.report.histograms import bars
 
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
@@ -83,14 +83,19 @@ def _summary(card: Row) -> str:
 
 def _sources(card: Row) -> str:
     rows = [
-        (one["name"] or one["origin"], one["rows"], percent(one["rows"], card["rows"]), one["licence"])
+        (one["name"] or _origin(one["origin"]), one["rows"], percent(one["rows"], card["rows"]), one["licence"])
         for one in card["sources"]
     ]
-    origins = [f"- {one['name']}: {one['origin']}" for one in card["sources"] if one["name"]]
+    origins = [f"- {cell(one['name'])}: {_origin(one['origin'])}" for one in card["sources"] if one["name"]]
     unstated = any(one["licence"] == UNKNOWN for one in card["sources"])
     warning = "A licence is unknown: do not publish these rows before it is known." if unstated else ""
     made = table(["source", "rows", "share", "licence"], rows)
     return "\n\n".join(part for part in (made, "\n".join(origins), warning) if part)
+
+
+def _origin(text: str) -> Markdown:
+    """Return an origin as Markdown: the stage that made the rows is quoted as code already, a source is not."""
+    return Markdown(text) if text.startswith("made here by `") else cell(text)
 
 
 def _models(card: Row) -> str:

@@ -70,5 +70,5 @@ def test_plain_text_is_written_as_it_is():
 
 def test_a_text_table_is_aligned_and_shows_what_cannot_be_seen():
     assert text_table([["rung", "score"], ["sft/chat", "1.5"], ["a\x1b[2J", "2"]]) == (
-        "rung        score\nsft/chat    1.5\na\\x1b[2J  2"
+        "rung      score\nsft/chat  1.5\na\\x1b[2J  2"
     )

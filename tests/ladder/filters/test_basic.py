@@ -87,7 +87,7 @@ def test_a_verdict_is_computed_once_and_again_where_the_text_changes():
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
-        ("length", {"least": 0, "most": 3}),
+        ("length", {"least": 0, "most": 6}),
         ("repetition", {"ngram": 1, "most": 0.4}),
         ("boilerplate", {}),
         ("refusal", {"reject": ["full_refusal"]}),

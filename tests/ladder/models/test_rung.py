@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 
 from conftest import pico_encoder
 from ladder.filters.embedding import embed
-from ladder.filters.token_length import token_length
+from ladder.filters.model_scores import token_length
 from ladder.inference import vllm_engine
 from ladder.inference.answer_cache import Speaker
 from ladder.judges.local_judge import RungReplies
