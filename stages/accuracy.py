@@ -15,7 +15,7 @@ from ladder.data.jsonl import Row, column, read_rows, write_json, write_rows
 from ladder.eval.measure import Measure
 from ladder.eval.measures import MEASURES, made_by, scores
 from ladder.models.checkpoint import Model, load
-from ladder.models.likelihood import completion_logps
+from ladder.models.scoring import completion_logps
 from ladder.pipeline.stage import Config, run
 from ladder.training.pair_examples import referenced_pair_tokens
 

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from ladder.chat.encode import Messages
 from ladder.data.jsonl import Row, read_rows, write_json, write_rows
-from ladder.data.quoting import fenced
+from ladder.data.prompt_templates import fenced
 from ladder.judges import bias
 from ladder.judges.bias import INJECTIONS, INNOCENT
 from ladder.judges.comparison import Comparison, Side, compare, higher

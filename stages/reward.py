@@ -27,7 +27,7 @@ from ladder.models.checkpoint import Model, load_complete, load_reward, read_run
 from ladder.models.config_passthrough import Adapter, adapter_check, build, passes
 from ladder.models.heads import reading_pad, scoring
 from ladder.models.lora_settings import adapted
-from ladder.models.reward_scores import rewards
+from ladder.models.scoring import rewards
 from ladder.pipeline.launch import rank
 from ladder.pipeline.stage import UserError, run
 from ladder.statistics import wilson

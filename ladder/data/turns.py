@@ -36,6 +36,8 @@ TYPES: dict[Kind, set[str]] = {
     "unpaired": {"prompt", "completion", "label"},
 }
 """Columns that define a row type."""
+SCORES = ("score_chosen", "score_rejected")
+"""Scores of a pair's answers, named as in UltraFeedback-binarized (Tunstall et al. 2023, arXiv:2310.16944)."""
 ANSWERED: dict[Kind, tuple[str, ...]] = {
     "messages": ("messages",),
     "completion": ("prompt", "completion"),
@@ -140,6 +142,18 @@ def without_reasoning(messages: list[Row]) -> list[Row]:
 def with_chosen(row: Row) -> Row:
     """Convert a pair to the conversation that ends in its chosen answer; other rows are returned unchanged."""
     return {"id": row.get("id"), "prompt": row["prompt"], "completion": row["chosen"]} if "chosen" in row else row
+
+
+def scores(row: Row) -> list[float] | None:
+    """Return [score_chosen, score_rejected], or None unless both are present.
+
+    Errors: ValueError for a score that is not a number.
+    """
+    found = [row.get(name) for name in SCORES]
+    for name, value in zip(SCORES, found, strict=True):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ValueError(f"{name}: expected a number, got {value!r:.100}")
+    return None if None in found else [float(value) for value in found if value is not None]
 
 
 def _turns(row: Row, name: str) -> list[Row]:

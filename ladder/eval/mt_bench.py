@@ -5,8 +5,7 @@ Source: Zheng et al. 2023, arXiv 2306.05685. benchmarks/mtbench.py lists the dif
 
 from ladder.chat.encode import Messages
 from ladder.data.jsonl import Row
-from ladder.data.prompt_templates import fill, with_fences
-from ladder.data.quoting import fenced
+from ladder.data.prompt_templates import fenced, fill, with_fences
 from ladder.eval.benchmark import Question
 from ladder.eval.measure import Measure
 from ladder.pipeline.stage import UserError

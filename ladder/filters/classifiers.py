@@ -16,8 +16,7 @@ from typing import Any
 
 from ladder.data.jsonl import Row
 from ladder.data.turns import Part, said
-from ladder.pipeline.bounds import Share
-from ladder.pipeline.stage import UserError
+from ladder.pipeline.stage import Share, UserError
 
 NO_LANGUAGE = "zxx"
 """The model's label for numbers, code and other text without a language."""

@@ -28,12 +28,11 @@ from ladder.data.wording import words
 from ladder.filters.decontamination import Benchmarks
 from ladder.filters.minhash_dedup import batched
 from ladder.models.checkpoint import device
-from ladder.models.likelihood import batches
 from ladder.models.rung import check_recorded
+from ladder.models.scoring import batches
 from ladder.models.untrusted_folder import library
 from ladder.models.weights import RESTORE, check_files, read_tokenizer
-from ladder.pipeline.bounds import Cosine, Size
-from ladder.pipeline.stage import UserError
+from ladder.pipeline.stage import Cosine, Size, UserError
 
 Vectors = NDArray[np.float32]
 CHUNK = 256

@@ -17,9 +17,7 @@ from typing import Any
 
 from ladder.chat.encode import Messages, conversation
 from ladder.data.jsonl import Row
-from ladder.data.prompt_files import read_template
-from ladder.data.prompt_templates import fill
-from ladder.data.quoting import fenced
+from ladder.data.prompt_templates import fenced, fill, read_template
 from ladder.data.turns import answer, said, with_chosen, without_reasoning
 from ladder.filters.verdict_cache import Undecided
 from ladder.judges.judge import Judge, Judging, load_judge

@@ -15,9 +15,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ladder.data.jsonl import Row
-from ladder.data.prompt_files import read_template
-from ladder.data.prompt_templates import fill
-from ladder.data.quoting import fenced
+from ladder.data.prompt_templates import fenced, fill, read_template
 from ladder.data.turns import answer, said
 from ladder.filters.verdict_cache import Undecided
 from ladder.judges.judge import Judge, Judging, load_judge

@@ -28,10 +28,9 @@ from ladder.data.jsonl import Row
 from ladder.data.turns import with_chosen, without_reasoning
 from ladder.models.checkpoint import Model, device, load, load_reward
 from ladder.models.packed_attention import attend_packed
-from ladder.models.reward_scores import rewards
 from ladder.models.rung import read_rung
-from ladder.pipeline.bounds import Amount, Number
-from ladder.pipeline.stage import UserError
+from ladder.models.scoring import rewards
+from ladder.pipeline.stage import Amount, Number, UserError
 
 TOKENS = 2048
 """Maximum tokens per pack. A longer row is a pack of its own."""

@@ -105,7 +105,7 @@ def load_complete(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfl
 
 
 def load_reward(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloat16) -> Model:
-    """Load a reward model, complete or adapter; ladder.models.reward_scores.rewards computes its scores.
+    """Load a reward model, complete or adapter; ladder.models.scoring.rewards computes its scores.
 
     Errors: UserError for a language model, and as for `load`.
     """

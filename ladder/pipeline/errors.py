@@ -1,4 +1,4 @@
-"""User-facing error: one sentence, no traceback. A separate module, because every other module may import it."""
+"""Errors of users and of rows. A separate module, because every other module may import it."""
 
 import re
 
@@ -16,3 +16,10 @@ class UserError(Exception):
     def __str__(self) -> str:
         text = LONG_WORD.sub(lambda word: f"{word[1]}...", super().__str__())
         return text if len(text) <= LONGEST else f"{text[: LONGEST - 1000]} ... {text[-900:]}"
+
+
+class InvalidRow(Exception):
+    """Error for one row that cannot be read, with a message of the form `what: detail`.
+
+    The row goes to quarantine and the run continues. Quarantined rows are counted by `what`.
+    """

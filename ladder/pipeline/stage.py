@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -34,6 +34,16 @@ LARGEST = 2**63
 UNWRITABLE = re.compile(r"[\x00\ud800-\udfff]")
 MOST_VALUES = 1_000_000
 """Maximum values of a YAML file after alias expansion. dvc.lock has about 20 thousand."""
+
+
+# Bounds of parameters, so that params.yaml is validated before any row is read.
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A fraction or a probability."""
+Cosine = Annotated[float, Field(ge=-1, le=1)]
+Amount = Annotated[float, Field(ge=0)]
+Number = Annotated[int, Field(ge=0)]
+Size = Annotated[int, Field(ge=1)]
+"""A positive count, for example words of an n-gram or rows of a selection."""
 
 
 class Config(BaseModel):

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from ladder import statistics
 from ladder.chat.encode import check_messages
 from ladder.data.jsonl import Row
-from ladder.data.row_file import RowFile
+from ladder.data.jsonl_stream import RowFile
 from ladder.data.turns import said
 from ladder.data.wording import WORD
 from ladder.filters import basic, decontamination, minhash_dedup, prefilter

@@ -9,14 +9,12 @@ from pathlib import Path
 
 from ladder.chat.encode import Messages, encode
 from ladder.data.jsonl import Row
-from ladder.data.prompt_files import read_template
-from ladder.data.prompt_templates import fill
-from ladder.data.quoting import fenced
+from ladder.data.prompt_templates import fenced, fill, read_template
 from ladder.judges.comparison import Side, compare
 from ladder.judges.judge import Judge
 from ladder.judges.parsers import Scale, parse_rating
 from ladder.models.checkpoint import Model
-from ladder.models.reward_scores import rewards
+from ladder.models.scoring import rewards
 from ladder.verifiers.reasoning import answer_of
 
 ASPECTS = ("instruction_following", "truthfulness", "honesty", "helpfulness")

@@ -22,8 +22,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ladder.data.prompt_files import read_lines, read_template
-from ladder.data.prompt_templates import GAP, fill
+from ladder.data.prompt_templates import GAP, fill, read_lines, read_template
 from ladder.eval.ask import Speak
 from ladder.inference.local import Answer
 from ladder.inference.sampling import Sampling

@@ -1,7 +1,7 @@
 """Post-processing of preference pairs: minimum margin, length balance, and a validation split by prompt.
 
 A pair is a row of TRL's preference type, `prompt, chosen, rejected`. If its answers were scored, it also has the
-columns of ladder.data.pair_scores.
+columns of ladder.data.turns.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from pydantic import Field
 
 from ladder.chat.encode import Messages
 from ladder.data.jsonl import Row
-from ladder.data.pair_scores import SCORES, scores
+from ladder.data.turns import SCORES, scores
 from ladder.pipeline.stage import Config, UserError
 
 

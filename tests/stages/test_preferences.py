@@ -13,7 +13,7 @@ from ladder.pipeline.stage import UserError, fit
 from ladder.synthesis.rejection_sampling import judged, rates
 from stages.preferences import Params, main
 
-TEMPLATES = ROOT / "data" / "prompts" / "preferences"
+TEMPLATES = ROOT / "prompts" / "preferences"
 SETTINGS = {
     "prompts": "prompts",
     "model": "base",

@@ -6,8 +6,7 @@ import torch
 from conftest import ROOT, assistant, pico_model, pico_tokenizer, user
 from endpoints import Said, serving
 from ladder.chat.encode import encode
-from ladder.data.prompt_templates import fill
-from ladder.data.quoting import fenced
+from ladder.data.prompt_templates import fenced, fill
 from ladder.inference.endpoint import Endpoint
 from ladder.judges.judge import Judging, load_judge
 from ladder.models.checkpoint import load_reward, save_rung
@@ -24,7 +23,7 @@ from ladder.synthesis.critique import (
     reward_scores,
 )
 
-TEMPLATES = ROOT / "data" / "prompts" / "preferences"
+TEMPLATES = ROOT / "prompts" / "preferences"
 RATINGS = {"how well an answer follows": "5", "how true": "4", "how honest": "3", "how helpful": "2"}
 
 

@@ -2,14 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from ladder.data.prompt_files import read_lines
+from ladder.data.prompt_templates import read_lines
 from ladder.inference.local import Answer
 from ladder.inference.sampling import Sampling
 from ladder.pipeline.stage import UserError
 from ladder.synthesis.evol_instruct import copied, evolve, no_gain, unanswered
 from ladder.synthesis.pool import Instruction, Plan
 
-PROMPTS = Path(__file__).parents[3] / "data" / "prompts" / "evolve"
+PROMPTS = Path(__file__).parents[3] / "prompts" / "evolve"
 STOP_WORDS = read_lines(PROMPTS / "stop_words.txt")
 OPERATIONS = ["constrain", "deepen", "concretize", "reason", "breadth"]
 SEEDS = [Instruction("s0", "Name a river in Peru."), Instruction("s1", "How do bees find home?")]

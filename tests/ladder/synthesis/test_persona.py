@@ -1,12 +1,12 @@
 from pathlib import Path
 
-from ladder.data.prompt_files import read_lines
+from ladder.data.prompt_templates import read_lines
 from ladder.inference.local import Answer
 from ladder.inference.sampling import Sampling
 from ladder.synthesis.persona import persona
 from ladder.synthesis.pool import Instruction, Plan
 
-PROMPTS = Path(__file__).parents[3] / "data" / "prompts" / "persona"
+PROMPTS = Path(__file__).parents[3] / "prompts" / "persona"
 LISTED = read_lines(PROMPTS / "personas.txt")
 SEEDS = [Instruction("s0", "Name a river in Peru."), Instruction("s1", "How do bees find home?")]
 

@@ -10,7 +10,7 @@ from ladder.pipeline.stage import UserError
 from ladder.synthesis.pool import Instruction, Plan
 from ladder.synthesis.self_instruct import conversation, entries, self_instruct, shown, unusable
 
-PROMPTS = Path(__file__).parents[3] / "data" / "prompts" / "self_instruct"
+PROMPTS = Path(__file__).parents[3] / "prompts" / "self_instruct"
 SEEDS = [Instruction(f"s{n}", f"Seed {n}: {'abcdefghij'[n] * 3} {n}{n}{n} tell") for n in range(10)]
 
 
