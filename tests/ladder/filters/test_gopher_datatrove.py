@@ -22,7 +22,7 @@ LINES = 400
 
 def texts():
     draw = random.Random(0)
-    for number in range(LINES):
+    for _ in range(LINES):
         few = draw.sample(WORDS, draw.randint(1, len(WORDS)))
         lines = [draw.choices(few, k=draw.randint(1, 12)) for _ in range(draw.randint(1, 8))]
         begins = draw.choice(["", "- ", "\u2022 "])
