@@ -106,6 +106,7 @@ def parse(steps: list[dict[str, Any]]) -> list[Step]:
 
 
 def function_of(name: str) -> Callable[..., Any]:
+    """Return a filter by its name. Errors: ValueError for an unknown name, with the closest one."""
     if name in basic.__all__:
         return vars(basic)[name]
     if name in MODEL_FILTERS:
