@@ -1,8 +1,8 @@
 import pytest
 
-from conftest import pico_tokenizer
 from ladder.data.prompt_templates import fill
 from ladder.data.quoting import fenced, plain
+from perf.pico import pico_tokenizer
 
 
 def test_an_answer_stands_between_lines_that_name_its_hash() -> None:
