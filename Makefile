@@ -13,13 +13,13 @@ CUDA_TORCH = $(BIN)/python -c 'import sys; from importlib.metadata import versio
 .PHONY: ladder guide setup test test-fast lint lock licenses
 
 ladder: setup
-	@python -m ladder check
-	dvc repro report card
-	@python -m ladder table
+	@ladder check
+	@ladder repro report card
+	@ladder table
 
 guide: setup
-	@python -m ladder check
-	dvc repro
+	@ladder check
+	@ladder repro
 	@cat report/claims.md
 
 setup: $(BIN)/.installed

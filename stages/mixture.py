@@ -78,7 +78,7 @@ def files(params: Params, folder: Path) -> list[Path]:
     for path in sorted(there - named):
         raise UserError(
             f"{path}: expected in mixture.{folder.name}.parts too, with its weight or count; what `part` no longer "
-            "names, `python -m ladder prune` removes"
+            "names, `ladder prune` removes"
         )
     return [folder / f"{name}.jsonl" for name in params.parts]
 

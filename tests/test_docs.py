@@ -7,10 +7,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import typer
 from dvc.cli import DvcParserError
 from dvc.cli.parser import get_main_parser
 
-from ladder.__main__ import USAGE
+from ladder.cli.app import app
+from ladder.cli.reference import written
 from ladder.pipeline.stage import read_params, read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +24,8 @@ SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 OUR_PATH = re.compile(r"(?:bench|benchmarks|ladder|launch|recipes|stages|tests)/[\w./-]+\.(?:jsonl|json|py|yaml)")
 PLACEHOLDER = re.compile(r"[A-Z]{3,}|…")
+COMMANDS = typer.main.get_command(app).commands
+COMMAND = re.compile(r"(?:\w+=\S* |\w+=\"[^\"]*\" )*(?:make|python -m|dvc repro|ladder) ")
 CREATED = {"benchmarks/capitals.py"}
 """Files that a page says to create."""
 
@@ -66,10 +70,10 @@ def shell_lines(page: Path) -> list[str]:
 
 
 def commands(page: Path) -> list[list[str]]:
-    """The words of each `make`, `python -m` and `dvc` command of a page, without assignments before it."""
+    """The words of each command of a page (see COMMAND), without assignments before it."""
     found = []
     for line in shell_lines(page):
-        if not re.match(r"(?:\w+=\S* |\w+=\"[^\"]*\" )*(?:make|python -m|dvc) ", line):
+        if not COMMAND.match(line):
             continue
         for command in re.split(r"&&|;|(?<!\|)\|(?!\|)", line):
             words = shlex.split(command, comments=True)
@@ -95,8 +99,8 @@ def missing(command: list[str], examples: str) -> str | None:
         case ["make", target, *_]:
             known = re.findall(r"^([\w%-]+):", text(ROOT / "Makefile"), re.MULTILINE)
             return None if any(fnmatch(target, name.replace("%", "*")) for name in known) else f"make {target}"
-        case ["python", "-m", "ladder", name, *_] if not PLACEHOLDER.search(name):
-            return None if name in re.findall(r"^  (\w+)", USAGE, re.MULTILINE) else f"ladder {name}"
+        case ["ladder", name, *_] if not PLACEHOLDER.search(name):
+            return None if name in COMMANDS or name.startswith("[") else f"ladder {name}"
         case ["python", "-m", module, *_] if not PLACEHOLDER.search(module):
             path = ROOT / module.replace(".", "/")
             return None if path.with_suffix(".py").is_file() or path.is_dir() else module
@@ -158,7 +162,7 @@ def test_a_wrong_command_is_found(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
         '```sh\nA=1 B="x y" dvc repro sft@chat srt\nmake ladder && dvc repro sft@gone  # comment\n```\n'
-        "```yaml\nsft: {mine: {}}\n```\n`python -m ladder chekc` `python -m stages.gone` `dvc repro sft@mine`\n"
+        "```yaml\nsft: {mine: {}}\n```\n`ladder chekc` `python -m stages.gone` `dvc repro sft@mine`\n"
         "`make lader` `dvc repro STAGE@ENTRY`\n"
         "`dvc exp run -S a=1 --queues` `dvc exp show --only-changed` `dvc psh`\n"
         "`python -m stages.sft chat models/base`\n"
@@ -177,6 +181,11 @@ def test_every_page_is_in_the_index_and_the_site(index):
     pages = {page.name for page in DOCS.glob("*.md")} - {"README.md"}
     assert sorted(set(listed) - {"README.md"}) == sorted(pages)
     assert len(listed) == len(set(listed))
+
+
+def test_the_reference_of_commands_is_that_of_the_program():
+    page = text(DOCS / "commands.md")
+    assert written(page) == page  # python -m ladder.cli.reference
 
 
 def test_the_overview_is_short():

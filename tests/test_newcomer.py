@@ -8,7 +8,7 @@ import pytest
 
 import benchmarks
 from conftest import ROOT
-from ladder.__main__ import recipe
+from ladder.cli.recipe import recipe
 from ladder.data.jsonl import read_json, read_rows, write_json, write_rows
 from ladder.pipeline.stage import fit, read_params
 from stages import answer, benchmark, code, questions, report, task

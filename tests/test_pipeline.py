@@ -253,40 +253,17 @@ def test_the_metrics_are_few_flat_and_fit_a_screen():
 
 
 def test_the_recipes_fit_params(tmp_path, monkeypatch):
-    from ladder.__main__ import recipe
+    from ladder.cli.recipe import recipe
 
     for path in Path("recipes").glob("*.yaml"):
         (tmp_path / "params.yaml").write_text(Path("params.yaml").read_text())
-        monkeypatch.setattr("ladder.__main__.PARAMS", tmp_path / "params.yaml")
+        monkeypatch.setattr("ladder.cli.recipe.PARAMS", tmp_path / "params.yaml")
         assert recipe(path.resolve())
         changed = read_yaml(tmp_path / "params.yaml")
         for stage, section in changed.items():
             kind = importlib.import_module(f"stages.{stage}").Params
             for name, entry in section.items() if has_entries(stage, STANZAS[stage]) else [(stage, section)]:
                 fit(kind, entry, name)
-
-
-def test_a_recipe_leaves_what_it_does_not_name_as_it_stands(tmp_path, monkeypatch):
-    from ladder.__main__ import recipe
-
-    monkeypatch.setattr("ladder.__main__.PARAMS", tmp_path / "params.yaml")
-    monkeypatch.setattr("ladder.__main__.read_params", lambda: None)
-    long = "wheel:" + "long-name/" * 20
-    (tmp_path / "params.yaml").write_text(
-        f"base:\n  source: {long}\n  template: null\n\nsource: {{}}  # published rows\n\n"
-        "part: {}  # of rows\n\n"
-        "filter:\n  chat:\n    steps:\n      - length: {least: 1}\n"
-    )
-    (tmp_path / "mine.yaml").write_text("source: {mine: {source: mine.jsonl}}\npart: {all/mine: {data: source/mine}}\n")
-    assert recipe(tmp_path / "mine.yaml") == [
-        "source.mine: {'source': 'mine.jsonl'}",
-        "part.all/mine: {'data': 'source/mine'}",
-    ]
-    assert (tmp_path / "params.yaml").read_text() == (
-        f"base:\n  source: {long}\n  template: null\n\nsource:  # published rows\n  mine:\n    source: mine.jsonl\n\n"
-        "part:  # of rows\n  all/mine:\n    data: source/mine\n\n"
-        "filter:\n  chat:\n    steps:\n      - length: {least: 1}\n"
-    )
 
 
 def test_a_funnel_is_drawn_from_nought_in_the_order_of_its_steps():

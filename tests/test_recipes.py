@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from conftest import ROOT, assistant, user
 from endpoints import Said, serving
-from ladder.__main__ import recipe
+from ladder.cli.recipe import recipe
 from ladder.data.jsonl import Row, read_json, read_rows, write_rows
 from ladder.pipeline.dvc_file import has_entries
 from ladder.pipeline.stage import fit, read_params, read_yaml

@@ -23,6 +23,7 @@ from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from ladder.chat.encode import encode, prompt_tokens
 from ladder.chat.rendering import Messages, render, template_text
+from ladder.pipeline.names import did_you_mean
 from ladder.pipeline.stage import UserError
 
 SECONDS = 10.0
@@ -98,8 +99,9 @@ def fixed(
         template = _stopped_clock(template, clock)
     unknown = set(arguments) - (read := variables(template) - OURS)
     if unknown:
+        near = did_you_mean(name := sorted(unknown)[0], read)
         raise UserError(
-            f"base.chat_template_kwargs: the chat template does not read {sorted(unknown)[0]!r}; it reads "
+            f"base.chat_template_kwargs: the chat template does not read {name!r}{near}; it reads "
             f"{', '.join(sorted(read)) or 'none'}"
         )
     prelude = "{{- bos_token -}}" if bos else ""

@@ -1,7 +1,7 @@
 """Command `ladder diff`: compare every rung's score on every benchmark between two revisions.
 
-    python -m ladder diff HEAD~1
-    python -m ladder diff v1 v2 --prompts 10 --answers
+    ladder diff HEAD~1
+    ladder diff v1 v2 --prompts 10 --answers
 
 Without a second revision the workspace is compared. `dvc metrics diff` subtracts numbers; this command compares prompt
 by prompt. It gives the change of a benchmark's headline with its 95% bootstrap interval over prompts. The test is
@@ -9,8 +9,9 @@ McNemar's exact test where a prompt is passed or failed, else a permutation test
 at random. Holm's correction covers all comparisons.
 """
 
-import argparse
 import json
+import shutil
+import sys
 from dataclasses import asdict, dataclass, field
 from textwrap import fill
 from typing import Any, NamedTuple
@@ -168,8 +169,20 @@ def cells(change: Change) -> list[str]:
     return [change.title, change.rung, *scores, ends, *tests, *counts, change.verdict]
 
 
+def fitted(rows: list[list[str]], width: int) -> str:
+    """Format a table for a terminal of `width` columns: as a table if it fits, else each row as a paragraph."""
+    if max(map(len, (text := aligned(rows)).split("\n"))) <= width:
+        return text
+    head, *others = rows
+    cells = ("; ".join(f"{name} {cell}" for name, cell in zip(head[2:], row[2:], strict=True)) for row in others)
+    return "\n".join(
+        f"{row[0]} {row[1]}\n{fill(text, width, initial_indent='  ', subsequent_indent='  ')}"
+        for row, text in zip(others, cells, strict=True)
+    )
+
+
 def aligned(rows: list[list[str]]) -> str:
-    """Format a table for a terminal."""
+    """Format a table with columns of equal width."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
@@ -189,7 +202,8 @@ def prompts(found: Difference, change: Change, count: int, *, answers: bool) -> 
 def plain(found: Difference, count: int, *, answers: bool) -> str:
     """Format the whole comparison for a terminal."""
     old, new = found.old.label, found.new.label
-    parts = [aligned(table(found.changes, old, new)), fill(NOTE, 120)] if found.changes else []
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    parts = [fitted(table(found.changes, old, new), width), fill(NOTE, min(width, 120))] if found.changes else []
     for change in found.changes if count else []:
         if change.changed:
             parts.append("\n".join(_listed(found, change, count, answers)))
@@ -227,18 +241,12 @@ def document(found: Difference, count: int, *, answers: bool) -> dict[str, Any]:
     return {"revisions": revisions, "changes": changes, **kept}
 
 
-def main(arguments: list[str]) -> None:
-    """Run `python -m ladder diff`. Errors: UserError."""
-    parser = argparse.ArgumentParser(prog="python -m ladder diff", description="Scores of two revisions, compared.")
-    parser.add_argument("old", metavar="REV", help="a commit, tag, branch or DVC experiment")
-    parser.add_argument("new", metavar="REV", nargs="?", help="another; without it, the workspace")
-    parser.add_argument("--prompts", type=int, default=3, metavar="N", help="changed prompts to show of each (3)")
-    parser.add_argument("--answers", action="store_true", help="show both answers to them")
-    parser.add_argument("--across-settings", action="store_true", help="also compare scores made under other settings")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    options = parser.parse_args(arguments)
-    found = difference(Revision(options.old), Revision(options.new), across_settings=options.across_settings)
-    if options.json:
-        print(json.dumps(document(found, options.prompts, answers=options.answers), indent=2, ensure_ascii=False))
-    else:
-        print(plain(found, options.prompts, answers=options.answers))
+def report(
+    old: str, new: str | None, count: int, *, answers: bool, across_settings: bool = False, as_json: bool = False
+) -> Any:
+    """Run `ladder diff`: return the comparison as text, or as a JSON document.
+
+    old, new: revisions; None for the workspace. count: changed prompts to show of each score. Errors: UserError.
+    """
+    found = difference(Revision(old), Revision(new), across_settings=across_settings)
+    return (document if as_json else plain)(found, count, answers=answers)

@@ -7,6 +7,7 @@ from pathlib import Path
 import benchmarks
 from ladder.data.jsonl import Row
 from ladder.eval.benchmark import Benchmark, Question
+from ladder.pipeline.names import did_you_mean
 from ladder.pipeline.stage import UserError
 
 
@@ -18,7 +19,9 @@ def names() -> list[str]:
 def benchmark(name: str) -> Benchmark:
     """Load a benchmark's module. Errors: UserError for an unknown name, or a mean of unknown or mixed measures."""
     if name not in names():
-        raise UserError(f"no benchmark is named {name!r}: benchmarks/ has {', '.join(names())}")
+        raise UserError(
+            f"no benchmark is named {name!r}{did_you_mean(name, names())}: benchmarks/ has {', '.join(names())}"
+        )
     module = importlib.import_module(f"benchmarks.{name}")
     found = Benchmark(
         name,

@@ -1,7 +1,7 @@
 """Command `ladder score`: score answers generated elsewhere; print JSON in the form of a rung's metric file.
 
-    python -m ladder score ifeval responses.jsonl
-    python -m ladder score ifeval responses.jsonl --null-is-wrong --skip-foreign
+    ladder score ifeval responses.jsonl
+    ladder score ifeval responses.jsonl --null-is-wrong --skip-foreign
 
 Rows name their question by `prompt`, a question's text, or by `key` (ladder/eval/responses.py). The file may have any
 format and compression that ladder/data/readers.py reads. The judge is set in params.yaml, as for every rung:
@@ -9,7 +9,6 @@ benchmark.ifeval. Reasoning is stripped before an answer is scored (ladder/verif
 describes the file.
 """
 
-import argparse
 import contextlib
 import json
 import sys
@@ -23,6 +22,7 @@ from ladder.eval.judge_config import Scoring, judge_of
 from ladder.eval.registry import asked, benchmark
 from ladder.eval.responses import missing, read_answers
 from ladder.eval.scores import made_by, score_answers, summary
+from ladder.pipeline.names import did_you_mean
 from ladder.pipeline.stage import PARAMS, Config, UserError, fit, read_params
 from ladder.verifiers.reasoning import whole_text
 
@@ -32,30 +32,16 @@ TYPES = {"sample": int, "turn": int, "tokens": int, "finished": bool}
 S = TypeVar("S", bound=Config)
 
 
-def score(arguments: list[str]) -> None:
-    """Run `ladder score`: print the scores of a file of answers. Unanswered questions are listed on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m ladder score", description="Score answers made elsewhere.")
-    add_benchmark(parser)
-    parser.add_argument(
-        "responses",
-        type=Path,
-        metavar="FILE",
-        help="rows of {prompt, response} or {key, response}: .jsonl, .json, .csv, .parquet, or packed: .jsonl.gz",
-    )
-    parser.add_argument("--null-is-wrong", action="store_true", help="score a response that is null as an empty answer")
-    parser.add_argument(
-        "--skip-foreign", action="store_true", help="leave out rows that answer no question of the benchmark"
-    )
-    options = parser.parse_args(arguments)
-    found, questions = read(options.benchmark, options.task)
-    rows = read_responses(options.responses, null_is_wrong=options.null_is_wrong)
-    print_json(scored(found, questions, rows, options.responses, skip_foreign=options.skip_foreign))
+def score(
+    name: str, responses: Path, task: Path | None = None, *, null_is_wrong: bool = False, skip_foreign: bool = False
+) -> Row:
+    """Run `ladder score`: return the scores of a file of answers. Unanswered questions are listed on stderr.
 
-
-def add_benchmark(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments BENCHMARK and --task."""
-    parser.add_argument("benchmark", metavar="BENCHMARK", help="a module of benchmarks/")
-    parser.add_argument("--task", type=Path, metavar="FILE", help="its rows; data/task/BENCHMARK.jsonl")
+    task: the benchmark's rows, if not data/task/NAME.jsonl. Errors: UserError.
+    """
+    found, questions = read(name, task)
+    rows = read_responses(responses, null_is_wrong=null_is_wrong)
+    return scored(found, questions, rows, responses, skip_foreign=skip_foreign)
 
 
 def read(name: str, task: Path | None) -> tuple[Benchmark, list[Question]]:
@@ -125,7 +111,8 @@ def entry(kind: type[S], stage: str, name: str) -> S:
     """Read the benchmark's entry in a section of params.yaml. Errors: UserError when there is none."""
     section = read_params().get(stage) or {}
     if name not in section:
-        raise UserError(f"{PARAMS}: {stage}: no entry is named {name!r}")
+        near = did_you_mean(name, section) or f"; expected one of {', '.join(section) or 'none, as there is no entry'}"
+        raise UserError(f"{PARAMS}: {stage}: no entry is named {name!r}{near}")
     return fit(kind, section[name], f"{PARAMS}: {stage}.{name}")
 
 
@@ -153,8 +140,3 @@ def scored(
     if cut := made.get("unfinished_reasoning"):
         print(f"{file}: {cut} answers are reasoning that never ended, and count as empty", file=sys.stderr)
     return {**summary(found, scores, params), "made_by": made}
-
-
-def print_json(metric: Row) -> None:
-    """Print a metric document as indented JSON."""
-    print(json.dumps(metric, indent=2, ensure_ascii=False))

@@ -17,6 +17,7 @@ from ladder.filters.decontamination import Benchmarks, read_benchmarks
 from ladder.filters.prefilter import Kept
 from ladder.filters.shingles import Hashes
 from ladder.filters.verdict_cache import Remembered
+from ladder.pipeline.names import did_you_mean
 
 GIVEN = {"base", "benchmarks", "model", "prompts"}
 """Parameters that the stage supplies to filters that declare them."""
@@ -109,7 +110,7 @@ def _named(name: str) -> Callable[..., Any]:
     if name in model_filters.__all__:
         return vars(model_filters)[name]
     names = sorted([*basic.__all__, *model_filters.__all__])
-    raise ValueError(f"no filter is named {name!r}; expected one of {', '.join(names)}")
+    raise ValueError(f"no filter is named {name!r}{did_you_mean(name, names)}; expected one of {', '.join(names)}")
 
 
 def parameters_type(name: str) -> type[BaseModel]:

@@ -1,16 +1,15 @@
 """Check the integrity of rungs, DVC's cache, dvc.lock and remotes, and repair what can be repaired.
 
-python -m ladder doctor          # report; exit code 1 if there is an unrepaired problem
-python -m ladder doctor --fix    # also repair
-python -m ladder doctor --json   # one JSON object on stdout
+ladder doctor          # report; exit code 1 if there is an unrepaired problem
+ladder doctor --fix    # also repair
+ladder doctor --json   # one JSON object on stdout
 """
 
-import argparse
 import json
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 from dvc.exceptions import DvcException
@@ -24,43 +23,54 @@ from ladder.integrity.lock_repair import repair
 from ladder.pipeline.check import lock_faults
 from ladder.pipeline.stage import UserError
 
-WHAT = """Examine the repository:
-  rungs      the SHA-256 of every file of every rung in models/ (records of earlier hashes are not used)
-  cache      the MD5 of every object of DVC's cache
-  dvc.lock   entries that are missing or cut, conflicts, a file that is no YAML
-  leftovers  half-written outputs, experiments that say Running without a worker, their workspaces
-  remotes    `verify: true`, without which DVC neither checks what it downloads nor what it uploads
-"""
+
+class Examination(NamedTuple):
+    """Result of an examination: how much was examined, and the problems."""
+
+    examined: dict[str, int]
+    findings: list[Finding]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no problem is left."""
+        return all(finding.done for finding in self.findings)
+
+    def document(self) -> dict[str, object]:
+        """Return the result as a JSON document."""
+        rows = [
+            {"subject": finding.subject, "problem": finding.sentence, "repaired": finding.done or None}
+            for finding in self.findings
+        ]
+        return {"examined": self.examined, "findings": rows}
+
+    def text(self) -> str:
+        """Return the result as text: a line for each problem, one for its repair, and a summary."""
+        lines = []
+        for finding in self.findings:
+            lines += [finding.sentence, *([f"  {finding.done}"] if finding.done else [])]
+        examined = ", ".join(f"{count} {what}" for what, count in self.examined.items())
+        left = sum(not finding.done for finding in self.findings)
+        rest = f", {left} not repaired" if self.findings else ""
+        return "\n".join([*lines, f"examined {examined}: {len(self.findings)} problems{rest}"])
 
 
-def doctor(arguments: list[str]) -> None:
-    """Run `ladder doctor`: print all problems; exit code 1 if one of them is not repaired."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ladder doctor", description=WHAT, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--fix", action="store_true", help="repair; refuses while a DVC command runs")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args(arguments)
-    with _opened() as repo:
-        if options.fix:
+def doctor(*, fix: bool = False) -> Examination:
+    """Run `ladder doctor`: return all problems; with `fix`, repair them first. Errors: UserError."""
+    with opened() as repo:
+        if fix:
             refuse_while_dvc_runs(repo)
         findings = list(_lock_findings())
-        if options.fix:
+        if fix:
             _repair(findings)  # the other findings use the stages of dvc.lock
         rest = list(_findings(repo))
-        if options.fix:
+        if fix:
             _repair(rest)
-        findings += rest
         counts = {"rungs": len(list(Path("models").rglob("rung.json"))), "cache objects": len(list(_objects(repo)))}
-    if options.json:
-        print(json.dumps({"examined": counts, "findings": [_row(finding) for finding in findings]}, indent=2))
-    else:
-        _print(findings, counts)
-    if any(not finding.done for finding in findings):
-        sys.exit(1)
+        return Examination(counts, [*findings, *rest])
 
 
-def _opened() -> Repo:
+def opened() -> Repo:
+    """Open DVC's repository in the working directory. Errors: UserError."""
     try:
         return Repo()
     except DvcException as error:
@@ -136,17 +146,3 @@ def _repair(findings: list[Finding]) -> None:
             finding.done = finding.repair()
             if finding.subject == "lock":
                 done.add(finding.done)
-
-
-def _row(finding: Finding) -> dict[str, object]:
-    return {"subject": finding.subject, "problem": finding.sentence, "repaired": finding.done or None}
-
-
-def _print(findings: list[Finding], counts: dict[str, int]) -> None:
-    for finding in findings:
-        print(finding.sentence)
-        if finding.done:
-            print(f"  {finding.done}")
-    examined = ", ".join(f"{count} {what}" for what, count in counts.items())
-    left = sum(not finding.done for finding in findings)
-    print(f"examined {examined}: {len(findings)} problems" + (f", {left} not repaired" if findings else ""))

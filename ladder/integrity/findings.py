@@ -1,4 +1,4 @@
-"""Finding of `python -m ladder doctor`: a problem, with an optional repair."""
+"""Finding of `ladder doctor`: a problem, with an optional repair."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

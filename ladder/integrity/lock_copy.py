@@ -1,7 +1,7 @@
 """Atomic backup copy of dvc.lock, for comparison with and repair of an incomplete dvc.lock.
 
 The copy is .dvc/tmp/ladder/dvc.lock, which git ignores. Every stage that DVC starts updates it, because DVC has then
-written the previous stage's entry. `python -m ladder check` updates it too. Entries that dvc.lock has lost stay in the
+written the previous stage's entry. `ladder check` updates it too. Entries that dvc.lock has lost stay in the
 copy. The first line records git's commit. If HEAD does not descend from that commit, only the entries of HEAD count.
 """
 

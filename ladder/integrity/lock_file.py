@@ -17,7 +17,7 @@ ENTRY = re.compile(r"  (?:\? (?P<long>\S.*)|(?P<name>[^\s#?:-].*?):)[ \t]*")
 """First line of an entry. ruamel.yaml writes keys of more than 128 characters with a question mark."""
 MARKER = re.compile(r"^(<{7}|={7}|>{7}|\|{7})( .*)?$", re.MULTILINE)
 """Line that git writes around the two sides of a merge conflict."""
-FIX = "`python -m ladder doctor --fix` restores it"
+FIX = "`ladder doctor --fix` restores it"
 
 
 @dataclass(frozen=True)

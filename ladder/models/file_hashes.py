@@ -5,7 +5,7 @@ inode, size, mtime and ctime match it and the record's own checksum is correct. 
 and renamed. So an edited, replaced or restored file is hashed again, and a torn record is ignored.
 
 The cache does not detect bit rot: a disk that returns other bytes for an unmodified file changes none of these values.
-Bit rot is found when a machine hashes the file for the first time. `python -m ladder doctor` ignores the cache and
+Bit rot is found when a machine hashes the file for the first time. `ladder doctor` ignores the cache and
 always hashes.
 """
 

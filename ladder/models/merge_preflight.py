@@ -18,6 +18,7 @@ from ladder.models.checkpoint import Rung, check_same_tokenizer, check_stands_on
 from ladder.models.merge_config import named_models, with_paths
 from ladder.models.tied_embeddings import untied
 from ladder.models.weights import check_files, read_config, tensor_shapes
+from ladder.pipeline.names import did_you_mean
 from ladder.pipeline.stage import UserError
 
 PER_LAYER = ("layer_types", "mlp_layer_types", "no_rope_layers")  # config.json lists with one item per layer
@@ -82,7 +83,8 @@ def plan(config: dict[str, Any], directories: list[Path], base: Path) -> Plan:
     unknown = sorted(set(names) - set(given))
     if unknown:
         raise UserError(
-            f"merge config names {unknown}; its parents are {[read_rung(each).rung for each in directories]}"
+            f"merge config names {unknown}{did_you_mean(unknown[0], given)}; "
+            f"its parents are {[read_rung(each).rung for each in directories]}"
         )
     unused = sorted(set(given) - set(names) - {read_rung(base).rung})
     if unused:

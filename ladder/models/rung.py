@@ -138,7 +138,7 @@ def file_faults(directory: Path, files: dict[str, File], record: str, *, remembe
         if found != expected:
             yield (
                 f"{directory / name}: corrupt; expected sha256 {expected} by {record}, got {found}. "
-                f"`python -m ladder doctor --fix` removes it (from a corrupt cache, too); then {restore}"
+                f"`ladder doctor --fix` removes it (from a corrupt cache, too); then {restore}"
             )
     for path in sorted(path for path in directory.rglob("*") if path.is_file()):
         name = path.relative_to(directory).as_posix()

@@ -6,6 +6,7 @@ Faults of params.yaml are reported with their line numbers.
 import configparser
 import contextlib
 import shutil
+import sys
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -44,9 +45,9 @@ def check() -> list[str]:
     reported first, without other faults, because DVC refuses to read a pipeline that contains them. An unreadable
     dvc.lock is also reported alone.
     """
-    params, lines = read_sections(), Lines(PARAMS)
-    if names := [_told(fault, lines) for fault in name_faults(params)]:
+    if names := name_sentences():
         return names
+    params, lines = read_sections(), Lines(PARAMS)
     if lost := _unreadable_lock():
         return [lost]
     faults = [*params_faults(params, read_pipeline(), _recorded_params()), *entry_faults(params), *part_faults(params)]
@@ -54,6 +55,14 @@ def check() -> list[str]:
     sentences = [*told, *remote_faults(), *code_faults(), *_graph_faults(params, lines)]
     keep_copy()
     return sentences
+
+
+def name_sentences() -> list[str]:
+    """Return the faults of names in params.yaml that a shell could interpret. DVC must not run before they are gone."""
+    params = read_sections()
+    faults = list(name_faults(params))
+    lines = Lines(PARAMS) if faults else None
+    return [_told(fault, lines) for fault in faults if lines]
 
 
 def _told(fault: Fault, lines: Lines) -> str:
@@ -154,7 +163,7 @@ def _lost_entries(outputs: dict[str, list[str]]) -> Iterable[str]:
             where = " and ".join(places) or "no other place"
             yield (
                 f"{LOCK}: torn; {len(names)} of {len(outputs)} entries are {kind} ({', '.join(names)}); "
-                f"expected as in {where}. `python -m ladder doctor --fix` restores them"
+                f"expected as in {where}. `ladder doctor --fix` restores them"
             )
 
 
@@ -217,7 +226,7 @@ def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
                 where = _where(stage.addressing, str(dependency.def_path), params, lines)
                 yield f"{where}: {stage.addressing} needs {path}, which no stage makes{near}; {what}"
     if gone := stale(stage.addressing for stage in stages):
-        print(leftovers(gone), flush=True)  # information: a dropped entry is no fault
+        print(leftovers(gone), file=sys.stderr, flush=True)  # information: a dropped entry is no fault
 
 
 def _where(addressing: str, dependency: str, params: dict[str, Any], lines: Lines) -> str:
@@ -258,8 +267,8 @@ def leftovers(gone: list[str]) -> str:
     """Describe entries of dvc.lock whose stage no longer exists, in one line."""
     more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
     return (
-        f"{LOCK}: outputs of entries that {PARAMS} no longer has remain: {', '.join(gone[:SHOWN])}{more}. `python -m "
-        "ladder prune` removes them"
+        f"{LOCK}: outputs of entries that {PARAMS} no longer has remain: {', '.join(gone[:SHOWN])}{more}. "
+        "`ladder prune` removes them"
     )
 
 

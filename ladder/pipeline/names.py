@@ -4,7 +4,7 @@ DVC inserts `${key}` and `${item.parent}` into a command without quoting, and a 
 therefore contain only letters, digits, `-` and `_`. Every value that reaches a command must be a name or a path of
 names.
 
-The rule is enforced in three places. `python -m ladder check` reports violations. Every stage checks before it reads
+The rule is enforced in three places. `ladder check` reports violations. Every stage checks before it reads
 its section; the stage `code` runs first whenever params.yaml has changed. In .dvcignore, a pattern makes DVC itself
 refuse an output whose path has another character.
 """

@@ -24,6 +24,7 @@ from ladder.pipeline.launch import die_with_parent, launched, launcher, lease, r
 from ladder.pipeline.names import did_you_mean, name_faults
 from ladder.pipeline.output_locks import written
 from ladder.pipeline.secrets import conceal_tracebacks, concealed, masked, secrets_in
+from ladder.pipeline.yaml_cache import cached
 from ladder.pipeline.yaml_lines import Keys, Lines
 
 PARAMS = Path("params.yaml")
@@ -52,7 +53,7 @@ def read_yaml(path: Path) -> Any:
     than MOST_VALUES values, are errors too, because a traversal would not end.
     """
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        content = cached(path.read_text(encoding="utf-8"), YAML(typ="safe", pure=True).load)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the root of the repository") from None
     except OSError as error:
@@ -89,7 +90,7 @@ def read_params(path: Path = PARAMS) -> dict[str, Any]:
     params = read_sections(path)
     faults = list(name_faults(params))
     if faults:
-        lines, more = Lines(path), f"; {len(faults) - 1} more: run `python -m ladder check`" if faults[1:] else ""
+        lines, more = Lines(path), f"; {len(faults) - 1} more: run `ladder check`" if faults[1:] else ""
         raise UserError(f"{lines.where(faults[0].keys)}: {faults[0].sentence}{more}")
     return params
 
@@ -247,7 +248,7 @@ def run(
         if named:
             name = arguments.pop(0)
             if not isinstance(section, dict) or name not in section:
-                raise UserError(f"{where}: no entry is named {name!r}")
+                raise UserError(f"{where}: no entry is named {name!r}{did_you_mean(name, section or ())}")
             section, where = section[name], f"{where}.{name}"
         params = fit(first.annotation, section, where)
         lists = {keyword: _names(sections, key) for keyword, key in (names or {}).items()}

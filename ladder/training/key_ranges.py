@@ -1,12 +1,13 @@
 """Ranges and choices of keys passed to other libraries, and replacements for removed keys."""
 
-import difflib
 import math
 from collections.abc import Iterable
 from typing import Any
 
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
+
+from ladder.pipeline.names import did_you_mean
 
 INFINITE = math.inf
 Range = tuple[float, float, bool, bool]
@@ -231,8 +232,7 @@ def unknown(owner: str, name: str, known: Iterable[str]) -> str:
     said = f"{owner} has no argument {name!r}"
     if name in SUCCESSORS:
         return f"{said}; use {SUCCESSORS[name]}"
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"{said}; did you mean {near[0]}?" if near else said
+    return f"{said}{did_you_mean(name, known)}"
 
 
 def outside(owner: str, kind: str, name: str, value: Any) -> str | None:

@@ -27,6 +27,7 @@ from ladder.inference.endpoint import Endpoint
 from ladder.inference.types import Sampling
 from ladder.models.checkpoint import Model, Rung, check_same_tokenizer, load_reward
 from ladder.models.reward_scores import rewards as model_rewards
+from ladder.pipeline.names import did_you_mean
 from ladder.pipeline.stage import UserError, fit
 from ladder.verifiers.answer_program import called, code
 from ladder.verifiers.constraints import meets
@@ -161,7 +162,8 @@ def named(specs: Any) -> list[Spec]:
 
 def _name(spec: Any) -> str:
     if not isinstance(spec, dict) or len(spec) != 1 or (name := next(iter(spec))) not in KINDS:
-        raise ValueError(f"expected one of {', '.join(KINDS)} with its parameters, got {spec!r}")
+        near = did_you_mean(next(iter(spec)), KINDS) if isinstance(spec, dict) and spec else ""
+        raise ValueError(f"expected one of {', '.join(KINDS)} with its parameters, got {spec!r}{near}")
     return str(name)
 
 

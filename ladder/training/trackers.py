@@ -11,6 +11,7 @@ import os
 from typing import Any
 
 from ladder.pipeline.launch import cache
+from ladder.pipeline.names import did_you_mean
 from ladder.pipeline.stage import UserError
 
 KEYS = ("report_to", "run_name", "project")
@@ -21,7 +22,7 @@ def missing_tracker(values: dict[str, Any]) -> str | None:
     """Error message if a tracker in `report_to` is unknown or not installed; None otherwise."""
     for name in _listed(values.get("report_to")):
         if name not in PACKAGES:
-            return f"report_to: expected {', '.join(PACKAGES)} or none, got {name!r}"
+            return f"report_to: expected {', '.join(PACKAGES)} or none, got {name!r}{did_you_mean(name, PACKAGES)}"
         if importlib.util.find_spec(PACKAGES[name]) is None:
             return f"report_to: {name} is not installed; `pip install {PACKAGES[name]}` installs it"
     return None

@@ -85,7 +85,10 @@ def test_the_gate_stops_what_a_benchmark_says_where_no_step_does(tmp_path):
 @pytest.mark.parametrize(
     ("step", "said"),
     [
-        ({"lenght": {}}, "filter.steps: no filter is named 'lenght'; expected one of alphabetic, best, "),
+        (
+            {"lenght": {}},
+            "filter.steps: no filter is named 'lenght' (did you mean 'length'?); expected",
+        ),
         ({"length": {"least": 1}}, "filter.steps: length takes least, most, got {'least': 1}"),
         ({"exact": None, "finished": None}, "filter.steps: expected one filter"),
     ],

@@ -197,7 +197,9 @@ def test_arguments_of_a_template_hold_for_training_and_generation():
     base.repair(thinking, "x", bos=False)
     ids, mask = encode(thinking, ROWS["one turn"])
     assert learned(thinking, ids, mask) == [f"{empty}One.<|im_end|>"]
-    with pytest.raises(UserError, match="does not read 'enable_thought'; it reads .*enable_thinking"):
+    with pytest.raises(
+        UserError, match="'enable_thought' .did you mean 'enable_thinking'..; it reads .*enable_thinking"
+    ):
         fixed(template, arguments={"enable_thought": False})
 
 

@@ -11,6 +11,7 @@ import pytest
 from dvc.repo import Repo
 from scipy import stats
 
+from ladder.__main__ import main
 from ladder.data.jsonl import write_json, write_rows
 from ladder.eval import diff
 from ladder.eval.revisions import Revision
@@ -120,7 +121,7 @@ def repository(climbed, tmp_path, monkeypatch):
 
 
 def read(capsys, *words):
-    diff.main([*words, "--json"])
+    main(["diff", *words, "--json"])
     return json.loads(capsys.readouterr().out)
 
 
@@ -186,7 +187,7 @@ def test_scores_made_under_other_settings_are_compared_on_request(repository, ca
         lock.write("          ifeval: {rows: 9, max_new_tokens: 24}\n          gsm8k: {max_new_tokens: 9}\n")
         lock.write("    outs:\n    - {path: data/answer/sft/chat, md5: 0.dir}\n")
     with pytest.raises(UserError) as refused:
-        diff.main(["v2"])
+        diff.report("v2", None, 3, answers=False)
     assert str(refused.value) == (
         "ifeval sft/chat: made under other settings: answer.ifeval.max_new_tokens (none) -> 24 "
         "(--across-settings compares)"
@@ -195,7 +196,7 @@ def test_scores_made_under_other_settings_are_compared_on_request(repository, ca
 
 
 def test_what_is_printed(repository, capsys):
-    diff.main(["v1", "v2", "--prompts", "2", "--answers"])
+    main(["diff", "v1", "v2", "--prompts", "2", "--answers"])
     text = capsys.readouterr().out
     head, first, second = text.splitlines()[:3]
     assert " ".join(head.split()) == "benchmark rung v1 v2 change [95% CI] p p (Holm) gained lost n verdict"
@@ -209,7 +210,7 @@ def test_what_is_printed(repository, capsys):
     assert f"    v1:\n      1: \N{REPLACEMENT CHARACTER}[2J{key}\n    v2:\n      2: " in text
     assert "unchanged, byte for byte: ifeval base, heldout/problems/maths base" in text
     assert "only in v2: heldout/problems/maths dpo/maths" in text
-    diff.main(["v1", "v2", "--prompts", "0"])
+    main(["diff", "v1", "v2", "--prompts", "0"])
     assert "Sum 52" not in capsys.readouterr().out
 
 
@@ -238,7 +239,7 @@ def test_rows_in_neither_cache_nor_remote_are_told(repository, capsys):
     ]
     shutil.rmtree(".dvc/cache")
     with pytest.raises(UserError, match="chat.jsonl at v1: neither in DVC's cache nor in its remote"):
-        diff.main(["v1", "v2"])
+        diff.report("v1", "v2", 3, answers=False)
 
 
 def test_a_remote_that_came_later_gives_the_rows_of_before(repository, capsys, tmp_path):
@@ -259,7 +260,7 @@ def test_a_damaged_copy_is_refused(repository):
     stored.unlink()
     stored.write_text(text.replace("true", "false"))
     with pytest.raises(UserError, match="at v1: DVC's copy is not what dvc.lock recorded"):
-        diff.main(["v1", "v2"])
+        diff.report("v1", "v2", 3, answers=False)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +269,7 @@ def test_a_damaged_copy_is_refused(repository):
 )
 def test_a_revision_that_is_none_is_refused(repository, words, said):
     with pytest.raises(UserError, match=said):
-        diff.main(words)
+        diff.report(*(*words, None)[:2], 3, answers=False)
 
 
 def test_revisions_with_nothing_in_common_are_refused(repository):
@@ -276,13 +277,21 @@ def test_revisions_with_nothing_in_common_are_refused(repository):
     git("rm", "-rqf", "--cached", ".")
     git("commit", "-q", "--allow-empty", "-m", "nothing")
     with pytest.raises(UserError, match="empty: it has no dvc.lock: nothing was recorded there"):
-        diff.main(["empty", "v2"])
+        diff.report("empty", "v2", 3, answers=False)
     Path("dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
     with pytest.raises(UserError, match="v2 and workspace: no rung was measured on the same benchmark in both"):
-        diff.main(["v2"])
+        diff.report("v2", None, 3, answers=False)
 
 
 def test_outside_of_a_repository_it_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="HEAD: you are not inside of a DVC repository"):
-        diff.main(["HEAD"])
+        diff.report("HEAD", None, 3, answers=False)
+
+
+def test_a_table_wider_than_the_terminal_becomes_paragraphs():
+    rows = [["benchmark", "rung", "v1", "verdict"], ["ifeval", "dpo/chat", "20.0", "no significant difference"]]
+    assert diff.fitted(rows, 60) == (
+        "benchmark  rung      v1    verdict\nifeval     dpo/chat  20.0  no significant difference"
+    )
+    assert diff.fitted(rows, 30) == "ifeval dpo/chat\n  v1 20.0; verdict no\n  significant difference"

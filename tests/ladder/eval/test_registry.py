@@ -64,7 +64,7 @@ def test_refuses_a_mean_of_what_does_not_belong_together(written, headline, said
 
 
 def test_refuses_an_unknown_benchmark_and_names_those_there_are():
-    with pytest.raises(UserError, match="no benchmark is named 'ifevall': benchmarks/ has .*ifeval"):
+    with pytest.raises(UserError, match="is named 'ifevall' .did you mean 'ifeval'..: benchmarks/ has .*ifeval"):
         benchmark("ifevall")
 
 

@@ -15,6 +15,7 @@ from dvc.repo import Repo
 from dvc_data.hashfile.hash import file_md5
 from ruamel.yaml import YAML
 
+from ladder.__main__ import main
 from ladder.integrity.doctor import doctor
 from ladder.integrity.dvc_hashes import all_md5, objects, output_md5, recorded_md5
 from ladder.integrity.garbage_collection import collect
@@ -77,7 +78,7 @@ def lock():
 def told(arguments, capsys):
     """(exit code, what doctor prints)."""
     try:
-        doctor(arguments)
+        main(["doctor", *arguments])
         code = 0
     except SystemExit as ended:
         code = ended.code
@@ -120,7 +121,7 @@ def test_a_file_cut_at_any_byte_is_reported_and_restored_byte_for_byte(repositor
     for length in lengths:
         lock().write_bytes(whole[:length])
         (fault, *_) = lock_faults()
-        assert fault.startswith("dvc.lock: ") and "`python -m ladder doctor --fix` restores" in fault
+        assert fault.startswith("dvc.lock: ") and "`ladder doctor --fix` restores" in fault
         repair()
         assert lock().read_bytes() == whole
         assert lock_faults() == []
@@ -157,7 +158,7 @@ def test_missing_entries_are_named_and_newer_ones_stay(repository):
     lock().write_text(newer[: newer.index("  made@two:")])
     assert lock_faults() == [
         "dvc.lock: torn; 2 of 3 entries are missing (made@two, made@three); expected as in git's HEAD. "
-        "`python -m ladder doctor --fix` restores them"
+        "`ladder doctor --fix` restores them"
     ]
     assert repair() == ["made@two: restored from git's HEAD", "made@three: restored from git's HEAD"]
     assert lock().read_text() == newer
@@ -329,7 +330,7 @@ def test_what_killed_processes_left_is_named_and_removed(repository, capsys):
 
 def test_nothing_is_repaired_or_collected_while_dvc_runs(repository, monkeypatch):
     Path(".dvc/tmp/rwlock").write_text(json.dumps({"write": {"out": {"pid": os.getpid(), "cmd": "dvc repro"}}}))
-    for command in (lambda: doctor(["--fix"]), lambda: collect(["--yes"])):
+    for command in (lambda: doctor(fix=True), lambda: collect(yes=True)):
         with pytest.raises(UserError, match=f"process {os.getpid()} runs `dvc repro` here; wait for it"):
             command()
 
@@ -348,7 +349,8 @@ def test_collecting_keeps_what_commits_and_experiments_need(repository):
     with Repo() as repo:
         cache = Path(repo.cache.local.path)
     before = set(objects(cache))
-    collect(["--yes"])
+    assert collect() == (1, len("of no commit"), False)
+    collect(yes=True)
     gone = before - set(objects(cache))
     assert len(gone) == 1  # `stray`
     call("dvc", "exp", "apply", "tried")

@@ -84,7 +84,7 @@ def test_check_names_the_key_and_its_line(tmp_path, monkeypatch):
         f"params.yaml:4: sft.v1.5: entry name 'v1.5': {rule}. Use 'v1-5'",
         f"params.yaml:5: sft.a@b: entry name 'a@b': {rule}. Use 'a-b'",
     ]
-    with pytest.raises(UserError, match=r"params.yaml:6: sft.a@b.parent: .*; 2 more: run `python -m ladder check`"):
+    with pytest.raises(UserError, match=r"params.yaml:6: sft.a@b.parent: .*; 2 more: run `ladder check`"):
         read_params()
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import pytest
 from pydantic import AfterValidator
 
-from ladder.__main__ import recipe
+from ladder.cli.recipe import recipe
 from ladder.eval.judge_config import Scoring
 from ladder.judges.judge import Judging
 from ladder.pipeline.stage import Config, UserError, fit, read_params, read_yaml

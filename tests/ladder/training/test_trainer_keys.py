@@ -153,7 +153,7 @@ def test_values_that_the_ladder_uses_anyway_are_accepted(owner, values):
         ("max_seq_length", "use max_length"),
         ("group_by_length", "use train_sampling_strategy: group_by_length"),
         ("tokenizer", "the tokenizer is the parent's"),
-        ("learning_rte", "did you mean learning_rate?"),
+        ("learning_rte", "did you mean 'learning_rate'?"),
     ],
 )
 def test_keys_that_do_not_exist_name_their_successor(name, words):

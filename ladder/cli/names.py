@@ -1,0 +1,35 @@
+"""Names that a shell completes: benchmarks, stages with their entries, recipes. Read from files, without imports."""
+
+from pathlib import Path
+from typing import Any
+
+
+def benchmark_names(incomplete: str = "") -> list[str]:
+    """Return the names of modules in benchmarks/."""
+    names = sorted(path.stem for path in Path("benchmarks").glob("[!_]*.py"))
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def recipe_names(incomplete: str = "") -> list[str]:
+    """Return the names of files in recipes/, without their ending."""
+    names = sorted(path.stem for path in Path("recipes").glob("*.yaml"))
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def stage_names(incomplete: str = "") -> list[str]:
+    """Return the stages of dvc.yaml, and the entries of those over a section of params.yaml, such as sft@chat."""
+    from ladder.pipeline.dvc_file import read_pipeline
+    from ladder.pipeline.errors import UserError
+    from ladder.pipeline.stage import read_params
+
+    try:
+        stanzas: dict[str, Any] = read_pipeline()
+        params = read_params()
+    except (UserError, KeyError, TypeError):
+        return []
+    names = []
+    for stage, stanza in stanzas.items():
+        section = params.get(stage)
+        entries = section if stanza.get("foreach") == f"${{{stage}}}" and isinstance(section, dict) else {}
+        names += [stage, *(f"{stage}@{entry}" for entry in entries)]
+    return [name for name in names if name.startswith(incomplete)]
