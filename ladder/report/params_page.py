@@ -70,13 +70,14 @@ def _params_page(schema: dict[str, Any]) -> str:
     parts = [PARAMS_HEAD]
     stages: set[str] = set()
     for stage, section in schema["properties"].items():
-        named = "additionalProperties" in section
-        name = _name(section["additionalProperties"] if named else section)
+        inner = section.get("additionalProperties")
+        name = _name(inner or section)
         stages.add(name)
-        kind = "Named entries, each with these keys:" if named else ""
-        parts.append(
-            f"## {stage}\n\n{section['description']}.{' ' if kind else ''}{kind}\n\n{_keys(definitions[name])}"
-        )
+        if not definitions[name]["properties"] and (entry := definitions[name]["additionalProperties"]):
+            inner, name = entry, _name(entry)  # one run of the stage reads all of its entries
+            stages.add(name)
+        kind = " Named entries, each with these keys:" if inner else ""
+        parts.append(f"## {stage}\n\n{section['description']}.{kind}\n\n{_keys(definitions[name])}")
     shared = sorted(name for name in definitions if name not in stages and not _is_library(name))
     for title, kinds in _choices(schema).items():
         parts.append(f"## {title}\n\nEach is written as `name: {{parameters}}`.\n")

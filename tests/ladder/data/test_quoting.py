@@ -1,7 +1,7 @@
 import pytest
 
-from conftest import pico_tokenizer
 from ladder.data.prompt_templates import fenced, fill, plain
+from perf.pico import pico_tokenizer
 
 
 def test_an_answer_is_between_lines_that_name_its_hash() -> None:
