@@ -5,10 +5,11 @@ import subprocess
 import sys
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from ladder.pipeline.errors import UserError
-from ladder.plan.advise import Answers, advise, decide
+from ladder.plan.advise import Answers, advise, ask, decide
 from ladder.plan.command import app
 
 
@@ -114,3 +115,17 @@ def test_advice_as_json_and_by_questions():
     assert (found["method"], found["recipe"]) == ("SFT", "recipes/data.yaml")
     assert found["commands"] == ["python -m ladder recipe recipes/data.yaml", "dvc repro sft@chat"]
     assert "20 rows are few for SFT" in found["first"]
+
+
+def test_an_answer_that_does_not_fit_is_asked_for_again():
+    asking, answers = typer.Typer(), []
+
+    @asking.command()
+    def questions() -> None:
+        answers.append(ask({"gap": "", "prompted": "yes", "data": "", "rows": "", "gpu": ""}))
+
+    result = CliRunner().invoke(asking, [], input="looks\nstyle\npairs\nmany\n300\n\n")
+    assert result.exit_code == 0, result.output
+    assert answers == [Answers("style", "yes", "pairs", 300, "cpu")]
+    assert "expected one of facts" in result.output and "expected a whole number, got 'many'" in result.output
+    assert "Did you measure" not in result.output
