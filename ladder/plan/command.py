@@ -75,9 +75,7 @@ def plan(
     gpu: Annotated[str, typer.Option(help="h200, h100, a100-80, a100-40, l40s, rtx4090, rtx3090, t4 or cpu.")] = "",
     model: Annotated[
         str,
-        typer.Option(
-            help="Plan for one model: a built-in name, a rung, base, a folder, a .gguf file, hub:ORG/NAME@COMMIT."
-        ),
+        typer.Option(help="One model: a built-in name, a rung, base, a folder, a .gguf file, hub:ORG/NAME@COMMIT."),
     ] = "",
     method: Annotated[
         list[str] | None, typer.Option(help="full, lora, dora or qlora; may be repeated. Default: all.")

@@ -51,7 +51,7 @@ def test_the_base_of_params_yaml_and_a_folder(tmp_path):
     config = {"model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24}
     config |= {"num_attention_heads": 14, "num_key_value_heads": 2, "tie_word_embeddings": True}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert "494,032,768 parameters" in output("plan", "--model", str(tmp_path))
+    assert "494,032,768" in output("plan", "--model", str(tmp_path))
 
 
 def test_the_graph_fits_the_terminal():
