@@ -178,9 +178,9 @@ def save_rung(
 
     `base` is the complete model of an adapter, None for a complete model. `quantization` holds BitsAndBytesConfig's
     arguments if the adapter was trained on quantized base weights. Weights keep their dtype; complete rungs from
-    training are in the dtype of their base (ladder/training/train.py). config.json describes the actual weights (`declare`).
-    generation_config.json holds only token ids: the other fields are a release's sampling defaults, which params.yaml
-    decides here. The same model gives the same bytes. Errors: UserError when a weight is not finite.
+    training are in the dtype of their base (ladder/training/train.py). config.json describes the actual weights
+    (`declare`). generation_config.json holds only token ids: the other fields are a release's sampling defaults, which
+    params.yaml decides here. The same model gives the same bytes. Errors: UserError when a weight is not finite.
     """
     if name := finite(model):
         raise UserError(f"{directory}: {name} holds NaN or infinity; not saved (lower the learning rate)")

@@ -55,8 +55,8 @@ def climb(
     """Load the parent and make the weights trainable that `lora` selects.
 
     A dict adds a new adapter to the parent, `continue` trains the parent's own adapter, and None trains all weights (in
-    float32, under bf16 autocast where the base is in bfloat16). Saved adapters always apply to `base`. A new adapter on any other parent is merged
-    into the weights on saving, and the rung is complete.
+    float32, under bf16 autocast where the base is in bfloat16). Saved adapters always apply to `base`. A new adapter on
+    any other parent is merged into the weights on saving, and the rung is complete.
 
     `router` is the trainer's router_aux_loss_coef. `fused` means that the trainer multiplies by the output layer's
     weight and skips its forward, as most TRL trainers do (ladder/models/lora_settings.py refuses layers that would then

@@ -40,9 +40,10 @@ OURS = ("load_best_model_at_end",)
 def trainer_arguments(arguments: dict[str, Any], dtype: torch.dtype = torch.bfloat16) -> Iterator[dict[str, Any]]:
     """Complete the TrainingArguments of params.yaml; temporary files are deleted when the context ends.
 
-    Defaults: bf16 on, as in TRL, except for a base whose `dtype` is float32; gradient_checkpointing off. Settings for files, reports and logging override
-    params.yaml. Every step is logged, because the curve, the metrics and the checkpoints depend on the log. Processes
-    share the gradient accumulation steps, so a step trains on the same rows as with one process.
+    Defaults: bf16 on, as in TRL, except for a base whose `dtype` is float32; gradient_checkpointing off. Settings for
+    files, reports and logging override params.yaml. Every step is logged, because the curve, the metrics and the
+    checkpoints depend on the log. Processes share the gradient accumulation steps, so a step trains on the same rows as
+    with one process.
 
     Errors: UserError when the steps cannot be divided evenly among the processes, and from `check_launch`.
     """
