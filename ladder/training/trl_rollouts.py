@@ -230,7 +230,8 @@ class Rollouts:
         parts = total(dynamic.specs, [json.loads(row["row"]) for row in rows], texts, finished, dynamic.reward_model)
         rewards = weighted_sums(list(parts.values()), weights(dynamic.specs))
         size = self.args.num_generations
-        return [Group(*(column[at : at + size] for column in (rows, ids, rewards))) for at in range(0, len(rows), size)]
+        places = [slice(at, at + size) for at in range(0, len(rows), size)]
+        return [Group(rows[place], ids[place], rewards[place]) for place in places]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
