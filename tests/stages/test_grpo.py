@@ -155,11 +155,11 @@ def mostly_impossible():
 
 @pytest.mark.parametrize("stage", [grpo, rloo])
 def test_groups_with_equal_rewards_are_redrawn(tmp_path, base, stage):
-    settings = {"stage": stage, "rows": mostly_impossible(), "max_steps": 3, "learning_rate": 1e-4}
+    settings = {"stage": stage, "rows": mostly_impossible(), "max_steps": 3, "learning_rate": 1e-3}
     _, samples, curve = climbed(tmp_path, base, base, redraw=6, **settings)
     # Six rounds ask all six others, so both groups of every step are the two that can differ.
     assert [point["frac_reward_zero_std"] for point in curve] == [0, 0, 0]
-    assert samples and all("Say 6." in row["prompt"] or "Say 7." in row["prompt"] for row in samples)
+    assert {row["prompt"][-1]["content"] for row in samples} == {"Say 6.", "Say 7."}
     metrics = json.loads((tmp_path / "a.json").read_text())
     assert metrics["groups"] == 6
     assert metrics["groups_equal"] == metrics["groups_replaced"] >= 2
@@ -177,7 +177,7 @@ def test_redraw_is_refused_where_it_cannot_work(use_vllm, batch, words):
 
 
 def test_without_redraw_nothing_is_counted_and_the_settings_are_as_before(tmp_path, base):
-    directory, _, curve = climbed(tmp_path, base, base, rows=mostly_impossible(), max_steps=4, learning_rate=1e-4)
+    directory, _, curve = climbed(tmp_path, base, base, rows=mostly_impossible(), max_steps=4, learning_rate=1e-3)
     assert max(point["frac_reward_zero_std"] for point in curve) == 1
     assert "groups" not in json.loads((tmp_path / "a.json").read_text())
     assert "redraw" not in read_rung(directory).settings
