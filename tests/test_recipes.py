@@ -230,6 +230,23 @@ def test_the_seeds_are_enough_for_the_prompts_and_problems_of_a_gpu(copy):
         assert len(read_rows(Path(f"data/problems/{name}.jsonl"))) == entry["count"]
 
 
+def test_the_demonstration_fits_its_stages_and_its_problems_are_enough(copy):
+    ladder = copy("demonstration.yaml")
+    params, own = read_params(), read_yaml(ROOT / "recipes/demonstration.yaml")
+    for name, section in own.items():
+        stage = importlib.import_module(f"stages.{name}")
+        for entry in [()] if name == "base" else [(key,) for key in section]:
+            fit(stage.Params, params[name][entry[0]] if entry else params[name], ".".join((name, *entry)))
+    ladder.run(*(f"problems@{name}" for name in own["problems"]))
+    read = {name: read_rows(Path(f"data/problems/{name}.jsonl")) for name in own["problems"]}
+    assert {name: len(rows) for name, rows in read.items()} == {
+        name: entry["count"] for name, entry in own["problems"].items()
+    }
+    trained = {tuple(sorted(row["id"].split("-")[1:])) for name in ("words", "practice") for row in read[name]}
+    held_out = {tuple(sorted(row["id"].split("-")[1:])) for row in read["words-heldout"]}
+    assert not trained & held_out
+
+
 def test_every_recipe_is_run_by_a_test_here():
     named = re.findall(r'copy\("(.+?)"\)', Path(__file__).read_text())
     assert sorted(named) == sorted(path.name for path in (ROOT / "recipes").glob("*.yaml"))
