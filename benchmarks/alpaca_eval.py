@@ -34,9 +34,8 @@ from ladder.chat.encode import Messages
 from ladder.data.jsonl import Row
 from ladder.data.prompt_templates import fill, with_fences
 from ladder.data.quoting import fenced
-from ladder.eval.benchmark import Answers, Question, Tools
+from ladder.eval.benchmark import Answers, Measure, Question, Tools
 from ladder.eval.length_controlled import length_controlled
-from ladder.eval.measures import Measure
 from ladder.judges.parsers import Scale
 from ladder.pipeline.stage import UserError
 from ladder.statistics import Array

@@ -16,8 +16,7 @@ from ladder.chat.encode import Messages
 from ladder.data.jsonl import Row
 from ladder.data.prompt_templates import fill
 from ladder.data.quoting import fenced
-from ladder.eval.benchmark import Answers, Question, Tools
-from ladder.eval.measures import Measure
+from ladder.eval.benchmark import Answers, Measure, Question, Tools
 from ladder.pipeline.stage import Config, UserError
 
 SYSTEM = """\

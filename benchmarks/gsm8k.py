@@ -11,9 +11,8 @@ import re
 from collections.abc import Sequence
 
 from ladder.data.jsonl import Row
-from ladder.eval.benchmark import Answers, Question, Tools
+from ladder.eval.benchmark import Answers, Measure, Question, Tools
 from ladder.eval.code_execution import pass_measures
-from ladder.eval.measures import Measure
 from ladder.pipeline.stage import UserError
 
 

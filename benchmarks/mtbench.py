@@ -21,8 +21,7 @@ reference_answer/gpt-4.jsonl by question_id).
 
 from ladder.data.jsonl import Row
 from ladder.eval import mt_bench
-from ladder.eval.benchmark import Answers, Question, Tools
-from ladder.eval.measures import Measure
+from ladder.eval.benchmark import Answers, Measure, Question, Tools
 from ladder.eval.mt_bench import questions as questions
 from ladder.pipeline.stage import UserError
 

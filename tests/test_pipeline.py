@@ -13,6 +13,7 @@ from dvc.repo import Repo
 from ladder.data.jsonl import read_json
 from ladder.pipeline.check import code_faults, entry_faults, leftovers, part_faults, picture
 from ladder.pipeline.dvc_file import INTERPOLATION, has_entries, values
+from ladder.pipeline.imports import imported, read_imports
 from ladder.pipeline.names import SINGLE, WITH_PATHS, command_values
 from ladder.pipeline.stage import fit, outputs_of, read_params, read_yaml
 
@@ -294,3 +295,10 @@ def test_dropped_entries_are_one_line():
         "removes them"
     )
     assert "remain: a@1, a@2, a@3 and 55 more. `" in leftovers([f"a@{number}" for number in range(1, 59)])
+
+
+def test_how_scores_are_made_is_no_input_of_the_questions():
+    imports = read_imports(map(Path, ("ladder", "stages", "benchmarks")))
+    read = imported(Path("stages/questions.py"), imports) | imported(Path("benchmarks/ifeval.py"), imports)
+    assert Path("ladder/eval/benchmark.py") in read
+    assert not {Path("ladder/statistics.py"), Path("ladder/eval/scores.py"), Path("ladder/judges/judge.py")} & read

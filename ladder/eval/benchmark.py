@@ -23,15 +23,30 @@ page of answers: pairs of a name and true, "loosely", false, a number or a word.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ladder.data.jsonl import Row
-from ladder.eval.measures import Measure
 
 if TYPE_CHECKING:
     from ladder.judges.judge import Judge
 
 JOIN = " + "
+
+
+class Measure(NamedTuple):
+    """One number of a file of rows: sum(value) / sum(weight), times `scale`."""
+
+    title: str
+    unit: str
+    better: Literal["higher", "lower"]
+    value: Callable[[Row], float]
+    weight: Callable[[Row], float]
+    share: bool
+    """Whether it is a share, between 0 and 1 before scaling."""
+
+    @property
+    def scale(self) -> float:
+        return 100.0 if self.share else 1.0
 
 
 def key_text(value: Any) -> str:

@@ -14,8 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from ladder.data.jsonl import Row
-from ladder.eval.benchmark import JOIN, Answers, Question, key_text
-from ladder.eval.measures import Measure
+from ladder.eval.benchmark import JOIN, Answers, Measure, Question, key_text
 from ladder.pipeline.stage import UserError
 
 Check = Callable[[Row, str], list[bool]]

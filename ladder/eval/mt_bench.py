@@ -7,8 +7,7 @@ from ladder.chat.encode import Messages
 from ladder.data.jsonl import Row
 from ladder.data.prompt_templates import fill, with_fences
 from ladder.data.quoting import fenced
-from ladder.eval.benchmark import Question
-from ladder.eval.measures import Measure
+from ladder.eval.benchmark import Measure, Question
 from ladder.pipeline.stage import UserError
 
 CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")

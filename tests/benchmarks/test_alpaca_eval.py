@@ -11,9 +11,8 @@ from test_mtbench import kept
 from benchmarks import alpaca_eval
 from ladder.chat.encode import Messages
 from ladder.data.jsonl import Row, read_rows
-from ladder.eval.benchmark import Answers, Tools
+from ladder.eval.benchmark import Answers, Measure, Tools
 from ladder.eval.length_controlled import length_controlled
-from ladder.eval.measures import Measure
 from ladder.eval.registry import benchmark
 from ladder.eval.scores import Resampling, score_answers, summary
 from ladder.judges import judge as judging

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from ladder import statistics
-from ladder.eval.benchmark import Answers, Benchmark, Question, Tools
+from ladder.eval.benchmark import Answers, Benchmark, Measure, Question, Tools
 from ladder.eval.judge_config import Scoring
-from ladder.eval.measures import Measure
 from ladder.eval.scores import made_by, score_answers, summary
 from ladder.pipeline.stage import UserError
 
