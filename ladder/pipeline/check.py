@@ -290,7 +290,7 @@ def prune() -> list[str]:
     for name in gone:
         for out in document["stages"].pop(name).get("outs", []):
             path = Path(out["path"])
-            if path in owned:
+            if not owned.isdisjoint((path, *path.parents)):  # also a file of a folder that a stage writes now
                 continue
             if path.is_dir():
                 shutil.rmtree(path)

@@ -91,7 +91,10 @@ def test_the_local_files_that_a_section_names_end_its_list(lists):
         ("rows.jsonl", "params.yaml:2: sft.source: expected a path in data/raw, where DVC sees it change"),
         ("/data/raw/rows.jsonl", "expected a path in data/raw"),
         ("data/raw/../rows.jsonl", "expected a path in data/raw"),
-        ("data/raw/link/rows.jsonl", "data/raw/link is a link to a folder, and DVC does not look into it"),
+        (
+            "data/raw/link/rows.jsonl",
+            "data/raw/link: a link to a folder, into which DVC does not look; expected a folder",
+        ),
     ],
 )
 def test_a_local_file_that_dvc_would_not_see_change_is_refused(lists, path, said):
