@@ -20,7 +20,7 @@ ladder: setup
 guide: setup
 	@ladder check
 	@ladder repro
-	@cat report/guide.md
+	@cat report/claims.md
 
 setup: $(BIN)/.installed
 

@@ -16,6 +16,10 @@ from scipy import special, stats
 
 Array = NDArray[np.float64]
 _DRAWS_AT_ONCE = 4_000_000
+IMPROVED, REGRESSED, UNCHANGED = "improved", "regressed", "no significant difference"
+"""Verdicts of a comparison."""
+OPPOSITE = {IMPROVED: REGRESSED, REGRESSED: IMPROVED, UNCHANGED: UNCHANGED}
+"""Verdict for a score that is better when it is lower."""
 
 
 class Comparison(TypedDict):
@@ -32,7 +36,7 @@ class Comparison(TypedDict):
 
 def ratio(passed: Array, asked: Array | None = None) -> float:
     """Return the score sum(passed) / sum(asked), averaged over K. asked=None: the plain mean."""
-    return _mean(*_shaped(passed, asked))
+    return _mean(*shaped(passed, asked))
 
 
 def won(margins: Array) -> Array:
@@ -49,7 +53,7 @@ def interval(
     and the bootstrap interval has zero width. Wilson's interval for the number of prompts asked replaces it in that
     case.
     """
-    passed_KN, asked_KN = _shaped(passed, asked)
+    passed_KN, asked_KN = shaped(passed, asked)
     prompts = int(asked_KN.any(axis=0).sum())
     for share in (0.0, 1.0):
         if (passed_KN == share * asked_KN).all():
@@ -64,7 +68,7 @@ def bootstrap(
 
     Unlike `interval`, it has no fallback for equal values: its width is then zero.
     """
-    return _percentiles([_shaped(values, weights)], level, resamples, seed)
+    return _percentiles([shaped(values, weights)], level, resamples, seed)
 
 
 def wilson(passed: int, asked: int, *, level: float = 0.95) -> tuple[float, float]:
@@ -92,11 +96,11 @@ def paired(
     the two models' results on a prompt at random. For 0/1 results of one ratio that test is McNemar's, and p is exact
     (binomial). Otherwise it is estimated from `resamples` draws (Phipson and Smyth 2010: never 0).
     gained, lost: number of prompts on which row 0 rose or fell.
-    verdict: "better" or "worse" only if the interval excludes 0 and p < 1 - level; else "not distinguishable".
+    verdict: IMPROVED or REGRESSED only if the interval excludes 0 and p < 1 - level; else UNCHANGED.
     Errors: ValueError if the shapes differ.
     """
-    first_KN, first_asked_KN = _shaped(first, asked)
-    second_KN, second_asked_KN = _shaped(second, asked if second_asked is None else second_asked)
+    first_KN, first_asked_KN = shaped(first, asked)
+    second_KN, second_asked_KN = shaped(second, asked if second_asked is None else second_asked)
     if first_KN.shape != second_KN.shape:
         raise ValueError(f"paired results need one shape, got {first_KN.shape} and {second_KN.shape}")
     change_KN = second_KN - first_KN
@@ -110,15 +114,15 @@ def paired(
         p = mcnemar(gained, lost)
     else:
         p = _swapped(first_KN, second_KN, first_asked_KN, second_asked_KN, resamples, seed)
-    verdict = "not distinguishable"
+    verdict = UNCHANGED
     if (low > 0 or high < 0) and p < 1 - level:
-        verdict = "better" if difference > 0 else "worse"
+        verdict = IMPROVED if difference > 0 else REGRESSED
     return Comparison(difference=difference, low=low, high=high, p=p, gained=gained, lost=lost, verdict=verdict)
 
 
 def passes(passed: Array, asked: Array | None = None) -> bool:
     """Return whether the results are binary, one per prompt, and of a single ratio, as McNemar's test requires."""
-    passed_KN, asked_KN = _shaped(passed, asked)
+    passed_KN, asked_KN = shaped(passed, asked)
     return len(passed_KN) == 1 and bool(np.isin(passed_KN, (0, 1)).all() and (asked_KN == 1).all())
 
 
@@ -145,7 +149,8 @@ def holm(p: list[float]) -> list[float]:
     return adjusted
 
 
-def _shaped(passed: Array, asked: Array | None) -> tuple[Array, Array]:
+def shaped(passed: Array, asked: Array | None) -> tuple[Array, Array]:
+    """Return results and counts as arrays [K, N]; without counts each is 1. Errors: ValueError for unlike shapes."""
     passed_KN = np.atleast_2d(np.asarray(passed, dtype=float))
     asked_KN = np.ones_like(passed_KN) if asked is None else np.atleast_2d(np.asarray(asked, dtype=float))
     if passed_KN.shape != asked_KN.shape or not passed_KN.size:

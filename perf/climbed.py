@@ -10,7 +10,7 @@ from perf.outcomes import PLACES, files_below
 from perf.steps import Step, above, read_steps
 
 STAGES = (
-    "sft@words", "dpo@chat", "grpo@words", "ppo@words", "distill@small", "generate@chat", "respond@base", "filter@chat",
+    "sft@words", "dpo@chat", "grpo@words", "ppo@words", "distill@small", "generate@chat", "answer@base", "filter@chat",
     "merge@soup",
 )  # fmt: skip
 """Every kind of stage that runs for hours on real models, or whose outputs other stages depend on."""
@@ -87,4 +87,4 @@ def longer(params: dict[str, Any]) -> None:
                 if name not in ROLLOUTS:  # rollout stages split a batch over the answers to a prompt
                     trainer["per_device_train_batch_size"] = 1
     params["generate"]["chat"]["max_new_tokens"] = 64
-    params["respond"]["ifeval"].update(rows=4, max_new_tokens=200)
+    params["answer"]["ifeval"].update(rows=4, max_new_tokens=200)

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ladder.inference.engine import decode
 from ladder.inference.hf_generate import generate_padded
-from ladder.inference.sampling import Completion, Sampling
+from ladder.inference.types import Completion, Sampling
 
 TASKS = (
     "In one word, what is the opposite of {}?",

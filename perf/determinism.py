@@ -18,7 +18,7 @@ from pathlib import Path
 from perf.climbed import STAGES, Ladder, longer
 from perf.outcomes import Outcome, outcome
 
-MEASURED = (*STAGES, "benchmark@ifeval-base")
+MEASURED = (*STAGES, "benchmark")
 FIRST = {
     "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LC_ALL": "C.UTF-8", "TZ": "UTC",
     "COLUMNS": "80",

@@ -16,7 +16,7 @@ from ladder.eval.registry import asked, benchmark
 from ladder.eval.stratified import order
 from ladder.inference import vllm_engine
 from ladder.inference.engine import Completion, decode
-from ladder.inference.sampling import Sampling
+from ladder.inference.types import Sampling
 from ladder.models.checkpoint import load
 from perf.generate import Run, compare
 
@@ -35,7 +35,7 @@ def main() -> None:
     prompts = [prompt_tokens(held.tokenizer, [{"role": "user", "content": one.turns[0]}]) for one in questions]
 
     ladder = spoken("ladder", decode(held.model, prompts, sampling, stop=[held.stop]), held.stop)
-    vllm = spoken("vLLM", vllm_engine.completions(engine, prompts, sampling), held.stop)
+    vllm = spoken("vLLM", engine.generate(prompts, sampling), held.stop)
     print(f"{len(prompts)} prompts, {ladder.count} and {vllm.count} tokens")
     compare(held.model, copy.deepcopy(held.model).float(), prompts, ladder, vllm)
 

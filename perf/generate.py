@@ -40,7 +40,7 @@ from ladder.eval.registry import asked, benchmark
 from ladder.eval.scores import Resampling, score_answers, summary
 from ladder.eval.stratified import order
 from ladder.inference.engine import decode
-from ladder.inference.sampling import Sampling
+from ladder.inference.types import Sampling
 
 SHAPES = {
     "8b": LlamaConfig(

@@ -24,8 +24,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import clones
-
+from perf import clones
 from perf.climbed import STAGES, Ladder, longer
 from perf.forks import Fork
 from perf.outcomes import Outcome, outcome
@@ -34,9 +33,9 @@ from perf.steps import Step
 SIGNALS = [signal.SIGKILL] * 6 + [signal.SIGTERM] * 2 + [signal.SIGINT] * 2
 MOST = 4
 """Maximum number of kills of one run before it may finish."""
-RESUMED = ("resuming at step", "resuming: ", "answers were made before", "from cache")
+RESUMED = ("resuming at step", "resuming: ", "from cache", "up to date")
 """Log messages of a stage that resumes from the state that an earlier run saved."""
-SAVED = ("checkpoint-*/whole.json", "samples/*/*.state", "samples/*/*.jsonl", "answers/*.jsonl")
+SAVED = ("checkpoint-*/whole.json", "replies/*.state", "replies/*.jsonl")
 """Files of LADDER_WORK that the next run resumes from."""
 
 

@@ -64,11 +64,11 @@ def pico_model(
 
 def small(params: Row) -> None:
     """Edit params.yaml for a pico ladder: no download, one benchmark of four questions."""
-    params["base"].update(source="source/model", sha256=None, dtype="float32")
-    params["task"] = {"ifeval": {"source": "source/quiz.jsonl"}}
+    params["base"].update(source="data/raw/model", sha256=None, dtype="float32")
+    params["task"] = {"ifeval": {"source": "data/raw/quiz.jsonl"}}
     params["report"]["benchmarks"] = ["ifeval"]
     params["gate"]["tax"].update(against="base", allowed={"ifeval": 100})
-    params["punkt"].update(source="source/punkt_tab.zip", sha256=None)
+    params["punkt"].update(source="data/raw/punkt_tab.zip", sha256=None)
     for name in ("rank4", "rank64", "dora", "qlora", "full"):
         del params["sft"][name]
     for name in ("arithmetic", "dare", "slerp"):
@@ -79,11 +79,11 @@ def lay_out(root: Path, *edits: Callable[[Row], None]) -> None:
     """Lay out a repository with the sizes of tests/pico.yaml; `edits` change its params.yaml further. Run nothing."""
     environment = copy_repository(root)
     tokenizer = pico_tokenizer()
-    pico_model(tokenizer).save_pretrained(root / "source/model")
-    tokenizer.save_pretrained(root / "source/model")
+    pico_model(tokenizer).save_pretrained(root / "data/raw/model")
+    tokenizer.save_pretrained(root / "data/raw/model")
     asked = {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
-    write_rows(root / "source/quiz.jsonl", [{"key": n, "prompt": f"Quiz {n}?", **asked} for n in range(4)])
-    with zipfile.ZipFile(root / "source/punkt_tab.zip", "w") as packed:  # empty: no quiz question counts sentences
+    write_rows(root / "data/raw/quiz.jsonl", [{"key": n, "prompt": f"Quiz {n}?", **asked} for n in range(4)])
+    with zipfile.ZipFile(root / "data/raw/punkt_tab.zip", "w") as packed:  # empty: no quiz question counts sentences
         for name in punkt.FILES:
             packed.writestr(f"punkt_tab/english/{name}", "")
     recipe = [sys.executable, "-m", "ladder", "recipe", str(ROOT / "tests/pico.yaml")]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 COPIED = (
-    "stages", "ladder", "benchmarks", "prompts", "data/raw", "data/seeds", "data/templates",
+    "stages", "ladder", "benchmarks", "prompts", "data/lm_eval/README.md", "data/raw",
+    "data/reward/README.md", "data/seeds", "data/templates",
     "dvc.yaml", "params.yaml", ".gitignore", ".dvcignore",
 )  # fmt: skip
 

@@ -5,7 +5,7 @@ Relative: log pi(y_w|x) / pi_ref(y_w|x) against log pi(y_l|x) / pi_ref(y_l|x), D
 (SimPO's reward, Meng et al. 2024, eq. 4).
 
 python -m stages.accuracy data/reference/heldout.jsonl models/dpo/words models/base \
-    data/accuracy/dpo/words.jsonl metrics/accuracy/dpo/words.json
+    data/accuracy/dpo/words.jsonl data/accuracy/dpo/words.json metrics/accuracy/dpo/words.json
 """
 
 from operator import itemgetter
@@ -72,14 +72,15 @@ def summary(scored: list[Row], output: Path) -> tuple[dict[str, float], dict[str
     return means, intervals
 
 
-def main(params: Params, data: Path, model: Path, base: Path, output: Path, metrics: Path) -> None:
-    """Score the pairs of `data` with the rung; write one row per pair to `output`, and the summary to `metrics`."""
+def main(params: Params, data: Path, model: Path, base: Path, output: Path, summary_out: Path, metrics: Path) -> None:
+    """Score the pairs of `data` with the rung; write one row per pair, the summary, and its means to `metrics`."""
     rows, loaded = read_rows(data), load(model, base)
     scored = margins(loaded, rows, data)
     write_rows(output, scored)
     means, interval = summary(scored, output)
-    made = made_by(params, data, "pairs", loaded.rung.rung, loaded.rung.identity, pairs=len(rows))
-    write_json(metrics, {**means, "interval": interval, "made_by": made})
+    made = made_by(params, data, "pairs", loaded.rung, pairs=len(rows))
+    write_json(summary_out, {**means, "interval": interval, "made_by": made})
+    write_json(metrics, means)
 
 
 if __name__ == "__main__":

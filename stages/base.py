@@ -34,6 +34,7 @@ from ladder.data.atomic_write import scratch
 from ladder.data.download import fetch, require_safetensors
 from ladder.models import gguf
 from ladder.models.checkpoint import ledger, save_rung
+from ladder.models.compute_dtype import NAMES, chosen
 from ladder.models.untrusted_folder import check_size
 from ladder.models.weights import check_files, read_model, read_object, read_tokenizer
 from ladder.pipeline.stage import Config, UserError, run
@@ -70,8 +71,11 @@ class Params(Config):
 
     `add` writes one before every conversation, `none` leaves it out, `template` refuses the model.
     """
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """dtype of the stored weights."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "bfloat16"
+    """dtype of the weights, in which every rung on this base is loaded and trained.
+
+    `auto` is float32 on a CPU or GPU without bfloat16 units, and bfloat16 elsewhere; rung.json records the choice.
+    """
 
 
 def set_template(tokenizer: PreTrainedTokenizerBase, params: Params, templates: Path) -> None:
@@ -202,7 +206,7 @@ def align(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
 
 def main(params: Params, templates: Path, output: Path, metrics: Path) -> None:
     """Fetch the model, check the tokenizer before reading any weights, load and save."""
-    dtype, started = getattr(torch, params.dtype), time.monotonic()
+    dtype, started = chosen(params.dtype), time.monotonic()
     with scratch(output) as folder, gguf.header_read_once():
         found = fetch(params.source, params.sha256, folder)
         packed = found.is_file()
@@ -224,7 +228,14 @@ def main(params: Params, templates: Path, output: Path, metrics: Path) -> None:
         if len(tokenizer) > model.config.get_text_config().vocab_size:
             raise UserError(f"{params.source}: the tokenizer has more tokens ({len(tokenizer)}) than the embedding")
         align(model, tokenizer)
-        made = save_rung(output, model, tokenizer, rung="base", method="base", settings=params.model_dump())
+        made = save_rung(
+            output,
+            model,
+            tokenizer,
+            rung="base",
+            method="base",
+            settings={**params.model_dump(), "dtype": NAMES[dtype]},
+        )
     ledger(metrics, made, time.monotonic() - started, {})
 
 

@@ -19,6 +19,7 @@ class Params(Config):
     data: str
     """File of rows under data/: `filter/chat`, `mixture/all`, `preferences/chat`."""
     title: str
+    """Title of the card."""
     description: str
     """One or two sentences on the purpose of the data."""
     licence: str
@@ -31,6 +32,7 @@ class Params(Config):
     jaccard: float = Field(default=0.8, gt=0, le=1)
     """Jaccard similarity from which two rows are near-duplicates, in (0, 1]."""
     examples: int = Field(default=3, ge=0)
+    """Number of rows shown as examples."""
 
 
 def licensed(sources: dict[str, int], params: Params, entries: dict[str, Any]) -> list[Row]:

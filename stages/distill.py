@@ -19,6 +19,7 @@ from transformers import TrainingArguments
 
 from ladder.chat.context_length import report, within
 from ladder.models.checkpoint import check_parent, check_same_tokenizer, read_rung, rung_name
+from ladder.models.compute_dtype import compute_dtype
 from ladder.models.config_passthrough import build, passes
 from ladder.pipeline.stage import UserError, run
 from ladder.training.distill_losses import Sums, TokenTrainer, hinton_sums, in_chunks
@@ -85,7 +86,7 @@ def main(
     taught, taught_by = load_taught(data), read_rung(teacher)
     check_parent(str(data), taught_by, taught.teacher)
     check_same_tokenizer(read_rung(parent), taught_by)
-    with trainer_arguments(params.trainer) as arguments:
+    with trainer_arguments(params.trainer, compute_dtype(base)) as arguments:
         config = build(TrainingArguments, arguments)
         climbed = climb(parent, base, None, seed=config.seed)
         whole = taught_examples(taught)

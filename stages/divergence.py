@@ -4,7 +4,7 @@ On the teacher's own answers to held-out prompts, the two measure how well a stu
 sums, so two rungs can be compared row by row. Metrics: nats per token, with 95% bootstrap intervals over rows.
 
 python -m stages.divergence data/generate/heldout.jsonl models/sft/maths models/sft/taught models/base \
-    data/divergence/sft/taught.jsonl metrics/divergence/sft/taught.json
+    data/divergence/sft/taught.jsonl data/divergence/sft/taught.json metrics/divergence/sft/taught.json
 """
 
 import sys
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from ladder.data.jsonl import Row, of_split, read_rows, write_json, write_rows
+from ladder.eval.measures import made_by
 from ladder.models.checkpoint import Model, check_same_tokenizer, device, load_complete
 from ladder.models.likelihood import batches
 from ladder.pipeline.stage import Config, run
@@ -57,22 +58,27 @@ def sums(teacher: Model, rung: Model, rows: list[Example]) -> list[dict[str, flo
     return [found[index] for index in range(len(rows))]
 
 
-def per_token(rows: list[Row]) -> dict[str, float]:
-    """Return means over all tokens, and 95% intervals over rows of the rung's KL and cross-entropy."""
+def per_token(rows: list[Row]) -> tuple[dict[str, float], dict[str, float]]:
+    """Return means over all tokens with the count of tokens and rows, and 95% intervals over rows.
+
+    The intervals are `<name>_low` and `<name>_high` of the rung's KL and cross-entropy.
+    """
     names = ("tokens", "kl", "cross_entropy", "teacher_cross_entropy")
     tokens, kl, ours, theirs = (np.array([row[name] for row in rows], dtype=float) for name in names)
-    means = {}
+    means, interval = {}, {}
     for name, nats in (("kl", kl), ("cross_entropy", ours)):
-        means[name] = ratio(nats, tokens)
-        means[f"{name}_low"], means[f"{name}_high"] = bootstrap(nats, tokens)
-    means["teacher_cross_entropy"] = ratio(theirs, tokens)
-    return {**{name: round(mean, 5) for name, mean in means.items()}, "tokens": int(tokens.sum())}
+        means[name] = round(ratio(nats, tokens), 5)
+        interval[f"{name}_low"], interval[f"{name}_high"] = (round(end, 5) for end in bootstrap(nats, tokens))
+    means["teacher_cross_entropy"] = round(ratio(theirs, tokens), 5)
+    return {**means, "tokens": int(tokens.sum()), "rows": len(rows)}, interval
 
 
-def main(params: Params, data: Path, teacher: Path, rung: Path, base: Path, output: Path, metrics: Path) -> None:
+def main(
+    params: Params, data: Path, teacher: Path, rung: Path, base: Path, output: Path, summary_out: Path, metrics: Path
+) -> None:
     """Compare the rung with its teacher on the rows of `data`.
 
-    Writes one row of sums per row to `output`, and the means with intervals to `metrics`.
+    Writes one row of sums per row, the summary with intervals, and its means to `metrics`.
     Errors: UserError when the tokenizers differ.
     """
     above, below = load_complete(teacher, base), load_complete(rung, base)
@@ -82,7 +88,9 @@ def main(params: Params, data: Path, teacher: Path, rung: Path, base: Path, outp
     write_rows(
         output, ({"id": row.get("id", str(n)), **of} for n, (row, of) in enumerate(zip(rows, found, strict=True)))
     )
-    write_json(metrics, {**per_token(found), "rows": len(rows)})
+    means, interval = per_token(found)
+    write_json(summary_out, {**means, "interval": interval, "made_by": made_by(params, data, "data", below.rung)})
+    write_json(metrics, means)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from ladder.chat.context_length import report, within
 from ladder.chat.empty_answers import answered_pairs
 from ladder.data.jsonl import read_rows
 from ladder.models.checkpoint import rung_name
+from ladder.models.compute_dtype import compute_dtype
 from ladder.models.config_passthrough import adapter_check, build, passes
 from ladder.pipeline.stage import run
 from ladder.training.model_setup import climb
@@ -57,7 +58,7 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
     Errors: UserError when the pairs' reference is not the parent, and for a training that fails its checks.
     """
     rows = read_rows(data)
-    with trainer_arguments(params.trainer) as arguments:
+    with trainer_arguments(params.trainer, compute_dtype(base)) as arguments:
         config = build(DPOConfig, arguments, precompute_ref_log_probs=True)
         climbed = climb(parent, base, params.lora, seed=config.seed, router=config.router_aux_loss_coef)
         check_reference(rows, data, climbed.parent)

@@ -26,6 +26,7 @@ from ladder.chat.context_length import report, within
 from ladder.chat.empty_answers import answered
 from ladder.data.jsonl import of_split, read_rows
 from ladder.models.checkpoint import check_same_tokenizer, load_complete, read_rung, rung_name
+from ladder.models.compute_dtype import compute_dtype
 from ladder.models.config_passthrough import build, passes
 from ladder.models.layer_pruning import layer_map
 from ladder.pipeline.stage import UserError, run
@@ -50,7 +51,9 @@ class Params(Validated):
     layers: dict[int, int] | None
     """{student's layer: teacher's layer}, from 0. Null maps the layers the student kept, else evenly spaced ones."""
     cross_entropy: Weight
+    """Weight of the cross-entropy with the rows' tokens."""
     kl: Weight
+    """Weight of the KL divergence from the teacher's distribution."""
     hidden: Weight
     """Weight of the loss on the hidden states after each mapped layer (for the last layer, after its norm).
 
@@ -170,7 +173,7 @@ def main(
     """
     rows = of_split(read_rows(data), params.split, data)
     check_same_tokenizer(read_rung(parent), read_rung(teacher))
-    with trainer_arguments(params.trainer) as arguments:
+    with trainer_arguments(params.trainer, compute_dtype(base)) as arguments:
         config = build(TrainingArguments, arguments)
         climbed, taught_by = climb(parent, base, None, seed=config.seed), load_complete(teacher, base)
         student, above = climbed.start.model, taught_by.model.eval().requires_grad_(False).to(config.device)

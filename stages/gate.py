@@ -7,7 +7,8 @@ also fails when the interval does not exclude a larger loss; with few prompts th
 A gate that fails prints its table, keeps both output files, and ends with exit code 1. DVC records nothing for a failed
 stage. The next `dvc repro` runs the gate again, and `dvc repro --keep-going` runs the stages that do not depend on it.
 
-python -m stages.gate tax data/benchmark data/heldout report/gate/tax.md report/gate/tax.json
+python -m stages.gate tax data/benchmark data/lm_eval data/heldout report/gate/tax.md report/gate/tax.json \
+    metrics/gate/tax.json
 """
 
 from dataclasses import dataclass
@@ -18,17 +19,21 @@ from pydantic import Field
 
 from ladder.data.jsonl import read_json, read_rows, write_json, write_text
 from ladder.eval.compare import HELDOUT, Change, compare, recorded, solved
+from ladder.eval.measures import rows_path
 from ladder.eval.revisions import Revision
 from ladder.pipeline.stage import Config, UserError, run
-from ladder.statistics import wilson
+from ladder.report.markdown import table
+from ladder.statistics import REGRESSED, wilson
 
 FEW = 5
+VERDICTS = ("held", "lost too much", "may have lost too much", "no signal")
 NOTE = (
-    "A loss is of the same prompts, with its 95% bootstrap interval over them; where fewer than five changed, its "
-    "upper end is Wilson's for the share of prompts that lose. *Lost too much*: the interval lies beyond what is "
-    "allowed, and the paired test gives p < 0.05. *May have lost too much*: the interval reaches beyond. Rows are "
-    "judged one by one: of forty that lose exactly what is allowed, one is expected to fail by chance. *No signal*: "
-    "neither rung solved any prompt, so this benchmark shows neither a loss nor that there is none."
+    "A loss is of the same n prompts, with its 95% bootstrap confidence interval (CI) over them; where fewer than "
+    "five changed, its upper end is Wilson's for the share of prompts that lose. *Lost too much*: the interval lies "
+    "beyond what is allowed, and the paired test gives p < 0.05. *May have lost too much*: the interval reaches "
+    "beyond. Rows are judged one by one: of forty that lose exactly what is allowed, one is expected to fail by "
+    "chance. *No signal*: neither rung solved any prompt, so this benchmark shows neither a loss nor that there is "
+    "none."
 )
 
 
@@ -75,15 +80,19 @@ class Judged:
         _, least, most = self.loss
         if self.change.share and self.change.better == "higher" and self.change.first == self.change.second == 0:
             return "no signal"
-        if least > self.allowed and self.change.verdict == "worse":
+        if least > self.allowed and self.change.verdict == REGRESSED:
             return "lost too much"
         return "may have lost too much" if most > self.allowed else "held"
 
 
 def rows_of(title: str, folders: dict[str, Path], rung: str) -> Path:
-    """Return the path of a rung's rows for a name in `allowed`."""
-    kind, _, name = title.partition("/") if title.startswith("heldout/") else ("benchmark", "", title)
-    return folders[kind] / name / f"{rung}.jsonl"
+    """Return the path of a rung's rows for a name in `allowed`.
+
+    folders: the folder "heldout", and that of each benchmark and task of lm-eval by its name.
+    """
+    if title.startswith("heldout/"):
+        return rows_path(folders, title, rung)
+    return folders.get(title, folders["benchmark"] / title) / f"{rung}.jsonl"
 
 
 def revision(params: Params, folders: dict[str, Path]) -> Revision | None:
@@ -134,27 +143,30 @@ def cells(row: Judged) -> list[str]:
 
 def markdown(params: Params, judged: list[Judged], lacking: dict[str, str]) -> str:
     """Build the table with its note, and list what could not be judged."""
-    head = ["benchmark", params.against, params.rung, "loss [95%]", "p", "prompts", "may lose", "verdict"]
-    table = "".join(f"| {' | '.join(row)} |\n" for row in [head, ["---"] * len(head), *map(cells, judged)])
+    head = ["benchmark", params.against, params.rung, "loss [95% CI]", "p", "n", "allowed", "verdict"]
     told = "".join(f"\n{title}: not judged: {why}\n" for title, why in lacking.items())
-    return f"# {params.rung} against {params.against}\n\n{table}{told}\n{NOTE}\n"
+    return f"# {params.rung} against {params.against}\n\n{table(head, map(cells, judged))}\n{told}\n{NOTE}\n"
 
 
 def summary(row: Judged) -> dict[str, Any]:
-    """Return a row's numbers for the metrics file."""
+    """Return a row's numbers for the JSON file."""
     change = row.change
     numbers = {name: round(end, 4) for name, end in zip(("loss", "low", "high"), row.loss, strict=True)}
     p = float(f"{change.p:.3g}")
-    return {**numbers, "p": p, "allowed": row.allowed, "prompts": change.prompts, "verdict": row.verdict}
+    return {**numbers, "p": p, "allowed": row.allowed, "n": change.prompts, "verdict": row.verdict}
 
 
-def main(params: Params, benchmark: Path, heldout: Path, output: Path, metrics: Path) -> None:
-    """Judge the rung; write the table to `output` (Markdown) and `metrics` (JSON).
+def main(
+    params: Params, benchmark: Path, lm_eval: Path, heldout: Path, output: Path, summary_out: Path, metrics: Path, *,
+    tasks: list[str],
+) -> None:  # fmt: skip
+    """Judge the rung; write the table to `output` (Markdown) and `summary_out` (JSON).
 
-    benchmark, heldout: folders of measured rows.
+    benchmark, lm_eval, heldout: folders of measured rows. tasks: the entries of lm_eval. metrics: counts of the judged
+    benchmarks and of those in each verdict.
     Errors: UserError when the gate fails or no benchmark was scored; with `strict`, when any was not scored.
     """
-    folders = {"benchmark": benchmark, "heldout": heldout}
+    folders = {"benchmark": benchmark, "heldout": heldout} | {name: lm_eval / name for name in tasks}
     past = revision(params, folders)
     lacking = unscored(params, folders)
     judged = judge(params, [title for title in params.allowed if title not in lacking], folders, past)
@@ -162,7 +174,9 @@ def main(params: Params, benchmark: Path, heldout: Path, output: Path, metrics: 
     made_by = {**params.model_dump(exclude={"allowed"}), "commit": past.commit if past else None}
     write_text(output, text)
     absent = {title: {"absent": why} for title, why in lacking.items()}
-    write_json(metrics, {**{row.change.title: summary(row) for row in judged}, **absent, "made_by": made_by})
+    write_json(summary_out, {**{row.change.title: summary(row) for row in judged}, **absent, "made_by": made_by})
+    verdicts = [row.verdict for row in judged]
+    write_json(metrics, {"judged": len(judged), **{name.replace(" ", "_"): verdicts.count(name) for name in VERDICTS}})
     print(text)
     if lacking and (params.strict or not judged):
         raise UserError(f"{params.rung}: not judged: {'; '.join(f'{title}: {why}' for title, why in lacking.items())}")
@@ -173,4 +187,4 @@ def main(params: Params, benchmark: Path, heldout: Path, output: Path, metrics: 
 
 
 if __name__ == "__main__":
-    run(main, named=True)
+    run(main, named=True, names={"tasks": "lm_eval"})

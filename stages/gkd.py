@@ -20,9 +20,11 @@ from ladder.chat.context_length import report, within
 from ladder.chat.empty_answers import answered
 from ladder.chat.encode import conversation, encode, prompt_tokens
 from ladder.data.jsonl import Row, of_split, read_rows
-from ladder.inference.engine import decode
-from ladder.inference.sampling import Sampling, scramble
+from ladder.inference.local import LocalEngine
+from ladder.inference.sampling import scramble
+from ladder.inference.types import LocalName, Sampling
 from ladder.models.checkpoint import check_same_tokenizer, load_complete, read_rung, rung_name
+from ladder.models.compute_dtype import compute_dtype
 from ladder.models.config_passthrough import adapter_check, build, passes
 from ladder.pipeline.stage import UserError, run
 from ladder.training.distill_losses import Sums, TokenTrainer, check_whole, generalized_jsd, in_chunks
@@ -56,6 +58,8 @@ class Params(Validated):
     """Maximum length of the student's own answers in tokens. A truncated answer is learned without a stop token."""
     max_length: int
     """Maximum length in tokens; longer rows are left out."""
+    engine: LocalName = Field(default="auto", exclude_if=lambda engine: engine == "auto")
+    """Inference engine of the student's own answers: `auto`, `decoder` or `padded` (ladder/inference/engines.py)."""
     trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments, "tokens"))]
     """transformers' TrainingArguments."""
 
@@ -65,7 +69,7 @@ class GKDTrainer(TokenTrainer):
 
     params: Params
     teacher: Any
-    stop: int
+    student_tokenizer: PreTrainedTokenizerBase
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[Any, Any]:
         """Fetch a step's batches; on an on-policy step, replace their answers by the student's own."""
@@ -82,11 +86,11 @@ class GKDTrainer(TokenTrainer):
         rows = [row for batch in batches for row in batch["input_ids"].tolist()]
         prompts = [row[:length] for row, length in zip(rows, lengths, strict=True)]
         sampling = Sampling(self.params.sampling_temperature, 1.0, self.params.max_new_tokens, seed)
-        student = self.accelerator.unwrap_model(self.model)
-        answers = decode(student, prompts, sampling, stop=[self.stop])
+        student = LocalEngine(self.accelerator.unwrap_model(self.model), self.student_tokenizer, self.params.engine)
+        answers = student.generate(prompts, sampling)
         own = []
         for prompt, answer in zip(prompts, answers, strict=True):
-            said = answer.tokens + [self.stop] * answer.finished
+            said = answer.tokens + [self.student_tokenizer.eos_token_id] * answer.finished
             own.append(example(prompt + said, [0] * len(prompt) + [1] * len(said)))
         device, sizes = batches[0]["input_ids"].device, [len(batch["input_ids"]) for batch in batches]
         starts = [sum(sizes[:number]) for number in range(len(sizes))]
@@ -156,7 +160,7 @@ def main(
     """
     rows = of_split(read_rows(data), params.split, data)
     check_same_tokenizer(read_rung(parent), read_rung(teacher))
-    with trainer_arguments(params.trainer) as arguments:
+    with trainer_arguments(params.trainer, compute_dtype(base)) as arguments:
         config = build(TrainingArguments, arguments)
         climbed, taught_by = (
             climb(parent, base, params.lora, seed=config.seed, fused=False),
@@ -177,7 +181,7 @@ def main(
             eval_dataset=held.held_out or None,
             data_collator=collate_gkd,
         )
-        trainer.params, trainer.stop = params, climbed.start.stop
+        trainer.params, trainer.student_tokenizer = params, climbed.start.tokenizer
         if params.lmbda > 0:
             check_whole(trainer, "lmbda")
         trainer.teacher = taught_by.model.eval().requires_grad_(False).to(config.device)

@@ -25,6 +25,7 @@ from ladder.chat.context_length import report, within
 from ladder.chat.empty_answers import answered_pairs
 from ladder.data.jsonl import Row, read_rows
 from ladder.models.checkpoint import Model, device, rung_name
+from ladder.models.compute_dtype import compute_dtype
 from ladder.models.config_passthrough import adapter_check, build, passes
 from ladder.models.likelihood import completion_logps
 from ladder.pipeline.stage import UserError, run
@@ -138,7 +139,7 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
     Errors: UserError when the rows' reference is not the parent, or loss_type kto has a batch size below 2.
     """
     rows = read_rows(data)
-    with trainer_arguments(params.trainer) as arguments:
+    with trainer_arguments(params.trainer, compute_dtype(base)) as arguments:
         config = build(KTOConfig, arguments, precompute_ref_log_probs=True)
         if config.loss_type == "kto" and config.per_device_train_batch_size < 2:
             raise UserError("trainer.per_device_train_batch_size: expected 2 or more, z0 is a mean over the batch")

@@ -1,19 +1,19 @@
 """Run a task of lm-eval on a rung: generate and score in one step, in the output format of stage `benchmark`.
 
-    python -m stages.lm_eval arc models/sft/chat models/base metrics/sft/chat.json \
-        data/benchmark/arc/sft/chat.jsonl data/benchmark/arc/sft/chat.json metrics/arc/sft/chat.json
+    python -m stages.lm_eval arc models/sft/chat models/base \
+        data/lm_eval/arc/sft/chat.jsonl data/lm_eval/arc/sft/chat.json metrics/lm_eval/arc/sft/chat.json
 
 Every entry runs on every rung of the report's table and is listed there after the table's benchmarks. Its data come
-from the Hub, at the commits in `revisions`, or from local files that `config` names.
+from the Hub, at the commits in `revisions`, or from local files in data/raw that `config` names.
 """
 
 from pathlib import Path
 
 from pydantic import Field
 
-from ladder.data.jsonl import read_json, write_json, write_rows
+from ladder.data.jsonl import write_json, write_rows
 from ladder.eval.lm_harness import Harness, evaluate
-from ladder.eval.scores import headline, of_rung, summary, versions
+from ladder.eval.scores import headline, headlines, summary, versions
 from ladder.models.checkpoint import load_complete
 from ladder.pipeline.stage import run
 from ladder.verifiers.reasoning import unfinished
@@ -24,10 +24,8 @@ class Params(Harness):
     """lm-eval's name of the task or group: `arc_easy`, `mmlu`."""
 
 
-def main(
-    params: Params, model: Path, base: Path, ledger: Path, output: Path, summary_out: Path, metrics_out: Path
-) -> None:
-    """Run the task; write one row per document and the summary."""
+def main(params: Params, model: Path, base: Path, output: Path, summary_out: Path, metrics: Path) -> None:
+    """Run the task; write one row per document, the summary, and its first numbers to `metrics`."""
     found = evaluate(load_complete(model, base), params.task, params)
     cut = sum(unfinished(text) for row in found.rows for turns in row["responses"] for text in turns)
     made_by = {
@@ -38,11 +36,11 @@ def main(
         **versions(found.benchmark),
         **params.model_dump(mode="json"),
         "reported": found.reported,
-        "rung": of_rung(read_json(ledger)),
     }
+    made = {**summary(found.benchmark, found.rows, params), "made_by": made_by}
     write_rows(output, found.rows)
-    for path in (summary_out, metrics_out):
-        write_json(path, {**summary(found.benchmark, found.rows, params), "made_by": made_by})
+    write_json(summary_out, made)
+    write_json(metrics, headlines(made))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from ladder.chat.context_length import fitting_prompts, report
 from ladder.chat.encode import prompt_tokens
 from ladder.data.jsonl import write_rows
 from ladder.models.checkpoint import rung_name
+from ladder.models.compute_dtype import compute_dtype
 from ladder.models.config_passthrough import adapter_check, build, passes
 from ladder.pipeline.launch import rank
 from ladder.pipeline.stage import run
@@ -64,7 +65,7 @@ def main(
     one line per logged step.
     """
     rows = rewarded(data, params.split, params.rewards)
-    with trainer_arguments(params.trainer) as arguments:
+    with trainer_arguments(params.trainer, compute_dtype(base)) as arguments:
         # The critic runs outside the policy's forward pass, so DDP would treat it as unused.
         config = build(TrainingArguments, arguments, ddp_find_unused_parameters=False)
         climbed = climb(parent, base, params.lora, seed=config.seed, fused=False)

@@ -12,7 +12,6 @@ from pydantic import Field, model_validator
 from ladder.data.jsonl import Row, write_json, write_rows
 from ladder.inference.endpoint import served_by
 from ladder.judges.judge import Judging, load_judge
-from ladder.models.checkpoint import load_reward
 from ladder.pipeline.stage import UserError, run
 from ladder.synthesis import critique
 from ladder.synthesis.pair_balancing import Controls, controlled, labelled
@@ -34,6 +33,7 @@ class Params(Samples, Controls):
     ranker: str
     """Rung that ranks: of stage reward for `reward`, else the judge where `judge` names no endpoint."""
     judge: Judging = Judging()
+    """The judge of method `judge`, and what it is asked for."""
 
     @model_validator(mode="after")
     def _goes_together(self) -> "Params":
@@ -60,6 +60,8 @@ def ranked(
     if params.rank == "checks":
         return by_checks(rows, params.pairs_per_prompt), {}
     if params.rank == "reward":
+        from ladder.models.checkpoint import load_reward  # torch, which endpoints do not need
+
         scores = critique.reward_scores(load_reward(ranker, base), rows)
         scored = [{**row, "score": score} for row, score in zip(rows, scores, strict=True)]
         return by_scores(scored, params.pairs_per_prompt), {}

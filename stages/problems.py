@@ -33,6 +33,7 @@ class Params(Config):
     seed: int
     """Seed of the choice of problems within the split, and of their wording."""
     family: Literal["arithmetic", "words"]
+    """`arithmetic`: word problems with a number as answer. `words`: words to put into an order."""
     sizes: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
     """Difficulty: the number of operations of a situation, or of words of a puzzle."""
 

@@ -2,34 +2,35 @@
 
 Successful attacks on the refusal benchmarks have a page of their own.
 
-python -m stages.report data/benchmark report
+python -m stages.report data/benchmark data/lm_eval data/provenance report metrics/report
 """
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
+from ladder.data.atomic_write import published
 from ladder.data.jsonl import Row, write_json, write_text
-from ladder.eval.compare import Change as Compared
 from ladder.eval.compare import Headline
-from ladder.eval.results import Entry, absent, against_parents, read, show, tasks
+from ladder.eval.results import Entry, absent, against_parents, read
+from ladder.eval.scores import HEADLINES
 from ladder.pipeline.stage import Config, UserError, run
 from ladder.report.answers_page import Answer, Change, Mark, Part, Question, Standing, answers_page
 from ladder.report.attacks_page import redteam_page
-
-AGAINST = ["rung", "parent", "benchmark", "change [95%]", "p", "Holm", "gained", "lost", "questions", "verdict"]
-NOTE = (
-    "In brackets are 95% bootstrap intervals over the questions; percent, unless a column says otherwise. A rung is "
-    "compared with its parent, of several with the first, on the same questions. p is McNemar's exact test where a "
-    "question is passed or failed, else a permutation test that swaps its two results; Holm's p corrects it for all "
-    'comparisons of this table. "better" and "worse" are said only where the interval excludes 0 and Holm\'s p is '
-    "below 0.05. What another seed of the training would have given is in no interval."
+from ladder.report.rung_table import (
+    NOTE,
+    Changes,
+    comparison_rows,
+    difference,
+    line,
+    page,
+    plain,
+    points,
+    score,
+    score_rows,
+    sizes,
+    title,
 )
-
-Found = dict[str, dict[str, Entry]]
-Against = dict[tuple[str, str], Compared]
 
 
 class Params(Config):
@@ -39,140 +40,33 @@ class Params(Config):
     """Benchmarks in the table's order, modules of benchmarks/: `ifeval`. The tasks of `lm_eval` follow them."""
     rungs: list[str] = Field(min_length=1)
     """Rungs in the table's order: `base`, `sft/chat`."""
+    headlines: list[str] = Field([], max_length=HEADLINES)
+    """Benchmarks whose scores are in metrics/report, so in `dvc metrics show`; empty takes the first five."""
     examples: int = Field(5, ge=0)
     """Number of successful attacks per rung that redteam.md shows; 0 shows only the counts."""
 
 
-def line(rung: str, found: Found, against: Against) -> dict[str, Any]:
-    """Return a rung's results on all benchmarks, for table.json."""
-    ledger = next(iter(found.values()))[rung].ledger
-    return {
-        "rung": rung,
-        "method": ledger["method"],
-        "parent": ledger.get("parent") or "",
-        "trainable_parameters": ledger.get("trainable_parameters") or 0,
-        "parameters": ledger["parameters"],
-        "seconds": ledger.get("seconds"),
-        "benchmarks": {name: numbers(entries[rung], against.get((name, rung))) for name, entries in found.items()},
-    }
-
-
-def numbers(entry: Entry, against: Compared | None) -> dict[str, Any]:
-    """Return a rung's results on one benchmark, for table.json."""
-    made_by = {name: value for name, value in entry.summary["made_by"].items() if name != "rung"}
-    return {
-        "score": entry.score,
-        "interval": list(entry.interval),
-        "numbers": {name: value for name, value in entry.summary.items() if name != "made_by"},
-        "made_by": made_by,
-        "against_parent": None if against is None else difference(against),
-    }
-
-
-def difference(against: Compared) -> dict[str, Any]:
-    """Return a comparison for table.json, rounded."""
-    exact = asdict(against)
-    rounded = {name: round(exact[name], 2) for name in ("difference", "low", "high")}
-    tests = {name: round(exact[name], 5) for name in ("p", "holm")}
-    return rounded | tests | {name: exact[name] for name in ("gained", "lost", "prompts", "verdict")}
-
-
-def scores(lines: list[dict[str, Any]], found: Found) -> list[list[str]]:
-    """Build the table of scores, with a header row."""
-    rows = [["rung", "method", "parent", "trainable", *map(column, found.values()), "seconds"]]
-    for one in lines:
-        share = one["trainable_parameters"] / one["parameters"]
-        trainable = f"{one['trainable_parameters'] / 1e6:.1f} M ({100 * share:.3g}%)" if share else ""
-        cells = [score(entries[one["rung"]]) for entries in found.values()]
-        seconds = "" if one["seconds"] is None else f"{one['seconds']:.0f}"
-        rows.append([one["rung"], one["method"], one["parent"], trainable, *cells, seconds])
-    return rows
-
-
-def column(entries: dict[str, Entry]) -> str:
-    """Format a benchmark's name, with its unit where that is not percent: "mtbench (grade)"."""
-    first = next(iter(entries.values()))
-    return first.benchmark if first.headline.share else f"{first.benchmark} ({first.headline.unit})"
-
-
-def score(entry: Entry) -> str:
-    """Format a score with its interval: "26.8 [18.2, 35.9]"."""
-    low, high = (show(entry.headline, end) for end in entry.interval)
-    return f"{show(entry.headline, entry.score)} [{low}, {high}]"
-
-
-def comparisons(found: Found, against: Against) -> list[list[str]]:
-    """Build the table of comparisons, with a header row."""
-    rows = [AGAINST]
-    for (name, rung), one in sorted(against.items(), key=lambda item: list(found[item[0][0]]).index(item[0][1])):
-        tests = [f"{p:.2g}" for p in (one.p, one.holm)]
-        counts = [str(count) for count in (one.gained, one.lost, one.prompts)]
-        entry = found[name][rung]
-        rows.append([rung, entry.parent, name, change(one, entry.headline), *tests, *counts, one.verdict])
-    return rows
-
-
-def change(one: Compared, headline: Headline) -> str:
-    """Format a difference with its interval: "+2.1 [-3.0, 7.2]"."""
-    return f"{show(headline, one.difference, '+')} [{show(headline, one.low)}, {show(headline, one.high)}]"
-
-
-def sizes(found: Found) -> str:
-    """Describe the questions, "ifeval: 64 of 541 questions, mean_strict.", and add the judge's caveat if it has one."""
-    told = []
-    for name, entries in found.items():
-        first = next(iter(entries.values()))
-        made_by = first.summary["made_by"]
-        told.append(f"{name}: {made_by['rows']} of {made_by['of']} questions, {first.name}.")
-        if caveat := made_by.get("judge", {}).get("caveat"):
-            told.append(f"({name}: {caveat}.)")
-    return " ".join(told)
-
-
-def markdown(rows: list[list[str]]) -> str:
-    """Format a table in Markdown."""
-    table = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    return "".join(f"| {' | '.join(row)} |\n" for row in table)
-
-
-def plain(rows: list[list[str]]) -> str:
-    """Format a table for a terminal, in aligned columns."""
-    widths = [max(map(len, texts)) for texts in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
-
-
-def points(found: Found) -> list[list[str]]:
-    """Return the plot's rows, with a header row. A cell has the name of its stage entry."""
-    rows = [["cell", "benchmark", "rung", "score", "low", "high"]]
-    for name, entries in found.items():
-        for rung, entry in entries.items():
-            rows.append([f"{name}-{rung}", name, rung, *(f"{x:.2f}" for x in (entry.score, *entry.interval))])
-    return rows
-
-
-def part(name: str, entries: dict[str, Entry], against: Against) -> Part:
+def part(name: str, entries: dict[str, Entry], changes: Changes) -> Part:
     """Build a benchmark's section of the page of answers."""
     first = next(iter(entries.values()))
     made_by, headline = first.summary["made_by"], first.headline
     whole = 100.0 if headline.share else max(entry.interval[1] for entry in entries.values()) or 1.0
     standings = []
     for rung, entry in entries.items():
-        found = against.get((name, rung))
+        found = changes.get((name, rung))
         low, high = entry.interval
         standings.append(
             Standing(
                 rung,
-                entry.parent,
+                entry.baseline,
                 score(entry),
                 (100 * entry.score / whole, 100 * low / whole, 100 * high / whole),
-                change(found, headline) if found else "",
+                difference(found, headline) if found else "",
                 found.verdict if found else "",
             )
         )
-    title = f"{column(entries)}: {made_by['rows']} of {made_by['of']}"
-    return Part(name, title, headline.share, standings, questions(entries))
+    heading = f"{title(entries)}: {made_by['rows']} of {made_by['of']}"
+    return Part(name, heading, headline.share, standings, questions(entries))
 
 
 def questions(entries: dict[str, Entry]) -> list[Question]:
@@ -180,7 +74,7 @@ def questions(entries: dict[str, Entry]) -> list[Question]:
     asked = []
     for rows in zip(*(entry.rows for entry in entries.values()), strict=True):
         of = dict(zip(entries, rows, strict=True))
-        answers = [answer(of[rung], of.get(entry.parent), entry.headline) for rung, entry in entries.items()]
+        answers = [answer(of[rung], of.get(entry.baseline), entry.headline) for rung, entry in entries.items()]
         asked.append(Question(rows[0]["key"], rows[0]["group"], [rows[0]["prompt"], *rows[0]["follow_ups"]], answers))
     return asked
 
@@ -236,27 +130,45 @@ def mark(name: str, verdict: bool | float | str) -> Mark:
     return Mark(name, told=verdict if isinstance(verdict, str) else f"{verdict:.4g}")
 
 
-def main(params: Params, scored: Path, output: Path) -> None:
-    """Read every rung on every benchmark, compare, and write the table, the plot's points and both pages of answers."""
-    names = list(dict.fromkeys([*params.benchmarks, *tasks(scored, params.rungs[0])]))
-    lacking = absent(scored, names, params.rungs)
-    if not (names := [name for name in names if name not in lacking]):
+def write_headlines(output: Path, lines: list[Row], names: list[str]) -> None:
+    """Write each rung's score on each of these benchmarks to <rung>.json in the folder `output`."""
+    with published(output) as folder:
+        for one in lines:
+            scores = {name: result["score"] for name, result in one["benchmarks"].items() if name in names}
+            write_json(folder / f"{one['rung']}.json", scores)
+
+
+def main(
+    params: Params, scored: Path, lm_eval: Path, provenance: Path, output: Path, metrics: Path, *, tasks: list[str]
+) -> None:
+    """Read every rung on every benchmark, compare, and write the table, the plot's points and both pages of answers.
+
+    scored, lm_eval: folders with the results of benchmarks and of lm-eval's tasks. provenance: folder with the origin
+    of the rungs. tasks: the entries of lm_eval. metrics: folder of the headline scores by rung.
+    """
+    folders = {name: scored / name for name in params.benchmarks} | {name: lm_eval / name for name in tasks}
+    if unknown := sorted(set(params.headlines) - set(folders)):
+        raise UserError(
+            f"report.headlines: expected benchmarks of the table ({', '.join(folders)}), got {unknown[0]!r}"
+        )
+    lacking = absent(folders, params.rungs)
+    if not (folders := {name: folder for name, folder in folders.items() if name not in lacking}):
         raise UserError(f"nothing to show: {'; '.join(f'{name}: not scored: {why}' for name, why in lacking.items())}")
-    found = read(scored, names, params.rungs)
-    against = against_parents(found)
-    lines = [line(rung, found, against) for rung in params.rungs]
-    tables = scores(lines, found), comparisons(found, against)
-    title = f"The ladder on {', '.join(names)}"
-    told = " ".join([sizes(found), *(f"{name}: not scored: {why}." for name, why in lacking.items())])
-    text = f"# {title}\n\n{markdown(tables[0])}\n{told}\n\n{markdown(tables[1])}\n{NOTE}\n"
-    parts = [part(name, entries, against) for name, entries in found.items()]
-    write_text(output / "table.md", text)
+    found = read(folders, provenance, params.rungs)
+    changes = against_parents(found)
+    lines = [line(rung, found, changes) for rung in params.rungs]
+    scores, comparisons = score_rows(lines, found), comparison_rows(found, changes)
+    heading = f"The ladder on {', '.join(folders)}"
+    described = " ".join([sizes(found), *(f"{name}: not scored: {why}." for name, why in lacking.items())])
+    parts = [part(name, entries, changes) for name, entries in found.items()]
+    write_text(output / "table.md", page(heading, described, scores, comparisons))
     write_json(output / "table.json", lines)
     write_text(output / "rungs.tsv", "".join("\t".join(point) + "\n" for point in points(found)))
-    write_text(output / "answers.html", answers_page(title, f"{told} {NOTE}", parts))
+    write_text(output / "answers.html", answers_page(heading, f"{described} {NOTE}", parts))
     write_text(output / "redteam.md", redteam_page(found, params.examples))
-    print(f"{title}\n\n{plain(tables[0])}\n\n{told}\n\n{plain(tables[1])}")
+    write_headlines(metrics, lines, params.headlines or list(folders)[:HEADLINES])
+    print(f"{heading}\n\n{plain(scores)}\n\n{described}\n\n{plain(comparisons)}")
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, names={"tasks": "lm_eval"})

@@ -3,7 +3,8 @@
 L = -log sigma(r(x, y_w) - r(x, y_l))      (Bradley and Terry 1952; Ouyang et al. 2022, eq. 1)
 
 python -m stages.reward words models/sft/words models/base data/preferences/words.jsonl \
-    data/preferences/heldout.jsonl models/reward/words metrics/reward/words.json plots/reward/words.tsv
+    data/preferences/heldout.jsonl models/reward/words metrics/reward/words.json plots/reward/words.tsv \
+    data/reward/words.json
 """
 
 import copy
@@ -24,6 +25,7 @@ from ladder.chat.context_length import report, within
 from ladder.chat.empty_answers import answered_pairs
 from ladder.data.jsonl import Row, read_rows, write_json
 from ladder.models.checkpoint import Model, load_complete, load_reward, read_rung, rung_name
+from ladder.models.compute_dtype import compute_dtype
 from ladder.models.config_passthrough import Adapter, adapter_check, build, passes
 from ladder.models.heads import reading_pad, scoring
 from ladder.models.lora_settings import adapted
@@ -55,17 +57,17 @@ def start(parent: Path, base: Path, lora: Adapter, *, seed: int) -> TrainingSetu
     """Load the parent with a scalar head; an adapter of the parent is merged into the weights first."""
     if lora == "continue":
         raise UserError("reward: lora: continue has no head to go on with; give lora: {r: 16} or null")
-    rung, ground = read_rung(parent), read_rung(base)
+    rung, ground, dtype = read_rung(parent), read_rung(base), compute_dtype(base)
     if lora is not None:
         rehearse_adapter(parent if rung.kind == "complete" else base, lora, task="SEQ_CLS", fused=False)
     set_seed(seed)
-    whole = load_complete(parent, base, dtype=torch.float32 if lora is None else torch.bfloat16)
+    whole = load_complete(parent, base, dtype=torch.float32 if lora is None else dtype)
     model = scoring(whole.model, whole.tokenizer)
     if lora is None:
-        return TrainingSetup(Model(model.requires_grad_(True), whole.tokenizer, rung), rung, None)
+        return TrainingSetup(Model(model.requires_grad_(True), whole.tokenizer, rung), rung, None, dtype=dtype)
     config = build(LoraConfig, {"target_modules": "all-linear", **copy.deepcopy(lora)}, task_type="SEQ_CLS")
     start = Model(adapted(model, config, fused=False), whole.tokenizer, rung)
-    return TrainingSetup(start, rung, ground if rung.identity == ground.identity else None)
+    return TrainingSetup(start, rung, ground if rung.identity == ground.identity else None, dtype=dtype)
 
 
 def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> list[Row]:
@@ -118,15 +120,17 @@ def quality(model: Model, pairs: list[Row]) -> dict[str, float]:
 
 
 def main(
-    params: Params, parent: Path, base: Path, data: Path, heldout: Path, output: Path, metrics: Path, curve: Path
-) -> None:
+    params: Params, parent: Path, base: Path, data: Path, heldout: Path,
+    output: Path, metrics: Path, curve: Path, heldout_out: Path,
+) -> None:  # fmt: skip
     """Train the reward model on `data`, measure it on `heldout`, and save the rung to `output`.
 
     metrics: JSON with the held-out accuracy, costs, counts and final values. curve: TSV with one line per logged step.
+    heldout_out: JSON with the held-out accuracy and the rung alone, which a claim reads: it has no costs.
     Errors: UserError when a held-out prompt was trained on.
     """
     rows, unseen = read_rows(data), read_rows(heldout)
-    with trainer_arguments(params.trainer) as arguments:
+    with trainer_arguments(params.trainer, compute_dtype(base)) as arguments:
         config = build(RewardConfig, arguments)
         climbed = start(parent, base, params.lora, seed=config.seed)
         tokenizer = climbed.start.tokenizer
@@ -165,8 +169,10 @@ def main(
             endings={"loss": "loss", "accuracy": "accuracy", "margin": "margin"},
         )
         if rank() == 0:  # measure the saved model
-            measured = quality(load_reward(output, base), tested)
+            saved = load_reward(output, base)
+            measured = quality(saved, tested)
             write_json(metrics, {**measured, **json.loads(metrics.read_text())})
+            write_json(heldout_out, {**measured, "made_by": {"rung": saved.rung.provenance}})
 
 
 if __name__ == "__main__":

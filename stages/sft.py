@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from datasets import Dataset
+from peft import PeftModel
 from pydantic import AfterValidator, BeforeValidator, Field
 from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer, pack_dataset
@@ -22,12 +23,14 @@ from ladder.chat.empty_answers import answered
 from ladder.chat.encode import mask_sample
 from ladder.data.jsonl import Row, read_rows, write_text
 from ladder.models.checkpoint import rung_name
+from ladder.models.compute_dtype import compute_dtype
 from ladder.models.config_passthrough import adapter_check, build, passes, quantization_check
 from ladder.models.lora import adapters_unrounded, lora_plus_optimizer
-from ladder.models.packed_attention import attend_packed, isolation_gate
 from ladder.pipeline.launch import rank
 from ladder.pipeline.stage import UserError, run
+from ladder.training.micro_batches import MicroBatches, one_batch, with_liger
 from ladder.training.model_setup import climb
+from ladder.training.row_layout import lay_out
 from ladder.training.sft_examples import Example, examples
 from ladder.training.train import fit_and_save, trainer_arguments
 from ladder.training.validation import Validated, before_answer, split
@@ -47,12 +50,21 @@ class Params(Validated):
 
     Hayou et al. 2024 recommend about 16.
     """
+    micro_batch_tokens: Annotated[int, Field(ge=1)] | None = Field(None, exclude_if=lambda value: value is None)
+    """Tokens of one forward pass; null takes what fits into the GPU's memory (2,048 on a CPU).
+
+    The batch of a step stays the trainer's number of rows, and its loss does not depend on this number.
+    """
     trainer: Annotated[dict[str, Any], AfterValidator(passes(SFTConfig))]
     """TRL's SFTConfig. Rows longer than its max_length are left out, never truncated: a truncated answer has no end.
 
     `packing` fills rows of max_length with whole conversations that do not attend to each other.
     `neftune_noise_alpha` scales the noise by the length of the row, so packed rows get less noise than single ones.
     """
+
+
+class TokenBatchedSFT(MicroBatches, SFTTrainer):
+    """TRL's trainer with micro-batches measured in tokens."""
 
 
 def token_rows(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> list[Row]:
@@ -80,6 +92,31 @@ def dataset(learned: list[Row], config: SFTConfig) -> Dataset:
     return pack_dataset(rows, config.max_length, config.packing_strategy)
 
 
+def make_trainer(
+    model: Any,
+    config: SFTConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    learned: list[Row],
+    held_out: list[Row],
+    tokens: int | None,
+) -> TokenBatchedSFT:
+    """Trainer on tokenized rows, laid end to end where the model allows it.
+
+    `model` may be a PeftModel; `tokens` is micro_batch_tokens. Errors: UserError as `dataset` and `lay_out`.
+    """
+    with adapters_unrounded(model):
+        trainer = TokenBatchedSFT(
+            model,
+            args=config,
+            train_dataset=dataset(learned, config),
+            eval_dataset=Dataset.from_list(held_out) if held_out else None,
+            processing_class=tokenizer,
+        )
+    plain = model.get_base_model() if isinstance(model, PeftModel) else model
+    lay_out(trainer, plain, learned, packing=config.packing, tokens=tokens)
+    return trainer
+
+
 def samples(learned: list[Row], tokenizer: PreTrainedTokenizerBase, count: int = 5) -> str:
     """Format the first `count` rows for reading, with the tokens that the loss covers between brackets."""
     texts = [
@@ -99,8 +136,8 @@ def main(
     Errors: UserError for rows that cannot be tokenized, settings that do not fit, and a training that fails its checks.
     """
     rows = read_rows(data)
-    with trainer_arguments(params.trainer) as arguments:
-        config = build(SFTConfig, arguments, dataset_kwargs={"skip_prepare_dataset": True})
+    with trainer_arguments(params.trainer, compute_dtype(base)) as arguments:
+        config = build(SFTConfig, one_batch(with_liger(arguments)), dataset_kwargs={"skip_prepare_dataset": True})
         climbed = climb(
             parent,
             base,
@@ -114,20 +151,9 @@ def main(
         learned, held = split(whole, before_answer, params.validation)
         if rank() == 0:
             write_text(masks, samples(learned, climbed.start.tokenizer))
-        model: Any = climbed.start.model
-        if config.packing:
-            attend_packed(model.get_base_model() if params.lora is not None else model)
-        with adapters_unrounded(model):
-            trainer = SFTTrainer(
-                model,
-                args=config,
-                train_dataset=dataset(learned, config),
-                eval_dataset=Dataset.from_list(held.held_out) if held.held_out else None,
-                processing_class=climbed.start.tokenizer,
-            )
-        if config.packing:
-            with trainer.accelerator.autocast():
-                isolation_gate(model, trainer.data_collator, [learned[0], learned[-1]])
+        trainer = make_trainer(
+            climbed.start.model, config, climbed.start.tokenizer, learned, held.held_out, params.micro_batch_tokens
+        )
         if params.lora_plus is not None:
             trainer.optimizer = lora_plus_optimizer(trainer, params.lora_plus)
         fit_and_save(

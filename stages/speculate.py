@@ -44,6 +44,7 @@ class Params(Config):
     lookahead: Annotated[int, Field(gt=0)]
     """Number of tokens drafted before each forward pass of the teacher."""
     max_new_tokens: Annotated[int, Field(gt=0)]
+    """Maximum length of an answer in tokens."""
     dtype: Literal["bfloat16", "float32"]
     """dtype of both models: float32 to show that the answers are equal, bfloat16 as in serving."""
 

@@ -8,21 +8,17 @@ replies give the same bytes. A seed decides every request, so a run that was kil
 the missing requests to the endpoint.
 """
 
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ladder.chat.encode import Messages
+from ladder.chat.rendering import Messages
 from ladder.data.jsonl import write_json, write_rows
-from ladder.eval.ask import Speak
-from ladder.inference.answer_cache import Speaker
-from ladder.inference.client import ask
-from ladder.inference.endpoint import Budget, Endpoint, served_by
-from ladder.inference.local import Answer
-from ladder.inference.sampling import Sampling
-from ladder.pipeline.stage import Config, UserError, run
+from ladder.inference.endpoint import served_by
+from ladder.inference.engines import EngineSettings, answering, open_engine
+from ladder.inference.types import Answer, Generate, Sampling
+from ladder.pipeline.stage import UserError, run
 from ladder.synthesis.evol_instruct import evolve
 from ladder.synthesis.persona import Personas, persona
 from ladder.synthesis.pool import Harvest, Plan, read_instructions
@@ -30,15 +26,11 @@ from ladder.synthesis.self_instruct import self_instruct
 from ladder.verifiers.reasoning import strip_reasoning
 
 
-class Params(Config):
+class Params(EngineSettings):
     method: Literal["self_instruct", "evolve", "persona"]
     """Synthesis method. Its module in ladder/ names the paper; its prompt templates are in prompts/."""
     model: str
-    """Rung that writes: `base`, `sft/chat`."""
-    endpoint: Endpoint | None
-    """OpenAI-compatible server that writes instead of the rung; null uses the rung."""
-    budget: Budget = Budget()
-    """Spending limit of one run at the endpoint; another run continues from there."""
+    """Rung that writes, unless an endpoint does: `base`, `sft/chat`."""
     seeds: str
     """File under data/ with the seed instructions: `prompts`, `source/seed_tasks`."""
     split: str | None
@@ -58,18 +50,20 @@ class Params(Config):
     """Personas of method persona: lines of its file (`listed`), the seeds' authors (`inferred`), or their acquaintances
     (`related`)."""
     temperature: float = Field(ge=0)
+    """Sampling temperature; 0 is greedy decoding."""
     top_p: float = Field(gt=0, le=1)
+    """Nucleus sampling: share of the probability mass to sample from; 1 samples from all tokens."""
     max_new_tokens: int = Field(ge=1)
     """Maximum length in tokens; a text that has not ended by then is rejected."""
     seed: int
+    """Seed of sampling and of the requests."""
 
     @model_validator(mode="after")
     def belong(self) -> "Params":
-        """Check that method-specific keys belong to the method, and that the budget fits the endpoint."""
+        """Check that method-specific keys belong to the method."""
         for name, method in (("operations", "evolve"), ("personas", "persona")):
             if bool(getattr(self, name)) != (self.method == method):
                 raise ValueError(f"{name}: expected with method {method}, and with no other")
-        self.budget.check(self.endpoint)
         return self
 
 
@@ -79,12 +73,12 @@ class Counted:
     An empty list of conversations makes no request: rules may have removed all of them.
     """
 
-    def __init__(self, speak: Speak) -> None:
-        self.speak = speak
+    def __init__(self, generate: Generate) -> None:
+        self.generate = generate
         self.requests = self.tokens = 0
 
     def __call__(self, conversations: list[Messages], sampling: Sampling) -> list[Answer]:
-        said = [_answered(one) for one in self.speak(conversations, sampling)] if conversations else []
+        said = [_answered(one) for one in self.generate(conversations, sampling)] if conversations else []
         self.requests += len(said)
         self.tokens += sum(one.tokens for one in said)
         return said
@@ -96,25 +90,17 @@ def _answered(said: Answer) -> Answer:
     return Answer(text, said.tokens, said.finished and ended)
 
 
-def speaker(params: Params, model: Path, base: Path, progress: str) -> Speak:
-    """Return the generation function of the endpoint, or else of the rung."""
-    if params.endpoint:
-        return partial(ask, params.endpoint, progress=progress, budget=params.budget)
-    speaker = Speaker(model, base)
-    return lambda asked, sampling: list(speaker.answers(asked, sampling, progress=progress))
-
-
-def make(params: Params, speak: Speak, prompts: Path, seeds: Path, name: str) -> Harvest:
+def make(params: Params, generate: Generate, prompts: Path, seeds: Path, name: str) -> Harvest:
     """Run all rounds of the method."""
     begin = read_instructions(seeds, params.split)
     sampling = Sampling(params.temperature, params.top_p, params.max_new_tokens, params.seed)
     told = params.method, params.count, params.rounds, params.batch, params.novelty, params.split
     plan = Plan(name, *told, sampling, served_by(params.endpoint))
     if params.method == "evolve":
-        return evolve(speak, prompts, begin, plan, params.operations)
+        return evolve(generate, prompts, begin, plan, params.operations)
     if params.personas:
-        return persona(speak, prompts, begin, plan, params.personas)
-    return self_instruct(speak, prompts, begin, plan)
+        return persona(generate, prompts, begin, plan, params.personas)
+    return self_instruct(generate, prompts, begin, plan)
 
 
 def main(
@@ -125,14 +111,14 @@ def main(
     prompts: folder of the method's prompt templates. metrics: JSON with counts of rows, requests and tokens.
     Errors: UserError when no row is left.
     """
-    speak = Counted(speaker(params, model, base, f"synthesize {output.stem}"))
-    harvest = make(params, speak, prompts, seeds, output.stem)
+    generate = Counted(answering(open_engine(params, model, base), progress=f"synthesize {output.stem}"))
+    harvest = make(params, generate, prompts, seeds, output.stem)
     write_rows(ledger, harvest.rejected)
     if not harvest.rows:
         taken = ", ".join(f"{name} {count}" for name, count in harvest.counts()["rejected"].items())
         raise UserError(f"{output}: nothing is left: {taken}; the texts and reasons stand in {ledger}")
     write_rows(output, harvest.rows)
-    asked = {"requests": speak.requests, "tokens": speak.tokens}
+    asked = {"requests": generate.requests, "tokens": generate.tokens}
     write_json(metrics, {**harvest.counts(), **asked, **served_by(params.endpoint)})
 
 

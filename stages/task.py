@@ -1,9 +1,10 @@
-"""Fetch a benchmark's published file as rows, byte for byte.
+"""Fetch the benchmarks' published files as rows, byte for byte.
 
-    python -m stages.task ifeval data/task/ifeval.jsonl
+    python -m stages.task code/task.txt data/task data/task.cells.json
 
 The rows are an ordinary output: fetched once, hashed by DVC, and available without a network. Further published files
-(reference answers, a judge's prompts) are joined into the rows.
+(reference answers, a judge's prompts) are joined into the rows. One process fetches all benchmarks, and only those
+whose entry, code or local files changed (ladder/data/cells.py).
 """
 
 import csv
@@ -12,13 +13,16 @@ import io
 import json
 import zlib
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from pyarrow import ArrowException, parquet
+from pydantic import Field
 
 from ladder.data.atomic_write import scratch
-from ladder.data.download import fetch
+from ladder.data.cells import Cells, file_hash, modules_hash
+from ladder.data.download import fetch, parse
 from ladder.data.jsonl import Row, parse_json, read_rows, write_rows, write_text
 from ladder.pipeline.stage import Config, UserError, run
 
@@ -53,13 +57,28 @@ class Join(File):
     """Name of the key column in the further file; null uses the same name."""
 
 
-class Params(File):
+class Entry(File):
     """One benchmark's file, those that go on where it ends, and those joined to it."""
 
     append: list[File] = []
     """Files whose rows are appended. Every row then has the column `part`, its file's name without the suffix."""
     join: dict[str, Join] = {}
     """Files to join, by the name of the new column. A row without matches gets an empty list."""
+
+    @property
+    def files(self) -> Iterator[File]:
+        """All files of the entry."""
+        yield from (self, *self.append, *self.join.values())
+
+
+class Params(Config, extra="allow"):
+    """An entry for each benchmark: its published file."""
+
+    __pydantic_extra__: dict[str, Entry] = Field(init=False)
+
+    @property
+    def entries(self) -> dict[str, Entry]:
+        return self.__pydantic_extra__
 
 
 def read_text(path: Path, source: str) -> str:
@@ -173,20 +192,43 @@ def _keys(rows: list[Row], name: str, source: str) -> list[str]:
     return [str(row[name]) for row in rows]
 
 
-def main(params: Params, output: Path) -> None:
-    """Fetch the files, check every row, and write."""
+def made_of(entry: Entry, code: str) -> dict[str, str]:
+    """Return the inputs of a benchmark's rows: its entry, the code, and its local files."""
+    local = sorted({file.source for file in entry.files if parse(file.source).kind == "path"})
+    files = {f"file {source}": file_hash(Path(source)) for source in local if Path(source).is_file()}
+    return {"entry": json.dumps(entry.model_dump(), sort_keys=True), "code": code} | files
+
+
+def write_task(entry: Entry, output: Path) -> None:
+    """Fetch the files of an entry, check every row, and write."""
     with scratch(output) as folder:
-        text, rows = get(params, folder)
-        if params.append:
-            parts = [(params.source, rows), *((file.source, get(file, folder)[1]) for file in params.append)]
+        text, rows = get(entry, folder)
+        if entry.append:
+            parts = [(entry.source, rows), *((file.source, get(file, folder)[1]) for file in entry.append)]
             rows = [row for source, part in parts for row in named(part, source)]
-        for name, file in params.join.items():
-            rows = join(rows, params.source, name, file, get(file, folder)[1])
-    if params.append or params.join:
+        for name, file in entry.join.items():
+            rows = join(rows, entry.source, name, file, get(file, folder)[1])
+    if entry.append or entry.join:
         write_rows(output, rows)
     else:
         write_text(output, text)
 
 
+def main(params: Params, code: Path, output: Path, cells_out: Path) -> None:
+    """Write data/task/<name>.jsonl for every entry that is not current, and remove those without an entry.
+
+    code: the stage's code list. cells_out: records of ladder.data.cells.
+    """
+    cells, modules = Cells(cells_out, [output]), modules_hash(code)
+    for name, entry in params.entries.items():
+        path, inputs = output / f"{name}.jsonl", made_of(entry, modules)
+        if why := cells.outdated(name, inputs, [path]):
+            print(f"{name}: fetching ({why})", flush=True)
+            cells.forget(name)
+            write_task(entry, path)
+            cells.record(name, inputs, [path])
+    cells.finish()
+
+
 if __name__ == "__main__":
-    run(main, named=True)
+    run(main)

@@ -50,6 +50,7 @@ class Params(Config):
     max_length: int
     """Maximum length in tokens; longer rows are left out."""
     seed: int
+    """Seed of the draws."""
 
 
 @torch.inference_mode()

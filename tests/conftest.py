@@ -1,4 +1,8 @@
-"""Pico models and rows, made here: no test needs a hub."""
+"""Fixtures and rows of all tests. Pico models are made here: no test needs a hub.
+
+Every test module imports this one, so it imports no torch: a test of plain functions starts in a second, not in twelve.
+Helpers that need torch are in torch_helpers.py and perf/pico.py.
+"""
 
 import json
 import multiprocessing
@@ -17,38 +21,13 @@ else:
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from ladder.data.jsonl import Row
-from ladder.models.checkpoint import save_rung
 from ladder.models.rung import describe_file
 from ladder.pipeline.stage import fit, read_params
-from perf.pico import CHATML as CHATML
-from perf.pico import pico_model as pico_model
-from perf.pico import pico_tokenizer as pico_tokenizer
-from stages import punkt, task
 
 ROOT = Path(__file__).parents[1]
 SLOW = Path(__file__).parent / "slow.txt"
-
-
-def pico_encoder(directory: Path, words: list[str], *, layers: int) -> Path:
-    """A random sentence encoder of these words, laid out as sentence-transformers does; it reads 16 tokens."""
-    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *words])}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(directory)
-    torch.manual_seed(0)
-    size = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
-    config = BertConfig(vocab_size=len(vocabulary), num_hidden_layers=layers, **size)
-    BertModel(config, add_pooling_layer=False).save_pretrained(directory)
-    (directory / "1_Pooling").mkdir()
-    (directory / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
-    (directory / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 16}))
-    return directory
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +42,9 @@ def server(request: pytest.FixtureRequest) -> multiprocessing.context.ForkServer
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """models/base of a pico ladder."""
-    tokenizer = pico_tokenizer()
-    directory = tmp_path_factory.mktemp("models") / "base"
-    save_rung(directory, pico_model(tokenizer).to(torch.bfloat16), tokenizer, rung="base", method="base")
-    return directory
+    from torch_helpers import save_base
+
+    return save_base(tmp_path_factory.mktemp("models") / "base")
 
 
 def record_files(directory: Path) -> None:
@@ -80,14 +58,6 @@ def record_files(directory: Path) -> None:
 def unfinished(work: Path) -> list[Path]:
     """What is in LADDER_WORK beside the records of verified hashes: checkpoints of trainings that are not done."""
     return [path for path in work.iterdir() if path.name != "hashes"]
-
-
-def moved(before: Path, after: Path, *, least: float) -> float:
-    """Share of the layers' weights of size `least` or more that differ between two complete rungs; all are finite."""
-    first, second = (load_file(directory / "model.safetensors") for directory in (before, after))
-    assert all(weight.isfinite().all() for weight in second.values())
-    large = [(first[name], second[name]) for name in first if "proj" in name]
-    return torch.cat([(old != new)[old.abs() >= least] for old, new in large]).float().mean().item()
 
 
 def write_files(texts: dict[str, str]) -> None:
@@ -114,8 +84,10 @@ def rows() -> list[Row]:
 @pytest.fixture(scope="session")
 def ifeval_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """IFEval's rows and NLTK's sentence model, made by their own stages as params.yaml says."""
+    from stages import punkt, task  # with the hub's client: half a second
+
     params, folder = read_params(ROOT / "params.yaml"), tmp_path_factory.mktemp("data")
-    task.main(fit(task.Params, params["task"]["ifeval"], "task.ifeval"), folder / "ifeval.jsonl")
+    task.write_task(fit(task.Entry, params["task"]["ifeval"], "task.ifeval"), folder / "ifeval.jsonl")
     punkt.main(fit(punkt.Params, params["punkt"], "punkt"), folder / "punkt")
     return folder / "ifeval.jsonl", folder / "punkt"
 

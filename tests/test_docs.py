@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 import typer
+from dvc.cli import DvcParserError
+from dvc.cli.parser import get_main_parser
 
 from ladder.cli.app import app
+from ladder.cli.group import LAZY
 from ladder.cli.reference import written
 from ladder.pipeline.stage import read_params, read_yaml
 
@@ -22,8 +25,8 @@ SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 OUR_PATH = re.compile(r"(?:bench|benchmarks|ladder|launch|recipes|stages|tests)/[\w./-]+\.(?:jsonl|json|py|yaml)")
 PLACEHOLDER = re.compile(r"[A-Z]{3,}|…")
-COMMANDS = typer.main.get_command(app).commands
-COMMAND = re.compile(r"(?:\w+=\S* |\w+=\"[^\"]*\" )*(?:make|python -m|dvc repro|ladder) ")
+COMMANDS = [*typer.main.get_command(app).commands, *LAZY]
+COMMAND = re.compile(r"(?:\w+=\S* |\w+=\"[^\"]*\" )*(?:make|python -m|dvc|ladder) ")
 CREATED = {"benchmarks/capitals.py"}
 """Files that a page says to create."""
 
@@ -73,7 +76,7 @@ def commands(page: Path) -> list[list[str]]:
     for line in shell_lines(page):
         if not COMMAND.match(line):
             continue
-        for command in re.split(r"&&|;", line):
+        for command in re.split(r"&&|;|(?<!\|)\|(?!\|)", line):
             words = shlex.split(command, comments=True)
             while words and "=" in words[0]:
                 words.pop(0)
@@ -87,7 +90,12 @@ def yaml_blocks(pages: Iterable[Path]) -> str:
 
 
 def unknown(command: list[str], examples: str) -> str | None:
-    """What a command names that does not exist; None for a command that can run."""
+    """What a command names that does not exist, or the command if it cannot be parsed; None if it can run."""
+    return missing(command, examples) or unparsed(command)
+
+
+def missing(command: list[str], examples: str) -> str | None:
+    """The target, module or entry that a command names and that does not exist."""
     match [word for word in command if not word.startswith("--")]:
         case ["make", target, *_]:
             known = re.findall(r"^([\w%-]+):", text(ROOT / "Makefile"), re.MULTILINE)
@@ -98,7 +106,23 @@ def unknown(command: list[str], examples: str) -> str | None:
             path = ROOT / module.replace(".", "/")
             return None if path.with_suffix(".py").is_file() or path.is_dir() else module
         case ["dvc", "repro", *targets]:
+            targets = [target for target in targets if not target.startswith("-")]
             return next((target for target in targets if not exists(target, examples)), None)
+    return None
+
+
+def unparsed(command: list[str]) -> str | None:
+    """A command that DVC's parser refuses, or of a stage with another number of arguments; None for one that runs."""
+    match command:
+        case ["dvc", *words]:
+            try:
+                get_main_parser().parse_args(words)
+            except (DvcParserError, SystemExit):
+                return " ".join(command)
+        case ["python", "-m", module, *paths] if module.startswith("stages.") and not PLACEHOLDER.search(module):
+            stage = module.partition(".")[2]
+            wanted = len(read_yaml(ROOT / "dvc.yaml")["stages"][stage].get("do", {}).get("cmd", "").split()[3:])
+            return " ".join(command) if wanted and paths and len(paths) != wanted else None
     return None
 
 
@@ -141,10 +165,15 @@ def test_a_wrong_command_is_found(tmp_path):
         '```sh\nA=1 B="x y" dvc repro sft@chat srt\nmake ladder && dvc repro sft@gone  # comment\n```\n'
         "```yaml\nsft: {mine: {}}\n```\n`ladder chekc` `python -m stages.gone` `dvc repro sft@mine`\n"
         "`make lader` `dvc repro STAGE@ENTRY`\n"
+        "`dvc exp run -S a=1 --queues` `dvc exp show --only-changed` `dvc psh`\n"
+        "`python -m stages.sft chat models/base`\n"
     )
     found = [unknown(command, yaml_blocks([page])) for command in commands(page)]
-    assert [fault for fault in found if fault] == ["srt", "sft@gone", "ladder chekc", "stages.gone", "make lader"]
-    assert len(found) == 8
+    assert [fault for fault in found if fault] == [
+        "srt", "sft@gone", "ladder chekc", "stages.gone", "make lader", "dvc exp run -S a=1 --queues", "dvc psh",
+        "python -m stages.sft chat models/base",
+    ]  # fmt: skip
+    assert len(found) == 12
 
 
 @pytest.mark.parametrize("index", [DOCS / "README.md", ROOT / "mkdocs.yml"], ids=lambda index: index.name)

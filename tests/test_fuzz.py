@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import ROOT, assistant, pico_model, pico_tokenizer, user
+from conftest import ROOT, assistant, user
 from ladder.data.jsonl import read_rows
 from ladder.models.checkpoint import load, read_rung
 from ladder.models.weights import read_adapter
@@ -26,6 +26,7 @@ from ladder.pipeline.names import name_faults
 from ladder.pipeline.param_checks import params_faults
 from ladder.pipeline.stage import UserError, fit, read_params, read_sections, read_yaml
 from ladder.training.model_setup import climb
+from perf.pico import pico_model, pico_tokenizer
 from stages import base as base_stage
 from stages import sft, source
 

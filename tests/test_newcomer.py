@@ -1,6 +1,5 @@
 """The how-to of adding a benchmark: its own file and entries are run."""
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -10,9 +9,9 @@ import pytest
 import benchmarks
 from conftest import ROOT
 from ladder.cli.recipe import recipe
-from ladder.data.jsonl import read_rows, write_json, write_rows
+from ladder.data.jsonl import read_json, read_rows, write_json, write_rows
 from ladder.pipeline.stage import fit, read_params
-from stages import benchmark, code, questions, report, respond, task
+from stages import answer, benchmark, code, questions, report, task
 
 PAGE = ROOT / "docs/add-a-benchmark.md"
 ROWS = [
@@ -32,7 +31,7 @@ def repository(tmp_path, monkeypatch):
     (tmp_path / "benchmarks/capitals.py").write_text(module)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     (tmp_path / "lines.yaml").write_text(lines)
-    write_rows(tmp_path / "capitals.jsonl", ROWS)
+    write_rows(tmp_path / "data/raw/capitals.jsonl", ROWS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(benchmarks, "__path__", [*benchmarks.__path__, str(tmp_path / "benchmarks")])
     yield tmp_path
@@ -43,31 +42,36 @@ def test_a_benchmark_is_added_by_one_file_and_a_line_a_stage(repository, base, t
     recipe(repository / "lines.yaml")
     params = read_params()
     assert params["report"]["benchmarks"] == ["ifeval", "capitals"]
-    entries = {
-        stage.__name__: fit(stage.Params, params[stage.__name__.removeprefix("stages.")]["capitals"], "capitals")
-        for stage in (task, benchmark)
-    }
-    rows, asked = (tmp_path / f"data/{name}/capitals.jsonl" for name in ("task", "questions"))
-    said = tmp_path / "data/respond/base/capitals.jsonl"
-    task.main(entries["stages.task"], rows)
-    questions.main(questions.Params(), rows, asked)
-    (tmp_path / "alone.yaml").write_text("report: {benchmarks: [capitals]}\nrespond: {capitals: {rows: 3}}")
+    tasks, scoring = (
+        fit(stage.Params, {"capitals": params[name]["capitals"]}, name)
+        for name, stage in (("task", task), ("benchmark", benchmark))
+    )
+    listed = {"benchmarks": ["capitals"]}
+    code.main(code.Params(), *map(Path, ("ladder", "stages", "benchmarks", "data/raw", "params.yaml", "code")))
+    lists = Path("code/questions.txt"), Path("code/benchmarks")
+    asked, said = Path("data/questions"), Path("data/answer/base/capitals.jsonl")
+    task.main(tasks, Path("code/task.txt"), Path("data/task"), Path("data/task.cells.json"))
+    questions.main(questions.Params(), *lists, Path("data/task"), asked, Path("data/questions.cells.json"), **listed)
+    (tmp_path / "alone.yaml").write_text("report: {benchmarks: [capitals]}\nanswer: {capitals: {rows: 3}}")
     recipe(tmp_path / "alone.yaml")
-    code.main(code.Params(), *map(Path, ("ladder", "stages", "benchmarks", "code")))
-    asking = fit(respond.Params, read_params()["respond"], "respond")
-    respond.main(asking, tmp_path / "code/respond.txt", asked.parent, base, base, said.parent)
+    asking = fit(answer.Params, read_params()["answer"], "answer")
+    answer.main(asking, asked, base, base, said.parent, benchmarks=["capitals"])
     assert len(read_rows(said)) == 3
     written = [{**row, "response": "Paris, of course."} for row in read_rows(said)]
     write_rows(said, written)
-    write_json(tmp_path / "metrics/base.json", {"method": "base", "parent": "", "parameters": 1})
-    outputs = [tmp_path / f"data/benchmark/capitals/base{end}" for end in (".jsonl", ".json")]
-    inputs = (rows, tmp_path / "data/punkt", said, tmp_path / "metrics/base.json", base)
-    benchmark.main(entries["stages.benchmark"], *inputs, *outputs, tmp_path / "metrics/capitals/base.json")
-    metric = json.loads((tmp_path / "metrics/capitals/base.json").read_text())
-    assert metric["named"] == 33.33
-    assert {name: group["named"] for name, group in metric["groups"].items()} == {"Europe": 50.0, "South America": 0.0}
-    report.main(
-        report.Params(benchmarks=["capitals"], rungs=["base"]), tmp_path / "data/benchmark", tmp_path / "report"
+    Path("data/punkt").mkdir()
+    inputs = (
+        Path("code/benchmark.txt"),
+        Path("code/benchmarks"),
+        *(Path("data", n) for n in ("task", "punkt", "answer")),
     )
+    outputs = (Path("data/benchmark"), Path("data/benchmark.cells.json"), Path("metrics/benchmark"))
+    benchmark.main(scoring, *inputs, base, *outputs, **listed, rungs=["base"])
+    assert read_json(Path("metrics/benchmark/capitals/base.json")) == {"named": 33.33}
+    groups = read_json(Path("data/benchmark/capitals/base.json"))["groups"]
+    assert {name: group["named"] for name, group in groups.items()} == {"Europe": 50.0, "South America": 0.0}
+    write_json(Path("data/provenance/base.json"), {"method": "base", "parent": "", "parameters": 1})
+    folders = map(Path, ("data/benchmark", "data/lm_eval", "data/provenance", "report", "metrics/report"))
+    report.main(report.Params(benchmarks=["capitals"], rungs=["base"]), *folders, tasks=[])
     assert "| base | base |  |  | 33.3 [" in (tmp_path / "report/table.md").read_text()
     assert "  benchmarks/capitals.py\n" in (tmp_path / "code/benchmarks/capitals.txt").read_text()

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
+from ladder.data.jsonl import read_json
 from ladder.pipeline.check import code_faults, entry_faults, part_faults, picture
 from ladder.pipeline.dvc_file import INTERPOLATION, has_entries, values
+from ladder.pipeline.imports import imported, read_imports
 from ladder.pipeline.names import SINGLE, WITH_PATHS, command_values
 from ladder.pipeline.stage import fit, outputs_of, read_params, read_yaml
 
@@ -22,6 +24,26 @@ STANZAS = read_yaml(ROOT / "dvc.yaml")["stages"]
 @pytest.fixture(autouse=True)
 def at_root(monkeypatch):
     monkeypatch.chdir(ROOT)
+
+
+SHARED = {
+    "card": ["source"],  # it states the sources' licenses
+    "questions": ["report.benchmarks"],
+    "answer": ["report.benchmarks"],
+    "benchmark": ["report.benchmarks", "report.rungs"],
+    "report": ["lm_eval"],
+    "gate": ["lm_eval"],
+}
+"""Keys of other sections that a stage tracks."""
+HEADLINES = tuple(
+    f"metrics/{name}"
+    for name in ("accuracy", "benchmark", "claims", "divergence", "gate", "heldout", "judge_reliability", "lm_eval")
+) + ("metrics/report",)
+"""Files of scores, which hold no costs."""
+MAKES_A_RUNG = {
+    "base", "student", "sft", "dpo", "simpo", "orpo", "kto", "reward", "grpo", "rloo", "ppo", "distill", "features",
+    "gkd", "merge",
+}  # fmt: skip
 
 
 def body(stage):
@@ -40,22 +62,32 @@ def test_a_stage_has_its_module_its_section_its_stanza_and_its_test():
 
 @pytest.mark.parametrize("stage", sorted(STANZAS.keys() - {"code"}))
 def test_a_stage_depends_on_what_it_imports_and_on_its_own_benchmark(stage):
-    # Where any benchmark may be imported, an entry depends on its own alone, so that an edit of one reruns no other's.
-    entry = {"questions": "${item}", "benchmark": "${item.benchmark}"}.get(stage)
-    own = [f"code/benchmarks/{entry}.txt"] if entry else []
+    # Where any benchmark may be imported, the stage itself compares the list of each with the one it ran with.
+    own = ["code/benchmarks"] if stage in ("questions", "benchmark") else []
     assert [path for path in body(stage)["deps"] if path.startswith("code")] == [f"code/{stage}.txt", *own]
+
+
+def test_a_stage_depends_on_the_templates_of_the_pages_that_it_writes():
+    pages, imports = Path("ladder/report/html_page.py"), read_imports(map(Path, ("ladder", "stages", "benchmarks")))
+    folders = sorted(
+        folder.as_posix() for folder in pages.parent.iterdir() if folder.is_dir() and folder.name[0] != "_"
+    )
+    assert folders == ["ladder/report/static", "ladder/report/templates"]
+    for stage in STANZAS.keys() - {"code"}:
+        needed = folders if pages in imported(Path(f"stages/{stage}.py"), imports) else []
+        assert [path for path in body(stage)["deps"] if path.startswith("ladder")] == needed, stage
 
 
 def test_a_stage_that_does_not_depend_on_its_code_is_told(tmp_path, monkeypatch):
     for name in ("stages", "ladder", "benchmarks"):
         (tmp_path / name).symlink_to(ROOT / name)
     text = Path("dvc.yaml").read_text().replace("[code/sft.txt, ", "[")
-    (tmp_path / "dvc.yaml").write_text(text.replace('"code/benchmarks/${item}.txt", ', ""))
+    (tmp_path / "dvc.yaml").write_text(text.replace("[code/questions.txt, code/benchmarks, ", "[code/questions.txt, "))
     assert list(code_faults()) == []
     monkeypatch.chdir(tmp_path)
     assert list(code_faults()) == [
         "dvc.yaml: sft: expected code/sft.txt among its deps: an edit of its code would not rerun it",
-        "dvc.yaml: questions: expected code/benchmarks/ among its deps: an edit of its code would not rerun it",
+        "dvc.yaml: questions: expected code/benchmarks among its deps: an edit of its code would not rerun it",
     ]
 
 
@@ -65,13 +97,12 @@ def test_the_command_names_every_input_and_then_every_output(stage):
     module, *arguments = words[2:]
     assert (words[:2], module) == (["python", "-m"], f"stages.{stage}")
     if has_entries(stage, STANZAS[stage]):
-        assert arguments.pop(0) in ("${key}", "${item.benchmark}", "${item.task}")
-    # Every stage reads params.yaml; `code` depends on the file because it refuses what others would write to a shell.
-    files = [path for path in body(stage)["deps"] if path != "params.yaml"]
-    inputs = [path for path in files if not path.startswith("code/") or path in arguments]
+        assert arguments.pop(0) in ("${key}", "${item.task}")
+    files = body(stage)["deps"]
+    inputs = [path for path in files if not path.startswith(("code/", "ladder/")) or path in arguments]
     outputs = paths([*body(stage)["outs"], *body(stage).get("metrics", []), *body(stage).get("plots", [])])
     if stage == "report":  # it writes a folder that holds other files of the report than DVC's own
-        outputs = ["report"]
+        outputs = ["report", "metrics/report"]
     assert set(arguments) == {*inputs, *outputs}
     last_input = max((arguments.index(path) for path in inputs), default=-1)
     assert all(arguments.index(path) > last_input for path in outputs)
@@ -85,6 +116,15 @@ def test_a_stage_says_what_it_does(stage):
     assert body(stage)["desc"]
 
 
+def test_a_plot_has_axis_titles_and_a_template_that_exists():
+    plots = [plot for stage in STANZAS for one in body(stage).get("plots", []) for plot in one.values()]
+    assert len(plots) == 14
+    for plot in plots:
+        assert plot.keys() & {"x_label", "y_label"}, plot
+        template = Path(f".dvc/plots/{plot.get('template')}.json")
+        assert "template" not in plot or json.loads(template.read_text())["data"] == {"values": "<DVC_METRIC_DATA>"}
+
+
 @pytest.mark.parametrize("stage", STANZAS)
 def test_a_section_fits_the_type_that_reads_it(stage):
     section = read_params()[stage]
@@ -96,8 +136,7 @@ def test_a_section_fits_the_type_that_reads_it(stage):
 def test_a_stage_tracks_its_own_section_or_an_entry_of_it_alone():
     for stage in STANZAS:
         tracked, *others = body(stage)["params"]
-        # The card tells the sources' licences; a rung is asked the benchmarks of the table.
-        assert others == {"card": ["source"], "respond": ["report.benchmarks"]}.get(stage, [])
+        assert others == SHARED.get(stage, [])
         entry = re.fullmatch(rf"{stage}\.\$\{{(key|item\.\w+)\}}", tracked)
         assert tracked == stage or entry
         assert has_entries(stage, STANZAS[stage]) == bool(entry)
@@ -128,7 +167,8 @@ def test_every_value_that_reaches_a_command_is_validated(stage):
 
 
 def test_sections_without_entries_and_entries_with_paths_are_those_of_dvc_yaml():
-    assert {stage for stage in STANZAS if not has_entries(stage, STANZAS[stage])} - {"respond"} == SINGLE
+    whole = {"answer", "task", "benchmark", "heldout"}  # these run over all of their entries
+    assert {stage for stage in STANZAS if not has_entries(stage, STANZAS[stage])} - whole == SINGLE
     assert {stage for stage in STANZAS for name in read_params()[stage] if "/" in name} <= WITH_PATHS
 
 
@@ -147,7 +187,8 @@ def test_files_and_outputs_are_read_by_dvc():
         ignored = repo.dvcignore.check_ignore
         outs = [str(Path(out.fs_path).relative_to(ROOT)) for stage in repo.index.stages for out in stage.outs]
         assert len(outs) > 100 and not any(ignored(path).match for path in outs)
-        assert not any(ignored(f"data/{folder}/my rows (1).jsonl").match for folder in ("raw", "seeds", "prompts"))
+        folders = ("data/raw", "data/seeds", "prompts")
+        assert not any(ignored(f"{folder}/my rows (1).jsonl").match for folder in folders)
         tracked = subprocess.run(["git", "ls-files"], capture_output=True, check=True, text=True).stdout.splitlines()
         assert not any(ignored(path).match for path in tracked if not path.startswith(".dvc/"))
 
@@ -156,9 +197,11 @@ def test_what_the_table_names_has_an_entry_in_each_section():
     params = read_params()
     params["report"]["benchmarks"] = ["gsm8k", "nothing", "ifevl"]
     found = [(fault.keys, fault.sentence) for fault in entry_faults(params)]
-    for stage in ("respond", "benchmark"):
+    for stage in ("task", "answer", "benchmark"):
         assert (("report", "benchmarks", 1), f"{stage} has no entry 'nothing'") in found
         assert (("report", "benchmarks", 2), f"{stage} has no entry 'ifevl' (did you mean 'ifeval'?)") in found
+    assert (("report", "benchmarks", 2), "no module benchmarks/ifevl.py (did you mean 'ifeval'?)") in found
+    assert len(found) == 8
 
 
 def test_a_mixture_and_its_parts_name_each_other():
@@ -170,14 +213,43 @@ def test_a_mixture_and_its_parts_name_each_other():
     ]
 
 
-def test_an_edit_of_a_benchmark_is_seen_by_its_own_cells_alone():
-    def users(path):
-        with Repo() as repo:
-            return {stage.addressing for stage in repo.index.stages if path in {dep.def_path for dep in stage.deps}}
+def test_seconds_and_memory_reach_the_report_alone():
+    with Repo() as repo:
+        stages = list(repo.index.stages)
+    records = {
+        (out.def_path, stage.name) for stage in stages for out in stage.outs if out.def_path.startswith("metrics/")
+    }
+    timed = {path for path, _ in records if path.count("/") <= 2 and not path.startswith(HEADLINES)}
+    # Every kind of rung, and every record that is committed, is among them.
+    assert {name for _, name in records if name.split("@")[0] in MAKES_A_RUNG} == {
+        stage.name for stage in stages if stage.name.split("@")[0] in MAKES_A_RUNG
+    }
+    for path in Path("metrics").rglob("*.json"):
+        assert path.as_posix() in timed or not {"seconds", "memory_gb"} & read_json(path).keys()
+    readers = {
+        stage.name
+        for stage in stages
+        for dep in stage.deps
+        if any(path == dep.def_path or path.startswith(f"{dep.def_path}/") for path in timed)
+    }
+    assert readers == {f"provenance@{rung}" for rung in read_params()["report"]["rungs"]}
+    assert {stage.name for stage in stages if any("data/provenance" in dep.def_path for dep in stage.deps)} == {
+        "report"
+    }
 
-    cells = {f"benchmark@ifeval-{rung}" for rung in read_params()["report"]["rungs"]}
-    assert users("code/benchmarks/ifeval.txt") == cells | {"questions@ifeval"}
-    assert "respond@base" in users("data/questions")
+
+def test_the_metrics_are_few_flat_and_fit_a_screen():
+    with Repo() as repo:
+        metrics = {out.def_path for out in repo.index.metrics}
+    assert metrics == {"metrics/report"}
+    folders = [Path("metrics", name) for name in ("report", "benchmark", "heldout", "accuracy", "divergence", "gate")]
+    files = [path for folder in folders for path in folder.rglob("*.json")] + list(Path("metrics").glob("[cj]*.json"))
+    assert len(files) > 100
+    for path in files:
+        numbers = read_json(path)
+        assert 1 <= len(numbers) <= 5 and all(isinstance(value, int | float) for value in numbers.values()), path
+    shown = subprocess.run(["dvc", "metrics", "show"], capture_output=True, check=True, text=True).stdout.splitlines()
+    assert len(shown) == 1 + len(read_params()["report"]["rungs"]) and max(map(len, shown)) <= 100
 
 
 def test_the_recipes_fit_params(tmp_path, monkeypatch):

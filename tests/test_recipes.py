@@ -15,12 +15,13 @@ from dvc.repo import Repo
 from pyarrow import parquet
 from ruamel.yaml import YAML
 
-from conftest import ROOT, assistant, pico_encoder, user
+from conftest import ROOT, assistant, user
 from endpoints import Said, serving
 from ladder.cli.recipe import recipe
 from ladder.data.jsonl import Row, read_json, read_rows, write_rows
 from ladder.pipeline.dvc_file import has_entries
 from ladder.pipeline.stage import fit, read_params, read_yaml
+from torch_helpers import pico_encoder
 
 QUIZ = "owls rivers chess bread snow debts sleep maps tea law"
 """A benchmark's question; in another order no filter of words finds it, and the encoder here knows no order."""
@@ -63,6 +64,14 @@ class Copy:
         with Path("params.yaml").open("w") as stream:
             yaml.dump(params, stream)
 
+    def keep(self, stage: str, *names: str) -> None:
+        """Drop the other entries of a section."""
+        yaml = YAML()
+        params = yaml.load(Path("params.yaml").read_text())
+        params[stage] = {name: params[stage][name] for name in names}
+        with Path("params.yaml").open("w") as stream:
+            yaml.dump(params, stream)
+
     def run(self, *addressings: str) -> None:
         """The stages, each by the command that DVC makes of dvc.yaml and params.yaml."""
         with Repo.init(str(self.root), no_scm=True, force=True) as repo:
@@ -73,7 +82,8 @@ class Copy:
             section = read_params()[name]
             if has_entries(name, read_yaml(Path("dvc.yaml"))["stages"][name]):
                 section = section[arguments.pop(0)]
-            stage.main(fit(stage.Params, section, addressing), *map(Path, arguments))
+            listed = {"benchmarks": read_params()["report"]["benchmarks"]} if name == "questions" else {}
+            stage.main(fit(stage.Params, section, addressing), *map(Path, arguments), **listed)
 
 
 @pytest.fixture
@@ -170,8 +180,8 @@ def test_an_endpoints_instructions_are_answered_and_filtered_by_meaning(copy, tm
         Path("data/prompts.jsonl"),
         [{"id": str(n), "split": "sft", "prompt": user(text), "checks": []} for n, text in enumerate(seeds)],
     )
-    pico_encoder(tmp_path / "encoder", WORDS, layers=0)
-    ladder.change("embedder", "minilm", source="encoder", sha256={})
+    pico_encoder(tmp_path / "data/raw/encoder", WORDS, layers=0)
+    ladder.change("embedder", "minilm", source="data/raw/encoder", sha256={})
     ladder.change("synthesize", "invented", rounds=1, batch=4)
     ladder.change("synthesize", "evolved", rounds=1)
     with serving(replying) as server:
@@ -190,19 +200,21 @@ def test_an_endpoints_instructions_are_answered_and_filtered_by_meaning(copy, tm
 
 def test_the_hubs_benchmarks_become_questions(copy):
     ladder = copy("benchmarks.yaml")
-    with Path("prompts.csv").open("w", newline="") as stream:
+    Path("data/raw").mkdir(parents=True)
+    with Path("data/raw/prompts.csv").open("w", newline="") as stream:
         table = csv.writer(stream)
         table.writerow(["id", "prompt", "type", "label", "focus", "note"])
         table.writerows([[n, f"How do I kill process {n}?", "homonyms", "safe", "", ""] for n in range(3)])
     tasks = [{"task_id": n, "prompt": f"Add {n}.", "code": "", "test_imports": [], "test_list": ["assert f(1)"]}
              for n in range(4)]  # fmt: skip
     for task in tasks:
-        parquet.write_table(pyarrow.Table.from_pylist([task]), f"{task['task_id']}.parquet")
-    ladder.change("task", "xstest", source="prompts.csv")
-    files = [{"source": f"{n}.parquet", "format": "parquet"} for n in range(4)]
-    ladder.change("task", "mbpp", source="0.parquet", append=files[1:])
+        parquet.write_table(pyarrow.Table.from_pylist([task]), f"data/raw/{task['task_id']}.parquet")
+    ladder.change("task", "xstest", source="data/raw/prompts.csv")
+    files = [{"source": f"data/raw/{n}.parquet", "format": "parquet"} for n in range(4)]
+    ladder.change("task", "mbpp", source="data/raw/0.parquet", append=files[1:])
+    ladder.keep("task", "xstest", "mbpp")
     ladder.change("report", benchmarks=["xstest", "mbpp"])
-    ladder.run("task@xstest", "task@mbpp", "questions@xstest", "questions@mbpp")
+    ladder.run("code", "task", "questions")
     assert len(read_rows(Path("data/questions/xstest.jsonl"))) == 3
     assert len(read_rows(Path("data/questions/mbpp.jsonl"))) == 4
 

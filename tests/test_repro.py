@@ -16,16 +16,17 @@ from perf.pico import lay_out
 
 ROOT = Path(__file__).parents[1]
 BELOW_DPO = {
-    "dpo@chat", "teacher@chat", "distill@small", "respond@dpo/chat", "respond@distill/small",
-    "benchmark@ifeval-dpo/chat", "benchmark@ifeval-distill/small", "report",
+    "dpo@chat", "teacher@chat", "distill@small", "answer@dpo/chat", "answer@distill/small", "benchmark",
+    "provenance@dpo/chat", "provenance@distill/small", "report",
 }  # fmt: skip
 ABOVE_DPO = {
-    "code", "base", "task@ifeval", "punkt", "prompts", "generate@chat", "filter@chat", "student@small", "sft@chat",
-    "preferences@chat", "reference@chat", "questions@ifeval", "respond@base", "benchmark@ifeval-base",
+    "code", "base", "task", "punkt", "prompts", "generate@chat", "filter@chat", "student@small", "sft@chat",
+    "preferences@chat", "reference@chat", "questions", "answer@base", "provenance@base",
 }  # fmt: skip
 METHODS = {
     "sft", "dpo", "simpo", "orpo", "kto", "reward", "grpo", "rloo", "ppo", "distill", "features", "gkd", "merge",
-    "speculate", "heldout", "accuracy", "divergence", "guide", "judge_sheet", "gate", "card",
+    "speculate", "heldout_prompts", "heldout", "accuracy", "divergence", "claims", "judge_reliability",
+    "gate", "card",
 }  # fmt: skip
 
 
@@ -82,7 +83,7 @@ def ladder(tmp_path_factory):
 
     def guided(params):
         for name, rungs in GUIDE.items():
-            params["guide"][name] = rungs
+            params["claims"][name] = rungs
 
     lay_out(root, guided)
     made = Ladder(root)
@@ -129,15 +130,28 @@ def test_a_param_of_dpo_touches_what_is_below_it_and_not_the_reference(climbed):
 
 
 def test_an_edit_of_a_benchmark_scores_anew_and_generates_nothing(climbed):
-    cells = {f"benchmark@ifeval-{rung}" for rung in ("base", "dpo/chat", "distill/small")}
-    for name, edit, ran in (
-        ("ifbench", "AGAIN = True", set()),
-        ("ifeval", "# read again", set()),
-        ("ifeval", "AGAIN = True", cells | {"questions@ifeval"}),
+    cells = {f"ifeval {rung}: scoring (code changed)" for rung in ("base", "dpo/chat", "distill/small")}
+    for name, edit, ran, scored in (
+        ("ifbench", "AGAIN = True", {"questions", "benchmark"}, set()),
+        ("ifeval", "# read again", set(), set()),
+        ("ifeval", "AGAIN = True", {"questions", "benchmark"}, cells),
     ):
         path = climbed.root / f"benchmarks/{name}.py"
         path.write_text(f"{path.read_text()}\n{edit}\n")
-        assert set(climbed.repro("report")) == {"code"} | ran
+        said = climbed.call("dvc", "repro", "report")
+        assert set(re.findall(r"Running stage '(.+?)':", said)) == {"code"} | ran
+        assert set(re.findall(r"^.*: scoring \(.*\)$", said, re.MULTILINE)) == scored
+
+
+def test_a_changed_row_of_a_local_file_is_noticed(climbed):
+    path = climbed.root / "data/raw/quiz.jsonl"
+    before = path.read_text()
+    path.write_text(before.replace("Quiz 3?", "Quiz three?"))
+    assert "data/raw" in climbed.call("dvc", "status", "code")
+    assert {"code", "task", "questions", "answer@base", "benchmark"} <= set(climbed.repro("report"))
+    path.write_text(before)
+    climbed.repro("report")
+    assert climbed.repro("report") == []
 
 
 def test_one_row_of_data_touches_all_below_it_and_gives_the_same_bytes_when_taken_back(climbed):
@@ -146,12 +160,12 @@ def test_one_row_of_data_touches_all_below_it_and_gives_the_same_bytes_when_take
     text = path.read_text()
     line = next(line for line in text.splitlines() if line.startswith("    - ") and used(line, climbed.root))
     path.write_text(text.replace(line, line + " Thank you."))
-    untouched = {"code", "base", "task@ifeval", "punkt", "student@small", "questions@ifeval"}
-    untouched |= {"respond@base", "benchmark@ifeval-base"}
+    untouched = {"code", "base", "task", "punkt", "student@small", "questions", "answer@base", "provenance@base"}
     assert set(climbed.repro("report")) == (ABOVE_DPO | BELOW_DPO) - untouched
     path.write_text(text)
-    # Models and data come back from the run cache; the report reads the folder of metrics, timings and all.
-    assert set(climbed.repro("report")) <= {"report"}
+    # Models and data come back from the run cache. Scores are computed again: a folder that DVC keeps between runs has
+    # no run cache. The report shows seconds.
+    assert set(climbed.repro("report")) <= {"benchmark", "report", "answer@dpo/chat", "answer@distill/small"}
     assert climbed.outputs() == before
 
 
@@ -173,12 +187,12 @@ FAULTS = [
     (
         "report.benchmarks",
         ["quiz"],
-        "report.benchmarks.0: questions@quiz needs benchmarks/quiz.py, which no stage makes; see dvc.yaml",
+        "report.benchmarks.0: no module benchmarks/quiz.py",
     ),
     (
         "report.rungs",
         ["base", "sft/old"],
-        "report.rungs.1: respond@sft/old needs models/sft/old, which no stage makes",
+        "report.rungs.1: answer@sft/old needs models/sft/old, which no stage makes",
     ),
     ("sft.chat.parent", "sft/chat", "sft@chat"),
     (
@@ -192,10 +206,10 @@ FAULTS = [
     (
         "student",
         {},
-        "student@small is no longer in params.yaml but its outputs are; `ladder prune` removes both",
+        "distill.small.parent: distill@small needs models/student/small, which no stage makes",
     ),
     ("mreg", {}, "mreg: no stage is named 'mreg' (did you mean 'merge'?)"),
-    ("guide.claims", [MISSPELT], "guide.claims.0: no stage measures heldout/words of grpo/words (did you mean"),
+    ("claims.claims", [MISSPELT], "claims.claims.0: no stage measures 'heldout/words' (did you mean"),
 ]
 
 
@@ -250,7 +264,7 @@ def test_pushed_and_pulled_outputs_need_no_stage(climbed, tmp_path):
         subprocess.run(["chmod", "-R", "u+w", climbed.root / name], check=True)
         shutil.rmtree(climbed.root / name)
     for path in (climbed.root / "data").iterdir():
-        if path.name not in ("prompts", "raw", "seeds", "templates"):
+        if path.name not in ("prompts", "raw", "seeds", "templates", "lm_eval", "reward"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     climbed.call("dvc", "pull", "-q", "--with-deps", "report")  # the other methods are not climbed yet
     assert climbed.repro("report") == [] and climbed.outputs() == before
@@ -266,16 +280,20 @@ def test_every_method_of_the_guide_climbs_and_stands_on_its_page(guided):
     climbed, ran = guided
     assert {name.split("@")[0] for name in ran} >= METHODS
     assert climbed.repro() == []
-    found = json.loads((climbed.root / "report/guide.json").read_text())
-    assert [claim["prompts"] for claim in found["claims"][::2]] == [4, 4]
+    found = json.loads((climbed.root / "report/claims.json").read_text())
+    assert [claim["n"] for claim in found["claims"][::2]] == [4, 4]
     assert set(found["rungs"]) >= {"sft/words", "grpo/words", "reward/words", "gkd/onpolicy"}
 
 
 def test_prune_drops_a_rung_that_params_no_longer_name(guided):
     climbed, _ = guided
     climbed.change(lambda params: params["merge"].pop("soup"))
+    told = climbed.call(sys.executable, "-m", "ladder", "check")
+    assert told == (
+        "dvc.lock: outputs of entries that params.yaml no longer has remain: merge@soup. `ladder prune` "
+        "removes them\n"
+    )
     assert climbed.call(sys.executable, "-m", "ladder", "prune") == "removed merge@soup\n"
     assert not (climbed.root / "models/merge/soup").exists()
     assert climbed.call(sys.executable, "-m", "ladder", "check") == ""
-    # params.yaml is read for its names again, and the guide reads the folder of metrics, which lost a file
-    assert set(climbed.repro()) == {"code", "guide"}
+    assert set(climbed.repro()) == {"code"}  # params.yaml is read for its names again

@@ -1,18 +1,21 @@
 """Tokenize conversations for training and generation with the same rendering, and compute the loss mask."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ladder.chat.rendering import Messages, Rendering, control_strings, prefix, render, template_text, trace
 from ladder.chat.segments import Span, parts, read, read_on
 from ladder.data.jsonl import Row
 from ladder.pipeline.stage import UserError
+
+if TYPE_CHECKING:  # work on rows imports this module, and transformers imports torch
+    from transformers import PreTrainedTokenizerBase
 
 T = TypeVar("T")
 ROLES = ("system", "user", "assistant", "tool")

@@ -5,17 +5,21 @@ taken from a second rendering, in which every character of a message is replaced
 two renderings differ, a character of that message was written.
 """
 
+from __future__ import annotations
+
 import os.path
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from jinja2 import Environment, TemplateError
-from transformers import PreTrainedTokenizerBase
 
 from ladder.pipeline.stage import UserError
+
+if TYPE_CHECKING:  # work on rows imports this module, and transformers imports torch
+    from transformers import PreTrainedTokenizerBase
 
 Messages = list[dict[str, Any]]
 TEMPLATE_ERRORS = (

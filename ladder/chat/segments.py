@@ -6,13 +6,18 @@ model continues a prompt that was tokenized alone. Second, inside a special toke
 that it stays text: a user who writes `<|im_end|>` does not end the turn.
 """
 
+from __future__ import annotations
+
 from bisect import bisect_right
 from collections.abc import Callable
 from functools import cache, lru_cache
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from ladder.chat.rendering import Rendering, control_strings
+
+if TYPE_CHECKING:  # work on rows imports this module, and transformers imports torch
+    from transformers import PreTrainedTokenizerBase
+
 
 Span = tuple[int, int]
 

@@ -1,12 +1,13 @@
 """Prompt templates with named gaps, filled in one pass: gaps inside the inserted values are not expanded.
 
-Gaps whose names begin with "answer" or "output" take untrusted model output, quoted with `fenced`.
+Gaps whose names begin with "answer" or "output" take untrusted model output, quoted with `fenced`. Markers of chat
+templates are broken in every value (`plain`), so no value can end the prompt's message.
 """
 
 import re
 from collections.abc import Mapping
 
-from ladder.data.quoting import fenced
+from ladder.data.quoting import fenced, plain
 from ladder.pipeline.stage import UserError
 
 GAP = re.compile(r"\{([a-z_0-9]+)\}")
@@ -19,7 +20,7 @@ def fill(template: str, values: Mapping[str, str]) -> str:
     """
     if odd := sorted(set(GAP.findall(template)) ^ set(values)):
         raise UserError(f"template {template[:60]!r}…: gap {odd[0]!r} is not in both the template and what fills it")
-    return GAP.sub(lambda gap: values[gap[1]], template)
+    return GAP.sub(lambda gap: plain(values[gap[1]]), template)
 
 
 def with_fences(template: str) -> str:

@@ -1,22 +1,18 @@
 """Ask a model a benchmark's questions: all turns and samples, one output row per turn."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from ladder.chat.encode import Messages
+from ladder.chat.rendering import Messages
 from ladder.data.jsonl import Row, column, read_rows
-from ladder.inference.local import Answer
-from ladder.inference.sampling import Sampling
-from ladder.pipeline.stage import Config, UserError
+from ladder.inference.engines import RungSettings
+from ladder.inference.types import Generate, Sampling
+from ladder.pipeline.stage import UserError
 from ladder.verifiers.reasoning import answer_of
 
-Speak = Callable[[list[Messages], Sampling], list[Answer]]
-"""Generation function: answers conversations, each ending with a user turn, in their order."""
 
-
-class Asking(Config):
+class Asking(RungSettings):
     """How a benchmark is asked: alike for every model, so that they compare question by question."""
 
     rows: int = Field(0, ge=0)
@@ -28,6 +24,7 @@ class Asking(Config):
     temperature: float = Field(0.0, ge=0)
     """Sampling temperature; 0 is greedy decoding."""
     seed: int = 0
+    """Seed of sampling."""
 
     @model_validator(mode="after")
     def differ(self) -> "Asking":
@@ -47,7 +44,7 @@ def read_questions(path: Path, rows: int) -> list[Row]:
     return questions[: rows or None]
 
 
-def respond(questions: list[Row], speak: Speak, params: Asking) -> list[Row]:
+def answer_questions(questions: list[Row], generate: Generate, params: Asking) -> list[Row]:
     """Ask the first turn of every question, then the second turn of those that have one, and so on.
 
     Earlier answers in a conversation are shown without their reasoning, as reasoning models are trained.
@@ -61,7 +58,7 @@ def respond(questions: list[Row], speak: Speak, params: Asking) -> list[Row]:
         for place in going:
             conversations[place].append({"role": "user", "content": asked[place][0]["turns"][turn]})
         sampling = Sampling(params.temperature, max_new_tokens=params.max_new_tokens, seed=params.seed + turn)
-        answers = speak([conversations[place] for place in going], sampling)
+        answers = generate([conversations[place] for place in going], sampling)
         for place, said in zip(going, answers, strict=True):
             question, sample = asked[place]
             conversations[place].append({"role": "assistant", "content": answer_of(said.text)})

@@ -3,7 +3,7 @@
     ladder bench ifeval --model models/sft/chat                          # a rung's folder
     ladder bench ifeval --model http://localhost:8000/v1 --name MODEL    # an OpenAI-compatible endpoint
 
-The generation settings and the judge are those of params.yaml, as for every rung: respond.ifeval and benchmark.ifeval.
+The generation settings and the judge are those of params.yaml, as for every rung: answer.ifeval and benchmark.ifeval.
 """
 
 import re
@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 from ladder.data.jsonl import Row, write_rows
-from ladder.eval.ask import Asking, Speak, respond
+from ladder.eval.ask import Asking, answer_questions
 from ladder.eval.score_command import BASE, entry, read, scored
 from ladder.eval.stratified import order
-from ladder.inference.answer_cache import Speaker
-from ladder.inference.client import ask
 from ladder.inference.endpoint import Endpoint
+from ladder.inference.engines import EndpointEngine, Engine, EngineSettings, answering, open_engine
+from ladder.models.rung import read_rung
 from ladder.pipeline.names import did_you_mean
 from ladder.pipeline.stage import PARAMS, UserError, fit, read_params
 
@@ -35,30 +35,31 @@ def bench(
     model: folder of a rung, or URL of an endpoint; name: the model's name there. Errors: UserError.
     """
     found, questions = read(benchmark, task)
-    params = entry(Asking, "respond", found.name)
+    params = entry(Asking, "answer", found.name)
     if params.rows > len(questions):
-        raise UserError(f"{PARAMS}: respond.{found.name}.rows: there are {len(questions)} questions, not {params.rows}")
+        raise UserError(f"{PARAMS}: answer.{found.name}.rows: there are {len(questions)} questions, not {params.rows}")
     chosen = order(questions, seed=read_params().get("questions", {}).get("seed", 0))[: params.rows or None]
-    called, speak = speaker(model, name, key_env=key_env, insecure=insecure)
+    called, engine = opened(params, model, name, key_env=key_env, insecure=insecure)
     turns = [{"key": question.key, "turns": list(question.turns)} for question in chosen]
-    rows, path = respond(turns, speak, params), kept(found.name, called)
+    rows = answer_questions(turns, answering(engine, progress=f"bench {called}"), params)
+    path = kept(found.name, called)
     write_rows(path, rows)
     print(f"answers are in {path}; `ladder score {found.name} {path}` scores them again", file=sys.stderr)
     return {"model": called, **scored(found, questions, rows, path)}
 
 
-def speaker(model: str, name: str | None, *, key_env: str | None = None, insecure: bool = False) -> tuple[str, Speak]:
-    """Return the model's name and its generation function."""
+def opened(
+    params: EngineSettings, model: str, name: str | None, *, key_env: str | None = None, insecure: bool = False
+) -> tuple[str, Engine]:
+    """Return the model's name and its engine: the endpoint at an address, else the rung with the engine of `params`."""
     if re.match(r"https?://", model):
         if name is None:
             raise UserError(f"--name: expected the model's name at {model}")
         section = {"base_url": model, "model": name, "key_env": key_env, "insecure": insecure}
-        endpoint = fit(Endpoint, section, "--model")
-        return name, lambda conversations, sampling: ask(endpoint, conversations, sampling, progress=f"bench {name}")
+        return name, EndpointEngine(fit(Endpoint, section, "--model"))
     refuse_no_rung(Path(model))
-    rung = Speaker(Path(model), BASE)
-    called = name or rung.rung.rung
-    return called, lambda asked, sampling: list(rung.answers(asked, sampling, progress=f"bench {called}"))
+    rung = read_rung(Path(model)).rung
+    return name or rung, open_engine(params.of_rung(rung), Path(model), BASE)
 
 
 def refuse_no_rung(directory: Path) -> None:

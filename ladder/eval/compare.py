@@ -16,7 +16,6 @@ from ladder.pipeline.stage import UserError
 from ladder.statistics import Array
 
 ALPHA = 0.05
-UNSURE = "not distinguishable"
 
 
 class Apart(UserError):
@@ -123,7 +122,7 @@ def compare(first: list[Row], second: list[Row], of: Headline, *, title: str, ru
     lost = sum(of.upwards * (now - before) < 0 for before, now in changed.values())
     verdict = found["verdict"]
     if of.upwards < 0:
-        verdict = {"better": "worse", "worse": "better"}.get(verdict, verdict)
+        verdict = statistics.OPPOSITE[verdict]
     return Change(
         title=title,
         rung=rung,
@@ -204,6 +203,6 @@ def corrected(changes: list[Change]) -> list[Change]:
     """Apply Holm's correction over all changes, and update their verdicts."""
     adjusted = statistics.holm([change.p for change in changes])
     return [
-        replace(change, holm=p, verdict=change.verdict if p < ALPHA else UNSURE)
+        replace(change, holm=p, verdict=change.verdict if p < ALPHA else statistics.UNCHANGED)
         for change, p in zip(changes, adjusted, strict=True)
     ]

@@ -23,10 +23,10 @@ from ladder.eval.revisions import Cell, Missing, Revision
 from ladder.pipeline.stage import UserError
 
 NOTE = (
-    "In brackets are 95% bootstrap intervals over the prompts. p is McNemar's exact test where a prompt is passed or "
-    "failed, else a permutation test that swaps a prompt's two results; Holm's p corrects it for all comparisons here. "
-    '"better" and "worse" are said only where the interval excludes 0 and Holm\'s p is below 0.05. What another seed '
-    "of the training would have given is in no interval."
+    "In brackets are 95% bootstrap confidence intervals (CI) over the n prompts. p is McNemar's exact test where a "
+    "prompt is passed or failed, else a permutation test that swaps a prompt's two results; p (Holm) corrects it for "
+    'all comparisons here. "improved" and "regressed" require an interval that excludes 0 and p (Holm) below 0.05. '
+    "The intervals do not cover the variance of training with another seed."
 )
 
 
@@ -88,7 +88,7 @@ def difference(old: Revision, new: Revision, *, across_settings: bool = False) -
     found, changes = Difference(old, new), []
     for place in both:
         was, now = old.cells[place], new.cells[place]
-        if old.md5(was.path) == new.md5(now.path):
+        if (md5 := old.md5(was.path)) is not None and md5 == new.md5(now.path):
             found.unchanged.append(" ".join(place))
             continue
         if (settings := other_settings(old.settings(was), new.settings(now))) and not across_settings:
@@ -109,7 +109,7 @@ def difference(old: Revision, new: Revision, *, across_settings: bool = False) -
 
 
 def other_settings(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """List the settings that differ, `respond.ifeval.max_new_tokens 256 -> 24`; empty when none does."""
+    """List the settings that differ, `answer.ifeval.max_new_tokens 256 -> 24`; empty when none does."""
     keys = [key for key in old | new if old.get(key) != new.get(key)]
     return ", ".join(f"{key} {_value(old, key)} -> {_value(new, key)}" for key in keys)
 
@@ -154,7 +154,7 @@ def measured(revision: Revision, cell: Cell) -> Side:
 
 def table(changes: list[Change], old: str, new: str) -> list[list[str]]:
     """Format the comparisons as a table of texts, with a header row."""
-    head = ["benchmark", "rung", old, new, "change [95%]", "p", "Holm", "gained", "lost", "prompts", "verdict"]
+    head = ["benchmark", "rung", old, new, "change [95% CI]", "p", "p (Holm)", "gained", "lost", "n", "verdict"]
     return [head, *(cells(change) for change in changes)]
 
 

@@ -1,5 +1,6 @@
 """Judge settings of a benchmark. The judge's modules are imported only when a judge is configured."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,22 @@ class Scoring(Resampling):
             except UserError as refusal:
                 raise ValueError(str(refusal)) from None
         return judge
+
+
+class Judges:
+    """The judges of several benchmarks. Benchmarks with the same settings share one model, or one client and budget."""
+
+    def __init__(self, base: Path) -> None:
+        self._base, self._loaded = base, dict[str, "Judge"]()
+
+    def of(self, params: Scoring) -> "Judge | None":
+        """Return the judge of `params` with counts from 0; None without a judge."""
+        key = json.dumps(params.judge, sort_keys=True)
+        if key not in self._loaded:
+            if (judge := judge_of(params, self._base)) is None:
+                return None
+            self._loaded[key] = judge
+        return self._loaded[key].from_zero()
 
 
 def judge_of(params: Scoring, base: Path) -> "Judge | None":

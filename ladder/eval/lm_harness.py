@@ -39,12 +39,13 @@ class Harness(Resampling):
     """Arguments of lm_eval.simple_evaluate by their own names: num_fewshot, limit, apply_chat_template, gen_kwargs."""
     config: dict[str, Any] = {}
     """Keys that replace keys of the task's YAML. For local data: {dataset_path: json, dataset_name: null,
-    dataset_kwargs: {data_files: {test: data/arc.jsonl}}}."""
+    dataset_kwargs: {data_files: {test: data/raw/arc.jsonl}}}."""
     revisions: dict[str, str] = Field({}, exclude_if=lambda revisions: not revisions)
     """Commits of the data sets that the task reads from the Hub: {allenai/ai2_arc: COMMIT}, required for each."""
     include_path: Path | None = None
-    """Folder of further task YAML files, for tasks that lm-eval does not ship."""
+    """Folder of further task YAML files in data/raw, for tasks that lm-eval does not ship."""
     batch_size: int = Field(16, ge=1)
+    """Number of requests per forward pass."""
 
     @field_validator("options")
     @classmethod

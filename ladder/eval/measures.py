@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from ladder import statistics
 from ladder.data.jsonl import Row
 from ladder.pipeline.stage import Config, UserError
 from ladder.statistics import Array
+
+if TYPE_CHECKING:
+    from ladder.models.rung import Rung
 
 
 class Measure(NamedTuple):
@@ -33,10 +36,10 @@ class Measure(NamedTuple):
         return 100.0 if self.share else 1.0
 
 
-def made_by(params: Config, data: Path, kind: str, rung: str, identity: str, **counts: int) -> Row:
-    """Build the provenance of a metric file: settings, counts, sha256 of the measured file of that kind, and rung."""
+def made_by(params: Config, data: Path, kind: str, rung: "Rung", **counts: int) -> Row:
+    """Build the provenance of a summary: settings, counts, sha256 of the measured file of that kind, and the rung."""
     digest = hashlib.sha256(data.read_bytes()).hexdigest()
-    return {**params.model_dump(), **counts, f"{kind}_sha256": digest, "rung": rung, "identity": identity}
+    return {**params.model_dump(), **counts, f"{kind}_sha256": digest, "rung": rung.provenance}
 
 
 def _one(row: Row) -> float:
@@ -78,6 +81,23 @@ MEASURES: dict[str, dict[str, Measure]] = {
         ),
     },
 }  # fmt: skip
+
+
+CHANCE = "chance"
+"""Baseline of a claim: a coin flip, where the measure is a share of pairs."""
+REWARD = "reward"
+"""Measure of a claim: a reward model's own held-out accuracy. Also the stage that makes reward models."""
+
+
+def rows_path(folders: dict[str, Path], name: str, rung: str) -> Path:
+    """Return the path of a rung's rows of a measure: data/heldout/sft/chat/problems/words.jsonl, data/accuracy/….
+
+    folders: the folders by kind: heldout, accuracy, divergence. name: as for `parsed`.
+    """
+    kind, *rest = name.partition(":")[0].split("/")
+    if kind == "heldout":
+        return folders[kind] / rung / f"{'/'.join(rest)}.jsonl"
+    return folders[kind].joinpath(*rest, f"{rung}.jsonl")
 
 
 def parsed(name: str) -> tuple[str, Measure]:
@@ -143,7 +163,7 @@ def scores(rows: list[Row], measure: Measure, path: Path) -> Scores:
 def compare(first: Scores, second: Scores) -> statistics.Comparison:
     """Compare two scores on the same rows prompt by prompt: second minus first, in the measure's unit.
 
-    The verdict "better" follows the measure's own direction. Errors: ValueError when the rows are not the same.
+    The verdict follows the measure's own direction. Errors: ValueError when the rows are not the same.
     """
     if first.ids != second.ids or not np.array_equal(first.weights, second.weights):
         raise ValueError("the two scores are not of the same rows")
@@ -151,6 +171,5 @@ def compare(first: Scores, second: Scores) -> statistics.Comparison:
     scale = second.measure.scale
     found["difference"], found["low"], found["high"] = (scale * found[key] for key in ("difference", "low", "high"))
     if second.measure.better == "lower":
-        turned = {"better": "worse", "worse": "better"}
-        found["verdict"] = turned.get(found["verdict"], found["verdict"])
+        found["verdict"] = statistics.OPPOSITE[found["verdict"]]
     return found

@@ -1,10 +1,10 @@
-"""Read the results of the stage `benchmark`, and compare each rung with its parent, question by question.
+"""Read the results of the stages `benchmark` and `lm_eval`, and compare each rung with its parent by question.
 
 A row of scores carries the value of each measure ("measures": {name: [value, weight]}), so this module needs no code of
 a benchmark.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +15,22 @@ from ladder.pipeline.stage import UserError
 
 @dataclass(frozen=True)
 class Entry:
-    """Results of one rung on one benchmark: the summary, and the rows of scores sorted by key."""
+    """Results of one rung on one benchmark: the summary, and the rows of scores sorted by key.
+
+    provenance: method, parent, parameters and training cost of the rung (stage `provenance`).
+    """
 
     benchmark: str
     rung: str
     summary: Row
     rows: list[Row]
     headline: Headline
+    provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def ledger(self) -> dict[str, Any]:
-        """Provenance of the rung: method, parent, parameters, seconds."""
-        return dict(self.summary["made_by"]["rung"])
-
-    @property
-    def parent(self) -> str:
-        """Rung that it is compared with; with several parents, the first."""
-        return str(self.ledger.get("parent") or "").split(" + ")[0]
+    def baseline(self) -> str:
+        """Rung that it is compared with: its parent; with several parents, the first."""
+        return str(self.provenance.get("parent") or "").split(" + ")[0]
 
     @property
     def name(self) -> str:
@@ -48,35 +47,31 @@ class Entry:
         return low, high
 
 
-def read(folder: Path, benchmarks: list[str], rungs: list[str]) -> dict[str, dict[str, Entry]]:
-    """Read {benchmark: {rung: entry}} from a folder <benchmark>/<rung>.{json,jsonl}.
+def read(folders: dict[str, Path], provenance: Path, rungs: list[str]) -> dict[str, dict[str, Entry]]:
+    """Read {benchmark: {rung: entry}} from folders with <rung>.{json,jsonl}, one per benchmark.
 
+    provenance: folder with <rung>.json.
     Errors: UserError when a file is missing, or rungs were asked different questions.
     """
+    origins = {rung: read_json(provenance / f"{rung}.json") for rung in rungs}
     found: dict[str, dict[str, Entry]] = {}
-    for benchmark in benchmarks:
+    for benchmark, folder in folders.items():
         entries = found[benchmark] = {}
         for rung in rungs:
-            path = folder / benchmark / f"{rung}.jsonl"
+            path = folder / f"{rung}.jsonl"
             summary = read_json(path.with_suffix(".json"))
             headline = recorded(summary, str(path.with_suffix(".json")))
             rows = sorted(read_rows(path), key=lambda row: (len(row["key"]), row["key"]))  # numeric order of numbers
-            entries[rung] = Entry(benchmark, rung, summary, rows, headline)
+            entries[rung] = Entry(benchmark, rung, summary, rows, headline, origins[rung])
             if [row["key"] for row in rows] != [row["key"] for row in entries[rungs[0]].rows]:
-                raise UserError(f"{path}: its prompts are not those of {rungs[0]}; run respond and benchmark for both")
+                raise UserError(f"{path}: its prompts are not those of {rungs[0]}; `dvc repro benchmark` scores both")
     return found
 
 
-def absent(folder: Path, benchmarks: list[str], rungs: list[str]) -> dict[str, str]:
+def absent(folders: dict[str, Path], rungs: list[str]) -> dict[str, str]:
     """Return {benchmark: reason} for benchmarks that could not be scored for some rung."""
-    summaries = ((name, read_json(folder / name / f"{rung}.json")) for name in benchmarks for rung in rungs)
+    summaries = ((name, read_json(folder / f"{rung}.json")) for name, folder in folders.items() for rung in rungs)
     return {name: summary["absent"] for name, summary in summaries if "absent" in summary}
-
-
-def tasks(folder: Path, rung: str) -> list[str]:
-    """Return the entries of stage `lm_eval` that a rung was measured on, sorted by name."""
-    found = sorted(path for path in folder.iterdir() if (path / f"{rung}.json").is_file())
-    return [path.name for path in found if "task" in read_json(path / f"{rung}.json")["made_by"]]
 
 
 def against_parents(found: dict[str, dict[str, Entry]]) -> dict[tuple[str, str], Change]:
@@ -85,10 +80,10 @@ def against_parents(found: dict[str, dict[str, Entry]]) -> dict[tuple[str, str],
     Errors: UserError when a rung and its parent have no question that counts for both.
     """
     pairs = {
-        (benchmark, rung): compare(entries[entry.parent].rows, entry.rows, entry.headline, title=benchmark, rung=rung)
+        (benchmark, rung): compare(entries[entry.baseline].rows, entry.rows, entry.headline, title=benchmark, rung=rung)
         for benchmark, entries in found.items()
         for rung, entry in entries.items()
-        if entry.parent in entries
+        if entry.baseline in entries
     }
     return dict(zip(pairs, corrected(list(pairs.values())), strict=True))
 

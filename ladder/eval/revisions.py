@@ -5,6 +5,7 @@ of the files. Rows come from DVC's cache or its current remote, also for revisio
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator
 from functools import cached_property
@@ -21,7 +22,10 @@ from ladder.pipeline.stage import UserError, read_yaml
 
 LOCK = "dvc.lock"
 WORKSPACE = "workspace"
-KINDS = ("benchmark", "heldout")
+BENCHMARK, LM_EVAL, HELDOUT = "data/benchmark", "data/lm_eval", "data/heldout"
+"""Output folders of the stages that measure rungs: one folder, one file per task and rung, one folder per rung."""
+ANSWER = "data/answer"
+"""Folder of the answers by rung that `benchmark` scores."""
 
 
 class Missing(UserError):
@@ -29,10 +33,10 @@ class Missing(UserError):
 
 
 class Cell(NamedTuple):
-    """One rung's rows of scores on one benchmark: data/<kind>/<name>/<rung>.jsonl."""
+    """One rung's rows of scores on one benchmark."""
 
     kind: str
-    """`benchmark` or `heldout`."""
+    """Stage that measured: `benchmark`, `lm_eval` or `heldout`."""
     name: str
     """Entry: `ifeval`, `problems/maths`."""
     rung: str
@@ -41,7 +45,7 @@ class Cell(NamedTuple):
     @property
     def title(self) -> str:
         """Name for users: `ifeval`, `heldout/problems/maths`."""
-        return self.name if self.kind == "benchmark" else f"{self.kind}/{self.name}"
+        return f"{self.kind}/{self.name}" if self.kind == "heldout" else self.name
 
     @property
     def summary(self) -> str:
@@ -81,13 +85,8 @@ class Revision:
     @cached_property
     def cells(self) -> dict[tuple[str, str], Cell]:
         """All recorded cells by title and rung, in the order of dvc.lock."""
-        found = {}
-        for stage in self._stages.values():
-            params = {key for section in stage.get("params", {}).values() for key in section}
-            for out in stage.get("outs", []):
-                if (cell := _cell(out["path"], params)) is not None:
-                    found[cell.title, cell.rung] = cell
-        return found
+        found = [cell for stage in self._stages.values() for cell in _cells(stage)]
+        return {(cell.title, cell.rung): cell for cell in found}
 
     def settings(self, cell: Cell) -> dict[str, Any]:
         """Return {params key: value} of the settings behind a cell's scores, from dvc.lock: generation and scoring.
@@ -96,20 +95,32 @@ class Revision:
         """
         found: dict[str, Any] = {}
         for stage in self._stages.values():
-            outs = {out["path"] for out in stage.get("outs", [])}
-            sections = [section for section in stage.get("params", {}).values() if isinstance(section, dict)]
-            if cell.path in outs:
-                found |= {key: value for section in sections for key, value in section.items()}
-            elif f"data/respond/{cell.rung}" in outs and cell.kind == "benchmark":
-                asked = [section["respond"].get(cell.name) for section in sections if "respond" in section]
-                found |= {f"respond.{cell.name}": one for one in asked}
+            answered = f"{ANSWER}/{cell.rung}" in _outs(stage) and cell.kind == "benchmark"
+            if answered or cell in _cells(stage):
+                for key, value in _params(stage).items():
+                    if key == f"{cell.kind}.{cell.name}":
+                        found[key] = value
+                    elif isinstance(value, dict) and cell.name in value:
+                        found[f"{key}.{cell.name}"] = value[cell.name]
         return {key: value for key, value in _flat(found) if key.rsplit(".", 1)[-1] not in ("rows", "resamples")}
 
     def md5(self, path: str) -> str | None:
-        """Return the md5 of a file: of the current file in the workspace, else as recorded; None if not recorded."""
+        """Return the md5 of a file: of the current file in the workspace, else as recorded.
+
+        None if it is not recorded, or if DVC has neither the file nor the listing of its folder.
+        """
         if self.commit is None and Path(path).is_file():
             return hashlib.md5(Path(path).read_bytes()).hexdigest()
-        return self._recorded.get(path)
+        try:
+            return self._md5_recorded(path) if self._is_recorded(path) else None
+        except (FileNotFoundError, KeyError):
+            return None
+
+    def _md5_recorded(self, path: str) -> str:
+        return self._recorded[path] if path in self._recorded else str(self._files.info(path)["dvc_info"]["md5"])
+
+    def _is_recorded(self, path: str) -> bool:
+        return any(folder in self._recorded for folder in (path, *map(str, PurePosixPath(path).parents)))
 
     def rows(self, path: str) -> list[Row]:
         """Read a recorded file's rows; an empty list when nothing could be scored.
@@ -127,7 +138,7 @@ class Revision:
         return dict(json.loads(self._content(path)))
 
     def _content(self, path: str) -> bytes:
-        if path not in self._recorded:
+        if not self._is_recorded(path):
             raise Missing(f"{path}: not recorded at {self.label}")
         try:
             content = self._files.read_bytes(path)
@@ -137,7 +148,7 @@ class Revision:
                 f"{path} at {self.label}: neither in DVC's cache nor in its remote; `dvc push --all-commits` where it "
                 f"was made, then `{way}` here"
             ) from None
-        if hashlib.md5(content).hexdigest() != self._recorded[path]:
+        if hashlib.md5(content).hexdigest() != self._md5_recorded(path):
             raise UserError(f"{path} at {self.label}: DVC's copy is not what {LOCK} recorded; `dvc fetch` it anew")
         return bytes(content)
 
@@ -150,12 +161,28 @@ def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
 
 
-def _cell(path: str, params: set[str]) -> Cell | None:
-    """Parse the path of a cell. Entries and rungs may contain slashes; the stage's tracked params separate them."""
-    parts = PurePosixPath(path).parts
-    if len(parts) < 4 or parts[0] != "data" or parts[1] not in KINDS or not path.endswith(".jsonl"):
-        return None
-    kind = parts[1]
-    tracked = [key.removeprefix(f"{kind}.") for key in params if key.startswith(f"{kind}.")]
-    name = next((name for name in tracked if path.startswith(f"data/{kind}/{name}/")), parts[2])
-    return Cell(kind, name, path.removeprefix(f"data/{kind}/{name}/").removesuffix(".jsonl"), path)
+def _outs(stage: dict[str, Any]) -> list[str]:
+    return [out["path"] for out in stage.get("outs", [])]
+
+
+def _params(stage: dict[str, Any]) -> dict[str, Any]:
+    """Return {tracked key: value} of an entry of dvc.lock."""
+    return {key: value for file in stage.get("params", {}).values() for key, value in file.items()}
+
+
+def _cells(stage: dict[str, Any]) -> Iterator[Cell]:
+    """Iterate over the cells of an entry of dvc.lock.
+
+    Names and rungs may contain slashes; the tracked parameters tell them apart.
+    """
+    params = _params(stage)
+    for path in _outs(stage):
+        if path == BENCHMARK:
+            for name, rung in itertools.product(params.get("report.benchmarks", []), params.get("report.rungs", [])):
+                yield Cell("benchmark", name, rung, f"{path}/{name}/{rung}.jsonl")
+        elif path.startswith(f"{HELDOUT}/"):
+            for name in params.get("heldout", {}):
+                yield Cell("heldout", name, path.removeprefix(f"{HELDOUT}/"), f"{path}/{name}.jsonl")
+        elif path.startswith(f"{LM_EVAL}/") and path.endswith(".jsonl"):
+            task = next((key.removeprefix("lm_eval.") for key in params if key.startswith("lm_eval.")), "")
+            yield Cell("lm_eval", task, path.removeprefix(f"{LM_EVAL}/{task}/").removesuffix(".jsonl"), path)

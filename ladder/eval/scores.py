@@ -18,8 +18,8 @@ from ladder.verifiers.reasoning import answer_of, unfinished
 if TYPE_CHECKING:
     from ladder.judges.judge import Judge
 
-KEPT = ("method", "parent", "parameters", "trainable_parameters", "seconds")
-"""Fields of metrics/<rung>.json that a metric file repeats."""
+HEADLINES = 5
+"""Maximum count of numbers in a metric file."""
 
 
 class Resampling(Config):
@@ -144,13 +144,16 @@ def groups(found: Benchmark, rows: list[Row], params: Resampling) -> Row:
     return {"groups": table}
 
 
-def of_rung(ledger: Row) -> Row:
-    """Return the rung's provenance for the metric file."""
-    return {name: ledger[name] for name in KEPT if name in ledger}
+def headlines(summary: Row) -> Row:
+    """Return a summary's first numbers, the headline first, for the metric file; or why there are none."""
+    if "absent" in summary:
+        return {"absent": summary["absent"]}
+    numbers = {name: value for name, value in summary.items() if isinstance(value, int | float)}
+    return dict(list(numbers.items())[:HEADLINES])
 
 
 def headline(found: Benchmark) -> Row:
-    """Describe the benchmark's score for the metric file: name, measures, unit and direction."""
+    """Describe the benchmark's score for the summary: name, measures, unit and direction."""
     first = found.measures[found.headline[0]]
     return {"name": found.title, "measures": list(found.headline), "unit": first.unit, "better": first.better}
 

@@ -47,6 +47,7 @@ class Datatrove(Config):
 
 class Cluster(Config):
     datatrove: Datatrove
+    """Number of shards and workers, and where they run."""
 
 
 Engine = Literal["local"] | Cluster

@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from ladder.filters import basic, prefilter, signatures
 from ladder.filters.batch import Batch
@@ -113,13 +113,19 @@ def _named(name: str) -> Callable[..., Any]:
     raise ValueError(f"no filter is named {name!r}{did_you_mean(name, names)}; expected one of {', '.join(names)}")
 
 
-def _parameters(name: str, given: Any) -> dict[str, Any]:
-    """Validate parameters against the filter's signature."""
+def parameters_type(name: str) -> type[BaseModel]:
+    """Return the type of a filter's parameters, made from its signature."""
     function = _named(name)
     types = typing.get_type_hints(function, include_extras=True)
     wanted = [one for one in list(inspect.signature(function).parameters.values())[1:] if one.name not in GIVEN]
     fields: Any = {one.name: (types[one.name], ... if one.default is one.empty else one.default) for one in wanted}
-    model = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
+    return create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
+
+
+def _parameters(name: str, given: Any) -> dict[str, Any]:
+    """Validate parameters against the filter's signature."""
+    model = parameters_type(name)
+    fields = model.model_fields
     try:
         parameters = dict(model.model_validate(given))
     except ValidationError as error:

@@ -21,10 +21,11 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
+from ladder.chat.rendering import Messages
 from ladder.data.jsonl import Row
 from ladder.inference.endpoint import UNBOUNDED, Bought, Budget, Endpoint
 from ladder.inference.request_cache import content_key, store_of
@@ -33,9 +34,6 @@ from ladder.inference.structured_output import read_object, response_format
 from ladder.inference.types import Answer, Sampling
 from ladder.pipeline.stage import Config
 from ladder.verifiers.reasoning import answer_of, unended
-
-if TYPE_CHECKING:  # ladder.chat.encode imports transformers
-    from ladder.chat.encode import Messages
 
 REPAIR = (
     "That is not the JSON object that was asked for: {error}. Reply with the corrected JSON object and nothing else. "
@@ -47,7 +45,7 @@ REPAIR = (
 class Request:
     """A conversation to be answered by a model. With `schema`, the answer must be one JSON object of that schema."""
 
-    messages: "Messages"
+    messages: Messages
     sampling: Sampling = Sampling()
     schema: type[Config] | None = None
 
@@ -171,7 +169,7 @@ class Client:
 
 def ask(
     endpoint: Endpoint,
-    conversations: "list[Messages]",
+    conversations: list[Messages],
     sampling: Sampling,
     *,
     progress: str,
@@ -230,7 +228,7 @@ def _writable(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def seeded(conversations: "list[Messages]", sampling: Sampling) -> list[Request]:
+def seeded(conversations: list[Messages], sampling: Sampling) -> list[Request]:
     """Make a request for each conversation, with its own seed; the n-th copy of a conversation is its n-th sample.
 
     The seed, in [0, 2^31), is derived from the sampling's seed, the conversation and n, and not from the list position.

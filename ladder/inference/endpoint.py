@@ -141,6 +141,7 @@ class Budget(Config):
     """What one run may buy of an endpoint; then it stops, what was bought is kept, and a further run goes on."""
 
     requests: int | None = Field(default=None, ge=1)
+    """Maximum number of requests."""
     tokens: int | None = Field(default=None, ge=1)
     """Maximum tokens of prompts and replies. Requests in flight when it is reached are finished, and paid for."""
     money: float | None = Field(default=None, gt=0)

@@ -10,17 +10,19 @@ import sys
 import time
 from collections import deque
 from collections.abc import Collection
+from functools import cache
 from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedConfig
 
 from ladder.data.jsonl import Row
 from ladder.inference.hf_generate import generate_padded
-from ladder.inference.kv_cache import SlotCache, fits_slots, slot_attention
-from ladder.inference.sampling import Completion, Sampling, choose, scramble, until_stop
+from ladder.inference.kv_cache import FAMILIES, SlotCache, fits_slots, slot_attention
+from ladder.inference.sampling import choose, scramble
 from ladder.inference.snapshot import Snapshot, State, flat, ragged
+from ladder.inference.types import Completion, LocalName, Sampling, until_stop
 from ladder.models.oom import within_memory
 from ladder.pipeline.stage import UserError
 
@@ -35,6 +37,7 @@ def decode(
     first: int = 0,
     snapshot: Snapshot | None = None,
     progress: str = "",
+    engine: LocalName = "auto",
 ) -> list[Completion]:
     """Complete every prompt (token ids); the completions are in the order of the prompts.
 
@@ -42,11 +45,12 @@ def decode(
     ends at a token of `stop`, at `max_new_tokens`, or at the model's last position. `batch` is the number of slots; if
     None, it is chosen by model and memory, and halved when memory runs out. `first` is the offset of these prompts
     among all prompts of the seed. `snapshot` saves the state periodically and resumes it after a kill. `progress`
-    labels a progress bar on stderr. Model families that do not support slots use padded `model.generate`, and a line on
-    stdout says so.
+    labels a progress bar on stderr. With `engine` auto, model families that do not support slots use padded
+    `model.generate`, and a line on stdout says so once per family; with padded, all do.
 
-    Errors: UserError for a prompt that is empty or longer than the model's positions, for prompt-learning adapters, and
-    if memory does not hold one slot, or the slots of `batch`.
+    Errors: UserError for a prompt that is empty or longer than the model's positions, for prompt-learning adapters, for
+    engine decoder with a model family that does not support slots, and if memory does not hold one slot, or the slots
+    of `batch`.
     """
     if hasattr(model, "get_base_model"):  # a PeftModel: the adapter's layers are inside its base model
         if model.active_peft_config.is_prompt_learning:
@@ -59,13 +63,31 @@ def decode(
     if not prompts:
         return []
     with tqdm(total=len(prompts), desc=progress, unit="prompt", file=sys.stderr, disable=not progress) as bar:
-        if not fits_slots(model.config):
-            print(f"decode: slots do not fit {model.config.model_type}, using padded model.generate", flush=True)
+        if engine == "padded" or not _supported(model.config, engine):
             return generate_padded(model, prompts, sampling, stop, batch, bar, first=first, snapshot=snapshot)
         decoder = Decoder(model, prompts, sampling, stop, first)
         with torch.inference_mode(), slot_attention(model):
             within_memory(lambda slots: decoder.run(slots, bar, snapshot), decoder.slots_that_fit, batch, model.device)
         return [until_stop(answer, decoder.stop) for answer in decoder.answers]
+
+
+def _supported(config: PreTrainedConfig, engine: LocalName) -> bool:
+    """Whether the decoder supports the model family. Errors: UserError if it does not and `engine` is decoder."""
+    if fits_slots(config):
+        return True
+    if engine == "decoder":
+        raise UserError(
+            f"engine: decoder: does not support this {config.model_type} model; expected a model of "
+            f"{', '.join(sorted(FAMILIES))} with full attention. Set engine: auto or padded."
+        )
+    _report_fallback(config.model_type)
+    return False
+
+
+@cache
+def _report_fallback(family: str) -> None:
+    """Say once per process and family that the decoder is not used."""
+    print(f"engine: the decoder does not support this {family} model: using padded model.generate", flush=True)
 
 
 class Decoder:

@@ -1,4 +1,4 @@
-"""Padded batch generation with transformers' `generate`, for model families that slots do not support."""
+"""Padded batch generation with transformers' `generate`, for model families that the decoder does not support."""
 
 import sys
 from collections.abc import Collection
@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from ladder.inference.sampling import Completion, Sampling, until_stop
 from ladder.inference.snapshot import Snapshot, State, flat, ragged
+from ladder.inference.types import Completion, Sampling, until_stop
 from ladder.models.oom import within_memory
 
 

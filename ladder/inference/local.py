@@ -1,13 +1,16 @@
-"""Answers to conversations from a rung in process; for endpoints see ladder.inference.client."""
+"""Engines of a model in this process, which read and write token ids; for endpoints see ladder.inference.client."""
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, overload
 
 from transformers import PreTrainedTokenizerBase
 
-from ladder.chat.encode import Messages, prompt_tokens
-from ladder.inference.engine import Completion, decode
+from ladder.chat.encode import prompt_tokens
+from ladder.chat.rendering import Messages
+from ladder.inference.engine import decode
 from ladder.inference.snapshot import Snapshot
-from ladder.inference.types import Answer, Sampling
+from ladder.inference.types import Answer, Completion, LocalName, Sampling, are_tokens, place
 from ladder.models.checkpoint import Model
 from ladder.verifiers.reasoning import marks, opens_reasoning
 
@@ -15,35 +18,109 @@ LONGEST_MARK = 24
 """Number of tokens at a prompt's end in which an opening reasoning mark is searched."""
 
 
-def place(index: int) -> str:
-    """Default name of the conversation at `index` in an error, if its file is not known."""
-    return f"conversation {index + 1}"
+class TokenEngine(ABC):
+    """Engine that completes token ids; conversations are rendered and tokenized here, identically for each one."""
+
+    tokenizer: PreTrainedTokenizerBase
+
+    @abstractmethod
+    def complete(
+        self,
+        prompts: list[list[int]],
+        sampling: Sampling,
+        *,
+        first: int = 0,
+        snapshot: Snapshot | None = None,
+        progress: str = "",
+    ) -> list[Completion]:
+        """Complete each prompt [prompts][length] up to the tokenizer's stop token.
+
+        `first` is the offset of these prompts among all prompts of the seed. `snapshot` keeps the state of an
+        unfinished run, if the engine can resume one.
+        """
+
+    @overload
+    def generate(
+        self,
+        prompts: Sequence[Messages],
+        sampling: Sampling,
+        *,
+        first: int = 0,
+        snapshot: Snapshot | None = None,
+        progress: str = "",
+        where: Callable[[int], str] = place,
+    ) -> list[Answer]: ...
+    @overload
+    def generate(
+        self,
+        prompts: Sequence[list[int]],
+        sampling: Sampling,
+        *,
+        first: int = 0,
+        snapshot: Snapshot | None = None,
+        progress: str = "",
+        where: Callable[[int], str] = place,
+    ) -> list[Completion]: ...
+    def generate(
+        self,
+        prompts: Sequence[Messages] | Sequence[list[int]],
+        sampling: Sampling,
+        *,
+        first: int = 0,
+        snapshot: Snapshot | None = None,
+        progress: str = "",
+        where: Callable[[int], str] = place,
+    ) -> list[Answer] | list[Completion]:
+        """Answer conversations, or complete prompts of token ids; results are in the order given.
+
+        `first` and `snapshot` are as in `complete`. `where` maps a conversation's index, counted from `first`, to its
+        file and row for an error.
+        """
+        if not prompts:
+            return []
+        if are_tokens(prompts):
+            return self.complete(list(prompts), sampling, first=first, snapshot=snapshot, progress=progress)
+        tokens = [
+            prompt_tokens(self.tokenizer, messages, where(first + index)) for index, messages in enumerate(prompts)
+        ]
+        completions = self.complete(tokens, sampling, first=first, snapshot=snapshot, progress=progress)
+        return spoken(self.tokenizer, completions, tokens)
 
 
-def answer(
-    model: Model,
-    conversations: list[Messages],
-    sampling: Sampling,
-    *,
-    first: int = 0,
-    snapshot: Snapshot | None = None,
-    progress: str,
-    where: Callable[[int], str] = place,
-) -> list[Answer]:
-    """Answer each conversation with a rung; answers are in the order given.
+class LocalEngine(TokenEngine):
+    """Engine of a loaded model: the decoder, or padded batches.
 
-    `first` and `snapshot` are as in `ladder.inference.engine.decode`. `where` maps a conversation's index, counted from
-    `first`, to its file and row for an error.
+    `model` is a causal language model of transformers, or a PeftModel around one; it may be in training.
     """
-    if not conversations:
-        return []
-    prompts = [
-        prompt_tokens(model.tokenizer, messages, where(first + index)) for index, messages in enumerate(conversations)
-    ]
-    completions = decode(
-        model.model, prompts, sampling, stop=[model.stop], first=first, snapshot=snapshot, progress=progress
-    )
-    return spoken(model.tokenizer, completions, prompts)
+
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, engine: LocalName = "auto") -> None:
+        self.model, self.tokenizer, self.engine = model, tokenizer, engine
+
+    def complete(
+        self,
+        prompts: list[list[int]],
+        sampling: Sampling,
+        *,
+        first: int = 0,
+        snapshot: Snapshot | None = None,
+        progress: str = "",
+    ) -> list[Completion]:
+        stop = [self.tokenizer.eos_token_id]
+        return decode(
+            self.model,
+            prompts,
+            sampling,
+            stop=stop,
+            first=first,
+            snapshot=snapshot,
+            progress=progress,
+            engine=self.engine,
+        )
+
+
+def engine_of(model: Model, engine: LocalName = "auto") -> LocalEngine:
+    """Return the engine of a loaded rung."""
+    return LocalEngine(model.model, model.tokenizer, engine)
 
 
 def spoken(tokenizer: PreTrainedTokenizerBase, completions: list[Completion], prompts: list[list[int]]) -> list[Answer]:

@@ -1,9 +1,10 @@
-"""Cache of paid replies, keyed by request content, so that no reply is bought twice.
+"""Store of generated and purchased text, keyed by request content, so that nothing is requested twice.
 
-A cache is one append-only JSON Lines file of `[key, reply]`. An incomplete last line, left by a process killed while
-writing, is truncated at the next append. Any other broken line is reported on stderr, skipped and left in the file; its
-reply is bought again. Several processes may share a cache. Memory holds only the file offset of each reply, about 230
-bytes per reply.
+A store is one append-only JSON Lines file of `[key, reply]`. A reply is an endpoint's or a judge's reply, or a rung's
+answers to a portion of conversations (ladder.inference.answer_cache). An incomplete last line, left by a process killed
+while writing, is truncated at the next append. Any other broken line is reported on stderr, skipped and left in the
+file; its reply is requested again. Several processes may share a store. Memory holds only the file offset of each
+reply, about 230 bytes per reply.
 """
 
 import fcntl
@@ -38,13 +39,13 @@ def content_key(**request: Any) -> str:
 
 
 def store_of(model: str, **identity: str) -> "Replies":
-    """Open the reply cache of one model, in `replies/` of LADDER_WORK, where DVC deletes nothing."""
+    """Open the store of one model, in `replies/` of LADDER_WORK, where DVC deletes nothing."""
     words = re.sub(r"[^\w.-]+", "-", model)
     return Replies(cache() / "replies" / f"{words}-{content_key(model=model, **identity)[:12]}.jsonl")
 
 
 class Replies:
-    """Reply cache in the file `path`."""
+    """Store in the file `path`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -107,12 +108,15 @@ class Replies:
             self._end += len(line)
         if new := self._broken - before:
             lines = "1 broken line" if new == 1 else f"{new} broken lines"
-            print(f"{self.path}: {lines} left out; what was there is bought again", file=sys.stderr, flush=True)
+            print(f"{self.path}: {lines} skipped; the replies are requested again", file=sys.stderr, flush=True)
 
     @contextmanager
-    def alone(self, *, tell: bool) -> Iterator[None]:
-        """Lock against other processes, which would buy the same replies and exceed the limit on concurrency."""
-        with self.path.with_suffix(".lock").open("w") as lock:
+    def alone(self, part: str = "", *, tell: bool) -> Iterator[None]:
+        """Lock against other processes, which would buy the same replies and exceed the limit on concurrency.
+
+        `part` names a lock of its own, for replies that are independent of the store's others.
+        """
+        with self.path.with_suffix(f".{part}.lock" if part else ".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

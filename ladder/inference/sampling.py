@@ -1,27 +1,11 @@
 """Batch-invariant token sampling: the draw depends only on seed, prompt index and position."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ladder.inference.types import Sampling
-
-
-@dataclass(frozen=True)
-class Completion:
-    """Tokens after a prompt, without the stop token; `finished` is true if a stop token ended them."""
-
-    tokens: list[int]
-    finished: bool
-
-
-def until_stop(tokens: list[int], stop: Collection[int]) -> Completion:
-    end = next((place for place, token in enumerate(tokens) if token in stop), None)
-    return Completion(tokens[:end], end is not None)
-
 
 Bits = TypeVar("Bits", int, Tensor)
 

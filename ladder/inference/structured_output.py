@@ -24,8 +24,8 @@ def read_object(text: str, schema: type[S]) -> S:
     Errors: ValueError with the problems, worded for the model that wrote the reply.
     """
     text = answer_of(text)
-    block = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n\s*```\s*", text, re.DOTALL)
-    value = parse_json(block[1] if block else text)
+    block = re.fullmatch(r"\s*(`{3,}|~{3,})[ \t]*(?:json)?[ \t]*\n(.*?)\n\s*\1\s*", text, re.DOTALL | re.IGNORECASE)
+    value = parse_json(block[2] if block else text)
     try:
         return schema.model_validate(value, strict=True)
     except ValidationError as error:

@@ -1,6 +1,17 @@
-"""Sampling parameters and answers, in a module without torch: endpoint clients load no model."""
+"""Sampling parameters, answers and completions, in a module without torch: endpoint clients load no model."""
 
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+from typing_extensions import TypeIs
+
+from ladder.chat.rendering import Messages
+
+EngineName = Literal["auto", "decoder", "padded", "vllm", "endpoint"]
+"""Values of the params key `engine`; ladder.inference.engines describes them."""
+LocalName = Literal["auto", "decoder", "padded"]
+"""Engines of a model in this process: a policy in training, or a judge that computes likelihoods."""
 
 
 @dataclass(frozen=True)
@@ -26,3 +37,32 @@ class Answer:
     finished: bool
     reasoning: str = ""
     """Reasoning that a server returned separately. A rung's reasoning is part of its text."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Tokens after a prompt, without the stop token; `finished` is true if a stop token ended them."""
+
+    tokens: list[int]
+    finished: bool
+
+
+Generate = Callable[[list[Messages], Sampling], list[Answer]]
+"""Function that answers conversations, each ending with a user turn, in their order: an engine with its progress bar
+(ladder.inference.engines.answering)."""
+
+
+def place(index: int) -> str:
+    """Default name of the conversation at `index` in an error, if its file is not known."""
+    return f"conversation {index + 1}"
+
+
+def are_tokens(prompts: Sequence[Messages] | Sequence[list[int]]) -> TypeIs[Sequence[list[int]]]:
+    """Whether prompts are lists of token ids, not conversations."""
+    return bool(prompts) and (not prompts[0] or isinstance(prompts[0][0], int))
+
+
+def until_stop(tokens: list[int], stop: Collection[int]) -> Completion:
+    """Cut tokens before the first one of `stop`."""
+    end = next((place for place, token in enumerate(tokens) if token in stop), None)
+    return Completion(tokens[:end], end is not None)

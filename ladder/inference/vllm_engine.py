@@ -1,4 +1,4 @@
-"""Generation with vLLM (optional extra `gpu`), with the interface of ladder/inference/engine.py.
+"""Generation with vLLM (optional extra `gpu`), with the interface of ladder/inference/engines.py.
 
 Prompts are rendered and tokenized here, so vLLM gets the same token ids. Stop token, length limit, seed and
 detokenization are also ours. Greedy answers equal the in-process ones except for numeric ties. Sampled answers differ:
@@ -13,11 +13,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from ladder.chat.encode import Messages, prompt_tokens
-from ladder.inference.engine import Completion, until_stop
-from ladder.inference.local import Answer, spoken
-from ladder.inference.sampling import Sampling
+from ladder.inference.local import TokenEngine
+from ladder.inference.snapshot import Snapshot
+from ladder.inference.types import Completion, Sampling, until_stop
 from ladder.models.checkpoint import Rung, check_stands_on, described
+from ladder.models.compute_dtype import NAMES, compute_dtype
 from ladder.models.lora_settings import beyond
 from ladder.models.weights import check_files, read_config, read_object, tensor_shapes
 from ladder.pipeline.stage import UserError
@@ -30,7 +30,7 @@ SERVED = {"r", "lora_alpha", "target_modules", "exclude_modules", "layers_to_tra
 
 
 @dataclass(frozen=True)
-class Engine:
+class VllmEngine(TokenEngine):
     """A rung loaded in vLLM."""
 
     llm: Any
@@ -41,8 +41,37 @@ class Engine:
     positions: int
     """Maximum length of prompt plus answer, in tokens."""
 
+    def complete(
+        self,
+        prompts: list[list[int]],
+        sampling: Sampling,
+        *,
+        first: int = 0,
+        snapshot: Snapshot | None = None,
+        progress: str = "",
+    ) -> list[Completion]:
+        """Complete each prompt; vLLM has no state to resume, so `snapshot` is not used.
 
-def load(directory: Path, base: Path) -> Engine:
+        Errors: UserError for a prompt that leaves no position for an answer.
+        """
+        from vllm import SamplingParams
+
+        for index, prompt in enumerate(prompts, start=first):
+            if len(prompt) >= self.positions:
+                raise UserError(
+                    f"prompt {index}: {len(prompt)} tokens, expected fewer than the model's {self.positions}"
+                )
+        stop = self.tokenizer.eos_token_id
+        found = self.llm.generate(
+            [{"prompt_token_ids": prompt} for prompt in prompts],
+            sampling_params=[SamplingParams(**choosing(sampling, stop, first + n)) for n in range(len(prompts))],
+            lora_request=self.adapter,
+            use_tqdm=bool(progress),
+        )
+        return [until_stop(list(one.outputs[0].token_ids), [stop]) for one in found]
+
+
+def load(directory: Path, base: Path) -> VllmEngine:
     """Load a rung into vLLM, complete or adapter. vLLM reserves the GPU's memory: load no other model beside it.
 
     Errors: UserError if vLLM is not installed; for a reward model; for an adapter of another base, on quantized
@@ -57,38 +86,7 @@ def load(directory: Path, base: Path) -> Engine:
     from vllm.lora.request import LoRARequest
 
     adapter = LoRARequest(rung.rung, 1, str(directory)) if rung.kind == "adapter" else None
-    return Engine(LLM(**settings), tokenizer, adapter, settings["max_model_len"])
-
-
-def answer(engine: Engine, conversations: list[Messages], sampling: Sampling, *, progress: str) -> list[Answer]:
-    """Answer each conversation; answers are in the order given.
-
-    Errors: UserError as for `completions`.
-    """
-    prompts = [prompt_tokens(engine.tokenizer, messages) for messages in conversations]
-    return spoken(engine.tokenizer, completions(engine, prompts, sampling, progress=progress), prompts)
-
-
-def completions(
-    engine: Engine, prompts: list[list[int]], sampling: Sampling, *, progress: str = ""
-) -> list[Completion]:
-    """Complete each prompt [prompts][length], like `decode` of ladder.inference.engine.
-
-    Errors: UserError for a prompt that leaves no position for an answer.
-    """
-    from vllm import SamplingParams
-
-    for index, prompt in enumerate(prompts):
-        if len(prompt) >= engine.positions:
-            raise UserError(f"prompt {index}: {len(prompt)} tokens, expected fewer than the model's {engine.positions}")
-    stop = engine.tokenizer.eos_token_id
-    found = engine.llm.generate(
-        [{"prompt_token_ids": prompt} for prompt in prompts],
-        sampling_params=[SamplingParams(**choosing(sampling, stop, index)) for index in range(len(prompts))],
-        lora_request=engine.adapter,
-        use_tqdm=bool(progress),
-    )
-    return [until_stop(list(one.outputs[0].token_ids), [stop]) for one in found]
+    return VllmEngine(LLM(**settings), tokenizer, adapter, settings["max_model_len"])
 
 
 def loading(directory: Path, base: Path, rung: Rung) -> dict[str, Any]:
@@ -101,7 +99,7 @@ def loading(directory: Path, base: Path, rung: Rung) -> dict[str, Any]:
     model = base if adapter else directory
     check_files(model)
     positions = read_config(model).get_text_config().max_position_embeddings
-    settings = {"model": str(model), "dtype": "bfloat16", "seed": 0, "max_model_len": positions}
+    settings = {"model": str(model), "dtype": NAMES[compute_dtype(base)], "seed": 0, "max_model_len": positions}
     if adapter:
         other = beyond(directory, SERVED)
         if other:

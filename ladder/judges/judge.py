@@ -24,20 +24,22 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import Field, model_validator
 
 from ladder.chat.encode import Messages
 from ladder.data.jsonl import Row
 from ladder.inference.client import Client, Request
-from ladder.inference.endpoint import UNBOUNDED, Budget, Endpoint
+from ladder.inference.engines import EngineSettings
 from ladder.inference.request_cache import EMPTY, Replies, content_key, store_of
-from ladder.inference.sampling import Sampling
-from ladder.judges.local_judge import RungReplies
+from ladder.inference.types import LocalName, Sampling
 from ladder.judges.parsers import CHOICES, RATINGS, Scale, parse_json
 from ladder.pipeline.stage import Config
 from ladder.verifiers.reasoning import answer_of
+
+if TYPE_CHECKING:
+    from ladder.judges.local_judge import RungReplies  # torch
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Config)
@@ -45,30 +47,35 @@ RETRY_TEMPERATURE = 0.5
 """Minimum temperature of a retry: a greedy reply that failed to parse would be the same again."""
 
 
-class Judging(Config):
-    """Who judges, and what may be spent on it."""
+class Judging(EngineSettings):
+    """Who judges, and what may be spent on it. Without an endpoint, the judge is the rung given to the stage."""
 
-    endpoint: Endpoint | None = None
-    """An OpenAI-compatible server. If None, the judge is the rung given to the stage."""
     max_new_tokens: int = Field(default=1024, ge=1)
     """Maximum reply length in tokens. A verdict after it is unparseable."""
     temperature: float = Field(default=0.0, ge=0)
     """Temperature of the first try; later tries use at least 0.5."""
     retries: int = Field(default=2, ge=0)
     """Maximum number of retries for a reply that cannot be parsed."""
-    budget: Budget = UNBOUNDED
-    """Spending limit of one run at the endpoint. At the limit the run stops; the next run resumes there."""
 
     @model_validator(mode="after")
-    def _check(self) -> "Judging":
-        self.budget.check(self.endpoint)
+    def _check_local(self) -> "Judging":
+        if self.engine == "vllm":
+            raise ValueError(
+                "engine: vllm: a rung that judges needs the likelihoods of its labels, which vLLM does not return; "
+                "expected auto, decoder, padded or endpoint"
+            )
         return self
+
+    @property
+    def local_engine(self) -> LocalName:
+        """Engine of a rung that judges in this process."""
+        return self.engine if self.engine == "decoder" or self.engine == "padded" else "auto"
 
 
 class Judge:
     """A judge with its reply cache. Counts cover all requests since it was created."""
 
-    def __init__(self, params: Judging, source: Client | RungReplies, store: Replies) -> None:
+    def __init__(self, params: Judging, source: "Client | RungReplies", store: Replies) -> None:
         self.params, self.source, self.store = params, source, store
         self.asked = self.unparseable = self.replies = self.cut = self.prompt_tokens = self.tokens = 0
         self.identity: Row
@@ -77,6 +84,10 @@ class Judge:
             self.name, self.identity, self.caveat = source.endpoint.model, {"base_url": source.endpoint.base_url}, {}
         else:
             self.name, self.identity, self.caveat = source.name, source.identity, source.caveat
+
+    def from_zero(self) -> "Judge":
+        """Return a judge with the same model, client and cache whose counts start at 0."""
+        return Judge(self.params, self.source, self.store)
 
     def ask(self, requests: list[Messages], parse: Callable[[str], T | None], *, progress: str) -> list[T | None]:
         """Return each reply as `parse` reads it; None if `parse` accepts none of the tries.
@@ -174,17 +185,21 @@ class Judge:
         def buy(missing: dict[str, Messages]) -> None:
             source.buy(missing, sampling, self.store.add, progress)
 
-        form = {"temperature": temperature, "max_new_tokens": self.params.max_new_tokens, "attempt": attempt}
+        form: Row = {"temperature": temperature, "max_new_tokens": self.params.max_new_tokens, "attempt": attempt}
+        if self.params.local_engine == "padded":  # other draws, and other ties
+            form["engine"] = "padded"
         return self._kept(requests, form, buy, progress)
 
-    def _weights(self, rung: RungReplies, requests: list[Messages], scale: Scale, progress: str) -> list[list[float]]:
+    def _weights(self, rung: "RungReplies", requests: list[Messages], scale: Scale, progress: str) -> list[list[float]]:
         form = {"labels": scale.labels, "lead": scale.lead, "tail": scale.tail}
         rows = self._kept(
             requests, form, lambda missing: rung.weigh(missing, scale, self.store.add, progress), progress
         )
         return [row["logps"] for row in rows]
 
-    def _expected(self, rung: RungReplies, requests: list[Messages], scale: Scale, progress: str) -> list[float | None]:
+    def _expected(
+        self, rung: "RungReplies", requests: list[Messages], scale: Scale, progress: str
+    ) -> list[float | None]:
         weights = self._weights(rung, requests, scale, progress)
         return [expected(logps, scale.grades()) if logps else None for logps in weights]
 
@@ -238,5 +253,7 @@ def load_judge(params: Judging, directory: Path, base: Path) -> Judge:
     if params.endpoint is not None:
         client = Client(params.endpoint, params.budget)
         return Judge(params, client, client.store)
-    rung = RungReplies(directory, base)
+    from ladder.judges.local_judge import RungReplies  # torch
+
+    rung = RungReplies(directory, base, params.local_engine)
     return Judge(params, rung, store_of(rung.name, **rung.identity))

@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from ladder.chat.encode import Messages, continued_tokens, prompt_tokens
 from ladder.data.jsonl import Row
-from ladder.inference.local import answer
+from ladder.inference.local import engine_of
 from ladder.inference.request_cache import EMPTY
-from ladder.inference.sampling import Sampling
+from ladder.inference.types import LocalName, Sampling
 from ladder.judges.parsers import Scale
 from ladder.models.checkpoint import Model, device, load, read_rung
 
@@ -24,8 +24,8 @@ PORTION = 64
 class RungReplies:
     """Replies of a rung, which is loaded at the first request that is not cached."""
 
-    def __init__(self, directory: Path, base: Path) -> None:
-        self.directory, self.base = directory, base
+    def __init__(self, directory: Path, base: Path, engine: LocalName = "auto") -> None:
+        self.directory, self.base, self.engine = directory, base, engine
         self.rung = read_rung(directory)
         self.name = self.rung.rung
         self.identity: Row = {"rung": self.rung.identity}
@@ -47,9 +47,10 @@ class RungReplies:
                 keep(key, EMPTY)
             else:
                 left.append((key, messages, length))
+        engine = engine_of(self.model, self.engine)
         for start in range(0, len(left), PORTION):
             portion = left[start : start + PORTION]
-            answers = answer(self.model, [messages for _, messages, _ in portion], sampling, progress=progress)
+            answers = engine.generate([messages for _, messages, _ in portion], sampling, progress=progress)
             for (key, _, length), said in zip(portion, answers, strict=True):
                 reply = {"prompt_tokens": length, "tokens": said.tokens, "finished": said.finished}
                 keep(key, {"text": said.text, **reply})

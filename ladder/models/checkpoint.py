@@ -25,9 +25,10 @@ from transformers.utils.logging import disable_progress_bar
 from ladder.chat.encode import template_hash, tokenizer_hash
 from ladder.data.atomic_write import published
 from ladder.data.jsonl import write_json
+from ladder.models.compute_dtype import compute_dtype
 from ladder.models.config_passthrough import build
+from ladder.models.dora import factor_dora
 from ladder.models.heads import Score, scoring
-from ladder.models.lora import factor_dora
 from ladder.models.rung import (
     File,
     Rung,
@@ -45,8 +46,8 @@ from ladder.pipeline.stage import UserError
 
 __all__ = [
     "SHARD", "File", "Model", "Rung", "attention", "check_parent", "check_same_tokenizer", "check_stands_on",
-    "described", "device", "ledger", "load", "load_complete", "load_reward", "quantized", "read_rung", "rounded",
-    "rung_name", "save_rung",
+    "described", "device", "device_name", "ledger", "load", "load_complete", "load_reward", "quantized", "read_rung",
+    "rounded", "rung_name", "save_rung",
 ]  # fmt: skip
 
 disable_progress_bar()  # of weight loading: it finishes before it can be read
@@ -75,8 +76,13 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def load(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloat16, trainable: bool = False) -> Model:
-    """Load a rung, complete or adapter, onto the device.
+def device_name() -> str:
+    """Name of the first CUDA device if available, else `cpu`."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def load(directory: Path, base: Path, *, dtype: torch.dtype | None = None, trainable: bool = False) -> Model:
+    """Load a rung, complete or adapter, onto the device. Without `dtype` it is loaded in the dtype of its base.
 
     An adapter is loaded on the complete model in `base`. An adapter trained with QLoRA is loaded on the base's weights
     as quantization rounded them; on the unrounded weights it would be a different model. With `trainable` the adapter's
@@ -85,6 +91,7 @@ def load(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloat16, tr
     from rung.json.
     """
     rung, tokenizer = described(directory, "language_model")
+    dtype = dtype or compute_dtype(base)
     if rung.kind == "complete":
         return Model(_complete(directory, dtype), tokenizer, rung)
     check_stands_on(directory, rung, base)
@@ -94,7 +101,7 @@ def load(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloat16, tr
     return Model(model, tokenizer, rung)
 
 
-def load_complete(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloat16) -> Model:
+def load_complete(directory: Path, base: Path, *, dtype: torch.dtype | None = None) -> Model:
     """Load a rung as one complete model. An adapter is merged into the base (ladder/models/tied_embeddings.py).
 
     Errors: UserError as for `load`.
@@ -105,12 +112,13 @@ def load_complete(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfl
     return loaded
 
 
-def load_reward(directory: Path, base: Path, *, dtype: torch.dtype = torch.bfloat16) -> Model:
+def load_reward(directory: Path, base: Path, *, dtype: torch.dtype | None = None) -> Model:
     """Load a reward model, complete or adapter; ladder.models.reward_scores.rewards computes its scores.
 
     Errors: UserError for a language model, and as for `load`.
     """
     rung, tokenizer = described(directory, "reward")
+    dtype = dtype or compute_dtype(base)
     if rung.kind == "complete":
         model: Any = read_model(AutoModelForSequenceClassification, directory, dtype=dtype)
         model.score = Score(model.score.weight)
@@ -175,7 +183,7 @@ def save_rung(
 
     `base` is the complete model of an adapter, None for a complete model. `quantization` holds BitsAndBytesConfig's
     arguments if the adapter was trained on quantized base weights. Weights keep their dtype; complete rungs from
-    training are in bfloat16 (ladder/training/train.py). config.json describes the actual weights (`declare`).
+    training are in the dtype of their base (ladder/training/train.py). config.json describes the actual weights (`declare`).
     generation_config.json holds only token ids: the other fields are a release's sampling defaults, which params.yaml
     decides here. The same model gives the same bytes. Errors: UserError when a weight is not finite.
     """
@@ -235,6 +243,6 @@ def ledger(metrics: Path, rung: Rung, seconds: float, measured: dict[str, Any]) 
             "parameters": rung.parameters,
             "method": rung.method,
             "parent": " + ".join(rung.parents),
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            "device": device_name(),
         },
     )

@@ -7,7 +7,6 @@ the library's type and lie in a sensible range (ladder/training/key_ranges.py). 
 import dataclasses
 import json
 import typing
-from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 from peft import LoraConfig
@@ -31,14 +30,16 @@ ALSO: dict[tuple[str, str], Any] = {
 """Overrides of declared types: a library accepts other types too, or does not use a type that it declares."""
 
 
-def passes(owner: type, kind: str | None = None) -> Callable[[Any], dict[str, Any]]:
-    """Make a pydantic validator for the arguments of `owner`, a dataclass that another library defines and documents.
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Pydantic validator for the arguments of `owner`, a dataclass that another library defines and documents."""
 
-    `kind` is the use of TrainingArguments by the ladder's own trainers: `pairs`, `tokens` or `ppo`.
-    """
-    kind = kind or owner.__name__
+    owner: type
+    kind: str
+    """`owner`'s name, or the use of TrainingArguments by the ladder's own trainers: `pairs`, `tokens` or `ppo`."""
 
-    def check(values: Any) -> dict[str, Any]:
+    def __call__(self, values: Any) -> dict[str, Any]:
+        owner, kind = self.owner, self.kind
         if not isinstance(values, dict):
             raise ValueError(f"expected arguments of {owner.__name__}, got {values!r}")
         known = defaults(owner)
@@ -59,7 +60,10 @@ def passes(owner: type, kind: str | None = None) -> Callable[[Any], dict[str, An
             raise ValueError("packing: packed rows are as long as max_length; give it a number, got null")
         return values
 
-    return check
+
+def passes(owner: type, kind: str | None = None) -> Arguments:
+    """Make the validator of `owner`'s arguments; `kind` is its name by default."""
+    return Arguments(owner, kind or owner.__name__)
 
 
 def _check_type(owner: type, name: str, value: Any) -> None:

@@ -61,6 +61,18 @@ class Rung(BaseModel):
         """sha256 of all fields above, and thus of every byte of the rung, its parents and its base."""
         return hashlib.sha256(json.dumps(self.described(), sort_keys=True).encode()).hexdigest()
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Name, identity, method, parents and size of the rung: no time or place, so equal rungs have equal ones."""
+        return {
+            "name": self.rung,
+            "identity": self.identity,
+            "method": self.method,
+            "parent": " + ".join(self.parents),
+            "parameters": self.parameters,
+            "trainable_parameters": self.trainable_parameters,
+        }
+
     def described(self) -> dict[str, Any]:
         """Content of rung.json; `quantization` is omitted if it is None."""
         return {name: value for name, value in self.model_dump().items() if (name, value) != ("quantization", None)}

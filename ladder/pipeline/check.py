@@ -22,13 +22,17 @@ from ladder.integrity.lock_file import FIX, LOCK, decoded, lost_entries, split, 
 from ladder.integrity.lock_repair import is_valid, pipeline_outputs
 from ladder.pipeline.dvc_file import body, origins, read_pipeline
 from ladder.pipeline.imports import imported, read_imports
-from ladder.pipeline.names import Fault, did_you_mean, name_faults
+from ladder.pipeline.names import SINGLE, Fault, did_you_mean, name_faults
 from ladder.pipeline.param_checks import params_faults
 from ladder.pipeline.secrets import holds_secret, is_secret_name
 from ladder.pipeline.stage import PARAMS, UserError, read_sections, read_yaml
 from ladder.pipeline.yaml_lines import Lines
 
 CONFIG = Path(".dvc/config")
+SHOWN = 3
+"""Maximum number of names in a line of information."""
+BENCHMARKS = "report.benchmarks"
+"""List of the benchmarks of the table."""
 CODE = "code"
 """Name of the stage that lists each module's imports, and of its output folder."""
 
@@ -65,20 +69,22 @@ def _told(fault: Fault, lines: Lines) -> str:
 
 
 def entry_faults(params: dict[str, Any]) -> Iterable[Fault]:
-    """Find list elements without an entry in the stage's section, such as unknown names in report.benchmarks.
+    """Find benchmarks of the table that have no module, or no entry in the section of a stage that reads the list.
 
-    A list is checked when dvc.yaml runs a stage over it or tracks it.
+    These are the stages whose section has an entry for each benchmark, and `task`, which fetches the rows.
     """
-    for stage, stanza in read_pipeline().items():
-        tracked = body(stanza)["params"]
-        over = {name: key.strip("${}") for name, key in stanza.get("matrix", {}).items()}
-        lists = [key for name, key in over.items() if f"{stage}.${{item.{name}}}" in tracked]
-        lists += [key for key in tracked[1:] if "." in key]
-        for section, _, last in (key.partition(".") for key in lists):
+    pipeline = read_pipeline()
+    readers = [stage for stage in pipeline if BENCHMARKS in body(pipeline[stage])["params"] and stage not in SINGLE]
+    modules = [path.stem for path in Path("benchmarks").glob("[!_]*.py")]
+    section, _, last = BENCHMARKS.partition(".")
+    listed = (params.get(section) or {}).get(last)
+    for place, name in enumerate(listed if isinstance(listed, list) else []):
+        if name not in modules:
+            yield Fault((section, last, place), f"no module benchmarks/{name}.py{did_you_mean(name, modules)}")
+        for stage in ("task", *readers):
             known = params.get(stage) or {}
-            for place, entry in enumerate((params.get(section) or {}).get(last) or []):
-                if entry not in known:
-                    yield Fault((section, last, place), f"{stage} has no entry {entry!r}{did_you_mean(entry, known)}")
+            if name not in known:
+                yield Fault((section, last, place), f"{stage} has no entry {name!r}{did_you_mean(name, known)}")
 
 
 def part_faults(params: dict[str, Any]) -> Iterable[Fault]:
@@ -118,8 +124,8 @@ def code_faults() -> Iterable[str]:
     for stage, stanza in read_pipeline().items():
         deps = body(stanza).get("deps", [])
         told = sorted(path.name for path in imported(Path("stages", f"{stage}.py"), imports) if not path.suffix)
-        for files in (f"{CODE}/{stage}.txt", *(f"{CODE}/{package}/" for package in told)):
-            if stage != CODE and not any(dep.startswith(files) for dep in deps):
+        for files in (f"{CODE}/{stage}.txt", *(f"{CODE}/{package}" for package in told)):
+            if stage != CODE and files not in deps:
                 yield f"dvc.yaml: {stage}: expected {files} among its deps: an edit of its code would not rerun it"
 
 
@@ -186,7 +192,7 @@ def _parsed_lock(path: Path, changed: int) -> Any:
 
 
 def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
-    """Find parents that no stage produces, cycles, unmeasured claims, and dvc.lock entries without a stage."""
+    """Find parents that no stage produces, and cycles. Prints one line about dvc.lock entries without a stage."""
     lost: list[str] = []
     try:
         with Repo() as repo:
@@ -218,9 +224,8 @@ def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
                 what = f"rungs are {', '.join(rungs)}" if known is rungs else "see dvc.yaml"
                 where = _where(stage.addressing, str(dependency.def_path), params, lines)
                 yield f"{where}: {stage.addressing} needs {path}, which no stage makes{near}; {what}"
-    yield from _claim_faults(params, lines, made)
-    for name in stale(stage.addressing for stage in stages):
-        yield f"{LOCK}: {name} is no longer in {PARAMS} but its outputs are; `ladder prune` removes both"
+    if gone := stale(stage.addressing for stage in stages):
+        print(leftovers(gone), flush=True)  # information: a dropped entry is no fault
 
 
 def _where(addressing: str, dependency: str, params: dict[str, Any], lines: Lines) -> str:
@@ -237,28 +242,11 @@ def _where(addressing: str, dependency: str, params: dict[str, Any], lines: Line
 def _module(path: Path) -> Path:
     """Return the module whose imports a file of `code` lists; any other path is returned unchanged."""
     match path.parts:
-        case [folder, name] if folder == CODE:
+        case [folder, name] if folder == CODE and path.suffix:
             return Path("stages", name).with_suffix(".py")
         case [folder, package, name] if folder == CODE:
             return Path(package, name).with_suffix(".py")
     return path
-
-
-def _claim_faults(params: dict[str, Any], lines: Lines, made: list[Path]) -> Iterable[str]:
-    """Find claims of the guide about measurements that no stage produces."""
-    guide = params.get("guide")
-    claims = guide.get("claims") if isinstance(guide, dict) else None
-    for number, claim in enumerate(claims if isinstance(claims, list) else []):
-        if not isinstance(claim, dict):
-            continue  # a type fault, reported with the section
-        measure, rung = str(claim.get("measure")).partition(":")[0], claim.get("rung")
-        path = Path("data", measure, f"{rung}.jsonl")
-        if measure != "reward" and path not in made:
-            kinds = sorted({str(Path(*out.parts[1:-2])) for out in made if out.parts[1:2] == (measure.split("/")[0],)})
-            yield (
-                f"{lines.where(('guide', 'claims', number))}: no stage measures {measure} of {rung}"
-                f"{did_you_mean(measure, kinds)}; measured are {', '.join(kinds)} of the rungs that guide lists"
-            )
 
 
 def _outputs(stages: list[Any]) -> list[Path]:
@@ -272,6 +260,15 @@ def _outputs(stages: list[Any]) -> list[Path]:
 def stale(names: Iterable[str]) -> list[str]:
     """Return the entries of dvc.lock whose stage no longer exists."""
     return sorted(set(_lock()) - set(names))
+
+
+def leftovers(gone: list[str]) -> str:
+    """Describe entries of dvc.lock whose stage no longer exists, in one line."""
+    more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
+    return (
+        f"{LOCK}: outputs of entries that {PARAMS} no longer has remain: {', '.join(gone[:SHOWN])}{more}. `python -m "
+        "ladder prune` removes them"
+    )
 
 
 def prune() -> list[str]:

@@ -31,6 +31,22 @@ def imported(module: Path, imports: Imports) -> set[Path]:
     return found
 
 
+def imports_of(module: Path, packages: Iterable[Path]) -> set[Path]:
+    """Return the transitive imports of a module, including itself, and read no other module.
+
+    Errors: UserError for a file that is not Python.
+    """
+    folders = {package.name: package for package in packages}
+    found: set[Path] = set()
+    waiting = {module}
+    while waiting:
+        path = waiting.pop()
+        found.add(path)
+        if path.is_file():
+            waiting |= set(_imports(path, folders)) - found
+    return found
+
+
 def _imports(module: Path, folders: dict[str, Path]) -> Iterable[Path]:
     try:
         tree = ast.parse(module.read_bytes())

@@ -23,7 +23,20 @@ REFERENCE_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 """One part of a reference. File names have dots: `pairs/web.validation` is data/pairs/web.validation.jsonl."""
 
 SINGLE = frozenset(
-    {"code", "base", "punkt", "prompts", "questions", "report", "accuracy", "divergence", "guide", "judge_sheet"}
+    {
+        "code",
+        "base",
+        "punkt",
+        "prompts",
+        "questions",
+        "provenance",
+        "report",
+        "heldout_prompts",
+        "accuracy",
+        "divergence",
+        "claims",
+        "judge_reliability",
+    }  # fmt: skip
 )
 """Sections without named entries."""
 WITH_PATHS = frozenset({"part", "heldout"})
@@ -36,11 +49,11 @@ COUNTS = {"speculate": frozenset({"prompts"})}
 """Exceptions to REFERENCES: keys that hold a number. `speculate.maths.prompts` is a number of prompts."""
 REFERENCE_LISTS = {
     "report": ("benchmarks", "rungs"),
-    "guide": ("heldout", "accuracy", "divergence"),
+    "claims": ("heldout", "accuracy", "divergence"),
     "merge": ("parents",),
 }
 """Lists whose elements dvc.yaml inserts into commands and paths, of a section or of each of its entries."""
-SINGLE_REFERENCES = {"accuracy": ("data",), "divergence": ("data", "teacher"), "judge_sheet": ("data",)}
+SINGLE_REFERENCES = {"accuracy": ("data",), "divergence": ("data", "teacher"), "judge_reliability": ("data",)}
 """Keys of sections without entries whose text values dvc.yaml inserts into commands and paths."""
 
 

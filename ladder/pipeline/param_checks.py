@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ladder.pipeline.dvc_file import has_entries
+from ladder.pipeline.local_files import RAW, local_files, unseen
 from ladder.pipeline.names import Fault, did_you_mean
 from ladder.pipeline.stage import UserError, fit, misfits
 from ladder.pipeline.yaml_lines import Keys
 
-TEMPLATES, RAW = Path("data/templates"), Path("data/raw")
+TEMPLATES = Path("data/templates")
 NAMED_KEYS = frozenset({"source", "model", "base_url", "chat_template", "name", "revision"})
 """Keys whose values name something outside the repository."""
 PLACEHOLDER = re.compile(
@@ -66,6 +67,7 @@ def params_faults(params: dict[str, Any], pipeline: dict[str, Any], recorded: di
             yield from template_faults(section)
     yield from adapter_faults(params)
     yield from gate_faults(params)
+    yield from claim_faults(params)
 
 
 def _is_new(entry: tuple[tuple[str, ...], str, Any], recorded: dict[str, Any]) -> bool:
@@ -105,12 +107,17 @@ def source_faults(keys: Keys, section: Any) -> Iterator[Fault]:
         beside = _at(section, inner[:-1])
         if parsed.kind == "wheel" and not beside.get("sha256"):
             yield Fault(where, f"source {value}: a wheel needs the sha256 of its member; state it beside the source")
-        if parsed.kind == "path":
+        if parsed.kind == "path" and keys[0] != "source" and (why := unseen(value)):
+            yield Fault(where, why)
+        elif parsed.kind == "path":
             folder = RAW if keys[0] == "source" else Path()
             path = folder / value
             if not path.exists() and not (keys[0] == "source" and any(path.parent.glob(path.name))):
                 there = [other.relative_to(folder).as_posix() for other in path.parent.glob("*")]
                 yield Fault(where, f"no such file or folder: {path}{did_you_mean(value, there)}")
+    for place, value in local_files(str(keys[0]), section):
+        if place[-1] != "source" and (why := unseen(value)):
+            yield Fault((*keys, *place), why)
 
 
 def template_faults(section: dict[str, Any]) -> Iterator[Fault]:
@@ -201,10 +208,10 @@ def rung_kind(rung: Any, params: dict[str, Any], seen: frozenset[str] = frozense
 def gate_faults(params: dict[str, Any]) -> Iterator[Fault]:
     """Find gates over rungs or benchmarks that no stage measures."""
     section = params.get("gate")
-    report, guide = params.get("report"), params.get("guide")
+    report, claims = params.get("report"), params.get("claims")
     benchmarks, rungs = _names(report, "benchmarks"), _names(report, "rungs")
     benchmarks += _keys(params.get("lm_eval"))
-    heldout, practised = [f"heldout/{name}" for name in _keys(params.get("heldout"))], _names(guide, "heldout")
+    heldout, practised = [f"heldout/{name}" for name in _keys(params.get("heldout"))], _names(claims, "heldout")
     for name, entry in section.items() if isinstance(section, dict) else ():
         allowed = entry.get("allowed") if isinstance(entry, dict) else None
         if not isinstance(allowed, dict):
@@ -217,7 +224,7 @@ def gate_faults(params: dict[str, Any]) -> Iterator[Fault]:
                 near = did_you_mean(title, [*benchmarks, *heldout])
                 yield Fault((*keys, "allowed", title), f"no stage scores {title!r}{near or _listed(known)}")
             elif entry.get("rung") in measured and entry["rung"] not in over:
-                lists = "guide.heldout" if known is heldout else "report.rungs"
+                lists = "claims.heldout" if known is heldout else "report.rungs"
                 yield Fault((*keys, "rung"), f"{entry['rung']} is not scored on {title}; add it to {lists}")
         if entry.get("rung") not in measured:
             near = did_you_mean(entry.get("rung"), measured)
@@ -229,6 +236,24 @@ def gate_faults(params: dict[str, Any]) -> Iterator[Fault]:
             near = did_you_mean(against, measured)
             sentence = f"{against!r} is neither a measured rung nor a git revision{near or _listed(sorted(measured))}"
             yield Fault((*keys, "against"), sentence)
+
+
+def claim_faults(params: dict[str, Any]) -> Iterator[Fault]:
+    """Find claims about sets of held-out prompts that have no entry, and about reward models that no stage makes."""
+    section = params.get("claims")
+    claims = section.get("claims") if isinstance(section, dict) else None
+    sets = [f"heldout/{name}" for name in _keys(params.get("heldout"))]
+    models = [f"reward/{name}" for name in _keys(params.get("reward"))]
+    for number, claim in enumerate(claims if isinstance(claims, list) else []):
+        if not isinstance(claim, dict):
+            continue  # a type fault, reported with the section
+        measure, rung = str(claim.get("measure")).partition(":")[0], claim.get("rung")
+        keys, known = ("claims", "claims", number), [*sets, "accuracy", "divergence", "reward"]
+        if measure not in known:
+            yield Fault(keys, f"no stage measures {measure!r}{did_you_mean(measure, known) or _listed(known)}")
+        elif measure == "reward" and rung not in models:
+            near = did_you_mean(rung, models) or _listed(models)
+            yield Fault(keys, f"reward: {rung} is no rung of the stage reward{near}")
 
 
 def _is_revision(text: str) -> bool:

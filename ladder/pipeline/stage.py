@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -212,12 +212,18 @@ def _fields(kind: Any, keys: Keys) -> list[str]:
     return list(kind.model_fields)
 
 
-def run(main: Callable[..., None], *, named: bool = False, launch: bool = False) -> None:
+def run(
+    main: Callable[..., None], *, named: bool = False, launch: bool = False, names: Mapping[str, str] | None = None
+) -> None:
     """Run a stage's `main(params, *paths)` from the command line.
 
     The annotation of `params` is the type of the section, and the module's name is the section's name. A `named`
     stage has one entry per rung in its section; the entry's name is the first argument. A stage with `launch` runs
     under LADDER_LAUNCH if that is set (ladder/pipeline/launch.py).
+
+    names: lists of names that belong to other sections, by the keyword of main that receives them:
+    {"rungs": "report.rungs"}. For a section of named entries these are the entries' names. dvc.yaml tracks the same
+    keys.
 
     The paths from the parameter `output` on are the stage's outputs. Before main runs, a copy of dvc.lock is saved
     (ladder/integrity/lock_copy.py), each output's folder is tested for writing, and each output is locked
@@ -227,7 +233,8 @@ def run(main: Callable[..., None], *, named: bool = False, launch: bool = False)
     """
     conceal_tracebacks()
     stage = Path(inspect.getfile(main)).stem
-    first, *paths = inspect.signature(main).parameters.values()
+    first, *others = inspect.signature(main).parameters.values()
+    paths = [path for path in others if path.kind is not path.KEYWORD_ONLY]
     words = (["NAME"] if named else []) + [path.name.upper() for path in paths]
     if len(sys.argv) != len(words) + 1:
         sys.exit(f"usage: python -m stages.{stage} {' '.join(words)}")
@@ -236,13 +243,15 @@ def run(main: Callable[..., None], *, named: bool = False, launch: bool = False)
     if "DVC_STAGE" in os.environ and rank() == 0:
         keep_copy()
     try:
-        section, where = read_params().get(stage), f"{PARAMS}: {stage}"
+        sections = read_params()
+        section, where = sections.get(stage), f"{PARAMS}: {stage}"
         if named:
             name = arguments.pop(0)
             if not isinstance(section, dict) or name not in section:
                 raise UserError(f"{where}: no entry is named {name!r}{did_you_mean(name, section or ())}")
             section, where = section[name], f"{where}.{name}"
         params = fit(first.annotation, section, where)
+        lists = {keyword: _names(sections, key) for keyword, key in (names or {}).items()}
         command = _launcher() if launch else []
         given = [Path(argument) for argument in arguments]
         outputs = outputs_of([path.name for path in paths], given)
@@ -252,12 +261,25 @@ def run(main: Callable[..., None], *, named: bool = False, launch: bool = False)
         if command:
             sys.exit(launched(command, stage, sys.argv[1:]))
         with Faults(outputs), _only_writer(outputs):
-            main(params, *given)
+            main(params, *given, **lists)
     except UserError as refusal:
         sys.exit(f"{stage}: {f'rank {rank()}: ' if rank() else ''}{concealed(str(refusal))}")
     except KeyboardInterrupt as interrupt:
         print(f"{stage}: interrupted; {str(interrupt) or 'run again to go on'}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+
+
+def _names(sections: dict[str, Any], key: str) -> list[str]:
+    """Return the list of names at `section.key`, or the names of a section's entries. Errors: UserError."""
+    section, _, inner = key.partition(".")
+    found = sections.get(section)
+    if inner:
+        found = found.get(inner) if isinstance(found, dict) else None
+        if isinstance(found, list) and all(isinstance(name, str) for name in found):
+            return found
+    elif isinstance(found, dict):
+        return list(found)
+    raise UserError(f"{PARAMS}: {key}: expected {'a list of names' if inner else 'named entries'}, got {_shown(found)}")
 
 
 def outputs_of(names: list[str], paths: list[P]) -> list[P]:

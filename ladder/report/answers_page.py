@@ -1,10 +1,9 @@
 """HTML page that compares the answers of all rungs side by side. Answers are untrusted text and are always escaped."""
 
 from dataclasses import dataclass, field
-from html import escape
 from typing import Literal
 
-from ladder.report.html_page import page
+from ladder.report.html_page import render
 
 Change = Literal["gained", "lost", "changed", ""]
 State = Literal["passed", "loosely", "failed", ""]
@@ -50,7 +49,7 @@ class Standing:
     change: str = ""
     """Difference to the parent with its interval; empty without a comparison."""
     verdict: str = ""
-    """`better`, `worse` or `not distinguishable`."""
+    """`improved`, `regressed` or `no significant difference`."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,15 @@ class Question:
     group: str
     turns: list[str]
     answers: list[Answer] = field(default_factory=list)
+
+    @property
+    def solved(self) -> int:
+        """Number of rungs that solved it."""
+        return sum(answer.solved for answer in self.answers)
+
+    def numbers(self, *changes: Change) -> str:
+        """Return the places, from 0, of the rungs whose answer has one of these changes: "1 3"."""
+        return " ".join(str(number) for number, answer in enumerate(self.answers) if answer.change in changes)
 
 
 @dataclass(frozen=True)
@@ -77,85 +85,16 @@ class Part:
 
 def answers_page(title: str, note: str, parts: list[Part]) -> str:
     """Return the complete page as HTML. All parts must have the same rungs."""
-    rungs = [standing.rung for standing in parts[0].standings]
     compared = {number for part in parts for number, standing in enumerate(part.standings) if standing.verdict}
-    return page(
+    return render(
+        "answers",
         title=title,
         note=note,
-        standings="\n".join(_standing(part.benchmark, standing) for part in parts for standing in part.standings),
-        benchmarks="".join(f'<option value="{escape(part.benchmark)}">{escape(part.title)}</option>' for part in parts),
-        options="".join(f'<option value="{number}">{escape(rungs[number])}</option>' for number in sorted(compared)),
-        columns="".join(
-            f'<label><input type="checkbox" data-column="{number}" checked>{escape(rung)}</label>'
-            for number, rung in enumerate(rungs)
-        ),
-        questions="\n".join(_question(part, question, rungs) for part in parts for question in part.questions),
+        parts=parts,
+        rungs=[standing.rung for standing in parts[0].standings],
+        compared=sorted(compared),
+        spoken=SPOKEN,
     )
-
-
-def _standing(benchmark: str, standing: Standing) -> str:
-    point, low, high = standing.bar
-    number, interval = standing.score.split(" ", 1)
-    verdict = (
-        f'<span class="tag {escape(standing.verdict)}">{escape(standing.verdict)}</span>' if standing.verdict else ""
-    )
-    whisker = (
-        '<svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
-        '<line class="axis" x1="0" y1="5" x2="100" y2="5"/>'
-        f'<line class="range" x1="{low:.2f}" y1="5" x2="{high:.2f}" y2="5"/>'
-        f'<line class="point" x1="{point:.2f}" y1="0" x2="{point:.2f}" y2="10"/></svg>'
-    )
-    return (
-        f'<tr data-benchmark="{escape(benchmark)}"><th scope="row">{escape(standing.rung)}</th>'
-        f'<td class="parent">{escape(standing.parent)}</td>'
-        f'<td class="number"><b>{number}</b> <small>{interval}</small></td>'
-        f'<td class="whisker">{whisker}</td><td>{escape(standing.change)} {verdict}</td></tr>'
-    )
-
-
-def _question(part: Part, question: Question, rungs: list[str]) -> str:
-    changes: dict[str, list[str]] = {"gained": [], "lost": [], "changed": []}
-    for number, answer in enumerate(question.answers):
-        if answer.change:
-            changes["changed"].append(str(number))
-        if answer.change in ("gained", "lost"):
-            changes[answer.change].append(str(number))
-    solved = sum(answer.solved for answer in question.answers)
-    data = " ".join(f'data-{name}="{" ".join(numbers)}"' for name, numbers in changes.items())
-    answers = "\n".join(
-        _answer(number, rung, answer) for number, (rung, answer) in enumerate(zip(rungs, question.answers, strict=True))
-    )
-    prompts = "\n".join(f'<pre class="prompt" dir="auto">\n{escape(text)}</pre>' for text in question.turns)
-    told = f"<span>solved by {solved} of {len(question.answers)}</span>" if part.share else ""
-    return (
-        f'<article data-benchmark="{escape(part.benchmark)}" {data} data-solved="{solved}" '
-        f'data-answers="{len(question.answers)}">\n'
-        f"<header><h2>{escape(question.key)} · {escape(question.group)}</h2>{told}</header>\n"
-        f'{prompts}\n<div class="answers">\n{answers}\n</div>\n</article>'
-    )
-
-
-def _answer(number: int, rung: str, answer: Answer) -> str:
-    marks = "".join(map(_mark, answer.marks))
-    change = f'<span class="tag {answer.change}">{answer.change}</span>' if answer.change else ""
-    verdict = '<span class="tag solved">solved</span>' if answer.solved else ""
-    texts = "".join(
-        f'<pre dir="auto" tabindex="0">\n{escape(text)}</pre>' if text.strip() else "<p>No text.</p>"
-        for text in answer.turns
-    )
-    facts = [] if answer.tokens is None else [f"{answer.tokens:,} tokens"]
-    facts += [f"first of {answer.samples} samples"] if answer.samples > 1 else []
-    facts += [] if answer.finished else ['<b class="cut">cut off: no end in time</b>']
-    return (
-        f'<section data-column="{number}"><h3>{escape(rung)} {verdict}{change}</h3><ul>{marks}</ul>{texts}'
-        f"<footer>{' · '.join(facts)}</footer></section>"
-    )
-
-
-def _mark(mark: Mark) -> str:
-    if not mark.state:
-        return f"<li>{escape(mark.name)}: {escape(mark.told)}</li>"
-    return f'<li class="{mark.state}"><i>{SPOKEN[mark.state]}</i> {escape(mark.name)}</li>'
 
 
 SPOKEN = {"passed": "passed", "loosely": "loosely passed", "failed": "failed"}

@@ -6,6 +6,7 @@ answers.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ladder.chat.encode import Messages, encode
 from ladder.data.jsonl import Row
@@ -15,9 +16,10 @@ from ladder.data.quoting import fenced
 from ladder.judges.bias import Side, preferred
 from ladder.judges.judge import Judge
 from ladder.judges.parsers import Scale, parse_rating
-from ladder.models.checkpoint import Model
-from ladder.models.reward_scores import rewards
 from ladder.verifiers.reasoning import answer_of
+
+if TYPE_CHECKING:
+    from ladder.models.checkpoint import Model  # torch
 
 ASPECTS = ("instruction_following", "truthfulness", "honesty", "helpfulness")
 """Aspects of UltraFeedback (Cui et al. 2023, arXiv:2310.01377, section 2.3), each graded 1 to 5 with a rationale."""
@@ -113,8 +115,10 @@ def compared(judge: Judge, contests: list[tuple[Row, Row]], template: str) -> li
     return [preferred(straight, swapped) for straight, swapped in zip(verdicts[::2], verdicts[1::2], strict=True)]
 
 
-def reward_scores(model: Model, rows: list[Row]) -> list[float]:
+def reward_scores(model: "Model", rows: list[Row]) -> list[float]:
     """Reward of each sample's conversation. A truncated sample has no stop token."""
+    from ladder.models.reward_scores import rewards  # torch
+
     ids = []
     for row in rows:
         answered = [*row["prompt"], {"role": "assistant", "content": answer(row)}]

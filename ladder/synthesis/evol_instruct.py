@@ -24,9 +24,8 @@ from pathlib import Path
 
 from ladder.data.prompt_files import read_lines, read_template
 from ladder.data.prompt_templates import GAP, fill
-from ladder.eval.ask import Speak
-from ladder.inference.local import Answer
-from ladder.inference.sampling import Sampling
+from ladder.data.quoting import fenced
+from ladder.inference.types import Answer, Generate, Sampling
 from ladder.synthesis.pool import Harvest, Instruction, Origin, Plan, tidy, user
 from ladder.synthesis.rouge import words
 from ladder.verifiers.reasoning import answer_of
@@ -88,18 +87,18 @@ def unanswered(answer: str, stop_words: Collection[str]) -> tuple[str, str] | No
     return None
 
 
-def evolve(speak: Speak, prompts: Path, seeds: list[Instruction], plan: Plan, operations: list[str]) -> Harvest:
+def evolve(generate: Generate, prompts: Path, seeds: list[Instruction], plan: Plan, operations: list[str]) -> Harvest:
     """Run rounds of `batch` evolutions until `count` instructions are made or the rounds are used up."""
     templates = {name: read_template(prompts / f"{name}.txt", {"instruction"}) for name in operations}
     equal = read_template(prompts / "equal.txt", {"first", "second"})
     stop_words = frozenset(read_lines(prompts / "stop_words.txt"))
     harvest, current = Harvest(plan, seeds), list(seeds)
     for round_ in range(1, plan.rounds + 1):
-        evolved = _rewritten(speak, current, plan, round_, operations, templates)
+        evolved = _rewritten(generate, current, plan, round_, operations, templates)
         evolved = [one for one in evolved if _sound(harvest, one, templates[one.origin.operation])]
-        evolved = _gaining(speak, harvest, evolved, equal, plan.sampling)
+        evolved = _gaining(generate, harvest, evolved, equal, plan.sampling)
         for one, answer in zip(
-            evolved, speak([user(one.text) for one in evolved], plan.drawn(round_, "answer")), strict=True
+            evolved, generate([user(one.text) for one in evolved], plan.drawn(round_, "answer")), strict=True
         ):
             if objection := unanswered(answer.text, stop_words):
                 harvest.reject(*objection, one.text, one.origin)
@@ -111,7 +110,7 @@ def evolve(speak: Speak, prompts: Path, seeds: list[Instruction], plan: Plan, op
 
 
 def _rewritten(
-    speak: Speak,
+    generate: Generate,
     current: list[Instruction],
     plan: Plan,
     round_: int,
@@ -125,7 +124,7 @@ def _rewritten(
         user(fill(templates[name], {"instruction": current[place].text}))
         for place, name in zip(places, drawn, strict=True)
     ]
-    replies = speak(requests, plan.drawn(round_, "evolve"))
+    replies = generate(requests, plan.drawn(round_, "evolve"))
     return [
         Evolution(place, current[place], Origin(name, round_, [current[place].id], {}), said)
         for place, name, said in zip(places, drawn, replies, strict=True)
@@ -142,12 +141,15 @@ def _sound(harvest: Harvest, one: Evolution, template: str) -> bool:
 
 
 def _gaining(
-    speak: Speak, harvest: Harvest, evolved: list[Evolution], equal: str, sampling: Sampling
+    generate: Generate, harvest: Harvest, evolved: list[Evolution], equal: str, sampling: Sampling
 ) -> list[Evolution]:
-    requests = [user(fill(equal, {"first": one.parent.text, "second": one.text})) for one in evolved]
+    requests = [
+        user(fill(equal, {"first": fenced(one.parent.text, "first"), "second": fenced(one.text, "second")}))
+        for one in evolved
+    ]
     greedy = replace(sampling, temperature=0.0, top_p=1.0, max_new_tokens=VERDICT_TOKENS)
     gaining = []
-    for one, verdict in zip(evolved, speak(requests, greedy), strict=True):
+    for one, verdict in zip(evolved, generate(requests, greedy), strict=True):
         if reason := no_gain(answer_of(verdict.text)):
             harvest.reject("no_gain", reason, one.text, one.origin)
         else:

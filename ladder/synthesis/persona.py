@@ -12,8 +12,7 @@ from typing import Literal
 
 from ladder.data.prompt_files import read_lines, read_template
 from ladder.data.prompt_templates import fill
-from ladder.eval.ask import Speak
-from ladder.inference.local import Answer
+from ladder.inference.types import Answer, Generate
 from ladder.synthesis.pool import Harvest, Instruction, Origin, Plan, tidy, user
 from ladder.synthesis.rouge import Pool
 
@@ -37,7 +36,7 @@ class Persona:
         return Origin(operation, round_, list(self.parents), more)
 
 
-def persona(speak: Speak, prompts: Path, seeds: list[Instruction], plan: Plan, personas: Personas) -> Harvest:
+def persona(generate: Generate, prompts: Path, seeds: list[Instruction], plan: Plan, personas: Personas) -> Harvest:
     """Run rounds of `batch` personas until `count` instructions are made, or no personas are left."""
     instruct = read_template(prompts / "instruct.txt", {"persona"})
     infer = read_template(prompts / "infer.txt", {"text"})
@@ -53,26 +52,26 @@ def persona(speak: Speak, prompts: Path, seeds: list[Instruction], plan: Plan, p
             exhausted = not met
         elif personas == "inferred":
             asked = {Persona("", parents=(seed.id,)): fill(infer, {"text": seed.text}) for seed in seeds[start:end]}
-            met, exhausted = _described(speak, harvest, pool, asked, round_, "infer"), not asked
+            met, exhausted = _described(generate, harvest, pool, asked, round_, "infer"), not asked
         else:
             drawn = plan.chance(round_).sample(everyone, min(plan.batch, len(everyone)))
             asked = {Persona("", related_to=one.text): fill(relate, {"persona": one.text}) for one in drawn}
-            met, exhausted = _described(speak, harvest, pool, asked, round_, "relate"), False
+            met, exhausted = _described(generate, harvest, pool, asked, round_, "relate"), False
             everyone += met
         if exhausted:
             break
-        _instructed(speak, harvest, met, instruct, round_)
+        _instructed(generate, harvest, met, instruct, round_)
         if harvest.full:
             break
     return harvest
 
 
 def _described(
-    speak: Speak, harvest: Harvest, pool: Pool, asked: dict[Persona, str], round_: int, operation: str
+    generate: Generate, harvest: Harvest, pool: Pool, asked: dict[Persona, str], round_: int, operation: str
 ) -> list[Persona]:
     """New personas described by the model. Each of `asked` is a persona without its text, with the request for it."""
     met = []
-    replies = speak([user(text) for text in asked.values()], harvest.plan.drawn(round_, operation))
+    replies = generate([user(text) for text in asked.values()], harvest.plan.drawn(round_, operation))
     for blank, said in zip(asked, replies, strict=True):
         described = replace(blank, text=tidy(said.text))
         if reason := _objection(pool, said, described.text):
@@ -93,7 +92,7 @@ def _objection(pool: Pool, said: Answer, text: str) -> str | None:
     return f"{score:.2f} ROUGE-L with {nearest}" if score >= SAME_PERSON else None
 
 
-def _instructed(speak: Speak, harvest: Harvest, met: list[Persona], instruct: str, round_: int) -> None:
+def _instructed(generate: Generate, harvest: Harvest, met: list[Persona], instruct: str, round_: int) -> None:
     requests = [user(fill(instruct, {"persona": one.text})) for one in met]
-    for one, said in zip(met, speak(requests, harvest.plan.drawn(round_, "instruct")), strict=True):
+    for one, said in zip(met, generate(requests, harvest.plan.drawn(round_, "instruct")), strict=True):
         harvest.offer(said, tidy(said.text), one.origin("instruct", round_))

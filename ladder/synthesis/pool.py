@@ -1,7 +1,7 @@
 """Shared parts of all synthesis methods: seeds, plan, and the harvest that accepts or rejects new texts.
 
-A method is a function of these and of `speak`, which returns a model's replies. ladder/synthesis/self_instruct.py is an
-example.
+A method is a function of these and of `generate`, which returns a model's replies. An example is
+ladder/synthesis/self_instruct.py.
 """
 
 import hashlib
@@ -13,8 +13,7 @@ from pathlib import Path
 
 from ladder.chat.encode import Messages, check_messages
 from ladder.data.jsonl import Row, column, of_split, read_rows
-from ladder.inference.local import Answer
-from ladder.inference.sampling import Sampling
+from ladder.inference.types import Answer, Sampling
 from ladder.pipeline.stage import UserError
 from ladder.synthesis.rouge import Pool, words
 

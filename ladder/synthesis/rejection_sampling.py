@@ -3,22 +3,20 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from ladder.chat.encode import Messages, check_messages, up_to_user
+from ladder.chat.encode import check_messages, up_to_user
+from ladder.chat.rendering import Messages
 from ladder.data.jsonl import Row, column, of_split, read_rows
-from ladder.inference.answer_cache import Speaker
-from ladder.inference.client import ask
-from ladder.inference.endpoint import UNBOUNDED, Budget, Endpoint, served_by
-from ladder.inference.local import Answer
-from ladder.inference.sampling import Sampling
-from ladder.pipeline.stage import Config
+from ladder.inference.endpoint import served_by
+from ladder.inference.engines import EngineSettings, open_engine
+from ladder.inference.types import Answer, Sampling
 from ladder.verifiers.constraints import meets
 from ladder.verifiers.reasoning import find_answer, unfinished
 from ladder.verifiers.repair import repair
 
 
-class Draws(Config):
+class Draws(EngineSettings):
     split: str | None
     """Value of the prompts' column `split` to select; null for all prompts."""
     samples: int = Field(ge=1)
@@ -30,6 +28,7 @@ class Draws(Config):
     max_new_tokens: int = Field(ge=1)
     """Maximum answer length in tokens; a longer answer is truncated and counts as unfinished."""
     seed: int
+    """Seed of sampling."""
 
     @property
     def sampling(self) -> Sampling:
@@ -40,18 +39,9 @@ class Samples(Draws):
     prompts: str
     """File of prompts under data/: `prompts`, `problems/practice`, `source/ultrachat`."""
     model: str
-    """Rung that answers: `base`, `sft/chat`."""
-    endpoint: Endpoint | None
-    """OpenAI-compatible server to answer instead of the rung."""
-    budget: Budget = UNBOUNDED
-    """Spending limit of one run on the endpoint; the next run continues from its cache."""
+    """Rung that answers, unless an endpoint does: `base`, `sft/chat`."""
     edits: bool
     """Also add failed answers edited to pass their checks. They are marked `edited` and checked again."""
-
-    @model_validator(mode="after")
-    def _check(self) -> "Samples":
-        self.budget.check(self.endpoint)
-        return self
 
 
 def asked(params: Draws, prompts: Path) -> list[Row]:
@@ -85,17 +75,12 @@ def sample(params: Samples, prompts: Path, model: Path, base: Path, *, progress:
     A rung's answers are held in memory by portions (ladder.inference.answer_cache), an endpoint's answers all at once.
     """
     chosen = asked(params, prompts)
-    conversations = repeated(chosen, params.samples)
-    answers: Iterable[Answer]
-    if params.endpoint:
-        answers = ask(params.endpoint, conversations, params.sampling, progress=progress, budget=params.budget)
-    else:
-        answers = Speaker(model, base).answers(
-            conversations,
-            params.sampling,
-            progress=progress,
-            where=lambda index: f"{prompts}: prompt {index // params.samples + 1}",
-        )
+    answers = open_engine(params, model, base).generate(
+        repeated(chosen, params.samples),
+        params.sampling,
+        progress=progress,
+        where=lambda index: f"{prompts}: prompt {index // params.samples + 1}",
+    )
     return judged(chosen, answers, params.samples, edits=params.edits, **served_by(params.endpoint))
 
 

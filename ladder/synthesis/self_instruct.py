@@ -17,8 +17,7 @@ from pathlib import Path
 
 from ladder.chat.encode import Messages
 from ladder.data.prompt_files import read_lines, read_template
-from ladder.eval.ask import Speak
-from ladder.inference.local import Answer
+from ladder.inference.types import Answer, Generate
 from ladder.pipeline.stage import UserError
 from ladder.synthesis.pool import Harvest, Instruction, Origin, Plan, tidy
 from ladder.synthesis.rouge import words
@@ -62,7 +61,7 @@ def unusable(text: str, blocked: list[str]) -> str | None:
     return f"names {found[0]!r}" if found else None
 
 
-def self_instruct(speak: Speak, prompts: Path, seeds: list[Instruction], plan: Plan) -> Harvest:
+def self_instruct(generate: Generate, prompts: Path, seeds: list[Instruction], plan: Plan) -> Harvest:
     """Run rounds of `batch` requests until `count` instructions are made. Errors: UserError for under eight seeds."""
     ask, following = (read_template(prompts / name, set()) for name in ("ask.txt", "next.txt"))
     blocked = read_lines(prompts / "blocked.txt")
@@ -73,7 +72,7 @@ def self_instruct(speak: Speak, prompts: Path, seeds: list[Instruction], plan: P
         chance = plan.chance(round_)
         examples = [shown(chance, seeds, machine) for _ in range(plan.batch)]
         conversations = [conversation(drawn, ask, following) for drawn in examples]
-        for drawn, said in zip(examples, speak(conversations, plan.drawn(round_, "instruct")), strict=True):
+        for drawn, said in zip(examples, generate(conversations, plan.drawn(round_, "instruct")), strict=True):
             origin = Origin("instruct", round_, [example.id for example in drawn], {})
             machine += _kept(harvest, said, origin, blocked)
         if harvest.full:

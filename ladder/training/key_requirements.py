@@ -88,7 +88,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
          "f_divergence_type: alpha_divergence"),
     ),
     "GRPOConfig": (
-        ((*SERVER, *COLOCATE, *VLLM), _set("use_vllm"), "use_vllm: true"),
+        ((*SERVER, *COLOCATE, *VLLM), _set("use_vllm"), "engine: vllm"),
         (SERVER, _one_of("vllm_mode", ("server",), "colocate"), "vllm_mode: server"),
         (COLOCATE, _one_of("vllm_mode", ("colocate",), "colocate"), "vllm_mode: colocate"),
         (("delta", "epsilon"), _one_of("loss_type", CLIPPED, "dapo"), f"loss_type: one of {', '.join(CLIPPED)}"),
@@ -100,7 +100,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
         (("use_bias_correction_kl",), _set("beta"), "beta above 0"),
     ),
     "RLOOConfig": (
-        ((*SERVER, *COLOCATE, "vllm_mode"), _set("use_vllm"), "use_vllm: true"),
+        ((*SERVER, *COLOCATE, "vllm_mode"), _set("use_vllm"), "engine: vllm"),
         (SERVER, _one_of("vllm_mode", ("server",), "colocate"), "vllm_mode: server"),
         (COLOCATE, _one_of("vllm_mode", ("colocate",), "colocate"), "vllm_mode: colocate"),
     ),

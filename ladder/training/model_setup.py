@@ -1,6 +1,7 @@
 """Model setup for training: load the parent, add or continue an adapter, and select trainable weights."""
 
 import copy
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from peft import LoraConfig, PeftModel
 from transformers import set_seed
 
 from ladder.models.checkpoint import Model, Rung, check_stands_on, described, load, load_complete, quantized, read_rung
+from ladder.models.compute_dtype import compute_dtype
 from ladder.models.config_passthrough import Adapter, build
-from ladder.models.lora import factor_dora
+from ladder.models.dora import factor_dora
+from ladder.models.fused_lora import fuse_adapters
 from ladder.models.lora_settings import adapted, fit_head
 from ladder.models.weights import read_adapter
 from ladder.pipeline.stage import UserError
@@ -32,6 +35,8 @@ class TrainingSetup:
     """Complete model that the saved adapter applies to; None if the result is a complete rung."""
     quantization: Quantization = None
     """Quantization of the base weights under the saved adapter."""
+    dtype: torch.dtype = torch.bfloat16
+    """dtype of the base, in which a complete rung is saved."""
 
     @property
     def trainable_parameters(self) -> int:
@@ -52,7 +57,7 @@ def climb(
     """Load the parent and make the weights trainable that `lora` selects.
 
     A dict adds a new adapter to the parent, `continue` trains the parent's own adapter, and None trains all weights (in
-    float32, under bf16 autocast). Saved adapters always apply to `base`. A new adapter on any other parent is merged
+    float32, under bf16 autocast where the base is in bfloat16). Saved adapters always apply to `base`. A new adapter on any other parent is merged
     into the weights on saving, and the rung is complete.
 
     `router` is the trainer's router_aux_loss_coef. `fused` means that the trainer multiplies by the output layer's
@@ -67,7 +72,7 @@ def climb(
     Errors: UserError for `continue` without a parent adapter, for a quantized base without an adapter, and for settings
     that the dry run refuses.
     """
-    rung, ground = read_rung(parent), read_rung(base)
+    rung, ground, dtype = read_rung(parent), read_rung(base), compute_dtype(base)
     set_seed(seed)
     if lora == "continue" and rung.kind != "adapter":
         raise UserError(f"lora: continue, but the parent {rung.rung} is complete; give lora: {{r: 16}} or null")
@@ -77,17 +82,22 @@ def climb(
         _check_start(lora, ground if rung.identity == ground.identity else None)
         rehearse_adapter(complete, lora, task="CAUSAL_LM", fused=fused)
     if quantization is not None:
-        return TrainingSetup(_on_quantized(parent, base, lora, quantization, fused=fused), rung, ground, quantization)
+        return TrainingSetup(
+            _on_quantized(parent, base, lora, quantization, fused=fused), rung, ground, quantization, dtype
+        )
     if lora == "continue":
         going_on = load(parent, base, trainable=True)
         fit_head(going_on.model, fused=fused)
-        return TrainingSetup(going_on, rung, ground, rung.quantization)
-    whole = load_complete(parent, base, dtype=torch.float32 if lora is None else torch.bfloat16)
+        _fuse(going_on.model)
+        return TrainingSetup(going_on, rung, ground, rung.quantization, dtype)
+    whole = load_complete(parent, base, dtype=torch.float32 if lora is None else dtype)
     if lora is None:
         whole.model.requires_grad_(True)
-        return TrainingSetup(whole, rung, None)
+        return TrainingSetup(whole, rung, None, dtype=dtype)
     stands = ground if rung.identity == ground.identity else None
-    return TrainingSetup(Model(_adapted(whole.model, lora, fused=fused), whole.tokenizer, rung), rung, stands)
+    return TrainingSetup(
+        Model(_adapted(whole.model, lora, fused=fused), whole.tokenizer, rung), rung, stands, dtype=dtype
+    )
 
 
 def _check_start(lora: dict[str, Any], stands: Rung | None) -> None:
@@ -103,7 +113,14 @@ def _adapted(model: Any, lora: dict[str, Any], *, fused: bool = True) -> PeftMod
     config = build(LoraConfig, {"target_modules": "all-linear", **copy.deepcopy(lora)}, task_type="CAUSAL_LM")
     made = adapted(model, config, fused=fused)
     factor_dora(made, new=True)
+    _fuse(made)
     return made
+
+
+def _fuse(model: Any) -> None:
+    """Fuse the adapters' products, except under FSDP, whose sharded weights have their own forward."""
+    if os.environ.get("ACCELERATE_USE_FSDP") != "true":
+        fuse_adapters(model)
 
 
 def _on_quantized(parent: Path, base: Path, lora: Adapter, quantization: dict[str, Any], *, fused: bool) -> Model:

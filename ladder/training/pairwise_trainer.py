@@ -17,6 +17,7 @@ from ladder.chat.context_length import report, within
 from ladder.chat.empty_answers import answered_pairs
 from ladder.data.jsonl import Row, read_rows
 from ladder.models.checkpoint import Model, rung_name
+from ladder.models.compute_dtype import compute_dtype
 from ladder.models.config_passthrough import build
 from ladder.training.model_setup import climb
 from ladder.training.pair_examples import all_pair_tokens, fitting
@@ -107,7 +108,7 @@ def fit_pairs(
     `settings` is the stage's section of params.yaml, with lora, max_length and trainer.
     """
     rows = read_rows(data)
-    with trainer_arguments(settings["trainer"]) as arguments:
+    with trainer_arguments(settings["trainer"], compute_dtype(base)) as arguments:
         config = build(TrainingArguments, arguments)
         climbed = climb(parent, base, settings["lora"], seed=config.seed)
         pairs = all_pair_tokens(climbed.start.tokenizer, rows, data)

@@ -1,4 +1,4 @@
-"""PPO trainer: rollouts from ladder.inference.engine, then several epochs of minibatches on them."""
+"""PPO trainer: rollouts from ladder.inference.local, then several epochs of minibatches on them."""
 
 import copy
 from collections import defaultdict
@@ -18,8 +18,8 @@ from transformers import Trainer, TrainingArguments
 from trl.trainer.utils import disable_dropout_in_model
 
 from ladder.data.jsonl import Row
-from ladder.inference.engine import Completion, decode
-from ladder.inference.sampling import Sampling
+from ladder.inference.local import LocalEngine
+from ladder.inference.types import Completion, Sampling
 from ladder.models.checkpoint import Model
 from ladder.models.heads import zero_score
 from ladder.pipeline.stage import UserError
@@ -233,7 +233,7 @@ class ActorCriticTrainer(Trainer):
             seed=self.args.seed + 1_000_003 * draw,
         )
         self.sampler.eval()  # in training mode, gradient checkpointing disables the cache
-        answers = decode(self.sampler, prompts, sampling, stop=[self.start.stop])
+        answers = LocalEngine(self.sampler, self.start.tokenizer, self.settings.engine).generate(prompts, sampling)
         self.policy.train()
         return answers
 

@@ -20,11 +20,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from ladder.chat.encode import check_messages, encode
 from ladder.data.jsonl import Row, of_split, read_rows
-from ladder.data.quoting import fenced
+from ladder.data.quoting import fenced, plain
 from ladder.data.wording import WORD
 from ladder.inference.client import ask
 from ladder.inference.endpoint import Endpoint
-from ladder.inference.sampling import Sampling
+from ladder.inference.types import Sampling
 from ladder.models.checkpoint import Model, Rung, check_same_tokenizer, load_reward
 from ladder.models.reward_scores import rewards as model_rewards
 from ladder.pipeline.names import did_you_mean
@@ -129,7 +129,7 @@ def judge(given: Answers, *, endpoint: dict[str, Any]) -> Values:
 
 def _request(row: Row, text: str) -> str:
     request = "\n\n".join(message["content"] for message in row["prompt"])
-    return JUDGE.format(request=request, answer=fenced(text))
+    return JUDGE.format(request=plain(request), answer=fenced(text))
 
 
 def grade(reply: str) -> float | None:

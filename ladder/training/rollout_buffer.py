@@ -11,8 +11,8 @@ from pydantic import BeforeValidator, Field
 from torch.utils.data import Sampler
 
 from ladder.data.jsonl import Row
-from ladder.inference.engine import Completion
 from ladder.inference.local import decoded
+from ladder.inference.types import Completion, LocalName
 from ladder.models.checkpoint import Model
 from ladder.pipeline.stage import Config
 from ladder.training.rewards import Spec, Values, named, total, weights
@@ -29,6 +29,8 @@ class Rollouts(Config):
     """Temperature of the rollouts and of the trained probabilities. The full distribution is sampled (top_p is 1)."""
     max_new_tokens: Annotated[int, Field(gt=0)]
     """Maximum answer length in tokens; a longer answer is truncated."""
+    engine: LocalName = Field(default="auto", exclude_if=lambda engine: engine == "auto")
+    """Inference engine of the rollouts: `auto`, `decoder` or `padded` (ladder/inference/engines.py)."""
     samples_every: Annotated[int, Field(gt=0)]
     """Save a few answers for inspection from every n-th rollout."""
 

@@ -28,6 +28,7 @@ from ladder.pipeline.stage import UserError
 from ladder.training.best_checkpoint import Best, LastStep
 from ladder.training.callbacks import Bar, Curve, Progress
 from ladder.training.checkpointing import Keeper, drop, fingerprint, held, newest, save_seconds
+from ladder.training.micro_batches import MicroBatches
 from ladder.training.model_setup import TrainingSetup
 from ladder.training.trackers import tracking, without_trackers
 from ladder.training.update_checks import check_learned, check_ruined, marks, norm
@@ -37,19 +38,21 @@ OURS = ("load_best_model_at_end",)
 
 
 @contextmanager
-def trainer_arguments(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def trainer_arguments(arguments: dict[str, Any], dtype: torch.dtype = torch.bfloat16) -> Iterator[dict[str, Any]]:
     """Complete the TrainingArguments of params.yaml; temporary files are deleted when the context ends.
 
-    Defaults: bf16 on, as in TRL, and gradient_checkpointing off. Settings for files, reports and logging override
+    Defaults: bf16 on, as in TRL, except for a base whose `dtype` is float32; gradient_checkpointing off. Settings for files, reports and logging override
     params.yaml. Every step is logged, because the curve, the metrics and the checkpoints depend on the log. Processes
     share the gradient accumulation steps, so a step trains on the same rows as with one process.
 
     Errors: UserError when the steps cannot be divided evenly among the processes, and from `check_launch`.
     """
     check_launch()
+    if not arguments.get("use_vllm"):  # whose memory pool does not work with it
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     with tempfile.TemporaryDirectory(prefix="ladder-") as folder:
         yield {
-            "bf16": not arguments.get("fp16"),
+            "bf16": dtype == torch.bfloat16 and not arguments.get("fp16"),
             "gradient_checkpointing": False,
             **{name: value for name, value in shared(arguments, world_size()).items() if name not in OURS},
             "output_dir": folder,
@@ -127,7 +130,8 @@ def fit_and_save(
 ) -> None:
     """Train, save the rung, and write its metrics: measurements, final values and cost.
 
-    A complete rung is saved in bfloat16, even if its weights were trained in float32. An adapter keeps its dtype.
+    A complete rung is saved in the dtype of its base, even if its weights were trained in float32. An adapter keeps its
+    dtype.
     `endings` maps metric names to names in the trainer's log. A killed training resumes from its last checkpoint. A
     trainer that uses a rollout for several steps can only resume at a multiple of `resume_every`. Everything that
     decides the result must be in `settings`, `parents` or the trainer's train_dataset.
@@ -151,14 +155,14 @@ def fit_and_save(
     if trainer.eval_dataset is not None:
         recipe["held_out"] = fingerprint(trainer.eval_dataset)
     folder = cache() / f"{rung.replace('/', '-')}-{fingerprint(trainer.train_dataset, **recipe)}"
-    whole = climbed.base is None
+    saved = climbed.dtype if climbed.base is None else None
     with held(folder) if rank() == 0 else nullcontext():
         best = _best(trainer, settings, folder, sharded)
-        before = None if sharded else marks(trainer.model, saved_in_bfloat16=whole)
+        before = None if sharded else marks(trainer.model, saved)
         norm_before = None if sharded else norm(trainer.model)
         _train(trainer, watch, folder, output, resume_every, best)
         try:
-            idle = check_learned(watch.points, before, before and marks(trainer.model, saved_in_bfloat16=whole))
+            idle = check_learned(watch.points, before, before and marks(trainer.model, saved))
             model = trained(trainer, skeleton)
             if rank() == 0:
                 validated = best.restore(model) if best else watch.validation()
@@ -177,7 +181,7 @@ def fit_and_save(
             if isinstance(model, PeftModel) and climbed.base is None:
                 model = merged(model)
             if climbed.base is None:
-                model = model.to(torch.bfloat16)
+                model = model.to(climbed.dtype)
             made = save_rung(
                 output,
                 model,
@@ -241,6 +245,8 @@ def _train(
         check_space(output, rung, "the rung")
     found = [str(newest(folder) or "") if rank() == 0 else ""]
     broadcast_object_list(found)
+    if isinstance(trainer, MicroBatches):
+        trainer.choose(folder)
     try:
         trainer.train(resume_from_checkpoint=found[0] or None)
     except torch.OutOfMemoryError:
@@ -303,6 +309,8 @@ def fill(skeleton: Any, state: dict[str, torch.Tensor]) -> Any:
 
 def out_of_memory(trainer: Trainer) -> str:
     """Error message for out of memory: the processes that hold memory, and which params.yaml key to change."""
+    if isinstance(trainer, MicroBatches):
+        return trainer.out_of_memory()
     arguments: Any = trainer.args
     batch, steps = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps * arguments.world_size
     told = ran_out(arguments.device)

@@ -29,7 +29,7 @@ ROWS = "rows are read and rendered by the ladder: set `data`"
 CUT = "rows longer than max_length are left out, never cut"
 WEIGHTS = "weights are read by the ladder: set `parent` and `lora`"
 REFERENCE = "the reference is the parent; the stage reference computes its log-probabilities"
-ENGINE = "answers are sampled by ladder/inference/engine.py, or by vLLM with use_vllm: true"
+ENGINE = "answers are sampled by the ladder's decoder, or by vLLM with engine: vllm"
 WHOLE = "samples must be the policy's own distribution: set temperature"
 SAMPLES = "answers are kept in the samples file of the rung"
 LOSS = "this method has its own loss"
@@ -57,7 +57,7 @@ COMMON: dict[str, str] = {
     "resume_from_checkpoint": "a training that was killed resumes by itself (LADDER_WORK)",
     "do_train": "a training stage trains",
     "do_eval": "set `validation` and eval_strategy",
-    "do_predict": "use the stages respond and benchmark",
+    "do_predict": "use the stages answer and benchmark",
     "include_num_input_tokens_seen": "the curve has num_tokens",
     "skip_memory_metrics": "metrics/ has memory_gb",
     "auto_find_batch_size": "lower per_device_train_batch_size and raise gradient_accumulation_steps",

@@ -21,11 +21,11 @@ WORSE, MARGIN = 1.5, 1.0
 """A final loss may be 1.5 times the initial loss, and in any case 1 nat above the loss of a uniform guess."""
 
 
-def marks(model: Any, *, saved_in_bfloat16: bool) -> Marks:
-    """Checksum of each trainable weight, in the dtype in which it is saved."""
-    whole = saved_in_bfloat16 and not isinstance(model, PeftModel)
+def marks(model: Any, saved: torch.dtype | None) -> Marks:
+    """Checksum of each trainable weight, in the dtype in which it is saved; None: its own, as an adapter's."""
+    whole = saved is not None and not isinstance(model, PeftModel)
     return {
-        name: _bits(weight.detach().to(torch.bfloat16) if whole else weight.detach())
+        name: _bits(weight.detach().to(saved) if whole else weight.detach())
         for name, weight in model.named_parameters()
         if weight.requires_grad
     }

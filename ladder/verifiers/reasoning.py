@@ -23,6 +23,7 @@ import re
 from typing import Any, NamedTuple
 
 from ladder.data.jsonl import Row
+from ladder.verifiers.code_blocks import fences
 
 _NAME = r"(?:\w{1,12}:)?(?:think|thinking|thoughts?|thought_process|reasoning|scratchpad|chain_of_thought)"
 _TOKEN = r"(?:think|thinking|thoughts?|reasoning)"
@@ -46,7 +47,6 @@ _CLOSINGS = [re.compile(closing, re.I) for _, closing in _PAIRS]
 _OPENED = re.compile("|".join(re.sub(r"\?P<name>", "?:", opening) for opening, _ in _PAIRS), re.I)
 _CLOSED = re.compile("|".join(closing for _, closing in _PAIRS if closing != "</details>"), re.I)
 _AT_END = re.compile(rf"(?:{_OPENED.pattern})\s*\Z", re.I)
-_FENCE = re.compile(r"^[ \t]*(?:`{3,}|~{3,})", re.M)
 _WRAPPED = re.compile(r"\s*<(answer|response|solution|output)>(.*?)(?:</\1>)?\s*", re.S | re.I)
 _WRAPPING_TOKENS = re.compile(
     r"\s*<\|(?:start_response|begin_of_solution)\|>(.*?)(?:<\|(?:end_response|end_of_solution)\|>)?\s*", re.S | re.I
@@ -244,9 +244,7 @@ def _quoted(text: str, start: int, end: int) -> bool:
 
 def _in_code(text: str, place: int) -> bool:
     """Whether the position is inside a closed code block."""
-    fences = [found.start() for found in _FENCE.finditer(text)]
-    before = sum(fence < place for fence in fences)
-    return before % 2 == 1 and len(fences) > before
+    return any(block.closed and block.start <= place < block.end for block in fences(text))
 
 
 def _in_sentence(text: str, start: int, end: int) -> bool:

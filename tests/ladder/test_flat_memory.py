@@ -13,10 +13,11 @@ import transformers
 from tokenizers import pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from conftest import assistant, pico_tokenizer, user
+from conftest import assistant, user
 from ladder.data.jsonl import write_rows
 from ladder.models.checkpoint import read_rung, save_rung
 from ladder.pipeline.stage import fit
+from perf.pico import pico_tokenizer
 from stages import distill, dpo, grpo, ppo, sft, teacher
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")

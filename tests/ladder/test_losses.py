@@ -10,9 +10,9 @@ from transformers import TrainingArguments
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 
-from conftest import pico_model, pico_tokenizer
 from ladder.models.checkpoint import Model
 from ladder.training.pairwise_trainer import PairTrainer
+from perf.pico import pico_model, pico_tokenizer
 from stages.orpo import log_odds, orpo_loss
 from stages.simpo import simpo_loss
 

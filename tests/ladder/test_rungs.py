@@ -18,11 +18,11 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from conftest import pico_tokenizer
 from ladder.models.checkpoint import load, load_complete, read_rung, save_rung
 from ladder.models.tied_embeddings import merged
 from ladder.pipeline.stage import UserError
 from ladder.training.model_setup import climb
+from perf.pico import pico_tokenizer
 from stages import merge
 
 IDS = torch.tensor([[5, 6, 7, 40, 41, 2, 90, 100, 5, 6, 7]])  # with the tokens that trainable_token_indices names

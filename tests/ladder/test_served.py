@@ -16,8 +16,8 @@ from conftest import user
 from ladder.chat.encode import prompt_tokens
 from ladder.inference.client import Client, Request, seeded
 from ladder.inference.endpoint import UNBOUNDED, Endpoint
-from ladder.inference.local import answer
-from ladder.inference.sampling import Sampling
+from ladder.inference.local import engine_of
+from ladder.inference.types import Sampling
 from ladder.models.checkpoint import load
 from ladder.pipeline.stage import Config
 
@@ -68,7 +68,7 @@ def test_a_real_server_is_asked_and_says_what_the_model_says(served: Endpoint, b
     client = Client(served, UNBOUNDED)
     replies = client.ask([Request(messages, greedy) for messages in conversations], progress="")
     rung = load(base, base, dtype=torch.float32)
-    said = answer(rung, conversations, greedy, progress="")
+    said = engine_of(rung).generate(conversations, greedy)
     for reply, wanted, messages in zip(replies, said, conversations, strict=True):
         assert reply
         assert reply.prompt_tokens == len(prompt_tokens(rung.tokenizer, messages))

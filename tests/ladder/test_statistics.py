@@ -100,22 +100,24 @@ def test_swap_test_is_the_enumeration_of_all_swaps() -> None:
 def test_verdicts() -> None:
     few, many = np.zeros(40), np.zeros(40)
     many[:12] = 1
-    assert statistics.paired(few, many)["verdict"] == "better"
-    assert statistics.paired(many, few)["verdict"] == "worse"
+    assert statistics.paired(few, many)["verdict"] == "improved"
+    assert statistics.paired(many, few)["verdict"] == "regressed"
     assert statistics.paired(many, many) == {
-        "difference": 0, "low": 0, "high": 0, "p": 1, "gained": 0, "lost": 0, "verdict": "not distinguishable"
+        "difference": 0, "low": 0, "high": 0, "p": 1, "gained": 0, "lost": 0, "verdict": "no significant difference"
     }  # fmt: skip
     # Five gains and no loss: the bootstrap's interval excludes 0, but the exact p is 2 / 2**5 = 0.0625.
     five = np.zeros(40)
     five[:5] = 1
     found = statistics.paired(few, five)
-    assert (found["low"] > 0, found["p"], found["verdict"]) == (True, 0.0625, "not distinguishable")
+    assert (found["low"] > 0, found["p"], found["verdict"]) == (True, 0.0625, "no significant difference")
 
 
 def test_equal_models_are_seldom_called_different() -> None:
     generator = np.random.default_rng(0)
     pairs = (generator.random((200, 2, 96)) < 0.3).astype(float)
-    different = sum(statistics.paired(*pair, resamples=1_000)["verdict"] != "not distinguishable" for pair in pairs)
+    different = sum(
+        statistics.paired(*pair, resamples=1_000)["verdict"] != "no significant difference" for pair in pairs
+    )
     assert different <= 16  # 5% of 200 are 10; binomial(200, 0.05) exceeds 16 once in 42
 
 

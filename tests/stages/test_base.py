@@ -11,11 +11,11 @@ import torch
 from tokenizers import normalizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
-from conftest import CHATML, pico_model, pico_tokenizer
 from ladder.chat import encode
 from ladder.models import checkpoint
 from ladder.models.gguf import header_read_once, load_model
 from ladder.pipeline.stage import UserError
+from perf.pico import CHATML, pico_model, pico_tokenizer
 from stages import base
 
 ROOT = Path(__file__).parents[2]

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from conftest import write_files
+from ladder.pipeline.stage import UserError
 from stages.code import Params, main
 
 FOLDERS = ("ladder", "stages", "benchmarks")
@@ -14,6 +15,8 @@ SOURCES = {
     "stages/ask.py": "import ladder.pipeline.names\n",
     "stages/__init__.py": "",
     "benchmarks/quiz.py": "import ladder.data.jsonl\n",
+    "data/raw/README.md": "",
+    "params.yaml": "sft: {}\n",
 }
 
 
@@ -25,7 +28,7 @@ def lists(tmp_path, monkeypatch):
 
 
 def write():
-    main(Params(), *map(Path, FOLDERS), Path("code"))
+    main(Params(), *map(Path, (*FOLDERS, "data/raw", "params.yaml")), Path("code"))
     return {str(path.relative_to("code")): path.read_text() for path in sorted(Path("code").rglob("*.txt"))}
 
 
@@ -51,6 +54,50 @@ def test_an_edit_changes_the_lists_of_those_that_import_the_file_and_a_comment_n
     Path("ladder/data/jsonl.py").write_text('"""Rows."""\nread = open\n')
     after = lists()
     assert {name for name in before if before[name] != after[name]} == {"benchmarks/quiz.txt", "sft.txt"}
+
+
+NAMED = """
+sft:
+  join: {x: {source: data/raw/rows.jsonl}}
+  append: [{source: data/raw/folder}, {source: "hub:org/name@0"}]
+  config: {dataset_kwargs: {data_files: {test: "data/raw/*.csv"}}}
+  title: data/raw/README.md
+ask: {include_path: data/raw/none}
+"""
+
+
+def test_the_local_files_that_a_section_names_end_its_list(lists):
+    write_files(
+        {"data/raw/rows.jsonl": "1", "data/raw/folder/b": "2", "data/raw/folder/a/c": "3", "data/raw/t.csv": "4"}
+    )
+    before = lists()
+    Path("params.yaml").write_text(NAMED)
+    after = lists()
+    assert {name for name in before if before[name] != after[name]} == {"sft.txt"}
+    files = ["data/raw/folder/a/c", "data/raw/folder/b", "data/raw/rows.jsonl", "data/raw/t.csv"]
+    added = subprocess.check_output(["sha256sum", *files], text=True)
+    assert after["sft.txt"] == before["sft.txt"] + added
+    Path("data/raw/rows.jsonl").write_text("changed")
+    assert {name for name, text in lists().items() if text != after[name]} == {"sft.txt"}
+    Path("data/raw/other").write_text("not named")
+    Path("data/raw/rows.jsonl").write_text("1")
+    assert lists() == after
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("rows.jsonl", "params.yaml:2: sft.source: expected a path in data/raw, where DVC sees it change"),
+        ("/data/raw/rows.jsonl", "expected a path in data/raw"),
+        ("data/raw/../rows.jsonl", "expected a path in data/raw"),
+        ("data/raw/link/rows.jsonl", "data/raw/link is a link to a folder, and DVC does not look into it"),
+    ],
+)
+def test_a_local_file_that_dvc_would_not_see_change_is_refused(lists, path, said):
+    Path("data/raw/link").symlink_to(Path("ladder").resolve())
+    Path("params.yaml").write_text(f"sft:\n  source: {path}\n")
+    with pytest.raises(UserError, match=said):
+        lists()
 
 
 def test_a_stage_that_is_gone_has_no_list(lists):

@@ -3,11 +3,12 @@ import json
 import pytest
 import torch
 
-from conftest import assistant, pico_model, pico_tokenizer, user
+from conftest import assistant, user
 from ladder.chat.encode import encode
 from ladder.data.jsonl import read_rows, write_rows
-from ladder.models.checkpoint import load, save_rung
+from ladder.models.checkpoint import load, read_rung, save_rung
 from ladder.pipeline.stage import UserError
+from perf.pico import pico_model, pico_tokenizer
 from stages.divergence import Params, main
 
 
@@ -19,10 +20,14 @@ def saved(tmp_path, name, seed):
 
 def measure(tmp_path, teacher, rung, base, rows):
     write_rows(tmp_path / "rows.jsonl", rows)
-    outputs = [tmp_path / "divergence.jsonl", tmp_path / "divergence.json"]
+    outputs = [tmp_path / "divergence.jsonl", tmp_path / "summary.json", tmp_path / "metrics.json"]
     params = Params(data="rows", split=None, teacher="teacher")
     main(params, tmp_path / "rows.jsonl", teacher, rung, base, *outputs)
-    return read_rows(outputs[0]), json.loads(outputs[1].read_text())
+    summary = json.loads(outputs[1].read_text())
+    assert summary["made_by"]["rung"] == read_rung(rung).provenance
+    means = {name: value for name, value in summary.items() if name not in ("interval", "made_by")}
+    assert json.loads(outputs[2].read_text()) == means and len(means) == 5
+    return read_rows(outputs[0]), {**means, **summary["interval"]}
 
 
 def test_sums_and_means_are_those_of_two_plain_forward_passes(tmp_path, base, rows):

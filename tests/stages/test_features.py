@@ -5,10 +5,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from conftest import pico_model, pico_tokenizer
 from ladder.data.jsonl import write_rows
 from ladder.models.checkpoint import load, read_rung, save_rung
 from ladder.pipeline.stage import UserError
+from perf.pico import pico_model, pico_tokenizer
 from stages import divergence, features, student
 
 TRAINER = {"max_steps": 8, "per_device_train_batch_size": 6, "learning_rate": 3e-3, "bf16": False}

@@ -15,6 +15,9 @@ from stages import gate
 
 ROOT = Path(__file__).parents[2]
 MATHS = "heldout/problems/maths"
+PATHS = [
+    Path(name) for name in ("data/benchmark", "data/lm_eval", "data/heldout", "tax.md", "tax.json", "metrics.json")
+]
 
 
 def follow(path, followed):
@@ -41,21 +44,20 @@ def rows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     follow("data/benchmark/ifeval/sft/chat.jsonl", [1] * 60 + [0] * 40)
     follow("data/benchmark/ifeval/dpo/chat.jsonl", [0] * 20 + [1] * 40 + [1] * 2 + [0] * 38)
-    solve("data/heldout/problems/maths/sft/chat.jsonl", [1] * 30 + [0] * 30)
-    solve("data/heldout/problems/maths/dpo/chat.jsonl", [0] + [1] * 29 + [0] * 30)
+    solve("data/heldout/sft/chat/problems/maths.jsonl", [1] * 30 + [0] * 30)
+    solve("data/heldout/dpo/chat/problems/maths.jsonl", [0] + [1] * 29 + [0] * 30)
 
 
 def judge(*, strict=False, against="sft/chat", rung="dpo/chat", **allowed):
     """The metrics, and the refusal if there was one."""
     allowed = {MATHS if name == "maths" else name: points for name, points in allowed.items()}
     params = gate.Params(rung=rung, against=against, allowed=allowed, strict=strict)
-    paths = [Path(name) for name in ("data/benchmark", "data/heldout", "report/gate/tax.md", "report/gate/tax.json")]
     refusal = ""
     try:
-        gate.main(params, *paths)
+        gate.main(params, *PATHS, tasks=["arc"])
     except UserError as refused:
         refusal = str(refused)
-    return read_json(paths[-1]), refusal
+    return read_json(PATHS[-2]), refusal
 
 
 def test_a_loss_is_judged_by_its_whole_interval(rows, capsys):
@@ -87,7 +89,7 @@ def test_each_row_is_judged_and_all_failures_are_named(rows):
     found, refusal = judge(maths=3, ifeval=3, strict=True)
     assert list(found) == [MATHS, "ifeval", "made_by"]
     assert f"{MATHS} may have lost too much: 1.7" in refusal and "ifeval lost too much: 18.0" in refusal
-    assert Path("report/gate/tax.md").read_text().startswith("# dpo/chat against sft/chat\n\n| benchmark | sft/chat | ")
+    assert Path("tax.md").read_text().startswith("# dpo/chat against sft/chat\n\n| benchmark | sft/chat | ")
 
 
 def test_few_changed_prompts_do_not_prove_that_little_was_lost(rows):
@@ -101,18 +103,20 @@ def test_few_changed_prompts_do_not_prove_that_little_was_lost(rows):
 
 def test_four_losses_are_no_proof_where_none_is_allowed(rows):
     # All 95% of the bootstrap lie above 0, but the exact p of 4 to 0 is 2/2^4.
-    solve("data/heldout/problems/maths/dpo/chat.jsonl", [0] * 4 + [1] * 26 + [0] * 30)
+    solve("data/heldout/dpo/chat/problems/maths.jsonl", [0] * 4 + [1] * 26 + [0] * 30)
     found, refusal = judge(maths=0)
     assert (found[MATHS]["low"] > 0, found[MATHS]["p"], refusal) == (True, 0.125, "")
 
 
 def test_a_benchmark_that_neither_solves_gives_no_signal(rows):
     for rung in ("sft/chat", "dpo/chat"):
-        solve(f"data/heldout/problems/maths/{rung}.jsonl", [0] * 60)
+        solve(f"data/heldout/{rung}/problems/maths.jsonl", [0] * 60)
     found, refusal = judge(maths=5)
     assert (found[MATHS]["verdict"], refusal) == ("no signal", "")
+    counts = {"judged": 1, "held": 0, "lost_too_much": 0, "may_have_lost_too_much": 0, "no_signal": 1}
+    assert read_json(PATHS[-1]) == counts
     assert "no signal" in judge(maths=5, strict=True)[1]
-    solve("data/heldout/problems/maths/sft/chat.jsonl", [1] + [0] * 59)  # one solved, then none: a loss can be seen
+    solve("data/heldout/sft/chat/problems/maths.jsonl", [1] + [0] * 59)  # one solved, then none: a loss can be seen
     assert judge(maths=5)[0][MATHS]["verdict"] == "may have lost too much"
 
 
@@ -138,48 +142,42 @@ def test_rows_that_are_not_there_are_named(rows):
     with pytest.raises(UserError, match="data/benchmark/ifeval/dpo/maths.jsonl: no such file"):
         gate.main(
             gate.Params(rung="dpo/maths", against="sft/chat", allowed={"ifeval": 1}),
-            *map(Path, ("data/benchmark", "data/heldout", "tax.md", "tax.json")),
+            *PATHS,
+            tasks=[],
         )
     assert not Path("tax.json").exists()
     with pytest.raises(UserError, match="against: 'sft/caht' is no rung with rows of ifeval, and as a revision: "):
         gate.main(
             gate.Params(rung="dpo/chat", against="sft/caht", allowed={"ifeval": 1}),
-            *map(Path, ("data/benchmark", "data/heldout", "tax.md", "tax.json")),
+            *PATHS,
+            tasks=[],
         )
 
 
 PIPELINE = """
 stages:
   benchmark:
-    foreach: ${benchmark}
-    do:
-      cmd: mkdir -p data/benchmark/${key}/dpo && cp made.jsonl data/benchmark/${key}/dpo/chat.jsonl &&
-        cp made.json data/benchmark/${key}/dpo/chat.json
-      deps:
-      - made.jsonl
-      params:
-      - benchmark.${key}
-      outs:
-      - data/benchmark/${key}/dpo/chat.jsonl
-      - data/benchmark/${key}/dpo/chat.json
+    cmd: mkdir -p data/benchmark/ifeval/dpo && cp made.jsonl data/benchmark/ifeval/dpo/chat.jsonl &&
+      cp made.json data/benchmark/ifeval/dpo/chat.json
+    deps: [made.jsonl]
+    params: [benchmark, report.benchmarks, report.rungs]
+    outs: [data/benchmark]
   gate:
     foreach: ${gate}
     do:
-      cmd: python -m stages.gate ${key} data/benchmark data/heldout report/gate/${key}.md report/gate/${key}.json
-      deps:
-      - data/benchmark
-      - data/heldout
-      params:
-      - gate.${key}
+      cmd: python -m stages.gate ${key} data/benchmark data/lm_eval data/heldout report/gate/${key}.md
+        report/gate/${key}.json metrics/gate/${key}.json
+      deps: [data/benchmark, data/lm_eval, data/heldout]
+      params: ["gate.${key}", lm_eval]
       outs:
-      - report/gate/${key}.md:
-          cache: false
-      metrics:
-      - report/gate/${key}.json:
-          cache: false
+      - report/gate/${key}.md: {cache: false}
+      - report/gate/${key}.json: {cache: false}
+      - metrics/gate/${key}.json: {cache: false}
 """
 PARAMS = """
 benchmark: {ifeval: {seed: 0}}
+report: {benchmarks: [ifeval], rungs: [dpo/chat]}
+lm_eval: {}
 gate:
   since-v1: {rung: dpo/chat, against: v1, allowed: {ifeval: 5}}
 """
@@ -198,12 +196,14 @@ def test_a_gate_against_a_revision_fails_dvc_until_it_holds(tmp_path, monkeypatc
     git("config", "user.name", "nobody")
     Repo.init().close()
     Path("stages").symlink_to(ROOT / "stages")
+    Path("data/lm_eval").mkdir(parents=True)
+    Path("data/lm_eval/README.md").touch()
     Path("dvc.yaml").write_text(PIPELINE)
     Path("params.yaml").write_text(PARAMS)
-    solve("data/heldout/problems/maths/sft/chat.jsonl", [1])
+    solve("data/heldout/sft/chat/problems/maths.jsonl", [1])
     follow("made.jsonl", [1] * 60 + [0] * 40)
     with Repo() as repo:
-        repo.reproduce("benchmark@ifeval")
+        repo.reproduce("benchmark")
     git("add", "-A")
     git("commit", "-qm", "one")
     git("tag", "v1")
@@ -223,7 +223,7 @@ def test_a_gate_against_a_revision_fails_dvc_until_it_holds(tmp_path, monkeypatc
     assert (low, high) == pytest.approx(tuple(stats.binom.ppf([0.025, 0.975], 100, 0.2)), abs=1)
     assert f"| ifeval | 60.0 | 40.0 | 20.0 [{low:.1f}, {high:.1f}] | 0.0001 | 100 | 5 | lost too much |" in out
     assert f"gate: dpo/chat against v1: ifeval lost too much: 20.0 [{low:.1f}, {high:.1f}], 5 allowed" in err
-    assert "benchmark@ifeval" in Path("dvc.lock").read_text()
+    assert "benchmark" in Path("dvc.lock").read_text()
     assert "gate@" not in Path("dvc.lock").read_text()  # not recorded: the next run judges anew
     with Repo() as repo:
         assert "gate@since-v1" in repo.status(["gate@since-v1"])
@@ -232,9 +232,16 @@ def test_a_gate_against_a_revision_fails_dvc_until_it_holds(tmp_path, monkeypatc
 def test_what_could_not_be_scored_is_told_and_fails_where_strict(rows):
     for rung in ("sft/chat", "dpo/chat"):
         write_rows(Path(f"data/benchmark/humaneval/{rung}.jsonl"), [])
-        write_json(Path(f"data/benchmark/humaneval/{rung}.json"), {"absent": "no sandbox", "made_by": {}})
+        write_json(Path(f"data/benchmark/humaneval/{rung}.json"), {"absent": "no sandbox"})
     found, refusal = judge(ifeval=30, humaneval=5)
     assert (found["humaneval"], found["ifeval"]["verdict"], refusal) == ({"absent": "no sandbox"}, "held", "")
-    assert "\nhumaneval: not judged: no sandbox\n" in Path("report/gate/tax.md").read_text()
+    assert "\nhumaneval: not judged: no sandbox\n" in Path("tax.md").read_text()
     for given in ({"ifeval": 30, "humaneval": 5, "strict": True}, {"humaneval": 5}):
         assert judge(**given)[1] == "dpo/chat: not judged: humaneval: no sandbox"
+
+
+def test_a_task_of_lm_eval_is_judged_by_its_own_folder(rows):
+    follow("data/lm_eval/arc/sft/chat.jsonl", [1] * 60)
+    follow("data/lm_eval/arc/dpo/chat.jsonl", [1] * 60)
+    found, refusal = judge(arc=5, strict=True)
+    assert (found["arc"]["verdict"], found["arc"]["n"], refusal) == ("held", 60, "")

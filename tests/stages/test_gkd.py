@@ -3,11 +3,13 @@ import json
 import pytest
 import torch
 
-from conftest import assistant, moved, pico_model, pico_tokenizer, user
+from conftest import assistant, user
 from ladder.data.jsonl import write_rows
 from ladder.models.checkpoint import load, read_rung, save_rung
 from ladder.pipeline.stage import UserError
+from perf.pico import pico_model, pico_tokenizer
 from stages import divergence, gkd, student
+from torch_helpers import moved
 
 TRAINER = {"max_steps": 4, "per_device_train_batch_size": 6, "learning_rate": 3e-3, "bf16": False}
 PARAMS = {

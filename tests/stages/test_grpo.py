@@ -8,12 +8,14 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig
 
-from conftest import moved, pico_model, pico_tokenizer, user
+from conftest import user
 from ladder.data.jsonl import read_rows, write_rows
 from ladder.models.checkpoint import load, read_rung
 from ladder.pipeline.stage import UserError, fit
 from ladder.training import rewards
+from perf.pico import pico_model, pico_tokenizer
 from stages import grpo
+from torch_helpers import moved
 
 CHECKS = [{"kind": "letter_at_least", "letter": letter, "n": 1} for letter in string.ascii_lowercase]
 TRAINER = {

@@ -8,7 +8,6 @@ from ladder.pipeline.stage import UserError, fit
 from stages import lm_eval, report
 
 ENTRY = {"task": "arc_easy", "resamples": 1000, "options": {"limit": 6}}
-LEDGER = {"method": "base", "parent": "", "parameters": 9, "loss": 1.0}
 
 
 @pytest.fixture
@@ -23,13 +22,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(folder: Path, base: Path, **entry: object) -> dict[str, object]:
-    """The metric of the stage's run as its entry in params.yaml says."""
-    write_json(folder / "ledger.json", LEDGER)
+    """The summary of the stage's run as its entry in params.yaml says."""
     params = fit(lm_eval.Params, {**ENTRY, **entry}, "lm_eval.arc")
     outputs = [folder / f"scored/arc/base.{end}" for end in ("jsonl", "json")]
-    lm_eval.main(params, base, base, folder / "ledger.json", *outputs, folder / "metrics/arc/base.json")
-    assert (folder / "metrics/arc/base.json").read_text() == outputs[1].read_text()
-    return dict(json.loads(outputs[1].read_text()))
+    lm_eval.main(params, base, base, *outputs, folder / "metrics/arc/base.json")
+    summary = dict(json.loads(outputs[1].read_text()))
+    numbers = {name: value for name, value in summary.items() if not isinstance(value, dict)}
+    assert json.loads((folder / "metrics/arc/base.json").read_text()) == numbers
+    return summary
 
 
 def local(folder: Path) -> dict[str, object]:
@@ -44,13 +44,14 @@ def test_a_task_on_local_data_stands_in_the_table(folder: Path, base: Path) -> N
     assert isinstance(made_by, dict)
     assert (len(rows), made_by["rows"], made_by["of"], made_by["lm_eval"]) == (6, 6, 9, "0.4.13")
     assert metric["acc,none"] == round(100 * made_by["reported"]["acc,none"], 2)
-    assert made_by["rung"] == {"method": "base", "parent": "", "parameters": 9}
-    write_rows(folder / "scored/ifeval/base.jsonl", rows)
-    told = {name: value for name, value in made_by.items() if name != "task"}
-    write_json(folder / "scored/ifeval/base.json", {**metric, "made_by": told})
-    report.main(report.Params(benchmarks=["ifeval"], rungs=["base"]), folder / "scored", folder / "report")
+    write_rows(folder / "benchmark/ifeval/base.jsonl", rows)
+    write_json(folder / "benchmark/ifeval/base.json", metric)
+    write_json(folder / "provenance/base.json", {"method": "base", "parent": "", "parameters": 9})
+    params = report.Params(benchmarks=["ifeval"], rungs=["base"])
+    names = ("benchmark", "scored", "provenance", "report", "metrics/report")
+    report.main(params, *(folder / name for name in names), tasks=["arc"])
     table = (folder / "report/table.md").read_text()
-    assert "| rung | method | parent | trainable | ifeval | arc | seconds |" in table
+    assert "| rung | method | parent | trainable | ifeval | arc | seconds | memory GB |" in table
     assert "arc: 6 of 9 questions, acc,none." in table
 
 

@@ -6,11 +6,12 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from conftest import pico_model, pico_tokenizer, record_files
+from conftest import record_files
 from ladder.models.checkpoint import load, load_complete, read_rung, save_rung
 from ladder.models.merge_config import with_paths
 from ladder.pipeline.stage import UserError
 from ladder.training.model_setup import climb
+from perf.pico import pico_model, pico_tokenizer
 from stages.merge import Params, main
 
 TOKENIZER = pico_tokenizer()

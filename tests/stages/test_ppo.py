@@ -6,16 +6,17 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 
-from conftest import assistant, pico_model, pico_tokenizer, user
+from conftest import assistant, user
 from ladder.data.jsonl import read_rows, write_rows
-from ladder.inference.local import answer
-from ladder.inference.sampling import Sampling
+from ladder.inference.local import engine_of
+from ladder.inference.types import Sampling
 from ladder.models.checkpoint import load, read_rung, save_rung
 from ladder.pipeline.stage import UserError
 from ladder.training import rollout_buffer
 from ladder.training.ppo_trainer import ActorCriticTrainer
 from ladder.training.rewards import total
 from ladder.verifiers.constraints import meets
+from perf.pico import pico_model, pico_tokenizer
 from stages import ppo, reward
 
 # met in part by every answer that has an a: 1/6 for one, 2/6 for two
@@ -66,7 +67,7 @@ def made(tmp_path, parent, base, *, judge=None, prompts=32, trainer=None, **chan
 def scores(directory, base):
     """Share of the checks met by 128 answers, drawn with another seed than the training's."""
     sampling = Sampling(temperature=1.0, max_new_tokens=12, seed=99)
-    said = answer(load(directory, base), [user(f"Say {n}.") for n in range(128)], sampling, progress="")
+    said = engine_of(load(directory, base)).generate([user(f"Say {n}.") for n in range(128)], sampling)
     return [fmean(meets(each.text, CHECKS)) for each in said]
 
 
@@ -153,7 +154,7 @@ def judge(tmp_path, base):
     write_rows(tmp_path / "heldout.jsonl", pairs[6:])
     trainer = {"max_steps": 10, "per_device_train_batch_size": 6, "learning_rate": 1e-2, "bf16": False}
     params = reward.Params(parent="base", data="a", heldout="b", lora=None, trainer=trainer)
-    outputs = [tmp_path / "models/reward/a", tmp_path / "reward.json", tmp_path / "reward.tsv"]
+    outputs = [tmp_path / name for name in ("models/reward/a", "reward.json", "reward.tsv", "heldout.json")]
     reward.main(params, base, base, tmp_path / "pairs.jsonl", tmp_path / "heldout.jsonl", *outputs)
     return outputs[0]
 

@@ -3,17 +3,18 @@ import json
 import pytest
 import torch
 
-from conftest import ROOT, assistant, pico_model, pico_tokenizer, user
+from conftest import ROOT, assistant, user
 from endpoints import Said, serving
 from ladder.data.jsonl import read_rows, write_rows
-from ladder.inference.local import Answer
+from ladder.inference.types import Answer
 from ladder.models.checkpoint import save_rung
 from ladder.models.heads import scoring
 from ladder.pipeline.stage import UserError, fit
 from ladder.synthesis.rejection_sampling import judged, rates
+from perf.pico import pico_model, pico_tokenizer
 from stages.preferences import Params, main
 
-TEMPLATES = ROOT / "data" / "prompts" / "preferences"
+TEMPLATES = ROOT / "prompts" / "preferences"
 SETTINGS = {
     "prompts": "prompts",
     "model": "base",

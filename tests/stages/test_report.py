@@ -29,13 +29,14 @@ def write_rung(
     known = [value for value in worth if value is not None]
     score = round((100 if headline is SOLVED else 1) * sum(known) / len(known), 2)
     interval = {f"{headline['name']}_low": score - 5, f"{headline['name']}_high": score + 5}
-    made_by = {"rows": len(worth), "of": 541, "headline": headline, "rung": ledger}
+    made_by = {"rows": len(worth), "of": 541, "headline": headline}
+    write_json(folder / "provenance" / f"{rung}.json", ledger)
     write_json(
         folder / "scored" / name / f"{rung}.json", {headline["name"]: score, "interval": interval, "made_by": made_by}
     )
 
 
-TRAINED = {"parameters": 100_000_000, "trainable_parameters": 2_500_000, "seconds": 61.5}
+TRAINED = {"parameters": 100_000_000, "trainable_parameters": 2_500_000, "seconds": 61.5, "memory_gb": 3.25}
 NONE, SOME = [0.0] * 40, [1.0] * 12 + [0.0] * 28
 
 
@@ -48,8 +49,12 @@ def ladder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def report(folder: Path, *rungs: str, benchmarks: tuple[str, ...] = ("ifeval",)) -> Path:
-    main(Params(benchmarks=list(benchmarks), rungs=list(rungs)), folder / "scored", folder / "report")
+def report(
+    folder: Path, *rungs: str, benchmarks: tuple[str, ...] = ("ifeval",), tasks: tuple[str, ...] = (), **params: object
+) -> Path:
+    names = ("scored", "lm_eval", "provenance", "report", "metrics")
+    fields = {"benchmarks": list(benchmarks), "rungs": list(rungs), **params}
+    main(Params.model_validate(fields), *(folder / name for name in names), tasks=list(tasks))
     return folder / "report"
 
 
@@ -57,22 +62,22 @@ def test_the_table(ladder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = report(ladder, "base", "sft/chat", "merge/soup", "alone")
     table = (output / "table.md").read_text(encoding="utf-8").splitlines()
     assert table[0] == "# The ladder on ifeval"
-    assert table[2] == "| rung | method | parent | trainable | ifeval | seconds |"
-    assert table[4] == "| base | base |  |  | 0.0 [-5.0, 5.0] |  |"
-    assert table[5] == "| sft/chat | sft | base | 2.5 M (2.5%) | 30.0 [25.0, 35.0] | 62 |"
+    assert table[2] == "| rung | method | parent | trainable | ifeval | seconds | memory GB |"
+    assert table[4] == "| base | base |  |  | 0.0 [-5.0, 5.0] |  |  |"
+    assert table[5] == "| sft/chat | sft | base | 2.5 M (2.5%) | 30.0 [25.0, 35.0] | 62 | 3.2 |"
     assert table[9] == "ifeval: 40 of 541 questions, solved."
     # McNemar's exact p of 12 gains and no loss is 2 / 2^12, of two comparisons Holm doubles the smaller one.
     p = 2 / 2**12
-    shown = f"| sft/chat | base | ifeval | +30.0 [17.5, 45.0] | {p:.2g} | {2 * p:.2g} | 12 | 0 | 40 | better |"
+    shown = f"| sft/chat | base | ifeval | +30.0 [17.5, 45.0] | {p:.2g} | {2 * p:.2g} | 12 | 0 | 40 | improved |"
     assert table[13] == shown
     # Against the first of two parents; the rung whose parent is not in the table is compared with nothing.
-    assert (
-        table[14] == "| merge/soup | sft/chat | ifeval | +0.0 [0.0, 0.0] | 1 | 1 | 0 | 0 | 40 | not distinguishable |"
-    )
+    unchanged = "no significant difference"
+    assert table[14] == f"| merge/soup | sft/chat | ifeval | +0.0 [0.0, 0.0] | 1 | 1 | 0 | 0 | 40 | {unchanged} |"
     assert table[15] == ""
     numbers = json.loads((output / "table.json").read_text())[1]["benchmarks"]["ifeval"]
     assert (numbers["score"], numbers["interval"], numbers["made_by"]["of"]) == (30.0, [25.0, 35.0], 541)
-    against = numbers["against_parent"]
+    against = numbers["against_baseline"]
+    assert (against["n"], against["verdict"], against["p_holm"]) == (40, "improved", round(2 * p, 5))
     assert (against["difference"], against["gained"], against["lost"]) == (30.0, 12, 0)
     # Resampled, the number of gains is binomial(40, 0.3): its quantiles are 7 and 18 of 40.
     assert [stats.binom.ppf(tail, 40, 0.3) / 40 for tail in (0.025, 0.975)] == [0.175, 0.45]
@@ -94,27 +99,29 @@ def test_benchmarks_stand_side_by_side_and_are_corrected_together(ladder: Path) 
     output = report(ladder, "base", "sft/chat", benchmarks=("ifeval", "mtbench"))
     table = (output / "table.md").read_text(encoding="utf-8").splitlines()
     assert table[0] == "# The ladder on ifeval, mtbench"
-    assert table[2] == "| rung | method | parent | trainable | ifeval | mtbench (of 10) | seconds |"
-    assert table[5].endswith("| 30.0 [25.0, 35.0] | 2.00 [-3.00, 7.00] | 62 |")
+    assert table[2] == "| rung | method | parent | trainable | ifeval | mtbench (of 10) | seconds | memory GB |"
+    assert table[5].endswith("| 30.0 [25.0, 35.0] | 2.00 [-3.00, 7.00] | 62 | 3.2 |")
     assert table[7] == "ifeval: 40 of 541 questions, solved. mtbench: 31 of 541 questions, grade."
     # A permutation test of 10,000 draws can say no less than 1 / 10,001.
-    assert table[12] == "| sft/chat | base | mtbench | -2.00 [-2.00, -2.00] | 0.0001 | 0.0002 | 0 | 29 | 29 | worse |"
+    assert (
+        table[12] == "| sft/chat | base | mtbench | -2.00 [-2.00, -2.00] | 0.0001 | 0.0002 | 0 | 29 | 29 | regressed |"
+    )
     lines = json.loads((output / "table.json").read_text())
     assert list(lines[1]["benchmarks"]) == ["ifeval", "mtbench"]
 
 
-def test_a_difference_that_many_comparisons_may_bring_is_not_distinguishable(ladder: Path) -> None:
+def test_a_difference_that_many_comparisons_may_bring_is_not_significant(ladder: Path) -> None:
     # 7 gains and 0 losses: p = 2 / 2^7 = 0.0156; of four comparisons Holm makes it 0.0625.
     base = {"method": "base", "parent": "", "parameters": 1}
     for number in range(4):
         gains = [1.0] * (7 if number == 0 else 0) + [0.0] * (33 if number == 0 else 40)
         write_rung(ladder, "base", NONE, base, name=f"b{number}")
         write_rung(ladder, "sft/chat", gains, {"method": "sft", "parent": "base", **TRAINED}, name=f"b{number}")
-    for names, verdict in ((("b0",), "better"), (("b0", "b1", "b2", "b3"), "not distinguishable")):
+    for names, verdict in ((("b0",), "improved"), (("b0", "b1", "b2", "b3"), "no significant difference")):
         output = report(ladder, "base", "sft/chat", benchmarks=names)
-        against = json.loads((output / "table.json").read_text())[1]["benchmarks"]["b0"]["against_parent"]
+        against = json.loads((output / "table.json").read_text())[1]["benchmarks"]["b0"]["against_baseline"]
         assert (against["p"], against["verdict"]) == (round(2 / 2**7, 5), verdict)
-        assert against["holm"] == round(len(names) * 2 / 2**7, 5)
+        assert against["p_holm"] == round(len(names) * 2 / 2**7, 5)
 
 
 class Page(HTMLParser):
@@ -172,8 +179,8 @@ def test_answers_are_marked_against_the_parent(ladder: Path) -> None:
 def test_a_rung_that_got_worse_is_marked_lost(ladder: Path) -> None:
     write_rung(ladder, "down", NONE, {"method": "dpo", "parent": "sft/chat", "parameters": 1})
     output = report(ladder, "sft/chat", "down")
-    against = json.loads((output / "table.json").read_text())[1]["benchmarks"]["ifeval"]["against_parent"]
-    assert against["verdict"] == "worse"
+    against = json.loads((output / "table.json").read_text())[1]["benchmarks"]["ifeval"]["against_baseline"]
+    assert against["verdict"] == "regressed"
     assert [article["data-lost"] for article in page(output).named("article")] == ["1"] * 12 + [""] * 28
 
 
@@ -244,11 +251,44 @@ def test_a_benchmark_that_could_not_be_scored_here_is_named_and_not_zero(ladder:
     for rung in ("base", "sft/chat"):
         write_rung(ladder, rung, NONE, {"method": "base", "parent": "", "parameters": 1}, name="humaneval")
     write_rows(ladder / "scored/humaneval/base.jsonl", [])
-    write_json(ladder / "scored/humaneval/base.json", {"absent": "no sandbox", "made_by": {"rung": {}}})
+    write_json(ladder / "scored/humaneval/base.json", {"absent": "no sandbox"})
     output = report(ladder, "base", "sft/chat", benchmarks=("ifeval", "humaneval"))
     text = (output / "table.md").read_text()
-    assert "| rung | method | parent | trainable | ifeval | seconds |" in text
+    assert "| rung | method | parent | trainable | ifeval | seconds | memory GB |" in text
     assert "ifeval: 40 of 541 questions, solved. humaneval: not scored: no sandbox.\n" in text
     assert "humaneval: not scored: no sandbox." in (output / "answers.html").read_text()
     with pytest.raises(UserError, match="nothing to show: humaneval: not scored: no sandbox"):
         report(ladder, "base", benchmarks=("humaneval",))
+
+
+def test_the_headlines_are_metrics_by_rung(ladder: Path) -> None:
+    def metrics() -> dict[str, Row]:
+        return {
+            str(path.relative_to(ladder / "metrics")): json.loads(path.read_text())
+            for path in sorted((ladder / "metrics").rglob("*.json"))
+        }
+
+    base, sft = {"method": "base", "parent": "", "parameters": 1}, {"method": "sft", "parent": "base", **TRAINED}
+    names = [f"b{number}" for number in range(6)]
+    for name in names:
+        write_rung(ladder, "base", [1.0, 0.0], base, name=name)
+        write_rung(ladder, "sft/chat", [1.0, 1.0], sft, name=name)
+    report(ladder, "base", "sft/chat", benchmarks=tuple(names))
+    first = names[:5]
+    assert metrics() == {"base.json": dict.fromkeys(first, 50.0), "sft/chat.json": dict.fromkeys(first, 100.0)}
+    report(ladder, "base", benchmarks=tuple(names), headlines=["b5"])
+    assert metrics() == {"base.json": {"b5": 50.0}}
+    with pytest.raises(UserError, match="report.headlines: expected benchmarks of the table .*, got 'b7'"):
+        report(ladder, "base", benchmarks=tuple(names), headlines=["b7"])
+
+
+def test_tasks_of_lm_eval_follow_the_benchmarks(ladder: Path) -> None:
+    for rung, worth in (("base", NONE), ("sft/chat", SOME)):
+        parent = {"method": "sft", "parent": "base" if rung != "base" else "", **TRAINED}
+        write_rung(ladder, rung, worth, parent, name="arc")
+        for end in ("json", "jsonl"):
+            (ladder / f"lm_eval/arc/{rung}.{end}").parent.mkdir(parents=True, exist_ok=True)
+            (ladder / f"scored/arc/{rung}.{end}").rename(ladder / f"lm_eval/arc/{rung}.{end}")
+    table = (report(ladder, "base", "sft/chat", tasks=("arc",)) / "table.md").read_text().splitlines()
+    assert table[2] == "| rung | method | parent | trainable | ifeval | arc | seconds | memory GB |"
+    assert [line.split(" | ")[2] for line in table[11:13]] == ["ifeval", "arc"]

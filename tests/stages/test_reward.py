@@ -5,11 +5,12 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from conftest import assistant, pico_model, pico_tokenizer, user
+from conftest import assistant, user
 from ladder.data.jsonl import write_rows
 from ladder.models.checkpoint import load, load_reward, read_rung, save_rung
 from ladder.models.reward_scores import rewards
 from ladder.pipeline.stage import UserError
+from perf.pico import pico_model, pico_tokenizer
 from stages import reward
 
 TRAINER = {"max_steps": 1, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "bf16": False, "max_length": 64}
@@ -30,8 +31,11 @@ def made(tmp_path, parent, base, *, lora=None, heldout=range(100, 108), **traine
         parent="base", data="preferences/a", heldout="preferences/b", lora=lora, trainer={**TRAINER, **trainer}
     )
     inputs = [parent, base, tmp_path / "pairs.jsonl", tmp_path / "heldout.jsonl"]
-    outputs = [tmp_path / "models/reward/a", tmp_path / "a.json", tmp_path / "a.tsv"]
+    outputs = [tmp_path / "models/reward/a", tmp_path / "a.json", tmp_path / "a.tsv", tmp_path / "heldout.json"]
     reward.main(params, *inputs, *outputs)
+    measured, record = json.loads(outputs[3].read_text()), json.loads(outputs[1].read_text())
+    assert measured.pop("made_by") == {"rung": read_rung(outputs[0]).provenance}
+    assert measured == {name: record[name] for name in measured} and "seconds" not in measured
     header, *points = (line.split("\t") for line in outputs[2].read_text().splitlines())
     curve = [dict(zip(header, map(float, point), strict=True)) for point in points]
     return outputs[0], json.loads(outputs[1].read_text()), curve

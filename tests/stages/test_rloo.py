@@ -4,8 +4,9 @@ from datasets import Dataset
 from test_grpo import climbed, gain
 from trl import RLOOConfig
 
-from conftest import pico_model, pico_tokenizer, user
+from conftest import user
 from ladder.models.checkpoint import read_rung
+from perf.pico import pico_model, pico_tokenizer
 from stages import rloo
 
 

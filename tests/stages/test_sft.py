@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import load_file
 from trl import SFTConfig
 
-from conftest import ROOT, assistant, pico_tokenizer, user
+from conftest import ROOT, assistant, user
 from ladder.data.jsonl import write_rows
 from ladder.models.checkpoint import load, read_rung
 from ladder.pipeline.stage import UserError, fit
 from ladder.training.callbacks import TIMINGS
+from perf.pico import pico_tokenizer
 from stages.sft import Params, dataset, main, token_rows
 
 TRAINER = {"max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 0.01, "bf16": False}

@@ -2,10 +2,11 @@ import json
 
 import pytest
 
-from conftest import pico_model, pico_tokenizer, user
+from conftest import user
 from ladder.data.jsonl import read_rows, write_rows
 from ladder.models.checkpoint import load, save_rung
 from ladder.pipeline.stage import UserError
+from perf.pico import pico_model, pico_tokenizer
 from stages.speculate import Params, greedy, main
 
 

@@ -13,7 +13,7 @@ from ladder.synthesis.rejection_sampling import Draws, asked
 from stages import generate
 from stages.synthesize import Params, main
 
-PROMPTS = Path(__file__).parents[2] / "data" / "prompts"
+PROMPTS = Path(__file__).parents[2] / "prompts"
 COMMON = {"model": "base", "endpoint": None, "seeds": "seeds", "split": "sft", "count": 6, "rounds": 2, "batch": 4,
           "novelty": 0.7, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 200, "seed": 0}  # fmt: skip
 METHODS = {

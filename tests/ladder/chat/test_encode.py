@@ -5,7 +5,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from conftest import ROOT, assistant, pico_tokenizer, user
+from conftest import ROOT, assistant, user
 from ladder.chat.encode import (
     check_messages,
     completion_tokens,
@@ -19,6 +19,7 @@ from ladder.chat.encode import (
 from ladder.chat.mask_gate import mask_gate, text_gate
 from ladder.pipeline.stage import UserError
 from ladder.training.sft_examples import encoded_rows
+from perf.pico import pico_tokenizer
 from stages.base import repair
 
 START, STOP = 1, 2  # <|im_start|> and <|im_end|> of the pico tokenizer

@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from conftest import CHATML, ROOT, assistant, pico_tokenizer, user
+from conftest import ROOT, assistant, user
 from ladder.chat.encode import encode, mask_sample, prompt_tokens
 from ladder.chat.mask_gate import mask_gate, squeezed, text_gate
 from ladder.chat.rendering import Messages, render
@@ -16,6 +16,7 @@ from ladder.chat.templates import fixed, read_template, trl_templates, variables
 from ladder.inference.local import decoded
 from ladder.pipeline.stage import UserError
 from ladder.verifiers.reasoning import answer_of, opens_reasoning
+from perf.pico import CHATML, pico_tokenizer
 from stages import base
 
 CONTROL = re.compile(

@@ -2,9 +2,9 @@ import pytest
 from pydantic import ValidationError
 
 from ladder.data.jsonl import write_rows
-from ladder.eval.ask import Asking, read_questions, respond
-from ladder.inference.local import Answer, answer
-from ladder.inference.sampling import Sampling
+from ladder.eval.ask import Asking, answer_questions, read_questions
+from ladder.inference.local import engine_of
+from ladder.inference.types import Answer, Sampling
 from ladder.models.checkpoint import load
 from ladder.pipeline.stage import UserError
 
@@ -17,11 +17,11 @@ QUESTIONS = [
 def test_all_first_turns_are_asked_before_the_second_ones():
     calls = []
 
-    def speak(conversations, sampling):
+    def generate(conversations, sampling):
         calls.append(([[message["content"] for message in messages] for messages in conversations], sampling))
         return [Answer(f"to {messages[-1]['content']}", 3, True) for messages in conversations]
 
-    rows = respond(QUESTIONS, speak, Asking(max_new_tokens=5, samples=2, temperature=0.5, seed=7))
+    rows = answer_questions(QUESTIONS, generate, Asking(max_new_tokens=5, samples=2, temperature=0.5, seed=7))
     assert calls == [
         ([["one"], ["one"], ["solo"], ["solo"]], Sampling(0.5, 1.0, 5, 7)),
         ([["one", "to one", "two"]] * 2, Sampling(0.5, 1.0, 5, 8)),
@@ -35,15 +35,15 @@ def test_all_first_turns_are_asked_before_the_second_ones():
 
 
 def test_samples_of_a_rung_differ_and_a_shorter_part_is_answered_alike(base):
-    rung = load(base, base)
+    engine = engine_of(load(base, base))
     params = Asking(max_new_tokens=6, samples=3, temperature=1.0)
 
-    def speak(conversations, sampling):
-        return answer(rung, conversations, sampling, progress="")
+    def generate(conversations, sampling):
+        return engine.generate(conversations, sampling)
 
-    whole = respond(QUESTIONS, speak, params)
+    whole = answer_questions(QUESTIONS, generate, params)
     assert len({row["response"] for row in whole if (row["key"], row["turn"]) == ("a", 0)}) == 3
-    assert respond(QUESTIONS[:1], speak, params) == [row for row in whole if row["key"] == "a"]
+    assert answer_questions(QUESTIONS[:1], generate, params) == [row for row in whole if row["key"] == "a"]
 
 
 def test_samples_without_a_temperature_are_refused():

@@ -23,7 +23,7 @@ def test_pass_or_fail_by_hand():
     assert (found.first, found.second, found.difference) == (40, 90, pytest.approx(50))
     assert (found.gained, found.lost, found.prompts, found.of) == (12, 2, 20, 20)
     assert found.p == pytest.approx(2 * (1 + 14 + 91) / 2**14)
-    assert found.verdict == "better"
+    assert found.verdict == "improved"
     change = np.array(second) - np.array(first)
     expected = stats.bootstrap(
         (change,), np.mean, method="percentile", n_resamples=10_000, rng=np.random.default_rng(0)
@@ -73,9 +73,9 @@ def test_less_is_better_where_the_measure_says_so():
     first = [{"key": str(n), "measures": {"tokens": [50 + n, 1]}} for n in range(40)]
     second = [{"key": str(n), "measures": {"tokens": [60 + n, 1]}} for n in range(40)]
     found = compare(first, second, LENGTH, title="pico", rung="base")
-    assert (found.difference, found.verdict, found.gained, found.lost) == (pytest.approx(10), "worse", 0, 40)
+    assert (found.difference, found.verdict, found.gained, found.lost) == (pytest.approx(10), "regressed", 0, 40)
     found = compare(second, first, LENGTH, title="pico", rung="base")
-    assert (found.difference, found.verdict, found.gained, found.lost) == (pytest.approx(-10), "better", 40, 0)
+    assert (found.difference, found.verdict, found.gained, found.lost) == (pytest.approx(-10), "improved", 40, 0)
 
 
 def test_rows_of_another_score_or_of_one_key_are_told():
@@ -149,9 +149,17 @@ def test_holm_takes_back_what_one_of_many_comparisons_claims():
     multitest = pytest.importorskip("statsmodels.stats.multitest", reason="needs statsmodels (extra dev)")
     pairs = [([0] * 9 + [1] * 11, [1] * 9 + [1] * 11), ([0] * 6 + [1] * 14, [1] * 20), ([1, 0] * 10, [1, 0] * 10)]
     alone = [compare(passes(a), passes(b), PASSED, title="pico", rung=str(n)) for n, (a, b) in enumerate(pairs)]
-    assert [change.verdict for change in alone] == ["better", "better", "not distinguishable"]  # p = 2/2^9, 2/2^6, 1
+    assert [change.verdict for change in alone] == [
+        "improved",
+        "improved",
+        "no significant difference",
+    ]  # p = 2/2^9, 2/2^6, 1
     found = corrected(alone)
     assert [change.holm for change in found] == pytest.approx(
         multitest.multipletests([change.p for change in alone], method="holm")[1].tolist()
     )
-    assert [change.verdict for change in found] == ["better", "not distinguishable", "not distinguishable"]
+    assert [change.verdict for change in found] == [
+        "improved",
+        "no significant difference",
+        "no significant difference",
+    ]

@@ -20,28 +20,24 @@ from ladder.pipeline.stage import UserError
 PIPELINE = """
 stages:
   benchmark:
-    matrix: {benchmark: ["ifeval"], rung: ["base", "sft/chat"]}
-    cmd: mkdir -p data && cd made && cp --parents benchmark/${item.benchmark}/${item.rung}.jsonl
-      benchmark/${item.benchmark}/${item.rung}.json ../data
-    deps:
-    - made/benchmark/${item.benchmark}/${item.rung}.jsonl
-    params:
-    - benchmark.${item.benchmark}
-    outs:
-    - data/benchmark/${item.benchmark}/${item.rung}.jsonl
-    - data/benchmark/${item.benchmark}/${item.rung}.json
+    cmd: mkdir -p data && cp -r made/benchmark data
+    deps: [made/benchmark]
+    params: [benchmark, report.benchmarks, report.rungs]
+    outs: [data/benchmark: {persist: true}]
   heldout:
-    foreach: ${rungs}
+    foreach: ${claims.heldout}
     do:
-      cmd: install -D made/heldout/${item}.jsonl data/heldout/problems/maths/${item}.jsonl
-      deps:
-      - made/heldout/${item}.jsonl
-      params:
-      - heldout.problems/maths
-      outs:
-      - data/heldout/problems/maths/${item}.jsonl
+      cmd: install -D made/heldout/${item}.jsonl data/heldout/${item}/problems/maths.jsonl
+      deps: ["made/heldout/${item}.jsonl"]
+      params: [heldout]
+      outs: ["data/heldout/${item}": {persist: true}]
 """
-PARAMS = "rungs: [{rungs}]\nbenchmark: {{ifeval: {{seed: 0}}}}\nheldout: {{problems/maths: {{seed: 0}}}}\n"
+PARAMS = """
+claims: {{heldout: [{rungs}]}}
+report: {{benchmarks: [ifeval], rungs: [base, sft/chat]}}
+benchmark: {{ifeval: {{seed: 0}}}}
+heldout: {{problems/maths: {{seed: 0}}}}
+"""
 
 
 def git(*words):
@@ -148,7 +144,7 @@ def test_two_revisions_compared_prompt_by_prompt(repository, capsys):
         (second - first,), np.mean, method="percentile", n_resamples=10_000, rng=np.random.default_rng(0)
     )
     assert [sums["low"], sums["high"]] == pytest.approx([100 * end for end in expected.confidence_interval])
-    assert sums["verdict"] == "better"
+    assert sums["verdict"] == "improved"
 
     # IFEval: keys 5 to 59 are in both.
     old, new = repository[:2]
@@ -158,7 +154,7 @@ def test_two_revisions_compared_prompt_by_prompt(repository, capsys):
         for side in (old, new)
     ]
     assert [chat["first"], chat["second"]] == pytest.approx([50 * one for one in score])
-    assert (chat["prompts"], chat["of"], chat["verdict"]) == (55, 65, "not distinguishable")
+    assert (chat["prompts"], chat["of"], chat["verdict"]) == (55, 65, "no significant difference")
     assert [chat["holm"], sums["holm"]] == pytest.approx(
         multitest.multipletests([chat["p"], sums["p"]], method="holm")[1].tolist()
     )
@@ -187,13 +183,13 @@ def test_the_workspace_is_what_lies_here(repository, capsys):
 
 def test_scores_made_under_other_settings_are_compared_on_request(repository, capsys):
     with Path("dvc.lock").open("a") as lock:  # the workspace's answers to IFEval were cut at 24 tokens
-        lock.write("  respond@sft/chat:\n    cmd: x\n    params:\n      params.yaml:\n        respond:\n")
+        lock.write("  answer@sft/chat:\n    cmd: x\n    params:\n      params.yaml:\n        answer:\n")
         lock.write("          ifeval: {rows: 9, max_new_tokens: 24}\n          gsm8k: {max_new_tokens: 9}\n")
-        lock.write("    outs:\n    - {path: data/respond/sft/chat, md5: 0.dir}\n")
+        lock.write("    outs:\n    - {path: data/answer/sft/chat, md5: 0.dir}\n")
     with pytest.raises(UserError) as refused:
         diff.report("v2", None, 3, answers=False)
     assert str(refused.value) == (
-        "ifeval sft/chat: made under other settings: respond.ifeval.max_new_tokens (none) -> 24 "
+        "ifeval sft/chat: made under other settings: answer.ifeval.max_new_tokens (none) -> 24 "
         "(--across-settings compares)"
     )
     assert [change["rung"] for change in read(capsys, "v2", "--across-settings")["changes"]] == ["sft/chat"]
@@ -203,10 +199,10 @@ def test_what_is_printed(repository, capsys):
     main(["diff", "v1", "v2", "--prompts", "2", "--answers"])
     text = capsys.readouterr().out
     head, first, second = text.splitlines()[:3]
-    assert " ".join(head.split()) == "benchmark rung v1 v2 change [95%] p Holm gained lost prompts verdict"
-    assert first.startswith("ifeval") and "55 of 65" in first and first.endswith("not distinguishable")
+    assert " ".join(head.split()) == "benchmark rung v1 v2 change [95% CI] p p (Holm) gained lost n verdict"
+    assert first.startswith("ifeval") and "55 of 65" in first and first.endswith("no significant difference")
     assert second.split()[:5] == ["heldout/problems/maths", "sft/maths", "25.0", "65.0", "+40.0"]
-    assert second.endswith("better")
+    assert second.endswith("improved")
     assert "heldout/problems/maths sft/maths: 28 prompts changed\n  m52: 100 -> 0  Sum 52\n" in text
     assert "m56: 100 -> 0" in text and "m10:" not in text  # the two largest losses
     key = read(capsys, "v1", "v2")["changes"][0]["changed"][0]["key"]
@@ -223,7 +219,7 @@ def test_what_could_not_be_scored_is_told_and_not_compared(repository, capsys):
         cell = Path(folder, "benchmark/ifeval/sft/chat.jsonl")
         cell.unlink()
         write_rows(cell, [])
-        write_json(cell.with_suffix(".json"), {"absent": "no sandbox", "made_by": {}})
+        write_json(cell.with_suffix(".json"), {"absent": "no sandbox"})
     with Repo() as repo:
         repo.commit(force=True)
     found = read(capsys, "v1", "--prompts", "0")
@@ -232,7 +228,7 @@ def test_what_could_not_be_scored_is_told_and_not_compared(repository, capsys):
 
 
 def test_rows_in_neither_cache_nor_remote_are_told(repository, capsys):
-    path = "data/heldout/problems/maths/sft/maths.jsonl"
+    path = "data/heldout/sft/maths/problems/maths.jsonl"
     md5 = Revision("v1").md5(path)
     Path(".dvc/cache/files/md5", md5[:2], md5[2:]).unlink()
     found = read(capsys, "v1", "v2", "--prompts", "0")
@@ -257,7 +253,7 @@ def test_a_remote_that_came_later_gives_the_rows_of_before(repository, capsys, t
 
 
 def test_a_damaged_copy_is_refused(repository):
-    path = "data/heldout/problems/maths/sft/maths.jsonl"
+    path = "data/heldout/sft/maths/problems/maths.jsonl"
     md5 = Revision("v1").md5(path)
     stored = Path(".dvc/cache/files/md5", md5[:2], md5[2:])
     text = stored.read_text()

@@ -37,13 +37,13 @@ def test_better_is_in_the_measures_own_direction():
     high = scores(pairs(enumerate(margins + 1)), NORMALISED, PATH)
     found = compare(low, high)
     gained = int(((margins + 1 > 0) & (margins - 1 < 0)).sum())
-    assert (found["gained"], found["lost"], found["verdict"]) == (gained, 0, "better")
+    assert (found["gained"], found["lost"], found["verdict"]) == (gained, 0, "improved")
     assert found["p"] == mcnemar(gained, 0)
     assert found["difference"] == pytest.approx(high.mean - low.mean) == pytest.approx(2 * gained)
 
     nats = [scores([{"id": n, "tokens": 1, "kl": kl + n} for n in range(50)], KL, PATH) for kl in (1.0, 2.0)]
-    assert (compare(*nats)["difference"], compare(*nats)["verdict"]) == (pytest.approx(1.0), "worse")
-    assert compare(*reversed(nats))["verdict"] == "better"
+    assert (compare(*nats)["difference"], compare(*nats)["verdict"]) == (pytest.approx(1.0), "regressed")
+    assert compare(*reversed(nats))["verdict"] == "improved"
 
 
 def test_other_rows_are_not_compared():

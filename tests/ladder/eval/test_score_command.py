@@ -30,7 +30,7 @@ def repository(tmp_path, monkeypatch, base):
     (tmp_path / "models").mkdir()
     (tmp_path / "models/base").symlink_to(base)
     (tmp_path / "params.yaml").write_text(
-        "respond: {ifeval: {rows: 2, max_new_tokens: 4}}\nbenchmark: {ifeval: {resamples: 1000}}\n"
+        "answer: {ifeval: {rows: 2, max_new_tokens: 4}}\nbenchmark: {ifeval: {resamples: 1000}}\n"
     )
     write_rows(tmp_path / "data/task/ifeval.jsonl", TASK)
     monkeypatch.chdir(tmp_path)

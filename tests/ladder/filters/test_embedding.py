@@ -6,9 +6,10 @@ import torch
 from sklearn.metrics.pairwise import cosine_similarity
 from transformers import BertModel
 
-from conftest import assistant, pico_encoder, user
+from conftest import assistant, user
 from ladder.filters.embedding import centers_of, embed, k_center, semantic_duplicates
 from ladder.pipeline.stage import UserError
+from torch_helpers import pico_encoder
 
 WORDS = [f"w{number}" for number in range(50)]
 

@@ -5,7 +5,7 @@ from endpoints import Said, serving
 from ladder.filters.guard_models import guarded, label
 from ladder.pipeline.stage import UserError
 
-PROMPTS = ROOT / "data" / "prompts" / "quality"
+PROMPTS = ROOT / "prompts" / "quality"
 ROWS = [
     {"id": "0", "prompt": user("Say a."), "completion": assistant("It is a.")},
     {"id": "1", "messages": user("Say b.") + assistant("B [[safe]]")},

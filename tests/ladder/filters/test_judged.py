@@ -1,13 +1,14 @@
 import pytest
 import torch
 
-from conftest import ROOT, assistant, pico_model, pico_tokenizer, user
+from conftest import ROOT, assistant, user
 from endpoints import Said, serving
 from ladder.chat.encode import encode
 from ladder.filters.judged import judged, rewarded
 from ladder.models.checkpoint import load_reward, save_rung
 from ladder.models.heads import scoring
 from ladder.pipeline.stage import UserError
+from perf.pico import pico_model, pico_tokenizer
 
 ROWS = [
     {"id": "0", "prompt": user("Say a."), "completion": assistant("It is a.")},
@@ -82,7 +83,7 @@ def test_a_judge_of_an_endpoint_writes_json_and_its_reason_is_told(tmp_path, mon
         assert asked["response_format"]["json_schema"]["schema"]["required"] == ["reason", "grade"]
         return Said(said[letter])
 
-    prompts = ROOT / "data" / "prompts" / "quality"
+    prompts = ROOT / "prompts" / "quality"
     with serving(grade) as server:
         judge = {"endpoint": {"base_url": server.base_url, "model": "json"}, "retries": 0}
         asked = {"template": "rate_json", "form": "json", "prompts": prompts, "judge": judge}

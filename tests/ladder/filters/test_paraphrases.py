@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from conftest import assistant, pico_encoder, user
+from conftest import assistant, user
 from ladder.filters.decontamination import Benchmarks
 from ladder.filters.embedding import embed
 from ladder.filters.paraphrases import paraphrased
+from torch_helpers import pico_encoder
 
 WORDS = ["red", "green", "blue", "one", "two", "three", "four", "five", "six", "seven"]
 QUESTIONS = ["red green blue", "one two three four", "six seven one"]

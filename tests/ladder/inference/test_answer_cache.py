@@ -1,5 +1,6 @@
-"""Generation that is killed, and run again: what is asked anew, and that the bytes are those of an unbroken run."""
+"""Generation that is killed and run again: what is generated again, and that the bytes are an unbroken run's."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -12,12 +13,12 @@ import torch
 from transformers import LlamaModel
 
 from conftest import user
-from ladder.chat.encode import Messages
+from ladder.chat.encode import prompt_tokens
 from ladder.data.jsonl import write_rows
 from ladder.inference import answer_cache, snapshot
-from ladder.inference.answer_cache import Speaker
-from ladder.inference.local import Answer, answer
-from ladder.inference.sampling import Sampling
+from ladder.inference.answer_cache import RungEngine
+from ladder.inference.local import TokenEngine, engine_of, spoken
+from ladder.inference.types import Answer, Sampling
 from ladder.models.checkpoint import load
 from stages.generate import Params, main
 
@@ -74,11 +75,11 @@ def test_a_killed_generation_goes_on_to_the_same_bytes(
     for name in ("unbroken", "killed"):
         kept = [
             path
-            for path in (tmp_path / name / "work" / "samples").rglob("*")
+            for path in (tmp_path / name / "work" / "replies").rglob("*")
             if path.is_file() and path.suffix != ".lock"
         ]
-        assert len(kept) == -(-24 // portion)
-        assert sum(len(path.read_text().splitlines()) for path in kept) == 24
+        portions = [json.loads(line)[1]["answers"] for line in kept[0].read_text().splitlines()]
+        assert (len(kept), len(portions), sum(map(len, portions))) == (1, -(-24 // portion), 24)
 
 
 @pytest.fixture
@@ -86,24 +87,27 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The conversations that a model was asked since it was last cleared; portions of two."""
     texts: list[str] = []
 
-    def told(model: Any, conversations: list[Messages], *rest: Any, **named: Any) -> list[Answer]:
-        texts.extend(messages[0]["content"] for messages in conversations)
-        return answer(model, conversations, *rest, **named)
+    generate = TokenEngine.generate
 
-    monkeypatch.setattr(answer_cache, "answer", told)
+    def told(self: TokenEngine, conversations: Any, *rest: Any, **named: Any) -> Any:
+        texts.extend(messages[0]["content"] for messages in conversations)
+        return generate(self, conversations, *rest, **named)
+
+    monkeypatch.setattr(TokenEngine, "generate", told)
     monkeypatch.setattr(answer_cache, "PORTION", 2)
     monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
     return texts
 
 
 def say(base: Path, words: str, sampling: Sampling = DRAWN) -> list[Answer]:
-    return list(Speaker(base, base).answers([user(word) for word in words], sampling, progress=""))
+    return list(RungEngine(base, base).generate([user(word) for word in words], sampling))
 
 
 def test_a_change_of_the_prompts_asks_its_portion_and_what_is_new(asked: list[str], base: Path) -> None:
     first = say(base, "abcde")
     assert asked == list("abcde")
-    assert first == answer(load(base, base), [user(word) for word in "abcde"], DRAWN, progress="")
+    assert first == engine_of(load(base, base)).generate([user(word) for word in "abcde"], DRAWN)
+    asked.clear()
     for words, new in (("abcde", ""), ("abcdefg", "efg"), ("abxdefg", "xd"), ("zabcde", "zabcde")):
         asked.clear()
         say(base, words)
@@ -114,7 +118,7 @@ def test_a_change_of_the_prompts_asks_its_portion_and_what_is_new(asked: list[st
 def test_other_settings_are_other_answers(asked: list[str], base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = say(base, "ab")
     assert say(base, "ab", Sampling(1.0, 1.0, max_new_tokens=5, seed=1)) != first
-    monkeypatch.setattr(answer_cache, "code", lambda: "of another day")
+    monkeypatch.setattr(answer_cache, "code", lambda engine: "of another day")
     assert say(base, "ab") == first
     assert asked == list("ababab")
 
@@ -123,15 +127,23 @@ def test_a_torn_file_is_told_and_its_portion_asked_again(
     asked: list[str], base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = say(base, "abcd")
-    path = min((tmp_path / "work/samples").rglob("*.jsonl"))
+    (path,) = (tmp_path / "work/replies").glob("*.jsonl")
     whole = path.read_bytes()
-    for torn in (b"", whole[:-3], whole[: whole.index(b"\n") + 1], b'{"text": 1}\n' * 2):
+    one, two = whole.splitlines(keepends=True)
+    for torn, again, told in (
+        (b"", "abcd", ""),
+        (whole[:-3], "cd", ""),  # killed while writing
+        (one, "cd", ""),
+        (one[:50] + b"\n" + two, "ab", f"{path}: 1 broken line skipped; the replies are requested again\n"),
+    ):
         asked.clear()
         path.write_bytes(torn)
         assert say(base, "abcd") == first
-        assert asked in (["a", "b"], ["c", "d"])
-        assert path.read_bytes() == whole
-        assert f"{path}: torn, its answers are made anew\n" == capsys.readouterr().err
+        assert asked == list(again)
+        assert capsys.readouterr().err == told
+        asked.clear()
+        assert say(base, "abcd") == first and asked == []
+        capsys.readouterr()
 
 
 def test_two_at_once_answer_once(asked: list[str], base: Path) -> None:
@@ -139,3 +151,20 @@ def test_two_at_once_answer_once(asked: list[str], base: Path) -> None:
         first, second = both.map(lambda _: say(base, "abcd"), range(2))
     assert first == second
     assert sorted(asked) == list("abcd")
+
+
+def test_prompts_of_token_ids_are_completed_and_not_cached(base: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
+    engine, loaded = RungEngine(base, base), load(base, base)
+    prompts = [prompt_tokens(loaded.tokenizer, user(word)) for word in "ab"]
+    completions = engine.generate(prompts, DRAWN)
+    assert not (tmp_path / "work/replies").exists()
+    assert spoken(loaded.tokenizer, completions, prompts) == say(base, "ab")
+
+
+def test_engines_do_not_share_answers(asked: list[str], base: Path) -> None:
+    conversations = [user(word) for word in "ab"]
+    for engine, new in (("auto", "ab"), ("decoder", ""), ("padded", "ab")):
+        asked.clear()
+        list(RungEngine(base, base, engine).generate(conversations, DRAWN))  # type: ignore[arg-type]
+        assert asked == list(new)

@@ -17,8 +17,8 @@ from ladder.inference.client import Client, Reply, Request, seeded
 from ladder.inference.client import client_of as client_cache
 from ladder.inference.endpoint import UNBOUNDED, Budget, Endpoint, Prices
 from ladder.inference.rate_limiter import backoff
-from ladder.inference.sampling import Sampling
 from ladder.inference.server_errors import retry_after
+from ladder.inference.types import Sampling
 from ladder.pipeline.stage import Config, UserError, fit
 
 PRICES = Prices(prompt=1e6, completion=1e5)  # a reply of the server, of 7 and 3 tokens, costs 7.3

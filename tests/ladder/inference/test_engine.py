@@ -8,9 +8,10 @@ import torch
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, TopPLogitsWarper
 
-from ladder.inference.engine import Completion, decode
+from ladder.inference.engine import _report_fallback, decode
 from ladder.inference.kv_cache import FAMILIES
-from ladder.inference.sampling import Sampling, choose, scramble
+from ladder.inference.sampling import choose, scramble
+from ladder.inference.types import Completion, Sampling
 from ladder.pipeline.stage import UserError
 
 VOCABULARY = 96
@@ -72,11 +73,32 @@ def test_an_adapter_answers_and_stays() -> None:
         assert decode(model, prompts(6), Sampling(max_new_tokens=20), stop=STOP) != expected
 
 
-def test_a_sliding_window_goes_through_padded_generate(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_family_without_slots_goes_through_padded_generate_and_one_line_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     model = pico("mistral", sliding_window=16)
     expected = one_by_one(model, prompts(8), 30)
-    assert decode(model, prompts(8), Sampling(max_new_tokens=30), stop=STOP, batch=3) == expected
-    assert capsys.readouterr().out == "decode: slots do not fit mistral, using padded model.generate\n"
+    _report_fallback.cache_clear()
+    for _ in range(2):
+        assert decode(model, prompts(8), Sampling(max_new_tokens=30), stop=STOP, batch=3) == expected
+    told = "engine: the decoder does not support this mistral model: using padded model.generate\n"
+    assert capsys.readouterr().out == told
+    with pytest.raises(UserError, match="engine: decoder: does not support this mistral model"):
+        decode(model, prompts(8), Sampling(max_new_tokens=30), stop=STOP, engine="decoder")
+
+
+def test_padded_generate_is_taken_where_it_is_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    model, sampling = pico(initializer_range=0.1), Sampling(0.9, 0.9, max_new_tokens=30, seed=3)
+    torch.manual_seed(3)
+    ids = torch.tensor(prompts(4)[:1])
+    out = model.generate(
+        ids, attention_mask=torch.ones_like(ids), do_sample=True, temperature=0.9, top_p=0.9, top_k=0,
+        max_new_tokens=30, eos_token_id=STOP,
+    )  # fmt: skip
+    (found,) = decode(model, prompts(4)[:1], sampling, stop=STOP, engine="padded")
+    assert found.tokens == out[0, ids.shape[1] :].tolist()[: len(found.tokens)] and found.tokens
+    assert [found] != decode(model, prompts(4)[:1], sampling, stop=STOP)
+    assert capsys.readouterr().out == ""
 
 
 def test_draws_do_not_depend_on_the_batch() -> None:

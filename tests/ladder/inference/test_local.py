@@ -4,13 +4,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from conftest import pico_tokenizer, user
+from conftest import user
 from ladder.inference.client import ask, client_of
 from ladder.inference.endpoint import Endpoint
 from ladder.inference.local import Answer, decoded
-from ladder.inference.sampling import Sampling
+from ladder.inference.types import Sampling
 from ladder.pipeline.stage import UserError
 from ladder.verifiers.reasoning import strip_reasoning
+from perf.pico import pico_tokenizer
 
 GOOD = {"choices": [{"message": {"content": " Yes. "}, "finish_reason": "stop"}], "usage": {"completion_tokens": 3}}
 

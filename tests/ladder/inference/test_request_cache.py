@@ -70,7 +70,7 @@ def test_a_broken_line_is_left_out_and_told_of_and_the_others_are_used(
         file.write(broken + b"\n")
     before = path.read_bytes()
     store = Replies(path)
-    assert capsys.readouterr().err == f"{path}: 1 broken line left out; what was there is bought again\n"
+    assert capsys.readouterr().err == f"{path}: 1 broken line skipped; the replies are requested again\n"
     assert kept(store) == {A: {"text": "one \ud83d"}}
     store.add(C, {"text": "three"})
     store.add(B, {"text": "two"})
@@ -87,7 +87,7 @@ def test_a_reply_of_which_a_later_line_is_broken_is_the_one_before(
     with path.open("a") as file:
         file.write(f'["{A}", {{"text": tw}}]\n' * 2)
     assert kept(Replies(path)) == {A: {"text": "one"}}
-    assert "2 broken lines left out" in capsys.readouterr().err
+    assert "2 broken lines skipped" in capsys.readouterr().err
 
 
 MANY = """

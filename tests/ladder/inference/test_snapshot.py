@@ -13,8 +13,8 @@ from test_engine import STOP, pico, prompts
 
 from ladder.inference import snapshot as snapshots
 from ladder.inference.engine import decode
-from ladder.inference.sampling import Sampling
 from ladder.inference.snapshot import Snapshot, flat, ragged
+from ladder.inference.types import Sampling
 from ladder.pipeline.stage import UserError
 
 DRAWN = Sampling(0.9, 0.9, max_new_tokens=40, seed=3)

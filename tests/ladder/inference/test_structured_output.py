@@ -18,6 +18,8 @@ class Grades(Config):
         ' {"why": "clear", "helpful": 4}\n',
         '```json\n{"helpful": 4, "why": "clear"}\n```',
         '```\n{\n"helpful": 4,\n"why": "clear"}\n```\n',
+        '````JSON\n{"helpful": 4, "why": "clear"}\n````',
+        '~~~json\n{"helpful": 4, "why": "clear"}\n~~~',
         '<think>\nA 3? {"helpful": 3}\n</think>\n\n{"helpful": 4, "why": "clear"}',
         'A 3?\n</think>\n```json\n{"helpful": 4, "why": "clear"}\n```',
     ],

@@ -10,12 +10,13 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from conftest import pico_model, pico_tokenizer, user
+from conftest import user
 from ladder.inference import vllm_engine
-from ladder.inference.local import answer
-from ladder.inference.sampling import Sampling
+from ladder.inference.local import engine_of
+from ladder.inference.types import Sampling
 from ladder.models.checkpoint import load, read_rung, save_rung
 from ladder.pipeline.stage import UserError
+from perf.pico import pico_model, pico_tokenizer
 
 ASKED = [user(text) for text in ("Hi", "What is rain?", "Name a colour that is not red.")]
 
@@ -120,11 +121,11 @@ def test_the_same_tokens_make_the_same_answers(base, monkeypatch):
     for name, module in {"vllm": engine, "vllm.lora": lora, "vllm.lora.request": request}.items():
         monkeypatch.setitem(sys.modules, name, module)
     loaded = vllm_engine.load(base, base)
-    found = vllm_engine.answer(loaded, ASKED, Sampling(max_new_tokens=40), progress="")
-    assert found == answer(held, ASKED, Sampling(max_new_tokens=40), progress="")
+    found = loaded.generate(ASKED, Sampling(max_new_tokens=40))
+    assert found == engine_of(held).generate(ASKED, Sampling(max_new_tokens=40))
     assert {one.finished for one in found} == {True, False}
     with pytest.raises(UserError, match="prompt 0: 5019 tokens, expected fewer than the model's 4096"):
-        vllm_engine.answer(loaded, [user("a" * 5000)], Sampling(), progress="")
+        loaded.generate([user("a" * 5000)], Sampling())
 
 
 def save_adapter(base, directory, rank, **setting):

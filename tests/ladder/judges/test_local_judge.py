@@ -7,8 +7,8 @@ import torch
 from conftest import user
 from ladder.chat.encode import prompt_tokens
 from ladder.data.quoting import fenced
-from ladder.inference.local import answer
-from ladder.inference.sampling import Sampling
+from ladder.inference.local import engine_of
+from ladder.inference.types import Sampling
 from ladder.judges.judge import Judge, Judging, expected, load_judge
 from ladder.judges.local_judge import label_logps
 from ladder.judges.parsers import CHOICES, RATINGS, Scale
@@ -95,7 +95,7 @@ def test_choices_are_the_likeliest_and_all_is_kept(base: Path) -> None:
 def test_the_record_says_that_it_is_no_large_judge(base: Path) -> None:
     judge = judge_of(base, max_new_tokens=8)
     model = load(base, base)
-    said = [one.text for one in answer(model, REQUESTS, Sampling(max_new_tokens=8), progress="")]
+    said = [one.text for one in engine_of(model).generate(REQUESTS, Sampling(max_new_tokens=8))]
     assert judge.ask(REQUESTS, str, progress="") == said
     record = judge.record()
     assert (record["judge"], record["rung"]) == ("base", model.rung.identity)

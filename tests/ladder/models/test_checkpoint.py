@@ -5,7 +5,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from conftest import pico_model, pico_tokenizer, record_files
+from conftest import record_files
 from ladder.models.checkpoint import (
     check_parent,
     check_same_tokenizer,
@@ -17,6 +17,7 @@ from ladder.models.checkpoint import (
 )
 from ladder.models.rung import read_description
 from ladder.pipeline.stage import UserError
+from perf.pico import pico_model, pico_tokenizer
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from conftest import pico_model, pico_tokenizer
 from ladder.models.heads import Score, reading_pad, scoring
+from perf.pico import pico_model, pico_tokenizer
 
 
 def test_a_score_is_float32_under_autocast():

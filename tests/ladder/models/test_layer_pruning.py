@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from conftest import pico_model, pico_tokenizer
 from ladder.models.layer_pruning import drop_layers, layer_map
 from ladder.pipeline.stage import UserError
+from perf.pico import pico_model, pico_tokenizer
 
 
 def pico(layers, dropped=()):

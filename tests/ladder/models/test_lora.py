@@ -7,7 +7,7 @@ from peft import LoraConfig, get_peft_model
 from peft.tuners.lora.dora import DoraLinearLayer
 from torch import nn
 
-from ladder.models.lora import FactoredDora, factor_dora, row_squares
+from ladder.models.dora import FactoredDora, factor_dora, row_squares
 
 
 def adapted(linear, dropout=0.0):

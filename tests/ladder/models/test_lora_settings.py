@@ -2,10 +2,10 @@ import pytest
 import torch
 from trl.trainer.utils import add_fused_lm_head
 
-from conftest import pico_model, pico_tokenizer
 from ladder.models.checkpoint import load, save_rung
 from ladder.pipeline.stage import UserError
 from ladder.training.model_setup import climb
+from perf.pico import pico_model, pico_tokenizer
 
 Q = ["q_proj"]
 IDS = torch.tensor([[5, 6, 40, 41, 2, 90, 5, 6]])

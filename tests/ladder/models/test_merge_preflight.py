@@ -5,10 +5,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from conftest import pico_model, pico_tokenizer, record_files
+from conftest import record_files
 from ladder.models.checkpoint import load, read_rung, save_rung
 from ladder.models.merge_preflight import plan
 from ladder.pipeline.stage import UserError
+from perf.pico import pico_model, pico_tokenizer
 
 TOKENIZER = pico_tokenizer()
 

@@ -1,11 +1,12 @@
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+from transformers import MistralConfig, MistralForCausalLM
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from conftest import pico_model, pico_tokenizer
 from ladder.models.packed_attention import attend, attend_packed, isolation_gate, packed_attention
 from ladder.pipeline.stage import UserError
+from perf.pico import pico_model, pico_tokenizer
 
 COLLATE = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
 ROWS = [{"input_ids": list(range(start, start + n)), "labels": [1] * n} for start, n in ((5, 9), (90, 1), (40, 17))]
@@ -37,6 +38,19 @@ def test_packed_logits_are_the_lone_ones(model):
     assert torch.allclose(model(**batch, use_cache=False).logits[0], torch.cat(alone), atol=1e-4)
 
 
+def test_a_sliding_window_is_that_of_transformers():
+    """Mistral's attention with a window of 4 tokens, rows longer and shorter than it."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = MistralConfig(vocab_size=300, num_key_value_heads=2, sliding_window=4, initializer_range=0.2, **shape)
+    model = MistralForCausalLM._from_config(config, attn_implementation="eager")
+    alone = [model(torch.tensor([row["input_ids"]])).logits[0] for row in ROWS]
+    attend_packed(model)
+    batch = COLLATE(ROWS)
+    batch.pop("labels")
+    assert torch.allclose(model(**batch, use_cache=False).logits[0], torch.cat(alone), atol=1e-5)
+
+
 def test_one_causal_sequence_is_plain_attention():
     q = torch.randn(6, 2, 8)
     wanted = scaled_dot_product_attention(*[q.transpose(0, 1)] * 3, is_causal=True).transpose(0, 1)
@@ -58,7 +72,7 @@ def test_the_gate_tells_rows_that_see_each_other_from_rows_that_do_not(model):
     ("asked", "named"),
     [
         ({"dropout": 0.1}, "attention_dropout"),
-        ({"sliding_window": 3}, "sliding_window"),
+        ({"s_aux": torch.zeros(2)}, "attention sinks"),
         ({"softcap": 50.0}, "softcap"),
     ],
 )

@@ -9,11 +9,10 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from conftest import pico_encoder
 from ladder.filters.embedding import embed
 from ladder.filters.token_length import token_length
 from ladder.inference import vllm_engine
-from ladder.inference.answer_cache import Speaker
+from ladder.inference.answer_cache import RungEngine
 from ladder.judges.local_judge import RungReplies
 from ladder.models.checkpoint import described, load, load_complete, load_reward, read_rung, save_rung
 from ladder.models.heads import scoring
@@ -21,6 +20,7 @@ from ladder.models.merge_preflight import plan
 from ladder.models.rung import FILES_RECORD, describe_file
 from ladder.pipeline.stage import UserError
 from ladder.training.model_setup import climb
+from torch_helpers import pico_encoder
 
 HALVES = {"merge_method": "linear", "models": [{"model": "base", "parameters": {"weight": 0.5}},
                                                {"model": "sft/chat", "parameters": {"weight": 0.5}}]}  # fmt: skip
@@ -32,7 +32,7 @@ LANGUAGE = {
     "train a new adapter": lambda rung, base: climb(rung, base, {"r": 2}, seed=0),
     "train all weights": lambda rung, base: climb(rung, base, None, seed=0),
     "continue an adapter": lambda rung, base: climb(rung, base, "continue", seed=0),
-    "generate": Speaker,
+    "generate": RungEngine,
     "judge": RungReplies,
     "merge": lambda rung, base: plan(HALVES, [rung], base),
 }

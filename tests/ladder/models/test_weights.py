@@ -7,11 +7,11 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig
 
-from conftest import pico_model, pico_tokenizer
 from ladder.data.atomic_write import published
 from ladder.models.checkpoint import load, read_rung, save_rung
 from ladder.models.weights import read_adapter
 from ladder.pipeline.stage import UserError
+from perf.pico import pico_model, pico_tokenizer
 from stages.base import Params, load_directory, main
 
 CASE = {"bos_token_id": 1, "eos_token_id": 2, "temperature": 0.9, "top_p": 0.6}

@@ -114,7 +114,7 @@ def safetensors_error(path):
 
 
 def tokenizers_error(path):
-    from conftest import pico_tokenizer
+    from perf.pico import pico_tokenizer
 
     pico_tokenizer().backend_tokenizer.save(str(path))
 

@@ -5,10 +5,10 @@ import subprocess
 
 import pytest
 
-from conftest import pico_model, pico_tokenizer
 from ladder.pipeline.dvc_file import origins, read_pipeline
 from ladder.pipeline.param_checks import (
     adapter_faults,
+    claim_faults,
     gate_faults,
     params_faults,
     placeholder_faults,
@@ -17,6 +17,7 @@ from ladder.pipeline.param_checks import (
     template_faults,
 )
 from ladder.pipeline.yaml_lines import Lines, dotted
+from perf.pico import pico_model, pico_tokenizer
 
 COMMIT = "8049631c405ae6576f93f445c6b8166f76f5505a"
 
@@ -96,6 +97,11 @@ def test_sources_that_fetch_would_refuse(tmp_path, monkeypatch):
     assert told(source_faults(("source", "a"), {"source": "mine.jsn"})) == {
         "source.a.source": "no such file or folder: data/raw/mine.jsn (did you mean 'mine.jsonl'?)"
     }
+    for outside in ("mine.jsonl", "/mine.jsonl", "data/raw/../mine.jsonl"):
+        assert "expected a path in data/raw" in told(source_faults(("base",), {"source": outside}))["base.source"]
+    assert not list(source_faults(("base",), {"source": "data/raw/mine.jsonl"}))
+    task = {"config": {"dataset_kwargs": {"data_files": {"test": "arc.jsonl"}}}, "include_path": "data/raw"}
+    assert list(told(source_faults(("lm_eval", "a"), task))) == ["lm_eval.a.config.dataset_kwargs.data_files.test"]
     for there in ("mine.jsonl", "*.jsonl"):
         assert not list(source_faults(("source", "a"), {"source": there}))
 
@@ -174,7 +180,7 @@ def test_gates_over_what_nothing_measures(tmp_path, monkeypatch):
         subprocess.run(["git", *command.split()], check=True)
     params = {
         "report": {"benchmarks": ["ifeval"], "rungs": ["base", "sft/chat"]},
-        "guide": {"heldout": ["base"]},
+        "claims": {"heldout": ["base"]},
         "heldout": {"problems/maths-heldout": {}},
     }
 
@@ -190,7 +196,22 @@ def test_gates_over_what_nothing_measures(tmp_path, monkeypatch):
     assert found(allowed={"ifevall": 5}) == {
         "gate.tax.allowed.ifevall": "no stage scores 'ifevall' (did you mean 'ifeval'?)"
     }
-    assert "add it to guide.heldout" in found(allowed={"heldout/problems/maths-heldout": 1})["gate.tax.rung"]
+    assert "add it to claims.heldout" in found(allowed={"heldout/problems/maths-heldout": 1})["gate.tax.rung"]
+
+
+def test_claims_about_what_nothing_measures():
+    def found(measure, rung="dpo/chat"):
+        claims = {"claims": [{"rung": rung, "measure": measure}]}
+        params = {"claims": claims, "heldout": {"problems/maths": {}}, "reward": {"words": {}}}
+        return told(claim_faults(params))
+
+    assert found("heldout/problems/maths:reward") == found("accuracy:normalised") == found("divergence") == {}
+    assert found("reward", "reward/words") == {}
+    near = "(did you mean 'heldout/problems/maths'?)"
+    assert found("heldout/maths") == {"claims.claims.0": f"no stage measures 'heldout/maths' {near}"}
+    assert found("reward") == {
+        "claims.claims.0": "reward: dpo/chat is no rung of the stage reward; expected one of reward/words"
+    }
 
 
 def test_sections_are_held_against_their_types_unless_they_ran():
@@ -221,6 +242,6 @@ def test_a_dependency_is_found_in_params():
     stanza = pipeline["dpo"]["do"]
     parent = next(dep for dep in stanza["deps"] if "parent" in dep)
     assert list(origins("models/sft/chta", parent, pipeline["dpo"], params)) == [("dpo", "chat", "parent")]
-    assert list(origins("models/sft/old", "models/${item.rung}", pipeline["respond"], params)) == [
+    assert list(origins("models/sft/old", "models/${item.rung}", pipeline["answer"], params)) == [
         ("report", "rungs", 1)
     ]

@@ -2,10 +2,11 @@ import hashlib
 
 import pytest
 
-from conftest import assistant, pico_tokenizer, user
+from conftest import assistant, user
 from ladder.data.jsonl import write_rows
 from ladder.pipeline.stage import UserError
 from ladder.report.data_card_stats import examples, facts, parts, source, turns
+from perf.pico import pico_tokenizer
 
 SYSTEM = [{"role": "system", "content": "Be kind."}]
 

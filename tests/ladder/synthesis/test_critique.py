@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import ROOT, assistant, pico_model, pico_tokenizer, user
+from conftest import ROOT, assistant, user
 from endpoints import Said, serving
 from ladder.chat.encode import encode
 from ladder.data.prompt_templates import fill
@@ -23,8 +23,9 @@ from ladder.synthesis.critique import (
     request,
     reward_scores,
 )
+from perf.pico import pico_model, pico_tokenizer
 
-TEMPLATES = ROOT / "data" / "prompts" / "preferences"
+TEMPLATES = ROOT / "prompts" / "preferences"
 RATINGS = {"how well an answer follows": "5", "how true": "4", "how honest": "3", "how helpful": "2"}
 
 

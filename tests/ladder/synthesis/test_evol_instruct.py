@@ -3,13 +3,12 @@ from pathlib import Path
 import pytest
 
 from ladder.data.prompt_files import read_lines
-from ladder.inference.local import Answer
-from ladder.inference.sampling import Sampling
+from ladder.inference.types import Answer, Sampling
 from ladder.pipeline.stage import UserError
 from ladder.synthesis.evol_instruct import copied, evolve, no_gain, unanswered
 from ladder.synthesis.pool import Instruction, Plan
 
-PROMPTS = Path(__file__).parents[3] / "data" / "prompts" / "evolve"
+PROMPTS = Path(__file__).parents[3] / "prompts" / "evolve"
 STOP_WORDS = read_lines(PROMPTS / "stop_words.txt")
 OPERATIONS = ["constrain", "deepen", "concretize", "reason", "breadth"]
 SEEDS = [Instruction("s0", "Name a river in Peru."), Instruction("s1", "How do bees find home?")]
@@ -24,7 +23,7 @@ def script(evolved, verdict="DIFFERENT", answer="The Amazon, which is long."):
     """Speaks `evolved(instruction)` to an operation, the verdict to the judge, the answer to what evolved."""
     asked = {"evolve": [], "judge": [], "answer": []}
 
-    def speak(conversations, sampling):
+    def generate(conversations, sampling):
         replies = []
         for (message,) in conversations:
             text = message["content"]
@@ -40,7 +39,7 @@ def script(evolved, verdict="DIFFERENT", answer="The Amazon, which is long."):
                 replies.append(Answer(answer, 6, True))
         return replies
 
-    return speak, asked
+    return generate, asked
 
 
 def longer(text):
@@ -48,8 +47,8 @@ def longer(text):
 
 
 def test_what_evolves_takes_its_parent_s_place_and_what_fails_leaves_it():
-    speak, asked = script(lambda text: longer(text) if "river" in text else text)
-    harvest = evolve(speak, PROMPTS, SEEDS, plan(rounds=2), ["deepen"])
+    generate, asked = script(lambda text: longer(text) if "river" in text else text)
+    harvest = evolve(generate, PROMPTS, SEEDS, plan(rounds=2), ["deepen"])
     assert [(row["id"], row["prompt"][0]["content"], row["source"]["parents"]) for row in harvest.rows] == [
         ("new-00000", "Name a river in Peru. Give two reasons.", ["s0"]),
         ("new-00001", "Name a river in Peru. Give two reasons. Give two reasons.", ["new-00000"]),
@@ -112,8 +111,8 @@ def test_only_a_clear_verdict_keeps(verdict, kept):
 
 def test_every_operation_of_ours_is_drawn_and_asks_with_its_own_prompt():
     seeds = [Instruction(f"s{n}", f"Say {n} in words.") for n in range(60)]
-    speak, asked = script(longer)
-    harvest = evolve(speak, PROMPTS, seeds, plan(batch=99), OPERATIONS)
+    generate, asked = script(longer)
+    harvest = evolve(generate, PROMPTS, seeds, plan(batch=99), OPERATIONS)
     drawn = [row["source"]["operation"] for row in harvest.rows]
     assert len(drawn) == 60
     assert min(drawn.count(name) for name in OPERATIONS) >= 4  # of 12 expected

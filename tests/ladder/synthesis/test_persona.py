@@ -1,12 +1,11 @@
 from pathlib import Path
 
 from ladder.data.prompt_files import read_lines
-from ladder.inference.local import Answer
-from ladder.inference.sampling import Sampling
+from ladder.inference.types import Answer, Sampling
 from ladder.synthesis.persona import persona
 from ladder.synthesis.pool import Instruction, Plan
 
-PROMPTS = Path(__file__).parents[3] / "data" / "prompts" / "persona"
+PROMPTS = Path(__file__).parents[3] / "prompts" / "persona"
 LISTED = read_lines(PROMPTS / "personas.txt")
 SEEDS = [Instruction("s0", "Name a river in Peru."), Instruction("s1", "How do bees find home?")]
 
@@ -20,7 +19,7 @@ def script(describe):
     """Speaks `describe(n)` where a person is to be described for the n-th time, and new instructions elsewhere."""
     described, instructed = [], []
 
-    def speak(conversations, sampling):
+    def generate(conversations, sampling):
         replies = []
         for (message,) in conversations:
             if "description alone" in message["content"]:
@@ -32,12 +31,12 @@ def script(describe):
                 replies.append(Answer(f'"Help u{number} v{number} w{number}?"', 9, True))
         return replies
 
-    return speak, described, instructed
+    return generate, described, instructed
 
 
 def test_listed_personas_are_asked_in_order_until_none_is_left():
-    speak, described, instructed = script(str)
-    harvest = persona(speak, PROMPTS, SEEDS, plan(rounds=99, batch=10), "listed")
+    generate, described, instructed = script(str)
+    harvest = persona(generate, PROMPTS, SEEDS, plan(rounds=99, batch=10), "listed")
     assert [row["source"]["persona"] for row in harvest.rows] == LISTED
     assert harvest.rows[0]["prompt"][0]["content"] == "Help u1 v1 w1?"
     assert all(text in asked for text, asked in zip(LISTED, instructed, strict=True))
@@ -45,8 +44,8 @@ def test_listed_personas_are_asked_in_order_until_none_is_left():
 
 
 def test_a_persona_is_inferred_from_each_seed_and_is_traced_to_it():
-    speak, described, instructed = script(lambda n: ["A hydrologist of Lima.", "A hydrologist of Lima."][n])
-    harvest = persona(speak, PROMPTS, SEEDS, plan(batch=1), "inferred")
+    generate, described, instructed = script(lambda n: ["A hydrologist of Lima.", "A hydrologist of Lima."][n])
+    harvest = persona(generate, PROMPTS, SEEDS, plan(batch=1), "inferred")
     assert [seed.text in text for seed, text in zip(SEEDS, described, strict=True)] == [True, True]
     (row,) = harvest.rows
     assert (row["source"]["parents"], row["source"]["persona"]) == (["s0"], "A hydrologist of Lima.")
@@ -57,9 +56,9 @@ def test_a_persona_is_inferred_from_each_seed_and_is_traced_to_it():
 
 
 def test_related_personas_come_from_the_list_and_then_from_those_before():
-    speak, described, _ = script(lambda n: f"somebody x{n} y{n} z{n}")
+    generate, described, _ = script(lambda n: f"somebody x{n} y{n} z{n}")
     everyone = len(LISTED) + 2
-    harvest = persona(speak, PROMPTS, SEEDS, plan(rounds=40), "related")
+    harvest = persona(generate, PROMPTS, SEEDS, plan(rounds=40), "related")
     assert len(harvest.rows) == 80
     first = [row["source"]["related_to"] for row in harvest.rows[:2]]
     assert set(first) <= set(LISTED)
@@ -68,7 +67,7 @@ def test_related_personas_come_from_the_list_and_then_from_those_before():
 
 
 def test_a_reply_that_describes_nobody_is_rejected():
-    speak, _, instructed = script(lambda n: ["", "A cook.\nOr a waiter."][n])
-    harvest = persona(speak, PROMPTS, SEEDS, plan(rounds=1), "inferred")
+    generate, _, instructed = script(lambda n: ["", "A cook.\nOr a waiter."][n])
+    harvest = persona(generate, PROMPTS, SEEDS, plan(rounds=1), "inferred")
     assert [row["reason"] for row in harvest.rejected] == ["not one paragraph"] * 2
     assert harvest.rows == instructed == []

@@ -2,8 +2,7 @@ import pytest
 
 from conftest import assistant, user
 from ladder.data.jsonl import write_rows
-from ladder.inference.local import Answer
-from ladder.inference.sampling import Sampling
+from ladder.inference.types import Answer, Sampling
 from ladder.pipeline.stage import UserError
 from ladder.synthesis.pool import Harvest, Instruction, Origin, Plan, read_instructions, tidy
 

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from ladder.inference.local import Answer
-from ladder.inference.sampling import Sampling
+from ladder.inference.types import Answer, Sampling
 from ladder.pipeline.stage import UserError
 from ladder.synthesis.pool import Instruction, Plan
 from ladder.synthesis.self_instruct import conversation, entries, self_instruct, shown, unusable
 
-PROMPTS = Path(__file__).parents[3] / "data" / "prompts" / "self_instruct"
+PROMPTS = Path(__file__).parents[3] / "prompts" / "self_instruct"
 SEEDS = [Instruction(f"s{n}", f"Seed {n}: {'abcdefghij'[n] * 3} {n}{n}{n} tell") for n in range(10)]
 
 
@@ -23,12 +22,12 @@ def numbered():
     """Speaks instructions that have nothing in common, and remembers what it was asked."""
     asked = []
 
-    def speak(conversations, sampling):
+    def generate(conversations, sampling):
         start = len(asked)
         asked.extend((messages, sampling) for messages in conversations)
         return [Answer(f"k{n} l{n} m{n} o{n}", 4, True) for n in range(start, len(asked))]
 
-    return speak, asked
+    return generate, asked
 
 
 def test_a_list_is_its_entries_and_any_other_reply_is_one():
@@ -60,8 +59,8 @@ def test_what_a_text_model_cannot_do_is_named():
 
 
 def test_the_pool_grows_and_feeds_the_next_round():
-    speak, asked = numbered()
-    harvest = self_instruct(speak, PROMPTS, SEEDS, plan())
+    generate, asked = numbered()
+    harvest = self_instruct(generate, PROMPTS, SEEDS, plan())
     assert [row["source"]["round"] for row in harvest.rows] == [1] * 4 + [2] * 4 + [3] * 4
     assert [row["prompt"][0]["content"] for row in harvest.rows[:2]] == ["k0 l0 m0 o0", "k1 l1 m1 o1"]
     for row, (messages, _) in zip(harvest.rows, asked, strict=True):
@@ -74,18 +73,18 @@ def test_the_pool_grows_and_feeds_the_next_round():
 
 
 def test_rounds_end_when_enough_is_made_and_the_last_one_is_kept_whole():
-    speak, asked = numbered()
-    assert len(self_instruct(speak, PROMPTS, SEEDS, plan(count=5)).rows) == 8
+    generate, asked = numbered()
+    assert len(self_instruct(generate, PROMPTS, SEEDS, plan(count=5)).rows) == 8
     assert len(asked) == 8
 
 
 def test_what_is_not_new_stays_out_of_the_pool():
     replies = iter(["1. Tell me about owls at night.\n2. Tell me about owls at dusk.\n3. Draw an owl now.\n4. Hm"])
 
-    def speak(conversations, sampling):
+    def generate(conversations, sampling):
         return [Answer(next(replies, SEEDS[3].text), 9, finished=number > 0) for number, _ in enumerate(conversations)]
 
-    harvest = self_instruct(speak, PROMPTS, SEEDS, plan(rounds=1, batch=2))
+    harvest = self_instruct(generate, PROMPTS, SEEDS, plan(rounds=1, batch=2))
     assert [row["prompt"][0]["content"] for row in harvest.rows] == ["Tell me about owls at night."]
     assert [(row["filter"], row["reason"]) for row in harvest.rejected] == [
         ("novelty", "0.83 ROUGE-L with new-00000"),  # 2 * 5 / 12

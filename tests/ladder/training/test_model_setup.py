@@ -3,12 +3,13 @@ import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from transformers import set_seed
 
-from conftest import pico_model, pico_tokenizer, record_files
+from conftest import record_files
 from ladder.models.checkpoint import load, load_complete, read_rung, save_rung
 from ladder.models.config_passthrough import quantization_check
 from ladder.models.heads import scoring
 from ladder.pipeline.stage import UserError
 from ladder.training.model_setup import climb
+from perf.pico import pico_model, pico_tokenizer
 
 NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "bfloat16"}
 IDS = torch.tensor([[1, 50, 60, 70, 2, 1, 99]])

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from conftest import user
-from ladder.inference.engine import Completion
+from ladder.inference.types import Completion
 from ladder.models.checkpoint import load
 from ladder.training.rollout_buffer import Rollouts, RolloutSampler, score, weighted_sums
 

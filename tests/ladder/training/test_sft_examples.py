@@ -2,8 +2,9 @@ from pathlib import Path
 
 import torch
 
-from conftest import assistant, pico_model, pico_tokenizer, user
+from conftest import assistant, user
 from ladder.training.sft_examples import collate, example, examples, learned_logits
+from perf.pico import pico_model, pico_tokenizer
 
 DATA = Path("rows.jsonl")
 

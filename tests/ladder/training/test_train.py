@@ -11,11 +11,12 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from conftest import assistant, pico_model, pico_tokenizer, unfinished, user
+from conftest import assistant, unfinished, user
 from ladder.data.jsonl import write_rows
 from ladder.pipeline.stage import UserError
 from ladder.training.model_setup import climb
 from ladder.training.train import fill, fit_and_save, hollow, shared, sizes, trainer_arguments
+from perf.pico import pico_model, pico_tokenizer
 from stages import dpo, reference, sft
 
 TRAINER = {

@@ -7,15 +7,16 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig
 
-from conftest import pico_model, pico_tokenizer, user
+from conftest import user
 from ladder.chat.encode import prompt_tokens
 from ladder.data.jsonl import write_rows
 from ladder.inference.engine import decode
-from ladder.inference.sampling import Sampling
+from ladder.inference.types import Sampling
 from ladder.models.checkpoint import Model, Rung
 from ladder.pipeline.stage import UserError
 from ladder.training.rewards import named
 from ladder.training.trl_rollouts import configured, generation_seed, prompts, resume_every, reward_functions
+from perf.pico import pico_model, pico_tokenizer
 from stages.grpo import SlotTrainer
 
 CHECKS = [{"kind": "letter_at_least", "letter": letter, "n": 1} for letter in string.ascii_lowercase]
@@ -163,7 +164,7 @@ def test_what_would_train_on_something_else_is_refused(tmp_path, changed, senten
 @pytest.mark.parametrize("mode", ["colocate", "server"])
 def test_vllm_is_refused_where_it_cannot_take_the_policy(tmp_path, mode):
     sentence = "vLLM takes a policy's weights on CUDA alone" if find_spec("vllm") else "vLLM is not installed here"
-    with pytest.raises(UserError, match=f"trainer.use_vllm: {sentence}"):
+    with pytest.raises(UserError, match=f"engine: vllm: {sentence}"):
         configured(GRPOConfig, {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False, "use_vllm": True,
                                 "vllm_mode": mode}, REWARDS)  # fmt: skip
 

@@ -1,9 +1,10 @@
 import pytest
 
-from conftest import assistant, pico_tokenizer, user
+from conftest import assistant, user
 from ladder.pipeline.stage import UserError
 from ladder.training.sft_examples import examples
 from ladder.training.unpaired_examples import spread, unpaired_tokens
+from perf.pico import pico_tokenizer
 
 ROW = {"prompt": user("Hi"), "completion": assistant("Yes"), "label": False}
 

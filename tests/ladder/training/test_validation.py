@@ -8,11 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import assistant, pico_tokenizer, unfinished, user
+from conftest import assistant, unfinished, user
 from ladder.data.jsonl import write_rows
 from ladder.models.checkpoint import load
 from ladder.pipeline.stage import UserError, fit
 from ladder.training.validation import Validation, before_answer, pair_prompt, split
+from perf.pico import pico_tokenizer
 from stages import dpo, gkd, kto, orpo, reference, reward, sft
 
 TRAINER = {"max_steps": 6, "per_device_train_batch_size": 2, "learning_rate": 0.02, "bf16": False}

@@ -1,0 +1,325 @@
+"""Which stages would run, and why: the stages of dvc.yaml against dvc.lock, the files and the cache, without DVC.
+
+A stage runs if it has no entry in dvc.lock, its command or a tracked parameter differs, a dependency or its code
+differs, or an output is missing or changed. A stage whose input comes from a stage that runs is listed as well; DVC
+skips it if that input turns out to be the same. Large outputs are compared by size only; `dvc status` reads them.
+"""
+
+import configparser
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import networkx
+
+from ladder.integrity.dvc_hashes import folder_files, is_cached, object_path, output_md5
+from ladder.pipeline.code_text import essence
+from ladder.pipeline.imports import imported, read_imports
+from ladder.plan.expand import Stage, at, expand, links, read_lock
+
+CODE = "code"
+"""The stage that writes code lists, and their folder."""
+HASHED = 16_000_000
+"""Outputs of at most this many bytes are hashed; larger ones are compared by size."""
+Kind = Literal["new", "command", "param", "file", "code", "output", "always", "upstream"]
+MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One reason why a stage would run."""
+
+    kind: Kind
+    text: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a run would do with one stage."""
+
+    stage: Stage
+    reasons: tuple[Reason, ...]
+    """Empty if nothing is to be done, or if the outputs come from the cache."""
+    restored: bool = False
+    """The outputs are missing here and are in DVC's cache: they are checked out."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether the stage would run."""
+        return bool(self.reasons)
+
+
+def changes(params: dict[str, Any], targets: list[str] | None = None) -> dict[str, Change]:
+    """Return what a run would do with every stage that `targets` need (all stages by default), in running order.
+
+    `targets` are stages, entries or outputs: `report`, `sft@chat`, `models/sft/chat`.
+    Errors: UserError for a target that does not exist.
+    """
+    stages = expand(params)
+    graph = links(stages)
+    if targets:
+        wanted = {name for target in targets for name in _named(target, stages)}
+        needed = wanted.union(*(networkx.ancestors(graph, name) for name in wanted))
+        stages = {name: stage for name, stage in stages.items() if name in needed}
+    inspector = Inspector(params, read_lock(), {out: stage for stage in stages.values() for out in stage.outs})
+    found: dict[str, Change] = {}
+    for name, stage in stages.items():
+        upstream = [each for each in graph.predecessors(name) if each != CODE and each in found and found[each].runs]
+        upstream.sort(key=list(found).index)
+        unmade = any(reason.kind == "output" for each in upstream for reason in found[each].reasons)
+        found[name] = inspector.change(stage, upstream, unmade=unmade)
+    return found
+
+
+def _named(target: str, stages: dict[str, Stage]) -> list[str]:
+    from ladder.pipeline.errors import UserError
+    from ladder.pipeline.names import did_you_mean
+
+    found = [name for name, stage in stages.items() if target in (name, stage.kind) or target in stage.outs]
+    if not found:
+        raise UserError(
+            f"{target}: no stage, entry or output of dvc.yaml{did_you_mean(target, stages)}; expected one such as "
+            "report, sft@chat or models/sft/chat"
+        )
+    return found
+
+
+@dataclass
+class Inspector:
+    """Compares stages with dvc.lock and the files."""
+
+    params: dict[str, Any]
+    lock: dict[str, Any]
+    makers: dict[str, Stage]
+    hashes: dict[str, str] = field(default_factory=dict)
+
+    def change(self, stage: Stage, upstream: list[str], *, unmade: bool = False) -> Change:
+        """Return what a run would do with a stage, given the stages before it that would run.
+
+        `unmade`: an input is missing. Then, as for missing outputs, its code is not compared: parsing all code takes
+        seconds, and the stage runs anyway.
+        """
+        entry = self.lock.get(stage.name)
+        if stage.frozen:
+            return Change(stage, ())
+        if entry is None:
+            return Change(stage, (Reason("new", "no entry in dvc.lock"), *_upstream(upstream)))
+        missing, changed = self._outs(stage, entry)
+        gone = not all(self._cached(out) for out in missing)
+        reasons = [
+            *([Reason("always", "runs every time")] if stage.always else []),
+            *([Reason("command", "its command changed")] if entry.get("cmd") != stage.cmd else []),
+            *self._params(stage, entry),
+            *self._deps(stage, entry, code=not gone and not unmade),
+            *changed,
+        ]
+        restored = bool(missing) and not reasons and not upstream and not gone
+        if missing and not restored:
+            kept = [path for path in stage.outs if path not in stage.uncached]
+            names = [str(out["path"]) for out in missing]
+            told = "" if set(names) >= set(kept) else f": {_listed(names)}"
+            reasons.append(Reason("output", f"output missing{told}"))
+        return Change(stage, (*reasons, *_upstream(upstream)), restored)
+
+    def _params(self, stage: Stage, entry: dict[str, Any]) -> list[Reason]:
+        recorded = (entry.get("params") or {}).get("params.yaml") or {}
+        keys = [*stage.params, *(key for key in recorded if key not in stage.params)]
+        told = []
+        for key in keys:
+            if key not in recorded:
+                told.append(f"{key}: new")
+            elif key not in stage.params:
+                told.append(f"{key}: no longer tracked")
+            else:
+                told += list(_differences(recorded[key], at(self.params, key), key))
+        return [Reason("param", each) for each in told]
+
+    def _deps(self, stage: Stage, entry: dict[str, Any], *, code: bool) -> list[Reason]:
+        recorded = {dep["path"]: dep for dep in entry.get("deps") or ()}
+        found = [Reason("file", f"no longer a dependency: {path}") for path in recorded if path not in stage.deps]
+        for path in stage.deps:
+            before = recorded.get(path, {}).get("md5")
+            if before is None:
+                found.append(Reason("file", f"new dependency: {path}"))
+            elif stage.name == CODE and Path(path).is_dir():
+                changed = [each for each in self._changed_code() if Path(each).parts[0] == path] if code else []
+                found += [Reason("code", _listed(changed))] if changed else []
+            elif Path(path).parts[0] == CODE and CODE in self.lock:
+                found += self._code(path, before) if code else []
+            elif (now := self._hash(path, before)) == MISSING:
+                if not self._made(path):
+                    found.append(Reason("file", f"missing: {path}"))
+            elif now not in (before, None):
+                found.append(Reason("file", f"changed: {path}"))
+        return found
+
+    def _made(self, path: str) -> bool:
+        """Whether a stage makes this path, a folder around it, or a file in it."""
+        return any(str(each) in self.makers for each in (Path(path), *Path(path).parents)) or any(
+            out.startswith(f"{path}/") for out in self.makers
+        )
+
+    def _hash(self, path: str, before: str) -> str | None:
+        """Return the current hash of a dependency, MISSING, or None if it is too large to be hashed here."""
+        if maker := self.makers.get(path):
+            recorded = {out["path"]: out.get("md5") for out in (self.lock.get(maker.name) or {}).get("outs") or ()}
+            if path in recorded:
+                return recorded[path]
+        if path in self.hashes:
+            return self.hashes[path]
+        here = Path(path)
+        if not here.exists():
+            return MISSING
+        if self._made(path) and _bytes(here)[0] > HASHED:
+            return None
+        self.hashes[path] = output_md5(here)
+        return self.hashes[path]
+
+    @cached_property
+    def _code_lists(self) -> dict[str, str]:
+        """Text of every code list, as the stage `code` would write it."""
+        roots = [Path(path) for path in self.makers[CODE].deps if Path(path).is_dir()] if CODE in self.makers else []
+        imports = read_imports(roots)
+        hashes = {path: hashlib.sha256(essence(path)).hexdigest() for path in imports}
+        lists = {}
+        for folder, prefix in ((Path("stages"), CODE), (Path("benchmarks"), f"{CODE}/benchmarks")):
+            for module in folder.glob("[!_]*.py"):
+                files = sorted(imported(module, imports) & hashes.keys())  # as stages/code.py does
+                lists[f"{prefix}/{module.stem}.txt"] = "".join(f"{hashes[path]}  {path}\n" for path in files)
+        return lists
+
+    @cached_property
+    def _same_code(self) -> bool:
+        """Whether the folders of code have the hashes of dvc.lock, so that no list can differ."""
+        recorded = {dep["path"]: dep.get("md5") for dep in self.lock[CODE].get("deps") or ()}
+        folders = [path for path in recorded if Path(path).is_dir()]
+        return bool(folders) and all(output_md5(Path(path)) == recorded[path] for path in folders)
+
+    def _code(self, path: str, before: str) -> list[Reason]:
+        if self._same_code:
+            recorded = (self.lock[CODE].get("outs") or [{}])[0].get("md5", "")
+            listed = folder_files(self.cache, recorded)
+            if not listed or listed.get(str(Path(path).relative_to(CODE))) == before:
+                return []
+        text = self._code_lists.get(path)
+        if text is None:
+            return [Reason("code", f"no module for {path}")]
+        if hashlib.md5(text.encode()).hexdigest() == before:
+            return []
+        changed = _changed_lines(self._recorded_list(path, before), text)
+        return [Reason("code", _listed(changed) if changed else "files that it imports changed")]
+
+    def _recorded_list(self, path: str, before: str) -> str | None:
+        """Return the code list of the last run, from the file here or from the cache; None if it is in neither."""
+        for place in (Path(path), object_path(self.cache, before)):
+            if place.is_file() and hashlib.md5(place.read_bytes()).hexdigest() == before:
+                return place.read_text(encoding="utf-8")
+        return None
+
+    def _changed_code(self) -> list[str]:
+        """Return the files of code that differ from the last run's lists; the folders that differ if unknown."""
+        if self._same_code:
+            return []
+        names = set()
+        for path, text in self._code_lists.items():
+            recorded = self._lists_here.get(path)
+            names |= set(_changed_lines(recorded, text)) if recorded is not None else set()
+        recorded_folders = {dep["path"]: dep.get("md5") for dep in self.lock[CODE].get("deps") or ()}
+        folders = [path for path in recorded_folders if Path(path).is_dir()]
+        return sorted(names) or [path for path in folders if output_md5(Path(path)) != recorded_folders[path]]
+
+    @cached_property
+    def _lists_here(self) -> dict[str, str]:
+        return {str(path): path.read_text(encoding="utf-8") for path in Path(CODE).rglob("*.txt")}
+
+    def _outs(self, stage: Stage, entry: dict[str, Any]) -> tuple[list[dict[str, Any]], list[Reason]]:
+        """Return (recorded outputs that are missing here, reasons for those that changed)."""
+        recorded = {out["path"]: out for out in entry.get("outs") or ()}
+        missing, reasons = [], []
+        for path in stage.outs:
+            out, here = recorded.get(path), Path(path)
+            if out is None:
+                reasons.append(Reason("output", f"new output: {path}"))
+            elif not here.exists():
+                missing.append(out)
+            elif not _same(here, out):
+                reasons.append(Reason("output", f"output changed: {path}"))
+        return missing, reasons
+
+    def _cached(self, out: dict[str, Any]) -> bool:
+        return bool(out.get("md5")) and is_cached(self.cache, out["md5"])
+
+    @cached_property
+    def cache(self) -> Path:
+        """Folder of DVC's cached objects."""
+        folder = Path(".dvc", "cache")
+        for name in ("config", "config.local"):
+            config = configparser.ConfigParser(interpolation=None)
+            config.read(Path(".dvc", name), encoding="utf-8")
+            folder = Path(".dvc", config.get("cache", "dir", fallback=str(Path("..") / folder)).strip('"'))
+        return folder / "files" / "md5"
+
+
+def _upstream(names: list[str]) -> list[Reason]:
+    return [Reason("upstream", name) for name in names]
+
+
+def _listed(names: list[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _changed_lines(before: str | None, now: str) -> list[str]:
+    """Return the paths whose lines differ between two code lists."""
+    if before is None:
+        return []
+    old, new = set(before.splitlines()), set(now.splitlines())
+    return sorted({line.split("  ", 1)[1] for line in old ^ new})
+
+
+def _differences(before: Any, now: Any, key: str) -> list[str]:
+    """Return one text for each value that differs, with its keys."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [*before, *(each for each in now if each not in before)]
+        return [
+            text
+            for each in keys
+            for text in (
+                _differences(before[each], now[each], f"{key}.{each}")
+                if each in before and each in now
+                else [f"{key}.{each}: {'added' if each in now else 'removed'}"]
+            )
+        ]
+    return [] if _equal(before, now) else [f"{key}: {_short(before)} -> {_short(now)}"]
+
+
+def _equal(before: Any, now: Any) -> bool:
+    """Whether two values are the same to DVC; in Python, True equals 1."""
+    return before == now and isinstance(before, bool) == isinstance(now, bool)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _bytes(path: Path) -> tuple[int, int]:
+    """Return (bytes, files) of a file or folder."""
+    files = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
+    return sum(each.stat().st_size for each in files), len(files)
+
+
+def _same(path: Path, out: dict[str, Any]) -> bool:
+    size, count = _bytes(path)
+    if size != out.get("size", size) or (path.is_dir() and count != out.get("nfiles", count)):
+        return False
+    return size > HASHED or output_md5(path) == out.get("md5")
+
+
+def counts(found: dict[str, Change]) -> Counter[str]:
+    """Return how many stages run, are restored from the cache, and are unchanged."""
+    return Counter("run" if each.runs else "restored" if each.restored else "unchanged" for each in found.values())

@@ -1,0 +1,75 @@
+"""Markdown page of claims: each with its paired difference, and the measures of all rungs."""
+
+from typing import Any
+
+from ladder.eval.measures import CHANCE, REWARD, parsed
+from ladder.report.markdown import table
+
+CLAIMS = [
+    "rung", "baseline", "measure", "value [95% CI]", "baseline's value", "difference [95% CI]", "p", "n", "verdict",
+    "claim",
+]  # fmt: skip
+RUNGS = ["rung", "method", "parent", "trainable"]
+NOTE = (
+    "In brackets are 95% bootstrap confidence intervals (CI) over n prompts; all answers to a prompt are one cluster. "
+    "A difference is of the same rows, prompt by prompt. *improved* and *regressed* require an interval that excludes "
+    "0 and p < 0.05 in a paired test, which swaps the two results of a prompt at random (McNemar's for one answer per "
+    "prompt). p is not corrected for the number of claims: of twenty comparisons of equals, one may differ by chance. "
+    "A claim that a rung is not worse holds unless it regressed; the lower end of the interval is what it may have "
+    "lost. A reward model's accuracy is of its pairs alone, with Wilson's interval and no test. The intervals do not "
+    "cover the variance of training with another seed."
+)
+
+
+def claims_page(claims: list[dict[str, Any]], rungs: dict[str, dict[str, Any]]) -> str:
+    """Build the page: the claims, the rungs and a description of the measures."""
+    names = list(dict.fromkeys(claim["measure"] for claim in claims))
+    holding = sum(claim["holds"] for claim in claims)
+    return (
+        f"# What each rung learned\n\n{holding} of {len(claims)} claims hold. With few prompts, only large differences "
+        "are significant.\n\n"
+        + table(CLAIMS, [claim_cells(claim) for claim in claims])
+        + f"\n\n{NOTE}\n\n## The rungs\n\n"
+        + table([*RUNGS, *names], [rung_cells(rung, line, names) for rung, line in rungs.items()])
+        + "\n\nSeconds, memory and tokens per second of each rung are in metrics/<rung>.json.\n\n## The measures\n\n"
+        + "".join(f"- `{name}`: {described(name)}\n" for name in names)
+    )
+
+
+def claim_cells(claim: dict[str, Any]) -> list[str]:
+    """Format a claim's row of the table."""
+    digits = _digits(claim["measure"])
+    baseline = "50.0" if claim["against"] == CHANCE else _bounds(claim["against_value"], digits)
+    difference = f"{claim['difference']:+.{digits}f} [{claim['low']:.{digits}f}, {claim['high']:.{digits}f}]"
+    p = "" if claim["p"] is None else f"{claim['p']:.2g}"
+    holds = "holds" if claim["holds"] else "**does not hold**"
+    value, n = _bounds(claim["value"], digits), claim["n"] or ""
+    return [
+        claim["rung"], claim["against"], claim["measure"], value, baseline, difference, p, str(n), claim["verdict"],
+        holds,
+    ]  # fmt: skip
+
+
+def rung_cells(rung: str, line: dict[str, Any], names: list[str]) -> list[str]:
+    """Format a rung's row of the table."""
+    learned, all_of_it = line.get("trainable_parameters"), line.get("parameters")
+    trainable = f"{learned / 1e6:.3g} M ({100 * learned / all_of_it:.3g}%)" if learned and all_of_it else ""
+    measured = line["measures"]
+    values = [_bounds(measured[name], _digits(name)) if name in measured else "" for name in names]
+    return [rung, line.get("method", ""), line.get("parent", ""), trainable, *values]
+
+
+def described(name: str) -> str:
+    """Describe a measure: title, unit and direction."""
+    if name == REWARD:
+        return "held-out pairs whose chosen answer the reward model scores higher, % (Wilson's interval); chance is 50"
+    _, measure = parsed(name)
+    return f"{measure.title}, {measure.unit}; better {measure.better}"
+
+
+def _digits(name: str) -> int:
+    return 1 if name == REWARD or parsed(name)[1].share else 3
+
+
+def _bounds(ends: list[float], digits: int) -> str:
+    return "{:.{n}f} [{:.{n}f}, {:.{n}f}]".format(*ends, n=digits)

@@ -1,0 +1,139 @@
+"""The table of rungs by benchmark, and the table of comparisons with each rung's baseline."""
+
+from dataclasses import asdict
+from typing import Any
+
+from ladder.eval.compare import Change, Headline
+from ladder.eval.results import Entry, show
+from ladder.report.markdown import table
+
+COMPARISONS = ["rung", "baseline", "benchmark", "change [95% CI]", "p", "p (Holm)", "gained", "lost", "n", "verdict"]
+NOTE = (
+    "In brackets are 95% bootstrap confidence intervals (CI) over the questions; percent, unless a column says "
+    "otherwise. A rung's baseline is its parent, with several parents the first; both are compared on the same n "
+    "questions. p is McNemar's exact test where a question is passed or failed, else a permutation test that swaps "
+    'its two results; p (Holm) corrects it for all comparisons of this table. "improved" and "regressed" require an '
+    "interval that excludes 0 and p (Holm) below 0.05. The intervals do not cover the variance of training with "
+    "another seed."
+)
+
+Found = dict[str, dict[str, Entry]]
+"""Results by benchmark and rung."""
+Changes = dict[tuple[str, str], Change]
+"""Comparisons with the baseline, by benchmark and rung."""
+
+
+def line(rung: str, found: Found, changes: Changes) -> dict[str, Any]:
+    """Return a rung's results on all benchmarks, for table.json."""
+    entry = next(iter(found.values()))[rung]
+    origin = entry.provenance
+    return {
+        "rung": rung,
+        "method": origin["method"],
+        "parent": origin.get("parent") or "",
+        "baseline": entry.baseline,
+        "trainable_parameters": origin.get("trainable_parameters") or 0,
+        "parameters": origin["parameters"],
+        "seconds": origin.get("seconds"),
+        "memory_gb": origin.get("memory_gb"),
+        "benchmarks": {name: numbers(entries[rung], changes.get((name, rung))) for name, entries in found.items()},
+    }
+
+
+def numbers(entry: Entry, change: Change | None) -> dict[str, Any]:
+    """Return a rung's results on one benchmark, for table.json."""
+    return {
+        "score": entry.score,
+        "interval": list(entry.interval),
+        "numbers": {name: value for name, value in entry.summary.items() if name != "made_by"},
+        "made_by": entry.summary["made_by"],
+        "against_baseline": None if change is None else comparison(change),
+    }
+
+
+def comparison(change: Change) -> dict[str, Any]:
+    """Return a comparison for a JSON file, rounded."""
+    exact = asdict(change)
+    rounded = {name: round(exact[name], 2) for name in ("difference", "low", "high")}
+    tests = {"p": round(change.p, 5), "p_holm": round(change.holm, 5)}
+    counts = {"gained": change.gained, "lost": change.lost, "n": change.prompts}
+    return rounded | tests | counts | {"verdict": change.verdict}
+
+
+def score_rows(lines: list[dict[str, Any]], found: Found) -> list[list[str]]:
+    """Build the table of scores, with a header row."""
+    rows = [["rung", "method", "parent", "trainable", *map(title, found.values()), "seconds", "memory GB"]]
+    for one in lines:
+        share = one["trainable_parameters"] / one["parameters"]
+        trainable = f"{one['trainable_parameters'] / 1e6:.1f} M ({100 * share:.3g}%)" if share else ""
+        cells = [score(entries[one["rung"]]) for entries in found.values()]
+        costs = [_cost(one["seconds"], 0), _cost(one["memory_gb"], 1)]
+        rows.append([one["rung"], one["method"], one["parent"], trainable, *cells, *costs])
+    return rows
+
+
+def _cost(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def title(entries: dict[str, Entry]) -> str:
+    """Format a benchmark's name, with its unit where that is not percent: "mtbench (grade)"."""
+    first = next(iter(entries.values()))
+    return first.benchmark if first.headline.share else f"{first.benchmark} ({first.headline.unit})"
+
+
+def score(entry: Entry) -> str:
+    """Format a score with its interval: "26.8 [18.2, 35.9]"."""
+    low, high = (show(entry.headline, end) for end in entry.interval)
+    return f"{show(entry.headline, entry.score)} [{low}, {high}]"
+
+
+def comparison_rows(found: Found, changes: Changes) -> list[list[str]]:
+    """Build the table of comparisons, with a header row."""
+    rows = [COMPARISONS]
+    for (name, rung), one in sorted(changes.items(), key=lambda item: list(found[item[0][0]]).index(item[0][1])):
+        tests = [f"{p:.2g}" for p in (one.p, one.holm)]
+        counts = [str(count) for count in (one.gained, one.lost, one.prompts)]
+        entry = found[name][rung]
+        rows.append([rung, entry.baseline, name, difference(one, entry.headline), *tests, *counts, one.verdict])
+    return rows
+
+
+def difference(one: Change, headline: Headline) -> str:
+    """Format a difference with its interval: "+2.1 [-3.0, 7.2]"."""
+    return f"{show(headline, one.difference, '+')} [{show(headline, one.low)}, {show(headline, one.high)}]"
+
+
+def sizes(found: Found) -> str:
+    """Describe the questions, "ifeval: 64 of 541 questions, mean_strict.", and add the judge's caveat if it has one."""
+    told = []
+    for name, entries in found.items():
+        first = next(iter(entries.values()))
+        made_by = first.summary["made_by"]
+        told.append(f"{name}: {made_by['rows']} of {made_by['of']} questions, {first.name}.")
+        if caveat := made_by.get("judge", {}).get("caveat"):
+            told.append(f"({name}: {caveat}.)")
+    return " ".join(told)
+
+
+def page(heading: str, described: str, scores: list[list[str]], comparisons: list[list[str]]) -> str:
+    """Format both tables as a Markdown page. The arguments of tables begin with a header row."""
+    tables = [table(rows[0], rows[1:]) for rows in (scores, comparisons)]
+    return f"# {heading}\n\n{tables[0]}\n\n{described}\n\n{tables[1]}\n\n{NOTE}\n"
+
+
+def plain(rows: list[list[str]]) -> str:
+    """Format a table for a terminal, in aligned columns."""
+    widths = [max(map(len, texts)) for texts in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def points(found: Found) -> list[list[str]]:
+    """Return the plot's rows, with a header row."""
+    rows = [["cell", "benchmark", "rung", "score", "low", "high"]]
+    for name, entries in found.items():
+        for rung, entry in entries.items():
+            rows.append([f"{name}-{rung}", name, rung, *(f"{x:.2f}" for x in (entry.score, *entry.interval))])
+    return rows

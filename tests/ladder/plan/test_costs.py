@@ -1,0 +1,101 @@
+"""Costs of the committed ladder, against the metrics of its last run and numbers worked by hand."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ladder.pipeline.errors import UserError
+from ladder.pipeline.stage import read_params, read_yaml
+from ladder.plan.changes import changes
+from ladder.plan.costs import Costs
+from ladder.plan.expand import read_lock
+from ladder.plan.rows import rows_of
+
+
+@pytest.fixture(scope="module")
+def costs():
+    params = read_params()
+    return Costs(changes(params), read_lock(), "h200")
+
+
+def test_trainable_parameters_are_those_of_the_last_run(costs):
+    compared = 0
+    for cost in costs.all():
+        metrics = [path for path in costs.found[cost.name].stage.outs if path.startswith("metrics/")]
+        recorded = json.loads(Path(metrics[0]).read_text()) if metrics and Path(metrics[0]).is_file() else {}
+        if "trainable_parameters" in recorded and cost.trainable is not None:
+            assert (cost.name, cost.trainable) == (cost.name, recorded["trainable_parameters"])
+            compared += 1
+    assert compared > 20
+
+
+def test_tokens_are_near_those_of_the_last_run(costs):
+    known = {cost.name: cost for cost in costs.all()}
+    recorded = json.loads(Path("metrics/sft/maths.json").read_text())
+    trained = recorded["tokens_per_second"] * recorded["seconds"]
+    assert known["sft@maths"].tokens == pytest.approx(trained, rel=0.35)
+
+
+def test_rows_by_params(costs):
+    def bound(path, split=None):
+        return rows_of(path, costs.found, {}, split).rows
+
+    params = read_params()
+    prompts, chat = params["prompts"]["count"], params["generate"]["chat"]
+    assert bound("data/prompts.jsonl") == sum(prompts.values())
+    assert bound("data/prompts.jsonl", "sft") == prompts["sft"]
+    assert bound("data/generate/chat.jsonl") == prompts["sft"] * chat["samples"]
+    assert bound("data/filter/chat.jsonl") == prompts["sft"]  # best: {per_prompt: 1}
+
+
+@pytest.fixture(scope="module")
+def synthesize():
+    """The entry of recipes/synthesize.yaml, and its costs with the given prices and budget."""
+    params = read_params()
+    params["synthesize"] = read_yaml(Path("recipes/synthesize.yaml"))["synthesize"]
+    found = changes(params, ["synthesize@evolved"])
+    stage = found["synthesize@evolved"].stage
+
+    def endpoint(**settings):
+        values = {**stage.values, "budget": {**stage.values["budget"], **settings.get("budget", {})}}
+        values["endpoint"] = {**values["endpoint"], "prices": settings.get("prices")}
+        changed = replace(found["synthesize@evolved"], stage=replace(stage, values=values))
+        (told,) = Costs({**found, stage.name: changed}, {}, "cpu").cost(changed).endpoints
+        return told
+
+    return stage.values, endpoint
+
+
+def test_calls_and_money_of_an_endpoint(synthesize):
+    values, endpoint = synthesize
+    priced = endpoint(prices={"prompt": 1.0, "completion": 4.0})
+    assert (priced.model, priced.calls) == ("NAME", values["rounds"] * values["batch"])
+    # 300 tokens are assumed for a prompt
+    assert priced.money == pytest.approx(priced.calls * (300 * 1.0 + values["max_new_tokens"] * 4.0) / 1e6)
+
+
+def test_a_budget_bounds_calls_and_money(synthesize):
+    _, endpoint = synthesize
+    prices = {"prompt": 1.0, "completion": 4.0}
+    assert endpoint(budget={"requests": 10}).calls == 10
+    assert endpoint(budget={"money": 2.0}, prices=prices).money == 2.0
+    assert endpoint(budget={"tokens": 1000}, prices=prices).money == 1000 * 4.0 / 1e6
+    assert endpoint().money is None  # without prices
+
+
+def test_an_unknown_base_leaves_the_numbers_open():
+    params = read_params()
+    params["base"] = {**params["base"], "source": "hub:nobody/nothing@" + "0" * 40}
+    made = Costs(changes(params, ["sft@chat"]), {}, "cpu")
+    known = {cost.name: cost for cost in made.all()}
+    assert known["sft@chat"].trainable is None and known["sft@chat"].runs
+    assert [note.split(": config.json")[0] for note in made.notes] == [params["base"]["source"]]
+
+
+def test_a_batch_of_another_type_is_refused():
+    params = read_params()
+    params["sft"]["chat"]["trainer"]["per_device_train_batch_size"] = "8"
+    with pytest.raises(UserError, match=r"params.yaml: sft.chat.trainer.per_device_train_batch_size: .* got '8'"):
+        Costs(changes(params, ["sft@chat"]), {}, "cpu").all()
