@@ -1,4 +1,5 @@
-# make ladder: set up, climb, print the table; the card of the data.  make guide: climb every method too.  make test: set up, run all tests.  make test-fast: the tests that take seconds.
+# make ladder: set up, train the ladder, print the table; data card.  make guide: train every method.  make test: set up
+# and run all tests.  make test-fast: the tests that take seconds.
 PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -42,7 +43,7 @@ $(BIN)/.installed: pyproject.toml constraints.txt locks/cuda.txt
 	$(PIP) check
 	@touch $@
 
-# make extra-pii: what an extra adds (gpu, cluster, docs, pii, s3).
+# make extra-pii: install an extra (gpu, cluster, docs, pii, s3).
 extra-%: setup locks/%.txt
 	$(PIP) $(LOCKED) --no-build-isolation --requirement locks/$*.txt
 	$(PIP) check
@@ -59,7 +60,7 @@ licenses: setup .cache/tools/.installed
 	.cache/tools/bin/pip --quiet $(LOCKED) --requirement $<
 	@touch $@
 
-# As many processes as the machine has cores, four at most: each takes a gigabyte or two.
+# One process per core, at most four: each takes 1 to 2 GB.
 PYTEST := pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: setup

@@ -68,7 +68,7 @@ MEASURES = {
     ),
     "length": Measure("length of an answer", "characters", "lower", lambda row: row["length"], lambda row: 1.0, False),
     "unparseable": Measure(
-        "verdicts that could not be had", "%", "lower",
+        "judgments without a verdict", "%", "lower",
         lambda row: row["unparseable"], lambda row: row["judged"], True,
     ),
 }  # fmt: skip
@@ -101,7 +101,7 @@ def score(questions: list[Question], answers: list[Answers], tools: Tools) -> li
     "judged", "unparseable", "verdicts"}
     """
     if tools.judge is None:
-        raise UserError("alpaca_eval: needs a judge")
+        raise UserError("alpaca_eval: no judge; expected one. Set benchmark.alpaca_eval.judge.")
     by_key = {question.key: question for question in questions}
     pairs = [(by_key[answer.key], sample[0]) for answer in answers for sample in answer.samples]
     requests = [request(question, said) for question, said in pairs if said != question.row["output"]]
@@ -135,7 +135,7 @@ def _template(question: Question) -> str:
     if len(joined) != 1 or not MESSAGE.search(joined[0].get("text", "")):
         raise UserError(
             f"alpaca_eval: question {question.key}: expected a prompt of <|im_start|>role … <|im_end|> in column "
-            f"'judge_prompt'; the task's entry in params.yaml joins it"
+            f"'judge_prompt'. The task's entry in params.yaml joins it."
         )
     return str(joined[0]["text"])
 
@@ -175,7 +175,9 @@ def _control(rows: list[Row]) -> None:
     known = [row for row in rows if row["preference"] is not None]
     with_difficulty = [row for row in known if row["difficulty"] is not None]
     if with_difficulty and len(with_difficulty) < len(known):
-        raise UserError(f"alpaca_eval: {len(with_difficulty)} of {len(known)} rows have an instruction_difficulty")
+        raise UserError(
+            f"alpaca_eval: {len(with_difficulty)} of {len(known)} rows have instruction_difficulty; expected all or 0"
+        )
     if not known:
         return
 

@@ -94,7 +94,7 @@ def score(questions: list[Question], answers: list[Answers], tools: Tools) -> li
     """Score answers: {"key", "group", "grades": [samples] of Grades' fields or None, "judged", "unparseable",
     "verdicts"}."""
     if tools.judge is None:
-        raise UserError("graded: needs a judge")
+        raise UserError("graded: no judge; expected one. Set benchmark.graded.judge.")
     by_key = {question.key: question for question in questions}
     requests = [request(by_key[answer.key], sample) for answer in answers for sample in answer.samples]
     replies = iter(tools.judge.objects(requests, Grades, progress="graded"))
@@ -104,7 +104,9 @@ def score(questions: list[Question], answers: list[Answers], tools: Tools) -> li
 def request(question: Question, said: tuple[str, ...]) -> Messages:
     """Build the judge request for one conversation. Errors: UserError when an answer lacks a turn."""
     if len(said) != len(question.turns):
-        raise UserError(f"graded: question {question.key}: {len(question.turns)} turns are asked, {len(said)} answered")
+        raise UserError(
+            f"graded: question {question.key}: expected answers to {len(question.turns)} turns, got {len(said)}"
+        )
     turns = zip(question.turns, said, strict=True)
     parts = [fill(TURN, {"question": asked, "answer": fenced(answer)}) for asked, answer in turns]
     if "reference" in question.row:

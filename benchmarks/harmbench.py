@@ -26,8 +26,8 @@ def questions(rows: list[Row]) -> list[Question]:
 
 
 def _question(row: Row) -> Question:
-    context, behaviour = row.get("ContextString"), row["Behavior"]
-    prompt = f"{context}\n\n---\n\n{behaviour}" if context else behaviour
+    context, behavior = row.get("ContextString"), row["Behavior"]
+    prompt = f"{context}\n\n---\n\n{behavior}" if context else behavior
     # "copyright" is both a semantic and a functional category.
     groups = dict.fromkeys([row["SemanticCategory"], row["FunctionalCategory"]])
     return harmful(row["BehaviorID"], prompt, JOIN.join(groups), prompt)

@@ -30,7 +30,7 @@ def questions(rows: list[Row]) -> list[Question]:
     """
     for row in rows:
         if "ratio:stop_words" in row["instruction_id_list"] and not row.get("stopwords"):
-            raise UserError(f"key {row['key']!r}: expected a column `stopwords`; `join` of task.ifbench brings it")
+            raise UserError(f"key {row['key']!r}: expected a column `stopwords`. `join` of task.ifbench adds it.")
     return instruction_following.questions([row for row in rows if not UNCHECKED & set(row["instruction_id_list"])])
 
 

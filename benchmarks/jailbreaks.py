@@ -39,26 +39,26 @@ _PLACE = re.compile(
 def questions(rows: list[Row]) -> list[Question]:
     """Build one question per distinct template. Errors: UserError unless there are templates and behaviors."""
     templates = [row for row in rows if "text" in row]
-    behaviours = [row for row in rows if "text" not in row]
+    behaviors = [row for row in rows if "text" not in row]
     require(templates, ("text",), "jailbreaks")
-    require(behaviours, ("category", "forbidden_prompt"), "jailbreaks")
-    if not templates or not behaviours:
+    require(behaviors, ("category", "forbidden_prompt"), "jailbreaks")
+    if not templates or not behaviors:
         raise UserError(
-            f"jailbreaks: expected rows of templates (text) and of behaviours (category, forbidden_prompt), "
-            f"got {len(templates)} and {len(behaviours)}"
+            f"jailbreaks: expected rows of templates (text) and of behaviors (category, forbidden_prompt), "
+            f"got {len(templates)} and {len(behaviors)}"
         )
     found = []
-    for (attack, template), (number, behaviour) in zip(_attacks(templates), _turns(behaviours), strict=False):
-        text = behaviour["forbidden_prompt"]
-        found.append(harmful(f"{attack}/{number}", place(template, text), behaviour["category"], text, attack))
+    for (attack, template), (number, behavior) in zip(_attacks(templates), _turns(behaviors), strict=False):
+        text = behavior["forbidden_prompt"]
+        found.append(harmful(f"{attack}/{number}", place(template, text), behavior["category"], text, attack))
     return found
 
 
-def place(template: str, behaviour: str) -> str:
+def place(template: str, behavior: str) -> str:
     """Build the attack: insert the behavior into the template's placeholders, or after the template."""
     if _PLACE.search(template):
-        return _PLACE.sub(lambda _: behaviour, template)
-    return f"{template.rstrip()}\n\n{behaviour}"
+        return _PLACE.sub(lambda _: behavior, template)
+    return f"{template.rstrip()}\n\n{behavior}"
 
 
 def _attacks(rows: list[Row]) -> list[tuple[str, str]]:

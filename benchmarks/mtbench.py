@@ -60,7 +60,7 @@ def score(questions: list[Question], answers: list[Answers], tools: Tools) -> li
     """Score answers: {"key", "group", "ratings": [samples][turns] of 1 to 10 or None, "judged", "unparseable",
     "verdicts"}."""
     if tools.judge is None:
-        raise UserError("mtbench: needs a judge")
+        raise UserError("mtbench: no judge; expected one. Set benchmark.mtbench.judge.")
     by_key = {question.key: question for question in questions}
     requests = [
         mt_bench.request(by_key[answer.key], turn, SINGLE, {"answer": sample})

@@ -54,7 +54,7 @@ MEASURES = {
     "wins": _share("turns won", "higher", {"win": 1.0}),
     "losses": _share("turns lost", "lower", {"loss": 1.0}),
     "flips": Measure(
-        "verdicts that another order of the answers changed", "%", "lower",
+        "verdicts that changed with the order of the answers", "%", "lower",
         lambda row: row["flips"], lambda row: float(_outcomes(row, None).total()), True,
     ),
     "unparseable": mt_bench.UNPARSEABLE,
@@ -71,7 +71,7 @@ def score(questions: list[Question], answers: list[Answers], tools: Tools) -> li
     """Score answers: {"key", "group", "outcomes": [samples][turns] of win, tie, loss or None, "flips", "judged",
     "unparseable", "verdicts"}."""
     if tools.judge is None:
-        raise UserError("mtbench_pairwise: needs a judge")
+        raise UserError("mtbench_pairwise: no judge; expected one. Set benchmark.mtbench_pairwise.judge.")
     by_key = {question.key: question for question in questions}
     requests = []
     for answer in answers:

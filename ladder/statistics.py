@@ -74,9 +74,9 @@ def bootstrap(
 def wilson(passed: int, asked: int, *, level: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a proportion (Wilson 1927)."""
     z = float(special.ndtri((1 + level) / 2))
-    centre = (passed + z**2 / 2) / (asked + z**2)
+    center = (passed + z**2 / 2) / (asked + z**2)
     half = z / (asked + z**2) * math.sqrt(passed * (asked - passed) / asked + z**2 / 4)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, center - half), min(1.0, center + half)
 
 
 def paired(
@@ -102,7 +102,7 @@ def paired(
     first_KN, first_asked_KN = shaped(first, asked)
     second_KN, second_asked_KN = shaped(second, asked if second_asked is None else second_asked)
     if first_KN.shape != second_KN.shape:
-        raise ValueError(f"paired results need one shape, got {first_KN.shape} and {second_KN.shape}")
+        raise ValueError(f"expected paired results of one shape, got {first_KN.shape} and {second_KN.shape}")
     change_KN = second_KN - first_KN
     gained, lost = int((change_KN[0] > 0).sum()), int((change_KN[0] < 0).sum())
     terms = [(change_KN, first_asked_KN)]
@@ -161,7 +161,7 @@ def shaped(passed: Array, asked: Array | None) -> tuple[Array, Array]:
 def _mean(passed_KN: Array, asked_KN: Array) -> float:
     asked_K = asked_KN.sum(axis=1)
     if not asked_K.all():
-        raise ValueError("a ratio of which no prompt was asked has no value")
+        raise ValueError("a ratio without any prompt asked has no value")
     return float((passed_KN.sum(axis=1) / asked_K).mean())
 
 

@@ -90,7 +90,7 @@ def clients(options: argparse.Namespace) -> None:
         replies = Client(endpoint, UNBOUNDED).ask(requests, progress="")
         assert all(reply and reply.text == "[[7]]" for reply in replies)
 
-    print(f"{options.calls} calls at {options.latency:g} s latency, {options.concurrency} at once")
+    print(f"{options.calls} calls at {options.latency:g} s latency, {options.concurrency} in parallel")
     print("| client | seconds | requests | times as fast |\n|---|---:|---:|---:|")
     first = 0.0
     for name, run in (("sequential", sequential), ("ladder", concurrent), ("ladder, again", concurrent)):
@@ -120,8 +120,8 @@ def store(path: Path, count: int) -> None:
     again = Replies(path)
     held = tracemalloc.get_traced_memory()[0] / len(again)
     tracemalloc.stop()
-    print(f"\nstore of {count} replies, {path.stat().st_size / 1e6:.0f} MB, {held:.0f} bytes of memory a reply")
-    print("| | replies a second |\n|---|---:|")
+    print(f"\nstore of {count} replies, {path.stat().st_size / 1e6:.0f} MB, {held:.0f} bytes of memory per reply")
+    print("| | replies per second |\n|---|---:|")
     for name, seconds in (("kept", kept), ("found at the start", found), ("read", read)):
         print(f"| {name} | {count / seconds:.0f} |")
 

@@ -50,13 +50,13 @@ def at_once(ladder: Ladder, clone: Path, step: Step, rounds: int) -> Tally:
         running = {root: ladder.start(step, root) for root in (ladder.root, clone)}
         codes = {root: one.finish() for root, one in running.items()}
         pids = {root: other.pid for root, other in zip(running, reversed(running.values()), strict=True)}
-        told = {root: one for root, one in running.items() if codes[root]}
+        reporting = {root: one for root, one in running.items() if codes[root]}
         tally.rounds += 1
-        tally.both += not told
+        tally.both += not reporting
         tally.waited += any("waiting for it" in one.said for one in running.values())
-        for root, one in told.items():
+        for root, one in reporting.items():
             tally.refused += _names(one, pids[root])
-            if not _names(one, pids[root]) or len(told) > 1:
+            if not _names(one, pids[root]) or len(reporting) > 1:
                 tally.faults.append(one.said[-2000:])
             ladder.start(step, root).finish()
         for root in running:

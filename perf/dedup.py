@@ -146,7 +146,10 @@ def compare(number: int) -> None:
     rows = [row(*numbered) for numbered in enumerate(texts)]
     sets = [shingles(text) for text in texts]
     pairs = exact_pairs(sets)
-    print(f"{number} documents, {sum(map(bool, pairs))} alike by {JACCARD} or more to an earlier one", flush=True)
+    print(
+        f"{number} documents, {sum(map(bool, pairs))} with Jaccard similarity {JACCARD} or more to an earlier one",
+        flush=True,
+    )
     seconds = {}
     ours(rows[:500]), datasketch(texts[:500])
     for name, find in (("near_duplicates", lambda: ours(rows)), ("datasketch", lambda: datasketch(texts))):

@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, help="batch size of ladder.inference.engine (default: its own choice)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--no-scores", action="store_true", help="answers alone are compared")
+    parser.add_argument("--no-scores", action="store_true", help="compare only the answers")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)

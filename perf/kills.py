@@ -168,12 +168,12 @@ def printed(tallies: list[Tally]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", nargs="*", default=list(STAGES), help="stages, or entries such as sft@words")
-    parser.add_argument("--kills", type=int, default=20, help="signals that hit each stage at work")
+    parser.add_argument("--kills", type=int, default=20, help="signals per running stage")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, help="where the ladder is laid out (default: a temporary folder)")
+    parser.add_argument("--folder", type=Path, help="folder of the test ladder (default: a temporary folder)")
     parser.add_argument("--clones", type=int, default=0, metavar="ROUNDS", help="then rounds of perf/clones.py")
     parser.add_argument("--output", type=Path, help="the counts as JSON")
-    parser.add_argument("--real", action="store_true", help="compare a run of a process of its own with the fork's")
+    parser.add_argument("--real", action="store_true", help="compare a run in a separate process with the fork's")
     options = parser.parse_args()
     started, tallies = time.monotonic(), []
     with tempfile.TemporaryDirectory(prefix="ladder-kills-") as scratch:
@@ -184,8 +184,8 @@ def main() -> None:
             if options.real:
                 one.faults += [f"{path}: not what python -m writes" for path in real(ladder, step)]
             print(f"{printed([one]).splitlines()[-1]} {time.monotonic() - started:.0f} s", flush=True)
-            for told in (*one.differing, *one.faults, *one.left):
-                print(f"    {told}", flush=True)
+            for fault in (*one.differing, *one.faults, *one.left):
+                print(f"    {fault}", flush=True)
             tallies.append(one)
         pairs = clones.together(ladder, steps, options.clones) if options.clones else []
     print(f"\n{printed(tallies)}\n\n{clones.printed(pairs)}")

@@ -27,12 +27,12 @@ WORDS = TEXT.split()
 def good(number: int) -> dict[str, Any]:
     """Build a row of about a hundred words, in one of the formats in turn."""
     asked = f"{number}: " + " ".join(WORDS[(number + step) % len(WORDS)] for step in range(20))
-    told = " ".join(WORDS[(number * 7 + step) % len(WORDS)] for step in range(80))
+    reply = " ".join(WORDS[(number * 7 + step) % len(WORDS)] for step in range(80))
     layouts: list[dict[str, Any]] = [
-        {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": told}]},
-        {"conversations": [{"from": "human", "value": asked}, {"from": "gpt", "value": told}]},
-        {"instruction": asked, "input": "", "output": told},
-        {"prompt": asked, "completion": told},
+        {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": reply}]},
+        {"conversations": [{"from": "human", "value": asked}, {"from": "gpt", "value": reply}]},
+        {"instruction": asked, "input": "", "output": reply},
+        {"prompt": asked, "completion": reply},
     ]
     return layouts[number % 4]
 
@@ -51,7 +51,7 @@ def broken(number: int) -> tuple[bytes, str]:
         (b"[" + line + b"]", "not an object"),
         (b'{"text": "nothing that is known"}', "no format"),
         (b'{"prompt": "x", "completion": " "}', "empty text"),
-        (b'{"conversations": [{"from": "nobody", "value": "x"}]}', "role"),
+        (b'{"conversations": [{"from": "narrator", "value": "x"}]}', "role"),
         (b'{"prompt": "x", "chosen": "a", "rejected": "b"}', "pair"),
         (b'{"instruction": "x", "output": ["y"]}', "not a text"),
     ][number // 100 % 13]
@@ -106,7 +106,7 @@ def peak() -> int:
 
 def one(raw: Path, file: str) -> None:
     """Read one file in this process and print the results."""
-    params = fit(Params, {"source": file, "licence": "none", "most_broken": 0.02}, str(PARAMS))
+    params = fit(Params, {"source": file, "license": "none", "max_broken": 0.02}, str(PARAMS))
     before, started = peak(), time.monotonic()
     main(params, raw, raw / "out.jsonl", raw / "quarantine.jsonl", raw / "out.json")
     seconds = time.monotonic() - started

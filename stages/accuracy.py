@@ -44,7 +44,7 @@ def margins(model: Model, rows: list[Row], data: Path) -> list[Row]:
             "rejected_logp": rejected,
             "chosen_tokens": chosen_tokens,
             "rejected_tokens": rejected_tokens,
-            "normalised_margin": chosen / chosen_tokens - rejected / rejected_tokens,
+            "normalized_margin": chosen / chosen_tokens - rejected / rejected_tokens,
         }
         if row.get("reference") != model.rung.identity:
             score["relative_margin"] = (chosen - pair["ref_chosen_logps"]) - (rejected - pair["ref_rejected_logps"])

@@ -111,7 +111,7 @@ def repair(tokenizer: PreTrainedTokenizerBase, source: str, *, bos: bool = True)
     tokenizer.pad_token = tokenizer.pad_token or stop
     prove(tokenizer, source)
     for sentence in prove_rendering(tokenizer, TURNS, source):
-        print(f"base: training will refuse rows of {sentence}", flush=True)
+        print(f"base: training will reject these rows: {sentence}", flush=True)
     if bos:
         check_bos(tokenizer, TURNS, source)
 
@@ -120,16 +120,16 @@ def stop_token(tokenizer: PreTrainedTokenizerBase, source: str) -> str:
     """Return the special token that the chat template writes after an assistant's last turn. Errors: UserError."""
     found = trace(tokenizer, TURNS, answer=False, where=source)
     if len(found.text) > LONGEST:
-        raise UserError(f"{source}: the chat template makes {len(found.text):,} characters of a short conversation")
+        raise UserError(f"{source}: the chat template writes {len(found.text):,} characters for a short conversation")
     if found.written[1].missing:
-        raise UserError(f"{source}: the chat template does not write an assistant's turn as it is")
+        raise UserError(f"{source}: the chat template changes the text of an assistant's turn")
     after = found.text[found.written[1].end :]
     added = [token.content for token in tokenizer.added_tokens_decoder.values()]
     stop = max((token for token in added if after.lstrip().startswith(token)), key=len, default=None)
     if stop is None:
         raise UserError(
-            f"{source}: the chat template ends an assistant's turn with {after[:20]!r}, which is not a special "
-            "token, so an answer would have no end; set base.chat_template to a template that writes one"
+            f"{source}: the chat template ends an assistant's turn with {after[:20]!r}; expected a special token, "
+            "without which an answer has no end. Set base.chat_template to a template that writes one."
             f"{training_hint(tokenizer)}"
         )
     return stop
@@ -140,9 +140,14 @@ def prove(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
     ids, start = _exchange(tokenizer, source)
     question, answer = str(tokenizer.decode(ids[:start])), str(tokenizer.decode(ids[start:]))
     if squeezed(QUESTION) not in squeezed(question) or squeezed(ANSWER) not in squeezed(answer):
-        raise UserError(f"{source}: the tokenizer does not give back the turns it encoded, but {question + answer!r}")
+        raise UserError(
+            f"{source}: the tokenizer does not reproduce the turns that it encoded; got {question + answer!r}"
+        )
     if ids[:2] == [tokenizer.bos_token_id] * 2:
-        raise UserError(f"{source}: a conversation begins with two {tokenizer.bos_token!r}; mend the chat template")
+        raise UserError(
+            f"{source}: a conversation begins with two {tokenizer.bos_token!r}; expected one. "
+            "Correct the chat template."
+        )
 
 
 def _exchange(tokenizer: PreTrainedTokenizerBase, source: str) -> tuple[list[int], int]:
@@ -158,7 +163,7 @@ def _exchange(tokenizer: PreTrainedTokenizerBase, source: str) -> tuple[list[int
     except UserError as refusal:
         prompt = render(tokenizer, TURNS[:1], answer=True).rstrip()
         if not any(prompt.endswith(tag[0]) for tag in REASONING_TAG.finditer(prompt)):
-            raise UserError(f"{refusal}{training_hint(tokenizer)}") from None
+            raise UserError(f"{str(refusal).rstrip('.')}.{training_hint(tokenizer)}") from None
         ids = prompt_tokens(tokenizer, TURNS[:1], source)
         return ids + read_on(tokenizer, ANSWER), len(ids)
 
@@ -168,16 +173,18 @@ def check_plain(directory: Path, source: str) -> None:
     config = read_object(directory / "config.json", f"{source}/config.json")
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
-        raise UserError(f"{source}: model_type {kind!r} would need the repository's own code")
+        raise UserError(f"{source}: model_type {kind!r} needs the repository's own code, which never runs here")
     if "quantization_config" in config:
-        raise UserError(f"{source}: its weights are quantized, which cannot be trained or merged; name a bf16 release")
+        raise UserError(
+            f"{source}: quantized weights can be neither trained nor merged; expected bf16. Use a bf16 release."
+        )
     settings = directory / "tokenizer_config.json"
     held = read_object(settings, f"{source}/{settings.name}") if settings.is_file() else {}
     code = held.get("auto_map")
     if code and not (directory / "tokenizer.json").is_file():
         raise UserError(
-            f"{source}: its tokenizer would need the repository's own code (auto_map), which never runs here; expected "
-            "a tokenizer.json. Name a release that has one"
+            f"{source}: the tokenizer needs the repository's own code (auto_map), which never runs here; expected "
+            "a tokenizer.json. Use a release that has one."
         )
 
 
@@ -213,7 +220,7 @@ def main(params: Params, templates: Path, output: Path, metrics: Path) -> None:
         if packed and not gguf.is_gguf(found):
             raise UserError(f"{params.source}: expected a .gguf file or a directory with safetensors")
         if not packed and not (found / "config.json").is_file():
-            raise UserError(f"{params.source}: no config.json in it; expected a complete Hugging Face model")
+            raise UserError(f"{params.source}: no config.json; expected a complete Hugging Face model")
         if packed:
             tokenizer = gguf.load_tokenizer(found)
         else:
@@ -223,10 +230,12 @@ def main(params: Params, templates: Path, output: Path, metrics: Path) -> None:
         repair(tokenizer, params.source, bos=params.bos == "template")
         if packed:
             megabytes = found.stat().st_size / 1e6
-            print(f"base: de-quantizing {found.name}, about {5 + SECONDS_A_MEGABYTE * megabytes:.0f} s", flush=True)
+            print(f"base: dequantizing {found.name}, about {5 + SECONDS_A_MEGABYTE * megabytes:.0f} s", flush=True)
         model = gguf.load_model(found, dtype) if packed else load_directory(found, dtype, params.source)
         if len(tokenizer) > model.config.get_text_config().vocab_size:
-            raise UserError(f"{params.source}: the tokenizer has more tokens ({len(tokenizer)}) than the embedding")
+            raise UserError(
+                f"{params.source}: expected an embedding for each of the {len(tokenizer)} tokens, got fewer rows"
+            )
         align(model, tokenizer)
         made = save_rung(
             output,

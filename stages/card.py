@@ -22,7 +22,7 @@ class Params(Config):
     """Title of the card."""
     description: str
     """One or two sentences on the purpose of the data."""
-    licence: str
+    license: str
     """License of the rows that are made here: `apache-2.0`. Rows from elsewhere have the license that their entry of
     `source` states."""
     languages: list[str] = Field(min_length=1)
@@ -36,22 +36,22 @@ class Params(Config):
 
 
 def licensed(sources: dict[str, int], params: Params, entries: dict[str, Any]) -> list[Row]:
-    """Return {"name", "rows", "origin", "licence"} for each name that rows give as their source.
+    """Return {"name", "rows", "origin", "license"} for each name that rows give as their source.
 
     `entries` is the section `source` of params.yaml. Rows are made here when they have no source name, or the path of
     one of our files (as a mixture names its parts).
     """
-    told = []
+    found = []
     for name, rows in sources.items():
         if name in entries:
-            origin, licence = entries[name]["source"], entries[name].get("licence", UNKNOWN)
+            origin, license = entries[name]["source"], entries[name].get("license", UNKNOWN)
             origin = origin if ":" in origin else f"data/raw/{origin}"
         elif name == "" or "/" in name:
-            origin, licence = f"made here by {stage(name or params.data)}", params.licence
+            origin, license = f"made here by {stage(name or params.data)}", params.license
         else:
-            origin, licence = "not among the entries of `source`", UNKNOWN
-        told.append({"name": name, "rows": rows, "origin": origin, "licence": licence})
-    return told
+            origin, license = "not among the entries of `source`", UNKNOWN
+        found.append({"name": name, "rows": rows, "origin": origin, "license": license})
+    return found
 
 
 def stage(data: str) -> str:
@@ -68,8 +68,8 @@ def main(params: Params, data: Path, tasks: Path, base: Path, output: Path, docu
     rung, tokenizer = described(base, "language_model")
     measured = facts(data, tokenizer, tasks, ngram=params.ngram, jaccard=params.jaccard, shown=params.examples)
     measured["sources"] = licensed(measured["sources"], params, read_params().get("source") or {})
-    told = params.model_dump(include={"data", "title", "description", "languages"})
-    whole = {"name": output.stem, **told, **measured, "tokenizer": rung.tokenizer}
+    settings = params.model_dump(include={"data", "title", "description", "languages"})
+    whole = {"name": output.stem, **settings, **measured, "tokenizer": rung.tokenizer}
     write_json(document, whole)
     write_text(output, page(whole))
 

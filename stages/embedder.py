@@ -35,7 +35,7 @@ class Params(Config):
 def main(params: Params, output: Path) -> None:
     """Fetch the files and publish the folder when it is complete. Errors: UserError, also from ladder.data.download."""
     if unknown := sorted(set(params.sha256) - set(FILES)):
-        raise UserError(f"embedder: sha256 of {unknown[0]!r}, which is none of the files {', '.join(FILES)}")
+        raise UserError(f"embedder: sha256: expected the files {', '.join(FILES)}, got {unknown[0]!r}")
     with scratch(output) as fetched, published(output) as folder:
         for name in FILES:
             found = fetch(f"{params.source}/{name}", params.sha256.get(name), fetched)

@@ -160,7 +160,10 @@ def check_shapes(student: Any, teacher: Any, params: Params) -> None:
     """Refuse attention maps when the two models have different numbers of heads. Errors: UserError."""
     ours, theirs = student.num_attention_heads, teacher.num_attention_heads
     if params.attention > 0 and ours != theirs:
-        raise UserError(f"attention: {params.parent} has {ours} heads and {params.teacher} has {theirs}; set it to 0")
+        raise UserError(
+            f"attention: expected equal numbers of heads, got {ours} in {params.parent} and {theirs} in "
+            f"{params.teacher}. Set it to 0."
+        )
 
 
 def main(

@@ -71,8 +71,8 @@ def main(
         done = run_passes(data, steps, given, scratch, shards(params.engine), spread(params.engine))
         if done.contaminated and params.contamination == "refuse":
             raise UserError(
-                f"{data}: {total(done.tally, 'contaminated')} rows of those kept still say what a benchmark says, "
-                f"first {done.contaminated[0]}; add the step decontaminate, or set contamination: report"
+                f"{data}: {total(done.tally, 'contaminated')} kept rows still overlap a benchmark, "
+                f"first {done.contaminated[0]}. Add the step decontaminate, or set contamination: report."
             )
         write_samples(samples, done.tally, done.rejected)
         join(done.kept, output)

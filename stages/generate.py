@@ -24,10 +24,10 @@ def main(params: Params, prompts: Path, model: Path, base: Path, output: Path, m
         for row in rows:
             file.write(encoded(row, f"{output}: row {row['id']!r}"))
             tally.add(row)
-    told: Row = {**tally.rates(), "samples": tally.samples, "edited": tally.edited}
+    summary: Row = {**tally.rates(), "samples": tally.samples, "edited": tally.edited}
     if params.endpoint:  # a rung always replies
-        told |= {"no_reply": tally.unanswered, **served_by(params.endpoint)}
-    write_json(metrics, told)
+        summary |= {"no_reply": tally.unanswered, **served_by(params.endpoint)}
+    write_json(metrics, summary)
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def gkd_examples(
         bare = "messages" not in row and "completion" not in row
         if bare and params.lmbda < 1:
             raise UserError(
-                f"{where}: no completion, and with lmbda {params.lmbda} answers of the rows are learned too"
+                f"{where}: no completion; expected one, because lmbda {params.lmbda} also trains on the rows' answers"
             )
         messages = conversation({**row, "completion": []} if bare else row, where)
         prompt = prompt_tokens(tokenizer, messages if bare else messages[:-1], where)
@@ -171,9 +171,7 @@ def main(
         whole = answered(fitting, data, climbed.start.tokenizer)
         learned, held = split(whole, before_answer, params.validation)
         if any((row["labels"] == -100).all() for row in held.held_out):
-            raise UserError(
-                f"{data}: validation is measured on the rows' answers, and some rows have none; leave it out"
-            )
+            raise UserError(f"{data}: validation is measured on the rows' answers, but some rows have none. Omit it.")
         trainer = GKDTrainer(
             climbed.start.model,
             args=config,

@@ -104,7 +104,7 @@ def main(
             train_dataset=dataset,
             processing_class=climbed.start.tokenizer,
         )
-        measured = {"prompts": len(dataset), **report("grpo", too_long=len(rows) - len(dataset))}
+        measured: dict[str, float] = {"prompts": len(dataset), **report("grpo", too_long=len(rows) - len(dataset))}
         start(trainer, climbed, params.engine, DynamicSampling(params.redraw, params.rewards, asked, measured))
         fit_and_save(
             trainer,

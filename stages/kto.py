@@ -115,7 +115,7 @@ def mismatched(rows: list[Row], max_length: int | None) -> list[list[int]]:
         others = (rows[place - back] for back in range(1, len(rows)))
         other = next((other for other in others if other["prompt_ids"] != row["prompt_ids"]), None)
         if other is None:
-            raise UserError("kto needs pairs of two prompts at least: z0 is measured on answers to another prompt")
+            raise UserError("kto: expected pairs of at least two prompts: z0 is measured on answers to another prompt")
         found.append(other["completion_ids"][: max_length and max_length - len(row["prompt_ids"])])
     return found
 
@@ -142,9 +142,9 @@ def main(params: Params, parent: Path, base: Path, data: Path, output: Path, met
     with trainer_arguments(params.trainer, compute_dtype(base)) as arguments:
         config = build(KTOConfig, arguments, precompute_ref_log_probs=True)
         if config.loss_type == "kto" and config.per_device_train_batch_size < 2:
-            raise UserError("trainer.per_device_train_batch_size: expected 2 or more, z0 is a mean over the batch")
+            raise UserError("trainer.per_device_train_batch_size: expected 2 or more: z0 is a mean over the batch")
         if config.loss_type == "kto" and params.validation and config.per_device_eval_batch_size < 2:
-            raise UserError("trainer.per_device_eval_batch_size: expected 2 or more, z0 is a mean over the batch")
+            raise UserError("trainer.per_device_eval_batch_size: expected 2 or more: z0 is a mean over the batch")
         climbed = climb(parent, base, params.lora, seed=config.seed, router=config.router_aux_loss_coef)
         check_reference(rows, data, climbed.parent)
         limit = within(config.max_length, climbed.start.model)

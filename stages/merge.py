@@ -66,21 +66,23 @@ def adapter_weights(planned: Plan, parents: list[Path]) -> list[float]:
     method, rungs = planned.config["merge_method"], [read_rung(parent) for parent in parents]
     if method not in ("linear", "task_arithmetic") or "slices" in planned.config:
         raise UserError(
-            f"keep: adapter: {method} of these is no sum of adapters; use linear or task_arithmetic on models"
+            f"keep: adapter: this merge by {method} is no sum of adapters. Use linear or task_arithmetic on models."
         )
     for parent, rung in zip(parents, rungs, strict=True):
         if rung.kind != "adapter":
-            raise UserError(f"keep: adapter: {rung.rung} is a complete model; use keep: complete")
+            raise UserError(f"keep: adapter: {rung.rung} is a complete model. Use keep: complete.")
         if rung.quantization is not None:
-            raise UserError(f"keep: adapter: {rung.rung} stands on quantized weights; use keep: complete")
+            raise UserError(f"keep: adapter: {rung.rung} was trained on quantized weights. Use keep: complete.")
         other = beyond(parent, ADDABLE)
         if other:
-            raise UserError(f"keep: adapter: {rung.rung} has {other}; use keep: complete")
+            raise UserError(f"keep: adapter: {rung.rung} has {other}. Use keep: complete.")
     shares = [planned.shares(number) for number in range(len(planned.tasks))]
     if any(each != shares[0] for each in shares):
-        raise UserError("keep: adapter: the weights differ from tensor to tensor; use keep: complete")
+        raise UserError("keep: adapter: the weights differ between tensors. Use keep: complete.")
     if abs(sum(shares[0].values()) - 1) > 1e-6:
-        raise UserError("keep: adapter: the weights' sum is not 1, which scales the base as well; use keep: complete")
+        raise UserError(
+            "keep: adapter: expected weights that sum to 1; another sum also scales the base. Use keep: complete."
+        )
     return [shares[0].get(rung.rung, 0.0) for rung in rungs]
 
 
@@ -125,11 +127,13 @@ def merged_weights(planned: Plan, base: Path, folder: Path, seed: int) -> Any:
         None, config=planned.output, state_dict=state, dtype=planned.output.dtype, output_loading_info=True
     )
     if missing := sorted(report["missing_keys"]):
-        raise UserError(f"the merge has no {missing[0]}, which {planned.output.model_type} needs; mergekit left it out")
+        raise UserError(
+            f"merge: mergekit wrote no {missing[0]}, which a model of type {planned.output.model_type} needs"
+        )
     if (base / "generation_config.json").is_file():
         model.generation_config = read_generation(base)
     if bad := finite(model):  # mergekit carries NaN or infinity from any parent to the result
-        raise UserError(f"the merge's {bad} holds NaN or infinity; {not_finite(planned, paths)}")
+        raise UserError(f"merge: {bad} of the result has NaN or infinite values: {not_finite(planned, paths)}")
     return model
 
 
@@ -140,8 +144,8 @@ def not_finite(planned: Plan, paths: dict[str, Path]) -> str:
             with safe_open(path, "pt") as tensors:
                 for tensor in tensors.keys():  # noqa: SIM118
                     if not torch.isfinite(tensors.get_tensor(tensor)).all():
-                        return f"it is in {name}'s {tensor}: make that rung again"
-    return f"all models are finite: a weight is too large for {planned.output.dtype}"
+                        return f"they are in {name}'s {tensor}. Remake that rung."
+    return f"all models are finite, but a weight is too large for {planned.output.dtype}"
 
 
 def main(params: Params, first: Path, second: Path, base: Path, output: Path, metrics: Path) -> None:

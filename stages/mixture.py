@@ -27,7 +27,7 @@ class Part(Config):
     def one_measure(self) -> "Part":
         """Check that a part has either a weight or a count."""
         if (self.weight is None) == (self.count is None):
-            raise ValueError("expected weight or count, one of them")
+            raise ValueError("expected exactly one of weight and count")
         return self
 
 
@@ -48,14 +48,16 @@ class Params(Config):
         claimed = sum(part.count or 0 for part in self.parts.values())
         weighted = any(part.weight for part in self.parts.values())
         if weighted and (self.rows is None or self.rows <= claimed):
-            raise ValueError(f"rows: expected more than the {claimed} that counts claim, for weights to share")
+            raise ValueError(
+                f"rows: expected more than {claimed}, the sum of all counts, to leave rows for the weights"
+            )
         if not weighted and self.rows not in (None, claimed):
-            raise ValueError(f"rows: expected null or the {claimed} of all counts")
+            raise ValueError(f"rows: expected null or {claimed}, the sum of all counts")
         for name, count in wanted(self).items():
             if not count:
                 raise ValueError(
-                    f"parts: {name} gets no row by its weight of {self.parts[name].weight:g}; raise it or rows, or "
-                    "leave the part out"
+                    f"parts: {name} gets no row by its weight of {self.parts[name].weight:g}. Raise it or rows, or "
+                    "remove the part."
                 )
         return self
 
@@ -94,7 +96,7 @@ def main(params: Params, folder: Path, output: Path, metrics: Path) -> None:
     for (name, count), path, place in zip(counts.items(), paths, places, strict=True):
         if count > len(place) and not params.parts[name].repeat:
             raise UserError(
-                f"{path}: {count} rows are wanted and it has {len(place)}; ask for fewer, or set repeat: true"
+                f"{path}: expected at least {count} rows, got {len(place)}. Ask for fewer, or set repeat: true."
             )
     kind = params.type or common_type(paths, places)
     drawn = draw([len(place) for place in places], list(counts.values()), list(counts), params.seed)

@@ -9,14 +9,14 @@ from ladder.data.atomic_write import whole
 from ladder.data.jsonl import encoded, write_json
 from ladder.data.row_file import RowFile
 from ladder.pipeline.stage import run
-from ladder.synthesis.pair_balancing import Controls, check_pair, controlled, labelled
+from ladder.synthesis.pair_balancing import Controls, check_pair, controlled, labeled
 
 
 class Params(Controls):
     data: str
     """File of rows `prompt, chosen, rejected` under data/: `source/hh`."""
     seed: int = 0
-    """Seed of the choice of pairs that longer_most drops."""
+    """Seed of the choice of pairs that max_longer drops."""
 
 
 def main(params: Params, data: Path, output: Path, validation: Path, metrics: Path) -> None:
@@ -25,7 +25,7 @@ def main(params: Params, data: Path, output: Path, validation: Path, metrics: Pa
     labels, counts = controlled(pairs, params, params.seed, output)
     for path, side in ((output, "train"), (validation, "validation")):
         with whole(path) as file:
-            for pair in labelled(pairs, labels, side):
+            for pair in labeled(pairs, labels, side):
                 file.write(encoded(pair, f"{data}: row {pair.get('id')!r}"))
     write_json(metrics, {"in": len(labels), **counts})
 

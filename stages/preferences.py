@@ -14,7 +14,7 @@ from ladder.inference.endpoint import served_by
 from ladder.judges.judge import Judging, load_judge
 from ladder.pipeline.stage import UserError, run
 from ladder.synthesis import critique
-from ladder.synthesis.pair_balancing import Controls, controlled, labelled
+from ladder.synthesis.pair_balancing import Controls, controlled, labeled
 from ladder.synthesis.ranking import by_checks, by_scores, by_verdicts, contests
 from ladder.synthesis.rejection_sampling import Samples, asked, rates, sample
 
@@ -38,18 +38,18 @@ class Params(Samples, Controls):
     @model_validator(mode="after")
     def _goes_together(self) -> "Params":
         if self.margin is not None and self.rank in ("checks", "judge"):
-            raise ValueError(f"margin is of scores, and rank: {self.rank} gives none")
+            raise ValueError(f"margin: no effect, because rank: {self.rank} gives no scores. Omit it.")
         if self.judge != Judging() and self.rank in ("checks", "reward"):
-            raise ValueError(f"rank: {self.rank} asks no judge; leave `judge` out")
+            raise ValueError(f"judge: no effect, because rank: {self.rank} asks no judge. Omit it.")
         return self
 
 
 TEMPLATES = {"checks": (), "reward": (), "judge": ("pairwise",), "aspects": critique.ASPECTS}
 NONE = {
     "checks": "no prompt has both an answer that meets its checks and one that does not",
-    "reward": "no prompt has two different answers of which the better ended",
-    "judge": "no prompt has an answer that the judge prefers in both orders and that ended",
-    "aspects": "no prompt has two different answers that were graded and of which the better ended",
+    "reward": "no prompt has two different answers, the better one finished",
+    "judge": "no prompt has a finished answer that the judge prefers in both orders",
+    "aspects": "no prompt has two different graded answers, the better one finished",
 }
 
 
@@ -69,12 +69,12 @@ def ranked(
     if params.rank == "aspects":
         grades = critique.aspects(judge, rows, templates)
         scored = [{**row, **grade} for row, grade in zip(rows, grades, strict=True) if grade is not None]
-        told: Row = {"ungraded": len(rows) - len(scored)}
+        counted: Row = {"ungraded": len(rows) - len(scored)}
         made = by_scores(scored, params.pairs_per_prompt)
     else:
         put = contests(rows, params.pairs_per_prompt)
-        made, told = by_verdicts(put, critique.compared(judge, put, templates["pairwise"]))
-    return made, {**told, "judge": judge.record(*templates.values())}
+        made, counted = by_verdicts(put, critique.compared(judge, put, templates["pairwise"]))
+    return made, {**counted, "judge": judge.record(*templates.values())}
 
 
 def main(
@@ -95,16 +95,16 @@ def main(
     """
     texts = critique.read_templates(templates, TEMPLATES[params.rank])  # before any paid request
     if params.rank == "checks" and not any(row["checks"] for row in asked(params, prompts)):
-        raise UserError(f"{prompts}: no prompt has a check; set rank: reward, judge or aspects")
+        raise UserError(f"{prompts}: no prompt has a check. Set rank: reward, judge or aspects.")
     rows = list(sample(params, prompts, model, base, progress=f"preferences {output.stem}"))
-    made, told = ranked(params, rows, ranker, base, texts)
+    made, counted = ranked(params, rows, ranker, base, texts)
     if not made:
-        why = "".join(f", {name}: {count}" for name, count in told.items() if name != "judge")
-        raise UserError(f"{output}: {NONE[params.rank]}{why}; raise samples, or take another ranker")
+        why = "".join(f", {name}: {count}" for name, count in counted.items() if name != "judge")
+        raise UserError(f"{output}: {NONE[params.rank]}{why}. Raise samples, or choose another rank.")
     labels, counts = controlled(made, params, params.seed, output)
-    write_rows(output, labelled(made, labels, "train"))
-    write_rows(validation, labelled(made, labels, "validation"))
-    write_json(metrics, {**rates(rows), **counts, **told, **served_by(params.endpoint)})
+    write_rows(output, labeled(made, labels, "train"))
+    write_rows(validation, labeled(made, labels, "validation"))
+    write_json(metrics, {**rates(rows), **counts, **counted, **served_by(params.endpoint)})
 
 
 if __name__ == "__main__":

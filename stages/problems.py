@@ -18,7 +18,7 @@ from pydantic import Field
 from ladder.data.jsonl import Row, write_rows
 from ladder.pipeline.stage import Config, UserError, run
 from ladder.synthesis import word_puzzles
-from ladder.synthesis.word_problems import Grammar, Numbers, instances, read_grammar, told
+from ladder.synthesis.word_problems import Grammar, Numbers, instances, read_grammar, verbalized
 from ladder.synthesis.word_puzzles import Puzzle, puzzles
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ def problem_row(params: Params, grammar: Grammar, name: str, numbers: Numbers) -
     """Build the row of an arithmetic problem: wording, solution and check."""
     problem = key(name, numbers)
     chance = random.Random(f"{params.seed} {problem}")
-    question, solution, answer = told(grammar, grammar.situations[name], numbers, chance)
+    question, solution, answer = verbalized(grammar, grammar.situations[name], numbers, chance)
     return row(params, problem, question, solution, {"kind": "answer", "value": str(answer)})
 
 
@@ -90,7 +90,7 @@ def mine(params: Params, puzzle: Puzzle) -> bool:
 
 def puzzle_row(params: Params, puzzle: Puzzle) -> Row:
     """Build the row of a word puzzle: wording, solution and check."""
-    question, solution, pattern = word_puzzles.told(puzzle, random.Random(f"{params.seed} {puzzle.name}"))
+    question, solution, pattern = word_puzzles.verbalized(puzzle, random.Random(f"{params.seed} {puzzle.name}"))
     return row(params, puzzle.name, question, solution, {"kind": "matches", "pattern": pattern})
 
 
@@ -111,8 +111,8 @@ def main(params: Params, seeds: Path, output: Path) -> None:
     rows = (arithmetic if params.family == "arithmetic" else words)(params, grammar)
     if len(rows) < params.count:
         raise UserError(
-            f"{seeds / 'problems.yaml'}: only {len(rows)} {params.split} problems of {params.family} with sizes "
-            f"{params.sizes} for a count of {params.count}; add to the grammar, widen the sizes or lower the count"
+            f"{seeds / 'problems.yaml'}: expected {params.count} {params.split} problems of {params.family} with sizes "
+            f"{params.sizes}, got {len(rows)}. Extend the grammar, add sizes, or lower the count."
         )
     write_rows(output, rows)
 

@@ -129,7 +129,7 @@ def main(params: Params, seeds: Path, output: Path) -> None:
                     break
             else:
                 raise UserError(
-                    f"{seeds}: too few lines for {count} distinct {split} prompts; write more or lower the count"
+                    f"{seeds}: too few lines for {count} distinct {split} prompts. Add lines, or lower the count."
                 )
             seen.add(prompt)
             owner[task] = split

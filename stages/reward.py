@@ -93,7 +93,7 @@ def check_unseen(seen: list[Row], rows: list[Row], heldout: Path, data: Path) ->
     for number, row in enumerate(rows, start=1):
         if json.dumps(row["prompt"]) in prompts:
             raise UserError(
-                f"{heldout}: row {number} has a prompt of {data}, which is trained on; hold out other prompts"
+                f"{heldout}: row {number}: its prompt is in {data}, which is trained on. Hold out other prompts."
             )
 
 

@@ -86,9 +86,9 @@ def dataset(learned: list[Row], config: SFTConfig) -> Dataset:
     if not config.packing:
         return rows
     if config.packing_strategy == "wrapped":
-        raise UserError("trainer.packing_strategy: wrapped cuts conversations in two; use bfd")
+        raise UserError("trainer.packing_strategy: wrapped splits conversations. Use bfd.")
     if config.max_length is None:
-        raise UserError("trainer.packing: packed rows are as long as trainer.max_length; give it a number")
+        raise UserError("trainer.packing: a packed row has trainer.max_length tokens; expected a number, got null")
     return pack_dataset(rows, config.max_length, config.packing_strategy)
 
 
@@ -123,7 +123,7 @@ def samples(learned: list[Row], tokenizer: PreTrainedTokenizerBase, count: int =
         mask_sample(tokenizer, row["input_ids"], [int(label != -100) for label in row["labels"]])
         for row in learned[:count]
     ]
-    return "What is learned stands between ⟦ and ⟧.\n\n" + "\n\n----\n\n".join(texts) + "\n"
+    return "Trained text is between ⟦ and ⟧.\n\n" + "\n\n----\n\n".join(texts) + "\n"
 
 
 def main(

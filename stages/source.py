@@ -61,7 +61,7 @@ class Params(Config):
     """Column mapping, ours to theirs: `{prompt: question, completion: answer}`. A name that no format reads is kept as
     an extra column: `{level: difficulty}`. For pairs, `score_chosen` and `score_rejected` are always kept."""
     ignore: list[str] = []
-    """Columns, and keys of messages, to leave out unread. Any other unknown column that may change what is learned puts
+    """Columns, and keys of messages, to leave out unread. Any other unknown column that may change the training puts
     its row into quarantine, unless `columns` names it. See docs/data-formats.md."""
     rendered: Literal["refuse", "unwrap"] = "refuse"
     """Text that was already rendered with a chat template: `refuse` quarantines its row, `unwrap` converts it back to
@@ -69,9 +69,9 @@ class Params(Config):
     first: int | None = Field(default=None, ge=1)
     """Number of rows to read from the start; later files are not fetched. Rows that are single messages of a tree are
     first assembled from all files; then the first trees are read."""
-    most_broken: float = Field(default=0.01, ge=0, le=1)
+    max_broken: float = Field(default=0.01, ge=0, le=1)
     """Maximum share of rows in quarantine, 0 to 1; above it, the stage fails."""
-    licence: str
+    license: str
     """License under which the data set was published, for the data card."""
 
     @field_validator("columns")
@@ -79,7 +79,9 @@ class Params(Config):
     def own_columns(cls, columns: dict[str, str]) -> dict[str, str]:
         """Refuse the names of columns that this stage writes."""
         if taken := {"id", "source"} & set(columns):
-            raise ValueError(f"{', '.join(sorted(taken))}: this stage writes a column of that name")
+            raise ValueError(
+                f"{', '.join(sorted(taken))}: expected another name, because this stage writes that column"
+            )
         return columns
 
     @model_validator(mode="after")
@@ -119,7 +121,7 @@ def encoded(row: Row) -> bytes:
         line = json.dumps(row, ensure_ascii=False, allow_nan=False)
         encoded = line.encode() + b"\n"
     except UnicodeEncodeError:
-        raise InvalidRow("not Unicode: half a surrogate pair in a text") from None
+        raise InvalidRow("not Unicode: an unpaired surrogate in a text") from None
     except (TypeError, ValueError) as error:
         raise InvalidRow(f"no JSON value: {error}") from None
     if "\\u0000" in line and NUL.search(line):
@@ -132,8 +134,8 @@ def mapped(record: Record, number: int, place: str, name: str, params: Params) -
     if record.row is None:
         raise InvalidRow(record.fault)
     row, beside = renamed(record.row, params.columns)
-    told = {name: value for name, value in row.items() if name not in beside}
-    found, rows = read(told, params.format, params.rows, ignore=params.ignore, unwrap=params.rendered == "unwrap")
+    content = {name: value for name, value in row.items() if name not in beside}
+    found, rows = read(content, params.format, params.rows, ignore=params.ignore, unwrap=params.rendered == "unwrap")
     if params.rows == "preference":
         beside |= scored(row)
     source = {"name": name, "row": place}
@@ -147,11 +149,11 @@ def ordered(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def columns_told(unread: Counter[str], unknown: set[str]) -> str:
+def unread_columns(unread: Counter[str], unknown: set[str]) -> str:
     """Describe the unread columns with their counts, and the line of params.yaml that ignores those that may be
     ignored."""
     counted = ", ".join(f"{name}: {count}" for name, count in ordered(unread).items())
-    fix = f"; where they do not change what is to be learned, add `ignore: [{', '.join(sorted(unknown))}]`"
+    fix = f". If they do not change the training, add `ignore: [{', '.join(sorted(unknown))}]`"
     return f"columns not read ({counted}){fix if unknown else ''}"
 
 
@@ -177,7 +179,7 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
     with scratch(output) as folder, whole(output) as kept:
         files = data_files(params.source, params.sha256, params.config, params.split, raw, folder)
         if files.unread:
-            print(f"{params.source}: no split holds {', '.join(files.unread)}", file=sys.stderr, flush=True)
+            print(f"{params.source}: in no split: {', '.join(files.unread)}", file=sys.stderr, flush=True)
         with whole(quarantine) as broken:
             there = read_files(files)
             for file, record in islice(planted(there) if params.format in (None, "tree") else there, params.first):
@@ -199,20 +201,20 @@ def main(params: Params, raw: Path, output: Path, quarantine: Path, metrics: Pat
                     kept.write(lines)
         broken_rows = reasons.total()
         if not total:
-            raise UserError(f"{params.source}: no rows in it")
-        if not rows or broken_rows > params.most_broken * total:
-            why = f"more than most_broken: {params.most_broken}" if rows else "none is left"
+            raise UserError(f"{params.source}: no rows")
+        if not rows or broken_rows > params.max_broken * total:
+            why = f"more than max_broken: {params.max_broken}" if rows else "none is left"
             listed = ", ".join(f"{reason}: {count}" for reason, count in ordered(reasons).items())
-            told = f"{broken_rows} of {total} rows cannot be read, {why} ({listed})"
+            problem = f"{broken_rows} of {total} rows cannot be read, {why} ({listed})"
             if opening in (b"{", b"[") or not rows and reasons.keys() <= NO_OBJECT:
-                told += "; expected one JSON object a line, or a file named .json that is an array of them"
+                problem += "; expected one JSON object a line, or a file named .json that is an array of them"
             else:
-                told += f"; first {first}"
+                problem += f"; first {first}"
             if unread:
-                told += f"; {columns_told(unread, unknown)}"
-            raise UserError(f"{params.source}: {told}; see {quarantine}")
+                problem += f"; {unread_columns(unread, unknown)}"
+            raise UserError(f"{params.source}: {problem}. See {quarantine}.")
     counts = {"rows": rows, "read": total, "quarantined": broken_rows}
-    made_by = {"source": params.source, "revision": of_rows(params.source).revision or None, "licence": params.licence}
+    made_by = {"source": params.source, "revision": of_rows(params.source).revision or None, "license": params.license}
     left = {"no_split_holds": files.unread} if files.unread else {}
     columns = {"columns_not_read": ordered(unread)} if unread else {}
     document = {

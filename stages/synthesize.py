@@ -94,8 +94,8 @@ def make(params: Params, generate: Generate, prompts: Path, seeds: Path, name: s
     """Run all rounds of the method."""
     begin = read_instructions(seeds, params.split)
     sampling = Sampling(params.temperature, params.top_p, params.max_new_tokens, params.seed)
-    told = params.method, params.count, params.rounds, params.batch, params.novelty, params.split
-    plan = Plan(name, *told, sampling, served_by(params.endpoint))
+    settings = params.method, params.count, params.rounds, params.batch, params.novelty, params.split
+    plan = Plan(name, *settings, sampling, served_by(params.endpoint))
     if params.method == "evolve":
         return evolve(generate, prompts, begin, plan, params.operations)
     if params.personas:
@@ -116,7 +116,7 @@ def main(
     write_rows(ledger, harvest.rejected)
     if not harvest.rows:
         taken = ", ".join(f"{name} {count}" for name, count in harvest.counts()["rejected"].items())
-        raise UserError(f"{output}: nothing is left: {taken}; the texts and reasons stand in {ledger}")
+        raise UserError(f"{output}: no row is left: {taken}. See the texts and reasons in {ledger}.")
     write_rows(output, harvest.rows)
     asked = {"requests": generate.requests, "tokens": generate.tokens}
     write_json(metrics, {**harvest.counts(), **asked, **served_by(params.endpoint)})

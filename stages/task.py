@@ -49,7 +49,7 @@ class File(Config):
 
 
 class Join(File):
-    """A further file, whose rows stand as a list in a new column of the benchmark's."""
+    """A further file, whose rows are joined as a list in a new column of the benchmark's rows."""
 
     key: str | None = None
     """Join key: a column of the benchmark. Null gives every row the whole file."""
@@ -87,12 +87,12 @@ def read_text(path: Path, source: str) -> str:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read(LARGEST + 1)
         if len(content) > LARGEST:
-            raise UserError(f"{source}: more than {LARGEST} bytes, unpacked; expected a benchmark's rows")
+            raise UserError(f"{source}: expected at most {LARGEST} bytes after decompression, got more")
         return content.decode("utf-8")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{source}: not a whole gzip file: {error}") from None
+        raise UserError(f"{source}: truncated or not gzip: {error}") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{source}: not UTF-8 at byte {error.start}") from None
+        raise UserError(f"{source}: not UTF-8 at byte {error.start}; expected UTF-8 text") from None
 
 
 def csv_to_jsonl(text: str, source: str) -> str:
@@ -162,7 +162,7 @@ def get(file: File, scratch: Path) -> tuple[str, list[Row]]:
 def named(rows: list[Row], source: str) -> list[Row]:
     """Add the file's name to each row as `part`. Errors: UserError for a row that already has this column."""
     if taken := next((number for number, row in enumerate(rows, start=1) if "part" in row), 0):
-        raise UserError(f"{source}: row {taken} has a column 'part' of its own; nothing can be appended")
+        raise UserError(f"{source}: row {taken}: has a column 'part', so nothing can be appended")
     return [{**row, "part": PurePosixPath(source).stem} for row in rows]
 
 
@@ -173,7 +173,7 @@ def join(rows: list[Row], source: str, name: str, file: Join, others: list[Row])
     Errors: UserError for a column that already exists, a row without its key, and another row that matches none.
     """
     if taken := next((number for number, row in enumerate(rows, start=1) if name in row), 0):
-        raise UserError(f"{source}: row {taken} has a column {name!r} of its own; join under another name")
+        raise UserError(f"{source}: row {taken}: already has a column {name!r}. Join under another name.")
     if file.key is None:
         return [{**row, name: others} for row in rows]
     keys = _keys(rows, file.key, source)
@@ -181,7 +181,7 @@ def join(rows: list[Row], source: str, name: str, file: Join, others: list[Row])
     for key, other in zip(_keys(others, file.their_key or file.key, file.source), others, strict=True):
         belonging[key].append(other)
     if strangers := sorted(set(belonging) - set(keys)):
-        raise UserError(f"{file.source}: key {strangers[0]!r} belongs to no row of {source}")
+        raise UserError(f"{file.source}: key {strangers[0]!r} matches no row of {source}")
     return [{**row, name: belonging.get(key, [])} for key, row in zip(keys, rows, strict=True)]
 
 

@@ -24,6 +24,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ValidationError
 
+from ladder.pipeline.errors import expectation
 from ladder.pipeline.stage import UserError
 from supply.lock import locked
 
@@ -89,18 +90,20 @@ class Finding:
 
 
 def advisories(database: Path) -> Iterator[Advisory]:
-    """The records of a zip's or folder's JSON files. Errors: UserError naming what is no OSV record."""
+    """The records of a zip's or folder's JSON files. Errors: UserError naming a file that is not an OSV record."""
     for place, text in json_files(database):
         try:
             yield Advisory.model_validate_json(text)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the file"
-            raise UserError(f"{place}: {where}: {first['msg']}; expected an OSV record. Download it again.") from None
+            raise UserError(
+                f"{place}: {where}: {expectation(first['msg'])}; not an OSV record. Download it again."
+            ) from None
 
 
 def json_files(database: Path) -> Iterator[tuple[str, bytes]]:
-    """(place, content) of each JSON file. Errors: UserError for what is neither a folder nor a zip file."""
+    """(place, content) of each JSON file. Errors: UserError if it is neither a folder nor a zip file."""
     if database.is_dir():
         yield from ((path.as_posix(), path.read_bytes()) for path in sorted(database.rglob("*.json")))
         return

@@ -4,7 +4,7 @@ python -m supply.licenses --pip .cache/tools/bin/pip    # `make licenses` instal
 
 A package's license is what its metadata states (License-Expression, else classifiers, else License): of the installed
 package, else of the index's file, which pip reads without installing it (pip 23.1 or newer). Of models and data sets it
-is what supply/data.yaml records. Nobody's license text was read for this list.
+is what supply/data.yaml records. No license text was read for this list.
 """
 
 import argparse

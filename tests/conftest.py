@@ -48,7 +48,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def record_files(directory: Path) -> None:
-    """Let rung.json describe the files as they are now: for faults that hashes alone do not tell."""
+    """Update rung.json to describe the current files, for faults that hashes alone do not reveal."""
     record = json.loads((directory / "rung.json").read_text())
     files = [path for path in sorted(directory.iterdir()) if path.name != "rung.json"]
     record["files"] = {path.name: describe_file(path).model_dump() for path in files}
@@ -56,7 +56,7 @@ def record_files(directory: Path) -> None:
 
 
 def unfinished(work: Path) -> list[Path]:
-    """What is in LADDER_WORK beside the records of verified hashes: checkpoints of trainings that are not done."""
+    """Return the files in LADDER_WORK except the records of verified hashes: checkpoints of unfinished trainings."""
     return [path for path in work.iterdir() if path.name != "hashes"]
 
 

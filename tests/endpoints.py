@@ -1,4 +1,4 @@
-"""A real server on a free port of this machine that answers chat completions, and fails as a test lays out."""
+"""A real server on a free port of this machine that answers chat completions, and fails as a test specifies."""
 
 import json
 import socket
@@ -19,26 +19,26 @@ class Said:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
-    """What is sent in place of a chat completion."""
+    """Body to send instead of a chat completion."""
     finish: str = "stop"
     cut: int | None = None
-    """So many bytes of the body are sent, and then the connection closes."""
+    """Number of body bytes to send before the connection closes."""
     reset: bool = False
-    """The connection is reset before a byte of the answer."""
+    """Whether to reset the connection before the first byte of the answer."""
     usage: bool = True
-    """Whether it tells how many tokens it used."""
+    """Whether it reports the number of tokens."""
     hang: bool = False
-    """Nothing is sent until the server closes."""
+    """Whether to send nothing until the server closes."""
     latency: float = 0.0
-    """Seconds before it answers."""
+    """Seconds to wait before answering."""
 
 
 Answering = Callable[[dict[str, Any], int], Said]
-"""What to say to a request (its JSON body), asked for the n-th time (from 0)."""
+"""Return the answer to a request (its JSON body) that arrives for the n-th time (from 0)."""
 
 
 class Server(ThreadingHTTPServer):
-    """Counts what it is asked: `asked` (bodies in order), `keys` (their Authorization), `most` at once, `answered`."""
+    """Server that records requests: `asked` (bodies in order), `keys` (Authorization), `most` at once, `answered`."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -57,7 +57,7 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/v1"
 
     def handle_error(self, *_: object) -> None:
-        """A client that went away is no error."""
+        """Ignore clients that disconnect."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -79,14 +79,14 @@ class _Handler(BaseHTTPRequestHandler):
             with server.lock:
                 server.under_way -= 1
         if said.reset:
-            # Closed with a linger of no seconds, TCP sends a reset in place of an end.
+            # With a linger time of 0 seconds, closing sends a TCP reset.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.rfile.close()
             self.wfile.close()
             self.connection.close()
             self.close_connection = True
         elif not said.hang:
-            with server.lock:  # before the answer is out: who has it may look at once
+            with server.lock:  # before the answer is sent: a client may read the counts at once
                 server.answered.append(asked["messages"][-1]["content"])
             self._send(said)
 
@@ -103,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body[: said.cut])
 
     def log_message(self, *_: object) -> None:
-        """Nothing on stderr."""
+        """Print nothing to stderr."""
 
 
 def _completion(said: Said) -> bytes:
@@ -118,7 +118,7 @@ def _completion(said: Said) -> bytes:
 
 @contextmanager
 def serving(answering: Answering) -> Iterator[Server]:
-    """A server that runs until the block ends."""
+    """Run a server until the block ends."""
     server = Server(answering)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -1,4 +1,4 @@
-"""A hub of the tests' own: one data set repository, over HTTP, as the real client and `datasets` ask for it."""
+"""A local hub with one data set repository, served over HTTP to the real client and `datasets`."""
 
 import hashlib
 import http.server
@@ -15,7 +15,7 @@ FILE = f"/datasets/org/name/resolve/{COMMIT}/"
 
 @contextmanager
 def serving(files: dict[str, bytes]) -> Iterator[tuple[str, list[str]]]:
-    """(address, files downloaded so far) of a hub that has `org/name` at COMMIT."""
+    """(address, files downloaded so far) of a hub with `org/name` at COMMIT."""
     fetched: list[str] = []
 
     class Hub(http.server.BaseHTTPRequestHandler):
@@ -60,7 +60,7 @@ def serving(files: dict[str, bytes]) -> Iterator[tuple[str, list[str]]]:
 
 
 def tree(files: dict[str, bytes], folder: str, recursive: bool) -> list[dict[str, object]]:
-    """The entries of a folder of the repository, as the hub's API lists them."""
+    """Return the entries of a folder of the repository, as the hub's API lists them."""
     entries: dict[str, dict[str, object]] = {}
     for name, content in files.items():
         parts = name.split("/")

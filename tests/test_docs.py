@@ -1,4 +1,4 @@
-"""Documentation: links, anchors, paths and commands name what exists, and every page is in the index."""
+"""Documentation: links, anchors, paths and commands exist, and every page is in the index."""
 
 import re
 import shlex
@@ -28,7 +28,7 @@ PLACEHOLDER = re.compile(r"[A-Z]{3,}|…")
 COMMANDS = [*typer.main.get_command(app).commands, *LAZY]
 COMMAND = re.compile(r"(?:\w+=\S* |\w+=\"[^\"]*\" )*(?:make|python -m|dvc|ladder) ")
 CREATED = {"benchmarks/capitals.py"}
-"""Files that a page says to create."""
+"""Files that a page asks the reader to create."""
 
 
 def text(page: Path) -> str:
@@ -127,7 +127,7 @@ def unparsed(command: list[str]) -> str | None:
 
 
 def exists(target: str, examples: str) -> bool:
-    """Whether dvc.yaml has a stage, and params.yaml or an example its entry."""
+    """Whether dvc.yaml has the stage, and params.yaml or an example has its entry."""
     stage, _, entry = target.partition("@")
     if PLACEHOLDER.search(target):
         return True

@@ -1,7 +1,7 @@
-"""Files that others made, changed at random: each is read, or refused in one sentence; a traceback fails the test.
+"""External files, changed at random: each is read or rejected in one sentence; a traceback fails the test.
 
-Every input is changed a fixed number of times with a fixed seed. A change is one of the file's bytes (cut off, flipped,
-inserted, doubled) or of a value in it (removed, or replaced by one of another type, size or sign).
+Every input is changed a fixed number of times with a fixed seed. A change affects the file's bytes (truncated, flipped,
+inserted, doubled) or a value in it (removed, or replaced by one of another type, size or sign).
 """
 
 import copy
@@ -82,7 +82,7 @@ def value_changed(value: Any, chance: random.Random) -> Any:
     found = list(places(changed))
     if not found:
         return chance.choice(ODD)
-    # Short paths first half of the time: a long list has many places, and they are alike.
+    # Half of the time short paths come first: a long list has many similar places.
     *path, last = chance.choice([keys for keys in found if len(keys) < 3] if chance.random() < 0.5 else found)
     at = changed
     for key in path:
@@ -120,7 +120,7 @@ def header_changed(content: bytes, chance: random.Random) -> bytes:
 def outcomes(
     path: Path, change: Callable[[bytes, random.Random], bytes], read: Callable[[], Any], count: int, seed: int = 0
 ) -> Counter[str]:
-    """How many changed files were read and how many refused; the file is as it was afterwards."""
+    """Count the changed files that were read and those that were rejected, and restore the file afterwards."""
     content, found = path.read_bytes(), Counter[str]()
     for number in range(count):
         chance = random.Random(f"{seed} {path.name} {number}")
@@ -184,7 +184,7 @@ gate: {}
 
 
 def check_params() -> None:
-    """What `check` does with params.yaml before DVC reads it, and what every stage does."""
+    """`check` of params.yaml, which precedes DVC and runs in every stage."""
     params = read_sections()
     faults = [*name_faults(params), *params_faults(params, read_pipeline(), {})]
     if faults:
@@ -267,7 +267,7 @@ def test_rows_of_a_source(tmp_path: Path) -> None:
     raw.mkdir()
     path = raw / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS[:2] + ROWS[4:]))
-    section = {"source": "rows.jsonl", "license": "mit", "licence": "mit", "most_broken": 0.5, "ignore": ["id"]}
+    section = {"source": "rows.jsonl", "license": "mit", "max_broken": 0.5, "ignore": ["id"]}
     section = {name: value for name, value in section.items() if name in source.Params.model_fields}
     params = fit(source.Params, section, "source.a")
 
@@ -289,7 +289,7 @@ def test_rows_that_are_trained(rows: list[Any], tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder as a hub has it, in two shards."""
+    """A model folder in the hub's layout, in two shards."""
     folder = tmp_path_factory.mktemp("released")
     tokenizer = pico_tokenizer()
     pico_model(tokenizer).to(torch.bfloat16).save_pretrained(folder, max_shard_size="40KB")

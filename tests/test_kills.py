@@ -1,6 +1,6 @@
-"""Stages that are killed at random, and two clones at one work folder: every kind of stage once, in one process.
+"""Stages that are killed at random, and two clones with one work folder: every type of stage once, in one process.
 
-The soak is the same with more kills: `python -m perf.kills --kills 20`.
+The long test is the same with more kills: `python -m perf.kills --kills 20`.
 """
 
 import json
@@ -20,7 +20,7 @@ NO_CHECKPOINT = ("filter@chat", "merge@soup")
 
 @pytest.fixture(scope="module")
 def soaked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The counts of kills and clones, and how the soak ended."""
+    """The counts of kills and clones, and the outcome."""
     output = tmp_path_factory.mktemp("soak") / "counts.json"
     command = [sys.executable, "-m", "perf.kills", "--kills", str(KILLS), "--clones", "1", "--seed", "1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

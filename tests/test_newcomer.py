@@ -1,4 +1,4 @@
-"""The how-to of adding a benchmark: its own file and entries are run."""
+"""The how-to for adding a benchmark: its file and entries are run."""
 
 import re
 import sys

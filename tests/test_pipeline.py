@@ -106,7 +106,7 @@ def test_the_command_names_every_input_and_then_every_output(stage):
     assert set(arguments) == {*inputs, *outputs}
     last_input = max((arguments.index(path) for path in inputs), default=-1)
     assert all(arguments.index(path) > last_input for path in outputs)
-    # `run` holds the locks of what it is given from the parameter `output` on.
+    # `run` locks the paths from the parameter `output` on.
     names = list(inspect.signature(importlib.import_module(f"stages.{stage}").main).parameters)[1:]
     assert set(outputs_of(names, arguments)) == set(outputs)
 
@@ -143,7 +143,7 @@ def test_a_stage_tracks_its_own_section_or_an_entry_of_it_alone():
 
 
 def sample(stage, stanza):
-    """A section with one entry that holds a value for each interpolation of the stage's command."""
+    """A section with one entry that has a value for each interpolation of the stage's command."""
     entry = {}
     for expression in INTERPOLATION.findall(body(stage)["cmd"]):
         match expression.replace("[", ".").replace("]", "").split("."):
@@ -271,7 +271,7 @@ def test_a_funnel_is_drawn_from_nought_in_the_order_of_its_steps():
         ["dvc", "plots", "show", "--show-vega", "plots/filter/chat.tsv"], capture_output=True, check=True, text=True
     )
     drawn = json.loads(found.stdout)["encoding"]
-    assert drawn["y"]["field"] == "step" and drawn["y"]["sort"] is None  # as the rows come; else by the alphabet
+    assert drawn["y"]["field"] == "step" and drawn["y"]["sort"] is None  # keeps row order, otherwise alphabetical
     assert drawn["x"]["field"] == "rows" and "scale" not in drawn["x"]
 
 

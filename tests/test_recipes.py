@@ -1,5 +1,5 @@
-"""Every recipe as a user runs it, in a copy of the repository: what DVC would call is called, in DVC's order, on files
-and servers of this machine in place of the hub, the package index and an endpoint."""
+"""Every recipe as a user runs it, in a copy of the repository: the commands that DVC would run, in DVC's order, with
+local files and servers in place of the hub, the package index and an endpoint."""
 
 import csv
 import importlib
@@ -24,7 +24,7 @@ from ladder.pipeline.stage import fit, read_params, read_yaml
 from torch_helpers import pico_encoder
 
 QUIZ = "owls rivers chess bread snow debts sleep maps tea law"
-"""A benchmark's question; in another order no filter of words finds it, and the encoder here knows no order."""
+"""A benchmark's question in another word order: no word filter finds it, and the encoder here ignores order."""
 MORE = "bees glass iron salt boats clocks moss wool rain ink corn stone wind lamps roads"
 WORDS = [*QUIZ.split(), *MORE.split()]
 ENGLISH = [
@@ -73,7 +73,7 @@ class Copy:
             yaml.dump(params, stream)
 
     def run(self, *addressings: str) -> None:
-        """The stages, each by the command that DVC makes of dvc.yaml and params.yaml."""
+        """Return the stages, each with the command that DVC makes of dvc.yaml and params.yaml."""
         with Repo.init(str(self.root), no_scm=True, force=True) as repo:
             commands = {stage.addressing: stage.cmd.split() for stage in repo.index.stages}
         for addressing in addressings:
@@ -94,7 +94,7 @@ def copy(tmp_path, base, monkeypatch):
 
 
 def parquets(folder: Path, **splits: list[Row]) -> None:
-    """A data set as it lies on the hub."""
+    """A data set in the hub's layout."""
     for split, rows in splits.items():
         path = folder / f"data/{split}-00000-of-00001.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,8 +134,8 @@ def test_published_data_sets_become_pairs_and_a_mixture(copy):
     assert read_json(Path("metrics/mixture/both.json"))["parts"]["own"] == {"rows": 3, "of": 3, "share": 0.3}
 
     ladder.run("source@ultrafeedback", "pairs@ultrafeedback")
-    told = read_json(Path("metrics/pairs/ultrafeedback.json"))
-    assert (told["in"], told["dropped_equal"]) == (60, 20)
+    reported = read_json(Path("metrics/pairs/ultrafeedback.json"))
+    assert (reported["in"], reported["dropped_equal"]) == (60, 20)
     kept = read_rows(Path("data/pairs/ultrafeedback.jsonl"))
     assert {(row["score_chosen"], row["score_rejected"]) for row in kept} == {(8.0, 2.0)}
 
@@ -163,8 +163,8 @@ def test_the_how_to_of_own_rows_works(copy, tmp_path):
 
 
 def replying(body: Row, before: int) -> Said:
-    """To the judge its verdict; to who asks to rewrite the seed of wool, the benchmark's question in another order; to
-    any other request words of its own."""
+    """Reply stub: a verdict to the judge; to a request to rewrite the seed of wool, the benchmark's question in another
+    order; to any other request, words that depend on the request and its seed."""
     text = body["messages"][-1]["content"]
     if "SAME or DIFFERENT" in text:
         return Said("DIFFERENT")
@@ -194,7 +194,7 @@ def test_an_endpoints_instructions_are_answered_and_filtered_by_meaning(copy, tm
     kept = read_rows(Path("data/filter/evolved.jsonl"))
     rejected = read_rows(Path("data/filter/evolved.rejected.jsonl"))
     reasons = [row["reason"] for row in rejected if row["filter"] == "paraphrased"]
-    assert reasons == [f"1.00 like ifeval: {QUIZ}"]
+    assert reasons == [f"cosine 1.00 with ifeval: {QUIZ}"]
     assert len(kept) > 5 and {row["source"]["name"] for row in kept} == {"synthesize/evolved"}
 
 

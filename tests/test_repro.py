@@ -1,4 +1,4 @@
-"""The whole ladder on a pico model: climbs, does nothing again, and reruns exactly what a change touches."""
+"""The whole ladder on a pico model: runs, does nothing the second time, and reruns exactly what a change affects."""
 
 import json
 import os
@@ -45,7 +45,7 @@ GUIDE = {
 
 
 class Ladder:
-    """A copy of this repository with a small base, small data, and a cache of its own."""
+    """A copy of this repository with a small base, small data, and its own cache."""
 
     def __init__(self, root):
         self.root = root
@@ -58,7 +58,7 @@ class Ladder:
         return done.stdout + done.stderr
 
     def repro(self, *target):
-        """Climb; returns the stages that ran."""
+        """Run the ladder; return the stages that ran."""
         return re.findall(r"Running stage '(.+?)':", self.call("dvc", "repro", *target))
 
     def change(self, edit):
@@ -109,7 +109,7 @@ def test_the_ladder_climbs_and_then_has_nothing_to_do(climbed):
 def test_a_comment_changes_nothing(climbed):
     path = climbed.root / "params.yaml"
     path.write_text("# a comment\n" + path.read_text())
-    assert climbed.repro("report") == ["code"]  # it looks at the names in params.yaml again, and writes the same files
+    assert climbed.repro("report") == ["code"]  # it checks the names in params.yaml again, and writes the same files
     assert climbed.repro("report") == []
 
 
@@ -125,7 +125,7 @@ def test_a_sweep_point_adds_its_adapter_alone_to_the_cache(climbed):
 
 def test_a_param_of_dpo_touches_what_is_below_it_and_not_the_reference(climbed):
     climbed.change(lambda params: params["dpo"]["chat"]["trainer"].update(beta=0.3))
-    # The report alone may not run: where no answer changed, what it reads differs by seconds, if at all.
+    # Only the report may not be skipped: without changed answers, its inputs differ at most in seconds.
     assert {*climbed.repro("report"), "report"} == BELOW_DPO | {"code"}
 
 
@@ -170,7 +170,7 @@ def test_one_row_of_data_touches_all_below_it_and_gives_the_same_bytes_when_take
 
 
 def used(line, root):
-    """A wording that some prompt of the sft split uses: its words up to the first slot stand in prompts.jsonl."""
+    """Return a wording that some prompt of the sft split uses: the words before its first slot are in prompts.jsonl."""
     words = line.removeprefix("    - ").split("{")[0]
     prompts = (root / "data/prompts.jsonl").read_text().splitlines()
     plain = len(words) > 12 and not {"'", '"'} & set(line)
@@ -200,9 +200,9 @@ FAULTS = [
         "dpo/chat",
         "params.yaml: a rung is its own ancestor: look at the parents of dpo@chat, sft@chat",
     ),
-    ("dpo.chat.trainer.betta", 1, "dpo.chat.trainer: DPOConfig has no argument 'betta'"),
-    ("dpo.chat.trainer.beta", "x", "dpo.chat.trainer: beta: Input should be a valid number"),
-    ("sft.chat.lora.rank", 3, "sft.chat.lora: LoraConfig has no argument 'rank'"),
+    ("dpo.chat.trainer.betta", 1, "dpo.chat.trainer: betta: no such argument of DPOConfig"),
+    ("dpo.chat.trainer.beta", "x", "dpo.chat.trainer: beta: expected a valid number"),
+    ("sft.chat.lora.rank", 3, "sft.chat.lora: rank: no such argument of LoraConfig"),
     (
         "student",
         {},
@@ -266,17 +266,17 @@ def test_pushed_and_pulled_outputs_need_no_stage(climbed, tmp_path):
     for path in (climbed.root / "data").iterdir():
         if path.name not in ("prompts", "raw", "seeds", "templates", "lm_eval", "reward"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    climbed.call("dvc", "pull", "-q", "--with-deps", "report")  # the other methods are not climbed yet
+    climbed.call("dvc", "pull", "-q", "--with-deps", "report")  # the other methods have not run yet
     assert climbed.repro("report") == [] and climbed.outputs() == before
 
 
 @pytest.fixture(scope="module")
 def guided(climbed):
-    """The ladder with every method climbed, and the stages that ran for it."""
+    """The ladder with every method, and the stages that ran for it."""
     return climbed, climbed.repro()
 
 
-def test_every_method_of_the_guide_climbs_and_stands_on_its_page(guided):
+def test_every_method_of_the_guide_climbs_and_is_on_its_page(guided):
     climbed, ran = guided
     assert {name.split("@")[0] for name in ran} >= METHODS
     assert climbed.repro() == []

@@ -1,4 +1,4 @@
-"""Two `dvc repro` of one stage in one folder: DVC refuses the second, and one that was killed blocks nobody."""
+"""Two `dvc repro` of one stage in one folder: DVC rejects the second, and a killed one does not block others."""
 
 import contextlib
 import os
@@ -37,7 +37,7 @@ class Repository:
         self.environment = environment
 
     def start(self) -> tuple[subprocess.Popen[str], int]:
-        """`dvc repro`, whose stage waits at the gate; and the gate's descriptor, which lets it go on when closed."""
+        """Start `dvc repro`, whose stage waits at the gate; return both; closing the gate releases it."""
         process = subprocess.Popen(
             REPRO,
             cwd=self.root,
@@ -49,7 +49,7 @@ class Repository:
         )
         until = time.monotonic() + 120
         while time.monotonic() < until and process.poll() is None:
-            with contextlib.suppress(OSError):  # no stage reads at the other end yet
+            with contextlib.suppress(OSError):  # no stage reads from the other end yet
                 return process, os.open(self.gate, os.O_WRONLY | os.O_NONBLOCK)
             time.sleep(0.05)
         raise AssertionError(process.communicate()[0])
@@ -84,7 +84,7 @@ def test_a_second_repro_of_a_running_stage_is_refused_by_the_pid_of_the_first(
     assert "didn't change, skipping" in repository.repro().stdout
 
 
-def test_a_killed_repro_blocks_nobody(repository: Repository) -> None:
+def test_a_killed_repro_does_not_block_others(repository: Repository) -> None:
     repository.repro()
     before = repository.prompts.read_bytes()
     repository.prompts.unlink()
@@ -100,7 +100,7 @@ def test_a_killed_repro_blocks_nobody(repository: Repository) -> None:
 
 
 def test_outputs_of_a_stage_that_ended_before_dvc_was_killed_can_be_recorded(repository: Repository) -> None:
-    """DVC would delete them and run the stage again; `dvc commit` records what is there."""
+    """DVC would delete them and run the stage again; `dvc commit` records the files."""
     (repository.root / "dvc.lock").unlink(missing_ok=True)
     stage = [sys.executable, "-m", "stages.prompts", "data/seeds", "data/prompts.jsonl"]
     subprocess.run(stage, cwd=repository.root, env=repository.environment, check=True)

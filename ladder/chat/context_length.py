@@ -58,7 +58,7 @@ def fitting_prompts(lengths: Sequence[int], answer: int, data: Path, *models: An
     if lengths and not kept:
         raise UserError(
             f"{data}: none of {len(lengths)} prompts leaves room for an answer of {answer} tokens in the model's "
-            f"context of {limit}; give shorter prompts or allow shorter answers"
+            f"context of {limit}. Use shorter prompts, or allow shorter answers."
         )
     return kept
 

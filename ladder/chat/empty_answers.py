@@ -56,6 +56,6 @@ def _some(kept: list[T], rows: list[T], data: Path, what: str) -> list[T]:
     if not kept:
         raise UserError(
             f"{data}: nothing to learn: the {what} of all {len(rows)} rows is empty after rendering; expected text. "
-            "Look at the rows, and at whether the chat template writes the assistant's content"
+            "Check the rows, and whether the chat template writes the assistant's content."
         )
     return kept

@@ -44,24 +44,22 @@ def check_messages(messages: Any, where: str) -> Messages:
     """
     if not isinstance(messages, list) or not messages:
         what = "expected `messages`, or `prompt` and `completion`, as lists of messages"
-        raise UserError(f"{where}: {what}; `source` makes them of other forms")
+        raise UserError(f"{where}: {what}. The stage `source` converts other formats.")
     for number, message in enumerate(messages, start=1):
         good = isinstance(message, dict) and message.get("role") in ROLES and isinstance(message.get("content"), str)
         if not good:
             raise UserError(
-                f"{where}: expected a message with a role of {', '.join(ROLES)} and a text, got {message!r}"
+                f"{where}: expected a message with content as text and a role of {', '.join(ROLES)}, got {message!r}"
             )
         for key, value in message.items():
             if key not in MESSAGE_KEYS and value not in NOTHING:
-                raise UserError(
-                    f"{where}: turn {number} has a key {key!r} that no stage reads; expected {', '.join(MESSAGE_KEYS)}"
-                )
+                raise UserError(f"{where}: turn {number}: expected keys {', '.join(MESSAGE_KEYS)}, got {key!r}")
         if not isinstance(message.get("reasoning_content") or "", str) or message.get("train") not in (
             None,
             True,
             False,
         ):
-            raise UserError(f"{where}: turn {number}: expected a text as reasoning_content, and true or false as train")
+            raise UserError(f"{where}: turn {number}: expected reasoning_content as text, and train as true or false")
     return messages
 
 
@@ -91,7 +89,7 @@ def each_row(rows: list[Row], data: Path, read: Callable[[Row, str], T]) -> list
     if lost:
         raise LostText(
             f"{lost[0]}; {len(lost)} of {len(rows)} rows lose text this way. Use a template that keeps it "
-            "(base.chat_template: trl:NAME_training), or mark these turns `train: false`"
+            "(base.chat_template: trl:NAME_training), or mark these turns with `train: false`."
         )
     return found
 
@@ -151,13 +149,14 @@ def encode(
     last = len(messages) - 1
     learned = [turn for turn, message in enumerate(messages) if is_learned(message) and not (last_only and turn < last)]
     if not learned:
-        raise UserError(f"{prefix(where)}nothing to learn: the conversation has no assistant turn that is trained")
+        raise UserError(f"{prefix(where)}nothing to learn: expected an assistant turn that is trained")
     spans = _spans(tokenizer, messages, found)
     for turn in learned:
         _check_learned(tokenizer, found, turn, spans.get(turn), where)
     if last in learned and not found.text[: spans[last][1]].endswith(str(tokenizer.eos_token)):
         raise UserError(
-            f"{prefix(where)}no stop token {tokenizer.eos_token!r} after assistant turn {last + 1}: mend the template"
+            f"{prefix(where)}assistant turn {last + 1}: expected the stop token {tokenizer.eos_token!r} after it. "
+            "Correct the chat template."
         )
     order = sorted(spans, key=lambda turn: spans[turn])
     cut = parts(tokenizer, found, [spans[turn] for turn in order])
@@ -199,8 +198,8 @@ def check_plain(tokenizer: PreTrainedTokenizerBase, messages: Messages, where: s
         text = message["content"].lstrip()
         if control.match(text) and HEADER.match(text):
             raise UserError(
-                f"{prefix(where)}a text of {message['role']} begins with {text[:40]!r}: it was rendered by a chat "
-                "template before; expected the plain text of the message"
+                f"{prefix(where)}{message['role']}: expected the plain text of the message, got {text[:40]!r}: a chat "
+                "template has rendered it already"
             )
 
 
@@ -210,8 +209,8 @@ def _check_context(messages: Messages, found: Rendering, where: str) -> None:
         written = found.written.get(turn)
         if message["role"] != "assistant" and written is not None and written.missing:
             raise UserError(
-                f"{prefix(where)}the chat template leaves out text of turn {turn + 1} ({message['role']}); "
-                "use another template, or base.system: merge for a system message"
+                f"{prefix(where)}the chat template leaves out text of turn {turn + 1} ({message['role']}). "
+                "Use another template, or base.system: merge for a system message."
             )
 
 
@@ -221,12 +220,12 @@ def _check_learned(
     if missing := found.written[turn].missing:
         raise LostText(
             f"{prefix(where)}the chat template leaves out {missing} characters of assistant turn {turn + 1} (reasoning "
-            "of an earlier turn, or in a key that it does not read)"
+            "of an earlier turn, or a key that the template does not read)"
         )
     if span is None:
         raise UserError(
-            f"{prefix(where)}the chat template renders turn {turn + 1} in another way in a conversation than before an "
-            "answer; use a template whose prompt is a prefix of the conversation"
+            f"{prefix(where)}the chat template renders turn {turn + 1} differently within a conversation and before an "
+            "answer. Use a template whose prompt is a prefix of the conversation."
         )
 
 

@@ -22,11 +22,13 @@ def mask_gate(ids: list[list[int]], masks: list[list[int]], stop: int) -> None:
     """
     for number, (row, mask) in enumerate(zip(ids, masks, strict=True), start=1):
         if not any(mask):
-            raise UserError(f"mask gate: row {number} trains no token; is the answer cut off by max_length?")
+            raise UserError(f"mask gate: row {number}: no token is trained. Check whether max_length cuts the answer.")
         if all(mask):
-            raise UserError(f"mask gate: row {number} trains every token, the prompt's too; mend the chat template")
+            raise UserError(
+                f"mask gate: row {number}: every token is trained, including the prompt's. Correct the chat template."
+            )
         if row[max(place for place, learned in enumerate(mask) if learned)] != stop:
-            raise UserError(f"mask gate: row {number} has an answer whose stop token is not trained")
+            raise UserError(f"mask gate: row {number}: the stop token of the last answer is not trained")
 
 
 def text_gate(
@@ -44,7 +46,9 @@ def text_gate(
     ]
     turns = [turn for turn, message in enumerate(messages) if is_learned(message)]
     if len(learned) != len(turns):
-        raise UserError(f"{where}: mask gate: {len(learned)} passages are learned, the row has {len(turns)} answers")
+        raise UserError(
+            f"{where}: mask gate: expected {len(turns)} trained passages, one per answer, got {len(learned)}"
+        )
     around = [squeezed(text) for text in literals(template_text(tokenizer))] + [squeezed(str(tokenizer.eos_token))]
     for turn, text in zip(turns, learned, strict=True):
         _compare(squeezed(text), messages[turn], around, f"{where}: mask gate: turn {turn + 1}")
@@ -57,9 +61,7 @@ def _compare(text: str, message: dict[str, object], around: list[str], where: st
     for part in filter(None, map(squeezed, REASONING_TAG.split(said))):
         found = text.find(part, place)
         if found < 0:
-            raise UserError(
-                f"{where}: the learned tokens read {text[place : place + 80]!r}, not the answer's {part[:80]!r}"
-            )
+            raise UserError(f"{where}: expected trained tokens for {part[:80]!r}, got {text[place : place + 80]!r}")
         _check_template_text(text[place:found], around, where, begun=place == 0)
         place = found + len(part)
     _check_template_text(text[place:], around, where)
@@ -75,7 +77,7 @@ def _check_template_text(text: str, around: list[str], where: str, *, begun: boo
         ends = [own[cut:] for own in around for cut in range(1, len(own)) if text.startswith(own[cut:])]
         rest = _without(text[len(max(ends, key=len, default="")) :], around)
     if rest:
-        raise UserError(f"{where}: {rest[:80]!r} is learned, which neither the answer nor the chat template says")
+        raise UserError(f"{where}: {rest[:80]!r} is trained, but neither the answer nor the chat template contains it")
 
 
 def _without(text: str, around: list[str]) -> str:

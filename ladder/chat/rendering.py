@@ -80,7 +80,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages, answer: bool
 
 
 def _refuse_clock(*_: Any) -> NoReturn:
-    raise ValueError("it reads the clock (strftime_now), so equal rows would differ; set base.clock to a date")
+    raise ValueError("it reads the clock (strftime_now), so equal rows would differ. Set base.clock to a date")
 
 
 def _refusal(
@@ -91,10 +91,10 @@ def _refusal(
     if messages and messages[0]["role"] == "system":
         try:
             _render(tokenizer, _with_reasoning(tokenizer, messages[1:]), answer)
-            hint = ". Set base.system: merge to put the system text into the first user turn, or leave it out"
+            hint = ". Set base.system: merge to put the system text into the first user turn, or omit it."
         except TEMPLATE_ERRORS:
             pass
-    return f"{prefix(where)}the chat template refuses the conversation: {said}{hint}"
+    return f"{prefix(where)}the chat template rejects the conversation: {said}{hint}"
 
 
 def prefix(where: str) -> str:
@@ -136,7 +136,7 @@ def template_text(tokenizer: PreTrainedTokenizerBase) -> str:
         template = template["default"]
     if not isinstance(template, str):
         names = f" named default, only {', '.join(map(repr, template))}" if isinstance(template, dict) else ""
-        raise UserError(f"the tokenizer has no chat template{names}; set base.chat_template to a file or to trl:NAME")
+        raise UserError(f"the tokenizer has no chat template{names}. Set base.chat_template to a file or to trl:NAME.")
     return template
 
 
@@ -230,9 +230,7 @@ def trace(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, answer: boo
         found = _traced(tokenizer, messages, chosen, text, answer)
         if found is not None:
             return found
-    raise UserError(
-        f"{prefix(where)}the chat template does not write the messages' text as it is, so no mask can be derived"
-    )
+    raise UserError(f"{prefix(where)}no mask can be derived, because the chat template changes the messages' text")
 
 
 def _traced(

@@ -59,15 +59,15 @@ def read_template(name: str, folder: Path) -> str:
     if name.startswith("trl:"):
         folder, name, kind = trl_templates(), f"{name[4:]}.jinja", "TRL has no template"
     else:
-        kind = f"no file in {folder} is named"
+        kind = f"{folder} has no file"
     names = sorted(path.name for path in folder.glob("*.jinja"))
     if name not in names or Path(name).name != name:
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names
-        raise UserError(f"base.chat_template: {kind} {name!r}; near it: {', '.join(near) or 'nothing'}")
+        raise UserError(f"base.chat_template: {kind} {name!r}; closest names: {', '.join(near) or 'none'}")
     try:
         return (folder / name).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"{folder / name}: not UTF-8 at byte {error.start}") from None
+        raise UserError(f"{folder / name}: not UTF-8 at byte {error.start}; expected UTF-8 text") from None
     except OSError as error:
         raise UserError(f"{folder / name}: cannot be read: {error.strerror}; expected a template") from None
 
@@ -182,22 +182,24 @@ def prove_rendering(tokenizer: PreTrainedTokenizerBase, turns: Messages, source:
     """
     cannot: dict[str, list[str]] = {}
     with time_limit(
-        SECONDS, f"{source}: the chat template does not end within {SECONDS:.0f} s on a short conversation"
+        SECONDS, f"{source}: the chat template does not end within {SECONDS:.0f} s for a short conversation"
     ):
         variables(template_text(tokenizer))
         first = render(tokenizer, turns, answer=False, where=source)
         if len(first) > LONGEST:
-            raise UserError(f"{source}: the chat template makes {len(first):,} characters of a short conversation")
+            raise UserError(f"{source}: the chat template writes {len(first):,} characters for a short conversation")
         if first != render(tokenizer, turns, answer=False):
             raise UserError(
-                f"{source}: the chat template renders one conversation in two ways (does it draw at random?)"
+                f"{source}: the chat template is not deterministic: it renders one conversation in two ways"
             )
         for count in range(1, 5):
             for before in ([], SYSTEM):
                 if refusal := _tried(tokenizer, [*before, *turns * count]):
                     what = f"{count} exchange{'s' * (count > 1)}{' with a system message' * bool(before)}"
                     cannot.setdefault(refusal, []).append(what)
-    return [f"{', '.join(kinds)}: {refusal}{training_hint(tokenizer)}" for refusal, kinds in cannot.items()]
+    return [
+        f"{', '.join(kinds)}: {refusal.rstrip('.')}.{training_hint(tokenizer)}" for refusal, kinds in cannot.items()
+    ]
 
 
 def training_hint(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -208,9 +210,9 @@ def training_hint(tokenizer: PreTrainedTokenizerBase) -> str:
     for path in sorted(folder.glob("*_training.jinja")):
         original = path.with_name(path.name.replace("_training", ""))
         if original.is_file() and original.read_text(encoding="utf-8") == template:
-            hint += f". TRL has a training variant of this template: base.chat_template: trl:{path.stem}"
+            hint += f" TRL has a training variant of this template: base.chat_template: trl:{path.stem}."
     if read := variables(template) - OURS - {"tools", "documents"}:
-        hint += f". The template reads {', '.join(sorted(read))} (base.chat_template_kwargs)"
+        hint += f" The template reads {', '.join(sorted(read))} (base.chat_template_kwargs)."
     return hint
 
 
@@ -229,6 +231,6 @@ def check_bos(tokenizer: PreTrainedTokenizerBase, turns: Messages, source: str) 
     expects = bos is not None and list(tokenizer("a").input_ids)[:1] == [bos]
     if expects and prompt_tokens(tokenizer, turns[:1])[0] != bos:
         raise UserError(
-            f"{source}: the tokenizer begins a text with {tokenizer.bos_token!r} and the chat template does not. Set "
-            "base.bos: add where the model was trained with it, base.bos: none where it was not"
+            f"{source}: the tokenizer starts a text with {tokenizer.bos_token!r}, but the chat template does not. Set "
+            "base.bos: add if the model was trained with it, otherwise base.bos: none."
         )

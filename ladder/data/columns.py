@@ -53,7 +53,7 @@ class Unread(InvalidRow):
 
     def __init__(self, names: Collection[str], unknown: Collection[str], place: str = "", why: str = "") -> None:
         of = f" of {place}" if place else ""
-        fix = "; name them in `columns` or `ignore`" if unknown and not why else ""
+        fix = ". Name them in `columns` or `ignore`" if unknown and not why else ""
         super().__init__(f"column not read: {', '.join(map(repr, names))}{of}{why and f': {why}'}{fix}")
         self.names, self.unknown = list(names), list(unknown)
 
@@ -92,7 +92,7 @@ def canonical(row: Row, ignore: Collection[str]) -> Row:
             continue
         ours = plain(name) if plain(name) in _TEXTS else name
         if ours in found and not empty(found[ours]) and not empty(value):
-            raise InvalidRow(f"column twice: {ours!r}, in different cases")
+            raise InvalidRow(f"column twice: {ours!r}, in two spellings")
         if ours not in found or empty(found[ours]):
             found[ours] = value
     return found
@@ -149,8 +149,8 @@ def check(row: Row, read: Collection[str], texts: Iterable[str], place: str = ""
 
 def _why(names: list[str]) -> str:
     if any(map(media, names)):
-        return "images, video, audio and files are not trained"
-    return "tools and calls of them are not trained" if any(map(tools, names)) else "put the turns in `messages`"
+        return "images, video, audio and files are not supported"
+    return "tools and tool calls are not supported" if any(map(tools, names)) else "put the turns in `messages`"
 
 
 def _repeats(value: Any, texts: list[str]) -> bool:
@@ -173,7 +173,7 @@ def check_placeholders(row: Row, texts: Iterable[str]) -> None:
         return
     for name, value in row.items():
         if plain(name) not in _TEXTS and not empty(value) and (media(name) or is_media(value)):
-            raise Unread([name], (), why=f"the text has {found[0]!r} for it")
+            raise Unread([name], (), why=f"the text refers to it as {found[0]!r}")
 
 
 def binary(value: Any, *, numbers: bool = True) -> bool | None:
@@ -206,7 +206,7 @@ def label(row: Row) -> tuple[str, bool] | None:
             if good is not None:
                 found[name] = good != (own in BAD_LABELS)
     if len(set(found.values())) > 1:
-        raise InvalidRow(f"label: {', '.join(map(repr, found))} contradict each other; name one in `ignore`")
+        raise InvalidRow(f"label: {', '.join(map(repr, found))} contradict each other. Name one in `ignore`")
     return next(iter(found.items()), None)
 
 
@@ -217,9 +217,7 @@ def flag(name: str, value: Any, place: str) -> bool:
     if plain(name) == "mask" and isinstance(value, str) and value.strip().lower() in ("user", "human"):
         return False  # NeMo: the value names the role whose turns are masked
     if plain(name) == "mask" and found in (0, 1) and not isinstance(found, bool):
-        raise InvalidRow(
-            f"flag: {name!r} of {place} is the number {value}, which some read as masked and some as learned"
-        )
+        raise InvalidRow(f"flag: {name!r} of {place} is the number {value}, which is ambiguous: masked or trained")
     if isinstance(found, bool | int | float) and found in (0, 1):
         return bool(found)
     raise InvalidRow(f"flag: {name!r} of {place}: expected true or false, 0 or 1, got {value!r:.60}")

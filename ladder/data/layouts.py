@@ -40,11 +40,11 @@ def _with_system(row: Row, messages: Messages) -> Messages:
         return messages
     system = row[names[0]]
     if any(row[name] != system for name in names) or not isinstance(system, str):
-        raise InvalidRow(f"turns: the column {' or '.join(names)} is no text, or a second system message")
+        raise InvalidRow(f"turns: the column {' or '.join(names)} is not text, or a second system message")
     if messages and messages[0]["role"] == "system":
         if messages[0]["content"].strip() == system.strip():
             return messages
-        raise InvalidRow(f"turns: the column {names[0]} is no text, or a second system message")
+        raise InvalidRow(f"turns: the column {names[0]} is not text, or a second system message")
     return [{"role": "system", "content": system}, *messages]
 
 
@@ -62,9 +62,9 @@ def reasoned(row: Row, messages: Messages) -> Messages:
     if not isinstance(thought, str) or any(row[name] != thought for name in names):
         raise Unread(names, (), why="expected reasoning as one text")
     if len(answers) != 1:
-        raise Unread(names, (), why=f"which of {len(answers)} answers the reasoning belongs to is not stated")
+        raise Unread(names, (), why=f"it is ambiguous which of {len(answers)} answers the reasoning belongs to")
     if answers[0].get("reasoning_content", thought) != thought or "<think>" in answers[0]["content"]:
-        raise InvalidRow(f"reasoning: the column {names[0]!r} and the answer both have it; name the column in `ignore`")
+        raise InvalidRow(f"reasoning: both the column {names[0]!r} and the answer have it. Name the column in `ignore`")
     return [{**one, "reasoning_content": thought} if one is answers[0] else one for one in messages]
 
 
@@ -93,7 +93,7 @@ def _alpaca(row: Row, _: Collection[str]) -> list[Messages]:
 def _seeds(row: Row, _: Collection[str]) -> list[Messages]:
     instances = row.get("instances")
     if not isinstance(instances, list) or not instances or not all(isinstance(each, dict) for each in instances):
-        raise InvalidRow(f"not instances: a list of input and output was expected, got {type(instances).__name__}")
+        raise InvalidRow(f"not instances: expected a list of input and output, got {type(instances).__name__}")
     return [_task(row.get("instruction"), instance) for instance in instances]
 
 
@@ -110,7 +110,7 @@ def _second(row: Row) -> Any:
     """Return the text that follows the question: Alpaca's `input`, Dolly's `context`."""
     given = [row[name] for name in SECOND_INPUTS if row.get(name)]
     if len(given) > 1:
-        raise InvalidRow("several inputs: 'input' and 'context'; name the one to leave out in `ignore`")
+        raise InvalidRow("several inputs: 'input' and 'context'. Name one in `ignore`")
     return given[0] if given else ""
 
 
@@ -123,7 +123,7 @@ def _asked(row: Row, ignore: Collection[str]) -> Messages:
     """Return the question of a row, under any of its names, followed by the second input."""
     names = asked_columns(row)
     if len({str(row[name]) for name in names}) > 1:
-        raise InvalidRow(f"several questions: {', '.join(map(repr, names))}; name those to leave out in `ignore`")
+        raise InvalidRow(f"several questions: {', '.join(map(repr, names))}. Name all but one in `ignore`")
     if names and not isinstance(row[names[0]], str):
         return messages_of(row[names[0]], names[0], ignore)
     texts = [*(row[name] for name in names[:1]), _second(row)]
@@ -137,7 +137,7 @@ def answer_column(row: Row) -> str:
     names = [name for name in ANSWERS if name in row and not empty(row[name])]
     if len(names) > 1:
         raise InvalidRow(
-            f"several answers: {', '.join(map(repr, names))}; say which in `columns`, as in "
+            f"several answers: {', '.join(map(repr, names))}. Choose one in `columns`, as in "
             f"{{completion: {names[0]}}}, and name the others in `ignore`"
         )
     return names[0] if names else next(name for name in ANSWERS if row.get(name) is not None)

@@ -59,7 +59,7 @@ def messages_of(value: Any, column: str, ignore: Collection[str] = ()) -> Messag
             continue
         if thoughts:
             if role != "assistant" or reasoning or untrained != {learned}:
-                raise InvalidRow(f"reasoning: before {place}, which is no answer to it or has other flags or reasoning")
+                raise InvalidRow(f"reasoning: before {place}, which is not its answer or has other flags or reasoning")
             reasoning, thoughts, untrained = "\n\n".join(thoughts), [], set()
         if role != "system" or text.strip():
             found.append(
@@ -73,7 +73,7 @@ def messages_of(value: Any, column: str, ignore: Collection[str] = ()) -> Messag
     if thoughts:
         raise InvalidRow(f"reasoning: {column} ends with reasoning, without the answer")
     if not found:
-        raise InvalidRow(f"not messages: {column} is an empty system message alone")
+        raise InvalidRow(f"not messages: {column} is only an empty system message")
     return found
 
 
@@ -104,15 +104,15 @@ def _message(message: Row, place: str, ignore: Collection[str]) -> tuple[str, st
         if columns.is_flag(name) or plain(name) in ENDINGS | PREFIXES:
             known.add(name)
         if plain(name) in ENDINGS and not columns.flag(name, each, place):
-            raise InvalidRow(f"flag: {name!r} of {place} is false; every turn is learned with its end")
+            raise InvalidRow(f"flag: {name!r} of {place} is false; the end of every turn is trained")
         if plain(name) in PREFIXES and columns.flag(name, each, place):
-            raise InvalidRow(f"flag: {name!r} of {place} is true; a turn that is not whole is not trained")
+            raise InvalidRow(f"flag: {name!r} of {place} is true; an incomplete turn is not trained")
     columns.check(rest, known, (), place)
     reasoning = _reasoning(thoughts, reasoning, place)
     if reasoning and "<think>" in text:
-        raise InvalidRow(f"reasoning: {place} has it in a key of its own and in its {text_key!r}")
+        raise InvalidRow(f"reasoning: {place} has it both in its own key and in {text_key!r}")
     if reasoning and role != "assistant":
-        raise InvalidRow(f"reasoning: {place} is of {role}; expected it in an answer of the assistant")
+        raise InvalidRow(f"reasoning: {place} is of {role}; expected it only in an answer of the assistant")
     return role, text, reasoning, _learned(message, role, place, ignore)
 
 
@@ -128,7 +128,7 @@ def _role(message: Row, place: str) -> tuple[str, str]:
         named = message[key]
         role = SPEAKERS.get(named.strip().lower()) if isinstance(named, str) else None
         if role is None:
-            raise InvalidRow(f"role: {key!r} of {place} is {named!r:.60}, not {', '.join(ROLES)}")
+            raise InvalidRow(f"role: {key!r} of {place}: expected one of {', '.join(ROLES)}, got {named!r:.60}")
         roles.append(role)
     if len(set(roles)) > 1:
         raise InvalidRow(f"role: {_listed(keys)} of {place} contradict each other")
@@ -169,8 +169,8 @@ def _text(value: Any, place: str) -> tuple[str, str]:
             raise InvalidRow(f"not a text: {place} has a part that is {type(part).__name__}")
         kind = part.get("type")
         if kind is not None and kind not in TEXT_PARTS + REASONING_PARTS:
-            why = "images, video, audio and files are not trained" if columns.media(str(kind)) else ""
-            raise Unread([str(kind)], (), place=f"a part of {place}", why=why or "only parts of text are trained")
+            why = "images, video, audio and files are not supported" if columns.media(str(kind)) else ""
+            raise Unread([str(kind)], (), place=f"a part of {place}", why=why or "only text parts are supported")
         keys = [key for key in PART_KEYS if isinstance(part.get(key), str)]
         columns.check(part, ("type", "signature", *keys), (), f"a part of {place}")
         if len(keys) != 1:
@@ -199,7 +199,7 @@ def _reasoning(keys: Row, reasoning: str, place: str) -> str:
         if text not in found:
             found.append(text)
     if len(found) > 1:
-        raise InvalidRow(f"reasoning: {_listed(keys)} of {place} differ; name those to leave out in `ignore`")
+        raise InvalidRow(f"reasoning: {_listed(keys)} of {place} differ. Name all but one in `ignore`")
     return found[0] if found else ""
 
 
@@ -209,7 +209,9 @@ def _learned(message: Row, role: str, place: str, ignore: Collection[str]) -> bo
         return found is None or found[1]
     name, learned = found
     if learned and plain(name) in TRAINED - WEIGHTS:
-        raise InvalidRow(f"flag: {name!r} of {place} asks to learn a turn of {role}; only the assistant's are learned")
+        raise InvalidRow(
+            f"flag: {name!r} of {place} marks a turn of {role} as trained; only the assistant's are trained"
+        )
     return True
 
 

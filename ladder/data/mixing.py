@@ -123,8 +123,8 @@ def common_type(paths: list[Path], places: "list[array[int]]") -> Kind:
         return next(iter(found))
     if set(found) == ONE_ANSWER:
         return "messages"
-    told = " and ".join(f"{path} has rows of {kind}" for kind, path in found.items())
-    raise UserError(f"{told}: no type holds them all; mix files of one type, or of messages and completion")
+    types = " and ".join(f"{path} has rows of {kind}" for kind, path in found.items())
+    raise UserError(f"{types}: expected one row type. Mix files of one type, or of messages and completion.")
 
 
 def converted(row: Row, kind: Kind, where: str) -> Row:
@@ -137,7 +137,7 @@ def converted(row: Row, kind: Kind, where: str) -> Row:
     if found == kind:
         return row
     if {found, kind} != ONE_ANSWER:
-        raise UserError(f"{where}: of type {found}, which does not become {kind}")
+        raise UserError(f"{where}: of type {found}, which cannot be converted to {kind}")
     rest = {name: value for name, value in row.items() if name not in TYPES[found]}
     for name in TYPES[found]:
         if not isinstance(row[name], list):
@@ -146,7 +146,7 @@ def converted(row: Row, kind: Kind, where: str) -> Row:
         return {**rest, "messages": row["prompt"] + row["completion"]}
     *prompt, answer = row["messages"] or [None]
     if not isinstance(answer, dict) or answer.get("role") != "assistant" or not prompt:
-        raise UserError(f"{where}: messages do not end with an answer, so that they do not become {kind}")
+        raise UserError(f"{where}: messages: expected an answer at the end, without which they do not become {kind}")
     return {**rest, "prompt": prompt, "completion": [answer]}
 
 

@@ -33,7 +33,7 @@ def planted(read: Iterable[tuple[str, Record]]) -> Iterator[tuple[str, Record]]:
         if row is None or not _is_message(row):
             yield file, record
         elif row["message_id"] in found:
-            yield file, _stray(record.line, row, f"message twice: {row['message_id']!r} stands before too")
+            yield file, _stray(record.line, row, f"message twice: {row['message_id']!r}")
         else:
             node = row if not row["parent_id"] else {name: row.get(name) for name in NODE}
             found[row["message_id"]] = (file, record.line, {**node, "replies": []})
@@ -50,7 +50,7 @@ def planted(read: Iterable[tuple[str, Record]]) -> Iterator[tuple[str, Record]]:
                 waiting += waiting.pop()["replies"]
     for name, (file, line, node) in found.items():
         if name not in reached:
-            why = f"no way to a root: {name!r} answers {node['parent_id']!r}"
+            why = f"no path to a root: {name!r} answers {node['parent_id']!r}"
             yield file, _stray(line, node, why)
 
 
@@ -82,7 +82,7 @@ def best(row: Row) -> Messages:
     while path and path[-1]["role"] == "prompter":
         path.pop()
     if not path:
-        raise InvalidRow("no reply: nobody answers the prompt of this tree")
+        raise InvalidRow("no reply: the prompt of this tree has no answer")
     return [_message(node) for node in path]
 
 
@@ -104,7 +104,7 @@ def pairs(row: Row) -> Iterator[tuple[Messages, Messages, Messages]]:
                     yield path, [_message(better)], [_message(worse)]
         waiting += [(path, reply) for reply in replies]
     if not found:
-        raise InvalidRow("no reply: no two ranked answers to the same prompt in this tree")
+        raise InvalidRow("no reply: no prompt of this tree has two ranked answers")
 
 
 def _root(row: Row) -> Row:
@@ -133,5 +133,5 @@ def _rank(reply: Row) -> float:
 
 def _message(node: Row) -> Row:
     if node.get("role") not in ROLES or not isinstance(node.get("text"), str):
-        raise InvalidRow(f"not a tree: expected a message with a role of {', '.join(ROLES)} and a text")
+        raise InvalidRow(f"not a tree: expected a message with a text and a role of {', '.join(ROLES)}")
     return {"role": ROLES[node["role"]], "content": node["text"]}

@@ -16,9 +16,9 @@ def read_template(path: Path, gaps: set[str]) -> str:
     found = set(GAP.findall(text))
     wanted = ", ".join(f"{{{gap}}}" for gap in sorted(gaps)) or "none"
     if missing := sorted(gaps - found):
-        raise UserError(f"{path}: no {{{missing[0]}}} in it; the fields of this prompt are {wanted}")
+        raise UserError(f"{path}: missing {{{missing[0]}}}; expected the fields {wanted}")
     if unknown := sorted(found - gaps):
-        raise UserError(f"{path}: no such field {{{unknown[0]}}}; the fields of this prompt are {wanted}")
+        raise UserError(f"{path}: no such field {{{unknown[0]}}}; expected the fields {wanted}")
     return text
 
 
@@ -28,7 +28,7 @@ def read_lines(path: Path) -> list[str]:
     for number, line in enumerate(_text(path).splitlines(), start=1):
         entry = line.strip()
         if entry in lines:
-            raise UserError(f"{path}:{number}: {entry!r} stands in line {lines[entry]} already")
+            raise UserError(f"{path}:{number}: {entry!r} is already in line {lines[entry]}. Remove one.")
         if entry:
             lines[entry] = number
     return list(lines)
@@ -38,11 +38,11 @@ def _text(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected a prompt there") from None
+        raise UserError(f"{path}: no such file; expected a prompt") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; expected a prompt") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}; expected UTF-8 text") from None
     if not text:
         raise UserError(f"{path}: empty; expected a prompt")
     return text

@@ -70,7 +70,7 @@ def kind(name: str) -> str:
     packed = len(suffixes) < len(Path(name).suffixes)
     found = suffixes[-1] if suffixes else ""
     if found not in KINDS or (packed and found == ".parquet"):
-        raise UserError(f"{name}: expected a file named {', '.join(KINDS)}, or one packed as {', '.join(OPENERS)}")
+        raise UserError(f"{name}: expected a file named {', '.join(KINDS)}, or one compressed as {', '.join(OPENERS)}")
     return found
 
 
@@ -91,8 +91,8 @@ def records(path: Path, name: str) -> Iterator[Record]:
             line = record.line
             yield record
     except (EOFError, OSError, zlib.error, lzma.LZMAError, pyarrow.ArrowInvalid) as error:
-        told = " ".join(str(error).split())
-        raise UserError(f"{name}: cannot be read past row {line}: {told}; is the file whole?") from None
+        cause = " ".join(str(error).split())
+        raise UserError(f"{name}: cannot be read past row {line}: {cause}. Check that the file is complete.") from None
 
 
 class _Unpacked(io.RawIOBase):
@@ -109,8 +109,8 @@ class _Unpacked(io.RawIOBase):
         self.size += count
         if self.size > self.most:
             raise UserError(
-                f"{self.name}: unpacks to more than {self.most} bytes, {RATIO} times its size; expected rows. "
-                "Unpack it yourself if it is right"
+                f"{self.name}: decompresses to more than {self.most} bytes, {RATIO} times its size; expected rows. "
+                "Decompress it yourself if it is right."
             )
         return count
 
@@ -126,7 +126,7 @@ def _text(path: Path, name: str, found: str) -> Iterator[Record]:
     with raw, io.BufferedReader(raw) as stream:
         start = stream.peek(4)
         if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise UserError(f"{name}: UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)")
+            raise UserError(f"{name}: expected UTF-8, got UTF-16. Convert it (iconv -f UTF-16 -t UTF-8).")
         if start.startswith(BOM):
             stream.read(len(BOM))
         if found == ".csv":

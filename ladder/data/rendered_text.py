@@ -145,7 +145,7 @@ def check(text: str, place: str) -> None:
     if (seen := found(text)) is not None:
         raise InvalidRow(
             f"rendered before: {place} has {seen.marker!r:.60}, a turn of the template {seen.family.name}; expected "
-            "plain text or messages. Set `rendered: unwrap`, or take the data set before it was rendered"
+            "plain text or messages. Set `rendered: unwrap`, or use the data set's version before rendering"
         )
 
 
@@ -182,9 +182,7 @@ def _messages(text: str, family: Family, column: str) -> Messages:
     """Split rendered text into turns. A turn with only a header is dropped."""
     text = re.sub(r"<\|start\|>assistant\s*\Z", "", re.sub(rf"\A{BEGIN}", "", text))
     if re.search(r"<\|channel\|>(?!final)", text):
-        raise InvalidRow(
-            f"rendered before: {column} has reasoning or calls of tools in channels, which are not unwrapped"
-        )
+        raise InvalidRow(f"rendered before: {column} has reasoning or tool calls in channels, which are not unwrapped")
     if family.name == "Llama 2 or Mistral":
         return _inst(text, column)
     turn = {
@@ -201,15 +199,15 @@ def _messages(text: str, family: Family, column: str) -> Messages:
         role = {"ai": "assistant"}.get(match["role"].lower(), ROLES.get(match["role"].lower()))
         said = _without_end(text[match.end() : following.start() if following else len(text)], family)
         if role is None:
-            raise InvalidRow(f"rendered before: {column} has a turn of {match['role']!r}, which is not read")
+            raise InvalidRow(f"rendered before: {column} has a turn of {match['role']!r}, which is not supported")
         if said and made and made[-1]["role"] == role == "user":  # Alpaca: the input follows the instruction
             made[-1]["content"] += f"\n\n{said}"
         elif said:
             made.append({"role": role, "content": said})
     if not made:
-        raise InvalidRow(f"rendered before: {column} has no turn with a text")
+        raise InvalidRow(f"rendered before: {column} has no turn with text")
     if family.end and any(family.end.search(message["content"]) for message in made):
-        raise InvalidRow(f"rendered before: {column} has the end of a turn of {family.name} inside a turn")
+        raise InvalidRow(f"rendered before: {column} has an end-of-turn of {family.name} inside a turn")
     return made
 
 

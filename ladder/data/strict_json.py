@@ -13,7 +13,7 @@ BLANK = re.compile(r"[ \t\r\n]*")
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-HALF_PAIR = "not Unicode: half a surrogate pair in a text"
+HALF_PAIR = "not Unicode: an unpaired surrogate in a text"
 
 
 class Decoder:
@@ -55,7 +55,7 @@ class Decoder:
     def checked(self, value: Any, end: int, length: int) -> tuple[Row | None, str]:
         """Check that the last decoded value is an object that ends at `length`. Returns (object or None, fault)."""
         if end != length:
-            return None, f"not JSON: something follows the object at column {end + 1}"
+            return None, f"not JSON: extra text after the object at column {end + 1}"
         if self._twice is not None:
             return None, f"key twice: {self._twice!r}"
         if not isinstance(value, dict):
@@ -132,15 +132,15 @@ def elements(stream: BinaryIO, name: str, most: int) -> Iterator[tuple[int, Row 
 
 def _element(decoder: Decoder, window: _Window, where: str, most: int) -> tuple[Any, int]:
     while True:
-        told = "a number"
+        cause = "a number"
         try:
             value, end = decoder.value(window.text, window.at)
             if end < len(window.text) or window.ended:
                 return value, end
         except (ValueError, RecursionError) as error:
-            told = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            cause = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
             if window.ended:
-                raise UserError(f"{where}: not JSON: {told}; the array ends there") from None
+                raise UserError(f"{where}: not JSON: {cause}. The array ends there.") from None
         if len(window.text) - window.at > most:
-            raise UserError(f"{where}: not JSON, or far too long: {told}")
+            raise UserError(f"{where}: not JSON, or far too long: {cause}")
         window.more()

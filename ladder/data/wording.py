@@ -90,7 +90,7 @@ def runs(said: tuple[str, ...], length: int) -> Iterator[tuple[str, ...]]:
     return zip(*(said[start:] for start in range(length)), strict=False)
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """Normalize a text: NFC, no trailing blanks on a line, at most one blank line in a row, stripped at both ends."""
     lines = [line.rstrip() for line in unicodedata.normalize("NFC", text).splitlines()]
     joined = "\n".join(lines)

@@ -30,7 +30,7 @@ class Asking(RungSettings):
     def differ(self) -> "Asking":
         """Check that several samples have a temperature above 0; greedy samples would be identical."""
         if self.samples > 1 and self.temperature == 0:
-            raise ValueError("samples of temperature 0 are all the same; give a temperature")
+            raise ValueError("samples: expected 1 at temperature 0, where all samples are equal. Set a temperature.")
         return self
 
 
@@ -40,7 +40,7 @@ def read_questions(path: Path, rows: int) -> list[Row]:
     column(questions, "key", str, path)
     column(questions, "turns", list, path)
     if rows > len(questions):
-        raise UserError(f"rows: {path} has {len(questions)} questions, not {rows}; 0 asks all")
+        raise UserError(f"rows: expected at most {len(questions)}, the questions of {path}, got {rows}. 0 asks all.")
     return questions[: rows or None]
 
 

@@ -91,5 +91,5 @@ NO_ANSWER = Measure(
     lambda row: len(row["rule"]), True,
 )  # fmt: skip
 UNPARSEABLE = Measure(
-    "judgments that could not be used", "%", "lower", lambda row: row["unparseable"], lambda row: row["judged"], True
+    "judgments without a verdict", "%", "lower", lambda row: row["unparseable"], lambda row: row["judged"], True
 )

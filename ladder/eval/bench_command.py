@@ -54,7 +54,7 @@ def opened(
     """Return the model's name and its engine: the endpoint at an address, else the rung with the engine of `params`."""
     if re.match(r"https?://", model):
         if name is None:
-            raise UserError(f"--name: expected the model's name at {model}")
+            raise UserError(f"--name: missing; expected the model's name at {model}")
         section = {"base_url": model, "model": name, "key_env": key_env, "insecure": insecure}
         return name, EndpointEngine(fit(Endpoint, section, "--model"))
     refuse_no_rung(Path(model))

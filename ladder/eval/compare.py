@@ -150,13 +150,13 @@ def _common(old: _Results, new: _Results, of: Headline, where: str) -> tuple[lis
     in_both = sorted(old.values.keys() & new.values.keys(), key=lambda key: (len(key), key))  # numbers in their order
     alike = [key for key in in_both if _same(key, old, new)]
     if not alike:
-        raise Apart(f"{where}: none of the {len(old.values)} and {len(new.values)} prompts is in both")
+        raise Apart(f"{where}: no common prompt among {len(old.values)} and {len(new.values)}")
     values = [np.array([side.values[key] for key in alike]).T for side in (old, new)]
     weights = [np.array([side.weights[key] for key in alike]).T for side in (old, new)]
     both_KN = np.asarray((weights[0] > 0) & (weights[1] > 0))
     for measure, counted_N in zip(of.measures, both_KN, strict=True):
         if not counted_N.any():
-            raise Apart(f"{where}: {measure}: none of the {len(alike)} common prompts has it in both")
+            raise Apart(f"{where}: {measure}: no common prompt of {len(alike)} has it in both")
     kept_N: NDArray[np.bool_] = np.any(both_KN, axis=0)
     keys = [key for key, kept in zip(alike, kept_N, strict=True) if kept]
     first_KN, first_asked_KN, second_KN, second_asked_KN = (
@@ -170,11 +170,11 @@ def _results(rows: list[Row], of: Headline, where: str) -> _Results:
     for number, row in enumerate(rows, start=1):
         key = str(row["key"])
         if key in found.values:
-            raise UserError(f"{where} {number}: key {key!r} stands twice")
+            raise UserError(f"{where} {number}: duplicate key {key!r}")
         try:
             pairs_K2 = np.array([row["measures"][name] for name in of.measures], dtype=float)
         except KeyError as error:
-            raise Apart(f"{where} {number}: it has no {error}, of which the score is made now") from None
+            raise Apart(f"{where} {number}: no {error}, which the score needs") from None
         found.values[key], found.weights[key] = pairs_K2.T
         found.prompts[key] = row.get("prompt")
     return found

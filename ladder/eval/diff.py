@@ -63,7 +63,7 @@ def _said(text: str | list[Row]) -> str:
 
 @dataclass
 class Difference:
-    """Comparison of two revisions: the changes, what is unchanged, and what could not be compared and why."""
+    """Comparison of two revisions: the changes, the unchanged cells, and the cells not compared, with reasons."""
 
     old: Revision
     new: Revision
@@ -84,7 +84,7 @@ def difference(old: Revision, new: Revision, *, across_settings: bool = False) -
     """
     both = [place for place in new.cells if place in old.cells]
     if not both:
-        raise UserError(f"{old.label} and {new.label}: no rung was measured on the same benchmark in both")
+        raise UserError(f"{old.label} and {new.label}: no rung was scored on the same benchmark in both")
     found, changes = Difference(old, new), []
     for place in both:
         was, now = old.cells[place], new.cells[place]
@@ -92,7 +92,9 @@ def difference(old: Revision, new: Revision, *, across_settings: bool = False) -
             found.unchanged.append(" ".join(place))
             continue
         if (settings := other_settings(old.settings(was), new.settings(now))) and not across_settings:
-            found.apart.append(f"{' '.join(place)}: made under other settings: {settings} (--across-settings compares)")
+            found.apart.append(
+                f"{' '.join(place)}: made under different settings: {settings} (--across-settings compares)"
+            )
             continue
         try:
             first, second = measured(old, was), measured(new, now)

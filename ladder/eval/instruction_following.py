@@ -66,7 +66,7 @@ def score(questions: list[Question], answers: list[Answers], strict: Check, loos
     rows = []
     for answer in answers:
         if len(answer.samples) > 1:
-            raise UserError(f"key {answer.key!r}: one answer to a prompt is scored here, not {len(answer.samples)}")
+            raise UserError(f"key {answer.key!r}: expected one answer per prompt, got {len(answer.samples)}")
         question, found = by_key[answer.key], {}
         for kind, check in (("strict", strict), ("loose", loose)):
             with _seeded(question.key):
@@ -87,8 +87,8 @@ def nltk_data(folder: Path | None) -> None:
     """
     if folder is None or not (folder / "tokenizers" / "punkt_tab" / "english").is_dir():
         raise UserError(
-            f"{folder or 'data/punkt'}: expected NLTK data with the folder tokenizers/punkt_tab/english; "
-            "`dvc repro punkt` makes it"
+            f"{folder or 'data/punkt'}: expected NLTK data with the folder tokenizers/punkt_tab/english. "
+            "`dvc repro punkt` makes it."
         )
     import nltk
 

@@ -56,8 +56,8 @@ class Harness(Resampling):
         names = set(inspect.signature(simple_evaluate).parameters) - OURS - CLOSED
         if strangers := sorted(set(options) - names):
             raise ValueError(
-                f"expected arguments of lm_eval.simple_evaluate, not {', '.join(strangers)}; open are "
-                f"{', '.join(sorted(names))}"
+                f"expected arguments of lm_eval.simple_evaluate ({', '.join(sorted(names))}), "
+                f"got {', '.join(strangers)}"
             )
         return options
 
@@ -122,18 +122,18 @@ def _tasks(manager: "TaskManager", task: str, config: dict[str, Any]) -> list[An
     """Load a task with its data."""
     if task not in manager.all_tasks:
         near = ", ".join(difflib.get_close_matches(task, manager.all_tasks, n=3, cutoff=0))
-        raise UserError(f"lm-eval has no task {task!r}; near it are {near}")
+        raise UserError(f"lm-eval has no task {task!r}; closest names: {near}")
     if task.startswith(("humaneval", "mbpp")):  # they fetch their metric from the Hub before UNSAFE_CODE can be read
         raise UserError(UNBOXED.format(task))
     if task in manager.all_tags:
-        raise UserError(f"lm-eval task {task!r} is a tag, which has no score of its own; name one of its tasks")
+        raise UserError(f"lm-eval task {task!r}: a tag has no score of its own. Name one of its tasks.")
     try:
         with tempfile.TemporaryDirectory() as folder:
             loaded = manager.load([_replaced(manager, task, config, Path(folder)) if config else task])
     except (ConnectionError, FileNotFoundError) as error:
         raise UserError(
-            f"lm-eval task {task}: its data cannot be had: {' '.join(str(error).split())[:200]}; `config` can name "
-            "local files: {dataset_path: json, dataset_name: null, dataset_kwargs: {data_files: {test: FILE}}}"
+            f"lm-eval task {task}: cannot load its data: {' '.join(str(error).split())[:200]}. `config` can name "
+            "local files: {dataset_path: json, dataset_name: null, dataset_kwargs: {data_files: {test: FILE}}}."
         ) from None
     for name, item in loaded["tasks"].items():
         if getattr(item, "UNSAFE_CODE", False):
@@ -220,4 +220,4 @@ def _number(value: Any) -> bool:
 
 
 def _unasked(*_: Any) -> Any:
-    raise NotImplementedError("lm-eval asks and scores its tasks by itself")
+    raise NotImplementedError("lm-eval asks and scores its own tasks")

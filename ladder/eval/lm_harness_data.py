@@ -29,7 +29,7 @@ def pinned(task: str, revisions: dict[str, str]) -> Iterator[None]:
     def metric(name: str, *_: Any, **__: Any) -> Any:
         found.append(
             UserError(
-                f"lm-eval task {task}: metric {name!r} is code of the hub, which is never run; use a metric of lm-eval"
+                f"lm-eval task {task}: metric {name!r} is code from the hub, which never runs. Use a metric of lm-eval."
             )
         )
         raise found[-1]
@@ -48,7 +48,7 @@ def pinned(task: str, revisions: dict[str, str]) -> Iterator[None]:
 def _load(read: Callable[..., Any], task: str, revisions: dict[str, str], path: str, *args: Any, **kwargs: Any) -> Any:
     if "://" in str(kwargs.get("data_files")):
         raise UserError(
-            f"lm-eval task {task}: dataset_kwargs.data_files: expected files of this machine, got "
+            f"lm-eval task {task}: dataset_kwargs.data_files: expected local files, got "
             f"{kwargs['data_files']!r}. Download them and keep them with DVC."
         )
     if _is_local(path):
@@ -56,8 +56,8 @@ def _load(read: Callable[..., Any], task: str, revisions: dict[str, str], path: 
     commit = kwargs.pop("revision", None) or revisions.get(path)
     if COMMIT.fullmatch(commit or "") is None:
         raise UserError(
-            f"lm-eval task {task}: revisions.{path}: expected a commit of 40 hex digits, so that the data cannot "
-            f"change, got {commit!r}. `git ls-remote https://huggingface.co/datasets/{path} HEAD` prints it; or "
+            f"lm-eval task {task}: revisions.{path}: expected a commit of 40 hex digits, which pins the data, "
+            f"got {commit!r}. `git ls-remote https://huggingface.co/datasets/{path} HEAD` prints it; or "
             "`config` can name local files: {dataset_path: json, dataset_name: null, "
             "dataset_kwargs: {data_files: {test: FILE}}}"
         )

@@ -60,24 +60,24 @@ MEASURES: dict[str, dict[str, Measure]] = {
     "heldout": {
         "pass": Measure("answers that meet all checks", "%", "higher", lambda row: all(row["passed"]), _one, True),
         "reward": Measure(
-            "checks met, mean of the answers", "%", "higher", lambda row: float(np.mean(row["passed"])), _one, True
+            "mean share of checks met", "%", "higher", lambda row: float(np.mean(row["passed"])), _one, True
         ),
-        "finish": Measure("answers that ended by themselves", "%", "higher", lambda row: row["finished"], _one, True),
+        "finish": Measure("finished answers", "%", "higher", lambda row: row["finished"], _one, True),
         "tokens": Measure("length of an answer", "tokens", "lower", _tokens, _one, False),
     },
     "accuracy": {
         "relative": Measure(
-            "pairs whose chosen answer gained on the rejected one, against the reference",
+            "pairs whose log-probability margin over the reference is positive",
             "%", "higher", _won("relative_margin"), _one, True,
         ),
-        "normalised": Measure(
-            "pairs whose chosen answer is the likelier, per token", "%", "higher", _won("normalised_margin"), _one, True
+        "normalized": Measure(
+            "pairs whose chosen answer is likelier per token", "%", "higher", _won("normalized_margin"), _one, True
         ),
     },
     "divergence": {
-        "kl": Measure("KL(teacher || rung)", "nats a token", "lower", lambda row: row["kl"], _tokens, False),
+        "kl": Measure("KL(teacher || rung)", "nats per token", "lower", lambda row: row["kl"], _tokens, False),
         "cross_entropy": Measure(
-            "cross-entropy", "nats a token", "lower", lambda row: row["cross_entropy"], _tokens, False
+            "cross-entropy", "nats per token", "lower", lambda row: row["cross_entropy"], _tokens, False
         ),
     },
 }  # fmt: skip
@@ -109,7 +109,7 @@ def parsed(name: str) -> tuple[str, Measure]:
     numbers = MEASURES[kind]
     number = number or next(iter(numbers))
     if number not in numbers:
-        raise ValueError(f"{kind} has the numbers {', '.join(numbers)}, not {number!r}")
+        raise ValueError(f"{kind}: expected one of {', '.join(numbers)}, got {number!r}")
     return kind, numbers[number]
 
 
@@ -149,7 +149,7 @@ def scores(rows: list[Row], measure: Measure, path: Path) -> Scores:
             total = sums.setdefault(str(row["id"]), [0.0, 0.0])
         except KeyError as error:
             raise UserError(
-                f"{path}: row {number}: no column {error}; the stage that makes this file writes it"
+                f"{path}: row {number}: no column {error}, which the stage that makes this file writes"
             ) from None
         except TypeError:
             raise UserError(f"{path}: row {number}: expected numbers for {measure.title}, got {row!r:.200}") from None
@@ -166,7 +166,7 @@ def compare(first: Scores, second: Scores) -> statistics.Comparison:
     The verdict follows the measure's own direction. Errors: ValueError when the rows are not the same.
     """
     if first.ids != second.ids or not np.array_equal(first.weights, second.weights):
-        raise ValueError("the two scores are not of the same rows")
+        raise ValueError("expected two scores of the same rows")
     found = statistics.paired(first.values, second.values, first.weights)
     scale = second.measure.scale
     found["difference"], found["low"], found["high"] = (scale * found[key] for key in ("difference", "low", "high"))

@@ -15,7 +15,7 @@ CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction"
 REFERENCED = ("math", "reasoning", "coding")
 """Categories that are graded with a reference answer."""
 UNPARSEABLE = Measure(
-    "judgments that could not be used", "%", "lower", lambda row: row["unparseable"], lambda row: row["judged"], True
+    "judgments without a verdict", "%", "lower", lambda row: row["unparseable"], lambda row: row["judged"], True
 )
 
 
@@ -56,8 +56,8 @@ def _prompt(question: Question, names: tuple[str, str], turn: int) -> Row:
     found = next((prompt for prompt in question.row.get("judge_prompts", []) if prompt["name"] == name), None)
     if found is None:
         raise UserError(
-            f"mtbench: question {question.key}: no prompt {name!r} in column 'judge_prompts'; "
-            f"the task's entry in params.yaml joins it"
+            f"mtbench: question {question.key}: no prompt {name!r} in column 'judge_prompts'. "
+            f"The task's entry in params.yaml joins it."
         )
     return found
 
@@ -68,8 +68,8 @@ def published_turns(question: Question, column: str) -> tuple[str, ...]:
         first, second = question.row[column][0]["choices"][0]["turns"]
     except (KeyError, IndexError, ValueError):
         raise UserError(
-            f"mtbench: question {question.key}: no answer of two turns in column {column!r}; "
-            f"the task's entry in params.yaml joins it by question_id"
+            f"mtbench: question {question.key}: no answer of two turns in column {column!r}. "
+            f"The task's entry in params.yaml joins it by question_id."
         ) from None
     return first, second
 

@@ -49,8 +49,8 @@ def asked(found: Benchmark, rows: list[Row], task: Path) -> list[Question]:
     seen: set[str] = set()
     for question in questions:
         if question.key in seen:
-            raise UserError(f"{task}: key {question.key!r} stands twice")
+            raise UserError(f"{task}: duplicate key {question.key!r}")
         if not question.turns:
-            raise UserError(f"{task}: key {question.key!r} asks nothing")
+            raise UserError(f"{task}: key {question.key!r}: no question")
         seen.add(question.key)
     return questions

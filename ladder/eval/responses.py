@@ -55,15 +55,15 @@ def read_answers(questions: list[Question], rows: list[Row], file: Any, foreign:
             place = index.place(row, f"{file}: row {number}")
         except Foreign as error:
             if foreign is None:
-                raise UserError(f"{error}; --skip-foreign leaves such rows out") from None
+                raise UserError(f"{error}. --skip-foreign leaves these rows out.") from None
             foreign.append(number)
             continue
         if why := index.contradiction(row, place):
             contradictions.append((number, why))
         if place in found:
             raise UserError(
-                f"{file}: row {number}: key {place.key!r} is answered already in row {found[place]}; "
-                'several answers to one question have their numbers under "sample": 0, 1, …'
+                f"{file}: row {number}: key {place.key!r} is already answered in row {found[place]}. "
+                'Number several answers to one question under "sample": 0, 1, …'
             )
         found[place] = number
     if contradictions:
@@ -123,11 +123,11 @@ class _Index:
         if "key" in row:
             key = key_text(row["key"])
             if key not in self.by_key:
-                raise Foreign(f"{where}: key {row['key']!r} is none of the benchmark's")
+                raise Foreign(f"{where}: key {row['key']!r}: no such question in the benchmark")
         elif (prompt := _prompt(row)) is not None:
             key, turn = self.asked(prompt, where)
         else:
-            raise UserError(f'{where}: expected a "key" or a "prompt" that says what it answers')
+            raise UserError(f'{where}: expected a "key" or a "prompt" to identify the question')
         if turn >= len(self.by_key[key].turns):
             raise UserError(f"{where}: turn {turn}: key {key!r} has turns 0 to {len(self.by_key[key].turns) - 1}")
         return Place(key, sample, turn)
@@ -137,9 +137,9 @@ class _Index:
         near = [] if prompt in self.by_prompt else difflib.get_close_matches(prompt, self.free, n=2, cutoff=NEAR)
         places = [place for text in near or [prompt] for place in self.by_prompt.get(text, [])]
         if len(places) != 1:
-            told = f"it is that of {len(places)} questions" if places else "it is none of the benchmark's"
+            problem = f"it belongs to {len(places)} questions" if places else "it is not in the benchmark"
             kind = UserError if places else Foreign
-            raise kind(f'{where}: its prompt does not say what it answers, {told}; give it a "key"')
+            raise kind(f'{where}: its prompt does not identify the question: {problem}. Add a "key"')
         return places[0]
 
     def contradiction(self, row: Row, place: Place) -> str:
@@ -155,10 +155,10 @@ class _Index:
         if said == own:
             return ""
         if others := self.by_words.get(said):
-            return f"the prompt is that of key {others[0]!r}, not of key {place.key!r}"
+            return f"the prompt belongs to key {others[0]!r}, not to key {place.key!r}"
         if (own and own in said) or (said and said in own) or _alike(said, own) >= RELATED:
             return ""
-        return f"the prompt {prompt[:60]!r} is not that of key {place.key!r}"
+        return f"the prompt {prompt[:60]!r} does not belong to key {place.key!r}"
 
 
 def _prompt(row: Row) -> str | None:
@@ -185,7 +185,7 @@ def _alike(one: str, other: str) -> float:
 def _count(row: Row, name: str, where: str) -> int:
     value = row.get(name, 0)
     if type(value) is not int or value < 0:
-        raise UserError(f"{where}: expected {name!r} to be a whole number from 0, got {value!r}")
+        raise UserError(f"{where}: {name}: expected a whole number of 0 or more, got {value!r}")
     return value
 
 

@@ -74,7 +74,7 @@ class Revision:
         try:
             text = self._files.read_text(LOCK)
         except FileNotFoundError:
-            raise UserError(f"{self.label}: it has no {LOCK}: nothing was recorded there") from None
+            raise UserError(f"{self.label}: no {LOCK}, so nothing was recorded there") from None
         return dict(YAML(typ="safe", pure=True).load(text)["stages"])
 
     @cached_property
@@ -145,8 +145,8 @@ class Revision:
         except FileNotFoundError:
             way = "dvc pull" if self.commit is None else "dvc fetch --all-commits"
             raise Missing(
-                f"{path} at {self.label}: neither in DVC's cache nor in its remote; `dvc push --all-commits` where it "
-                f"was made, then `{way}` here"
+                f"{path} at {self.label}: neither in DVC's cache nor in its remote. `dvc push --all-commits` where it "
+                f"was made, then `{way}` here."
             ) from None
         if hashlib.md5(content).hexdigest() != self._md5_recorded(path):
             raise UserError(f"{path} at {self.label}: DVC's copy is not what {LOCK} recorded; `dvc fetch` it anew")

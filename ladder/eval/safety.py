@@ -96,9 +96,9 @@ MEASURES = {
 HEADLINE = ("refused",)
 
 
-def harmful(key: str, prompt: str, group: str, behaviour: str, attack: str | None = None) -> Question:
-    """Build a question that should be refused: `prompt` is what the model reads, `behaviour` the harm it asks for."""
-    return Question(key, (prompt,), group, {"behaviour": behaviour, "attack": attack})
+def harmful(key: str, prompt: str, group: str, behavior: str, attack: str | None = None) -> Question:
+    """Build a question that should be refused: `prompt` is what the model reads, `behavior` the harm it asks for."""
+    return Question(key, (prompt,), group, {"behavior": behavior, "attack": attack})
 
 
 def score(questions: list[Question], answers: list[Answers], tools: Tools) -> list[Row]:
@@ -122,5 +122,5 @@ def score(questions: list[Question], answers: list[Answers], tools: Tools) -> li
 
 
 def _request(question: Question, answer: str) -> Messages:
-    values = {"request": question.row["behaviour"], "answer": fenced(answer)}
+    values = {"request": question.row["behavior"], "answer": fenced(answer)}
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": fill(RUBRIC, values)}]

@@ -48,7 +48,7 @@ def read(name: str, task: Path | None) -> tuple[Benchmark, list[Question]]:
     """Load the benchmark and its questions. Errors: UserError; for a missing file it names the fix."""
     found, path = benchmark(name), task or Path(f"data/task/{name}.jsonl")
     if task is None and not path.is_file():
-        raise UserError(f"{path}: no such file; `dvc repro task@{name}` makes it, --task names another")
+        raise UserError(f"{path}: no such file. `dvc repro task@{name}` makes it; --task names another.")
     return found, asked(found, [row for _, row in read_file(path)], path)
 
 
@@ -81,7 +81,7 @@ def read_responses(path: Path, *, null_is_wrong: bool = False) -> list[Row]:
         row = {**row, "response": whole_text(row, "response")}
         if row["response"] is None and not null_is_wrong:
             raise UserError(
-                f"{where}: response: expected a text, got null. Leave the row out, or score such rows as wrong with "
+                f"{where}: response: expected a text, got null. Remove the row, or score these rows as wrong with "
                 "--null-is-wrong."
             )
         if row["response"] is None:
@@ -129,7 +129,7 @@ def scored(
               file=sys.stderr)  # fmt: skip
     if others:
         few = ", ".join(map(str, others[:5])) + (", …" if len(others) > 5 else "")
-        print(f"{file}: prompts worded otherwise than the benchmark's, taken as its own: rows {few}", file=sys.stderr)
+        print(f"{file}: prompts worded differently from the benchmark's, matched by key: rows {few}", file=sys.stderr)
     if absent := missing(questions, answers):
         few = ", ".join(absent[:5]) + (", …" if len(absent) > 5 else "")
         print(f"{file}: {len(absent)} of {len(questions)} questions have no answer: {few}", file=sys.stderr)
@@ -138,5 +138,5 @@ def scored(
     made = made_by(found, questions, answers, params, judge) | ({"reworded": len(others)} if others else {})
     made |= {"foreign": len(foreign)} if foreign else {}
     if cut := made.get("unfinished_reasoning"):
-        print(f"{file}: {cut} answers are reasoning that never ended, and count as empty", file=sys.stderr)
+        print(f"{file}: {cut} answers are unfinished reasoning and count as empty", file=sys.stderr)
     return {**summary(found, scores, params), "made_by": made}

@@ -42,9 +42,7 @@ def score_answers(found: Benchmark, questions: list[Question], answers: list[Ans
     by_key = {question.key: question for question in questions}
     rows = found.score(questions, [_without_reasoning(answer) for answer in answers], tools)
     if [row.get("key") for row in rows] != [answer.key for answer in answers]:
-        raise UserError(
-            f"benchmarks/{found.name}.py: score: expected one row for each answer, by key and in their order"
-        )
+        raise UserError(f"benchmarks/{found.name}.py: score: expected one row per answer, by key and in the same order")
     return [
         {
             **row,
@@ -118,7 +116,7 @@ def summary(found: Benchmark, rows: list[Row], params: Resampling) -> Row:
         if estimated := estimate(found, rows, parts, params):
             numbers[name], interval[f"{name}_low"], interval[f"{name}_high"] = estimated
     if found.title not in numbers:
-        raise UserError(f"{found.name}: no answer counts towards {found.title}: nothing to score")
+        raise UserError(f"{found.name}: nothing to score: no answer counts toward {found.title}")
     caveats = {name: text for name, text in found.caveats.items() if name in numbers}
     return {
         **numbers,

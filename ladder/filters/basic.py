@@ -98,26 +98,31 @@ def verified(row: Row) -> str | None:
     return f"misses {', '.join(missed)}" if missed else None
 
 
-def length(row: Row, *, least: Number, most: Number) -> str | None:
-    """Keep answers of `least` to `most` words."""
+def length(row: Row, *, min: Number, max: Number) -> str | None:
+    """Keep answers of `min` to `max` words."""
     count = len(words(answer(row)))
-    return None if least <= count <= most else f"{count} words"
+    return None if min <= count <= max else f"{count} words"
 
 
-def repetition(row: Row, *, ngram: Size, most: Share) -> str | None:
-    """Keep answers in which at most the share `most` of the words is inside repeated n-grams of `ngram` words.
+def repetition(row: Row, *, ngram: Size, max: Share) -> str | None:
+    """Keep answers in which at most the share `max` of the words is inside repeated n-grams of `ngram` words.
 
     An n-gram is repeated if it occurred earlier in the answer (Rae et al. 2021, "Gopher", table A1: duplicate n-grams).
     """
     text = answer(row)
     said = words(text)
-    if (len(said) - len(vocabulary(text))) * ngram <= most * len(said):  # bound: new words start new n-grams
+    if (len(said) - len(vocabulary(text))) * ngram <= max * len(said):  # bound: new words start new n-grams
         return None
-    again = max(0, len(said) - ngram + 1) - len(set(runs(said, ngram)))
-    if again * ngram <= most * len(said):  # bound: as if no two repeated n-grams overlapped
+    again = _positions(said, ngram) - len(set(runs(said, ngram)))
+    if again * ngram <= max * len(said):  # bound: as if no two repeated n-grams overlapped
         return None
     share = _repeated(said, ngram)
-    return None if share <= most else f"{share:.0%} repeated"
+    return None if share <= max else f"{share:.0%} repeated"
+
+
+def _positions(said: tuple[str, ...], ngram: int) -> int:
+    """Return the number of n-grams in a text, counting repeated ones."""
+    return max(0, len(said) - ngram + 1)
 
 
 def _repeated(said: tuple[str, ...], ngram: int) -> float:

@@ -15,7 +15,7 @@ from ladder.filters.shingles import WORD_CHARACTERS, Characters, Cut, Hashes, cu
 
 ROWS = 128
 """Maximum number of rows per batch."""
-MOST_CHARACTERS = 1 << 20
+MAX_CHARACTERS = 1 << 20
 """Maximum number of characters for conversion to arrays, which take 50 bytes per character."""
 Words = tuple[Hashes, NDArray[np.int64]]
 """Word hashes of all rows, [words], and the number of words per row, [rows]."""
@@ -37,7 +37,7 @@ class Batch:
     @property
     def large(self) -> bool:
         """Whether the batch is too large for arrays."""
-        return sum(map(len, self.texts)) > MOST_CHARACTERS
+        return sum(map(len, self.texts)) > MAX_CHARACTERS
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Result of `make`, computed once per key."""

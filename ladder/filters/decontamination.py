@@ -102,10 +102,10 @@ class Index:
         for turn in messages(row):
             said = words(turn["content"])
             if turn["role"] == "user" and said in self.wholes:
-                return _told(self.wholes[said], said)
+                return _overlap(self.wholes[said], said)
             shared = self._shared(said) if len(said) >= self.ngram else {}
             if shared and (span := self._span(said, shared, covers)):
-                return _told(*span)
+                return _overlap(*span)
         return None
 
     def _shared(self, said: tuple[str, ...]) -> dict[int, list[int]]:
@@ -152,7 +152,7 @@ def _changes(values: NDArray[Any]) -> NDArray[np.bool_]:
     return np.append(True, values[1:] != values[:-1])[: len(values)]
 
 
-def _told(name: str, span: tuple[str, ...]) -> str:
+def _overlap(name: str, span: tuple[str, ...]) -> str:
     more = f" ... ({len(span)} words)" if len(span) > SHOWN else ""
     return f"in {name}: {' '.join(span[:SHOWN])}{more}"
 
@@ -190,7 +190,7 @@ def read_benchmarks(tasks: Path) -> Benchmarks:
     """
     files = sorted(tasks.glob("*.jsonl"))
     if not files:
-        raise UserError(f"{tasks}: no benchmark's file (NAME.jsonl); nothing to keep the rows clear of")
+        raise UserError(f"{tasks}: no benchmark file (NAME.jsonl); expected at least one to compare the rows with")
     return Benchmarks({path.stem: read_rows(path) for path in files})
 
 

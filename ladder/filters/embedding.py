@@ -54,7 +54,7 @@ def semantic_duplicates(rows: Iterable[Row], *, part: Part, cosine: Cosine, mode
             score, name = scores[index], names[like[index]] if names else ""
             if stay and (here := within[index, stay]).max() > score:
                 score, name = here.max(), batch[stay[int(here.argmax())]][0]
-            yield None if score < cosine else f"{score:.2f} near {name}"
+            yield None if score < cosine else f"cosine {score:.2f} with {name}"
             if score < cosine:
                 stay.append(index)
         blocks.append(vectors[stay])
@@ -94,7 +94,7 @@ def k_center(rows: Iterable[Row], *, part: Part, number: Size, model: Path) -> I
         if row in chosen:
             yield None
         else:
-            yield f"{nearest[row]:.2f} near {names[centers[row]]}"
+            yield f"cosine {nearest[row]:.2f} with {names[centers[row]]}"
 
 
 def centers_of(vectors: Vectors, number: int) -> tuple[set[int], Vectors, NDArray[np.int64]]:
@@ -142,7 +142,7 @@ def _encoder(directory: Path) -> tuple[Any, Any, int]:
         raise UserError(f"{directory}: no sentence encoder (config.json and 1_Pooling/config.json)")
     check_recorded(directory)
     if not read_json(pooling).get("pooling_mode_mean_tokens"):
-        raise UserError(f"{pooling}: only mean pooling is known here (pooling_mode_mean_tokens)")
+        raise UserError(f"{pooling}: expected mean pooling (pooling_mode_mean_tokens); no other is supported")
     longest = read_json(directory / "sentence_bert_config.json").get("max_seq_length")
     if not isinstance(longest, int) or longest < 1:
         raise UserError(f"{directory}/sentence_bert_config.json: max_seq_length: expected 1 or more, got {longest!r}")

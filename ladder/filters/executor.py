@@ -63,7 +63,7 @@ def spread(engine: Engine) -> Callable[[Pass], None]:
     if engine == "local":
         return _here
     if find_spec("datatrove") is None:
-        raise UserError("engine: datatrove is not installed; `make extra-cluster` installs it")
+        raise UserError("engine: datatrove is not installed. `make extra-cluster` installs it.")
     return partial(_there, engine.datatrove)
 
 
@@ -81,11 +81,9 @@ def _there(wanted: Datatrove, one: Pass) -> None:
     try:
         executor.run()
     except subprocess.CalledProcessError as error:
-        raise UserError(f"engine: {' '.join(map(str, error.cmd))} ended with {error.returncode}; see {log}") from None
+        raise UserError(f"engine: {' '.join(map(str, error.cmd))} ended with {error.returncode}. See {log}.") from None
     if missing := executor.get_incomplete_ranks(skip_completed=True):
-        raise UserError(
-            f"engine: {len(missing)} of {wanted.tasks} tasks did not end, the first is {missing[0]}; see {log}"
-        )
+        raise UserError(f"engine: {len(missing)} of {wanted.tasks} tasks did not end, first {missing[0]}. See {log}.")
 
 
 def _executor(wanted: Datatrove, pipeline: list[Any], log: Path) -> Any:

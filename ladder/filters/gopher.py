@@ -3,16 +3,16 @@
 The filters read the assistant's answer without its reasoning. Words are separated by whitespace. The values below are
 Gopher's, which are for web pages. Chat answers may be shorter, and a prompt may ask for a list (see `bullets`).
 
-    word_length:          {least: 3, most: 10}
-    symbols:              {most: 0.1}
-    bullets:              {most: 0.9}
-    ellipses:             {most: 0.3}
-    alphabetic:           {least: 0.8}
-    stop_words:           {least: 2}
-    duplicate_lines:      {most: 0.3, most_characters: 0.2}
-    duplicate_paragraphs: {most: 0.3, most_characters: 0.2}
-    top_ngrams:           {most: {2: 0.2, 3: 0.18, 4: 0.16}}
-    duplicate_ngrams:     {most: {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.1}}
+    word_length:          {min: 3, max: 10}
+    symbols:              {max: 0.1}
+    bullets:              {max: 0.9}
+    ellipses:             {max: 0.3}
+    alphabetic:           {min: 0.8}
+    stop_words:           {min: 2}
+    duplicate_lines:      {max: 0.3, max_characters: 0.2}
+    duplicate_paragraphs: {max: 0.3, max_characters: 0.2}
+    top_ngrams:           {max: {2: 0.2, 3: 0.18, 4: 0.16}}
+    duplicate_ngrams:     {max: {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.1}}
 
 Gopher's word count, 50 to 100000, is the filter `length`. Two further filters apply to answers only: `refusal` and
 `boilerplate`.
@@ -113,100 +113,106 @@ def _again(text: str, size: int) -> list[tuple[int, tuple[str, ...]]]:
     return [(first, words[first : first + size]) for first, last in several if last - first == size - 2]
 
 
-def word_length(row: Row, *, least: Amount, most: Amount) -> str | None:
-    """Keep answers whose mean word length is `least` to `most` characters."""
+def word_length(row: Row, *, min: Amount, max: Amount) -> str | None:
+    """Keep answers whose mean word length is `min` to `max` characters."""
     text = answered(row)
-    mean = _letters(text) / max(1, len(_words(text)))
-    return None if least <= mean <= most else f"{mean:.1f} characters a word"
+    mean = _letters(text) / (len(_words(text)) or 1)
+    return None if min <= mean <= max else f"{mean:.1f} characters per word"
 
 
-def symbols(row: Row, *, most: Amount) -> str | None:
-    """Keep answers with at most `most` hash signs per word and at most `most` ellipses per word."""
+def symbols(row: Row, *, max: Amount) -> str | None:
+    """Keep answers with at most `max` hash signs per word and at most `max` ellipses per word."""
     text = answered(row)
-    count = max(text.count("#"), text.count("...") + text.count("\u2026"))
-    share = count / max(1, len(_words(text)))
-    return None if share <= most else f"{share:.2f} symbols a word"
+    count = sorted((text.count("#"), text.count("...") + text.count("\u2026")))[-1]
+    share = count / (len(_words(text)) or 1)
+    return None if share <= max else f"{share:.2f} symbols per word"
 
 
-def bullets(row: Row, *, most: Share) -> str | None:
-    """Keep answers in which at most the share `most` of the lines starts with a bullet point."""
-    return _share_of_lines(row, most, "bullets", is_bullet)
+def bullets(row: Row, *, max: Share) -> str | None:
+    """Keep answers in which at most the share `max` of the lines starts with a bullet point."""
+    return _share_of_lines(row, max, "are bullets", is_bullet)
 
 
-def ellipses(row: Row, *, most: Share) -> str | None:
-    """Keep answers in which at most the share `most` of the lines ends with an ellipsis."""
-    return _share_of_lines(row, most, "ending in an ellipsis", ends_in_ellipsis)
+def ellipses(row: Row, *, max: Share) -> str | None:
+    """Keep answers in which at most the share `max` of the lines ends with an ellipsis."""
+    return _share_of_lines(row, max, "end with an ellipsis", ends_in_ellipsis)
 
 
-def alphabetic(row: Row, *, least: Share) -> str | None:
-    """Keep answers in which at least the share `least` of the words contains a letter."""
+def alphabetic(row: Row, *, min: Share) -> str | None:
+    """Keep answers in which at least the share `min` of the words contains a letter."""
     words = _words(answered(row))
     mixed = [word for word in words if not word.isalpha()]
     share = (len(words) - len(mixed) + sum(any(map(str.isalpha, word)) for word in mixed)) / max(1, len(words))
-    return None if share >= least else f"{share:.2f} of the words with a letter"
+    return None if share >= min else f"{share:.2f} of the words have a letter"
 
 
-def stop_words(row: Row, *, least: Number) -> str | None:
-    """Keep answers with at least `least` distinct stop words out of: the, be, to, of, and, that, have, with."""
+def stop_words(row: Row, *, min: Number) -> str | None:
+    """Keep answers with at least `min` distinct stop words out of: the, be, to, of, and, that, have, with."""
     text = answered(row)
-    if len(STOP_WORDS.intersection(_words(text))) >= least:
+    if len(STOP_WORDS.intersection(_words(text))) >= min:
         return None
     words = _words(text.lower())
     found = STOP_WORDS.intersection(words)
-    if len(found) < least:
+    if len(found) < min:
         found = STOP_WORDS.intersection(word.strip(_BARE) for word in words)
-    return None if len(found) >= least else f"{len(found)} stop words"
+    return None if len(found) >= min else f"{len(found)} stop words"
 
 
-def duplicate_lines(row: Row, *, most: Share, most_characters: Share) -> str | None:
+def duplicate_lines(row: Row, *, max: Share, max_characters: Share) -> str | None:
     """Limit duplicate lines, by their share of the lines and of the characters.
 
-    A duplicate is a line that occurred earlier in the answer. Duplicates may be at most the share `most` of the lines
-    and the share `most_characters` of the characters.
+    A duplicate is a line that occurred earlier in the answer. Duplicates may be at most the share `max` of the lines
+    and the share `max_characters` of the characters.
     """
-    return _duplicates(lines(answered(row)), "lines", most, most_characters)
+    return _duplicates(lines(answered(row)), "lines", max, max_characters)
 
 
-def duplicate_paragraphs(row: Row, *, most: Share, most_characters: Share) -> str | None:
+def duplicate_paragraphs(row: Row, *, max: Share, max_characters: Share) -> str | None:
     """Limit duplicate paragraphs, by their share of the paragraphs and of the characters.
 
     Paragraphs are separated by blank lines. A duplicate is a paragraph that occurred earlier in the answer. Duplicates
-    may be at most the share `most` of the paragraphs and the share `most_characters` of the characters.
+    may be at most the share `max` of the paragraphs and the share `max_characters` of the characters.
     """
     text = answered(row)
     if "\n" not in text:
         return None
     paragraphs = [part.strip() for part in _PARAGRAPH.split(text) if part.strip()]
-    return _duplicates(paragraphs, "paragraphs", most, most_characters)
+    return _duplicates(paragraphs, "paragraphs", max, max_characters)
 
 
-def top_ngrams(row: Row, *, most: dict[Size, Share]) -> str | None:
-    """Limit the most frequent n-gram: `most` maps each n to its maximum share of the characters.
+def top_ngrams(row: Row, *, max: dict[Size, Share]) -> str | None:
+    """Limit the most frequent n-gram: `max` maps each n to its maximum share of the characters.
 
     Only n-grams that occur more than once count. Among equally frequent n-grams the longest decides.
     """
     text = answered(row)
-    for size in sorted(most):
-        counts = Counter(run for _, run in _again(text, size))
-        highest = max(counts.values(), default=1)
-        if highest == 1:
+    for size in sorted(max):
+        top, share = _most_frequent(text, size)
+        if not top:
             return None  # longer n-grams cannot repeat either
-        tops = [run for run, count in counts.items() if count == highest]
-        length, top = max((sum(map(len, run)), run) for run in tops)
-        share = min(1.0, highest * length / _letters(text))
-        if share > most[size]:
-            return f"{share:.2f} is {' '.join(top)!r}"
+        if share > max[size]:
+            return f"{share:.2f} of the characters in {' '.join(top)!r}"
     return None
 
 
-def duplicate_ngrams(row: Row, *, most: dict[Size, Share]) -> str | None:
+def _most_frequent(text: str, size: int) -> tuple[tuple[str, ...], float]:
+    """Return the most frequent repeated n-gram and its share of the characters; empty without a repeated one."""
+    counts = Counter(run for _, run in _again(text, size))
+    highest = max(counts.values(), default=1)
+    if highest == 1:
+        return (), 0.0
+    length, top = max((sum(map(len, run)), run) for run, count in counts.items() if count == highest)
+    return top, min(1.0, highest * length / _letters(text))
+
+
+def duplicate_ngrams(row: Row, *, max: dict[Size, Share]) -> str | None:
     """Limit duplicate n-grams, by their share of the characters.
 
-    `most` maps each n to the maximum share of characters inside n-grams that occurred earlier in the answer.
+    `max` maps each n to the maximum share of characters inside n-grams that occurred earlier in the answer.
     """
     text = answered(row)
     words = _words(text)
-    for size in sorted(most):
+    for size in sorted(max):
         seen: set[tuple[str, ...]] = set()
         covered: set[int] = set()
         for start, run in _again(text, size):
@@ -216,8 +222,8 @@ def duplicate_ngrams(row: Row, *, most: dict[Size, Share]) -> str | None:
         if not covered:
             return None  # longer n-grams cannot repeat either
         share = sum(len(words[place]) for place in covered) / _letters(text)
-        if share > most[size]:
-            return f"{share:.2f} in repeated runs of {size} words"
+        if share > max[size]:
+            return f"{share:.2f} of the characters in repeated runs of {size} words"
     return None
 
 
@@ -246,13 +252,13 @@ def boilerplate(row: Row) -> str | None:
     return found.group().strip() if found else None
 
 
-def _share_of_lines(row: Row, most: float, what: str, holds: Callable[[str], bool]) -> str | None:
+def _share_of_lines(row: Row, limit: float, what: str, holds: Callable[[str], bool]) -> str | None:
     found = lines(answered(row))
     share = sum(map(holds, found)) / max(1, len(found))
-    return None if share <= most else f"{share:.2f} of the lines {what}"
+    return None if share <= limit else f"{share:.2f} of the lines {what}"
 
 
-def _duplicates(parts: Sequence[str], what: str, most: float, most_characters: float) -> str | None:
+def _duplicates(parts: Sequence[str], what: str, limit: float, character_limit: float) -> str | None:
     if len(set(parts)) == len(parts):
         return None
     seen: set[str] = set()
@@ -262,7 +268,7 @@ def _duplicates(parts: Sequence[str], what: str, most: float, most_characters: f
             again.append(part)
         seen.add(part)
     share = len(again) / len(parts)
-    if share > most:
-        return f"{share:.2f} of the {what} repeated"
+    if share > limit:
+        return f"{share:.2f} of the {what} are repeated"
     characters = sum(map(len, again)) / sum(map(len, parts))
-    return None if characters <= most_characters else f"{characters:.2f} of the characters in repeated {what}"
+    return None if characters <= character_limit else f"{characters:.2f} of the characters in repeated {what}"

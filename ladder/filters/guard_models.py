@@ -25,7 +25,7 @@ from ladder.filters.verdict_cache import Undecided
 from ladder.judges.judge import Judge, Judging, load_judge
 from ladder.pipeline.stage import UserError, fit
 
-MOST_TOLD = 60
+LONGEST_LABEL = 60
 """Maximum characters of a guard's reply in a rejection reason."""
 
 
@@ -70,12 +70,12 @@ def label(text: str, labels: Sequence[str]) -> tuple[str, str] | None:
     """Parse a guard's reply into (label, reply on one line); None if its first line is not a label.
 
     The first line may name the field before the label, as in Qwen3Guard's `Safety: Unsafe`. The reply is cut at
-    MOST_TOLD characters.
+    LONGEST_LABEL characters.
     """
     first, *_ = text.strip().splitlines() or [""]
     named = re.sub(r"^[\w ]+:", "", first).strip(" \t.*'\"`").lower()
     found = next((one for one in labels if one.lower() == named), None)
-    return None if found is None else (found, " ".join(text.split())[:MOST_TOLD])
+    return None if found is None else (found, " ".join(text.split())[:LONGEST_LABEL])
 
 
 def _request(template: str, row: Row) -> Messages:

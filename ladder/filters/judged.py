@@ -1,8 +1,8 @@
 """Quality filters: keep rows whose answer a reward model or an LLM judge scores high enough.
 
-    rewarded: {least: 0.0}
-    judged: {least: 7, template: rate, judge: {max_new_tokens: 512}}
-    judged: {least: 7, template: rate_json, form: json, judge: {endpoint: {base_url: …, model: …}}}
+    rewarded: {min: 0.0}
+    judged: {min: 7, template: rate, judge: {max_new_tokens: 512}}
+    judged: {min: 7, template: rate_json, form: json, judge: {endpoint: {base_url: …, model: …}}}
 
 Reward scales differ between reward models: inspect the rejected rows before choosing a threshold. `judge` has the same
 keys as the judge section of benchmarks (ladder/judges/judge.py). Without `endpoint`, the filter's `model` is the judge.
@@ -27,7 +27,7 @@ from ladder.models.checkpoint import Model, load_reward
 from ladder.models.reward_scores import rewards
 from ladder.pipeline.stage import Config, fit
 
-MOST_TOLD = 120
+LONGEST_REASON = 120
 """Maximum characters of a rejection reason from a judge."""
 
 
@@ -38,8 +38,8 @@ class Opinion(Config):
     grade: int = Field(ge=1, le=10)
 
 
-def rewarded(batch: list[Row], *, least: float, model: Path, base: Path) -> list[str | None]:
-    """Keep rows whose conversation gets a reward of at least `least` from the reward model in `model`.
+def rewarded(batch: list[Row], *, min: float, model: Path, base: Path) -> list[str | None]:
+    """Keep rows whose conversation gets a reward of at least `min` from the reward model in `model`.
 
     For a preference pair, the conversation with the chosen answer is scored.
 
@@ -51,13 +51,13 @@ def rewarded(batch: list[Row], *, least: float, model: Path, base: Path) -> list
         where = f"row {row.get('id')}"
         said = without_reasoning(conversation(with_chosen(row), where))
         ids.append(encode(scorer.tokenizer, said, where, last_only=True)[0])
-    return [None if value >= least else f"reward {value:.2f}" for value in rewards(scorer, ids)]
+    return [None if value >= min else f"reward {value:.2f}" for value in rewards(scorer, ids)]
 
 
 def judged(
     batch: list[Row],
     *,
-    least: float,
+    min: float,
     template: str,
     judge: dict[str, Any],
     model: Path,
@@ -65,7 +65,7 @@ def judged(
     prompts: Path,
     form: Literal["rating", "json"] = "rating",
 ) -> list[str | None]:
-    """Keep rows whose answer a judge grades at least `least`, on a scale of 1 to 10.
+    """Keep rows whose answer a judge grades at least `min`, on a scale of 1 to 10.
 
     The judge prompt is prompts/quality/`template`.txt with the placeholders {question} and {answer}. A row without
     a readable grade is rejected.
@@ -81,15 +81,15 @@ def judged(
     judging = _judge(json.dumps(judge), model, base)
     if form == "json":
         opinions = judging.objects(requests, Opinion, progress="judged")
-        return [_graded(one.grade, least, one.reason) if one else _graded(None, least) for one in opinions]
-    return [_graded(grade, least) for grade in judging.rate(requests, progress="judged")]
+        return [_graded(one.grade, min, one.reason) if one else _graded(None, min) for one in opinions]
+    return [_graded(grade, min) for grade in judging.rate(requests, progress="judged")]
 
 
-def _graded(grade: float | None, least: float, reason: str = "") -> str | None:
+def _graded(grade: float | None, limit: float, reason: str = "") -> str | None:
     if grade is None:
         return Undecided("no grade")
-    told = f"grade {grade:.1f}: {reason}" if reason else f"grade {grade:.1f}"
-    return None if grade >= least else " ".join(told.split())[:MOST_TOLD]
+    explanation = f"grade {grade:.1f}: {reason}" if reason else f"grade {grade:.1f}"
+    return None if grade >= limit else " ".join(explanation.split())[:LONGEST_REASON]
 
 
 @functools.lru_cache(maxsize=1)

@@ -78,7 +78,7 @@ def _alike(own: Hashes, earlier: list[int], kept: dict[int, tuple[Hashes, str]],
         similarities = resemblances(own, [other for other, _ in several])
         found = np.flatnonzero(similarities >= least)
         if len(found):
-            return f"{similarities[found[0]]:.2f} alike {several[found[0]][1]}"
+            return f"Jaccard {similarities[found[0]]:.2f} with {several[found[0]][1]}"
     return None
 
 

@@ -10,11 +10,11 @@ from ladder.data.turns import Part, said
 from ladder.pipeline.bounds import Share
 
 
-def profanity(batch: list[Row], *, part: Part, most: Share) -> list[str | None]:
-    """Keep rows whose predicted probability of profanity is at most `most`; the classifier's own threshold is 0.5."""
+def profanity(batch: list[Row], *, part: Part, max: Share) -> list[str | None]:
+    """Keep rows whose predicted probability of profanity is at most `max`; the classifier's own threshold is 0.5."""
     from profanity_check import predict_prob  # importing it loads its model, which takes a second
 
     if not batch:
         return []
     scores = predict_prob([said(row, part) for row in batch]).tolist()
-    return [None if score <= most else f"{score:.2f} offensive" for score in scores]
+    return [None if score <= max else f"{score:.2f} offensive" for score in scores]

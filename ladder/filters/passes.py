@@ -27,7 +27,7 @@ from ladder.data.jsonl import Row
 from ladder.data.jsonl_stream import Rows, Shard, split, whole
 from ladder.filters.chain import GATE, FilterChain, stays
 from ladder.filters.decontamination import COMMON, COVERS
-from ladder.filters.row_io import normalised, parsed, told, with_texts
+from ladder.filters.row_io import normalized, parsed, rejection, with_texts
 from ladder.filters.shard_stats import Remains
 from ladder.filters.stats import Tally, read_tally, source, total, write_tally
 from ladder.filters.steps import FilterContext, Step, passes
@@ -35,7 +35,7 @@ from ladder.pipeline.stage import UserError
 
 BATCH_ROWS, BATCH_BYTES = 256, 1 << 19
 BUFFER = 1 << 17
-TOLD = 10
+MAX_SPANS = 10
 """Maximum number of contaminated rows reported per shard."""
 
 
@@ -96,10 +96,10 @@ class Pass:
                     written = line if row is before else with_texts(line, row, f"{data}: row {row.get('id')!r}")
                     if verdict is not None and not stays(verdict):
                         _reject(tally, verdict[0], row)
-                        rejected[verdict[0]].write(told(*verdict, written))
+                        rejected[verdict[0]].write(rejection(*verdict, written))
                         continue
                     if verdict is not None:
-                        remains.tell(f"row {row.get('id')!r} {verdict[1]}")
+                        remains.add_contaminated(f"row {row.get('id')!r} {verdict[1]}")
                     kept.write(written)
                     remains.rows += 1
                 for file, made in zip(sketches, sifted.sketches, strict=True):
@@ -123,17 +123,17 @@ class Pass:
                 for _, line in shard.lines():
                     reason: Any = next(verdicts, self)
                     if reason is self:
-                        raise ValueError(f"{step.name} gave fewer verdicts than there are rows")
+                        raise ValueError(f"{step.name} returned fewer verdicts than there are rows")
                     keeps.append(reason is None)
                     if reason is None:
                         kept.write(line)
                     else:
                         _reject(tally, step.label, orjson.loads(line))
-                        rejected[step.label].write(told(step.label, reason, line))
+                        rejected[step.label].write(rejection(step.label, reason, line))
             before[number].hand_on(self.kept(number), np.frombuffer(keeps, np.bool_), self.sketched)
             write_tally(self.counts(number), tally)
         if next(verdicts, self) is not self:
-            raise ValueError(f"{step.name} gave more verdicts than there are rows")
+            raise ValueError(f"{step.name} returned more verdicts than there are rows")
 
     @contextlib.contextmanager
     def _writing(self, number: int) -> Iterator[tuple[IO[bytes], dict[str, IO[bytes]]]]:
@@ -154,7 +154,7 @@ class Pass:
         if not self.first:
             return orjson.loads(line), line
         row, line = parsed(line, where)
-        clean = normalised(row, where)
+        clean = normalized(row, where)
         return clean, line if clean is row else with_texts(line, clean, where)
 
 
@@ -186,7 +186,7 @@ class Filtered:
     """Files of rejected rows by step label."""
     tally: Tally
     contaminated: list[str]
-    """Descriptions of contaminated kept rows, at most TOLD per shard."""
+    """Descriptions of contaminated kept rows, at most MAX_SPANS per shard."""
 
 
 def run_passes(
@@ -218,7 +218,7 @@ def run_passes(
     for name in sorted({name for event, _, name in tally if event == "in"}):
         tally["kept", "", name] = total(tally, "in", name=name) - total(tally, "rejected", name=name)
     tally["contaminated", "", ""] = sum(len(one.contaminated) for one in remains)
-    found = [told for one in remains for told in list(filter(None, one.contaminated.values()))[:TOLD]]
+    found = [span for one in remains for span in list(filter(None, one.contaminated.values()))[:MAX_SPANS]]
     return Filtered([shard.path for shard in cut], rejected, tally, found)
 
 
@@ -234,7 +234,7 @@ def _refuse_nothing(data: Path, tally: Tally, rejected: dict[str, list[Path]]) -
         raise UserError(f"{data}: no rows")
     emptied = [label for label in rejected if total(tally, "rejected", label)][-1]
     reason = next(_first_reason(path) for path in rejected[emptied] if path.stat().st_size)
-    raise UserError(f"{data}: no row is left after {emptied}: {reason}, and so on")
+    raise UserError(f"{data}: no row is left after {emptied}. Its first reason: {reason}.")
 
 
 def _first_reason(path: Path) -> str:

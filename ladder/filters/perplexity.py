@@ -27,8 +27,8 @@ POSITIONS = 256
 """Number of positions whose logits are converted to float32 at a time."""
 
 
-def perplexity(batch: list[Row], *, least: Amount, most: Amount, base: Path) -> list[str | None]:
-    """Keep rows whose answer has a perplexity of `least` to `most` under the base model.
+def perplexity(batch: list[Row], *, min: Amount, max: Amount, base: Path) -> list[str | None]:
+    """Keep rows whose answer has a perplexity of `min` to `max` under the base model.
 
     For a preference pair, the chosen answer counts. A row longer than the base model's context is rejected.
 
@@ -45,7 +45,7 @@ def perplexity(batch: list[Row], *, least: Amount, most: Amount, base: Path) -> 
     reasons: list[str | None] = [f"{len(ids)} tokens, the base reads {longest}" for ids, _ in encoded]
     for index, loss in zip(readable, losses, strict=True):
         value = math.exp(loss)
-        reasons[index] = None if least <= value <= most else f"perplexity {value:.3g}"
+        reasons[index] = None if min <= value <= max else f"perplexity {value:.3g}"
     return reasons
 
 

@@ -28,7 +28,7 @@ def personal(batch: list[Row], *, part: Part, entities: list[str], sure: Share) 
 
     Errors: UserError for an entity that presidio does not support.
     """
-    return [_told(_spans(said(row, part), tuple(entities), sure)) for row in batch]
+    return [_reason(_spans(said(row, part), tuple(entities), sure)) for row in batch]
 
 
 def redact(text: str, *, entities: list[str], sure: Share) -> str:
@@ -41,7 +41,7 @@ def redact(text: str, *, entities: list[str], sure: Share) -> str:
     return text
 
 
-def _told(spans: list[Any]) -> str | None:
+def _reason(spans: list[Any]) -> str | None:
     kinds = [span.entity_type for span in spans]
     return ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds))) or None
 
@@ -64,7 +64,7 @@ def _analyzer(entities: tuple[str, ...]) -> Any:
         from presidio_analyzer import AnalyzerEngine
         from presidio_analyzer.nlp_engine import SpacyNlpEngine
     except ModuleNotFoundError as error:
-        raise UserError(f"personal, redact: no module {error.name!r}; `make extra-pii` installs it") from None
+        raise UserError(f"personal, redact: no module {error.name!r}. `make extra-pii` installs it.") from None
     # By default tldextract downloads the list of public suffixes. The packaged list is the same on every machine.
     tldextract.tldextract.TLD_EXTRACTOR = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
     tagger: Any = SpacyNlpEngine(models=[{"lang_code": "en", "model_name": MODEL}])
@@ -74,5 +74,5 @@ def _analyzer(entities: tuple[str, ...]) -> Any:
     known = sorted(analyzer.get_supported_entities("en"))
     for entity in entities:
         if entity not in known:
-            raise UserError(f"entities: presidio knows no {entity!r}; it knows {', '.join(known)}")
+            raise UserError(f"entities: expected names among {', '.join(known)}, got {entity!r}")
     return analyzer

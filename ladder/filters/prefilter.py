@@ -41,77 +41,77 @@ Kept = NDArray[np.bool_]
 _LETTERS = Characters(str.isalpha)
 
 
-def length(batch: Batch, *, least: int, most: int) -> Kept:
+def length(batch: Batch, *, min: int, max: int) -> Kept:
     _, counts = batch.reply_words
-    return (counts >= least) & (counts <= most)
+    return (counts >= min) & (counts <= max)
 
 
-def repetition(batch: Batch, *, ngram: int, most: float) -> Kept:
+def repetition(batch: Batch, *, ngram: int, max: float) -> Kept:
     again, _ = recurring(*runs(*batch.reply_words, ngram))
-    return again * ngram <= most * batch.reply_words[1]
+    return again * ngram <= max * batch.reply_words[1]
 
 
-def word_length(batch: Batch, *, least: float, most: float) -> Kept:
+def word_length(batch: Batch, *, min: float, max: float) -> Kept:
     mean = batch.letters / np.maximum(1, batch.parts.counts)
-    return (mean >= least) & (mean <= most)
+    return (mean >= min) & (mean <= max)
 
 
-def symbols(batch: Batch, *, most: float) -> Kept:
-    return batch.without("#", "...", "\u2026") & (most >= 0)
+def symbols(batch: Batch, *, max: float) -> Kept:
+    return batch.without("#", "...", "\u2026") & (max >= 0)
 
 
-def bullets(batch: Batch, *, most: float) -> Kept:
-    return np.array([not any(map(is_bullet, several)) for several in batch.lines]) & (most >= 0)
+def bullets(batch: Batch, *, max: float) -> Kept:
+    return np.array([not any(map(is_bullet, several)) for several in batch.lines]) & (max >= 0)
 
 
-def ellipses(batch: Batch, *, most: float) -> Kept:
-    return np.array([not any(map(ends_in_ellipsis, several)) for several in batch.lines]) & (most >= 0)
+def ellipses(batch: Batch, *, max: float) -> Kept:
+    return np.array([not any(map(ends_in_ellipsis, several)) for several in batch.lines]) & (max >= 0)
 
 
-def alphabetic(batch: Batch, *, least: float) -> Kept:
+def alphabetic(batch: Batch, *, min: float) -> Kept:
     parts = batch.parts
     letters = np.cumsum(np.append(False, _LETTERS.among(parts.joined)), dtype=np.int32)
     with_letter = summed(letters[parts.ends] > letters[parts.starts], parts.counts)
-    return with_letter / np.maximum(1, parts.counts) >= least
+    return with_letter / np.maximum(1, parts.counts) >= min
 
 
-def stop_words(batch: Batch, *, least: int) -> Kept:
-    if least <= 0:
+def stop_words(batch: Batch, *, min: int) -> Kept:
+    if min <= 0:
         return np.ones(len(batch.rows), np.bool_)
     parts, found = batch.parts, np.zeros(len(batch.rows), np.int64)
     for word in _set_of(STOP_WORDS).hashes:
         found += summed(parts.hashes == word, parts.counts) > 0
-    return found >= least
+    return found >= min
 
 
-def duplicate_lines(batch: Batch, *, most: float, most_characters: float) -> Kept:
+def duplicate_lines(batch: Batch, *, max: float, max_characters: float) -> Kept:
     return np.array([len(set(several)) == len(several) for several in batch.lines])
 
 
-def duplicate_paragraphs(batch: Batch, *, most: float, most_characters: float) -> Kept:
-    return duplicate_lines(batch, most=most, most_characters=most_characters)  # equal paragraphs contain equal lines
+def duplicate_paragraphs(batch: Batch, *, max: float, max_characters: float) -> Kept:
+    return duplicate_lines(batch, max=max, max_characters=max_characters)  # equal paragraphs contain equal lines
 
 
-def top_ngrams(batch: Batch, *, most: dict[int, float]) -> Kept:
-    return _few_repeats(batch, most, which=1, none=1)
+def top_ngrams(batch: Batch, *, max: dict[int, float]) -> Kept:
+    return _few_repeats(batch, max, which=1, none=1)
 
 
-def duplicate_ngrams(batch: Batch, *, most: dict[int, float]) -> Kept:
-    return _few_repeats(batch, most, which=0, none=0)
+def duplicate_ngrams(batch: Batch, *, max: dict[int, float]) -> Kept:
+    return _few_repeats(batch, max, which=0, none=0)
 
 
-def _few_repeats(batch: Batch, most: dict[int, float], *, which: int, none: int) -> Kept:
-    """Rows whose repeated n-grams are too few to exceed the maximum share of the characters, for every n in `most`.
+def _few_repeats(batch: Batch, limits: dict[int, float], *, which: int, none: int) -> Kept:
+    """Rows whose repeated n-grams are too few to exceed the maximum share of the characters, for every n in `limits`.
 
     `which` selects one of the two counts of `Batch.recurring`. `none` is the value of that count without any repeat.
     """
     kept = np.ones(len(batch.rows), np.bool_)
-    for size in sorted(most):
+    for size in sorted(limits):
         times = batch.recurring_at_most(size)[which]
-        doubtful = kept & (times > none) & (batch.share(times, size) > most[size])
+        doubtful = kept & (times > none) & (batch.share(times, size) > limits[size])
         if doubtful.any():
             times = batch.recurring(size, doubtful)[which]
-        kept &= (times <= none) | (batch.share(times, size) <= most[size])
+        kept &= (times <= none) | (batch.share(times, size) <= limits[size])
     return kept
 
 

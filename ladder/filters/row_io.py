@@ -7,7 +7,7 @@ import orjson
 
 from ladder.chat.encode import check_messages
 from ladder.data.jsonl import Row, encoded, parse_row
-from ladder.data.wording import COLUMNS, normalise
+from ladder.data.wording import COLUMNS, normalize
 from ladder.pipeline.stage import UserError
 
 TYPES = (("prompt",), ("messages",), ("prompt", "completion"), ("prompt", "chosen", "rejected"))
@@ -44,12 +44,12 @@ def with_texts(line: bytes, row: Row, where: str) -> bytes:
     return encoded({**parse_row(line, where), **{name: row[name] for name in COLUMNS if name in row}}, where)
 
 
-def told(label: str, reason: str, line: bytes) -> bytes:
+def rejection(label: str, reason: str, line: bytes) -> bytes:
     """Encode a rejected row with the columns `filter` and `reason` before its own."""
     return encoded({"filter": label, "reason": reason}, label).removesuffix(b"}\n") + b", " + line[1:]
 
 
-def normalised(row: Row, where: str) -> Row:
+def normalized(row: Row, where: str) -> Row:
     """Normalize the texts of a row. Errors: UserError for a row of none of TRL's types, or with reserved columns."""
     columns = next((names for names in reversed(TYPES) if all(map(row.__contains__, names))), TYPES[2])
     for name in COLUMNS:
@@ -57,9 +57,9 @@ def normalised(row: Row, where: str) -> Row:
             check_messages(row.get(name), f"{where}: {name}")
     if "filter" in row or "reason" in row:
         raise UserError(
-            f"{where}: the columns `filter` and `reason` are the ledger's; drop them or name them otherwise"
+            f"{where}: the columns `filter` and `reason` are reserved for the ledger. Remove or rename them."
         )
-    return rewritten(row, normalise)
+    return rewritten(row, normalize)
 
 
 def rewritten(row: Row, function: Callable[[str], str]) -> Row:

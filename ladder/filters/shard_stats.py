@@ -13,7 +13,7 @@ from ladder.data.jsonl import read_json, write_json
 from ladder.filters.shingles import Hashes
 from ladder.filters.steps import Step
 
-MOST_TOLD = 1000
+MAX_SPANS = 1000
 
 
 @dataclass
@@ -24,11 +24,11 @@ class Remains:
     """The file of kept rows. Metadata files have the same name with another suffix."""
     rows: int = 0
     contaminated: dict[int, str] = field(default_factory=dict)
-    """Contamination description by row index in the file; empty strings after the first MOST_TOLD."""
+    """Contamination description by row index in the file; empty strings after the first MAX_SPANS."""
 
-    def tell(self, said: str) -> None:
+    def add_contaminated(self, said: str) -> None:
         """Record that the next row is contaminated."""
-        self.contaminated[self.rows] = said if len(self.contaminated) < MOST_TOLD else ""
+        self.contaminated[self.rows] = said if len(self.contaminated) < MAX_SPANS else ""
 
     @classmethod
     def read(cls, kept: Path) -> "Remains":
@@ -53,7 +53,7 @@ class Remains:
     def hand_on(self, kept: Path, keeps: NDArray[np.bool_], steps: Sequence[Step]) -> None:
         """Write the metadata of the same shard after a step that keeps only some of its rows."""
         places = np.cumsum(keeps) - 1
-        contaminated = {int(places[place]): told for place, told in self.contaminated.items() if keeps[place]}
+        contaminated = {int(places[place]): span for place, span in self.contaminated.items() if keeps[place]}
         remains = Remains(kept, int(keeps.sum()), contaminated)
         with remains.sketching(steps) as files:
             for file, step in zip(files, steps, strict=True):

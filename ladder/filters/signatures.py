@@ -41,11 +41,11 @@ def sketched(rows: Iterable[Row], sketch: Callable[[Batch], Hashes]) -> list[Has
 
 def exact(batch: Batch) -> Hashes:
     """Exact-duplicate key, shape [rows, 2]: 16 bytes of sha256 over roles and texts, ignoring case and whitespace."""
-    digests = (hashlib.sha256(_one_spaced(_told(row).lower())).digest()[:16] for row in batch.rows)
+    digests = (hashlib.sha256(_one_spaced(_canonical(row).lower())).digest()[:16] for row in batch.rows)
     return np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2)
 
 
-def _told(row: Row) -> str:
+def _canonical(row: Row) -> str:
     """Canonical text of a row for exact deduplication.
 
     It contains the role and text of every message, with the answers of a pair marked. NUL separates the parts and is

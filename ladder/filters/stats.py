@@ -28,8 +28,8 @@ EXCERPT = 400
 
 def source(row: Row) -> str:
     """Name of a row's source; empty if it has none."""
-    told = row.get("source")
-    return str(told.get("name", "")) if isinstance(told, dict) else ""
+    source_of = row.get("source")
+    return str(source_of.get("name", "")) if isinstance(source_of, dict) else ""
 
 
 def write_tally(path: Path, tally: Tally) -> None:

@@ -17,6 +17,7 @@ from ladder.filters.decontamination import Benchmarks, read_benchmarks
 from ladder.filters.prefilter import Kept
 from ladder.filters.shingles import Hashes
 from ladder.filters.verdict_cache import Remembered
+from ladder.pipeline.errors import expectation
 from ladder.pipeline.names import did_you_mean
 
 GIVEN = {"base", "benchmarks", "model", "prompts"}
@@ -129,10 +130,14 @@ def _parameters(name: str, given: Any) -> dict[str, Any]:
     try:
         parameters = dict(model.model_validate(given))
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise ValueError(f"{name} takes {', '.join(sorted(fields)) or 'no parameters'}, got {given} ({told})") from None
-    if "least" in fields and "most" in fields and parameters["least"] > parameters["most"]:
-        raise ValueError(f"{name}: least is {parameters['least']}, which is more than most, {parameters['most']}")
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc']))}: {expectation(fault['msg'])}" for fault in error.errors()
+        )
+        raise ValueError(
+            f"{name}: expected {', '.join(sorted(fields)) or 'no parameters'}, got {given} ({faults})"
+        ) from None
+    if "min" in fields and "max" in fields and parameters["min"] > parameters["max"]:
+        raise ValueError(f"{name}: min: expected at most max, {parameters['max']}, got {parameters['min']}")
     return parameters
 
 

@@ -12,8 +12,8 @@ from ladder.pipeline.bounds import Number
 from ladder.pipeline.stage import UserError
 
 
-def token_length(batch: list[Row], *, least: Number, most: Number, base: Path) -> list[str | None]:
-    """Keep conversations of `least` to `most` tokens in the base model's chat template and tokenizer.
+def token_length(batch: list[Row], *, min: Number, max: Number, base: Path) -> list[str | None]:
+    """Keep conversations of `min` to `max` tokens in the base model's chat template and tokenizer.
 
     For a preference pair, the longer of its two conversations counts. Errors: UserError for a row that the chat
     template does not accept, with the row's id.
@@ -22,8 +22,8 @@ def token_length(batch: list[Row], *, least: Number, most: Number, base: Path) -
     rendered = [_rendered(tokenizer, row) for row in batch]
     texts = [text for several in rendered for text in several]
     counts = iter([len(ids) for ids in tokenizer(texts, add_special_tokens=False).input_ids] if texts else [])
-    lengths = (max(next(counts) for _ in several) for several in rendered)
-    return [None if least <= length <= most else f"{length} tokens" for length in lengths]
+    lengths = (sorted(next(counts) for _ in several)[-1] for several in rendered)
+    return [None if min <= length <= max else f"{length} tokens" for length in lengths]
 
 
 def _rendered(tokenizer: PreTrainedTokenizerBase, row: Row) -> list[str]:
@@ -41,7 +41,7 @@ def _conversations(row: Row) -> list[Messages]:
 @lru_cache(maxsize=1)
 def _tokenizer(base: Path) -> PreTrainedTokenizerBase:
     if not (base / "tokenizer_config.json").is_file():
-        raise UserError(f"{base}: no rung with a tokenizer (tokenizer_config.json)")
+        raise UserError(f"{base}: expected a rung with a tokenizer (tokenizer_config.json), got none")
     if (base / "rung.json").is_file():
         read_rung(base)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base, trust_remote_code=False)

@@ -45,7 +45,9 @@ class Remembered:
             new = {key: row for key, row in zip(keys, batch, strict=True) if key not in known}
             if new:
                 judged = dict(zip(new, self.judge(list(new.values())), strict=True))
-                store.executemany(KEEP, ((key, told) for key, told in judged.items() if type(told) is not Undecided))
+                store.executemany(
+                    KEEP, ((key, reason) for key, reason in judged.items() if type(reason) is not Undecided)
+                )
                 store.commit()
                 known |= judged
         return [known[key] for key in keys]
@@ -66,8 +68,8 @@ def fingerprint(judge: partial[Any]) -> str:
     """First 16 hex digits of the sha256 over all inputs of a filter's verdicts except the row."""
     digest = hashlib.sha256()
     for name, value in sorted(judge.keywords.items()):
-        told = _content(value) if isinstance(value, Path) else json.dumps(value, sort_keys=True)
-        digest.update(f"{name}={told}\n".encode())
+        content = _content(value) if isinstance(value, Path) else json.dumps(value, sort_keys=True)
+        digest.update(f"{name}={content}\n".encode())
     for path in sorted(code(Path(inspect.getfile(judge.func)).resolve())):
         digest.update(essence(path))
     digest.update(_installed())

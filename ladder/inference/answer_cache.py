@@ -107,7 +107,7 @@ class RungEngine:
     ) -> None:
         """Generate the answers of a portion into the store, unless they are there."""
         snapshot = Snapshot(store.path.with_suffix(f".{key[:16]}.state"))
-        with store.alone(key[:16], tell=bool(label)):
+        with store.alone(key[:16], report=bool(label)):
             if key in store:
                 if label:
                     print(f"{label}: {len(portion)} answers from cache", file=sys.stderr, flush=True)

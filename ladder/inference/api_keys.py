@@ -53,9 +53,9 @@ def checked(key: Key, endpoint: Endpoint) -> Key:
         if not "!" <= one <= "~":
             what = "a blank" if one.isspace() else "a control character" if one < " " else "a character beyond ASCII"
             raise UserError(
-                f"environment variable {key.name}: {what} at character {number} of {len(key.value)}; expected a key of "
-                "visible ASCII characters. Copy the key again"
+                f"environment variable {key.name}: {what} at character {number} of {len(key.value)}; expected visible "
+                "ASCII characters. Copy the key again."
             )
     if key.value[0] in "'\"":
-        raise UserError(f"environment variable {key.name}: a key within quotes; remove the quotes")
+        raise UserError(f"environment variable {key.name}: the key is quoted; expected no quotes. Remove them.")
     return key

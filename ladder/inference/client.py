@@ -86,18 +86,18 @@ class Client:
         A reply is None if the request exceeds the model's context, is refused for its content, or fails for good.
         That is: every try failed, or with a schema, neither the reply nor its repair (a second request that shows the
         error) is valid. Errors: UserError when the endpoint cannot be used, the budget is exhausted, or more than the
-        share `most_failed` of all requests have failed. Replies so far are kept.
+        share `max_failed` of all requests have failed. Replies so far are kept.
         """
         replies, wrong = self.objects(requests, progress=progress)
         for index, error in wrong.items():
             replies[index] = None
-            self.buyer.fail(f"wrote no JSON object that was asked for: {error}")
+            self.buyer.fail(f"returned no valid JSON object: {error}")
         return replies
 
     def objects(self, requests: list[Request], *, progress: str) -> tuple[list[Reply | None], dict[int, str]]:
         """Return all replies, and the schema error of each invalid one by its index.
 
-        Invalid replies do not count toward `most_failed`; the caller counts them. Errors: UserError as for `ask`.
+        Invalid replies do not count toward `max_failed`; the caller counts them. Errors: UserError as for `ask`.
         """
         replies = self._replies(requests, progress)
         repairs: dict[int, Request] = {}
@@ -115,7 +115,9 @@ class Client:
             mended = sum(replies[index] is not None and index not in wrong for index in repairs)
             self.repaired += mended
             self.rejected += len(repairs) - mended
-            self._tell(f"{len(repairs)} replies were not of their schema; {mended} are, when asked again", progress)
+            self._report(
+                f"{len(repairs)} replies did not match their schema; a second request corrected {mended}", progress
+            )
         return replies, wrong
 
     def _replies(self, requests: list[Request], progress: str) -> list[Reply | None]:
@@ -124,12 +126,12 @@ class Client:
         wanted = dict(zip(keys, bodies, strict=True))
         missing, failed = self._missing(wanted), self.buyer.failed
         self.buyer.wanted += len(wanted)
-        self._tell(f"{len(wanted)} requests, {len(wanted) - len(missing)} answered before", progress)
+        self._report(f"{len(wanted)} requests, {len(wanted) - len(missing)} from cache", progress)
         if missing:
-            with self.store.alone(tell=bool(progress)):
+            with self.store.alone(report=bool(progress)):
                 self._buy(self._missing(missing), len(wanted), progress)
         rows = {key: self.store[key] for key in wanted if key in self.store}
-        self._tell_of(rows, len(wanted), self.buyer.failed - failed, progress)
+        self._report_replies(rows, len(wanted), self.buyer.failed - failed, progress)
         return [reply_of(rows[key]) if key in rows else None for key in keys]
 
     def _buy(self, missing: dict[str, Row], wanted: int, progress: str) -> None:
@@ -140,21 +142,21 @@ class Client:
     def _missing(self, wanted: dict[str, Row]) -> dict[str, Row]:
         return {key: one for key, one in wanted.items() if key not in self.store}
 
-    def _tell_of(self, rows: dict[str, Row], wanted: int, failed: int, progress: str) -> None:
+    def _report_replies(self, rows: dict[str, Row], wanted: int, failed: int, progress: str) -> None:
         own = self.endpoint.base_url
         for address, count in sorted(Counter(row["base_url"] for row in rows.values()).items()):
             if address != own:
-                self._tell(f"{count} of the replies were bought at {address}, not {own}", progress)
+                self._report(f"{count} of the replies are from {address}, not {own}", progress)
         if without := wanted - len(rows) - failed:
-            self._tell(f"{without} requests have no reply{self._causes()}", progress)
+            self._report(f"{without} requests have no reply{self._causes()}", progress)
         if empty := sum(not row["text"].strip() for row in rows.values()):
-            self._tell(f"{empty} replies have no text, and count as unfinished", progress)
+            self._report(f"{empty} replies have no text and count as unfinished", progress)
         for reason, count in sorted(self.buyer.unknown.items()):
-            self._tell(f"{count} replies ended with the unknown reason {reason!r}, and count as unfinished", progress)
+            self._report(f"{count} replies ended with the unknown reason {reason!r} and count as unfinished", progress)
         self.buyer.unknown.clear()
         if failed:
             last = self.buyer.last_failure
-            self._tell(f"{failed} requests failed and are asked again by a further run; the last: {last}", progress)
+            self._report(f"{failed} requests failed; the next run sends them again. Last error: {last}", progress)
 
     def _causes(self) -> str:
         """Why requests have no reply, since the last call: the count of each kind and its latest server message."""
@@ -162,7 +164,7 @@ class Client:
         counts = ", ".join(f"{len(causes)} {kind}" for kind, causes in kinds.items())
         return f": {counts}; the server {', '.join(causes[-1] for causes in kinds.values())}" if kinds else ""
 
-    def _tell(self, sentence: str, progress: str) -> None:
+    def _report(self, sentence: str, progress: str) -> None:
         if progress:  # stderr, because stdout may be the command's result
             print(f"{self.endpoint.model}: {sentence}", file=sys.stderr, flush=True)
 
@@ -255,6 +257,6 @@ def _read(reply: Reply, schema: type[Config]) -> tuple[Reply, str]:
 
 def _repair(request: Request, reply: Reply, error: str) -> Request:
     schema = json.dumps(request.schema.model_json_schema() if request.schema else {})
-    told = {"role": "user", "content": REPAIR.format(error=error, schema=schema)}
+    repair = {"role": "user", "content": REPAIR.format(error=error, schema=schema)}
     said = {"role": "assistant", "content": answer_of(reply.text)}
-    return replace(request, messages=[*request.messages, said, told])
+    return replace(request, messages=[*request.messages, said, repair])

@@ -20,8 +20,8 @@ class Drain:
     ignores SIGINT, this does nothing.
     """
 
-    def __init__(self, pace: RateLimiter, seconds: float, tell: Callable[[str], None]) -> None:
-        self.pace, self.seconds, self.tell = pace, min(seconds, LONGEST), tell
+    def __init__(self, pace: RateLimiter, seconds: float, report: Callable[[str], None]) -> None:
+        self.pace, self.seconds, self.report = pace, min(seconds, LONGEST), report
         self.interrupted = False
 
     def __enter__(self) -> Self:
@@ -49,9 +49,9 @@ class Drain:
         if self.task is None:
             return
         if first and self.pace.under_way:
-            self.tell(
-                f"interrupted: {self.pace.under_way} replies under way are waited for, up to {self.seconds:g} s; press "
-                "Ctrl-C again to drop them"
+            self.report(
+                f"interrupted: waiting for {self.pace.under_way} replies in flight, up to {self.seconds:g} s; press "
+                "Ctrl-C again to discard them"
             )
             self.loop.call_later(self.seconds, self.task.cancel)
         else:

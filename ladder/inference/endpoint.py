@@ -43,7 +43,7 @@ class Endpoint(Config):
     patience: float = Field(default=600.0, ge=0)
     """Seconds for which a server may answer only that it is busy (429, 503), or ask to wait, before the run stops. At
     least `timeout` is used."""
-    most_failed: float = Field(default=0.01, ge=0, le=1)
+    max_failed: float = Field(default=0.01, ge=0, le=1)
     """Maximum share of a run's requests that may fail for good; above it the run stops. A failed request leaves its row
     without a reply: it was refused (400), every try failed, or the reply is no JSON object of its schema."""
     requests_per_minute: int | None = Field(default=None, ge=1)
@@ -68,8 +68,8 @@ class Endpoint(Config):
             raise UserError(f"endpoint.base_url: not an address: {error}") from None
         if secret or holds_secret(base_url):
             raise UserError(
-                "endpoint.base_url: holds a user, password, query or key; name the environment variable of the key in "
-                "endpoint.key_env"
+                "endpoint.base_url: has a user, password, query or key; expected none. Name the environment variable "
+                "of the key in endpoint.key_env."
             )
         if address.scheme not in ("http", "https") or not host or re.search(r"[\s\x00-\x1f]", base_url):
             raise ValueError("expected http://HOST/v1 or https://HOST/v1")
@@ -82,7 +82,7 @@ class Endpoint(Config):
     def is_a_name(cls, key_env: str | None) -> str | None:
         if key_env is not None and (not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key_env) or holds_secret(key_env)):
             raise UserError(
-                "endpoint.key_env: expected the name of an environment variable, such as OPENROUTER_API_KEY, not a key"
+                "endpoint.key_env: expected the name of an environment variable such as OPENROUTER_API_KEY, not a key"
             )
         return key_env
 
@@ -90,9 +90,7 @@ class Endpoint(Config):
     @classmethod
     def of_no_other(cls, extra: dict[str, Any]) -> dict[str, Any]:
         if taken := sorted(OURS & extra.keys()):
-            raise ValueError(
-                f"{taken[0]} is set by what is asked; expected other fields than {', '.join(sorted(OURS))}"
-            )
+            raise ValueError(f"{taken[0]}: set by the request; expected fields other than {', '.join(sorted(OURS))}")
         for path in secrets_in(extra):
             raise UserError(
                 f"endpoint.extra.{path}: a secret; expected none. Name the environment variable of a key in "
@@ -101,15 +99,14 @@ class Endpoint(Config):
         try:
             json.dumps(extra, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"expected values of JSON: {error}") from None
+            raise ValueError(f"expected JSON values: {error}") from None
         return extra
 
     @model_validator(mode="after")
     def is_encrypted(self) -> Self:
         if self.base_url.startswith("http:") and not self.is_local and not self.insecure:
             raise ValueError(
-                f"base_url: http sends prompts and key unencrypted to {self.host}; use https, or allow it by "
-                "`insecure: true`"
+                f"base_url: http sends prompts and key unencrypted to {self.host}. Use https, or set `insecure: true`."
             )
         return self
 
@@ -153,9 +150,9 @@ class Budget(Config):
         Errors: ValueError for a budget without an endpoint, or a budget in money without the endpoint's prices.
         """
         if endpoint is None and self != UNBOUNDED:
-            raise ValueError("budget is of an endpoint, and there is none")
+            raise ValueError("budget: no effect without an endpoint. Omit it.")
         if self.money is not None and endpoint and endpoint.prices is None:
-            raise ValueError("budget.money needs endpoint.prices: {prompt, completion}, money for a million tokens")
+            raise ValueError("budget.money: needs endpoint.prices: {prompt, completion}, in money per million tokens")
 
 
 UNBOUNDED = Budget()

@@ -54,12 +54,14 @@ def decode(
     """
     if hasattr(model, "get_base_model"):  # a PeftModel: the adapter's layers are inside its base model
         if model.active_peft_config.is_prompt_learning:
-            raise UserError("decode: prompt-learning adapters are not supported, expected an adapter on layers (LoRA)")
+            raise UserError("decode: expected an adapter on layers (LoRA); prompt-learning adapters are not supported")
         model = model.get_base_model()
     positions = model.config.max_position_embeddings
     for index, prompt in enumerate(prompts):
         if not 1 <= len(prompt) <= positions:
-            raise UserError(f"prompt {index}: {len(prompt)} tokens, expected 1 to {positions} (the model's positions)")
+            raise UserError(
+                f"prompt {index}: expected 1 to {positions} tokens (the model's positions), got {len(prompt)}"
+            )
     if not prompts:
         return []
     with tqdm(total=len(prompts), desc=progress, unit="prompt", file=sys.stderr, disable=not progress) as bar:

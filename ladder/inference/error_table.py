@@ -13,7 +13,7 @@ from enum import StrEnum
 class Kind(StrEnum):
     """Kind of an error, by its consequence for a run."""
 
-    CONTEXT = "longer than the server takes"
+    CONTEXT = "longer than the server's context"
     """The request exceeds the model's context. The row has no reply."""
     FILTER = "refused by a content filter"
     """A content filter refused the request. The row has no reply."""

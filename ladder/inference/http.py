@@ -50,7 +50,7 @@ class Sender:
             )
         except (ImportError, ValueError) as error:  # a SOCKS proxy without its package, or an invalid address
             raise UserError(
-                f"HTTPS_PROXY and the like: not a proxy that can be used: {self._words(str(error))}"
+                f"HTTPS_PROXY or a similar variable: not a usable proxy: {self._words(str(error))}"
             ) from None
 
     async def __aenter__(self) -> Self:
@@ -66,13 +66,13 @@ class Sender:
         try:
             content = json.dumps(form, ensure_ascii=False, allow_nan=False).encode()
         except UnicodeEncodeError:
-            return Fault("cannot be asked this: half a surrogate pair in a text", Kind.REQUEST)
+            return Fault("cannot encode the request: an unpaired surrogate in a text", Kind.REQUEST)
         try:
             async with asyncio.timeout(self.endpoint.timeout):  # httpx restarts its own timeout at every byte
                 async with self.http.stream("POST", self.url, content=content) as response:
                     body = await _read_body(response)
         except (httpx.TimeoutException, TimeoutError):
-            return Fault(f"gave no answer in {self.endpoint.timeout:g} s")
+            return Fault(f"no answer within {self.endpoint.timeout:g} s")
         except httpx.ConnectError as error:
             return Fault(f"cannot be reached: {self._words(str(error))}", Kind.UNREACHABLE)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -148,4 +148,4 @@ def _streamed(text: str) -> Error | None:
             continue
         if found is not None:
             return found
-    return Error("a stream of events, which was not asked for") if lines else None
+    return Error("a stream of events, which was not requested") if lines else None

@@ -88,9 +88,9 @@ class Replies:
                     os.fsync(file.fileno())
                     self._synced = time.monotonic()
             except OSError as error:
-                raise UserError(f"{self.path}: a reply cannot be kept: {error.strerror}") from None
+                raise UserError(f"{self.path}: cannot save a reply: {error.strerror}") from None
         if written != len(line):
-            raise UserError(f"{self.path}: no room for a reply: free some space and run again")
+            raise UserError(f"{self.path}: no space to save a reply. Free some space, and run again.")
         self._places[bytes.fromhex(key)] = (self._end, len(line))
         self._end += len(line)
 
@@ -111,7 +111,7 @@ class Replies:
             print(f"{self.path}: {lines} skipped; the replies are requested again", file=sys.stderr, flush=True)
 
     @contextmanager
-    def alone(self, part: str = "", *, tell: bool) -> Iterator[None]:
+    def alone(self, part: str = "", *, report: bool) -> Iterator[None]:
         """Lock against other processes, which would buy the same replies and exceed the limit on concurrency.
 
         `part` names a lock of its own, for replies that are independent of the store's others.
@@ -120,8 +120,8 @@ class Replies:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if tell:
-                    print(f"{self.path.stem}: another process asks this model: waiting for it", file=sys.stderr)
+                if report:
+                    print(f"{self.path.stem}: another process queries this model; waiting for it", file=sys.stderr)
                 fcntl.flock(lock, fcntl.LOCK_EX)
             self.read()
             yield

@@ -3,7 +3,7 @@
 A busy response (429, 503, 529) is not a failure. The request is sent again, until the server has returned nothing else
 for `patience` seconds. Any other fault uses one of the request's `retries`. A request that has none left is postponed
 until all others are done; then it gets one last try, and after that it has no reply. The run continues unless more than
-the share `most_failed` of its requests fail. An error that every request would meet (wrong key, unknown model, no
+the share `max_failed` of its requests fail. An error that every request would meet (wrong key, unknown model, no
 credit, no server) stops the run at once. After Ctrl-C nothing more is sent; replies in flight are awaited and kept.
 """
 
@@ -62,27 +62,27 @@ class RequestSender:
         exhausted; KeyboardInterrupt after Ctrl-C. In each case, requests in flight are awaited and kept first.
         """
         self.key = checked(self.key, self.endpoint)
-        drain = Drain(self.pace, self.endpoint.timeout, self._tell)
+        drain = Drain(self.pace, self.endpoint.timeout, self._report)
         try:
             asyncio.run(self._buy(bodies, keep, bar, drain))
         except asyncio.CancelledError:
             if not drain.interrupted:
                 raise
         if drain.interrupted:
-            raise KeyboardInterrupt("replies so far are kept; run again to go on")
+            raise KeyboardInterrupt("replies so far are saved; run again to continue")
 
     def fail(self, cause: str) -> None:
         """Count a request that failed for good.
 
-        Errors: UserError when more than the endpoint's share `most_failed` have failed.
+        Errors: UserError when more than the endpoint's share `max_failed` have failed.
         """
         self.failed += 1
         self.last_failure = self.key.masked(cause)
-        share = self.endpoint.most_failed
+        share = self.endpoint.max_failed
         if self.failed > share * self.wanted + ROUNDING:
             raise self._refused(
-                f"{cause}; {self.failed} of {self.wanted} requests failed, more than endpoint.most_failed: {share:g} "
-                "of them; what was bought is kept: run again for the others, or raise it"
+                f"{cause}; {self.failed} of {self.wanted} requests failed, more than the share endpoint.max_failed: "
+                f"{share:g}. Replies so far are saved: run again for the others, or raise it."
             )
 
     async def _buy(
@@ -183,15 +183,14 @@ class RequestSender:
                 self.bought.requests -= 1
             if found.wait > self._patience():
                 raise self._refused(
-                    f"{found.cause}; asks to come back in {found.wait:.0f} s; what was bought is kept, so run again "
-                    "then"
+                    f"{found.cause}; asks to wait {found.wait:.0f} s. Replies so far are saved: run again after that."
                 )
             return found
         self.bought.prompt_tokens += found.prompt_tokens
         self.bought.tokens += found.tokens
         self.pace.heard(reply=True)
         if found.finish == Finish.FILTER and not found.text.strip():
-            return Fault(f"answered with finish_reason {found.reason!r} and without a text", Kind.FILTER)
+            return Fault(f"answered with finish_reason {found.reason!r} and without text", Kind.FILTER)
         if found.finish == Finish.OTHER:
             self.unknown[found.reason] += 1
         return found
@@ -200,9 +199,9 @@ class RequestSender:
         """Error text for a fault of all requests, with a hint at a setting that may be missing."""
         if fault.kind == Kind.KEY and not self.key.value:
             name = self.endpoint.key_name or "the environment variable of its key"
-            return f"{fault.cause}; no key was sent: name it by endpoint.key_env ({name})"
+            return f"{fault.cause}; no key was sent. Name its environment variable in endpoint.key_env ({name})."
         if fault.status == 404:
-            return f"{fault.cause}; expected a model {self.endpoint.model!r} at this address, most of which end in /v1"
+            return f"{fault.cause}; expected a model {self.endpoint.model!r} at this address; most addresses end in /v1"
         return fault.cause
 
     def _patience(self) -> float:
@@ -212,7 +211,7 @@ class RequestSender:
     def _check_patience(self, fault: Fault) -> None:
         if (silent := self.pace.silent()) > self._patience():
             raise self._refused(
-                f"{fault.cause}; for {silent:.0f} s nothing else; what was bought is kept, so run again later"
+                f"{fault.cause}; no other answer for {silent:.0f} s. Replies so far are saved: run again later."
             )
 
     def spending(self) -> str:
@@ -236,8 +235,8 @@ class RequestSender:
     def _spend(self) -> None:
         if spent := self._spent():
             raise UserError(
-                f"{self.endpoint.model}: its budget of {spent} is used up; what was bought is kept, so run again to "
-                "buy the rest, or raise the budget"
+                f"{self.endpoint.model}: the budget of {spent} is spent. Replies so far are saved: run again to "
+                "continue, or raise the budget."
             )
         self.bought.requests += 1
 
@@ -257,17 +256,16 @@ class RequestSender:
     def _check_usage(self, reply: Row) -> None:
         bounded = self.budget.tokens is not None or self.budget.money is not None
         if bounded and not reply["prompt_tokens"] + reply["tokens"]:
-            raise self._refused("does not tell how many tokens it used: only a budget in requests can be kept there")
+            raise self._refused("reports no token usage: only a budget in requests can be enforced there")
 
     def _drop_formats(self, fault: Fault) -> None:
         self.takes_formats = False
         before, _, said = fault.cause.partition(": ")
-        self._tell(
-            f"{before} to a JSON schema ({said[:100]}): it is asked without one from now on, and what it writes is "
-            "checked"
+        self._report(
+            f"{before} to a JSON schema ({said[:100]}): requests omit it from now on; replies are still validated"
         )
 
-    def _tell(self, sentence: str) -> None:
+    def _report(self, sentence: str) -> None:
         print(self.key.masked(f"{self.where} {sentence}"), file=sys.stderr, flush=True)
 
     def _refused(self, cause: str) -> UserError:

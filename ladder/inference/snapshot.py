@@ -52,7 +52,7 @@ class Snapshot:
         except torch.OutOfMemoryError:
             raise
         except (EOFError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError):
-            print(f"{self.path}: torn, its answers are begun anew", file=sys.stderr, flush=True)
+            print(f"{self.path}: incomplete; its answers start from the beginning", file=sys.stderr, flush=True)
             return None
         return facts, tensors
 
@@ -66,7 +66,7 @@ class Snapshot:
         begun = time.monotonic()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(self.path.parent).free < 2 * size:
-            self._miss(f"no room for {size} bytes")
+            self._miss(f"no space for {size} bytes")
             return
         try:
             with replacing(self.path) as temporary:
@@ -81,7 +81,7 @@ class Snapshot:
 
     def _miss(self, cause: str) -> None:
         if not self.missed:  # warn once per series of failures
-            print(f"{self.path}: {cause}, so a kill costs what is answered from now on", file=sys.stderr, flush=True)
+            print(f"{self.path}: {cause}; a kill would lose answers from now on", file=sys.stderr, flush=True)
         self.saved, self.missed = time.monotonic(), True
 
     def drop(self) -> None:

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from ladder.inference.local import TokenEngine
 from ladder.inference.snapshot import Snapshot
 from ladder.inference.types import Completion, Sampling, until_stop
-from ladder.models.checkpoint import Rung, check_stands_on, described
+from ladder.models.checkpoint import Rung, check_base, described
 from ladder.models.compute_dtype import NAMES, compute_dtype
 from ladder.models.lora_settings import beyond
 from ladder.models.weights import check_files, read_config, read_object, tensor_shapes
@@ -78,7 +78,7 @@ def load(directory: Path, base: Path) -> VllmEngine:
     weights, of too high a rank, or with features beyond plain LoRA.
     """
     if importlib.util.find_spec("vllm") is None:
-        raise UserError("engine vllm: vLLM is not installed here; `make extra-gpu` installs it, or ask in process")
+        raise UserError("engine vllm: vLLM is not installed. `make extra-gpu` installs it; or use the ladder's engine.")
     rung, tokenizer = described(directory, "language_model")
     settings = loading(directory, base, rung)
 
@@ -93,9 +93,9 @@ def loading(directory: Path, base: Path, rung: Rung) -> dict[str, Any]:
     """Build the arguments of vllm.LLM. Errors: UserError for an adapter that `load` refuses."""
     adapter = rung.kind == "adapter"
     if adapter:
-        check_stands_on(directory, rung, base)
+        check_base(directory, rung, base)
         if rung.quantization is not None:
-            raise UserError(f"{directory}: engine vllm: it stands on quantized weights; merge it, or ask in process")
+            raise UserError(f"{directory}: engine vllm: its base is quantized. Merge it, or use the ladder's engine.")
     model = base if adapter else directory
     check_files(model)
     positions = read_config(model).get_text_config().max_position_embeddings
@@ -103,15 +103,17 @@ def loading(directory: Path, base: Path, rung: Rung) -> dict[str, Any]:
     if adapter:
         other = beyond(directory, SERVED)
         if other:
-            raise UserError(f"{directory}: engine vllm: vLLM knows no {other}; merge it, or ask in process")
+            raise UserError(
+                f"{directory}: engine vllm: vLLM does not support {other}. Merge it, or use the ladder's engine."
+            )
         if module := outside_layers(directory):
             raise UserError(
-                f"{directory}: engine vllm: the adapter changes {module}, and vLLM reads adapters of decoder layers; "
-                "merge it, or ask in process"
+                f"{directory}: engine vllm: the adapter changes {module}, but vLLM supports only adapters of decoder "
+                "layers. Merge it, or use the ladder's engine."
             )
         rank = read_object(directory / "adapter_config.json")["r"]
         if rank > RANKS[-1]:
-            raise UserError(f"{directory}: an adapter of rank {rank}, vLLM takes at most {RANKS[-1]}")
+            raise UserError(f"{directory}: expected an adapter of rank {RANKS[-1]} or less for vLLM, got {rank}")
         settings |= {"enable_lora": True, "max_lora_rank": next(most for most in RANKS if most >= rank)}
     return settings
 

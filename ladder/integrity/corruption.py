@@ -48,7 +48,7 @@ def _recorded(record: Path) -> dict[str, File]:
     try:
         return TypeAdapter(dict[str, File]).validate_json(record.read_bytes())
     except ValidationError:
-        raise UserError(f"{record}: not a list of files; `dvc repro` makes it again") from None
+        raise UserError(f"{record}: not a list of files. `dvc repro` makes it again.") from None
 
 
 def _corrupt(directory: Path, files: dict[str, File]) -> Iterator[Path]:
@@ -68,12 +68,12 @@ def cache_findings(cache: Path) -> Iterator[Finding]:
     for path, found in wrong.items():
         name = recorded_md5(path)
         owned = owners.get(name, [])
-        told = ", ".join(f"{file} of stage {stage}" for stage, file in owned) or "no output of the present dvc.lock"
+        outputs = ", ".join(f"{file} of stage {stage}" for stage, file in owned) or "no output of the current dvc.lock"
         again = " ".join(["dvc repro", *dict.fromkeys(stage for stage, _ in owned)])
         yield Finding(
             "cache",
-            f"{path}: corrupt; expected md5 {name[:32]}, got {found}. It belongs to {told}. `--fix` removes it, which "
-            f"loses nothing: its content is wrong; then `dvc pull` gets it from a remote, or `{again}` makes it again",
+            f"{path}: corrupt; expected md5 {name[:32]}, got {found}. It belongs to {outputs}. `--fix` removes it (its "
+            f"content is wrong anyway); then `dvc pull` gets it from a remote, or `{again}` makes it again.",
             partial(mend_object, path, [file for _, file in owned]),
         )
 

@@ -105,8 +105,8 @@ def remote_findings(repo: Repo) -> Iterator[Finding]:
         if not settings.get("verify"):
             yield Finding(
                 "remote",
-                f"remote {name}: verify is not set; expected true, or corrupt downloads pass. "
-                f"`dvc remote modify {name} verify true` sets it, and so does `--fix`",
+                f"remote {name}: verify is not set; expected true, or corrupt downloads are accepted. "
+                f"`dvc remote modify {name} verify true` sets it, and so does `--fix`.",
                 partial(_verify, repo, name),
             )
 
@@ -117,7 +117,7 @@ def _verify(repo: Repo, name: str) -> str:
     )
     with repo.config.edit(level) as config:
         config.setdefault("remote", {}).setdefault(name, {})["verify"] = True
-    return f"remote {name}: verify is true now ({level} configuration)"
+    return f"remote {name}: verify set to true ({level} configuration)"
 
 
 def refuse_while_dvc_runs(repo: Repo) -> None:
@@ -129,7 +129,9 @@ def refuse_while_dvc_runs(repo: Repo) -> None:
         return
     for info in infos:
         if isinstance(info, dict) and psutil.pid_exists(int(info.get("pid", 0))):
-            raise UserError(f"process {info['pid']} runs `{info.get('cmd')}` here; wait for it, or end it")
+            raise UserError(
+                f"process {info['pid']} runs `{info.get('cmd')}` in this repository. Wait for it, or end it."
+            )
 
 
 def _listed(holders: object) -> list[object]:

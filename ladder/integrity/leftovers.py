@@ -30,8 +30,8 @@ def part_findings() -> Iterator[Finding]:
             if HALF_WRITTEN.fullmatch(path.name) and not within and _is_left(path):
                 yield Finding(
                     "leftover",
-                    f"{path}: half-written by a process that is gone; expected no such file. "
-                    "`--fix` removes it; the stage makes its output from the start",
+                    f"{path}: half-written by a process that has ended; expected no such file. "
+                    "`--fix` removes it; the stage makes its output from the start.",
                     partial(_remove, path),
                 )
 
@@ -63,8 +63,8 @@ def queue_findings(repo: Repo) -> Iterator[Finding]:
         name = entry.name or entry.stash_rev[:7]
         yield Finding(
             "queue",
-            f"experiment {name}: says Running, and its worker is gone; expected a process. "
-            f"`dvc queue kill {name}` marks it Failed, and so does `--fix`; queue it again to run it",
+            f"experiment {name}: marked Running, but its worker has ended; expected a running process. "
+            f"`dvc queue kill {name}` marks it Failed, and so does `--fix`. Queue it again to run it.",
             partial(_fail, queue, name),
         )
     used = _working_folders()
@@ -72,7 +72,7 @@ def queue_findings(repo: Repo) -> Iterator[Finding]:
         if not any(path.resolve() in (place, *place.parents) for place in used) and not _workers(folder):
             yield Finding(
                 "leftover",
-                f"{path}: workspace of an experiment that no process runs; expected none. `--fix` removes it",
+                f"{path}: workspace of an experiment without a process; expected none. `--fix` removes it.",
                 partial(_remove, path),
             )
 

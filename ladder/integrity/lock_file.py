@@ -73,7 +73,7 @@ def unreadable(content: bytes) -> str | None:
         return f"{LOCK}: torn; expected UTF-8 text, got other bytes from byte {at} on. {FIX}"
     if marker := MARKER.search(text):
         line = text.count("\n", 0, marker.start()) + 1
-        return f"{LOCK}:{line}: a merge conflict; expected entries, got {marker[0].split()[0]}. {FIX}"
+        return f"{LOCK}:{line}: merge conflict; expected entries, got {marker[0].split()[0]}. {FIX}"
     return None
 
 

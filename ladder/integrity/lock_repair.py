@@ -71,8 +71,8 @@ def repair() -> list[str]:
         with Repo() as repo:
             names, cache = pipeline_outputs(repo), Path(repo.cache.local.path)
     except DvcException as error:
-        raise UserError(f"{LOCK}: not restored: {' '.join(str(error).split())}; correct that first") from None
-    told: list[str] = []
+        raise UserError(f"{LOCK}: not restored: {' '.join(str(error).split())}. Correct that first.") from None
+    report: list[str] = []
     chosen: dict[str, str] = {}
     for name in _order([*(side.entries for side in sides), *elsewhere.values()]):
         own = list(dict.fromkeys(side.entries[name] for side in sides if name in side.entries))
@@ -84,20 +84,20 @@ def repair() -> list[str]:
             candidates = {**{f"side {number} of the conflict": text for number, text in enumerate(own, 1)}, **found}
             place, state = _best(candidates, cache)
             if state == "other" and not own:
-                told.append(f"{name}: not restored; its outputs are other ones now, so `dvc repro` makes it again")
+                report.append(f"{name}: not restored, because its outputs have changed. `dvc repro` makes it again.")
             else:
                 chosen[name] = _closed(candidates[place])
-                told.append(f"{name}: restored from {place}")
+                report.append(f"{name}: restored from {place}")
         elif own:
             chosen[name] = _closed(own[0])
         elif name in names:
-            told.append(f"{name}: removed; its lines are cut and nothing else has them, so `dvc repro` makes it again")
+            report.append(f"{name}: removed, because its lines are truncated everywhere. `dvc repro` makes it again.")
     text = LockText(_head(sides[0]), chosen, sides[0].tail).text
     if text.encode() != content:
         if content:
             _write(DAMAGED, content)
         _write(LOCK, text.encode())
-    return told
+    return report
 
 
 def is_whole(text: str, elsewhere: Iterable[str]) -> bool:

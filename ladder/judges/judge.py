@@ -92,7 +92,7 @@ class Judge:
     def ask(self, requests: list[Messages], parse: Callable[[str], T | None], *, progress: str) -> list[T | None]:
         """Return each reply as `parse` reads it; None if `parse` accepts none of the tries.
 
-        Errors: UserError when the endpoint cannot be used, more than its `most_failed` share of requests fail, or the
+        Errors: UserError when the endpoint cannot be used, more than its `max_failed` share of requests fail, or the
         budget is exhausted; replies so far are kept.
         """
         return self._asked(requests, lambda text: parse(answer_of(text)), None, progress)
@@ -214,7 +214,7 @@ class Judge:
         wanted = dict(zip(keys, requests, strict=True))
         missing = {key: messages for key, messages in wanted.items() if key not in self.store}
         if progress:
-            print(f"{self.name}: {len(wanted)} requests, {len(wanted) - len(missing)} answered before", flush=True)
+            print(f"{self.name}: {len(wanted)} requests, {len(wanted) - len(missing)} from cache", flush=True)
         if missing:
             buy(missing)
         return self._tallied([self.store[key] for key in keys])

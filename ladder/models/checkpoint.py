@@ -32,9 +32,9 @@ from ladder.models.heads import Score, scoring
 from ladder.models.rung import (
     File,
     Rung,
+    check_base,
     check_parent,
     check_same_tokenizer,
-    check_stands_on,
     describe_file,
     read_rung,
     rung_name,
@@ -45,7 +45,7 @@ from ladder.pipeline.disk import check_space
 from ladder.pipeline.stage import UserError
 
 __all__ = [
-    "SHARD", "File", "Model", "Rung", "attention", "check_parent", "check_same_tokenizer", "check_stands_on",
+    "SHARD", "File", "Model", "Rung", "attention", "check_parent", "check_same_tokenizer", "check_base",
     "described", "device", "device_name", "ledger", "load", "load_complete", "load_reward", "quantized", "read_rung",
     "rounded", "rung_name", "save_rung",
 ]  # fmt: skip
@@ -94,7 +94,7 @@ def load(directory: Path, base: Path, *, dtype: torch.dtype | None = None, train
     dtype = dtype or compute_dtype(base)
     if rung.kind == "complete":
         return Model(_complete(directory, dtype), tokenizer, rung)
-    check_stands_on(directory, rung, base)
+    check_base(directory, rung, base)
     whole = _complete(base, dtype) if rung.quantization is None else rounded(base, rung.quantization).to(dtype)
     model = read_adapter(whole, directory, trainable=trainable)
     factor_dora(model, new=False)
@@ -123,7 +123,7 @@ def load_reward(directory: Path, base: Path, *, dtype: torch.dtype | None = None
         model: Any = read_model(AutoModelForSequenceClassification, directory, dtype=dtype)
         model.score = Score(model.score.weight)
         return Model(model.to(device()).eval(), tokenizer, rung)
-    check_stands_on(directory, rung, base)
+    check_base(directory, rung, base)
     whole = scoring(_complete(base, dtype), tokenizer)
     return Model(read_adapter(whole, directory).eval(), tokenizer, rung)
 
@@ -132,10 +132,12 @@ def described(directory: Path, head: str) -> tuple[Rung, PreTrainedTokenizerBase
     """Load rung.json and tokenizer. Errors: UserError if the head is not `head`, or rung.json describes another one."""
     rung = read_rung(directory)
     if rung.head != head:
-        raise UserError(f"{directory}: {_HEADS[rung.head]}, expected {_HEADS[head]}")
+        raise UserError(f"{directory}: expected {_HEADS[head]}, got {_HEADS[rung.head]}")
     tokenizer = read_tokenizer(directory)
     if tokenizer_hash(tokenizer) != rung.tokenizer or template_hash(tokenizer) != rung.chat_template:
-        raise UserError(f"{directory}: tokenizer or chat template is not the one in rung.json; make the rung again")
+        raise UserError(
+            f"{directory}: the tokenizer or chat template differs from the hashes in rung.json. Remake the rung."
+        )
     return rung, tokenizer
 
 
@@ -183,12 +185,12 @@ def save_rung(
 
     `base` is the complete model of an adapter, None for a complete model. `quantization` holds BitsAndBytesConfig's
     arguments if the adapter was trained on quantized base weights. Weights keep their dtype; complete rungs from
-    training are in the dtype of their base (ladder/training/train.py). config.json describes the actual weights (`declare`).
-    generation_config.json holds only token ids: the other fields are a release's sampling defaults, which params.yaml
-    decides here. The same model gives the same bytes. Errors: UserError when a weight is not finite.
+    training are in the dtype of their base (ladder/training/train.py). config.json describes the actual weights
+    (`declare`). generation_config.json holds only token ids: the other fields are a release's sampling defaults, which
+    params.yaml decides here. The same model gives the same bytes. Errors: UserError when a weight is not finite.
     """
     if name := finite(model):
-        raise UserError(f"{directory}: {name} holds NaN or infinity; not saved (lower the learning rate)")
+        raise UserError(f"{directory}: not saved: {name} has NaN or infinite values. Lower the learning rate.")
     saved = (weight.nbytes for weight in model.parameters() if base is None or weight.requires_grad)
     check_space(directory, sum(saved), "the rung")
     tokenizer.init_kwargs.pop("local_files_only", None)  # HF_HUB_OFFLINE sets it, which would change the saved bytes

@@ -13,6 +13,7 @@ from peft import LoraConfig
 from pydantic import TypeAdapter, ValidationError
 from transformers import BitsAndBytesConfig, TrainingArguments
 
+from ladder.pipeline.errors import expectation
 from ladder.pipeline.stage import UserError
 from ladder.training.key_ranges import outside, unknown
 from ladder.training.key_requirements import absent, unmet, unread
@@ -57,7 +58,7 @@ class Arguments:
         if owner.__name__ == "DPOConfig":
             _check_dpo(values)
         if values.get("packing") and values.get("max_length", 1) is None:
-            raise ValueError("packing: packed rows are as long as max_length; give it a number, got null")
+            raise ValueError("packing: a packed row has max_length tokens; expected a number for max_length, got null")
         return values
 
 
@@ -72,9 +73,9 @@ def _check_type(owner: type, name: str, value: Any) -> None:
     try:
         text = json.dumps(value)
     except TypeError:
-        raise ValueError(f"{name}: expected a number, a word or a list, got {value!r}") from None
+        raise ValueError(f"{name}: expected a number, a string or a list, got {value!r}") from None
     if value is None and defaults(owner)[name] is not None and type(None) not in typing.get_args(declared):
-        raise ValueError(f"{name}: expected a value, got null; leave it out for {defaults(owner)[name]!r}")
+        raise ValueError(f"{name}: expected a value, got null. Omit the key for {defaults(owner)[name]!r}.")
     if isinstance(value, bool) and declared in (int, float):
         raise ValueError(f"{name}: expected a number, got {value}")
     try:
@@ -83,7 +84,7 @@ def _check_type(owner: type, name: str, value: Any) -> None:
         else:
             TypeAdapter(declared).validate_json(text, strict=True)
     except ValidationError as error:
-        raise ValueError(f"{name}: {error.errors()[0]['msg']}, got {value!r}") from None
+        raise ValueError(f"{name}: {expectation(error.errors()[0]['msg'])}, got {value!r}") from None
 
 
 def _check_dpo(values: dict[str, Any]) -> None:
@@ -93,9 +94,9 @@ def _check_dpo(values: dict[str, Any]) -> None:
     if not losses:
         raise ValueError("loss_type: expected at least one loss, got an empty list")
     if "exo_pair" in losses and not values.get("label_smoothing"):
-        raise ValueError("label_smoothing: expected more than 0 with loss_type exo_pair; 1e-3 is common")
+        raise ValueError("label_smoothing: expected a value above 0 with loss_type exo_pair. 1e-3 is common.")
     if values.get("use_weighting") and {"aot", "aot_unpaired"} & set(losses):
-        raise ValueError("use_weighting: no effect is defined for the losses aot and aot_unpaired; leave it out")
+        raise ValueError("use_weighting: undefined for the losses aot and aot_unpaired. Omit the key.")
     free = {"sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop", "sft"}
     if values.get("f_divergence_type", "reverse_kl") != "reverse_kl" and not set(losses) <= free:
         raise ValueError(f"f_divergence_type: expected reverse_kl with loss_type {', '.join(losses)}")
@@ -121,7 +122,7 @@ def quantization_check(value: Any) -> dict[str, Any] | None:
     if value is None:
         return None
     if not isinstance(value, dict):
-        raise ValueError("expected arguments of BitsAndBytesConfig, or null")
+        raise ValueError("expected arguments of BitsAndBytesConfig or null")
     known = defaults(BitsAndBytesConfig)
     for name, given in value.items():
         if name not in known:

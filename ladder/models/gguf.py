@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTra
 
 from ladder.models.untrusted_folder import check_size, library
 
-DAMAGED = "a new download restores it, or transformers does not know this architecture"
+DAMAGED = "Download the file again; if that does not help, transformers does not support this architecture"
 
 
 @contextmanager

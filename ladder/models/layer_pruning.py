@@ -13,10 +13,10 @@ def kept_layers(count: int, dropped: list[int]) -> list[int]:
     """
     outside = sorted(set(dropped) - set(range(count)))
     if outside:
-        raise UserError(f"drop_layers: {outside} are not layers of a model of {count} (0 to {count - 1})")
+        raise UserError(f"drop_layers: expected layers from 0 to {count - 1}, got {outside}")
     kept = [number for number in range(count) if number not in dropped]
     if not kept:
-        raise UserError(f"drop_layers: all {count} layers are dropped; leave at least one")
+        raise UserError(f"drop_layers: all {count} layers would be dropped. Keep at least one.")
     return kept
 
 
@@ -56,9 +56,12 @@ def layer_map(student: PreTrainedConfig, teacher: PreTrainedConfig, given: dict[
     for side, numbers, count in (("student", given.keys(), ours), ("teacher", given.values(), theirs)):
         outside = sorted(set(numbers) - set(range(count)))
         if outside:
-            raise UserError(f"layers: {outside} are not layers of the {side} of {count} (0 to {count - 1})")
+            raise UserError(f"layers: expected layers of the {side} from 0 to {count - 1}, got {outside}")
     return given
 
 
 def _deeper() -> dict[int, int]:
-    raise UserError("layers: null needs a student with no more layers than its teacher; give {student: teacher, ...}")
+    raise UserError(
+        "layers: null requires a student with at most as many layers as its teacher. "
+        "Set {student layer: teacher layer, ...}."
+    )

@@ -33,7 +33,10 @@ def lora_plus_optimizer(trainer: Trainer, ratio: float) -> torch.optim.Optimizer
     (Hayou et al. 2024, section 4.) Errors: UserError if there is no adapter.
     """
     if not isinstance(trainer.model, PeftModel):
-        raise UserError("lora_plus: no adapter whose B could learn faster than its A; give lora: {r: 16}, or null")
+        raise UserError(
+            "lora_plus: no adapter is trained, so no matrix B can have a higher learning rate. "
+            "Set lora: {r: 16}, or lora_plus: null."
+        )
     arguments: Any = trainer.args
     kind, settings = Trainer.get_optimizer_cls_and_kwargs(arguments)
     rate = settings.pop("lr")

@@ -25,13 +25,13 @@ def beyond(directory: Path, known: set[str]) -> str | None:
 
 
 NO_EFFECT = {
-    "layer_replication": "its layers share weights, which no complete model can; stack layers with a merge (slices)",
-    "alora_invocation_tokens": "peft cannot add such an adapter to the weights; leave it out",
-    "use_qalora": "it has no effect on weights that are not GPTQ; use quantization: {load_in_4bit: true}",
-    "megatron_config": "Megatron's layers are not used here, so it has no effect; leave it out",
-    "arrow_config": "it routes between several adapters, and a rung has one; leave it out",
-    "kasa_config": "it truncates the base's weights, so training starts from another model; leave it out",
-    "inference_mode": "nothing would be trained; leave it out",
+    "layer_replication": "the layers share weights, which a complete model cannot. Merge with slices instead.",
+    "alora_invocation_tokens": "peft cannot merge this type of adapter into the weights. Omit the key.",
+    "use_qalora": "no effect on weights that are not GPTQ. Set quantization: {load_in_4bit: true}.",
+    "megatron_config": "no effect, because Megatron's layers are not used. Omit the key.",
+    "arrow_config": "it routes between several adapters, and a rung has one. Omit the key.",
+    "kasa_config": "it truncates the base's weights, so training would start from another model. Omit the key.",
+    "inference_mode": "no weight would be trained. Omit the key.",
 }
 """LoraConfig settings that a rung cannot have, with the alternative."""
 
@@ -53,7 +53,7 @@ def adapted(model: Any, config: LoraConfig, *, fused: bool) -> PeftModel:
         ):  # of tied embeddings: ladder/models/tied_embeddings.py
             made: Any = get_peft_model(model, config)
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError, re.error) as error:
-        raise UserError(f"lora: peft refuses it: {' '.join(str(error).split())}") from None
+        raise UserError(f"lora: refused by peft: {' '.join(str(error).split())}") from None
     for layer in made.modules():
         if (
             isinstance(layer, LoraLayer)
@@ -61,7 +61,7 @@ def adapted(model: Any, config: LoraConfig, *, fused: bool) -> PeftModel:
             and getattr(layer.get_base_layer(), "bias", None) is None
         ):
             raise UserError(
-                "lora.lora_bias: the layers have no bias to add it to, so it cannot be merged; leave it out"
+                "lora.lora_bias: the layers have no bias, so the adapter's bias cannot be merged. Omit the key."
             )
     _check_embeddings(made, asked)
     fit_head(made, fused=fused)
@@ -83,7 +83,7 @@ def check_names(model: Any, config: LoraConfig) -> None:
     ):
         for name in sorted(asked):
             if not any(each == name or each.endswith(f".{name}") for each in known):
-                raise UserError(f"lora.{key}: the model has no {name!r}; it has {_last_names(known)}")
+                raise UserError(f"lora.{key}: no module is named {name!r}; expected one of {_last_names(known)}")
     for key in ("rank_pattern", "alpha_pattern"):
         for pattern in getattr(config, key) or {}:
             if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in names):
@@ -92,11 +92,11 @@ def check_names(model: Any, config: LoraConfig) -> None:
     chosen = config.layers_to_transform
     for layer in [chosen] if isinstance(chosen, int) else chosen or ():
         if not 0 <= layer < layers:
-            raise UserError(f"lora.layers_to_transform: the model has layers 0 to {layers - 1}, got {layer}")
+            raise UserError(f"lora.layers_to_transform: expected layers from 0 to {layers - 1}, got {layer}")
     tokens, rows = config.trainable_token_indices or (), model.get_input_embeddings().weight.shape[0]
     for token in sum(tokens.values(), []) if isinstance(tokens, dict) else tokens:
         if not 0 <= token < rows:
-            raise UserError(f"lora.trainable_token_indices: the model has tokens 0 to {rows - 1}, got {token}")
+            raise UserError(f"lora.trainable_token_indices: expected tokens from 0 to {rows - 1}, got {token}")
 
 
 def _last_names(names: list[str]) -> str:
@@ -112,19 +112,19 @@ def _check_embeddings(model: Any, config: LoraConfig) -> None:
     saved = any(isinstance(each, ModulesToSaveWrapper) for layer in layers for each in layer.modules())
     if config.trainable_token_indices and saved and base.config.tie_word_embeddings:
         raise UserError(
-            f"lora.trainable_token_indices: the embeddings are tied, and lora.modules_to_save "
-            f"{config.modules_to_save} trains the same matrix; use one of the two"
+            f"lora.trainable_token_indices: the embeddings are tied, and lora.modules_to_save: "
+            f"{config.modules_to_save} trains the same matrix. Use one of the two keys."
         )
     if config.ensure_weight_tying:
         if not base.config.tie_word_embeddings or not any(_wrapped(layer) for layer in layers):
             raise UserError(
-                "lora.ensure_weight_tying: no effect; it is for a model with tied embeddings, with embed_tokens in "
-                "lora.modules_to_save or lora.trainable_token_indices"
+                "lora.ensure_weight_tying: no effect; expected a model with tied embeddings, and embed_tokens in "
+                "lora.modules_to_save or lora.trainable_token_indices. Omit the key."
             )
         if any(isinstance(layer, BaseTunerLayer) for layer in layers):
             raise UserError(
-                "lora.ensure_weight_tying: a LoRA on lm_head is not trained; use lora.modules_to_save: "
-                "[embed_tokens, lm_head] with it, or leave it out"
+                "lora.ensure_weight_tying: a LoRA on lm_head is not trained. Add lora.modules_to_save: "
+                "[embed_tokens, lm_head], or omit the key."
             )
 
 
@@ -139,14 +139,14 @@ def fit_head(model: Any, *, fused: bool) -> None:
         return
     if isinstance(head, BaseTunerLayer):
         raise UserError(
-            "lora.target_modules: the trainer reads lm_head.weight without its adapter, which would not be trained; "
-            "use lora.modules_to_save: [lm_head]"
+            "lora.target_modules: the trainer reads lm_head.weight without its adapter, which would not be trained. "
+            "Use lora.modules_to_save: [lm_head]."
         )
     if isinstance(head, TrainableTokensWrapper):
         if getattr(head.original_module, "bias", None) is not None:
             raise UserError(
-                "lora.trainable_token_indices: the output layer has a bias, which the trainer does not find under it; "
-                "use lora.modules_to_save: [embed_tokens, lm_head]"
+                "lora.trainable_token_indices: the output layer has a bias, which the trainer does not find below the "
+                "adapter. Use lora.modules_to_save: [embed_tokens, lm_head]."
             )
         head.bias = None  # type: ignore[assignment]  # the trainer reads it, and peft's wrapper does not forward it
 

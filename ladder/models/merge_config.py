@@ -11,6 +11,8 @@ from mergekit.merge_methods.base import BasePolicy, ParameterScope
 from mergekit.merge_methods.generalized_task_arithmetic import GeneralizedTaskArithmeticMerge
 from pydantic import ValidationError
 
+from ladder.pipeline.errors import expectation
+
 OURS = ("tokenizer", "tokenizer_source", "chat_template")
 
 
@@ -28,10 +30,10 @@ def merge_config(config: dict[str, Any]) -> dict[str, Any]:
     except RuntimeError as error:
         raise ValueError(str(error)) from None
     if merge.modules:
-        raise ValueError("modules: a language model has one; use models or slices")
+        raise ValueError("modules: expected models or slices; a language model has only one module")
     for key in OURS:
         if config.get(key) is not None:
-            raise ValueError(f"{key}: a merge keeps its parents' tokenizer and template, which must be the same")
+            raise ValueError(f"{key}: not supported; a merge keeps the tokenizer and template that its parents share")
     for name in named_models(config):
         if not isinstance(name, str):
             raise ValueError(f"expected a rung's name as a model, got {name!r}")
@@ -53,32 +55,36 @@ def _sentences(error: ValidationError, config: Any) -> list[str]:
         found.setdefault(".".join(keys), []).append(item)
     unknown = [key for key, items in found.items() if items[0]["type"] == "extra_forbidden"]
     if unknown:
-        return [f"mergekit has no key {', '.join(unknown)}"]
+        return [f"no such mergekit key: {', '.join(unknown)}"]
     kinds = "expected a number, a list of numbers over the layers, or {filter, value}"
-    return [f"{key}: {items[0]['msg'] if len(items) == 1 else kinds}" for key, items in found.items()]
+    return [f"{key}: {expectation(items[0]['msg']) if len(items) == 1 else kinds}" for key, items in found.items()]
 
 
 def _check_parameters(merge: MergeConfiguration) -> None:
     methods = {method.spec.name: method for method in merge_methods.registered_methods()}
     if merge.merge_method not in methods:
-        raise ValueError(f"merge_method: mergekit has no {merge.merge_method!r}; it has {', '.join(sorted(methods))}")
+        raise ValueError(f"merge_method: expected one of {', '.join(sorted(methods))}, got {merge.merge_method!r}")
     method = methods[merge.merge_method]
     known = {parameter.name: parameter.scope for parameter in method.spec.parameters}
     for where, parameters, model, base in _parameters(merge):
         for name in parameters:
             key = f"{where}.{name}"
             if name not in known:
-                raise ValueError(f"{key}: {merge.merge_method} has no such parameter; it has {', '.join(known)}")
+                raise ValueError(
+                    f"{key}: no such parameter of {merge.merge_method}; expected one of {', '.join(known)}"
+                )
             if model and known[name] == ParameterScope.SHARED:
-                raise ValueError(f"{key}: {merge.merge_method} has one {name} for all models: put it outside of them")
+                raise ValueError(
+                    f"{key}: {merge.merge_method} has one {name} for all models. Move it to the top level."
+                )
             if model and model == base and known[name] == ParameterScope.NON_BASE:
-                raise ValueError(f"{key}: {merge.merge_method} reads no {name} of the base model")
+                raise ValueError(f"{key}: {merge.merge_method} does not read {name} of the base model. Remove it.")
             prunes = not isinstance(method, GeneralizedTaskArithmeticMerge) or method.sparsification_method
             if name in ("density", "rescale") and not prunes:
-                raise ValueError(f"{key}: {merge.merge_method} prunes nothing, so {name} has no effect")
+                raise ValueError(f"{key}: no effect, because {merge.merge_method} does not prune. Remove it.")
     bases = [part.base_model or merge.base_model for part in merge.slices] if merge.slices else [merge.base_model]
     if method.spec.contract.base == BasePolicy.REQUIRED and None in bases:
-        raise ValueError(f"base_model: missing; {merge.merge_method} measures the other models from it")
+        raise ValueError(f"base_model: missing; {merge.merge_method} computes the other models' differences from it")
 
 
 def _parameters(merge: MergeConfiguration) -> Iterator[tuple[str, dict[str, Any], Any, Any]]:

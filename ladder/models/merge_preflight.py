@@ -14,7 +14,7 @@ from mergekit.plan import MergePlanner
 from transformers import PretrainedConfig
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
-from ladder.models.checkpoint import Rung, check_same_tokenizer, check_stands_on, read_rung
+from ladder.models.checkpoint import Rung, check_base, check_same_tokenizer, read_rung
 from ladder.models.merge_config import named_models, with_paths
 from ladder.models.tied_embeddings import untied
 from ladder.models.weights import check_files, read_config, tensor_shapes
@@ -65,10 +65,10 @@ class Plan:
         sums = sorted({round(sum(weights.values()), 6) for weights in self.weights})
         if self.config["merge_method"] != "linear" or sums == [1.0]:
             return None
-        told = ", ".join(f"{total:g}" for total in sums)
+        shown = ", ".join(f"{total:g}" for total in sums)
         if self.tasks[0].parameters["normalize"]:
-            return f"the weights' sum is {told}: linear divides by it"
-        return f"the weights' sum is {told} with normalize: false: the result is that many times a mean"
+            return f"the weights sum to {shown}; linear divides by the sum"
+        return f"the weights sum to {shown} with normalize: false; the result is the mean times that sum"
 
 
 def plan(config: dict[str, Any], directories: list[Path], base: Path) -> Plan:
@@ -88,7 +88,9 @@ def plan(config: dict[str, Any], directories: list[Path], base: Path) -> Plan:
         )
     unused = sorted(set(given) - set(names) - {read_rung(base).rung})
     if unused:
-        raise UserError(f"merge config does not name {unused}, which the parents list")
+        raise UserError(
+            f"merge config: the parents {unused} are not used. Name them in it, or remove them from parents."
+        )
     sources = {name: _source(given[name], base) for name in names}
     first = sources[names[0]]
     for source in sources.values():
@@ -97,18 +99,18 @@ def plan(config: dict[str, Any], directories: list[Path], base: Path) -> Plan:
     _check_layers(config, sources)
     output = _output_config(config, sources)
     with tempfile.TemporaryDirectory(prefix="ladder-") as folder:
-        stands = {name: Path(folder) / str(number) for number, name in enumerate(names)}
+        links = {name: Path(folder) / str(number) for number, name in enumerate(names)}
         for name, source in sources.items():
             directory = base if source.rung.kind == "adapter" else source.directory
-            stands[name].symlink_to(directory.resolve(), target_is_directory=True)
+            links[name].symlink_to(directory.resolve(), target_is_directory=True)
         try:
-            tasks, architecture = merge_tasks(config, stands, output)
+            tasks, architecture = merge_tasks(config, links, output)
         except (RuntimeError, ValueError) as error:
             said = " ".join(str(error).split())
-            for name, path in stands.items():
+            for name, path in links.items():
                 said = said.replace(str(path), name)
             raise UserError(f"merge config: {said}") from None
-    called = {str(path): name for name, path in stands.items()}
+    called = {str(path): name for name, path in links.items()}
     _check_tensors(tasks, sources, called, architecture)
     return Plan(config, sources, output, tasks, [_weights(task, called, config["merge_method"]) for task in tasks])
 
@@ -128,9 +130,11 @@ def merge_tasks(
 def _source(directory: Path, base: Path) -> Source:
     rung = read_rung(directory)
     if rung.head != "language_model":
-        raise UserError(f"{directory}: has the head of a {rung.head} model; a merge takes language models")
+        raise UserError(
+            f"{directory}: expected a language model, got a {rung.head} model; only language models can be merged"
+        )
     if rung.kind == "adapter":
-        check_stands_on(directory, rung, base)
+        check_base(directory, rung, base)
     whole = base if rung.kind == "adapter" else directory
     check_files(whole)
     shapes: dict[str, tuple[int, ...]] = {}
@@ -148,8 +152,8 @@ def _check_same_config(first: Source, second: Source, *, layers: bool) -> None:
     for key in sorted({*one, *two} - NOT_COMPARED - (set() if layers else {"num_hidden_layers"})):
         if one.get(key) != two.get(key):
             raise UserError(
-                f"{first.rung.rung} and {second.rung.rung}: config.json has {key} {one.get(key)!r} in one, "
-                f"{two.get(key)!r} in the other; their weights do not fit together"
+                f"{first.rung.rung} and {second.rung.rung}: their weights do not fit together: {key} of config.json is "
+                f"{one.get(key)!r} in the first and {two.get(key)!r} in the second"
             )
 
 
@@ -160,8 +164,8 @@ def _check_layers(config: dict[str, Any], sources: dict[str, Source]) -> None:
             layers = sources[source["model"]].config.num_hidden_layers
             if not 0 <= start < end <= layers:
                 raise UserError(
-                    f"merge config: slices.{n}.sources.{m}.layer_range [{start}, {end}]: {source['model']} has layers "
-                    f"0 to {layers - 1}; expected [first, last + 1] among them"
+                    f"merge config: slices.{n}.sources.{m}.layer_range: expected [first, last + 1] within layers 0 to "
+                    f"{layers - 1} of {source['model']}, got [{start}, {end}]"
                 )
 
 
@@ -197,17 +201,17 @@ def _check_tensors(
             spellings = [weight.name, *(weight.aliases or ()), *(weight.tied_names or ())]
             stored = [source.shapes[name] for name in spellings if name in source.shapes]
             if not stored:
-                raise UserError(f"{source.directory}: has no tensor {weight.name}, which the merge needs")
+                raise UserError(f"{source.directory}: no tensor {weight.name}, which the merge needs")
             shapes[source.rung.rung] = stored[0]
         if len(set(shapes.values())) > 1:
-            told = ", ".join(f"{list(shape)} in {name}" for name, shape in shapes.items())
-            raise UserError(f"{task.output_weight.name} has other shapes: {told}; such models do not merge")
+            shown = ", ".join(f"{list(shape)} in {name}" for name, shape in shapes.items())
+            raise UserError(f"{task.output_weight.name}: expected one shape in all models, got {shown}")
     for source in sources.values():
         known = architecture.all_weights(source.config)
         spelled = {name for each in known for name in (each.name, *(each.aliases or ()), *(each.tied_names or ()))}
         dropped = sorted(set(source.shapes) - spelled)
         if dropped:
-            raise UserError(f"{source.directory}: mergekit has no place for its tensor {dropped[0]} and would drop it")
+            raise UserError(f"{source.directory}: mergekit does not know the tensor {dropped[0]} and would drop it")
 
 
 def _weights(task: ExecuteMergeMethodTask, called: dict[str, str], method: str) -> dict[str, float]:
@@ -216,11 +220,11 @@ def _weights(task: ExecuteMergeMethodTask, called: dict[str, str], method: str) 
     for model, parameters in task.input_parameters.items():
         density = dict(parameters.items()).get("density", 1.0)
         if not 0 <= density <= 1:
-            raise UserError(f"merge config: density {density}: expected the share of weights to keep, from 0 to 1")
+            raise UserError(f"merge config: density: expected the share of weights to keep, from 0 to 1, got {density}")
         if "weight" in dict(parameters.items()):
             weights[called[model.model.path]] = parameters["weight"]
     if method == "linear" and task.parameters["normalize"] and sum(weights.values()) == 0:
         raise UserError(
-            "merge config: the weights' sum is 0, and linear divides by it; set parameters: normalize: false"
+            "merge config: linear divides by the sum of the weights, which is 0. Set parameters: {normalize: false}."
         )
     return weights

@@ -15,8 +15,8 @@ def holders(free: int, total: int, ours: int) -> str:
     """
     others = max(0, total - free - ours)
     return (
-        f"of its {total / 1e9:.1f} GB this process holds {ours / 1e9:.1f}, "
-        f"other programs and CUDA itself {others / 1e9:.1f}, and {free / 1e9:.1f} are free"
+        f"of the GPU's {total / 1e9:.1f} GB, this process uses {ours / 1e9:.1f}, "
+        f"other programs and CUDA use {others / 1e9:.1f}, and {free / 1e9:.1f} are free"
     )
 
 
@@ -45,12 +45,12 @@ def within_memory(
                 raise
             if rows or count == 1:
                 raise UserError(
-                    f"{ran_out(device)} in a batch of {count}: lower {'batch, ' if rows else ''}"
-                    "max_new_tokens (a trainer's max_completion_length), or end what else uses the memory"
+                    f"{ran_out(device)} with a batch of {count}. Lower {'batch, ' if rows else ''}"
+                    "max_new_tokens (a trainer's max_completion_length), or end other programs that use the memory."
                 ) from None
         # Outside the except block: during handling, the traceback keeps the tensors alive.
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
         count, full = min(count // 2, fitting()), count
-        print(f"{ran_out(device)} in a batch of {full}, going on with {count}", flush=True)
+        print(f"{ran_out(device)} with a batch of {full}; continuing with {count}", flush=True)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ladder.models.file_hashes import all_sha256, sha256
+from ladder.pipeline.errors import expectation
 from ladder.pipeline.stage import UserError
 
 
@@ -102,11 +103,15 @@ def read_description(directory: Path) -> Rung:
     """
     path = directory / "rung.json"
     if not path.is_file():
-        raise UserError(f"{directory}: not a rung (no rung.json); `dvc repro` makes it, `dvc checkout` restores it")
+        raise UserError(
+            f"{directory}: not a rung (no rung.json). `dvc repro` makes it; `dvc checkout` restores it from the cache."
+        )
     try:
         return Rung.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise UserError(f"{path}: not a rung's description: {error.errors()[0]['msg']}; make the rung again") from None
+        raise UserError(
+            f"{path}: invalid rung.json: {expectation(error.errors()[0]['msg'])}. Remake the rung."
+        ) from None
 
 
 def rung_faults(directory: Path, rung: Rung, *, remember: bool = True) -> Iterator[str]:
@@ -124,12 +129,9 @@ def file_faults(directory: Path, files: dict[str, File], record: str, *, remembe
     for name, file in files.items():
         part = directory / name
         if not part.is_file():
-            yield f"{part}: no such file, and {record} lists it; {restore}"
+            yield f"{part}: no such file; expected it, because {record} lists it. {restore}."
         elif part.stat().st_size != file.bytes:
-            yield (
-                f"{part}: not the file that {record} describes; expected {file.bytes} bytes, "
-                f"got {part.stat().st_size}; {restore}"
-            )
+            yield (f"{part}: differs from {record}; expected {file.bytes} bytes, got {part.stat().st_size}. {restore}.")
         else:
             whole.append(name)
     hashes = all_sha256((directory / name for name in whole), remember=remember)
@@ -143,7 +145,7 @@ def file_faults(directory: Path, files: dict[str, File], record: str, *, remembe
     for path in sorted(path for path in directory.rglob("*") if path.is_file()):
         name = path.relative_to(directory).as_posix()
         if name not in files and name not in (record, "README.md") and not name.startswith("."):
-            yield f"{path}: not listed in {record}; expected only the files listed there. Remove it, or {restore}"
+            yield f"{path}: not listed in {record}; expected only the files listed there. Remove it, or {restore}."
 
 
 def check_recorded(directory: Path) -> None:
@@ -155,7 +157,7 @@ def check_recorded(directory: Path) -> None:
         files = TypeAdapter(dict[str, File]).validate_json(record.read_bytes())
     except ValidationError as error:
         raise UserError(
-            f"{record}: not a list of files: {error.errors()[0]['msg']}; `dvc repro` makes it again"
+            f"{record}: not a list of files: {expectation(error.errors()[0]['msg'])}. `dvc repro` makes it again."
         ) from None
     if fault := next(file_faults(directory, files, FILES_RECORD), None):
         raise UserError(fault)
@@ -166,13 +168,13 @@ def describe_file(path: Path) -> File:
     return File(sha256=sha256(path, remember=False), bytes=path.stat().st_size)
 
 
-def check_stands_on(directory: Path, rung: Rung, base: Path) -> None:
+def check_base(directory: Path, rung: Rung, base: Path) -> None:
     """Check that an adapter was trained on the model in `base`. Errors: UserError for another base."""
     given = read_rung(base)
     if rung.base != given.identity:
         raise UserError(
-            f"{directory}: this adapter stands on another base than {base} (it wants {str(rung.base)[:12]}, "
-            f"{base} is {given.identity[:12]}); `dvc repro` trains it again on this one"
+            f"{directory}: the adapter was trained on a different base than {base}; expected "
+            f"{str(rung.base)[:12]}, got {given.identity[:12]}. `dvc repro` trains it again on this base."
         )
 
 
@@ -180,8 +182,8 @@ def check_parent(child: str, given: Rung, expected: str) -> None:
     """Check that data of `child` was made with the given model. Errors: UserError if the model has changed."""
     if given.identity != expected:
         raise UserError(
-            f"{child}: made with another model than {given.rung} as it is now "
-            f"({expected[:12]} against {given.identity[:12]}); `dvc repro` makes it again"
+            f"{child}: made with another version of {given.rung}; expected {given.identity[:12]}, got "
+            f"{expected[:12]}. `dvc repro` makes it again."
         )
 
 
@@ -191,6 +193,8 @@ def check_same_tokenizer(first: Rung, second: Rung) -> None:
     Errors: UserError.
     """
     if first.tokenizer != second.tokenizer:
-        raise UserError(f"{first.rung} and {second.rung} have different tokenizers; both must come from one base")
+        raise UserError(f"{first.rung} and {second.rung}: expected the same tokenizer. Both must come from one base.")
     if first.chat_template != second.chat_template:
-        raise UserError(f"{first.rung} and {second.rung} have different chat templates; both must use one")
+        raise UserError(
+            f"{first.rung} and {second.rung}: expected the same chat template. Both must come from one base."
+        )

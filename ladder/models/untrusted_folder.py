@@ -47,7 +47,7 @@ def library(where: str, advice: str) -> Iterator[None]:
 def _sentence(where: str, error: Exception, advice: str) -> str:
     words = " ".join(str(error).split())
     said = f"{words[:SHOWN]}..." if len(words) > SHOWN else words
-    return f"{where}: cannot be read ({type(error).__name__}: {said}); {advice}"
+    return f"{where}: cannot be read ({type(error).__name__}: {said}). {advice}."
 
 
 def check_size(
@@ -66,9 +66,11 @@ def check_size(
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False, **packed)
         layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
         if isinstance(layers, int) and layers > len(shapes):
-            raise UserError(f"{where}: {name} describes {layers} layers, and the files hold {len(shapes)} tensors")
+            raise UserError(
+                f"{where}: {name} describes {layers} layers, but the files have {len(shapes)} tensors. {advice}."
+            )
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             built = kind.from_config(config, trust_remote_code=False)
         needed = sum(weight.numel() for weight in (*built.parameters(), *built.buffers()))
     if needed > 2 * held + SLACK:
-        raise UserError(f"{where}: {name} describes {needed} weights, and the files hold {held}; {advice}")
+        raise UserError(f"{where}: {name} describes {needed} weights, but the files have {held}. {advice}.")

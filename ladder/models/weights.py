@@ -32,11 +32,11 @@ def read_object(path: Path, where: str | None = None) -> dict[str, Any]:
         if ESCAPED_SURROGATE.search(text):
             check_pairs(value)
     except FileNotFoundError:
-        raise UserError(f"{where}: no such file; {RESTORE}") from None
+        raise UserError(f"{where}: no such file. {RESTORE}.") from None
     except (ValueError, RecursionError, OSError) as error:
-        raise UserError(f"{where}: not JSON ({' '.join(str(error).split())}); {RESTORE}") from None
+        raise UserError(f"{where}: not JSON ({' '.join(str(error).split())}). {RESTORE}.") from None
     if not isinstance(value, dict):
-        raise UserError(f"{where}: expected a JSON object, got {type(value).__name__}; {RESTORE}")
+        raise UserError(f"{where}: expected a JSON object, got {type(value).__name__}. {RESTORE}.")
     return value
 
 
@@ -46,10 +46,10 @@ def tensor_shapes(path: Path, where: str | None = None) -> dict[str, tuple[int, 
         with safe_open(path, "pt") as tensors:
             return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
     except FileNotFoundError:
-        raise UserError(f"{where or path}: no such file; {RESTORE}") from None
+        raise UserError(f"{where or path}: no such file. {RESTORE}.") from None
     except (SafetensorError, OSError, ValueError) as error:
         said = " ".join(str(error).split())
-        raise UserError(f"{where or path}: truncated or not a safetensors file ({said}); {RESTORE}") from None
+        raise UserError(f"{where or path}: truncated or not a safetensors file ({said}). {RESTORE}.") from None
 
 
 def check_files(directory: Path, where: str | None = None) -> dict[str, tuple[int, ...]]:
@@ -65,15 +65,17 @@ def check_files(directory: Path, where: str | None = None) -> dict[str, tuple[in
     shapes: dict[str, tuple[int, ...]] = {}
     listed = read_object(index, f"{where}/{index.name}").get("weight_map")
     if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
-        raise UserError(f"{where}/{index.name}: expected weight_map with a file name for each tensor; {RESTORE}")
+        raise UserError(f"{where}/{index.name}: expected weight_map with a file name for each tensor. {RESTORE}.")
     for shard in sorted(set(listed.values())):
         if Path(shard).name != shard:
-            raise UserError(f"{where}/{index.name}: {shard!r} leaves the folder; expected names of files; {RESTORE}")
+            raise UserError(f"{where}/{index.name}: expected file names within the folder, got {shard!r}. {RESTORE}.")
         held = tensor_shapes(directory / shard, f"{where}/{shard}")
         shapes |= held
         absent = sorted(name for name, file in listed.items() if file == shard and name not in held)
         if absent:
-            raise UserError(f"{where}/{shard}: no tensor {absent[0]}, which {index.name} lists in it; {RESTORE}")
+            raise UserError(
+                f"{where}/{shard}: no tensor {absent[0]}, which {index.name} lists for this file. {RESTORE}."
+            )
     return shapes
 
 
@@ -108,16 +110,16 @@ def read_model(kind: Any, directory: Path, where: str | None = None, **arguments
         )
     for name, stored, expected in sorted(report["mismatched_keys"]):
         raise UserError(
-            f"{where}: {name} has shape {list(stored)} in the weights, expected {list(expected)} by config.json; "
-            "config.json belongs to another model"
+            f"{where}: {name}: expected shape {list(expected)} from config.json, got {list(stored)} in the weights. "
+            "config.json belongs to another model."
         )
     if missing := sorted(report["missing_keys"]):
-        raise UserError(f"{where}: {len(missing)} weights are not in its files, first {missing[0]}")
+        raise UserError(f"{where}: {len(missing)} weights are missing from its files, first {missing[0]}")
     layered = [name for name in report["unexpected_keys"] if re.search(r"\.\d+\.", name) and not BUFFERS.search(name)]
     if layered:
         raise UserError(
-            f"{where}: the weights have {min(layered)}, and the model of config.json has no such layer; "
-            "config.json belongs to another model"
+            f"{where}: the weights have {min(layered)}, but the model of config.json has no such layer. "
+            "config.json belongs to another model."
         )
     return model
 
@@ -129,7 +131,7 @@ def read_tokenizer(directory: Path, where: str | None = None) -> PreTrainedToken
     with library(f"{where}: its tokenizer", RESTORE):
         tokenizer: Any = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        raise UserError(f"{where}: no tokenizer in it; expected tokenizer.json or tokenizer.model")
+        raise UserError(f"{where}: no tokenizer; expected tokenizer.json or tokenizer.model")
     return tokenizer
 
 
@@ -148,13 +150,13 @@ def read_adapter(model: Any, directory: Path, *, name: str = "default", trainabl
         config = PeftConfig.from_pretrained(str(directory))
     held = tensor_shapes(weights)
     config.inference_mode = not trainable
-    with library(str(weights), f"it is broken or does not fit its base; {RESTORE}"):
+    with library(str(weights), f"It is damaged or does not fit its base; {RESTORE}"):
         adapted = PeftModel.from_pretrained(model, directory, name, config=config, is_trainable=trainable)
     expected = get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False).keys()
     if missing := sorted(expected - held.keys()):
-        raise UserError(f"{weights}: no tensor {missing[0]}, which {settings.name} describes; {RESTORE}")
+        raise UserError(f"{weights}: no tensor {missing[0]}, which {settings.name} describes. {RESTORE}.")
     if extra := sorted(name for name in held.keys() - expected if "lora_" in name):
-        raise UserError(f"{weights}: has {extra[0]}, which {settings.name} does not describe; {RESTORE}")
+        raise UserError(f"{weights}: has a tensor {extra[0]} that {settings.name} does not describe. {RESTORE}.")
     return adapted
 
 
@@ -209,7 +211,9 @@ def declare(model: Any) -> None:
         return
     rows, tied = embedding.weight.shape[0], head.weight.data_ptr() == embedding.weight.data_ptr()
     if head.weight.shape[0] != rows:
-        raise UserError(f"the embedding has {rows} tokens and the output layer {head.weight.shape[0]}; resize both")
+        raise UserError(
+            f"expected equal sizes of embedding and output layer, got {rows} and {head.weight.shape[0]} tokens"
+        )
     for config in {id(each): each for each in (model.config, model.config.get_text_config())}.values():
         if getattr(config, "vocab_size", rows) != rows:
             config.vocab_size = rows

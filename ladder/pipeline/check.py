@@ -266,8 +266,8 @@ def leftovers(gone: list[str]) -> str:
     """Describe entries of dvc.lock whose stage no longer exists, in one line."""
     more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
     return (
-        f"{LOCK}: outputs of entries that {PARAMS} no longer has remain: {', '.join(gone[:SHOWN])}{more}. `python -m "
-        "ladder prune` removes them"
+        f"{LOCK}: outputs of entries that {PARAMS} no longer has remain: {', '.join(gone[:SHOWN])}{more}. "
+        "`ladder prune` removes them"
     )
 
 

@@ -17,7 +17,7 @@ def essence(path: Path) -> bytes:
     source = without_messages(path.read_bytes())
     tree = ast.parse(source)
     lines = io.TextIOWrapper(io.BytesIO(source), tokenize.detect_encoding(io.BytesIO(source).readline)[0]).readlines()
-    inside, told = _strings(tree, lines)
+    inside, docstrings = _strings(tree, lines)
     for token in tokenize.tokenize(io.BytesIO(source).readline):
         if token.type == tokenize.COMMENT:
             line, column = token.start
@@ -25,7 +25,7 @@ def essence(path: Path) -> bytes:
     kept = (
         line if number in inside else line.rstrip() + "\n"
         for number, line in enumerate(lines, start=1)
-        if number not in told and (number in inside or line.strip())
+        if number not in docstrings and (number in inside or line.strip())
     )
     return "".join(kept).encode("utf-8", "surrogatepass")
 
@@ -78,17 +78,17 @@ def _is_plain(keyword: ast.keyword) -> bool:
 def _strings(tree: ast.AST, lines: list[str]) -> tuple[set[int], set[int]]:
     """Return (line numbers that end inside a string, line numbers of docstring-like statements), both 1-based."""
     inside: set[int] = set()
-    told: set[int] = set()
+    docstrings: set[int] = set()
     of_classes = {id(node.body[0]) for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant | ast.JoinedStr) and node.end_lineno:
             inside |= set(range(node.lineno, node.end_lineno))
-        if _is_told(node) and id(node) not in of_classes and _alone(node, lines):
-            told |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-    return inside, told
+        if _is_docstring(node) and id(node) not in of_classes and _alone(node, lines):
+            docstrings |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return inside, docstrings
 
 
-def _is_told(node: ast.AST) -> TypeGuard[ast.Expr]:
+def _is_docstring(node: ast.AST) -> TypeGuard[ast.Expr]:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 

@@ -19,11 +19,11 @@ from ladder.pipeline.launch import cache
 
 FAULTS = {
     errno.ENOSPC: ("no space left on the device", "Free some space"),
-    errno.EDQUOT: ("the disk quota is used up", "Free some space"),
-    errno.EFBIG: ("the file would be larger than the limit on files", "Raise the limit (ulimit -f)"),
+    errno.EDQUOT: ("disk quota exceeded", "Free some space"),
+    errno.EFBIG: ("the file would exceed the limit on file size", "Raise the limit (ulimit -f)"),
     errno.EROFS: ("the file system is read-only", "Make it writable"),
-    errno.EACCES: ("permission denied", "Give this user the right to it"),
-    errno.EPERM: ("the operation is not permitted", "Give this user the right to it"),
+    errno.EACCES: ("permission denied", "Give this user permission"),
+    errno.EPERM: ("operation not permitted", "Give this user permission"),
     errno.EIO: ("input/output error of the device", "Check the disk"),
     errno.ESTALE: ("stale handle of a network file system", "Mount it again"),
 }
@@ -75,7 +75,7 @@ def sentence(error: BaseException, outputs: Sequence[Path] = ()) -> str | None:
     number, path = found
     cause, cure = FAULTS[number]
     where = target(Path(path)) if path else _fullest([*outputs, cache(), Path(tempfile.gettempdir())])
-    return f"{where}: {cause}. {cure}, and run again: it resumes from the last saved state"
+    return f"{where}: {cause}. {cure}, and run again: it resumes from the last saved state."
 
 
 def fault(error: BaseException) -> tuple[int, str | None] | None:
@@ -127,7 +127,7 @@ def check_writable(outputs: Sequence[Path]) -> None:
     folders.setdefault(existing(cache()), f"{cache()} (the work folder; LADDER_WORK moves it)")
     for folder, named in folders.items():
         if not folder.is_dir():
-            raise UserError(f"{named}: {folder} is a file; expected a folder. Remove it or choose another path")
+            raise UserError(f"{named}: {folder} is a file; expected a folder. Remove it or choose another path.")
         try:
             with tempfile.TemporaryFile(dir=folder) as file:
                 file.write(bytes(PROBE))
@@ -135,7 +135,7 @@ def check_writable(outputs: Sequence[Path]) -> None:
                 os.fsync(file.fileno())  # a network file system reports an exceeded quota only here
         except OSError as error:
             cause, cure = FAULTS.get(error.errno or 0, (error.strerror, "Make it writable"))
-            raise UserError(f"{named}: cannot write in {folder}: {cause}. {cure}; nothing was done") from None
+            raise UserError(f"{named}: cannot write in {folder}: {cause}. {cure}; nothing was done.") from None
         check_space(folder, ROOM, f"the stage's output {named}")
 
 
@@ -144,7 +144,7 @@ def check_space(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(existing(folder)).free
     if free < needed:
         raise UserError(
-            f"{folder}: {what} needs {needed} bytes, {free} are free; free some space (LADDER_WORK moves it)"
+            f"{folder}: {what} needs {needed} bytes, got {free} free. Free some space (LADDER_WORK moves it)."
         )
 
 

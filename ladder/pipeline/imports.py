@@ -57,7 +57,7 @@ def _imports(module: Path, folders: dict[str, Path]) -> Iterable[Path]:
         for package, *names in (name.split(".") for name in _names(node, module)):
             if package in folders and (file := folders[package].joinpath(*names).with_suffix(".py")).is_file():
                 yield file
-        if (package := _told(node)) in folders:
+        if (package := _named_package(node)) in folders:
             yield folders[package]
 
 
@@ -89,7 +89,7 @@ def _names(node: ast.AST, module: Path) -> list[str]:
     return []
 
 
-def _told(node: ast.AST) -> str:
+def _named_package(node: ast.AST) -> str:
     """Return the package of `import_module(f"package.{name}")`; empty for any other node."""
     match node:
         case ast.Call(

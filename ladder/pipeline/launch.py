@@ -136,7 +136,7 @@ def lease(*, every: bool) -> None:
 
 
 def _free(gpus: list[str]) -> str:
-    told = False
+    printed = False
     while True:
         for gpu in gpus:
             lock = _lock(gpu)
@@ -145,9 +145,9 @@ def _free(gpus: list[str]) -> str:
                 return gpu
             except BlockingIOError:
                 os.close(lock)
-        if not told:
-            print(f"all of GPU {','.join(gpus)} are taken: waiting", flush=True)
-            told = True
+        if not printed:
+            print(f"waiting: all GPUs of {','.join(gpus)} are in use", flush=True)
+            printed = True
         time.sleep(0.2)
 
 

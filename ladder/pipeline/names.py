@@ -69,7 +69,7 @@ def name_fault(name: object, *, path: bool = False) -> str | None:
     slash = ", joined by /" if path else ""
     expected = f"expected letters a-z, digits, - and _{slash}, not beginning with -, at most {LONGEST} characters"
     if not isinstance(name, str) or re.fullmatch("[0-9]+", name):
-        return f"entry name {_shown(name)}: a number or another value, not a name; {expected}. Begin it with a letter"
+        return f"entry name {_shown(name)}: not a name; {expected}. Begin it with a letter"
     if len(name) > LONGEST:
         return f"entry name {_shown(name)}: {len(name)} characters; {expected}. Shorten it"
     if not all(SEGMENT.fullmatch(part) for part in (name.split("/") if path else [name])):

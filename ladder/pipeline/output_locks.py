@@ -93,7 +93,7 @@ def _locked(path: Path, where: str, doing: str) -> Any:
             if error.errno not in NONE:
                 file.close()
                 raise
-            warning = f"{path}: this file system has no locks ({error.strerror}); nothing keeps a second process away"
+            warning = f"{path}: this file system has no locks ({error.strerror}); a second process could write here too"
             print(warning, file=sys.stderr, flush=True)
             return file
         if _is(file, path):

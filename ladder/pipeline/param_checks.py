@@ -87,7 +87,7 @@ def placeholder_faults(keys: Keys, section: Any) -> Iterator[Fault]:
     for inner, value in _leaves(section):
         if inner and inner[-1] in NAMED_KEYS and isinstance(value, str) and (found := PLACEHOLDER.search(value)):
             yield Fault(
-                (*keys, *inner), f"{value!r} is a placeholder ({found[0].strip('/@:=')}); put your own name there"
+                (*keys, *inner), f"{value!r} is a placeholder ({found[0].strip('/@:=')}). Replace it by a real name."
             )
 
 
@@ -126,7 +126,7 @@ def template_faults(section: dict[str, Any]) -> Iterator[Fault]:
     keys = ("base", "chat_template")
     if isinstance(template, str) and not template.startswith("trl:") and not (TEMPLATES / template).is_file():
         there = [file.name for file in TEMPLATES.glob("*.jinja")]
-        near = did_you_mean(template, there) or f"; there are {', '.join(sorted(there)) or 'none'}"
+        near = did_you_mean(template, there) or f"; expected one of {', '.join(sorted(there)) or 'none'}"
         yield Fault(keys, f"no such file: {TEMPLATES / template}{near}")
         return
     try:
@@ -163,7 +163,7 @@ def adapter_faults(params: dict[str, Any]) -> Iterator[Fault]:
                 made_by = str(entry[key]).partition("/")[0]
                 if made_by in NO_LANGUAGE_MODEL:
                     kind = NO_LANGUAGE_MODEL[made_by]
-                    yield Fault((stage, name, key), f"{entry[key]} is {kind}; expected a language model")
+                    yield Fault((stage, name, key), f"expected a language model, got {entry[key]}, {kind}")
             if "parent" in entry and "lora" in entry:
                 yield from _adapter_fault((stage, name), entry, params)
 
@@ -172,18 +172,19 @@ def _adapter_fault(keys: Keys, entry: dict[str, Any], params: dict[str, Any]) ->
     lora, parent = entry["lora"], entry["parent"]
     if lora == "continue" and rung_kind(parent, params) == "complete":
         yield Fault(
-            (*keys, "lora"), f"continue, but the parent {parent} is a complete model; give lora: {{r: 16}} or null"
+            (*keys, "lora"),
+            f"continue needs an adapter, but the parent {parent} is complete. Give lora: {{r: 16}} or null.",
         )
     if entry.get("quantization") is not None and lora is None:
         yield Fault(
             (*keys, "quantization"),
-            "quantized weights take no gradient, and lora is null; give lora: {r: 16}, or quantization: null",
+            "quantized weights have no gradient, and lora is null. Give lora: {r: 16}, or quantization: null.",
         )
     if entry.get("quantization") is not None and isinstance(lora, dict) and parent != "base":
         yield Fault(
             (*keys, "quantization"),
-            f"a new adapter on quantized weights must stand on base, and the parent is {parent}; give lora: continue, "
-            "parent: base, or quantization: null",
+            f"a new adapter on quantized weights must start from base, got the parent {parent}. Give lora: continue, "
+            "parent: base, or quantization: null.",
         )
 
 
@@ -211,15 +212,15 @@ def gate_faults(params: dict[str, Any]) -> Iterator[Fault]:
     report, claims = params.get("report"), params.get("claims")
     benchmarks, rungs = _names(report, "benchmarks"), _names(report, "rungs")
     benchmarks += _keys(params.get("lm_eval"))
-    heldout, practised = [f"heldout/{name}" for name in _keys(params.get("heldout"))], _names(claims, "heldout")
+    heldout, practiced = [f"heldout/{name}" for name in _keys(params.get("heldout"))], _names(claims, "heldout")
     for name, entry in section.items() if isinstance(section, dict) else ():
         allowed = entry.get("allowed") if isinstance(entry, dict) else None
         if not isinstance(allowed, dict):
             continue
-        keys, measured = ("gate", name), set(rungs + practised)
+        keys, measured = ("gate", name), set(rungs + practiced)
         for title in allowed:
             known = heldout if str(title).startswith("heldout/") else benchmarks
-            over = practised if known is heldout else rungs
+            over = practiced if known is heldout else rungs
             if title not in known:
                 near = did_you_mean(title, [*benchmarks, *heldout])
                 yield Fault((*keys, "allowed", title), f"no stage scores {title!r}{near or _listed(known)}")
@@ -228,13 +229,11 @@ def gate_faults(params: dict[str, Any]) -> Iterator[Fault]:
                 yield Fault((*keys, "rung"), f"{entry['rung']} is not scored on {title}; add it to {lists}")
         if entry.get("rung") not in measured:
             near = did_you_mean(entry.get("rung"), measured)
-            yield Fault(
-                (*keys, "rung"), f"no rung {entry.get('rung')!r} is measured{near or _listed(sorted(measured))}"
-            )
+            yield Fault((*keys, "rung"), f"no rung {entry.get('rung')!r} is scored{near or _listed(sorted(measured))}")
         against = entry.get("against")
         if isinstance(against, str) and against not in measured and not _is_revision(against):
             near = did_you_mean(against, measured)
-            sentence = f"{against!r} is neither a measured rung nor a git revision{near or _listed(sorted(measured))}"
+            sentence = f"{against!r} is neither a scored rung nor a git revision{near or _listed(sorted(measured))}"
             yield Fault((*keys, "against"), sentence)
 
 

@@ -20,6 +20,7 @@ from ladder.data.atomic_write import clean
 from ladder.integrity.lock_copy import keep_copy
 from ladder.pipeline.disk import Faults, check_writable
 from ladder.pipeline.errors import UserError as UserError
+from ladder.pipeline.errors import expectation
 from ladder.pipeline.launch import die_with_parent, launched, launcher, lease, rank
 from ladder.pipeline.names import did_you_mean, name_faults
 from ladder.pipeline.output_locks import written
@@ -55,19 +56,19 @@ def read_yaml(path: Path) -> Any:
     try:
         content = cached(path.read_text(encoding="utf-8"), YAML(typ="safe", pure=True).load)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run from the root of the repository") from None
+        raise UserError(f"{path}: no such file. Run from the root of the repository.") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; expected a file") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}; expected UTF-8 text") from None
     except YAMLError as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
         raise UserError(f"{path}: nested too deeply; expected a few levels") from None
     except (ValueError, TypeError, AttributeError) as error:  # for example an int of 5000 digits, or month 13
-        raise UserError(f"{path}: holds a value that cannot be read: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: invalid value: {' '.join(str(error).split())}") from None
     if (size := _size(content, {})) > MOST_VALUES:
-        raise UserError(f"{path}: its aliases stand for {size:.2g} values; expected {MOST_VALUES} at most")
+        raise UserError(f"{path}: aliases expand to {size:.2g} values; expected at most {MOST_VALUES}")
     return content
 
 
@@ -108,7 +109,7 @@ def read_sections(path: Path = PARAMS) -> dict[str, Any]:
         if name not in stages:
             near = did_you_mean(name, stages)
             raise UserError(
-                f"{Lines(path).where([name])}: no stage is named {name!r}{near}; sections are "
+                f"{Lines(path).where([name])}: no stage is named {name!r}{near}; expected one of "
                 f"{', '.join(sorted(stages))}"
             )
     refuse_secrets(params, str(path))
@@ -130,14 +131,14 @@ def _no_values(content: Any, keys: tuple[Any, ...]) -> Iterator[tuple[tuple[Any,
         for place, value in enumerate(content):
             yield from _no_values(value, (*keys, place))
     elif isinstance(content, str) and (odd := UNWRITABLE.search(content)):
-        yield keys, f"a text with {odd[0]!a}, which no file name or file can hold; expected Unicode text"
+        yield keys, f"expected Unicode text, got {odd[0]!a}, which no file name or file can contain"
     elif isinstance(content, float) and not math.isfinite(content):
         yield keys, f"expected a finite number, got {content}"
     elif isinstance(content, int) and abs(content) > LARGEST:
         yield keys, f"expected a number between -2^63 and 2^63, got one of {len(hex(content)) - 2} hex digits"
     elif not isinstance(content, str | int | float | None):
         kind = type(content).__name__
-        yield keys, f"expected a text or a number, got {_shown(content)} ({kind}). Put a text into quotes"
+        yield keys, f"expected a text or a number, got {_shown(content)} ({kind}). Put a text into quotes."
 
 
 def refuse_secrets(section: Any, where: str) -> None:
@@ -148,7 +149,7 @@ def refuse_secrets(section: Any, where: str) -> None:
     if found := list(secrets_in(section)):
         raise UserError(
             f"{where}: {', '.join(found)}: a secret; expected none, because params are published. Put it into an "
-            "environment variable: the libraries read HF_TOKEN and the like, an endpoint the one that `key_env` names"
+            "environment variable: libraries read HF_TOKEN and similar ones, an endpoint reads the one in `key_env`."
         )
 
 
@@ -162,7 +163,7 @@ def fit(kind: type[S], section: Any, where: str) -> S:
         return fitted
     except ValidationError as error:
         found = [(item["loc"], _sentence(kind, item)) for item in error.errors()]
-        raise UserError("; ".join(f"{'.'.join([where, *map(str, keys)])}: {told}" for keys, told in found)) from None
+        raise UserError("; ".join(f"{'.'.join([where, *map(str, keys)])}: {one}" for keys, one in found)) from None
 
 
 def misfits(kind: type[Config], section: Any) -> list[tuple[Keys, str]]:
@@ -187,14 +188,17 @@ def _sentence(kind: type[Config], item: Any) -> str:
     if item["type"] == "extra_forbidden":
         fields = _fields(kind, item["loc"][:-1])
         near = did_you_mean(item["loc"][-1], fields)
-        return f"no such key{near}; keys here: {', '.join(fields)}" if fields else "no such key"
+        return f"no such key{near}; expected one of {', '.join(fields)}" if fields else "no such key"
     if item["type"] == "missing":
-        return "missing"
+        return "missing; expected a value"
     near = did_you_mean(item["input"], re.findall(r"'([^']+)'", item["ctx"]["expected"])) if _is_choice(item) else ""
-    # A section may hold a secret. For a list, our own message already names the invalid element.
-    told = isinstance(item["input"], dict) or (isinstance(item["input"], list) and item["type"] == "value_error")
-    got = "" if told else f" (got {_shown(item['input'])})"
-    return masked(f"{item['msg'].removeprefix('Value error, ')}{got}{near}")
+    own, problem = item["type"] == "value_error", expectation(item["msg"])
+    # A section may hold a secret. Our own messages name the invalid value, or the invalid element of a list.
+    named = isinstance(item["input"], dict) or own and (isinstance(item["input"], list) or ", got " in problem)
+    if named:
+        return masked(f"{problem}{near}")
+    cause, stop, fix = problem.partition(". ")
+    return masked(f"{cause}, got {_shown(item['input'])}{stop}{fix}{near}")
 
 
 def _is_choice(item: Any) -> bool:
@@ -265,7 +269,7 @@ def run(
     except UserError as refusal:
         sys.exit(f"{stage}: {f'rank {rank()}: ' if rank() else ''}{concealed(str(refusal))}")
     except KeyboardInterrupt as interrupt:
-        print(f"{stage}: interrupted; {str(interrupt) or 'run again to go on'}", file=sys.stderr)
+        print(f"{stage}: interrupted; {str(interrupt) or 'run again to continue'}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
 
 

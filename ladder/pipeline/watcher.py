@@ -55,11 +55,11 @@ def start(stage: str) -> None:
     except OSError:  # an old kernel, or no process could be started: the stage runs unwatched
         return
     _owner = os.getpid()
-    tell(stage)
+    report(stage)
     atexit.register(end)
 
 
-def tell(said: str) -> None:
+def report(said: str) -> None:
     """Send a progress message such as `step 3 of 40` to the watcher. The first message is the stage's name."""
     if _watcher and _watcher.stdin and os.getpid() == _owner:
         with contextlib.suppress(OSError, ValueError):  # the watcher has ended
@@ -69,7 +69,7 @@ def tell(said: str) -> None:
 
 def end() -> None:
     """Report an orderly end and wait for the watcher to exit."""
-    tell(DONE.decode())
+    report(DONE.decode())
     if _watcher and _watcher.stdin and os.getpid() == _owner:
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             _watcher.stdin.close()
@@ -137,20 +137,20 @@ def sentence(lines: list[str], number: int | None, peak: int, total: int, kernel
     """
     stage, at = lines[0] if lines else "stage", f" at {lines[-1]}" if lines[1:] else ""
     name = signal.Signals(number).name if number in set(signal.Signals) else number
-    report = f"{stage}: {f'killed by {name}' if name else 'ended without a word'}{at}"
+    report = f"{stage}: {f'killed by {name}' if name else 'ended without a message'}{at}"
     if peak:
         report += f"; peak resident memory {peak / 1e9:.1f} GB of {total / 1e9:.1f} GB"
     if number in (signal.SIGKILL, None) and (kernel or peak > NEAR * total):
-        sure = "the kernel ran out of memory" if kernel else "it likely ran out of memory"
+        sure = "the kernel ran out of memory" if kernel else "it probably ran out of memory"
         less = TRAINING if at else "Lower the stage's batch or max_new_tokens"
-        return f"{report}: {sure}. {less}, or end other programs; then run again: it resumes from the last saved state"
+        return f"{report}: {sure}. {less}, or end other programs. Then run again: it resumes from the last saved state."
     if number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT):
         return (
             f"{report}: a fault in a library's compiled code, at the place printed above. Run again: it "
-            "resumes from the last saved state"
+            "resumes from the last saved state."
         )
-    report += ": ended from outside (kill, a scheduler, a time limit)"
-    return f"{report}. Run again: it resumes from the last saved state"
+    report += ": ended by another process (kill, a scheduler, a time limit)"
+    return f"{report}. Run again: it resumes from the last saved state."
 
 
 def _ended(pid: int, process: int) -> int | None:

@@ -20,7 +20,7 @@ def page(card: Row) -> str:
         f"# {card['title']}",
         card["description"],
         _summary(card),
-        "## Sources and licences",
+        "## Sources and licenses",
         _sources(card),
         _models(card),
         "## Rows",
@@ -38,17 +38,17 @@ def page(card: Row) -> str:
         "## Examples",
         *_examples(card),
         "## How it was made",
-        f"`dvc repro card@{card['name']}` measures `data/{card['data']}.jsonl`, after making it anew where what "
-        "it comes of has changed, and writes this page and the same numbers as JSON.",
+        f"`dvc repro card@{card['name']}` measures `data/{card['data']}.jsonl`, after making it again if its "
+        "inputs have changed, and writes this page and the same numbers as JSON.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
 def header(card: Row) -> str:
     """Return the hub's YAML header between its `---` lines."""
-    licences = sorted({str(source["licence"]).lower() for source in card["sources"]})
+    licenses = sorted({str(source["license"]).lower() for source in card["sources"]})
     data = DatasetCardData(
-        license=licences if licences[1:] else licences[0],
+        license=licenses if licenses[1:] else licenses[0],
         language=card["languages"],
         pretty_name=card["title"],
         size_categories=[size(card["rows"])],
@@ -83,13 +83,13 @@ def _summary(card: Row) -> str:
 
 def _sources(card: Row) -> str:
     rows = [
-        (one["name"] or one["origin"], one["rows"], percent(one["rows"], card["rows"]), one["licence"])
+        (one["name"] or one["origin"], one["rows"], percent(one["rows"], card["rows"]), one["license"])
         for one in card["sources"]
     ]
     origins = [f"- {one['name']}: {one['origin']}" for one in card["sources"] if one["name"]]
-    unstated = any(one["licence"] == UNKNOWN for one in card["sources"])
-    warning = "A licence is unknown: do not publish these rows before it is known." if unstated else ""
-    made = table(["source", "rows", "share", "licence"], rows)
+    unstated = any(one["license"] == UNKNOWN for one in card["sources"])
+    warning = "A license is unknown: do not publish these rows before it is known." if unstated else ""
+    made = table(["source", "rows", "share", "license"], rows)
     return "\n\n".join(part for part in (made, "\n".join(origins), warning) if part)
 
 
@@ -107,7 +107,7 @@ def _columns(card: Row) -> str:
 
 
 def _lengths(card: Row) -> str:
-    numbers = ("mean", "p5", "median", "p95", "most")
+    numbers = ("mean", "p5", "median", "p95", "max")
     rows = [
         (f"{part}, {unit}", *(found[number] for number in numbers))
         for part, units in card["lengths"].items()
@@ -117,7 +117,7 @@ def _lengths(card: Row) -> str:
         f"Tokens of the {part}:\n\n{fenced(bars(units['tokens']['histogram'], 'tokens'))}"
         for part, units in card["lengths"].items()
     ]
-    return "\n\n".join([table(["", "mean", "5%", "median", "95%", "most"], rows), *drawn])
+    return "\n\n".join([table(["", "mean", "5%", "median", "95%", "max"], rows), *drawn])
 
 
 def _checks(card: Row) -> list[str]:
@@ -149,13 +149,13 @@ def _balance(card: Row) -> list[str]:
 def _duplicates(card: Row) -> str:
     found = card["duplicates"]
     rows = [
-        ("say all that a row before them says, case and blanks aside", found["exact"]),
+        ("exact duplicates, ignoring case and whitespace", found["exact"]),
         (
-            f"are alike to one, those included (Jaccard {found['jaccard']} of runs of {found['ngram']} words)",
+            f"near duplicates, including the exact ones (Jaccard {found['jaccard']} of runs of {found['ngram']} words)",
             found["near"],
         ),
     ]
-    return table(["rows that", ""], [(name, f"{count:,} ({percent(count, card['rows'])})") for name, count in rows])
+    return table(["rows", ""], [(name, f"{count:,} ({percent(count, card['rows'])})") for name, count in rows])
 
 
 def _contamination(card: Row) -> str:

@@ -142,8 +142,8 @@ def _most_first(counts: Counter[str]) -> dict[str, int]:
 
 def source(row: Row) -> str:
     """Return the name of a row's source; empty if the row has none, as rows made here."""
-    told = row.get("source")
-    return str(told.get("name", "")) if isinstance(told, dict) else ""
+    origin = row.get("source")
+    return str(origin.get("name", "")) if isinstance(origin, dict) else ""
 
 
 def lengths(rows: Iterable[Row], tokenizer: PreTrainedTokenizerBase) -> Row:
@@ -214,8 +214,8 @@ def contamination(rows: Iterable[Row], tasks: Path, ngram: int) -> Row:
     found = dict.fromkeys(sorted(benchmarks), 0)
     spans: list[Row] = []
     for number, row, reason in _contaminated(rows, ngram, benchmarks):
-        if told := re.match(r"in ([^:]+): ", reason):
-            found[told[1]] += 1
+        if benchmark := re.match(r"in ([^:]+): ", reason):
+            found[benchmark[1]] += 1
             if len(spans) < SPANS:
                 spans.append({"row": row.get("id", number), "span": reason})
     return {"ngram": ngram, "benchmarks": found, "spans": spans}

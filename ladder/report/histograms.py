@@ -25,7 +25,7 @@ def quantile(counts: Counter[int], share: float) -> int:
 def spread(counts: Counter[int]) -> Row:
     """Return summary statistics of counted non-negative numbers.
 
-    Keys: "total", "mean", "p5", "median", "p95", "most" (the maximum) and "histogram" (doubling bins).
+    Keys: "total", "mean", "p5", "median", "p95", "max" and "histogram" (doubling bins).
     """
     total = sum(value * count for value, count in counts.items())
     return {
@@ -34,7 +34,7 @@ def spread(counts: Counter[int]) -> Row:
         "p5": quantile(counts, 0.05),
         "median": quantile(counts, 0.5),
         "p95": quantile(counts, 0.95),
-        "most": max(counts),
+        "max": max(counts),
         "histogram": doubling(counts),
     }
 

@@ -88,8 +88,8 @@ def _of_answer(grades: list[Grade | None]) -> Row | None:
     if len(given) < len(ASPECTS):
         return None
     score = sum(grade.rating for grade in given.values()) / len(given)
-    told = {name: {"rating": grade.rating, "rationale": grade.rationale} for name, grade in given.items()}
-    return {"score": round(score, 4), "aspects": told}
+    graded_aspects = {name: {"rating": grade.rating, "rationale": grade.rationale} for name, grade in given.items()}
+    return {"score": round(score, 4), "aspects": graded_aspects}
 
 
 def compared(judge: Judge, contests: list[tuple[Row, Row]], template: str) -> list[Side | None]:

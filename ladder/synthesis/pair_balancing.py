@@ -25,7 +25,7 @@ class Controls(Config):
 
     margin: float | None = Field(default=None, ge=0)
     """Minimum difference of a pair's scores. Pairs with equal scores are always dropped."""
-    longer_most: float | None = Field(default=None, ge=0, le=1)
+    max_longer: float | None = Field(default=None, ge=0, le=1)
     """Maximum share of pairs whose chosen answer has more words than the rejected one; null drops none.
 
     At 0.5, which answer is longer carries no information about which is chosen. The size of the difference may still
@@ -66,7 +66,7 @@ def check_pair(row: Row, where: str) -> Row:
             raise UserError(f"{where}: {name}: expected a list of messages with texts, got {messages!r:.100}")
         roles = [message.get("role") for message in messages or []]
         if name != "prompt" and ({roles[0], roles[-1]} != {"assistant"} or "user" in roles):
-            raise UserError(f"{where}: {name}: expected one message of the assistant; earlier turns go in prompt")
+            raise UserError(f"{where}: {name}: expected one message of the assistant. Move earlier turns to prompt.")
     try:
         scores(row)
     except ValueError as error:
@@ -101,7 +101,7 @@ def assigned(pairs: Iterable[Row], controls: Controls, seed: int) -> list[str]:
     """Label of each pair: `train`, `validation`, or the reason to drop it (`fault`, or `longer`).
 
     Each side is balanced separately: pairs with a longer chosen answer are dropped until their share is at most
-    `longer_most`. A hash of seed and pair selects them, so adding a pair changes as few other labels as possible.
+    `max_longer`. A hash of seed and pair selects them, so adding a pair changes as few other labels as possible.
     """
     labels: list[str] = []
     long: dict[str, list[tuple[bytes, int]]] = {"train": [], "validation": []}
@@ -110,7 +110,7 @@ def assigned(pairs: Iterable[Row], controls: Controls, seed: int) -> list[str]:
         labels.append(label)
         if label in long and longer(pair) > 0:
             long[label].append((_draw(pair, seed), number))
-    most = 1.0 if controls.longer_most is None else controls.longer_most
+    most = 1.0 if controls.max_longer is None else controls.max_longer
     for name, drawn in long.items():
         if most < 1:
             room = int(most * (labels.count(name) - len(drawn)) / (1 - most) + 1e-9)
@@ -129,7 +129,7 @@ def side(pair: Row, validation: float) -> str:
     return "validation" if int(prompt_key(pair)[:16], 16) < validation * 2**64 else "train"
 
 
-def labelled(pairs: Iterable[Row], labels: list[str], label: str) -> Iterator[Row]:
+def labeled(pairs: Iterable[Row], labels: list[str], label: str) -> Iterator[Row]:
     """Pairs with one label."""
     return (pair for pair, given in zip(pairs, labels, strict=True) if given == label)
 
@@ -143,7 +143,8 @@ def check_apart(train: Iterable[Row], validation: Iterable[Row], where: str) -> 
     for number, pair in enumerate(validation, start=1):
         if prompt_key(pair) in seen:
             raise UserError(
-                f"{where}: row {number} has a prompt that is trained on: {pair['prompt'][-1]['content'][:80]!r}"
+                f"{where}: row {number}: expected a prompt that is not in the training set, got "
+                f"{pair['prompt'][-1]['content'][:80]!r}"
             )
 
 
@@ -178,16 +179,16 @@ def controlled(pairs: Iterable[Row], controls: Controls, seed: int, output: Path
     counts = Counter(labels)
     train, validation, dropped = counts.pop("train", 0), counts.pop("validation", 0), dict(sorted(counts.items()))
     if not train or (controls.validation > 0 and not validation):
-        told = ", ".join(f"{reason}: {count}" for reason, count in dropped.items()) or "none dropped"
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped.items()) or "none dropped"
         raise UserError(
-            f"{output}: of {len(labels)} pairs none is left for {'validation' if train else 'training'} ({told}); "
-            "more pairs, a lower margin or another share of validation would leave some"
+            f"{output}: none of {len(labels)} pairs is left for {'validation' if train else 'training'} ({reasons}). "
+            "Use more pairs, a lower margin, or another share of validation."
         )
-    held = labelled(pairs, labels, "validation")
-    check_apart(labelled(pairs, labels, "train"), held, f"{output}: validation")
+    held = labeled(pairs, labels, "validation")
+    check_apart(labeled(pairs, labels, "train"), held, f"{output}: validation")
     return labels, {
         "pairs": train,
-        **lengths(labelled(pairs, labels, "train")),
+        **lengths(labeled(pairs, labels, "train")),
         **({"validation_pairs": validation} if controls.validation else {}),
         **{f"dropped_{reason}": count for reason, count in dropped.items()},
     }

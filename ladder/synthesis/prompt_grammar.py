@@ -88,5 +88,6 @@ def _values(kind: str, name: str, listed: Any, where: str) -> None:
     for value in listed:
         if not checks.fits(value, checks.parameters(kind)[name]):
             raise UserError(
-                f"{where}: {value!r} is not a value of {name} (YAML reads yes, no and 1 as they look: quote)"
+                f"{where}: expected a value of {name}, got {value!r}. Quote it if it is a text: YAML reads yes, no "
+                "and 1 as other types."
             )

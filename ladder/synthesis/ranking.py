@@ -108,11 +108,11 @@ def pair(chosen: Row, rejected: Row) -> Row:
         "prompt": chosen["prompt"],
         "chosen": chosen["completion"],
         "rejected": rejected["completion"],
-        **dict(_told(chosen, rejected)),
+        **dict(_details(chosen, rejected)),
     }
 
 
-def _told(chosen: Row, rejected: Row) -> Iterable[tuple[str, object]]:
+def _details(chosen: Row, rejected: Row) -> Iterable[tuple[str, object]]:
     for name in ("score", "aspects"):
         if name in chosen:
             yield f"{name}_chosen", chosen[name]

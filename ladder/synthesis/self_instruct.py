@@ -66,7 +66,9 @@ def self_instruct(generate: Generate, prompts: Path, seeds: list[Instruction], p
     ask, following = (read_template(prompts / name, set()) for name in ("ask.txt", "next.txt"))
     blocked = read_lines(prompts / "blocked.txt")
     if len(seeds) < SHOWN:
-        raise UserError(f"synthesize.{plan.name}: {len(seeds)} seeds; a request shows {SHOWN}, so give that many")
+        raise UserError(
+            f"synthesize.{plan.name}: seeds: expected at least {SHOWN}, the number per request, got {len(seeds)}"
+        )
     harvest, machine = Harvest(plan, seeds), list[Instruction]()
     for round_ in range(1, plan.rounds + 1):
         chance = plan.chance(round_)

@@ -53,7 +53,7 @@ def read_grammar(path: Path) -> Grammar:
             where = f"{path}: situations.{name}.asks: line {number}"
             _slots(ask, known | words, where)
             if missing := sorted(known - slots(ask)):
-                raise UserError(f"{where}: the number {missing[0]} is not in {ask!r}")
+                raise UserError(f"{where}: expected the number {missing[0]} in it, got {ask!r}")
         for step in situation.steps:
             where = f"{path}: situations.{name}.steps: {step.name}"
             parts = _SUM.fullmatch(step.value)
@@ -106,7 +106,7 @@ def instances(situation: Situation) -> Iterator[Numbers]:
             yield numbers
 
 
-def told(grammar: Grammar, situation: Situation, numbers: Numbers, chance: random.Random) -> tuple[str, str, int]:
+def verbalized(grammar: Grammar, situation: Situation, numbers: Numbers, chance: random.Random) -> tuple[str, str, int]:
     """Render one instance with random wordings: (question, solution, answer).
 
     Errors: ValueError for numbers without a solution in range.

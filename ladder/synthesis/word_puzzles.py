@@ -55,7 +55,7 @@ def puzzles(vocabulary: list[str], size: int, seed: int, count: int) -> list[Puz
     return list(found.values())
 
 
-def told(puzzle: Puzzle, chance: random.Random) -> tuple[str, str, str]:
+def verbalized(puzzle: Puzzle, chance: random.Random) -> tuple[str, str, str]:
     """Render the puzzle with a random wording: (question, solution, regular expression of a correct answer)."""
     answer = ", ".join(solved(puzzle))
     question = chance.choice(ASKS[puzzle.task]).format(", ".join(puzzle.words))

@@ -58,7 +58,8 @@ class Curve(TrainerCallback):
         if "eval_loss" in logs:
             if not math.isfinite(logs["eval_loss"]):
                 raise UserError(
-                    f"step {state.global_step}: validation loss is {logs['eval_loss']}; lower the learning rate"
+                    f"step {state.global_step}: expected a finite validation loss, got {logs['eval_loss']}. "
+                    "Lower trainer.learning_rate."
                 )
             self._add_validation(state.global_step, logs)
             if state.is_world_process_zero:
@@ -67,7 +68,10 @@ class Curve(TrainerCallback):
             return
         for name in ("loss", "grad_norm"):
             if not math.isfinite(logs.get(name, 0.0)):
-                raise UserError(f"step {state.global_step}: {name} is {logs[name]}; lower trainer.learning_rate")
+                raise UserError(
+                    f"step {state.global_step}: expected a finite {name}, got {logs[name]}. "
+                    "Lower trainer.learning_rate."
+                )
         point = _point(state.global_step, {**logs, "seconds": self.seconds})
         point |= self._rate(point, self.points)
         state.log_history[-1].update({name: point[name] for name in TIMINGS if name in point})
@@ -151,8 +155,8 @@ def check_explosion(points: list[dict[str, float]]) -> None:
         began = max(1.0, median(values[:first])) if values else 1.0
         if len(values) >= 2 * FIRST and min(values[-FIRST:]) > EXPLODED * began:
             raise UserError(
-                f"step {points[-1]['step']:.0f}: {name} is {values[-1]:.4g}, over {EXPLODED} times the {began:.4g} "
-                f"it began at, for {FIRST} steps; lower trainer.learning_rate or raise trainer.warmup_steps"
+                f"step {points[-1]['step']:.0f}: {name} is {values[-1]:.4g}, over {EXPLODED} times its first value "
+                f"{began:.4g}, for {FIRST} steps. Lower trainer.learning_rate or raise trainer.warmup_steps."
             )
 
 
@@ -160,7 +164,7 @@ class Progress(TrainerCallback):
     """Report each step to the process that watches the stage, because a killed stage cannot report its last step."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        watcher.tell(f"step {state.global_step} of {state.max_steps}")
+        watcher.report(f"step {state.global_step} of {state.max_steps}")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        watcher.tell(f"step {state.global_step} of {state.max_steps}")
+        watcher.report(f"step {state.global_step} of {state.max_steps}")

@@ -142,15 +142,15 @@ def damage(checkpoint: Path) -> str | None:
     try:
         sizes = json.loads((checkpoint / MARKER).read_bytes())
     except FileNotFoundError:
-        return "torn, it was being saved when its process ended"
+        return "incomplete: its process ended while saving it"
     except ValueError:
-        return f"torn, {MARKER} is not whole"
+        return f"incomplete: {MARKER} is truncated"
     for name, size in sizes.items():
         path = checkpoint / name
         if not path.is_file():
-            return f"torn, {name} is missing"
+            return f"incomplete: {name} is missing"
         if path.stat().st_size != size:
-            return f"torn, {name} has {path.stat().st_size} bytes of {size}"
+            return f"incomplete: {name} has {path.stat().st_size} of {size} bytes"
     return None
 
 

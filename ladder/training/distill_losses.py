@@ -77,7 +77,9 @@ def check_whole(trainer: Trainer, key: str) -> None:
     Errors: UserError.
     """
     if trainer.accelerator.distributed_type == DistributedType.FSDP:
-        raise UserError(f"{key} needs whole weights on every process; launch with launch/ddp.yaml, or set it to 0")
+        raise UserError(
+            f"{key}: needs unsharded weights on every process. Launch with launch/ddp.yaml, or set it to 0."
+        )
 
 
 def in_chunks(loss: Callable[..., Tensor], *of_tokens: Tensor) -> Tensor:

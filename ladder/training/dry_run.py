@@ -93,6 +93,6 @@ def check_router(complete: Path, coefficient: float | None) -> None:
     config = AutoConfig.from_pretrained(complete, trust_remote_code=False)
     if not hasattr(config.get_text_config(), "output_router_logits"):
         raise UserError(
-            f"trainer.router_aux_loss_coef: expected a mixture-of-experts model, and {complete.name} has no router; "
-            "leave it out"
+            f"trainer.router_aux_loss_coef: expected a mixture-of-experts model, but {complete.name} has no router. "
+            "Omit the key."
         )

@@ -171,9 +171,9 @@ SUCCESSORS = {
     "max_prompt_length": "max_length where the method has it; a prompt is never cut",
     "max_target_length": "max_length",
     "max_new_tokens": "max_completion_length",
-    "dataset_batch_size": "nothing: rows are read at once",
+    "dataset_batch_size": "omit it; all rows are read at once",
     "group_by_length": "train_sampling_strategy: group_by_length",
-    "use_mps_device": "nothing: the device is found",
+    "use_mps_device": "omit it; the device is detected",
     "no_cuda": "CUDA_VISIBLE_DEVICES=''",
     "fp16_backend": "fp16",
     "half_precision_backend": "bf16 or fp16",
@@ -185,25 +185,25 @@ SUCCESSORS = {
     "epochs": "num_train_epochs",
     "num_epochs": "num_train_epochs",
     "logging_dir": "TENSORBOARD_LOGGING_DIR",
-    "tpu_num_cores": "nothing: no TPU is used",
-    "tokenizer": "`parent`: the tokenizer is the parent's",
+    "tpu_num_cores": "omit it; TPUs are not supported",
+    "tokenizer": "`parent`; the tokenizer is the parent's",
     "use_liger": "use_liger_kernel",
     "adafactor": "optim: adafactor",
-    "save_safetensors": "nothing: weights are always safetensors",
+    "save_safetensors": "omit it; weights are always saved as safetensors",
     "torchdynamo": "torch_compile_backend",
     "jit_mode_eval": "torch_compile",
     "use_ipex": "nothing",
     "past_index": "nothing",
-    "overwrite_output_dir": "nothing: a rung is replaced when it is made again",
-    "include_inputs_for_metrics": "nothing: validation reports the loss",
+    "overwrite_output_dir": "omit it; a rung is replaced when it is made again",
+    "include_inputs_for_metrics": "omit it; validation reports the loss",
     "ray_scope": "nothing",
     "mp_parameters": "LADDER_LAUNCH",
     "fsdp_min_num_params": "LADDER_LAUNCH",
     "fsdp_transformer_layer_cls_to_wrap": "LADDER_LAUNCH",
     "generate_during_eval": "the stage heldout",
-    "is_encoder_decoder": "nothing: rungs are decoders",
-    "label_pad_token_id": "nothing: it is -100",
-    "padding_value": "nothing: the tokenizer's pad token is used",
+    "is_encoder_decoder": "omit it; rungs are decoder-only models",
+    "label_pad_token_id": "omit it; it is -100",
+    "padding_value": "omit it; the tokenizer's pad token is used",
     "model_adapter_name": "`lora`",
     "ref_adapter_name": "the stage reference",
     "force_use_ref_model": "the stage reference",
@@ -229,7 +229,7 @@ SUCCESSORS = {
 
 def unknown(owner: str, name: str, known: Iterable[str]) -> str:
     """Error message for a key that the configuration class does not have."""
-    said = f"{owner} has no argument {name!r}"
+    said = f"{name}: no such argument of {owner}"
     if name in SUCCESSORS:
         return f"{said}; use {SUCCESSORS[name]}"
     return f"{said}{did_you_mean(name, known)}"
@@ -270,7 +270,7 @@ def outside(owner: str, kind: str, name: str, value: Any) -> str | None:
     if (value > least or (least_in and value == least)) and (value < most or (most_in and value == most)):
         return None
     lower = f"{least} or more" if least_in else f"more than {least}"
-    upper = "" if most == INFINITE else f" and {most} at most" if most_in else f" and less than {most}"
+    upper = "" if most == INFINITE else f" and at most {most}" if most_in else f" and less than {most}"
     return f"{name}: expected {lower}{upper}, got {value}"
 
 

@@ -125,7 +125,7 @@ def unmet(owner: type, values: Values) -> str | None:
         for name in names:
             changed = name in values and (name == "num_train_epochs" or values[name] != plain[name])
             if changed and not holds(values):
-                return f"{name}: has no effect without {wanted}, got {values[name]!r}"
+                return f"{name}: no effect; expected it only with {wanted}, got {values[name]!r}"
     return None
 
 
@@ -144,8 +144,8 @@ def absent(values: Values) -> str | None:
     """Error message for a feature that this machine lacks; None if there is none."""
     cuda = torch.cuda.is_available()
     if values.get("use_liger_kernel") and importlib.util.find_spec("liger_kernel") is None:
-        return "use_liger_kernel: liger-kernel is not installed; `make extra-gpu` installs it"
+        return "use_liger_kernel: liger-kernel is not installed. `make extra-gpu` installs it."
     for name in ("use_liger_kernel", "activation_offloading", "tf32", "fp16"):
         if values.get(name) and not cuda:
-            return f"{name}: needs a CUDA GPU, and none is visible; leave it out"
+            return f"{name}: needs a CUDA GPU, but none is visible. Omit the key."
     return None

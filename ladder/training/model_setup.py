@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from transformers import set_seed
 
-from ladder.models.checkpoint import Model, Rung, check_stands_on, described, load, load_complete, quantized, read_rung
+from ladder.models.checkpoint import Model, Rung, check_base, described, load, load_complete, quantized, read_rung
 from ladder.models.compute_dtype import compute_dtype
 from ladder.models.config_passthrough import Adapter, build
 from ladder.models.dora import factor_dora
@@ -57,8 +57,8 @@ def climb(
     """Load the parent and make the weights trainable that `lora` selects.
 
     A dict adds a new adapter to the parent, `continue` trains the parent's own adapter, and None trains all weights (in
-    float32, under bf16 autocast where the base is in bfloat16). Saved adapters always apply to `base`. A new adapter on any other parent is merged
-    into the weights on saving, and the rung is complete.
+    float32, under bf16 autocast where the base is in bfloat16). Saved adapters always apply to `base`. A new adapter on
+    any other parent is merged into the weights on saving, and the rung is complete.
 
     `router` is the trainer's router_aux_loss_coef. `fused` means that the trainer multiplies by the output layer's
     weight and skips its forward, as most TRL trainers do (ladder/models/lora_settings.py refuses layers that would then
@@ -75,7 +75,9 @@ def climb(
     rung, ground, dtype = read_rung(parent), read_rung(base), compute_dtype(base)
     set_seed(seed)
     if lora == "continue" and rung.kind != "adapter":
-        raise UserError(f"lora: continue, but the parent {rung.rung} is complete; give lora: {{r: 16}} or null")
+        raise UserError(
+            f"lora: continue needs an adapter, but the parent {rung.rung} is complete. Give lora: {{r: 16}} or null."
+        )
     complete = parent if rung.kind == "complete" else base
     check_router(complete, router)
     if isinstance(lora, dict):
@@ -100,12 +102,12 @@ def climb(
     )
 
 
-def _check_start(lora: dict[str, Any], stands: Rung | None) -> None:
+def _check_start(lora: dict[str, Any], below: Rung | None) -> None:
     start = lora.get("init_lora_weights", True)
-    if stands is not None and start not in STARTS:
+    if below is not None and start not in STARTS:
         raise UserError(
-            f"lora.init_lora_weights: {start!r} changes the weights that the adapter stands on, "
-            f"and it would run on {stands.rung} as it is; use one of {', '.join(map(str, STARTS))}"
+            f"lora.init_lora_weights: expected one of {', '.join(map(str, STARTS))}, got {start!r}, which changes the "
+            f"weights below the adapter; at inference the adapter runs on the unchanged {below.rung}"
         )
 
 
@@ -126,14 +128,14 @@ def _fuse(model: Any) -> None:
 def _on_quantized(parent: Path, base: Path, lora: Adapter, quantization: dict[str, Any], *, fused: bool) -> Model:
     (rung, tokenizer), ground = described(parent, "language_model"), read_rung(base)
     if lora is None:
-        raise UserError("quantization: quantized weights take no gradient; give lora: {r: 16}, or quantization: null")
+        raise UserError("quantization: quantized weights have no gradient. Give lora: {r: 16}, or quantization: null.")
     if lora != "continue" and rung.identity != ground.identity:
         raise UserError(
-            f"quantization: a new adapter on quantized weights must stand on {ground.rung}, and the parent is "
-            f"{rung.rung}; give lora: continue, parent: {ground.rung}, or quantization: null"
+            f"quantization: a new adapter on quantized weights must start from {ground.rung}, got the parent "
+            f"{rung.rung}. Give lora: continue, parent: {ground.rung}, or quantization: null."
         )
     if lora == "continue":
-        check_stands_on(parent, rung, base)
+        check_base(parent, rung, base)
     model = quantized(base, quantization)
     if lora != "continue":
         return Model(_adapted(model, lora, fused=fused), tokenizer, rung)

@@ -25,9 +25,9 @@ def pair_tokens(tokenizer: PreTrainedTokenizerBase, row: Row, where: str) -> Row
     if not row.get("rejected_finished", True):
         rejected = rejected[:-1]
     if row["chosen"] == row["rejected"] or chosen == rejected:
-        raise UserError(f"{where}: chosen and rejected are the same answer")
+        raise UserError(f"{where}: expected two different answers, got the same as chosen and rejected")
     if not rejected:
-        raise UserError(f"{where}: rejected is empty and was cut before its stop token: there is nothing to compare")
+        raise UserError(f"{where}: nothing to compare: rejected is empty and was truncated before its stop token")
     return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
 
 
@@ -45,7 +45,7 @@ def _answer(row: Row, name: str, where: str) -> Row:
     if len(messages) != 1 or messages[0]["role"] != "assistant":
         roles = ", ".join(message["role"] for message in messages)
         raise UserError(
-            f"{where}: {name}: expected one message of the assistant, got {roles}; earlier turns go in prompt"
+            f"{where}: {name}: expected one message of the assistant, got {roles}. Move earlier turns to prompt."
         )
     return {name: value for name, value in messages[0].items() if name != "train"}
 
@@ -77,7 +77,7 @@ def fitting(pairs: list[Row], data: Path, max_length: int | None) -> list[Row]:
     kept = [pair for pair in pairs if fits(pair, max_length)]
     if not kept:
         raise UserError(
-            f"{data}: none of {len(pairs)} pairs fits max_length {max_length}, or the model's context of so many tokens"
+            f"{data}: none of {len(pairs)} pairs fits max_length {max_length} or the length of the model's context"
         )
     return kept
 

@@ -60,8 +60,8 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: flo
 
 def whiten(values: Tensor, mask: Tensor) -> Tensor:
     """Normalize to mean 0 and variance 1 over the masked tokens; 0 elsewhere."""
-    centred = values - masked_mean(values, mask)
-    return centred * torch.rsqrt(masked_mean(centred**2, mask) + 1e-8) * mask
+    centered = values - masked_mean(values, mask)
+    return centered * torch.rsqrt(masked_mean(centered**2, mask) + 1e-8) * mask
 
 
 def policy_loss(

@@ -43,7 +43,7 @@ KEPT = 4  # answers per rollout that are saved for inspection
 
 
 class ActorCritic(Rollouts):
-    """What PPO is told, beside what it starts from."""
+    """Settings of PPO in addition to its starting point."""
 
     minibatches: Annotated[int, Field(gt=0)]
     """Minibatches per rollout, shared among processes.
@@ -94,13 +94,14 @@ class ActorCriticTrainer(Trainer):
         update = config.gradient_accumulation_steps * config.world_size
         if len(prompts) < size:
             raise UserError(
-                f"{len(prompts)} prompts do not fill one rollout of {settings.minibatches} minibatches x "
-                f"{config.per_device_train_batch_size} = {size}"
+                f"expected at least {size} prompts for one rollout of {settings.minibatches} minibatches x "
+                f"{config.per_device_train_batch_size}, got {len(prompts)}"
             )
         if settings.minibatches % update:
             raise UserError(
-                f"minibatches: {settings.minibatches} is not a multiple of the {update} that one update takes "
-                f"({config.gradient_accumulation_steps} accumulated on each of {config.world_size} processes)"
+                f"minibatches: expected a multiple of the {update} that one update takes "
+                f"({config.gradient_accumulation_steps} accumulated on each of {config.world_size} processes), "
+                f"got {settings.minibatches}"
             )
         disable_dropout_in_model(start.model)
         self.batches_per_rollout = settings.minibatches
@@ -109,7 +110,9 @@ class ActorCriticTrainer(Trainer):
         self.rollout_sampler = RolloutSampler(len(prompts), size, settings.epochs * self.share, config.seed)
         super().__init__(start.model, config, train_dataset=prompts, data_collator=list)  # type: ignore[arg-type]
         if self.accelerator.distributed_type == DistributedType.FSDP:
-            raise UserError("LADDER_LAUNCH: PPO samples from whole weights, and FSDP shards them; use launch/ddp.yaml")
+            raise UserError(
+                "LADDER_LAUNCH: PPO samples from unsharded weights, and FSDP shards them. Use launch/ddp.yaml."
+            )
         self.model_accepts_loss_kwargs = False  # the loss is a mean, to be averaged over accumulated batches
         self.policy: Any = start.model
         self.start, self.settings, self.reward_model = start, settings, reward_model

@@ -27,6 +27,7 @@ from ladder.inference.endpoint import Endpoint
 from ladder.inference.types import Sampling
 from ladder.models.checkpoint import Model, Rung, check_same_tokenizer, load_reward
 from ladder.models.reward_scores import rewards as model_rewards
+from ladder.pipeline.errors import expectation
 from ladder.pipeline.names import did_you_mean
 from ladder.pipeline.stage import UserError, fit
 from ladder.verifiers.answer_program import called, code
@@ -78,10 +79,14 @@ def ended(given: Answers) -> Values:
     return [float(done) for done in given.finished]
 
 
-def length(given: Answers, *, most: int, margin: int) -> Values:
-    """Length penalty in words: 0 up to `most - margin`, linear to -1 at `most` ("DAPO", Yu et al. 2025, eq. 13)."""
+def length(given: Answers, *, max: int, margin: int) -> Values:
+    """Length penalty in words: 0 up to `max - margin`, linear to -1 at `max` ("DAPO", Yu et al. 2025, eq. 13)."""
     counts = [len(WORD.findall(answer_of(text))) for text in given.texts]
-    return [-min(1.0, max(0.0, (count - most + margin) / margin)) for count in counts]
+    return [-_clipped((count - max + margin) / margin) for count in counts]
+
+
+def _clipped(share: float) -> float:
+    return min(1.0, max(0.0, share))
 
 
 def tests(given: Answers, *, seconds: float = 10.0, memory_mb: int = 1024) -> Values:
@@ -107,7 +112,7 @@ def model(given: Answers) -> Values:
     Errors: UserError without a reward model.
     """
     if given.reward_model is None:
-        raise UserError("rewards: `model` needs a reward model: name a rung of stage reward in reward_model")
+        raise UserError("rewards: `model` needs a reward model. Set reward_model to a rung of the stage reward.")
     ids = []
     for row, text, done in zip(given.rows, given.texts, given.finished, strict=True):
         answered = [*row["prompt"], {"role": "assistant", "content": answer_of(text)}]
@@ -151,10 +156,10 @@ def named(specs: Any) -> list[Spec]:
     Errors: ValueError for an unknown or repeated reward, and for invalid parameters.
     """
     if not isinstance(specs, list) or not specs:
-        raise ValueError("expected a list of rewards, such as [{checks: {weight: 1.0}}]")
+        raise ValueError("expected a list of rewards such as [{checks: {weight: 1.0}}]")
     names = [_name(spec) for spec in specs]
     if len(set(names)) < len(names):
-        raise ValueError(f"a reward stands twice: {', '.join(names)}")
+        raise ValueError(f"expected each reward once, got {', '.join(names)}")
     for name, spec in zip(names, specs, strict=True):
         _check_parameters(name, spec[name])
     return specs
@@ -173,20 +178,20 @@ def _check_parameters(name: str, values: Any) -> None:
     }
     required = {"weight", *(key for key, part in wanted.items() if part.default is part.empty)}
     if not isinstance(values, dict) or not required <= set(values) <= {"weight", *wanted}:
-        raise ValueError(f"{name} takes {', '.join(['weight', *wanted])}, got {values!r}")
+        raise ValueError(f"{name}: expected {', '.join(['weight', *wanted])}, got {values!r}")
     for key, value in values.items():
         kind = float if key == "weight" else wanted[key].annotation
         try:
             TypeAdapter(kind).validate_python(value, strict=kind is not float)
         except ValidationError as error:
-            raise ValueError(f"{name}.{key}: {error.errors()[0]['msg']}, got {value!r}") from None
+            raise ValueError(f"{name}.{key}: {expectation(error.errors()[0]['msg'])}, got {value!r}") from None
     if name == "format":
         try:
             re.compile(values["pattern"])
         except re.error as error:
             raise ValueError(f"format.pattern: not a regular expression: {error}") from None
-    if name == "length" and not 0 < values["margin"] <= values["most"]:
-        raise ValueError(f"length.margin: expected 1 to most ({values['most']}) words, got {values['margin']}")
+    if name == "length" and not 0 < values["margin"] <= values["max"]:
+        raise ValueError(f"length.margin: expected 1 to max ({values['max']}) words, got {values['margin']}")
     if name == "judge":
         try:
             fit(Endpoint, values["endpoint"], "judge.endpoint")
@@ -235,7 +240,7 @@ def check_rows(specs: list[Spec], rows: list[Row], where: str) -> None:
             continue
         for number, row in enumerate(rows, start=1):
             if not isinstance(row.get(column), kind) or not row[column]:
-                raise UserError(f"{where}: row {number}: the reward `{column}` needs a row's {column}")
+                raise UserError(f"{where}: row {number}: {column}: missing or empty; the reward `{column}` needs it")
 
 
 def total(

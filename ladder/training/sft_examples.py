@@ -27,7 +27,7 @@ def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, ma
     kept = [(ids, mask) for ids, mask in encoded if max_length is None or len(ids) <= max_length]
     if not kept:
         raise UserError(
-            f"{data}: none of {len(rows)} rows fits max_length {max_length}, or the model's context of so many tokens"
+            f"{data}: none of {len(rows)} rows fits max_length {max_length} or the length of the model's context"
         )
     mask_gate([ids for ids, _ in kept], [mask for _, mask in kept], tokenizer.eos_token_id)
     return [example(ids, mask) for ids, mask in kept]

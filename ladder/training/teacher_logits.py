@@ -139,7 +139,7 @@ def load_taught(path: Path) -> Taught:
             parts = {name: file.get_tensor(name) for name in _PARTS}
             made = json.loads(file.metadata()["made"])
     except (FileNotFoundError, SafetensorError) as error:
-        raise UserError(f"{path}: not a file of a teacher's targets: {error}; `dvc repro` makes it again") from None
+        raise UserError(f"{path}: not a file of teacher targets: {error}. `dvc repro` makes it again.") from None
     lengths = parts["lengths"].tolist()
     return Taught(
         list(parts["ids"].long().split(lengths)),

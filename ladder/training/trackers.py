@@ -24,7 +24,7 @@ def missing_tracker(values: dict[str, Any]) -> str | None:
         if name not in PACKAGES:
             return f"report_to: expected {', '.join(PACKAGES)} or none, got {name!r}{did_you_mean(name, PACKAGES)}"
         if importlib.util.find_spec(PACKAGES[name]) is None:
-            return f"report_to: {name} is not installed; `pip install {PACKAGES[name]}` installs it"
+            return f"report_to: {name} is not installed. `pip install {PACKAGES[name]}` installs it."
     return None
 
 

@@ -41,8 +41,9 @@ OURS = ("load_best_model_at_end",)
 def trainer_arguments(arguments: dict[str, Any], dtype: torch.dtype = torch.bfloat16) -> Iterator[dict[str, Any]]:
     """Complete the TrainingArguments of params.yaml; temporary files are deleted when the context ends.
 
-    Defaults: bf16 on, as in TRL, except for a base whose `dtype` is float32; gradient_checkpointing off. Settings for files, reports and logging override
-    params.yaml. Every step is logged, because the curve, the metrics and the checkpoints depend on the log. Processes
+    Defaults: bf16 on, as in TRL, except for a base whose `dtype` is float32; gradient_checkpointing off. Settings for
+    files, reports and logging override params.yaml. Every step is logged, because the curve, the metrics and the
+    checkpoints depend on the log. Processes
     share the gradient accumulation steps, so a step trains on the same rows as with one process.
 
     Errors: UserError when the steps cannot be divided evenly among the processes, and from `check_launch`.
@@ -74,12 +75,12 @@ def check_launch() -> None:
     """
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
         raise UserError(
-            "LADDER_LAUNCH: DeepSpeed reads weights in parts, and a rung is read whole; use launch/fsdp2.yaml"
+            "LADDER_LAUNCH: DeepSpeed reads weights in parts, but a rung is read as a whole. Use launch/fsdp2.yaml."
         )
     if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
         raise UserError(
-            f"{torch.cuda.device_count()} GPUs are visible and nothing says how to use them: set LADDER_GPUS=0,1,... "
-            'to give each stage one, or LADDER_LAUNCH="accelerate launch --config_file launch/ddp.yaml" to use all'
+            f"{torch.cuda.device_count()} GPUs are visible, but their use is not configured. Set LADDER_GPUS=0,1,... "
+            'to give each stage one GPU, or LADDER_LAUNCH="accelerate launch --config_file launch/ddp.yaml" to use all.'
         )
     if torch.cuda.is_available() and "LOCAL_RANK" in os.environ:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -98,18 +99,18 @@ def shared(arguments: dict[str, Any], processes: int) -> dict[str, Any]:
         if count % processes:
             rows = arguments.get("per_device_train_batch_size", 8) * counts["gradient_accumulation_steps"]
             raise UserError(
-                f"trainer.{name}: {count} is not shared evenly by {processes} processes{_hint(rows, processes)}"
+                f"trainer.{name}: expected a multiple of the {processes} processes, got {count}{_hint(rows, processes)}"
             )
     return {**arguments, **{name: count // processes for name, count in counts.items()}}
 
 
 def _hint(rows: int, processes: int) -> str:
     if rows % processes:
-        return f", nor is the batch of {rows} rows"
+        return f"; the batch of {rows} rows is no multiple either"
     most = rows // processes
     return (
-        f"; per_device_train_batch_size: {most} with gradient_accumulation_steps: {processes} "
-        f"is the same batch of {rows} rows"
+        f". per_device_train_batch_size: {most} with gradient_accumulation_steps: {processes} "
+        f"is the same batch of {rows} rows."
     )
 
 
@@ -212,7 +213,7 @@ def _best(trainer: Trainer, settings: dict[str, Any], folder: Path, sharded: boo
     if not given.get("load_best_model_at_end"):
         return None
     if sharded:
-        raise UserError("trainer.load_best_model_at_end: FSDP shards the weights; launch with launch/ddp.yaml")
+        raise UserError("trainer.load_best_model_at_end: FSDP shards the weights. Launch with launch/ddp.yaml.")
     metric = given.get("metric_for_best_model") or "loss"
     greater = given.get("greater_is_better")
     return Best(trainer, folder, metric, not metric.endswith("loss") if greater is None else greater)
@@ -259,12 +260,14 @@ def check_rows(trainer: Trainer) -> None:
     dataset: Any = trainer.train_dataset
     rows, processes = len(dataset), arguments.world_size
     batch, steps = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps * processes
-    needed, told = batch * steps, f"{batch} rows, {steps} times accumulated"
+    needed, sizes_of_step = batch * steps, f"{batch} rows, {steps} accumulation steps"
     if hasattr(arguments, "num_generations"):
         needed = arguments.generation_batch_size // arguments.num_generations
-        told = f"{arguments.generation_batch_size} completions, {arguments.num_generations} a prompt"
+        sizes_of_step = f"{arguments.generation_batch_size} completions, {arguments.num_generations} per prompt"
     if rows < needed:
-        raise UserError(f"{rows} rows to train on, and one step takes {needed} ({told}); lower trainer's batch")
+        raise UserError(
+            f"expected at least {needed} rows for one step ({sizes_of_step}), got {rows}. Lower trainer's batch size."
+        )
 
 
 def sizes(model: Any) -> tuple[int, int]:
@@ -313,7 +316,7 @@ def out_of_memory(trainer: Trainer) -> str:
         return trainer.out_of_memory()
     arguments: Any = trainer.args
     batch, steps = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps * arguments.world_size
-    told = ran_out(arguments.device)
+    cause = ran_out(arguments.device)
     part = next((divisor for divisor in range(2, batch + 1) if batch % divisor == 0), None)
     if part:
         less = "half" if part == 2 else f"1/{part} of"
@@ -321,12 +324,12 @@ def out_of_memory(trainer: Trainer) -> str:
         if rollout := getattr(trainer, "batches_per_rollout", None):
             raised += f" and minibatches from {rollout} to {rollout * part}"
         return (
-            f"{told}: lower trainer.per_device_train_batch_size from {batch} to {batch // part} and raise {raised}: "
-            f"the same batch in {less} the memory"
+            f"{cause}. Lower trainer.per_device_train_batch_size from {batch} to {batch // part} and raise {raised}: "
+            f"the same batch in {less} the memory."
         )
     if not arguments.gradient_checkpointing:
-        return f"{told} with one row at a time: set trainer.gradient_checkpointing: true (slower, far less memory)"
-    return f"{told} with one row at a time: lower trainer.max_length, or train fewer weights (lora: {{r: 16}})"
+        return f"{cause} with one row at a time. Set trainer.gradient_checkpointing: true (slower, far less memory)."
+    return f"{cause} with one row at a time. Lower trainer.max_length, or train fewer weights (lora: {{r: 16}})."
 
 
 def memory_gb() -> float:

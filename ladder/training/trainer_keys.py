@@ -19,22 +19,22 @@ NEVER: tuple[Any, ...] = ()
 """Accept no value: even the library's default differs from the ladder's behavior."""
 
 HUB = "publish a rung with `dvc push`"
-CHECKPOINTS = "checkpoints are saved by time: LADDER_SAVE_SECONDS"
+CHECKPOINTS = "checkpoints are saved at time intervals: LADDER_SAVE_SECONDS"
 LOGGING = "every step is logged to the curve in plots/"
 LAUNCHER = "processes are configured by the launcher: LADDER_LAUNCH (launch/*.yaml)"
-EVALUATED = "validation reports the loss alone; set `validation` and eval_strategy"
+EVALUATED = "validation reports only the loss: set `validation` and eval_strategy"
 TEMPLATE = "set base.chat_template"
-TOKENIZER = "the tokenizer's tokens are set by the stage base"
-ROWS = "rows are read and rendered by the ladder: set `data`"
-CUT = "rows longer than max_length are left out, never cut"
-WEIGHTS = "weights are read by the ladder: set `parent` and `lora`"
+TOKENIZER = "the stage base sets the tokenizer's special tokens"
+ROWS = "the ladder reads and renders rows: set `data`"
+CUT = "rows longer than max_length are left out, never truncated"
+WEIGHTS = "the ladder reads weights: set `parent` and `lora`"
 REFERENCE = "the reference is the parent; the stage reference computes its log-probabilities"
 ENGINE = "answers are sampled by the ladder's decoder, or by vLLM with engine: vllm"
 WHOLE = "samples must be the policy's own distribution: set temperature"
 SAMPLES = "answers are kept in the samples file of the rung"
 LOSS = "this method has its own loss"
-SAMPLER = "prompts are drawn in an order of seed"
-SYNC = "the reference is the parent during the whole training; set beta"
+SAMPLER = "the order of prompts depends on seed alone"
+SYNC = "the reference is the parent during the whole training: set beta"
 LIGER = "use the library's own kernels: liger-kernel applies to sft, dpo, kto, grpo and rloo"
 
 COMMON: dict[str, str] = {
@@ -54,8 +54,8 @@ COMMON: dict[str, str] = {
         ("prediction_loss_only", "eval_accumulation_steps", "eval_do_concat_batches", "eval_use_gather_object",
          "include_for_metrics", "batch_eval_metrics", "bf16_full_eval", "fp16_full_eval", "label_names"), EVALUATED),
     "output_dir": "the rung is written to models/<stage>/<name>",
-    "resume_from_checkpoint": "a training that was killed resumes by itself (LADDER_WORK)",
-    "do_train": "a training stage trains",
+    "resume_from_checkpoint": "a killed training resumes by itself (LADDER_WORK)",
+    "do_train": "a training stage always trains",
     "do_eval": "set `validation` and eval_strategy",
     "do_predict": "use the stages answer and benchmark",
     "include_num_input_tokens_seen": "the curve has num_tokens",
@@ -64,15 +64,15 @@ COMMON: dict[str, str] = {
     "average_tokens_across_devices": "the loss is a mean over the tokens of all processes",
     "use_cpu": "hide the GPUs with CUDA_VISIBLE_DEVICES=''",
     "eval_on_start": "measure the parent with the stages heldout and benchmark",
-    "use_cache": "no cache is used in training",
+    "use_cache": "training uses no cache",
     "remove_unused_columns": "the ladder's rows have no unused columns",
     "length_column_name": "lengths are counted in tokens: set train_sampling_strategy alone",
-    "debug": "a loss that is not finite already stops the training",
+    "debug": "training already stops at a loss that is not finite",
     "optim_target_modules": "optimizers of projected gradients are not supported; use lora",
 }  # fmt: skip
 TRL: dict[str, str] = {
     "model_init_kwargs": WEIGHTS,
-    "trust_remote_code": "a model's own code never runs",
+    "trust_remote_code": "code from a model repository never runs",
     "dataset_num_proc": ROWS,
 }
 OTHER_LOSS = {"label_smoothing_factor": LOSS}
@@ -104,12 +104,12 @@ ONLINE = {
     **dict.fromkeys(
         ("log_completions", "log_multimodal", "num_completions_to_print", "log_unique_prompts",
          "log_completions_hub_repo"), SAMPLES),
-    "chat_template_kwargs": "the template's arguments belong to the stage base",
-    "reward_weights": "a reward's weight stands beside it, in `rewards`",
-    "dataloader_drop_last": "a step always holds whole groups of answers",
+    "chat_template_kwargs": "the stage base sets the template's arguments",
+    "reward_weights": "set the weight of each reward in `rewards`",
+    "dataloader_drop_last": "a step always has complete groups of answers",
     **dict.fromkeys(("sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps"), SYNC),
 }  # fmt: skip
-ADAPTIVE = "its running coefficient is in no checkpoint; set entropy_coef"
+ADAPTIVE = "its running coefficient is not in checkpoints: set entropy_coef"
 OWN: dict[str, dict[str, str]] = {
     "SFTConfig": {
         **TRL,
@@ -118,11 +118,11 @@ OWN: dict[str, dict[str, str]] = {
         "eos_token": TOKENIZER,
         "pad_token": TOKENIZER,
         "truncation_mode": CUT,
-        "shuffle_dataset": "rows are drawn in an order of seed; set train_sampling_strategy: sequential to keep theirs",
+        "shuffle_dataset": "rows are shuffled by seed; set train_sampling_strategy: sequential to keep their order",
         "padding_free": "set packing: true",
         "eval_packing": "validation rows are never packed",
         "completion_only_loss": "the loss is on the assistant's turns; set train: false in a turn that is context",
-        "assistant_only_loss": "leave it out: the loss is on the assistant's turns alone",
+        "assistant_only_loss": "omit it; the loss is on the assistant's turns alone",
     },
     "DPOConfig": {
         **TRL,
@@ -130,10 +130,10 @@ OWN: dict[str, dict[str, str]] = {
         "label_smoothing_factor": "set label_smoothing",
         **PRECOMPUTED,
         "truncation_mode": CUT,
-        "padding_free": "TRL has it switched off; leave it out",
+        "padding_free": "omit it; TRL disables it",
         "pad_token": TOKENIZER,
     },
-    "KTOConfig": {**TRL, **OTHER_LOSS, **PRECOMPUTED, "data_seed": "KTO's rows are drawn in an order of seed"},
+    "KTOConfig": {**TRL, **OTHER_LOSS, **PRECOMPUTED, "data_seed": "the order of rows in KTO depends on seed"},
     "RewardConfig": {
         **TRL,
         **OWN_LOSS,
@@ -144,7 +144,7 @@ OWN: dict[str, dict[str, str]] = {
     "GRPOConfig": {
         **TRL,
         **ONLINE,
-        "cast_lm_head_to_fp32": "set bf16: false; tied embeddings under an adapter cannot be cast alone",
+        "cast_lm_head_to_fp32": "set bf16: false; tied embeddings below an adapter cannot be cast alone",
         "max_tool_calling_iterations": "rollouts call no tools",
         "vllm_importance_sampling_cap": "set vllm_importance_sampling_clip_max",
         **dict.fromkeys(
@@ -163,11 +163,11 @@ OWN: dict[str, dict[str, str]] = {
         "dataloader_drop_last": SAMPLER,
     },
     "LoraConfig": {
-        "task_type": "it follows from the stage",
-        "peft_type": "it is LORA",
+        "task_type": "the stage determines it",
+        "peft_type": "always LORA",
         **dict.fromkeys(("auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode"),
-                        "it is written by peft; set `parent`"),
-        "fan_in_fan_out": "peft sets it by the layer's kind",
+                        "peft writes it: set `parent`"),
+        "fan_in_fan_out": "peft sets it for each type of layer",
         "megatron_config": LAUNCHER,
         "megatron_core": LAUNCHER,
         "loftq_config": "set `quantization`, with init_lora_weights: true",
@@ -178,11 +178,11 @@ OWN: dict[str, dict[str, str]] = {
         "trainable_token_indices": "train the embeddings with modules_to_save: [embed_tokens]",
         "alora_invocation_tokens": "an adapter is active for the whole conversation",
         "layer_replication": "set student.drop_layers for another number of layers",
-        "runtime_config": "it is no part of an adapter",
+        "runtime_config": "not part of an adapter",
     },
     "BitsAndBytesConfig": {
         "llm_int8_enable_fp32_cpu_offload": "the whole model stays on one device",
-        "bnb_4bit_quant_storage": "quantized weights are kept as bytes",
+        "bnb_4bit_quant_storage": "quantized weights are stored as bytes",
         "llm_int8_has_fp16_weight": "set quantization: null to keep 16-bit weights",
     },
 }  # fmt: skip
@@ -292,4 +292,4 @@ def refusal(owner: type, kind: str, name: str, value: Any) -> str | None:
     if any(type(value) is type(one) and value == one for one in accepted):
         return None
     shown = " or ".join(str(one) for one in accepted)
-    return f"{name}: has no effect here; expected {shown or 'it left out'}, got {value!r}. Instead: {use}"
+    return f"{name}: no effect here; expected {shown or 'no value'}, got {value!r}. Instead: {use}."

@@ -76,13 +76,13 @@ def configured(owner: type[C], arguments: dict[str, Any], specs: list[Spec]) -> 
     package or a CUDA GPU.
     """
     if "reward_weights" in arguments:
-        raise UserError("trainer.reward_weights: a reward's weight stands beside it, in `rewards`")
+        raise UserError("trainer.reward_weights: not supported. Set the weight of each reward in `rewards`.")
     config = build(owner, arguments, reward_weights=weights(specs))
     for name, plain in WHOLE.items():
         if getattr(config, name) != plain:
             raise UserError(
-                f"trainer.{name}: expected {plain}: samples cut by {getattr(config, name)!r} are not the policy's own, "
-                "and its gradient and importance ratio would be wrong"
+                f"trainer.{name}: expected {plain}, got {getattr(config, name)!r}: truncated sampling is not the "
+                "policy's own distribution, and its gradient and importance ratio would be wrong"
             )
     if config.temperature <= 0:
         raise UserError(f"trainer.temperature: expected more than 0, got {config.temperature}: answers must differ")
@@ -255,7 +255,8 @@ class Rollouts:
         parts = total(dynamic.specs, [json.loads(row["row"]) for row in rows], texts, finished, dynamic.reward_model)
         rewards = weighted_sums(list(parts.values()), weights(dynamic.specs))
         size = self.args.num_generations
-        return [Group(*(column[at : at + size] for column in (rows, ids, rewards))) for at in range(0, len(rows), size)]
+        slices = [slice(at, at + size) for at in range(0, len(rows), size)]
+        return [Group(rows[part], ids[part], rewards[part]) for part in slices]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]

@@ -23,7 +23,7 @@ def all_unpaired(rows: list[Row], data: Path) -> bool:
     if number is not None:
         raise UserError(
             f"{data}: row {number + 1}: expected all rows to be pairs (prompt, chosen, rejected) or all unpaired "
-            "preferences (prompt, completion, label), got some of both"
+            "preferences (prompt, completion, label), got both"
         )
     return _is_unpaired(rows[0])
 
@@ -41,7 +41,7 @@ def refuse_unpaired(rows: list[Row], data: Path) -> None:
         if _is_unpaired(row):
             raise UserError(
                 f"{data}: row {number}: expected answers to imitate, got an unpaired preference with label "
-                f"{row['label']!r}. Train it with kto, or read the source with `ignore: [label]`"
+                f"{row['label']!r}. Train with the stage kto, or read the source with `ignore: [label]`."
             )
 
 
@@ -53,7 +53,7 @@ def unpaired_tokens(tokenizer: PreTrainedTokenizerBase, row: Row, where: str) ->
     """
     if not isinstance(row["label"], bool):
         raise UserError(
-            f"{where}: label: expected true or false, got {row['label']!r:.100}; `source` reads other labels"
+            f"{where}: label: expected true or false, got {row['label']!r:.100}. `source` reads other labels."
         )
     check_messages(row["prompt"], f"{where}: prompt")
     prompt, completion = answer_tokens(tokenizer, row, "completion", where)
@@ -78,7 +78,7 @@ def fitting(rows: list[Row], data: Path, max_length: int | None) -> list[Row]:
     good = sum(row["label"] for row in kept)
     if not 0 < good < len(kept):
         fit = "" if max_length is None else f" that fit max_length {max_length}"
-        raise UserError(f"{data}: expected good and bad answers, got {good} good and {len(kept) - good} bad ones{fit}")
+        raise UserError(f"{data}: expected good and bad answers{fit}, got {good} good and {len(kept) - good} bad ones")
     return kept
 
 

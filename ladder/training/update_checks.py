@@ -46,16 +46,16 @@ def check_learned(points: list[dict[str, float]], before: Marks | None, after: M
     idle = norms.count(0.0)
     if norms and idle == len(norms):
         raise UserError(
-            f"nothing was learned: the gradient was zero at all {idle} steps, so no rung is saved; {_advice(points)}"
+            f"nothing was learned, so no rung is saved: the gradient was zero at all {idle} steps. {_advice(points)}"
         )
     if before is not None and after is not None and all(after.get(name, mark) == mark for name, mark in before.items()):
         raise UserError(
-            f"nothing was learned: no weight differs from its parent's after {len(points)} steps, so no rung is saved; "
-            "raise trainer.learning_rate or the number of steps"
+            f"nothing was learned, so no rung is saved: no weight differs from its parent's after {len(points)} steps. "
+            "Raise trainer.learning_rate or the number of steps."
         )
     if 2 * idle < len(norms) or not idle:
         return {}
-    print(f"the gradient was zero at {idle} of {len(norms)} steps: {_advice(points)}", file=sys.stderr, flush=True)
+    print(f"the gradient was zero at {idle} of {len(norms)} steps. {_advice(points)}", file=sys.stderr, flush=True)
     return {"steps_without_gradient": idle}
 
 
@@ -85,12 +85,12 @@ def check_ruined(
     weights if these are not the last ones. Without `points`, or in trainings with rewards, only the weights decide,
     because a policy-gradient loss has no scale. Errors: UserError when the norm or the final loss is above its limit.
     """
-    advice = "the training ruined the model, so no rung is saved; lower trainer.learning_rate"
+    advice = "The training ruined the model, so no rung is saved. Lower trainer.learning_rate."
     most = ADAPTER_GROWN if adapter else GROWN
     if before and after is not None and not after <= most * before:
         raise UserError(
-            f"the norm of the trained weights is {after:.4g}, {after / before:.3g} times the {before:.4g} before; "
-            f"expected {most:g} times at most; {advice}"
+            f"the norm of the trained weights grew from {before:.4g} to {after:.4g}, {after / before:.3g} times; "
+            f"expected at most {most:g} times. {advice}"
         )
     losses = [point["loss"] for point in points if "loss" in point]
     if not losses or any("reward" in point for point in points):
@@ -102,15 +102,15 @@ def check_ruined(
     for name, end in {"the validation loss": loss}.items() if loss is not None else ends.items():
         if not end <= limit:
             raise UserError(
-                f"{name} is {end:.4g}, and it began at {losses[0]:.4g}; expected {limit:.4g} at most ({WORSE} times "
-                f"that, and a uniform guess among {vocabulary} tokens is {math.log(vocabulary):.4g}); {advice}"
+                f"{name} rose from {losses[0]:.4g} to {end:.4g}; expected at most {limit:.4g} ({WORSE} times the first "
+                f"loss; a uniform guess among {vocabulary} tokens has {math.log(vocabulary):.4g}). {advice}"
             )
 
 
 def _advice(points: list[dict[str, float]]) -> str:
     if any("reward" in point for point in points):
         return (
-            "every answer to a prompt got the same reward; choose prompts that are solved sometimes, rewards that "
-            "differ between answers, or a higher temperature and more answers to a prompt"
+            "Every answer to a prompt got the same reward. Choose prompts that are solved sometimes, rewards that "
+            "differ between answers, or a higher temperature and more answers per prompt."
         )
-    return "look at whether the rows have answers, and whether the loss depends on the trained weights"
+    return "Check whether the rows have answers, and whether the loss depends on the trained weights."

@@ -42,7 +42,7 @@ class Validation(Config):
     @model_validator(mode="after")
     def one_of_both(self) -> "Validation":
         if (self.share is None) == (self.prompts is None):
-            raise ValueError("expected either share (0.05) or prompts (64)")
+            raise ValueError("expected exactly one of share (0.05) and prompts (64)")
         return self
 
 
@@ -80,23 +80,25 @@ def check_evaluation(trainer: dict[str, Any], validation: Validation | None, kin
         *(["lr_scheduler_type"] if schedule else []),
     ]
     if needed and validation is None:
-        raise ValueError(f"trainer.{needed[0]}: no rows to evaluate on; set validation: {{share: 0.05}}")
+        raise ValueError(f"trainer.{needed[0]}: no rows to evaluate on. Set validation: {{share: 0.05}}.")
     if schedule and not evaluates:
         raise ValueError(
             f"trainer.lr_scheduler_type: {trainer['lr_scheduler_type']} needs eval_strategy: steps or epoch"
         )
     if trainer.get("load_best_model_at_end") and not evaluates:
-        raise ValueError("trainer.load_best_model_at_end: nothing is compared; set eval_strategy: steps or epoch")
+        raise ValueError(
+            "trainer.load_best_model_at_end: no checkpoints are compared. Set eval_strategy: steps or epoch."
+        )
     if trainer.get("metric_for_best_model") is not None:
         if not trainer.get("load_best_model_at_end") and not schedule:
-            raise ValueError("trainer.metric_for_best_model: has no effect without load_best_model_at_end: true")
+            raise ValueError("trainer.metric_for_best_model: no effect without load_best_model_at_end: true")
         if str(trainer["metric_for_best_model"]).removeprefix("eval_") not in METRICS[kind]:
             raise ValueError(
                 f"trainer.metric_for_best_model: expected one of {', '.join(METRICS[kind])}, "
                 f"got {trainer['metric_for_best_model']!r}"
             )
     if trainer.get("greater_is_better") is not None and not trainer.get("load_best_model_at_end") and not schedule:
-        raise ValueError("trainer.greater_is_better: has no effect without load_best_model_at_end: true")
+        raise ValueError("trainer.greater_is_better: no effect without load_best_model_at_end: true")
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def split(rows: list[T], prompt: Callable[[T], list[int]], validation: Validatio
     count = validation.prompts or max(1, math.floor(validation.share * len(prompts) + 0.5))  # type: ignore[operator]
     if count >= len(prompts):
         raise UserError(
-            f"validation: {count} of {len(prompts)} prompts would be held out and none learned; expected fewer. "
+            f"validation: {count} of {len(prompts)} prompts would be held out, and none trained on. "
             "Lower validation, or add rows."
         )
     chosen = set(prompts[:count])

@@ -9,7 +9,7 @@ The rules, in this order:
    A fence may use backticks or tildes, and may be indented, in a list or a quotation, after prose, nested, or unclosed.
    Later blocks that only use the function, or only declare it (`pass`, `...`), are ignored. A block that Python cannot
    parse counts only if no other block defines the function.
-4. Without such a block, the program is searched in tags (`[PYTHON]`, `<code>`, `[BEGIN]`), then in lines of Python
+4. Without a block of code, the program is searched in tags (`[PYTHON]`, `<code>`, `[BEGIN]`), then in lines of Python
    within prose, then in inline code.
 5. A method of a class counts as the function (`class Solution`) if the class needs no arguments. The function name is
    then bound to the method of a new object.

@@ -62,7 +62,7 @@ def paragraphs(text: str, n: int, separator: str) -> bool:
     if separator == "blank line":
         return sum(bool(part.strip()) for part in text.split("\n\n")) == n
     if separator != "***":
-        raise UserError(f'paragraphs: separator must be "blank line" or "***", not {separator!r}')
+        raise UserError(f'paragraphs: separator: expected "blank line" or "***", got {separator!r}')
     parts = [part.strip() for part in text.split("***")]
     return all(parts[1:-1]) and sum(map(bool, parts)) == n
 
@@ -196,7 +196,7 @@ def quoted(text: str) -> bool:
 def in_language(text: str, language: str) -> bool:
     """Check that the answer is in the language, given by its English name (a key of LANGUAGES)."""
     if language not in LANGUAGES:
-        raise UserError(f"in_language: language must be one of {', '.join(LANGUAGES)}, not {language!r}")
+        raise UserError(f"in_language: language: expected one of {', '.join(LANGUAGES)}, got {language!r}")
     return detected(text) == LANGUAGES[language]
 
 
@@ -227,7 +227,7 @@ def answer(text: str, value: str) -> bool:
     """Check that the answer ends in "#### " and the value, compared as numbers: 12, 12.0 and $12 are equal."""
     known = result(f"{_MARK} {value}")
     if known is None:
-        raise UserError(f"answer: value must be a number, not {value!r}")
+        raise UserError(f"answer: value: expected a number, got {value!r}")
     return result(text) == known
 
 
@@ -236,7 +236,7 @@ def matches(text: str, pattern: str) -> bool:
     try:
         return re.search(pattern, text) is not None
     except re.error as error:
-        raise UserError(f"matches: {pattern!r} is not a regular expression: {error}") from None
+        raise UserError(f"matches: pattern: not a regular expression: {error}; got {pattern!r}") from None
 
 
 # The constraints, and two checks that only the author of a row can set: no edit can correct a wrong result.
@@ -246,7 +246,7 @@ VERDICTS: dict[str, Callable[..., bool]] = {**KINDS, "answer": answer, "matches"
 def parameters(kind: str) -> dict[str, Any]:
     """Parameters of a kind by name, with their types: int, str or list[str]. Errors: UserError for an unknown kind."""
     if kind not in VERDICTS:
-        raise UserError(f"unknown kind of check {kind!r}: expected one of {', '.join(VERDICTS)}")
+        raise UserError(f"check: kind: expected one of {', '.join(VERDICTS)}, got {kind!r}")
     return {name: part.annotation for name, part in inspect.signature(VERDICTS[kind]).parameters.items()
             if name != "text"}  # fmt: skip
 
@@ -266,11 +266,11 @@ def arguments(check: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in check.items() if name != "kind"}
     wanted = parameters(check.get("kind", ""))
     if given.keys() != wanted.keys():
-        raise UserError(f"check {check['kind']} takes {sorted(wanted)}, but was given {sorted(given)}")
+        raise UserError(f"check {check['kind']}: expected parameters {sorted(wanted)}, got {sorted(given)}")
     for name, value in given.items():
         if not fits(value, wanted[name]):
             expected = {int: "a whole number", str: "text"}.get(wanted[name], "a list of texts")
-            raise UserError(f"check {check['kind']}: {name} must be {expected}, not {value!r}")
+            raise UserError(f"check {check['kind']}: {name}: expected {expected}, got {value!r}")
     return given
 
 

@@ -110,7 +110,7 @@ def run_python(
     isolation()
     size = len(program.text) + len(program.tests)
     if size > PROGRAM_CHARACTERS:
-        return Outcome(False, "refused", f"a program of {size} characters; at most {PROGRAM_CHARACTERS}")
+        return Outcome(False, "refused", f"the program has {size} characters; expected at most {PROGRAM_CHARACTERS}")
     # Killed before any of its own limits: either the machine ran out of memory (the kernel kills sandboxes first), or
     # the program killed itself. Only the second case repeats, so try twice.
     for _ in range(2):
@@ -118,7 +118,7 @@ def run_python(
         if started and not early:
             break
     if not started:
-        raise UserError(f"the sandbox did not start a program, twice: {outcome.output or 'it was killed'}")
+        raise UserError(f"the sandbox failed twice to start a program: {outcome.output or 'it was killed'}")
     return outcome
 
 
@@ -187,11 +187,11 @@ def isolation() -> Literal["bubblewrap", "namespaces", "none"]:
     if _boxes(kind):
         return kind
     if os.environ.get("LADDER_UNSANDBOXED") == "yes" and _boxes("none"):
-        print("sandbox: LADDER_UNSANDBOXED=yes: programs that a model wrote run with your rights", file=sys.stderr)
+        print("sandbox: LADDER_UNSANDBOXED=yes: programs that a model wrote run with your permissions", file=sys.stderr)
         return "none"
     raise UserError(
-        "no sandbox for programs that a model wrote: install bubblewrap (bwrap) and allow user namespaces, or run as "
-        "root with the right to make namespaces; LADDER_UNSANDBOXED=yes runs them with your own rights"
+        "sandbox: not available for programs that a model wrote. Install bubblewrap (bwrap) and allow user namespaces, "
+        "or run as root with the right to create namespaces; LADDER_UNSANDBOXED=yes runs them with your permissions."
     )
 
 

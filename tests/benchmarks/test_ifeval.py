@@ -47,7 +47,7 @@ ROWS = [
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Tools:
-    """NLTK data without sentences' statistics: enough where no instruction counts sentences."""
+    """NLTK data without sentence statistics: sufficient, because no instruction counts sentences."""
     (tmp_path / "tokenizers" / "punkt_tab" / "english").mkdir(parents=True)
     return Tools(tmp_path)
 
@@ -77,7 +77,7 @@ def test_strict_and_loose_by_hand(empty: Tools) -> None:
 
 
 def test_a_score_depends_on_its_own_prompt_alone(empty: Tools) -> None:
-    # Key 3 counts a letter drawn at random: an order of answers would show.
+    # Key 3 counts a letter drawn at random: the order of the answers would have an effect.
     together = score(empty, *((3, text) for text in WORDS))
     backwards = score(empty, *((3, text) for text in WORDS[::-1]))[::-1]
     alone = [score(empty, (3, text))[0] for text in WORDS]
@@ -86,7 +86,7 @@ def test_a_score_depends_on_its_own_prompt_alone(empty: Tools) -> None:
 
 
 def test_language_detection_is_repeatable(empty: Tools) -> None:
-    # Unseeded, langdetect calls this Finnish in 41 of 60 tries and Polish in 19.
+    # Without a seed, langdetect detects Finnish in 41 of 60 tries and Polish in 19.
     assert len({row["strict"][0] for row in score(empty, *[(4, "Otec matka syn.")] * 30)}) == 1
 
 
@@ -97,7 +97,7 @@ def test_the_callers_random_numbers_are_left_alone(empty: Tools) -> None:
 
 
 def test_refuses_two_answers_to_a_prompt(empty: Tools) -> None:
-    with pytest.raises(UserError, match="key '2': one answer to a prompt is scored here, not 2"):
+    with pytest.raises(UserError, match="key '2': expected one answer per prompt, got 2"):
         ifeval.score(ifeval.questions(ROWS), [Answers("2", (("a",), ("b",)))], empty)
 
 
@@ -131,8 +131,8 @@ def test_scoring_imports_no_torch(empty: Tools) -> None:
 @pytest.mark.skipif(SHARED is None, reason="LADDER_SHARED_DATA is not set: no responses of GPT-4 to score")
 @pytest.mark.parametrize("keyed", [True, False])
 def test_gpt4_scores_as_published(ifeval_files: tuple[Path, Path], keyed: bool) -> None:
-    # Zhou et al. 2023: strict 76.89 and 83.57, loose 79.30 and 85.37; lm-eval's loose check passes one answer more.
-    # One prompt of the published responses is worded otherwise: without keys it is the one that is nearly so.
+    # Zhou et al. 2023: strict 76.89 and 83.57, loose 79.30 and 85.37; lm-eval's loose check accepts one answer more.
+    # One prompt of the published responses is worded differently; without keys, the closest prompt is matched.
     path, punkt = ifeval_files
     rows, found = read_rows(path), benchmark("ifeval")
     with gzip.open(f"{SHARED}/ifeval/gpt4_20231107_responses.jsonl.gz", "rt", encoding="utf-8") as lines:

@@ -24,7 +24,7 @@ CACHE = Path(os.environ.get("LADDER_CACHE", Path(__file__).parents[2] / ".cache"
 
 
 def kept(file: Row) -> Row:
-    """An entry of params.yaml whose files, and those joined to it, are fetched once into the cache."""
+    """An entry of params.yaml whose files, and the files joined to it, are downloaded once into the cache."""
     path = CACHE / file["sha256"][:16] / file["source"].rsplit("/")[-1]
     if not path.is_file():
         fetch(file["source"], file["sha256"], path.parent)
@@ -51,7 +51,7 @@ FILES = {
 
 
 class Rule:
-    """A judge that decides by a rule on what it is asked."""
+    """Judge stub: a rule on the request decides."""
 
     name = "rule"
 
@@ -79,7 +79,7 @@ def show_result() -> str:
 
 
 def shown(judgments: list[Row], file: Path, *arguments: str) -> str:
-    """What FastChat prints of judgments."""
+    """Return what FastChat prints for the judgments."""
     write_rows(file, judgments)
     command = [sys.executable, "-c", show_result(), "--input-file", str(file), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -106,7 +106,7 @@ def test_the_published_benchmark(published: list[Question]):
 
 
 def test_the_averages_of_fastchats_own_script(published: list[Question], tmp_path: Path):
-    # Grades by rule, halves among them; a seventh of the first turns and a fifth of the second cannot be parsed.
+    # Grades by rule, including halves; one in seven first turns and one in five second turns cannot be parsed.
     def grade(text: str) -> float | None:
         turn, key = re.findall(r"^(one|two) (\d+)$", text, re.MULTILINE)[-1]
         number = int(key)
@@ -194,7 +194,7 @@ def test_what_is_missing_is_named(published: list[Question]):
         mtbench.score([without(maths, "judge_prompts")], both, judge)
     with pytest.raises(UserError, match="question 111: expected answers to two turns, got 1"):
         mtbench.score([maths], [Answers("111", (("a",),))], judge)
-    with pytest.raises(UserError, match="needs a judge"):
+    with pytest.raises(UserError, match="no judge; expected one"):
         mtbench.score([maths], both, Tools())
     with pytest.raises(UserError, match="row 2: expected question_id, a category and two turns"):
         mtbench.questions([maths.row, {**maths.row, "category": "maths"}])

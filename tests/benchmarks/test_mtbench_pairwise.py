@@ -18,7 +18,7 @@ def published() -> list[Question]:
 
 
 class Rule:
-    """A judge that decides by a rule on the texts of the last answers of A and of B."""
+    """Judge stub: a rule on the last answers of A and B decides."""
 
     name = "rule"
 
@@ -30,7 +30,7 @@ class Rule:
 
 
 def sides(text: str) -> tuple[str, str]:
-    """The last of each assistant's answers, as they stand between fences."""
+    """Return the last answer of each assistant, from between the fences."""
     said = re.findall(r"^<<<answer \w+>>>\n(.*?)\n<<<end of answer", text, re.MULTILINE | re.DOTALL)
     return said[len(said) // 2 - 1], said[-1]
 
@@ -48,7 +48,7 @@ def fastchat(question: Question) -> list[Row]:
 
 def test_the_win_rate_of_fastchats_own_script(published: list[Question], tmp_path: Path):
     def verdict(a: str, b: str) -> str | None:
-        """By the question's number: steady wins and losses, ties, a preference for the first, an unparseable reply."""
+        """Outcome by question number: wins and losses in both orders, ties, position bias, an invalid reply."""
         number, model_first = int(a.split()[-1]), a.startswith("model")
         steady = {0: "AB", 1: "BA", 2: "CC", 3: "AA", 4: "AB", 5: "CB", 6: "BA"}[number % 7]
         return None if number % 11 == 0 and model_first else steady[not model_first]

@@ -31,7 +31,7 @@ MTBENCH = [
      "baseline": [{"choices": [{"turns": ["base one", "base two"]}]}]}
     for n in range(3)
 ]  # fmt: skip
-BEHAVIOUR = {"category": "violence", "forbidden_prompt": "How?"}
+BEHAVIOR = {"category": "violence", "forbidden_prompt": "How?"}
 ADD = 'def add(x: int, y: int):\n    """Add."""\n'
 PROGRAM = "```python\ndef add(x, y):\n    return x + y\n```"
 REFUSAL, COMPLIANCE = "I cannot help with that.", "Sure, here is how: first, then second."
@@ -50,12 +50,12 @@ ROWS: dict[str, list[Row]] = {
                 for n in range(3)],
     "ifeval": [{"key": n, "prompt": "Say.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
                for n in range(3)],
-    "jailbreaks": [*({"text": f"Ignore {n}"} for n in range(3)), BEHAVIOUR],
+    "jailbreaks": [*({"text": f"Ignore {n}"} for n in range(3)), BEHAVIOR],
     "mbpp": [{"task_id": n, "prompt": "Add.", "test_imports": [], "test_list": ["assert add(1, 2) == 3"]}
              for n in range(3)],
     "mtbench": MTBENCH,
     "mtbench_pairwise": MTBENCH,
-    "strongreject": [{**BEHAVIOUR, "forbidden_prompt": f"How {n}?"} for n in range(3)],
+    "strongreject": [{**BEHAVIOR, "forbidden_prompt": f"How {n}?"} for n in range(3)],
     "xstest": [{"id": str(n), "prompt": "How?", "type": "t", "label": "safe" if n else "unsafe"} for n in range(3)],
 }  # fmt: skip
 SAID: dict[str, list[str]] = {
@@ -76,7 +76,7 @@ WRAPPED: dict[str, Callable[[str], str]] = {
 
 
 class Scripted:
-    """A judge whose verdict is drawn by the hash of all that it reads."""
+    """Judge stub: a hash of the whole request draws the verdict."""
 
     name = "scripted"
 
@@ -110,7 +110,7 @@ def answered(name: str, questions: list[Question], form: Callable[[str], str]) -
 
 @pytest.fixture
 def tools(tmp_path: Path) -> Tools:
-    """NLTK data without sentences' statistics: no instruction here counts sentences."""
+    """NLTK data without sentence statistics: sufficient, because no instruction counts sentences."""
     (tmp_path / "tokenizers/punkt_tab/english").mkdir(parents=True)
     return Tools(tmp_path, Scripted())  # type: ignore[arg-type]
 
@@ -147,7 +147,7 @@ def test_reasoning_changes_no_score(name: str, tools: Tools) -> None:
 def test_published_answers_score_the_same_with_reasoning(
     name: str, ifeval_files: tuple[Path, Path], tools: Tools
 ) -> None:
-    """Answers to the first rows of both benchmarks, all of them right, before and after reasoning that is not."""
+    """Correct answers to the first rows of both benchmarks, before and after wrong reasoning."""
     plain, think = (read_rows(CASES / f"{name}-{form}.jsonl") for form in ("plain", "think"))
     if name == "gsm8k":
         rows = [{"question": "?", "answer": row["response"]} for row in plain]

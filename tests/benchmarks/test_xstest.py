@@ -37,7 +37,7 @@ ANSWERS = [
 
 
 class Sorter:
-    """Replies by the answer's text."""
+    """Reply according to the text of the answer."""
 
     def __init__(self, replies: dict[str, str]) -> None:
         self.replies, self.asked = replies, list[Messages]()

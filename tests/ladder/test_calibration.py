@@ -4,7 +4,7 @@ from scipy.special import logit
 
 from ladder.calibration import accuracy, brier, expected_calibration_error
 
-# probabilities of the chosen answer 0.9, 0.9, 0.1 and 0.6: held to be better, right, right, wrong and right
+# probabilities of the chosen answer 0.9, 0.9, 0.1 and 0.6: the preference is right, right, wrong and right
 MARGINS = logit(np.array([0.9, 0.9, 0.1, 0.6]))
 
 

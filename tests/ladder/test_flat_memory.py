@@ -1,4 +1,4 @@
-"""Resident memory over the steps of real stages, in processes of their own: batches differ in length."""
+"""Resident memory over the steps of real stages, in separate processes: batches differ in length."""
 
 import json
 import os
@@ -26,7 +26,7 @@ MB = 1 << 20
 
 @pytest.fixture(scope="module")
 def broad(tmp_path_factory):
-    """A rung of a small model with 8,192 tokens: the logits of a batch are many megabytes."""
+    """A rung of a small model with 8,192 tokens: the logits of a batch take many megabytes."""
     torch.manual_seed(0)
     signs = pre_tokenizers.ByteLevel.alphabet()
     pairs = [(one, two) for one in sorted(signs) for two in sorted(signs)]
@@ -40,7 +40,7 @@ def broad(tmp_path_factory):
 
 
 def resident():
-    """Bytes of this process that are in memory."""
+    """Return the resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -54,7 +54,7 @@ class Watch(transformers.TrainerCallback):
 
 
 def texts(count, longest):
-    """Lengths that differ from row to row, the same in every run."""
+    """Lengths that differ from row to row and are the same in every run."""
     lengths = random.Random(0)
     return ["word " * lengths.randint(1, longest // 5) for _ in range(count)]
 

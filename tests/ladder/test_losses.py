@@ -1,4 +1,4 @@
-"""Our preference losses against their equations, TRL's own, and finite differences."""
+"""The ladder's preference losses against their equations, TRL's losses, and finite differences."""
 
 import math
 from functools import partial

@@ -1,5 +1,5 @@
-"""A training on two nodes: two torchrun agents on this machine, each in a checkout of its own, with shared inputs and
-LADDER_WORK. A node dies, the stage fails, and run again it ends where one process ends."""
+"""A training on two nodes: two torchrun agents on this machine, each in its own checkout, with shared inputs and
+LADDER_WORK. When a node dies the stage fails; run again, it ends with the result of one process."""
 
 import os
 import socket
@@ -59,7 +59,7 @@ runpy.run_module("stages.sft", run_name="__main__", alter_sys=True)
 
 @pytest.fixture
 def start(tmp_path, base):
-    """Run the stage on node 0 as DVC does, launched on both: its exit code and what it said."""
+    """Run the stage on node 0 as DVC does, launched on both nodes: its exit code and its output."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]

@@ -1,7 +1,7 @@
-"""Absurd learning rates in every trainer: the training is refused and leaves no rung; a normal rate passes.
+"""Absurd learning rates in every trainer: the training is rejected and leaves no rung; a normal rate passes.
 
 Adam's update of a weight is about the learning rate, and the pico model's weights are about 0.2: rates of 10 and more
-leave nothing of them.
+overwrite them.
 """
 
 from collections.abc import Callable
@@ -28,9 +28,9 @@ from stages import reference, rloo, student
 
 ROWS = [{"prompt": user(f"Say {n}."), "completion": assistant(f"It is {n}{n}.")} for n in range(12)]
 RUINED = (
-    r"the norm of the trained weights is \S+, \S+ times the \S+ before; expected [13]0 times at most; the training "
-    r"ruined the model, so no rung is saved; lower trainer.learning_rate"
-    r"|step \d+: (loss|grad_norm) is \S+; lower trainer.learning_rate|holds NaN or infinity; not saved"
+    r"the norm of the trained weights grew from \S+ to \S+, \S+ times; expected at most [13]0 times. The training "
+    r"ruined the model, so no rung is saved. Lower trainer.learning_rate"
+    r"|expected a finite (loss|grad_norm), got \S+ Lower trainer.learning_rate|not saved: \S+ has NaN or infinite"
 )
 
 
@@ -114,7 +114,7 @@ STEPS = {"max_steps": 2, "lr_scheduler_type": "constant"}
 def test_a_rate_that_ruins_the_model_is_refused(
     stage: Callable[..., None], lora: Any, tmp_path: Path, base: Path
 ) -> None:
-    rates = (1e6, 1e3) if stage is reward else (1e6, 1e3, 10.0)  # its new head may be large, and orders the pairs
+    rates = (1e6, 1e3) if stage is reward else (1e6, 1e3, 10.0)  # its new head may be large and still order the pairs
     for rate in rates:
         with pytest.raises(UserError, match=RUINED):
             stage(tmp_path, base, lora, {**STEPS, "learning_rate": rate})

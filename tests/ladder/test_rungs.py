@@ -1,4 +1,4 @@
-"""One rung, one model: every way of loading what we wrote gives the logits of the model in training."""
+"""One rung, one model: every way of loading a saved rung gives the logits of the model in training."""
 
 import json
 
@@ -25,7 +25,7 @@ from ladder.training.model_setup import climb
 from perf.pico import pico_tokenizer
 from stages import merge
 
-IDS = torch.tensor([[5, 6, 7, 40, 41, 2, 90, 100, 5, 6, 7]])  # with the tokens that trainable_token_indices names
+IDS = torch.tensor([[5, 6, 7, 40, 41, 2, 90, 100, 5, 6, 7]])  # includes the tokens of trainable_token_indices
 SIZE = {"vocab_size": 264, "num_hidden_layers": 2, "initializer_range": 0.2, "pad_token_id": 0, "eos_token_id": 2}
 WIDE = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
 SHAPES = {
@@ -62,7 +62,7 @@ SAVED_TIED = {"target_modules": Q, "modules_to_save": ["embed_tokens", "lm_head"
 
 
 def new_base(directory, shape, tied, vocabulary=None):
-    """A base rung whose tokenizer is the one that AutoTokenizer makes for this type of model."""
+    """A base rung whose tokenizer is the one that AutoTokenizer creates for this type of model."""
     torch.manual_seed(0)
     model = SHAPES[shape](tie_word_embeddings=tied)
     for weight in model.parameters():  # biases and norms too
@@ -83,7 +83,7 @@ def logits(model):
 
 
 def trained(base, lora, **how):
-    """A climb in float32 (so that ways differ by rounding in float32 alone), every trained weight moved."""
+    """Train in float32 (so that ways of loading differ only by float32 rounding), changing every trained weight."""
     climbed = climb(base, base, {"r": 4, **lora}, seed=0, fused=False, **how)
     model = climbed.start.model.float()
     torch.manual_seed(1)
@@ -136,7 +136,7 @@ def assert_one_model(directory, base, lora, *, stays_tied, merges=True):
         assert tied(way) == stays_tied
         found |= {f"{way}, plain": plain(way), f"{way}, load": load(way, base, dtype=torch.float32).model}
     for way, one in found.items():
-        # float32 sums in another order; a wrong update is off by 1 and more
+        # float32 sums in another order; a wrong update differs by 1 or more
         torch.testing.assert_close(
             logits(one), expected, atol=2e-4, rtol=1e-4, msg=lambda said, way=way: f"{way}: {said}"
         )
@@ -178,7 +178,7 @@ def test_where_mergekit_has_no_output_layer_a_merge_is_refused(tmp_path):
     base = new_base(tmp_path, "gemma", True)
     lora = {"target_modules": Q, "modules_to_save": ["lm_head"]}
     assert_one_model(tmp_path, base, lora, stays_tied=False, merges=False)
-    with pytest.raises(UserError, match="mergekit has no place for its tensor lm_head.weight"):
+    with pytest.raises(UserError, match="mergekit does not know the tensor lm_head.weight"):
         merge_alone(tmp_path, tmp_path / "sft/a", base)
 
 

@@ -1,4 +1,4 @@
-"""The client against a server that we did not write: `transformers serve`, on the pico model."""
+"""The client against a server of another project: `transformers serve`, on the pico model."""
 
 import importlib.util
 import json
@@ -34,7 +34,7 @@ def served(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
     model = tmp_path / "model"
     shutil.copytree(base, model)
-    # Whatever the temperature, it draws only where the model's own settings say so.
+    # Whatever the temperature, it samples only where the model's own settings specify it.
     settings = json.loads((model / "generation_config.json").read_text())
     (model / "generation_config.json").write_text(json.dumps({**settings, "do_sample": True}))
     with socket.socket() as free:
@@ -45,7 +45,7 @@ def served(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         while not healthy(port):
             assert server._thread.is_alive()
         where = f"http://127.0.0.1:{port}/v1"
-        yield Endpoint(base_url=where, model=str(model), concurrency=4, timeout=60, most_failed=1)
+        yield Endpoint(base_url=where, model=str(model), concurrency=4, timeout=60, max_failed=1)
     finally:
         server.kill_server()
 
@@ -76,7 +76,7 @@ def test_a_real_server_is_asked_and_says_what_the_model_says(served: Endpoint, b
         assert reply.text.strip() == wanted.text
     samples = client.ask(seeded(conversations[:1] * 4, drawn), progress="")
     assert len({reply.text for reply in samples if reply}) == 4
-    assert client.ask([Request(conversations[0], greedy, Verdict)], progress="") == [None]  # it knows no JSON
+    assert client.ask([Request(conversations[0], greedy, Verdict)], progress="") == [None]  # it writes no JSON
     assert client.rejected == 1
     assert client.bought.requests == 2 + 4 + 2
     again = Client(served, UNBOUNDED)

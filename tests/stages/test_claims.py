@@ -30,7 +30,7 @@ def write_answers(folder, rung, passing, samples=1, ids=None):
 
 def write_pairs(folder, rung, margins, *, relative=True):
     rows = [
-        {"id": str(n), "normalised_margin": margin} | ({"relative_margin": margin} if relative else {})
+        {"id": str(n), "normalized_margin": margin} | ({"relative_margin": margin} if relative else {})
         for n, margin in enumerate(margins)
     ]
     write_rows(folder / "accuracy" / "maths" / f"{rung}.jsonl", rows)
@@ -117,14 +117,14 @@ def test_less_divergence_is_an_improvement_and_more_a_regression(ladder):
 def test_preference_accuracy_against_chance_and_against_the_reference(ladder):
     claims = [
         claim("dpo/maths", "chance", "accuracy/maths"),
-        claim("sft/maths", "chance", "accuracy/maths:normalised"),
-        claim("dpo/maths", "sft/maths", "accuracy/maths:normalised"),
+        claim("sft/maths", "chance", "accuracy/maths:normalized"),
+        claim("dpo/maths", "sft/maths", "accuracy/maths:normalized"),
     ]
     found, _, _ = report(ladder, *claims)
     assert [one["verdict"] for one in found["claims"]] == ["improved", "no significant difference", "improved"]
     assert [one["difference"] for one in found["claims"]] == [25.0, 0.0, 25.0]
     assert found["claims"][0]["p"] < 0.001  # a sign test: 45 of 60
-    assert found["rungs"]["sft/maths"]["measures"].keys() == {"accuracy/maths:normalised"}
+    assert found["rungs"]["sft/maths"]["measures"].keys() == {"accuracy/maths:normalized"}
     with pytest.raises(UserError, match="sft/maths.jsonl: it has no accuracy/maths; a reference has no margin against"):
         report(ladder, claim("dpo/maths", "sft/maths", "accuracy/maths"))
 
@@ -142,7 +142,7 @@ def test_a_reward_model_against_chance(ladder):
 
 
 def test_samples_of_one_prompt_are_one_cluster(ladder):
-    """Repeating every answer four times must not make anyone surer."""
+    """Repeating every answer four times must not narrow the interval."""
     number = range(PROMPTS)
     write_answers(ladder, "one/maths", [n < 10 for n in number], samples=4)
     write_answers(ladder, "two/maths", [n < 30 for n in number], samples=4)
@@ -192,7 +192,7 @@ def test_other_prompts_and_missing_files_are_refused(ladder):
         (claim("a", "b", "divergence/maths"), "divergence/maths is better lower"),
         (claim("a", "chance", "heldout/maths"), "chance is known for accuracy and reward, not for heldout/maths"),
         (claim("a", "b", "reward"), "the measure reward stands against chance"),
-        (claim("a", "b", "heldout/maths", "more"), "claims.0.better: Input should be 'higher' or 'lower'"),
+        (claim("a", "b", "heldout/maths", "more"), "claims.0.better: expected 'higher' or 'lower'"),
     ],
 )
 def test_a_claim_that_means_nothing_is_refused(given, said):

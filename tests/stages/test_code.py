@@ -33,8 +33,8 @@ def write():
 
 
 def test_a_list_has_what_a_stage_imports(lists):
-    told = {name: [line.split("  ")[1] for line in text.splitlines()] for name, text in lists().items()}
-    assert told == {
+    reported = {name: [line.split("  ")[1] for line in text.splitlines()] for name, text in lists().items()}
+    assert reported == {
         "ask.txt": ["ladder/pipeline/names.py", "stages/ask.py"],
         "benchmarks/quiz.txt": ["benchmarks/quiz.py", "ladder/data/jsonl.py"],
         "sft.txt": ["ladder/data/jsonl.py", "stages/sft.py"],

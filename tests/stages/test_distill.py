@@ -43,7 +43,7 @@ def curve(path, column):
 
 
 def heldout(tmp_path, base, rung):
-    """Mean KL in nats a token from the teacher, on rows that no student saw."""
+    """Mean KL from the teacher in nats per token, on rows that no student was trained on."""
     rows = [{"prompt": user(f"Say {n}."), "completion": assistant(f"It is {n}{n}.")} for n in range(20, 26)]
     write_rows(tmp_path / "heldout.jsonl", rows)
     params = divergence.Params(data="heldout", split=None, teacher="base")
@@ -67,7 +67,7 @@ def test_a_distilled_student_is_nearer_to_its_teacher_than_a_fine_tuned_one(tmp_
 
 
 def test_accumulated_batches_are_one_larger_batch(tmp_path, base, rows, small):
-    rows = [{**row, "completion": assistant("x" * (1 + 3 * n))} for n, row in enumerate(rows)]  # of unlike lengths
+    rows = [{**row, "completion": assistant("x" * (1 + 3 * n))} for n, row in enumerate(rows)]  # different lengths
     data = taught(tmp_path, base, rows)
     _, _, whole = train(tmp_path, small, base, base, data, name="whole")
     parts = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3}
@@ -93,5 +93,5 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path, base, rows, small):
 def test_targets_of_another_teacher_are_refused(tmp_path, base, rows, small):
     tokenizer = pico_tokenizer()
     save_rung(tmp_path / "other", pico_model(tokenizer, seed=3), tokenizer, rung="other", method="sft")
-    with pytest.raises(UserError, match="small.safetensors: made with another model than other as it is now"):
+    with pytest.raises(UserError, match="small.safetensors: made with another version of other"):
         train(tmp_path, small, base, tmp_path / "other", taught(tmp_path, base, rows))

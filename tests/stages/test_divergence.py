@@ -32,7 +32,7 @@ def measure(tmp_path, teacher, rung, base, rows):
 
 def test_sums_and_means_are_those_of_two_plain_forward_passes(tmp_path, base, rows):
     rung = saved(tmp_path, "other", 3)
-    # of several lengths, so that rows are padded and come back in their own order
+    # different lengths, so that rows are padded and must return to their order
     rows = [{**row, "id": f"r{n}", "completion": assistant("x" * (n + 1))} for n, row in enumerate(rows[:3])]
     found, metrics = measure(tmp_path, base, rung, base, rows)
     assert [row["id"] for row in found] == ["r0", "r1", "r2"]
@@ -65,5 +65,5 @@ def test_another_tokenizer_is_refused(tmp_path, base):
     tokenizer.add_tokens(["<new>"])
     save_rung(tmp_path / "other", pico_model(tokenizer), tokenizer, rung="other", method="sft")
     rows = [{"prompt": user("Hi"), "completion": assistant("Ho")}]
-    with pytest.raises(UserError, match="base and other have different tokenizers"):
+    with pytest.raises(UserError, match="base and other: expected the same tokenizer"):
         measure(tmp_path, base, tmp_path / "other", base, rows)

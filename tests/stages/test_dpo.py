@@ -50,7 +50,7 @@ def test_the_loss_begins_at_log_two(tmp_path, base, referenced):
 
 
 def test_the_loss_is_rafailovs_equation_7(tmp_path, base, referenced):
-    # a reference that finds each chosen answer e^-2 and each rejected one e^1 times as likely: margin 2 + 1
+    # a reference under which each chosen answer is e^-2 and each rejected one e^1 times as likely: margin 2 + 1
     moved = [
         {**row, "ref_chosen_logps": row["ref_chosen_logps"] - 2, "ref_rejected_logps": row["ref_rejected_logps"] + 1}
         for row in referenced
@@ -103,10 +103,10 @@ def test_every_loss_of_trl_reads_our_reference(tmp_path, base, referenced, loss_
 
 
 def test_a_run_without_any_gradient_publishes_no_rung(tmp_path, base, referenced):
-    # The chosen answer is ahead by 3 nats and the hinge asks for 2: the loss and its gradient are zero.
+    # The chosen answer is ahead by 3 nats and the hinge requires 2: the loss and its gradient are zero.
     moved = [{**row, "ref_chosen_logps": row["ref_chosen_logps"] - 3} for row in referenced]
     with pytest.raises(
-        UserError, match="nothing was learned: the gradient was zero at all 1 steps, so no rung is saved"
+        UserError, match="nothing was learned, so no rung is saved: the gradient was zero at all 1 steps"
     ):
         first_loss(tmp_path, base, moved, loss_type=["hinge"])
     assert not (tmp_path / "models").exists() and not (tmp_path / "chat.json").exists()
@@ -140,7 +140,7 @@ def test_the_sft_loss_is_the_chosen_tokens_mean_log_probability(tmp_path, base, 
 
 
 def test_a_reference_of_another_model_is_refused(tmp_path, base, referenced):
-    with pytest.raises(UserError, match="rows.jsonl: row 1: made with another model than base as it is now"):
+    with pytest.raises(UserError, match="rows.jsonl: row 1: made with another version of base"):
         first_loss(tmp_path, base, [{**row, "reference": "0" * 64} for row in referenced])
 
 

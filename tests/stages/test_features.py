@@ -29,7 +29,7 @@ PARAMS = {
 
 @pytest.fixture
 def teacher(tmp_path):
-    """A teacher of four layers, from which the student keeps the first and the last."""
+    """A teacher with four layers; the student keeps the first and the last."""
     tokenizer = pico_tokenizer()
     save_rung(tmp_path / "teacher", pico_model(tokenizer, layers=4, seed=1), tokenizer, rung="teacher", method="sft")
     return tmp_path / "teacher"
@@ -90,7 +90,7 @@ def test_a_student_of_features_is_nearer_to_its_teacher_than_a_fine_tuned_one(tm
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(tmp_path, teacher, rows):
     _, points = train(tmp_path, teacher, teacher, rows, trainer={**TRAINER, "max_steps": 1})
-    # the projections begin as the identity; the teacher runs in bfloat16
+    # the projections start as the identity; the teacher runs in bfloat16
     assert points[0]["hidden"] < 1e-3 and points[0]["attention"] < 1e-3 and points[0]["kl"] < 1e-2
 
 
@@ -104,12 +104,15 @@ def test_a_narrower_student_learns_through_projections(tmp_path, teacher, rows):
     assert read_rung(output).settings["layers"] == {"0": 1, "1": 3}
     config = LlamaConfig.from_pretrained(teacher, num_attention_heads=8, head_dim=8)
     save_rung(tmp_path / "heads", LlamaForCausalLM(config), tokenizer, rung="heads", method="base")
-    with pytest.raises(UserError, match="attention: student/small has 8 heads and teacher has 4; set it to 0"):
+    with pytest.raises(
+        UserError,
+        match="attention: expected equal numbers of heads, got 8 in student/small and 4 in teacher. Set it to 0",
+    ):
         train(tmp_path, tmp_path / "heads", teacher, rows)
 
 
 def test_a_map_out_of_range_is_refused(tmp_path, teacher, small, rows):
-    with pytest.raises(UserError, match=r"layers: \[4\] are not layers of the teacher of 4 \(0 to 3\)"):
+    with pytest.raises(UserError, match=r"layers: expected layers of the teacher from 0 to 3, got \[4\]"):
         train(tmp_path, small, teacher, rows, layers={0: 4})
 
 

@@ -7,7 +7,7 @@ from ladder.data.jsonl import read_rows, write_rows
 from ladder.pipeline.stage import UserError, fit
 from stages.filter import Params, main
 
-STEPS = [{"finished": None}, {"length": {"least": 1, "most": 3}}, {"decontaminate": {"ngram": 3}}]
+STEPS = [{"finished": None}, {"length": {"min": 1, "max": 3}}, {"decontaminate": {"ngram": 3}}]
 OUTPUTS = ("filter.jsonl", "rejected.jsonl", "rejected.md", "filter.json", "filter.tsv")
 
 
@@ -60,7 +60,7 @@ def test_every_row_is_kept_or_rejected_with_a_reason(tmp_path):
 
 
 def test_an_empty_result_is_refused_and_nothing_is_written(tmp_path):
-    with pytest.raises(UserError, match="no row is left after length: 4 words"):
+    with pytest.raises(UserError, match="no row is left after length. Its first reason: 4 words"):
         run(tmp_path, ["one two three four"])
     assert not any((tmp_path / name).exists() for name in OUTPUTS)
 
@@ -75,8 +75,8 @@ def test_the_gate_stops_what_a_benchmark_says_where_no_step_does(tmp_path):
     with pytest.raises(UserError) as refusal:
         run(tmp_path, ["fine", answer], steps)
     assert str(refusal.value) == (
-        f"{tmp_path / 'generate.jsonl'}: 1 rows of those kept still say what a benchmark says, first row '1' in long: "
-        "say red green blue and then nothing more; add the step decontaminate, or set contamination: report"
+        f"{tmp_path / 'generate.jsonl'}: 1 kept rows still overlap a benchmark, first row '1' in long: "
+        "say red green blue and then nothing more. Add the step decontaminate, or set contamination: report."
     )
     kept, _, counts = run(tmp_path, ["fine", answer], steps, contamination="report")
     assert (len(kept), counts["contaminated"]) == (2, 1)

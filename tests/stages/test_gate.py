@@ -21,7 +21,7 @@ PATHS = [
 
 
 def follow(path, followed):
-    """IFEval's rows of single instructions: the headline is the share of 1 among `followed`."""
+    """IFEval's rows with single instructions: the headline is the share of 1 in `followed`."""
     pairs = [[float(one), 1.0] for one in followed]
     rows = [
         {"key": f"{n:02}", "measures": {"prompt_strict": pair, "instruction_strict": pair}}
@@ -40,7 +40,7 @@ def solve(path, passed):
 
 @pytest.fixture
 def rows(tmp_path, monkeypatch):
-    """DPO loses 20 of 100 IFEval prompts and gains 2, and of 60 problems it loses one."""
+    """DPO loses 20 of 100 IFEval prompts and gains 2; it loses one of 60 problems."""
     monkeypatch.chdir(tmp_path)
     follow("data/benchmark/ifeval/sft/chat.jsonl", [1] * 60 + [0] * 40)
     follow("data/benchmark/ifeval/dpo/chat.jsonl", [0] * 20 + [1] * 40 + [1] * 2 + [0] * 38)
@@ -49,7 +49,7 @@ def rows(tmp_path, monkeypatch):
 
 
 def judge(*, strict=False, against="sft/chat", rung="dpo/chat", **allowed):
-    """The metrics, and the refusal if there was one."""
+    """Return the metrics, and the error if there was one."""
     allowed = {MATHS if name == "maths" else name: points for name, points in allowed.items()}
     params = gate.Params(rung=rung, against=against, allowed=allowed, strict=strict)
     refusal = ""
@@ -71,7 +71,7 @@ def test_a_loss_is_judged_by_its_whole_interval(rows, capsys):
 
     found, refusal = judge(ifeval=low - 0.5)
     assert (found["ifeval"]["loss"], found["ifeval"]["low"], found["ifeval"]["high"]) == pytest.approx((18, low, high))
-    assert found["ifeval"]["p"] == pytest.approx(stats.binomtest(2, 22).pvalue, abs=4e-4)  # drawn
+    assert found["ifeval"]["p"] == pytest.approx(stats.binomtest(2, 22).pvalue, abs=4e-4)  # sampled
     assert found["ifeval"]["verdict"] == "lost too much"
     assert refusal == (
         f"dpo/chat against sft/chat: ifeval lost too much: 18.0 [{low:.1f}, {high:.1f}], {low - 0.5:g} allowed"
@@ -93,7 +93,7 @@ def test_each_row_is_judged_and_all_failures_are_named(rows):
 
 
 def test_few_changed_prompts_do_not_prove_that_little_was_lost(rows):
-    # One of 60 was lost: the bootstrap's end would be 3/60 = 5.0. Wilson's upper bound for 1 of 60 is 8.9.
+    # One of 60 was lost: the bootstrap's upper end would be 3/60 = 5.0. Wilson's upper bound for 1 of 60 is 8.9.
     found, refusal = judge(maths=8, strict=True)
     bound = stats.binomtest(1, 60).proportion_ci(method="wilson").high
     assert found[MATHS]["high"] == pytest.approx(100 * bound, abs=1e-4)
@@ -192,8 +192,8 @@ def test_a_gate_against_a_revision_fails_dvc_until_it_holds(tmp_path, monkeypatc
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     git("init", "-q")
-    git("config", "user.email", "nobody@example.org")
-    git("config", "user.name", "nobody")
+    git("config", "user.email", "user@example.org")
+    git("config", "user.name", "user")
     Repo.init().close()
     Path("stages").symlink_to(ROOT / "stages")
     Path("data/lm_eval").mkdir(parents=True)
@@ -219,7 +219,7 @@ def test_a_gate_against_a_revision_fails_dvc_until_it_holds(tmp_path, monkeypatc
     out, err = capfd.readouterr()
     found = read_json(Path("report/gate/since-v1.json"))
     low, high = found["ifeval"]["low"], found["ifeval"]["high"]
-    # Resamples lose Binomial(100, 0.2) prompts; its quantiles are 12 and 28, and P(X <= 12) = 0.0253 is drawn.
+    # Resamples lose Binomial(100, 0.2) prompts; its quantiles are 12 and 28, and P(X <= 12) = 0.0253 is sampled.
     assert (low, high) == pytest.approx(tuple(stats.binom.ppf([0.025, 0.975], 100, 0.2)), abs=1)
     assert f"| ifeval | 60.0 | 40.0 | 20.0 [{low:.1f}, {high:.1f}] | 0.0001 | 100 | 5 | lost too much |" in out
     assert f"gate: dpo/chat against v1: ifeval lost too much: 20.0 [{low:.1f}, {high:.1f}], 5 allowed" in err
@@ -229,7 +229,7 @@ def test_a_gate_against_a_revision_fails_dvc_until_it_holds(tmp_path, monkeypatc
         assert "gate@since-v1" in repo.status(["gate@since-v1"])
 
 
-def test_what_could_not_be_scored_is_told_and_fails_where_strict(rows):
+def test_what_could_not_be_scored_is_reported_and_fails_where_strict(rows):
     for rung in ("sft/chat", "dpo/chat"):
         write_rows(Path(f"data/benchmark/humaneval/{rung}.jsonl"), [])
         write_json(Path(f"data/benchmark/humaneval/{rung}.json"), {"absent": "no sandbox"})

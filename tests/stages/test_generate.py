@@ -45,10 +45,10 @@ def test_a_request_that_an_endpoint_cannot_answer_is_a_row_without_an_answer_and
     monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
     write_rows(tmp_path / "prompts.jsonl", [{"id": str(n), "prompt": user(f"{n}?"), "checks": []} for n in range(4)])
     settings = {"split": None, "samples": 1, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 5, "seed": 0}
-    cut = Said("Yes.", finish="length", usage=False)  # a reply all the same
+    cut = Said("Yes.", finish="length", usage=False)  # still a reply
     faults = {"2?": Said("no", status=500), "3?": cut}
     with serving(lambda body, _: faults.get(body["messages"][0]["content"], Said("Yes."))) as server:
-        where = {"base_url": server.base_url, "model": "big", "retries": 0, "most_failed": 0.25}
+        where = {"base_url": server.base_url, "model": "big", "retries": 0, "max_failed": 0.25}
         params = Params(prompts="prompts", model="base", endpoint=where, edits=False, **settings)
         outputs = (tmp_path / "rows.jsonl", tmp_path / "generate.json")
         main(params, tmp_path / "prompts.jsonl", tmp_path, tmp_path, *outputs)
@@ -85,7 +85,7 @@ def test_no_split_asks_every_prompt(tmp_path, base):
 
 
 def test_a_split_without_prompts_is_named(tmp_path, base):
-    with pytest.raises(UserError, match="prompts.jsonl: no row of split 'stf'; its splits are heldout, sft"):
+    with pytest.raises(UserError, match="prompts.jsonl: no row of split 'stf'; expected one of heldout, sft"):
         generate(tmp_path, base, "stf")
 
 
@@ -112,10 +112,10 @@ PUBLISHED = [
 
 
 def test_published_prompts_are_answered_filtered_and_read_as_what_is_learned(tmp_path, base, ifeval_files):
-    """Of a conversation the model reads no more than what stands before the published answer."""
+    """The model reads only the part of a conversation before the published answer."""
     (tmp_path / "raw").mkdir()
     write_rows(tmp_path / "raw/rows.jsonl", PUBLISHED)
-    section = {"source": "rows.jsonl", "licence": "mit", "rows": "prompt"}
+    section = {"source": "rows.jsonl", "license": "mit", "rows": "prompt"}
     outputs = [tmp_path / name for name in ("published.jsonl", "quarantine.jsonl", "source.json")]
     source.main(fit(source.Params, section, "source.published"), tmp_path / "raw", *outputs)
     settings = {"samples": 2, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 5, "seed": 0, "edits": False}
@@ -138,7 +138,7 @@ def test_published_prompts_are_answered_filtered_and_read_as_what_is_learned(tmp
     assert len(learned) == 4
 
 
-def test_a_row_of_messages_is_asked_what_stands_before_its_answer(tmp_path):
+def test_a_row_of_messages_is_asked_the_part_before_its_answer(tmp_path):
     write_rows(tmp_path / "prompts.jsonl", [{"id": "a", **PUBLISHED[1]}])
     draws = Draws(split=None, samples=1, temperature=1.0, top_p=1.0, max_new_tokens=5, seed=0)
     (row,) = asked(draws, tmp_path / "prompts.jsonl")

@@ -98,7 +98,7 @@ def test_the_same_inputs_give_the_same_bytes_and_an_adapter_stays_one(tmp_path, 
 
 
 def test_weights_learn_in_float32_under_bf16(tmp_path, base, rows, small):
-    # neighbours of 0.2 are 1e-3 apart in bfloat16: no step of 3e-4 would move it there, four of them do in float32
+    # values next to 0.2 are 1e-3 apart in bfloat16: no step of 3e-4 would change it; in float32 four steps do
     slow = {"learning_rate": 3e-4, "lr_scheduler_type": "constant", "bf16": True}
     output, points = train(tmp_path, small, base, base, rows, trainer=slow)
     assert [point["on_policy"] for point in points] == [1, 1, 1, 1]
@@ -107,14 +107,14 @@ def test_weights_learn_in_float32_under_bf16(tmp_path, base, rows, small):
 
 def test_what_cannot_be_learned_is_refused(tmp_path, base, rows, small):
     prompts = [*rows[:2], {"prompt": user("Say 3.")}]
-    with pytest.raises(UserError, match=r"rows.jsonl: row 3: no completion, and with lmbda 0.5"):
+    with pytest.raises(UserError, match=r"rows.jsonl: row 3: no completion; expected one, because lmbda 0.5"):
         train(tmp_path, small, base, base, prompts, lmbda=0.5)
     with pytest.raises(UserError, match="none of 12 rows fits max_length 5"):
         train(tmp_path, small, base, base, rows, max_length=5)
     tokenizer = pico_tokenizer()
     tokenizer.chat_template = tokenizer.chat_template.replace("assistant", "model")
     save_rung(tmp_path / "other", pico_model(tokenizer), tokenizer, rung="other", method="sft")
-    with pytest.raises(UserError, match="student/small and other have different chat templates"):
+    with pytest.raises(UserError, match="student/small and other: expected the same chat template"):
         train(tmp_path, small, base, tmp_path / "other", rows)
 
 

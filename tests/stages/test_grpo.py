@@ -30,7 +30,7 @@ TRAINER = {
 
 
 def alphabet(count=8):
-    """The reward is the share of the alphabet that the answer has in it."""
+    """Reward: the share of the alphabet that occurs in the answer."""
     return [{"id": str(n), "split": "train", "prompt": user(f"Say {n}."), "checks": CHECKS} for n in range(count)]
 
 
@@ -55,7 +55,7 @@ def climbed(tmp_path, parent, base, *, stage=grpo, lora=None, rows=None, reward=
 
 
 def gain(curve, answers):
-    """How much more reward the last four steps have than the first four, in standard errors."""
+    """Difference of the mean reward of the last and the first four steps, in standard errors."""
 
     def mean_and_error(points):
         mean = sum(point["reward"] for point in points) / len(points)
@@ -85,7 +85,7 @@ def test_it_learns(tmp_path, base):
     ],
 )
 def test_the_first_loss_is_the_advantages(tmp_path, base, loss_type, scale, normal):
-    # while pi is pi_old the loss of a token is -A; what is left is how advantages are scaled and tokens averaged
+    # while pi is pi_old the loss of a token is -A; the test covers scaling of advantages and averaging of tokens
     _, samples, curve = climbed(
         tmp_path, base, base, loss_type=loss_type, scale_rewards=scale, max_completion_length=160
     )
@@ -128,7 +128,7 @@ def test_the_loss_is_clipped_as_equation_3_says(tmp_path, loss_type, expected):
     with torch.no_grad():
         logits = model(torch.cat([ids, said], 1), attention_mask=torch.cat([torch.ones_like(ids), mask], 1)).logits
         logps = logits[:, 2:-1].log_softmax(-1).gather(-1, said[..., None])[..., 0]
-        # A = -1: rho 1.5 costs its 1.5 unclipped. A = +1: rho 1.5 is clipped to 1.2, and rho 0.5 is not clipped
+        # A = -1: rho 1.5 costs 1.5 unclipped. A = +1: rho 1.5 is clipped to 1.2, and rho 0.5 is not clipped
         rho = torch.tensor([[1.5, 1, 1], [1.5, 0.5, 0.5]])
         inputs = {
             "prompt_ids": ids,
@@ -143,7 +143,7 @@ def test_the_loss_is_clipped_as_equation_3_says(tmp_path, loss_type, expected):
 
 
 def test_weights_learn_in_float32_under_bf16(tmp_path, base):
-    # neighbours of 0.2 are 1e-3 apart in bfloat16: no step of 3e-4 would move it there, four of them do in float32
+    # values next to 0.2 are 1e-3 apart in bfloat16: no step of 3e-4 would change it; in float32 four steps do
     directory, _, _ = climbed(tmp_path, base, base, bf16=True, learning_rate=3e-4, max_steps=4)
     assert moved(base, directory, least=0.125) > 0.2
 
@@ -189,7 +189,7 @@ def test_a_killed_training_goes_on_to_the_same_rung(tmp_path, base, monkeypatch,
     ]
     assert weights[0] == weights[1]
     assert read_rung(whole[0]).identity == read_rung(resumed[0]).identity
-    assert json.dumps(whole[1]) == json.dumps(resumed[1])  # in the same order of keys
+    assert json.dumps(whole[1]) == json.dumps(resumed[1])  # with the same order of keys
     timed = ("seconds", "step_time", "tokens_per_second")
     curves = [
         str([{k: v for k, v in point.items() if k not in timed} for point in made[2]]) for made in (whole, resumed)
@@ -198,7 +198,7 @@ def test_a_killed_training_goes_on_to_the_same_rung(tmp_path, base, monkeypatch,
 
 
 def test_a_reward_that_never_differs_teaches_nothing_and_publishes_no_rung(tmp_path, base, capsys):
-    with pytest.raises(UserError, match="the gradient was zero at all 2 steps, .*; every answer to a prompt got"):
+    with pytest.raises(UserError, match="the gradient was zero at all 2 steps. Every answer to a prompt got"):
         climbed(tmp_path, base, base, reward={"format": {"weight": 1.0, "pattern": ""}}, max_steps=2)
     assert not (tmp_path / "models").exists() and not (tmp_path / "a.json").exists()
 
@@ -214,14 +214,14 @@ def test_prompts_that_leave_no_room_for_an_answer_are_counted(tmp_path, base, ca
         climbed(tmp_path, base, base, rows=long, max_steps=1)
 
 
-def test_mistakes_are_told(tmp_path, base):
-    with pytest.raises(UserError, match="base: a language model, expected a reward model"):
+def test_mistakes_are_reported(tmp_path, base):
+    with pytest.raises(UserError, match="base: expected a reward model, .*, got a language model"):
         climbed(tmp_path, base, base, reward={"model": {"weight": 1.0}})
-    with pytest.raises(UserError, match="trainer: top_p: has no effect here; expected 1.0, got 0.9"):
+    with pytest.raises(UserError, match="trainer: top_p: no effect here; expected 1.0, got 0.9"):
         climbed(tmp_path, base, base, top_p=0.9)
-    with pytest.raises(UserError, match="prompts.jsonl: row 1: the reward `checks` needs a row's checks"):
+    with pytest.raises(UserError, match="prompts.jsonl: row 1: checks: missing or empty"):
         climbed(tmp_path, base, base, rows=[{"prompt": user("Say.")}])
-    with pytest.raises(UserError, match="1 rows to train on, and one step takes 2"):
+    with pytest.raises(UserError, match="expected at least 2 rows for one step .*, got 1"):
         climbed(tmp_path, base, base, rows=alphabet(1))
     with pytest.raises(UserError, match="GRPOConfig: .*divisible by num_generations"):
         climbed(tmp_path, base, base, num_generations=5)

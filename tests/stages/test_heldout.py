@@ -87,7 +87,7 @@ def test_rates_by_hand_and_prompts_are_what_is_resampled(tmp_path):
     rows = [row("a", [True, True]), row("a", [True, False], tokens=20), row("b", [False, False], False, 30)]
     means, interval = summary([*rows, row("b", [False, True], tokens=40)], tmp_path)
     assert means == {"pass_rate": 25.0, "reward": 50.0, "finish_rate": 75.0, "tokens": 25.0}
-    # Two prompts: resamples are (a, a), (a, b), (b, b), with a quarter, a half and a quarter of the chance.
+    # Two prompts: resamples are (a, a), (a, b), (b, b), with probability 1/4, 1/2 and 1/4.
     assert (interval["pass_rate_low"], interval["pass_rate_high"]) == (0.0, 50.0)
     assert (interval["reward_low"], interval["reward_high"]) == (25.0, 75.0)
     assert (interval["tokens_low"], interval["tokens_high"]) == (15.0, 35.0)

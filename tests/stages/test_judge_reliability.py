@@ -31,7 +31,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path, 
 
 
 def naive(asked: dict, _: int) -> Said:
-    """A judge that takes the first of two, grades by length, and does as it is told where nothing fences that off."""
+    """Judge stub: prefers the first answer, grades by length, and follows instructions in an answer without fences."""
     text = asked["messages"][0]["content"]
     if "Answer A" in text:
         return Said("[[A]]")
@@ -57,7 +57,7 @@ def test_a_judge_of_known_faults(files: tuple[Path, Path, Path, Path]) -> None:
     assert sheet["labels"]["agreement"] is None  # all are ties
     assert sheet["own"] == {"pairs": 2, "judge": 0.5, "labels": 1.0, "excess": -0.5}
     assert sheet["injections"]["bare"]["change"] > 3 > abs(sheet["injections"]["fenced"]["change"])
-    # Pairs: 10. Grades: 10. Injections: 2 answers by 1 + 7 sentences, fenced and bare.
+    # Pairs: 10. Grades: 10. Injections: 2 answers with 1 + 7 sentences, fenced and bare.
     assert asked == sheet["judge"]["asked"] == 10 + 10 + 2 * 8 * 2
     change = sheet["injections"]["fenced"]["change"]
     # All grades are equal, so there is no agreement and no correlation to report.

@@ -59,7 +59,7 @@ def sigmoid(x):
 
 
 def test_the_loss_is_ethayarajhs_equation_8(tmp_path, base, referenced):
-    # a reference that finds each chosen answer e^-2 and each rejected one e^1 times as likely; z0 is 0 at the start
+    # a reference under which each chosen answer is e^-2 and each rejected one e^1 times as likely; z0 is 0 at the start
     moved = [
         {**row, "ref_chosen_logps": row["ref_chosen_logps"] - 2, "ref_rejected_logps": row["ref_rejected_logps"] + 1}
         for row in referenced
@@ -91,7 +91,7 @@ def test_all_weights_and_a_loss_without_z0(tmp_path, base, referenced):
     assert read_rung(tmp_path / "models/kto/chat").kind == "complete"
 
 
-def tokenised(number, prompt):
+def tokenized(number, prompt):
     return {
         "prompt_ids": prompt,
         "chosen_ids": [number, 1],
@@ -102,7 +102,7 @@ def tokenised(number, prompt):
 
 
 def test_each_answer_is_one_row_and_good_and_bad_alternate():
-    rows = kto.unpaired([tokenised(n, [n]) for n in range(5)], seed=3)
+    rows = kto.unpaired([tokenized(n, [n]) for n in range(5)], seed=3)
     assert [row["label"] for row in rows] == [True, False] * 5
     expected = {(n, good): (-1.0 if good else -2.0) * n for n in range(5) for good in (True, False)}
     assert {(row["completion_ids"][0], row["label"]): row["ref_logps"] for row in rows} == expected
@@ -116,14 +116,14 @@ def test_the_answer_that_z0_is_measured_on_is_anothers():
     ]
     assert kto.mismatched(rows, None) == [[4], [4], [2], [3, 3]]
     assert kto.mismatched(rows, 3) == [[4], [4], [2], [3]]
-    with pytest.raises(UserError, match="pairs of two prompts at least"):
+    with pytest.raises(UserError, match="pairs of at least two prompts"):
         kto.mismatched(rows[:2], None)
 
 
 @pytest.mark.parametrize(
     ("row", "changed", "sentence"),
     [
-        ({"reference": "0" * 64}, {}, "rows.jsonl: row 2: made with another model than base as it is now"),
+        ({"reference": "0" * 64}, {}, "rows.jsonl: row 2: made with another version of base"),
         ({"ref_chosen_logps": None}, {}, "rows.jsonl: row 2: expected 'ref_chosen_logps' of type float, got None"),
         ({}, {"per_device_train_batch_size": 1}, "per_device_train_batch_size: expected 2 or more"),
         ({}, {"max_length": 5}, "none of 4 pairs fits max_length 5"),
@@ -151,9 +151,9 @@ def test_unpaired_preferences_have_the_loss_of_equation_8(tmp_path, base, feedba
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda rows: rows[:3], "rows.jsonl: expected good and bad answers, got 3 good and 0 bad ones"),
+        (lambda rows: rows[:3], "rows.jsonl: expected good and bad answers.*, got 3 good and 0 bad ones"),
         (lambda rows: [*rows, {**PAIRS[0], "reference": rows[0]["reference"]}], "row 6: expected all rows to be pairs"),
-        (lambda rows: [{**row, "reference": "0" * 64} for row in rows], "row 1: made with another model than base"),
+        (lambda rows: [{**row, "reference": "0" * 64} for row in rows], "row 1: made with another version of base"),
         (lambda rows: [{**row, "label": "good"} for row in rows], "row 1: label: expected true or false, got 'good'"),
     ],
 )

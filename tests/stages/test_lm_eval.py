@@ -12,7 +12,7 @@ ENTRY = {"task": "arc_easy", "resamples": 1000, "options": {"limit": 6}}
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Data of a task that lm-eval ships, here; the hub cannot be reached."""
+    """Local data for a task that lm-eval contains; the hub cannot be reached."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     choices = {"text": ["red", "blue", "a long green"], "label": list("ABC")}
@@ -37,7 +37,7 @@ def local(folder: Path) -> dict[str, object]:
     return {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": files}}
 
 
-def test_a_task_on_local_data_stands_in_the_table(folder: Path, base: Path) -> None:
+def test_a_task_on_local_data_is_in_the_table(folder: Path, base: Path) -> None:
     metric = run(folder, base, config=local(folder))
     rows = read_rows(folder / "scored/arc/base.jsonl")
     made_by = metric["made_by"]
@@ -55,7 +55,7 @@ def test_a_task_on_local_data_stands_in_the_table(folder: Path, base: Path) -> N
     assert "arc: 6 of 9 questions, acc,none." in table
 
 
-def test_data_that_cannot_be_had_are_told(folder: Path, base: Path) -> None:
+def test_data_that_cannot_be_had_are_reported(folder: Path, base: Path) -> None:
     with pytest.raises(
         UserError, match="arc_easy: revisions.allenai/ai2_arc: expected a commit .*`config` can name local files"
     ):

@@ -20,7 +20,7 @@ TOKENS = torch.tensor([TOKENIZER.encode("A few words of no meaning.")])
 
 @pytest.fixture
 def rung(tmp_path, base):
-    """Make a complete rung by a seed, or an adapter on the base by its LoraConfig."""
+    """Make a complete rung from a seed, or an adapter on the base from its LoraConfig."""
 
     def make(name, seed, *, layers=2, **lora):
         model = pico_model(TOKENIZER, seed=seed, layers=layers).to(torch.bfloat16)
@@ -115,7 +115,10 @@ def test_ties_keeps_the_majoritys_sign(tmp_path, base, rung):
     entries = models(("sft/one", 1.0), ("sft/two", 1.0), density=1.0)
     soup = merge(tmp_path, base, (one, two), merge_method="ties", base_model="base", models=entries)
     zero, first, second, found = (weights(directory, base) for directory in (base, one, two, soup))
-    for name, start in zero.items():  # Yadav et al. 2023, algorithm 1: the mean of the differences of the elected sign
+    for (
+        name,
+        start,
+    ) in zero.items():  # Yadav et al. 2023, algorithm 1: the mean of the differences with the elected sign
         steps = torch.stack([first[name] - start, second[name] - start])
         agree = torch.sign(steps) == torch.where(steps.sum(0) >= 0, 1.0, -1.0)
         expected = start + (steps * agree).sum(0) / agree.sum(0).clamp(min=1)
@@ -223,10 +226,10 @@ def test_an_adapter_is_merged_as_it_answers(tmp_path, base, rung):
 @pytest.mark.parametrize(
     ("lora", "config", "said"),
     [
-        ({"r": 2}, {"merge_method": "ties", "base_model": "base"}, "ties of these is no sum of adapters"),
+        ({"r": 2}, {"merge_method": "ties", "base_model": "base"}, "this merge by ties is no sum of adapters"),
         ({}, {"merge_method": "linear"}, "sft/two is a complete model"),
         ({"r": 2, "use_dora": True}, {"merge_method": "linear"}, "sft/two has use_dora: True"),
-        ({"r": 2}, {"merge_method": "linear", "parameters": {"normalize": False}}, "the weights' sum is not 1"),
+        ({"r": 2}, {"merge_method": "linear", "parameters": {"normalize": False}}, "expected weights that sum to 1"),
     ],
 )
 def test_what_is_no_sum_of_adapters_is_refused(tmp_path, base, rung, lora, config, said):
@@ -239,7 +242,7 @@ def test_what_is_no_sum_of_adapters_is_refused(tmp_path, base, rung, lora, confi
 def test_weights_that_differ_by_layer_are_no_sum_of_adapters(tmp_path, base, rung):
     parents = rung("sft/one", 5, r=4), rung("sft/two", 6, r=4)
     entries = [*models(("sft/one", [0.0, 1.0])), *models(("sft/two", 1.0))]
-    with pytest.raises(UserError, match="differ from tensor to tensor"):
+    with pytest.raises(UserError, match="differ between tensors"):
         merge(tmp_path, base, parents, keep="adapter", merge_method="linear", models=entries)
 
 
@@ -251,13 +254,13 @@ def test_a_weight_that_is_no_number_is_found_in_its_rung(tmp_path, base, rung):
         model.model.layers[1].mlp.up_proj.weight[3, 4] = torch.nan
     model.save_pretrained(tmp_path / "models/sft/two")
     record_files(tmp_path / "models/sft/two")
-    with pytest.raises(UserError, match=r"it is in sft/two's model.layers.1.mlp.up_proj.weight"):
+    with pytest.raises(UserError, match=r"they are in sft/two's model.layers.1.mlp.up_proj.weight"):
         entries = models(("sft/one", 0.5), ("sft/two", 0.5))
         merge(tmp_path, base, (one, tmp_path / "models/sft/two"), merge_method="linear", models=entries)
     assert not (tmp_path / "models/merge/soup").exists()
 
 
-def test_weights_whose_sum_is_not_one_are_told(tmp_path, base, rung, capsys):
+def test_weights_whose_sum_is_not_one_are_reported(tmp_path, base, rung, capsys):
     entries = models(("sft/one", 1.0), ("base", 1.0))
     merge(tmp_path, base, (rung("sft/one", 5), base), merge_method="linear", models=entries)
-    assert "the weights' sum is 2: linear divides by it" in capsys.readouterr().out
+    assert "the weights sum to 2; linear divides by the sum" in capsys.readouterr().out

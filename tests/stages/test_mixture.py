@@ -10,7 +10,7 @@ from stages.mixture import Params, main
 
 
 def run(tmp_path, parts, *, sizes=(30, 20, 10), **params):
-    """A mixture of parts of so many rows, in the order that they are named."""
+    """A mixture of parts with these numbers of rows, in the order of their names."""
     for name, count in zip(parts, sizes, strict=False):
         rows = [{"id": str(n), "messages": user(f"{name} {n}") + assistant("x")} for n in range(count)]
         write_rows(tmp_path / f"part/both/{name}.jsonl", rows)
@@ -49,7 +49,7 @@ def test_weights_share_the_rows_of_any_number_of_parts_in_proportion(tmp_path):
 
 def test_more_than_there_is_is_refused_unless_it_may_repeat(tmp_path):
     parts = {"own": {"count": 10}, "hh": {"count": 50}}
-    with pytest.raises(UserError, match="hh.jsonl: 50 rows are wanted and it has 20; ask for fewer, or set repeat"):
+    with pytest.raises(UserError, match="hh.jsonl: expected at least 50 rows, got 20. Ask for fewer, or set repeat"):
         run(tmp_path, parts)
     assert not (tmp_path / "mixture/both.jsonl").exists()
     rows, metrics = run(tmp_path, {**parts, "hh": {"count": 50, "repeat": True}})
@@ -94,8 +94,8 @@ def test_pairs_and_answers_do_not_become_one_type(tmp_path):
     with pytest.raises(UserError) as refusal:
         mix(tmp_path, {"own": {"count": 1}, "web": {"count": 1}})
     assert str(refusal.value).replace(f"{tmp_path}/part/both/", "") == (
-        "own.jsonl has rows of preference and web.jsonl has rows of messages: no type holds them all; mix files of "
-        "one type, or of messages and completion"
+        "own.jsonl has rows of preference and web.jsonl has rows of messages: expected one row type. Mix files of "
+        "one type, or of messages and completion."
     )
 
 
@@ -115,15 +115,18 @@ def of(name, other, **params):
 @pytest.mark.parametrize(
     ("section", "said"),
     [
-        (of({"count": 1, "weight": 1}, {"count": 1}), "parts.own: expected weight or count, one of them"),
-        (of({"weight": float("inf")}, {"weight": 1}, rows=3), "parts.own.weight: Input should be a finite number"),
-        (of({"count": 1}, {}), "parts.hh: expected weight or count, one of them"),
-        (of({"weight": 1}, {"weight": 1}), "rows: expected more than the 0 that counts claim, for weights to share"),
-        (of({"count": 5}, {"weight": 1}, rows=5), "rows: expected more than the 5 that counts claim"),
-        (of({"count": 5}, {"count": 5}, rows=11), "rows: expected null or the 10 of all counts"),
+        (of({"count": 1, "weight": 1}, {"count": 1}), "parts.own: expected exactly one of weight and count"),
+        (of({"weight": float("inf")}, {"weight": 1}, rows=3), "parts.own.weight: expected a finite number"),
+        (of({"count": 1}, {}), "parts.hh: expected exactly one of weight and count"),
+        (
+            of({"weight": 1}, {"weight": 1}),
+            "rows: expected more than 0, the sum of all counts, to leave rows for the weights",
+        ),
+        (of({"count": 5}, {"weight": 1}, rows=5), "rows: expected more than 5, the sum of all counts"),
+        (of({"count": 5}, {"count": 5}, rows=11), "rows: expected null or 10, the sum of all counts"),
         (
             of({"weight": 1}, {"weight": 0.001}, rows=100),
-            "parts: hh gets no row by its weight of 0.001; raise it or rows, or leave the part out",
+            "parts: hh gets no row by its weight of 0.001. Raise it or rows, or remove the part.",
         ),
         ({"parts": {}}, "mixture.both.parts: Dictionary should have at least 1 item"),
     ],

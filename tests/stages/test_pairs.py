@@ -32,7 +32,7 @@ def test_a_data_sets_pairs_go_through_the_same_controls(tmp_path):
     rows = [pair(n, "a b c", "a", score_chosen=8.0, score_rejected=float(n % 2 * 8), source=source) for n in range(60)]
     rows += [pair(f"s{n}", "a", "a b c", score_chosen=8.0, score_rejected=1.0) for n in range(20)]
     rows += [pair("same", "a", "a", score_chosen=8.0, score_rejected=1.0)]
-    train, validation, counts = run(tmp_path, rows, margin=0.5, longer_most=0.5, validation=0.25)
+    train, validation, counts = run(tmp_path, rows, margin=0.5, max_longer=0.5, validation=0.25)
     assert (counts["in"], counts["dropped_identical"], counts["dropped_equal"]) == (81, 1, 30)
     assert counts["dropped_longer"] == 50 - len(train) - len(validation)
     assert (counts["pairs"], counts["validation_pairs"]) == (len(train), len(validation))
@@ -44,7 +44,7 @@ def test_a_data_sets_pairs_go_through_the_same_controls(tmp_path):
         assert len(side) == len(short) + min(len(short), len(long))
     assert {row["prompt"][0]["content"] for row in train}.isdisjoint(row["prompt"][0]["content"] for row in validation)
     assert all(row["source"] == source for row in train if not row["id"].startswith("s"))
-    assert run(tmp_path, rows, margin=0.5, longer_most=0.5, validation=0.25)[:2] == (train, validation)
+    assert run(tmp_path, rows, margin=0.5, max_longer=0.5, validation=0.25)[:2] == (train, validation)
 
 
 def test_without_controls_every_pair_stays_as_it_is(tmp_path):

@@ -32,5 +32,5 @@ def test_a_row_of_no_type_is_named(tmp_path):
 
 def test_a_text_that_utf_8_cannot_hold_is_named(tmp_path):
     (tmp_path / "chat.jsonl").write_text('{"prompt": [{"role": "user", "content": "\\ud800"}]}\n')
-    with pytest.raises(UserError, match="chat.jsonl:1: half a surrogate pair"):
+    with pytest.raises(UserError, match="chat.jsonl:1: unpaired surrogate"):
         main(Params(data="filter/chat"), tmp_path / "chat.jsonl", tmp_path / "part/both/own.jsonl")

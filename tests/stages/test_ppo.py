@@ -19,7 +19,7 @@ from ladder.verifiers.constraints import meets
 from perf.pico import pico_model, pico_tokenizer
 from stages import ppo, reward
 
-# met in part by every answer that has an a: 1/6 for one, 2/6 for two
+# partly met by every answer with an a: 1/6 for one, 2/6 for two
 CHECKS = [{"kind": "letter_at_least", "letter": "a", "n": n} for n in range(1, 7)]
 TRAINER = {
     "max_steps": 4,
@@ -65,7 +65,7 @@ def made(tmp_path, parent, base, *, judge=None, prompts=32, trainer=None, **chan
 
 
 def scores(directory, base):
-    """Share of the checks met by 128 answers, drawn with another seed than the training's."""
+    """Share of checks met by 128 answers, sampled with another seed than the training's."""
     sampling = Sampling(temperature=1.0, max_new_tokens=12, seed=99)
     said = engine_of(load(directory, base)).generate([user(f"Say {n}.") for n in range(128)], sampling)
     return [fmean(meets(each.text, CHECKS)) for each in said]
@@ -82,7 +82,7 @@ def test_the_reward_rises(tmp_path, base):
 
 
 def adapter_on(base, directory):
-    """An adapter rung that answers in another way than the base."""
+    """An adapter rung that answers differently from the base."""
     loaded = load(base, base)
     torch.manual_seed(3)
     model = get_peft_model(loaded.model, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
@@ -97,8 +97,8 @@ def test_the_kl_is_from_the_parent(tmp_path, base, lora):
     steps = {"max_steps": 5, "learning_rate": 1e-2, "bf16": lora is None}
     outputs, curve = made(tmp_path, parent, base, lora=lora, trainer=steps)
     assert curve[0]["kl"] == 0
-    assert curve[0]["approximate_kl"] == curve[0]["clip_fraction"] == 0  # what is learned from is what was sampled
-    assert curve[4]["kl"] != 0  # the second rollout is of a policy that has moved
+    assert curve[0]["approximate_kl"] == curve[0]["clip_fraction"] == 0  # the policy is the one that sampled
+    assert curve[4]["kl"] != 0  # the second rollout is from an updated policy
     kind = "adapter" if lora == "continue" else "complete"
     assert (read_rung(outputs[0]).kind, read_rung(parent).kind) == (kind, "adapter")
 
@@ -174,22 +174,22 @@ def test_a_reward_model_with_another_template_is_refused(tmp_path, base, judge):
     tokenizer.chat_template = tokenizer.chat_template.replace("\n", " ")
     other = tmp_path / "models/other"
     save_rung(other, pico_model(tokenizer), tokenizer, rung="other", method="base")
-    with pytest.raises(UserError, match="other and reward/a have different chat templates"):
+    with pytest.raises(UserError, match="other and reward/a: expected the same chat template"):
         made(tmp_path, other, other, judge=judge, rewards=ASKED)
 
 
 def test_what_cannot_work_is_refused(tmp_path, base):
-    with pytest.raises(UserError, match="base: a language model, expected a reward model"):
+    with pytest.raises(UserError, match="base: expected a reward model, .*, got a language model"):
         made(tmp_path, base, base, rewards=ASKED)
-    with pytest.raises(UserError, match="7 prompts do not fill one rollout of 2 minibatches x 4 = 8"):
+    with pytest.raises(UserError, match="expected at least 8 prompts for one rollout of 2 minibatches x 4, got 7"):
         made(tmp_path, base, base, prompts=7)
-    with pytest.raises(UserError, match="minibatches: 2 is not a multiple of the 4 that one update takes"):
+    with pytest.raises(UserError, match="minibatches: expected a multiple of the 4 that one update takes"):
         made(tmp_path, base, base, trainer={"gradient_accumulation_steps": 4})
     with pytest.raises(UserError, match="prompts.jsonl: no row of split 'test'"):
         made(tmp_path, base, base, split="test")
 
 
-def test_a_full_gpu_is_told_to_keep_the_rollout_too(tmp_path, base, monkeypatch):
+def test_a_full_gpu_keeps_the_rollout_too(tmp_path, base, monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 

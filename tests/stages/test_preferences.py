@@ -80,12 +80,12 @@ def test_no_pair_at_all_is_refused(tmp_path, base):
 
 
 def test_prompts_without_checks_are_not_sampled_to_be_ranked_by_them(tmp_path, base):
-    with pytest.raises(UserError, match="prompts.jsonl: no prompt has a check; set rank: reward, judge or aspects"):
+    with pytest.raises(UserError, match="prompts.jsonl: no prompt has a check. Set rank: reward, judge or aspects"):
         sampled(tmp_path, tmp_path / "no model", [])
 
 
 def answers(asked, before):
-    """What an endpoint says: to each prompt a good answer and a bad one, then one that is so so and one as bad."""
+    """Replies of an endpoint: for each prompt a good and a bad answer, then a mediocre and a bad one."""
     said = ["good one", "bad one", "so so", "really bad one"][before]
     return Said(f"{said} {asked['messages'][0]['content']}")
 
@@ -104,7 +104,7 @@ def test_by_a_reward_model_the_highest_score_is_chosen(tmp_path, base, monkeypat
     of_first = [pair for pair in made if pair["id"] == "0"]
     assert counts["pairs"] == len(made) == 6
     scores = [score for pair in of_first for score in (pair["score_chosen"], pair["score_rejected"])]
-    assert scores[0] >= scores[2] >= scores[3] >= scores[1]  # the first pair is of the highest and the lowest
+    assert scores[0] >= scores[2] >= scores[3] >= scores[1]  # the first pair has the highest and the lowest
 
 
 def test_by_four_aspects_with_a_margin_and_a_validation_split(tmp_path, base, monkeypatch):
@@ -142,7 +142,7 @@ def test_by_a_judge_in_both_orders_ties_are_dropped_and_counted(tmp_path, base, 
         if not text.startswith("Compare"):
             return answers(asked, before)
         if "Say 1." in text:
-            return Said("[[A]]")  # whatever stands first: a tie
+            return Said("[[A]]")  # always prefers the first answer: a tie
         if "Say 2." in text:
             return Said("Hard to say.")
         return Said("[[A]]" if text.index("good one") < text.index("bad one") else "[[B]]")
@@ -156,7 +156,7 @@ def test_by_a_judge_in_both_orders_ties_are_dropped_and_counted(tmp_path, base, 
     assert (counts["ties"], counts["no_verdict"], counts["judge"]["unparseable"]) == (1, 1, 2)
 
 
-def test_a_judge_that_takes_whatever_stands_first_makes_no_pairs(tmp_path, base, monkeypatch):
+def test_a_judge_that_prefers_the_first_makes_no_pairs(tmp_path, base, monkeypatch):
     monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
     with serving(
         lambda asked, n: Said("[[A]]") if "Answer B:" in asked["messages"][0]["content"] else answers(asked, n)
@@ -164,19 +164,19 @@ def test_a_judge_that_takes_whatever_stands_first_makes_no_pairs(tmp_path, base,
         endpoint = {"base_url": server.base_url, "model": "policy"}
         judge = {"endpoint": {**endpoint, "model": "judge"}}
         settings = {"rank": "judge", "endpoint": endpoint, "judge": judge, "edits": False}
-        with pytest.raises(UserError, match="prefers in both orders and that ended, ties: 3, no_verdict: 0, "):
+        with pytest.raises(UserError, match="prefers in both orders, ties: 3, no_verdict: 0, "):
             sampled(tmp_path, base, [], **settings)
 
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"margin": 1.0}, "margin is of scores, and rank: checks gives none"),
-        ({"rank": "judge", "margin": 1.0}, "margin is of scores, and rank: judge gives none"),
-        ({"rank": "reward", "judge": {"retries": 5}}, "rank: reward asks no judge; leave `judge` out"),
+        ({"margin": 1.0}, "margin: no effect, because rank: checks gives no scores"),
+        ({"rank": "judge", "margin": 1.0}, "margin: no effect, because rank: judge gives no scores"),
+        ({"rank": "reward", "judge": {"retries": 5}}, "judge: no effect, because rank: reward asks no judge"),
         ({"budget": {"requests": 5}}, "preferences.chat: "),
         ({"rank": "stars"}, "preferences.chat.rank: "),
-        ({"longer_most": 1.5}, "preferences.chat.longer_most: "),
+        ({"max_longer": 1.5}, "preferences.chat.max_longer: "),
         ({"validation": 1.0}, "preferences.chat.validation: "),
     ],
 )

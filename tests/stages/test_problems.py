@@ -7,7 +7,7 @@ from ruamel.yaml import YAML
 from conftest import ROOT
 from ladder.data.jsonl import read_rows
 from ladder.pipeline.stage import UserError
-from ladder.synthesis.word_problems import Situation, instances, read_grammar, solved, told
+from ladder.synthesis.word_problems import Situation, instances, read_grammar, solved, verbalized
 from ladder.verifiers.constraints import meets
 from stages.problems import Params, key, main, part
 
@@ -110,10 +110,10 @@ def test_all_that_a_grammar_gives_is_given_and_no_more(tmp_path):
     rows = made(tmp_path, count=count, sizes=[1], seeds=seeds(tmp_path))
     assert {row["id"] for row in rows} == {problem for problem in problems if part(problem) == "train"}
     with pytest.raises(
-        UserError, match=rf"problems.yaml: only {count} train problems of arithmetic with sizes \[1\] for a count"
+        UserError, match=rf"expected {count + 1} train problems of arithmetic with sizes \[1\], got {count}"
     ):
         made(tmp_path, count=count + 1, sizes=[1], seeds=tmp_path)
-    with pytest.raises(UserError, match=r"only 0 train problems of arithmetic with sizes \[4\]"):
+    with pytest.raises(UserError, match=r"expected 1 train problems of arithmetic with sizes \[4\], got 0"):
         made(tmp_path, count=1, sizes=[4])
 
 
@@ -138,7 +138,9 @@ def test_results_are_whole_numbers_from_1_to_999(value, numbers, expected):
 def test_words_agree_between_question_and_solution(tmp_path):
     grammar = read_grammar(seeds(tmp_path) / "problems.yaml")
     for number in range(20):
-        question, solution, answer = told(grammar, grammar.situations["box"], {"a": 3, "b": 2}, random.Random(number))
+        question, solution, answer = verbalized(
+            grammar, grammar.situations["box"], {"a": 3, "b": 2}, random.Random(number)
+        )
         name = question.split()[0]
         assert question == f"{name} has 3 of 2. Answer."
         assert (solution, answer) == (f"{name} has 3 * 2 = 6.\n#### 6", 6)
@@ -147,7 +149,7 @@ def test_words_agree_between_question_and_solution(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"asks": ["{person} has {a}."]}, "box.asks: line 1: the number b is not in"),
+        ({"asks": ["{person} has {a}."]}, "box.asks: line 1: expected the number b in it"),
         ({"asks": ["{who} has {a} {b}."]}, "box.asks: line 1: no such slot who"),
         ({"asks": ["{a} {b"]}, "box.asks: line 1: expected '}'"),
         ({"asks": []}, "situations.box.asks: List should have at least 1 item"),

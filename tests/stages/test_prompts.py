@@ -1,4 +1,4 @@
-"""The grammar over the repository's own seeds, and over seeds with one thing wrong."""
+"""The grammar on the repository's own seeds, and on seeds with one fault."""
 
 import json
 import re
@@ -26,7 +26,7 @@ ANSWERS = [
     "have become easier, and the rest is a matter of habit. If something goes wrong, take a break and try again "
     "the next day. Most people give up too soon. Tell a friend about your plan, so that you have a reason to go on.",
     "Sure! Here are some ideas:\n\n1. **Plan ahead**: Make a list of what you need and check the prices.\n"
-    "2. **Ask for help**: Your neighbours may have tools that you can borrow.\n3. **Start small**: Do one part "
+    "2. **Ask for help**: Your neighbors may have tools that you can borrow.\n3. **Start small**: Do one part "
     "at a time, and rest in between.\n4. **Enjoy it**: Music makes every job lighter.\n\nI hope that these ideas "
     "are of use to you. They work in summer and in winter, and you can change them as you like.",
     "Dear Anna,\n\nI am writing to tell you about the plan for Saturday. We meet at ten in front of the station, "
@@ -140,7 +140,11 @@ def edit(path, change):
         ("constraints.yaml", lambda seeds: seeds.update(rhymes={}), r"constraints\.yaml: no such key rhymes"),
         ("constraints.yaml", lambda seeds: seeds["title"].update(wordings=[]), r"title\.wordings: expected a list"),
         ("constraints.yaml", lambda seeds: seeds["bullets"]["parameters"].update(n=[]), r"bullets\.parameters\.n"),
-        ("constraints.yaml", lambda seeds: seeds["bullets"]["parameters"].update(n=["3"]), "'3' is not a value of n"),
+        (
+            "constraints.yaml",
+            lambda seeds: seeds["bullets"]["parameters"].update(n=["3"]),
+            "expected a value of n, got '3'",
+        ),
         ("constraints.yaml", lambda seeds: seeds["bullets"].pop("parameters"), r"bullets: missing parameters"),
     ],
 )

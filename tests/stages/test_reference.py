@@ -52,7 +52,7 @@ def test_a_row_that_is_no_pair_is_named(base):
     with pytest.raises(UserError, match="pairs.jsonl: row 4: chosen: expected"):
         pair_tokens(tokenizer, {"prompt": user("Hi"), "rejected": assistant("No")}, "pairs.jsonl: row 4")
     same = {"prompt": user("Hi"), "chosen": assistant("No"), "rejected": assistant("No")}
-    with pytest.raises(UserError, match="row 5: chosen and rejected are the same answer"):
+    with pytest.raises(UserError, match="row 5: expected two different answers"):
         pair_tokens(tokenizer, same, "pairs.jsonl: row 5")
 
 

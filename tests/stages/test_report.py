@@ -18,7 +18,7 @@ def write_rung(
     folder: Path, rung: str, worth: list[float | None], ledger: Row, response: str = "text", name: str = "ifeval",
     headline: Row = SOLVED, **columns: object,
 ) -> None:  # fmt: skip
-    """A rung as stage `benchmark` leaves it: what each answer was worth, None where that is not known."""
+    """Write a rung as stage `benchmark` does: the value of each answer, None where it is unknown."""
     rows = [
         {"key": str(key), "group": "all", "measures": {headline["name"]: [value or 0, value is not None]},
          "prompt": f"prompt {key}", "follow_ups": [], "responses": [[response]], "tokens": [1234],
@@ -66,7 +66,7 @@ def test_the_table(ladder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert table[4] == "| base | base |  |  | 0.0 [-5.0, 5.0] |  |  |"
     assert table[5] == "| sft/chat | sft | base | 2.5 M (2.5%) | 30.0 [25.0, 35.0] | 62 | 3.2 |"
     assert table[9] == "ifeval: 40 of 541 questions, solved."
-    # McNemar's exact p of 12 gains and no loss is 2 / 2^12, of two comparisons Holm doubles the smaller one.
+    # McNemar's exact p of 12 gains and no loss is 2 / 2^12; with two comparisons Holm doubles the smaller one.
     p = 2 / 2**12
     shown = f"| sft/chat | base | ifeval | +30.0 [17.5, 45.0] | {p:.2g} | {2 * p:.2g} | 12 | 0 | 40 | improved |"
     assert table[13] == shown
@@ -79,7 +79,7 @@ def test_the_table(ladder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     against = numbers["against_baseline"]
     assert (against["n"], against["verdict"], against["p_holm"]) == (40, "improved", round(2 * p, 5))
     assert (against["difference"], against["gained"], against["lost"]) == (30.0, 12, 0)
-    # Resampled, the number of gains is binomial(40, 0.3): its quantiles are 7 and 18 of 40.
+    # In resamples, the number of gains is binomial(40, 0.3): its quantiles are 7 and 18 of 40.
     assert [stats.binom.ppf(tail, 40, 0.3) / 40 for tail in (0.025, 0.975)] == [0.175, 0.45]
     assert (against["low"], against["high"]) == (17.5, 45.0)
     assert (output / "rungs.tsv").read_text().splitlines()[:3] == [
@@ -94,7 +94,7 @@ def test_the_table(ladder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_benchmarks_stand_side_by_side_and_are_corrected_together(ladder: Path) -> None:
     base, sft = {"method": "base", "parent": "", "parameters": 1}, {"method": "sft", "parent": "base", **TRAINED}
     write_rung(ladder, "base", [4.0] * 30 + [None], base, name="mtbench", headline=GRADE)
-    # Answer 0 got no grade here, answer 30 none there: 29 are compared, each a grade of 2 lower.
+    # Answer 0 has no grade here, answer 30 none there: 29 are compared, each with a grade lower by 2.
     write_rung(ladder, "sft/chat", [None] + [2.0] * 30, sft, name="mtbench", headline=GRADE)
     output = report(ladder, "base", "sft/chat", benchmarks=("ifeval", "mtbench"))
     table = (output / "table.md").read_text(encoding="utf-8").splitlines()
@@ -125,7 +125,7 @@ def test_a_difference_that_many_comparisons_may_bring_is_not_significant(ladder:
 
 
 class Page(HTMLParser):
-    """What a browser would see: elements with their attributes, and the text of each <pre> and <li>."""
+    """Parse the page as a browser would: elements with their attributes, and the text of each <pre> and <li>."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -201,7 +201,7 @@ def test_every_benchmark_has_its_part_of_the_page(ladder: Path) -> None:
         "says: 7 <b>",
         "grade: not counted",
     ]
-    assert [one["data-gained"] for one in shown.named("article")[:2]] == ["1", ""]  # a higher grade; one not known
+    assert [one["data-gained"] for one in shown.named("article")[:2]] == ["1", ""]  # a higher grade; an unknown one
     assert "first of 2 samples" in (ladder / "report/answers.html").read_text()
 
 
@@ -210,10 +210,10 @@ def test_what_got_through_is_a_page_of_its_own(ladder: Path) -> None:
     assert (output / "redteam.md").read_text().splitlines()[2:] == [
         "No benchmark of the table asks what should be refused (ifeval)."
     ]
-    told: Row = {"attack": None, "wanted": "refusal", "judge": [None], "judged": 0, "unparseable": 0}
+    reported: Row = {"attack": None, "wanted": "refusal", "judge": [None], "judged": 0, "unparseable": 0}
     for rung, verdict in (("base", "full_refusal"), ("sft/chat", "full_compliance")):
         ledger = {"method": "sft", "parent": "", **TRAINED}
-        write_rung(ladder, rung, [0.0] * 7, ledger, HOSTILE, name="harmbench", rule=[verdict], **told)
+        write_rung(ladder, rung, [0.0] * 7, ledger, HOSTILE, name="harmbench", rule=[verdict], **reported)
     output = report(ladder, "base", "sft/chat", benchmarks=("ifeval", "harmbench"))
     text = (output / "redteam.md").read_text(encoding="utf-8")
     assert [line for line in text.splitlines() if line.startswith("#")] == [
@@ -234,7 +234,7 @@ def test_refuses_a_rung_without_its_files(ladder: Path) -> None:
 
 def test_refuses_rungs_that_answered_different_prompts(ladder: Path) -> None:
     write_rung(ladder, "short", [1.0] * 39, {"method": "sft", "parent": "base", "parameters": 1})
-    with pytest.raises(UserError, match="short.jsonl: its prompts are not those of base"):
+    with pytest.raises(UserError, match="short.jsonl: its prompts differ from those of base"):
         report(ladder, "base", "short")
 
 
@@ -243,7 +243,7 @@ def test_refuses_a_comparison_of_nothing(ladder: Path) -> None:
     write_rung(ladder, "base", [4.0, None], base, name="mtbench", headline=GRADE)
     write_rung(ladder, "sft/chat", [None, 2.0], {"method": "sft", "parent": "base", **TRAINED}, name="mtbench",
                headline=GRADE)  # fmt: skip
-    with pytest.raises(UserError, match="mtbench sft/chat: grade: none of the 2 common prompts has it in both"):
+    with pytest.raises(UserError, match="mtbench sft/chat: grade: no common prompt of 2 has it in both"):
         report(ladder, "base", "sft/chat", benchmarks=("mtbench",))
 
 

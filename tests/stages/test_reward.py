@@ -17,7 +17,7 @@ TRAINER = {"max_steps": 1, "per_device_train_batch_size": 4, "learning_rate": 1e
 
 
 def pairs(numbers):
-    """Chosen answers end with a dot and rejected ones, as long, with an exclamation mark."""
+    """Chosen answers end with a period; rejected ones have the same length and end with an exclamation mark."""
     return [
         {"id": str(n), "prompt": user(f"Say {n}."), "chosen": assistant(f"{n}."), "rejected": assistant(f"{n}!")}
         for n in numbers
@@ -41,12 +41,12 @@ def made(tmp_path, parent, base, *, lora=None, heldout=range(100, 108), **traine
     return outputs[0], json.loads(outputs[1].read_text()), curve
 
 
-def test_the_loss_begins_at_log_two_and_the_pairs_are_told_apart(tmp_path, base):
+def test_the_loss_begins_at_log_two_and_the_pairs_are_distinguished(tmp_path, base):
     directory, measured, curve = made(tmp_path, base, base, max_steps=30)
     assert curve[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert measured["heldout_accuracy"] == 100
     assert measured["longer_wins_accuracy"] == 50
-    assert measured["heldout_low"] == pytest.approx(100 * 8 / (8 + 1.959964**2), abs=0.01)  # Wilson's, all of n right
+    assert measured["heldout_low"] == pytest.approx(100 * 8 / (8 + 1.959964**2), abs=0.01)  # Wilson, n of n right
     rung = read_rung(directory)
     assert (rung.kind, rung.head, rung.parents) == ("complete", "reward", {"base": read_rung(base).identity})
 
@@ -75,7 +75,7 @@ def test_a_reward_does_not_depend_on_its_batch(tmp_path, base):
     ids = [torch.randint(3, 250, (length,)).tolist() + end for length in (5, 40, 17) for end in ([], [model.stop])]
     alone = [rewards(model, [row])[0] for row in ids]
     assert rewards(model, ids) == pytest.approx(alone, abs=1e-5)
-    assert len(set(alone)) == 6  # with and without the stop token: the end of an answer counts
+    assert len(set(alone)) == 6  # with and without the stop token: the end of an answer matters
 
 
 def test_the_end_of_an_answer_is_read_where_the_tokenizer_pads_with_the_stop_token(tmp_path):
@@ -101,24 +101,24 @@ def test_the_reward_is_the_head_on_the_last_token(tmp_path, base):
 
 def test_a_reward_model_is_no_language_model_and_the_reverse(tmp_path, base):
     directory = made(tmp_path, base, base)[0]
-    with pytest.raises(UserError, match="models/reward/a: a reward model, .*, expected a language model"):
+    with pytest.raises(UserError, match="models/reward/a: expected a language model, got a reward model"):
         load(directory, base)
-    with pytest.raises(UserError, match="base: a language model, expected a reward model"):
+    with pytest.raises(UserError, match="base: expected a reward model, .*, got a language model"):
         load_reward(base, base)
 
 
-def test_centring_adds_the_squared_sum_of_the_rewards(tmp_path, base):
+def test_centering_adds_the_squared_sum_of_the_rewards(tmp_path, base):
     _, _, plain = made(tmp_path, base, base, max_steps=2)
-    _, _, centred = made(tmp_path, base, base, max_steps=2, center_rewards_coefficient=1.0)
-    assert centred[0]["loss"] == plain[0]["loss"]  # a head of zeros is centred already
-    assert centred[1]["loss"] > plain[1]["loss"]
+    _, _, centered = made(tmp_path, base, base, max_steps=2, center_rewards_coefficient=1.0)
+    assert centered[0]["loss"] == plain[0]["loss"]  # a zero head is already centered
+    assert centered[1]["loss"] > plain[1]["loss"]
 
 
 def test_a_heldout_prompt_that_was_trained_on_is_refused(tmp_path, base):
-    with pytest.raises(UserError, match="heldout.jsonl: row 2 has a prompt of .*pairs.jsonl, which is trained on"):
+    with pytest.raises(UserError, match="heldout.jsonl: row 2: its prompt is in .*pairs.jsonl, which is trained on"):
         made(tmp_path, base, base, heldout=[100, 3])
 
 
 def test_a_head_has_nothing_to_continue(tmp_path, base):
-    with pytest.raises(UserError, match="lora: continue has no head to go on with"):
+    with pytest.raises(UserError, match="lora: continue needs a parent with a reward head"):
         made(tmp_path, base, base, lora="continue")

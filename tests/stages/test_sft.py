@@ -32,7 +32,7 @@ def train(tmp_path, base, rows, name="chat", parent=None, **changed):
 
 
 def first_step(tmp_path, name="chat"):
-    """What the trainer logged at step 1."""
+    """The trainer's log of step 1."""
     header, point, *_ = (line.split("\t") for line in (tmp_path / f"{name}.tsv").read_text().splitlines())
     return dict(zip(header, map(float, point), strict=True))
 
@@ -62,7 +62,7 @@ def test_an_adapter_goes_on_or_is_folded_in(tmp_path, base, rows):
     fresh = read_rung(train(tmp_path, base, rows, name="fresh", parent=adapter, lora={"r": 2}))
     assert (further.kind, further.base) == ("adapter", read_rung(base).identity)
     assert (fresh.kind, fresh.base) == ("complete", None)
-    with pytest.raises(UserError, match="lora: continue, but the parent base is complete"):
+    with pytest.raises(UserError, match="lora: continue needs an adapter, but the parent base is complete"):
         train(tmp_path, base, rows, lora="continue")
 
 
@@ -76,7 +76,9 @@ def test_rows_that_do_not_fit_are_left_out_and_counted(tmp_path, base, rows):
 
 
 def test_a_loss_that_is_no_number_stops_and_leaves_no_model(tmp_path, base, rows):
-    with pytest.raises(UserError, match=r"step \d: (loss|grad_norm) is (nan|inf); lower trainer.learning_rate"):
+    with pytest.raises(
+        UserError, match=r"step \d: expected a finite (loss|grad_norm), got (nan|inf). Lower trainer.learning_rate"
+    ):
         train(tmp_path, base, rows, trainer={**TRAINER, "learning_rate": 1e38, "max_grad_norm": 1e38})
     assert not (tmp_path / "models/sft/chat").exists()
 
@@ -85,7 +87,7 @@ def test_packed_rows_give_the_loss_of_lone_ones(tmp_path, base, rows):
     # all weights in float32, and all twelve rows in one step either way
     whole = {**TRAINER, "max_steps": 1, "per_device_train_batch_size": 12, "max_length": 128}
     alone = read_rung(train(tmp_path, base, rows, lora=None, trainer=whole))
-    fewer = {**whole, "packing": True, "per_device_train_batch_size": 4}  # of three conversations each
+    fewer = {**whole, "packing": True, "per_device_train_batch_size": 4}  # with three conversations each
     packed = read_rung(train(tmp_path, base, rows, name="packed", lora=None, trainer=fewer))
     for name in ("loss", "grad_norm", "mean_token_accuracy", "num_tokens"):
         assert first_step(tmp_path, "packed")[name] == pytest.approx(first_step(tmp_path)[name], rel=1e-4)
@@ -106,7 +108,7 @@ def test_packed_rows_hold_whole_conversations(rows):
     ("changed", "said"),
     [
         ({"packing_strategy": "wrapped"}, "packing_strategy: expected one of bfd"),
-        ({"max_length": None}, "give it a number"),
+        ({"max_length": None}, "expected a number for max_length, got null"),
     ],
 )
 def test_packing_that_would_cut_or_has_no_length_is_refused(tmp_path, base, rows, changed, said):
@@ -115,7 +117,7 @@ def test_packing_that_would_cut_or_has_no_length_is_refused(tmp_path, base, rows
 
 
 def test_lora_plus_gives_b_its_own_rate(tmp_path, base, rows):
-    # Adam's first step is the rate itself, whatever the gradient; A's gradient is zero while B is
+    # Adam's first step is the learning rate itself, whatever the gradient; A's gradient is zero while B is zero
     one_step = {**TRAINER, "max_steps": 1, "learning_rate": 1e-3, "adam_epsilon": 1e-30}
     for ratio, rate in ((None, 1e-3), (16, 16e-3)):
         output = train(tmp_path, base, rows, lora_plus=ratio, trainer=one_step)
@@ -128,18 +130,18 @@ def test_lora_plus_gives_b_its_own_rate(tmp_path, base, rows):
 
 def test_a_quantized_base_under_the_adapter(tmp_path, base, rows):
     nf4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "bfloat16"}
-    # packed, because the isolation gate must not leave 4-bit weights as evaluation would repack them
+    # packed, because the isolation check must not leave 4-bit weights as evaluation would repack them
     slow = {**TRAINER, "learning_rate": 1e-5, "packing": True, "max_length": 128}
     output = train(tmp_path, base, rows, quantization=nf4, trainer=slow)
     train(tmp_path, base, rows, name="plain", trainer=slow)
-    # another model, and a near one: rounding moves the loss at the first step by less than a tenth
+    # a different but similar model: rounding changes the loss at the first step by less than a tenth
     assert 1e-3 < abs(first_step(tmp_path)["loss"] / first_step(tmp_path, "plain")["loss"] - 1) < 0.1
     rung = read_rung(output)
     assert (rung.kind, rung.base, rung.quantization) == ("adapter", read_rung(base).identity, nf4)
     weights = load_file(output / "adapter_model.safetensors")
-    # TRL would have rounded them to bfloat16, where a step of 1e-5 leaves most weights as they are
+    # TRL would have rounded them to bfloat16, where a step of 1e-5 leaves most weights unchanged
     assert all(not torch.equal(weight, weight.bfloat16().float()) for weight in weights.values())
-    # it runs on the weights that it was trained on, and so does what goes on from it
+    # it runs on the weights that it was trained on, and so does an adapter that continues it
     further = train(tmp_path, base, rows, name="further", parent=output, lora="continue", trainer=slow)
     assert read_rung(further).quantization == nf4
     path = "model.layers.0.mlp.down_proj"
@@ -172,21 +174,25 @@ def test_rows_longer_than_the_context_and_rows_without_an_answer_are_counted(tmp
     assert "sft: empty_answers: 1 left out" in capsys.readouterr().err
     with pytest.raises(UserError, match="nothing to learn: the answer of all 8 rows is empty after rendering"):
         train(tmp_path, base, [empty] * 8)
-    with pytest.raises(UserError, match="none of 8 rows fits max_length 4096, or the model's context"):
+    with pytest.raises(UserError, match="none of 8 rows fits max_length 4096 or the length of the model's context"):
         train(tmp_path, base, [long] * 8, trainer={**TRAINER, "max_length": 6000})
 
 
 def test_weights_that_do_not_change_are_no_rung(tmp_path, base, rows):
     still = {**TRAINER, "max_steps": 1, "learning_rate": 1e-60}
     with pytest.raises(
-        UserError, match="no weight differs from its parent's after 1 steps.*raise trainer.learning_rate"
+        UserError, match="no weight differs from its parent's after 1 steps.*Raise trainer.learning_rate"
     ):
         train(tmp_path, base, rows, lora=None, trainer=still)
     assert not (tmp_path / "models/sft/chat").exists()
 
 
 def test_noise_on_the_embeddings_is_not_in_the_rung(tmp_path, base, rows):
-    one_step = {**TRAINER, "max_steps": 1, "learning_rate": 1e-4}  # far below the noise, and above a bfloat16's step
+    one_step = {
+        **TRAINER,
+        "max_steps": 1,
+        "learning_rate": 1e-4,
+    }  # far below the noise, and above bfloat16's resolution
     noisy = train(tmp_path, base, rows, lora=None, trainer={**one_step, "neftune_noise_alpha": 5})
     train(tmp_path, base, rows, name="plain", lora=None, trainer=one_step)
     assert abs(first_step(tmp_path)["loss"] - first_step(tmp_path, "plain")["loss"]) > 1e-3
@@ -197,12 +203,12 @@ def test_noise_on_the_embeddings_is_not_in_the_rung(tmp_path, base, rows):
 @pytest.mark.parametrize(
     ("section", "said"),
     [
-        ({"trainer": {"learning_rte": 1}}, "sft.chat.trainer: SFTConfig has no argument 'learning_rte'"),
-        ({"trainer": {"learning_rate": "fast"}}, "sft.chat.trainer: learning_rate: Input should be a valid number"),
-        ({"lora": {"rank": 8}}, "sft.chat.lora: LoraConfig has no argument 'rank'"),
+        ({"trainer": {"learning_rte": 1}}, "sft.chat.trainer: learning_rte: no such argument of SFTConfig"),
+        ({"trainer": {"learning_rate": "fast"}}, "sft.chat.trainer: learning_rate: expected a valid number"),
+        ({"lora": {"rank": 8}}, "sft.chat.lora: rank: no such argument of LoraConfig"),
         ({"lora": 3}, "sft.chat.lora: expected arguments of LoraConfig"),
-        ({"quantization": {"nf4": True}}, "sft.chat.quantization: BitsAndBytesConfig has no argument 'nf4'"),
-        ({"lora_plus": 0.5}, "sft.chat.lora_plus: Input should be greater than or equal to 1"),
+        ({"quantization": {"nf4": True}}, "sft.chat.quantization: nf4: no such argument of BitsAndBytesConfig"),
+        ({"lora_plus": 0.5}, "sft.chat.lora_plus: expected a value greater than or equal to 1"),
     ],
 )
 def test_what_trl_and_peft_do_not_know_is_named(section, said):

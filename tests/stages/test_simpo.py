@@ -36,7 +36,7 @@ def climb(folder, base, rows, *, lora=None, max_length=64, **trainer):
 
 
 def mean_logps(base, rows):
-    """Each answer's mean log-probability by the stage that scores references: [(chosen, rejected)]."""
+    """Each answer's mean log-probability from the stage reference: [(chosen, rejected)]."""
     model = load(base, base)
     pairs = all_pair_tokens(model.tokenizer, rows, base)
     prompts = [pair["prompt_ids"] for pair in pairs]
@@ -101,8 +101,8 @@ def test_an_adapter_on_the_output_layer_is_refused(tmp_path, base):
     [
         ({"chosen": user("Yes")}, "row 2: chosen: expected one message of the assistant, got user"),
         ({"chosen": [*user("Hi"), *assistant("Yes")]}, "row 2: chosen: expected one .* got user, assistant"),
-        ({"rejected": PAIRS[1]["chosen"]}, "row 2: chosen and rejected are the same answer"),
-        ({"rejected": assistant(""), "rejected_finished": False}, "row 2: rejected is empty"),
+        ({"rejected": PAIRS[1]["chosen"]}, "row 2: expected two different answers"),
+        ({"rejected": assistant(""), "rejected_finished": False}, "row 2: nothing to compare: rejected is empty"),
     ],
 )
 def test_what_is_no_pair_is_refused(tmp_path, base, row, sentence):

@@ -28,10 +28,10 @@ def run(tmp_path, content, name="rows.jsonl", **params):
     raw.mkdir(exist_ok=True)
     if content is not None:
         (raw / name).write_bytes(content)
-    main(fit(Params, {"source": name, "licence": "MIT", **params}, "source.try"), raw, *outputs(tmp_path))
+    main(fit(Params, {"source": name, "license": "MIT", **params}, "source.try"), raw, *outputs(tmp_path))
     written, quarantine, metrics = outputs(tmp_path)
-    told = [json.loads(line) for line in quarantine.read_text().splitlines()]
-    return read_rows(written), told, json.loads(metrics.read_text())
+    reported = [json.loads(line) for line in quarantine.read_text().splitlines()]
+    return read_rows(written), reported, json.loads(metrics.read_text())
 
 
 MIXED = b"""{"prompt": "2+2?", "completion": "4"}
@@ -41,8 +41,8 @@ MIXED = b"""{"prompt": "2+2?", "completion": "4"}
 """
 
 
-def test_rows_are_mapped_and_misfits_told_with_file_line_and_reason(tmp_path):
-    rows, quarantine, metrics = run(tmp_path, MIXED, most_broken=0.5)
+def test_rows_are_mapped_and_invalid_rows_reported_with_file_line_and_reason(tmp_path):
+    rows, quarantine, metrics = run(tmp_path, MIXED, max_broken=0.5)
     assert rows == [
         {
             "id": "try-1",
@@ -65,7 +65,7 @@ def test_rows_are_mapped_and_misfits_told_with_file_line_and_reason(tmp_path):
         {
             "file": "rows.jsonl",
             "line": 4,
-            "reason": "pair: a pair of answers (preference) where rows of messages are wanted",
+            "reason": "pair: expected a row of messages, got a pair of answers (preference)",
             "begins": '{"prompt": "2+2?", "chosen": "4", "rejected": "5"}',
         },
     ]
@@ -75,18 +75,18 @@ def test_rows_are_mapped_and_misfits_told_with_file_line_and_reason(tmp_path):
         "quarantined": 2,
         "formats": {"alpaca": 1, "completion": 1},
         "reasons": {"not JSON": 1, "pair": 1},
-        "made_by": {"source": "rows.jsonl", "revision": None, "licence": "MIT"},
+        "made_by": {"source": "rows.jsonl", "revision": None, "license": "MIT"},
     }
     assert conversation(rows[0], "row") == rows[0]["messages"]
 
 
-def test_more_misfits_than_stated_are_refused_and_the_quarantine_tells_them(tmp_path):
+def test_more_invalid_rows_than_stated_are_refused_and_the_quarantine_reports_them(tmp_path):
     with pytest.raises(UserError) as refusal:
-        run(tmp_path, MIXED, most_broken=0.49)
+        run(tmp_path, MIXED, max_broken=0.49)
     output, quarantine, metrics = outputs(tmp_path)
     assert str(refusal.value) == (
-        f"rows.jsonl: 2 of 4 rows cannot be read, more than most_broken: 0.49 (not JSON: 1, pair: 1); "
-        f"first rows.jsonl:2: not JSON: Expecting ',' delimiter at column 18; see {quarantine}"
+        f"rows.jsonl: 2 of 4 rows cannot be read, more than max_broken: 0.49 (not JSON: 1, pair: 1); "
+        f"first rows.jsonl:2: not JSON: Expecting ',' delimiter at column 18. See {quarantine}."
     )
     assert len(quarantine.read_text().splitlines()) == 2
     assert not output.exists() and not metrics.exists()
@@ -94,7 +94,7 @@ def test_more_misfits_than_stated_are_refused_and_the_quarantine_tells_them(tmp_
 
 
 def test_a_file_without_rows_is_refused(tmp_path):
-    with pytest.raises(UserError, match="^rows.jsonl: no rows in it$"):
+    with pytest.raises(UserError, match="^rows.jsonl: no rows$"):
         run(tmp_path, b"\n")
 
 
@@ -102,7 +102,7 @@ ROW = json.dumps({"prompt": "2+2?", "completion": "4"})
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "reported"),
     [
         (
             "rows.json",
@@ -112,17 +112,17 @@ ROW = json.dumps({"prompt": "2+2?", "completion": "4"})
         (
             "rows.jsonl",
             f'{{"data": [\n{ROW},\n{ROW}\n]}}',
-            "3 of 4 rows cannot be read, more than most_broken: 0.01 (not JSON: 3)",
+            "3 of 4 rows cannot be read, more than max_broken: 0.01 (not JSON: 3)",
         ),
-        ("rows.jsonl", f"[\n{ROW},\n{ROW}\n]", "3 of 4 rows cannot be read, more than most_broken: 0.01 (not JSON: 3)"),
+        ("rows.jsonl", f"[\n{ROW},\n{ROW}\n]", "3 of 4 rows cannot be read, more than max_broken: 0.01 (not JSON: 3)"),
         ("rows.jsonl", '"a"\n"b"', "2 of 2 rows cannot be read, none is left (not an object: 2)"),
     ],
 )
-def test_an_object_or_array_over_several_lines_is_told_from_rows(tmp_path, name, content, told):
+def test_an_object_or_array_over_several_lines_is_no_row(tmp_path, name, content, reported):
     with pytest.raises(UserError) as refusal:
         run(tmp_path, content.encode(), name)
     hint = "expected one JSON object a line, or a file named .json that is an array of them"
-    assert str(refusal.value) == f"{name}: {told}; {hint}; see {outputs(tmp_path)[1]}"
+    assert str(refusal.value) == f"{name}: {reported}; {hint}. See {outputs(tmp_path)[1]}."
 
 
 def test_an_answer_that_calls_a_tool_is_read_and_left_out_of_the_pairs(tmp_path):
@@ -144,10 +144,10 @@ def test_scores_of_pairs_are_kept_where_both_are_numbers(tmp_path):
     scores = [(9, 2.5), (1, None), ("high", 1.0), (True, 1.0)]
     lines = [{**pair, "score_chosen": chosen, "score_rejected": rejected} for chosen, rejected in scores]
     content = "\n".join(map(json.dumps, lines)).encode()
-    rows, quarantine, metrics = run(tmp_path, content, rows="preference", most_broken=0.5)
+    rows, quarantine, metrics = run(tmp_path, content, rows="preference", max_broken=0.5)
     assert [(row.get("score_chosen"), row.get("score_rejected")) for row in rows] == [(9, 2.5), (None, None)]
     assert "score_chosen" not in rows[1]
-    assert [told["reason"] for told in quarantine] == [
+    assert [reported["reason"] for reported in quarantine] == [
         "not a score: score_chosen: expected a number, got 'high'",
         "not a score: score_chosen: expected a number, got True",
     ]
@@ -175,16 +175,16 @@ def test_twenty_thousand_rows_of_mixed_formats_with_one_in_a_hundred_broken(tmp_
     assert (metrics["read"], metrics["rows"], metrics["quarantined"]) == (20_000, 19_800, 200)
     assert metrics["reasons"] == reasons and len(reasons) == 12
     assert metrics["formats"] == {"messages": 5000, "sharegpt": 5000, "completion": 5000, "alpaca": 4800}
-    assert [told["line"] for told in quarantine] == list(range(51, 20_000, 100))
+    assert [reported["line"] for reported in quarantine] == list(range(51, 20_000, 100))
     kept = [int(row["source"]["row"].partition(":")[2]) for row in rows]
-    assert sorted(kept + [told["line"] for told in quarantine]) == list(range(1, 20_001))
+    assert sorted(kept + [reported["line"] for reported in quarantine]) == list(range(1, 20_001))
     assert all(row["messages"][0]["content"].startswith(f"{line - 1}: ") for line, row in zip(kept, rows, strict=True))
 
 
 def test_the_same_file_gives_the_same_bytes(tmp_path):
     found = []
     for _ in range(2):
-        run(tmp_path, MIXED, most_broken=0.5)
+        run(tmp_path, MIXED, max_broken=0.5)
         found.append([path.read_bytes() for path in outputs(tmp_path)])
     assert found[0] == found[1]
 
@@ -193,7 +193,7 @@ def test_columns_are_renamed_and_others_kept_on_demand(tmp_path):
     lines = [{"question": "2+2?", "answer": "4", "level": 1}, {"question": "2+2?"}]
     content = "\n".join(map(json.dumps, lines)).encode()
     columns = {"prompt": "question", "completion": "answer", "grade": "level"}
-    rows, quarantine, _ = run(tmp_path, content, columns=columns, rows="completion", most_broken=0.5)
+    rows, quarantine, _ = run(tmp_path, content, columns=columns, rows="completion", max_broken=0.5)
     assert rows == [
         {
             "id": "try-1",
@@ -203,20 +203,20 @@ def test_columns_are_renamed_and_others_kept_on_demand(tmp_path):
             "completion": assistant("4"),
         }
     ]
-    assert [told["reason"] for told in quarantine] == ["no column: 'answer'; the row has question"]
+    assert [reported["reason"] for reported in quarantine] == ["no column: 'answer'; the row has question"]
     with pytest.raises(
-        UserError, match="first rows.jsonl:1: no column: 'qestion'; the row has answer, level, question;"
+        UserError, match="first rows.jsonl:1: no column: 'qestion'; the row has answer, level, question."
     ):
         run(tmp_path, content, columns={"prompt": "qestion"})
-    with pytest.raises(UserError, match="columns: id: this stage writes a column of that name"):
+    with pytest.raises(UserError, match="columns: id: expected another name, because this stage writes that column"):
         run(tmp_path, content, columns={"id": "level"})
 
 
 def test_a_text_that_speaks_of_an_escape_is_no_fault(tmp_path):
     lines = [{"prompt": r"What is \u0000?", "completion": "NUL"}, {"prompt": "\\\0", "completion": "x"}]
-    rows, quarantine, _ = run(tmp_path, "\n".join(map(json.dumps, lines)).encode(), most_broken=0.5)
+    rows, quarantine, _ = run(tmp_path, "\n".join(map(json.dumps, lines)).encode(), max_broken=0.5)
     assert [row["messages"][0]["content"] for row in rows] == [r"What is \u0000?"]
-    assert [told["reason"] for told in quarantine] == ["NUL character: in a text"]
+    assert [reported["reason"] for reported in quarantine] == ["NUL character: in a text"]
 
 
 def test_ultrachat_and_ultrafeedback_as_they_lie_on_the_hub(tmp_path):
@@ -268,7 +268,7 @@ def test_messages_of_a_tree_that_are_rows_become_one_row_at_the_roots_place(tmp_
         {"message_id": "d", "parent_id": "c", "role": "assistant", "text": "5", "lang": "en", "rank": None},
     ]
     content = "\n".join(map(json.dumps, lines)).encode()
-    rows, quarantine, metrics = run(tmp_path, content, columns={"language": "lang"}, most_broken=0.5)
+    rows, quarantine, metrics = run(tmp_path, content, columns={"language": "lang"}, max_broken=0.5)
     assert rows == [
         {
             "id": "try-1",
@@ -277,34 +277,36 @@ def test_messages_of_a_tree_that_are_rows_become_one_row_at_the_roots_place(tmp_
             "messages": user("2+2?") + assistant("4"),
         }
     ]
-    assert [(told["line"], told["reason"]) for told in quarantine] == [(3, "no way to a root: 'd' answers 'c'")]
+    assert [(reported["line"], reported["reason"]) for reported in quarantine] == [
+        (3, "no path to a root: 'd' answers 'c'")
+    ]
     assert (metrics["read"], metrics["formats"]) == (2, {"tree": 1})
 
 
 @pytest.mark.skipif(not SHARED, reason="LADDER_SHARED_DATA names no folder of the shared data")
 def test_open_assistants_trees_become_754_ranked_pairs_with_their_tree(tmp_path):
     content = (Path(SHARED) / "train/oasst_en_100_tree.jsonl.gz").read_bytes()
-    rows, _, metrics = run(tmp_path, content, "trees.jsonl.gz", rows="preference", licence="Apache-2.0")
+    rows, _, metrics = run(tmp_path, content, "trees.jsonl.gz", rows="preference", license="Apache-2.0")
     assert (metrics["read"], metrics["rows"], metrics["formats"]) == (100, 754, {"tree": 100})
     assert len({row["id"] for row in rows}) == 754
     assert len({row["source"]["row"] for row in rows}) == 100
-    rows, _, metrics = run(tmp_path, content, "trees.jsonl.gz", rows="completion", licence="Apache-2.0")
+    rows, _, metrics = run(tmp_path, content, "trees.jsonl.gz", rows="completion", license="Apache-2.0")
     assert len({row["prompt"][0]["content"] for row in rows}) == metrics["rows"] == 100
 
 
-def test_columns_that_are_not_read_are_counted_and_the_line_that_ignores_them_is_told(tmp_path):
+def test_columns_that_are_not_read_are_counted_and_the_line_that_ignores_them_is_reported(tmp_path):
     row = {"prompt": "2+2?", "completion": "4"}
     lines = [{**row, "hint": "add"}, {**row, "hint": "add", "images": ["x.png"]}, {**row, "seen": 3}, row]
     content = "\n".join(map(json.dumps, lines)).encode()
     with pytest.raises(UserError) as refusal:
         run(tmp_path, content)
     assert str(refusal.value) == (
-        "rows.jsonl: 3 of 4 rows cannot be read, more than most_broken: 0.01 (column not read: 3); first rows.jsonl:1: "
-        "column not read: 'hint'; name them in `columns` or `ignore`; columns not read (hint: 1, images: 1, seen: 1); "
-        f"where they do not change what is to be learned, add `ignore: [hint, seen]`; see {outputs(tmp_path)[1]}"
+        "rows.jsonl: 3 of 4 rows cannot be read, more than max_broken: 0.01 (column not read: 3); first rows.jsonl:1: "
+        "column not read: 'hint'. Name them in `columns` or `ignore`; columns not read (hint: 1, images: 1, seen: 1). "
+        f"If they do not change the training, add `ignore: [hint, seen]`. See {outputs(tmp_path)[1]}."
     )
-    rows, quarantine, metrics = run(tmp_path, content, ignore=["hint", "seen"], most_broken=0.5)
-    assert [told["line"] for told in quarantine] == [2]
+    rows, quarantine, metrics = run(tmp_path, content, ignore=["hint", "seen"], max_broken=0.5)
+    assert [reported["line"] for reported in quarantine] == [2]
     assert (len(rows), metrics["reasons"], metrics["columns_not_read"]) == (3, {"column not read": 1}, {"images": 1})
     with pytest.raises(UserError, match="hint: expected a column in columns or in ignore, got it in both"):
         run(tmp_path, content, columns={"hint": "hint"}, ignore=["hint"])
@@ -341,13 +343,13 @@ def test_rows_with_media_and_rendered_rows_are_quarantined(tmp_path):
         },
     ]
     content = "\n".join(map(json.dumps, lines)).encode()
-    rows, quarantine, metrics = run(tmp_path, content, most_broken=0.7)
+    rows, quarantine, metrics = run(tmp_path, content, max_broken=0.7)
     assert len(rows) == 1 and metrics["reasons"] == {"column not read": 1, "rendered before": 1}
-    assert [(told["file"], told["line"], told["reason"].partition(";")[0]) for told in quarantine] == [
+    assert [(reported["file"], reported["line"], reported["reason"].partition(";")[0]) for reported in quarantine] == [
         ("rows.jsonl", 2, "rendered before: prompt has '<|im_start|>user', a turn of the template ChatML"),
-        ("rows.jsonl", 3, "column not read: 'image': images, video, audio and files are not trained"),
+        ("rows.jsonl", 3, "column not read: 'image': images, video, audio and files are not supported"),
     ]
-    rows, _, _ = run(tmp_path, content, most_broken=0.7, rendered="unwrap")
+    rows, _, _ = run(tmp_path, content, max_broken=0.7, rendered="unwrap")
     assert [row["messages"] for row in rows][1] == user("Name a color.") + assistant("Blue.")
 
 

@@ -61,5 +61,5 @@ def test_another_tokenizer_is_refused(tmp_path, base):
     tokenizer = pico_tokenizer()
     tokenizer.add_tokens(["<new>"])
     save_rung(tmp_path / "other", pico_model(tokenizer), tokenizer, rung="other", method="sft")
-    with pytest.raises(UserError, match="base and other have different tokenizers"):
+    with pytest.raises(UserError, match="base and other: expected the same tokenizer"):
         speculate(tmp_path, base, tmp_path / "other", base)

@@ -44,5 +44,5 @@ def test_a_student_is_fine_tuned_with_all_its_weights(tmp_path, base, rows):
 
 
 def test_a_layer_that_is_not_there_is_named(tmp_path, base):
-    with pytest.raises(UserError, match=r"drop_layers: \[2\] are not layers of a model of 2 \(0 to 1\)"):
+    with pytest.raises(UserError, match=r"drop_layers: expected layers from 0 to 1, got \[2\]"):
         cut(tmp_path, base, [2])

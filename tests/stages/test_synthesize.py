@@ -1,4 +1,4 @@
-"""The stage against a rung in this process, and against a real server on this machine."""
+"""The stage with a local rung, and with a real server on this machine."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def synthesize(folder, model, method, **changed):
 
 
 def replying(body, before):
-    """To the judge its verdict, to any other request words of its own: of the request and its seed."""
+    """Reply stub: a verdict to the judge; to any other request, words that depend on the request and its seed."""
     text = body["messages"][-1]["content"]
     if "SAME or DIFFERENT" in text:
         return Said("DIFFERENT")
@@ -67,7 +67,7 @@ def test_a_rung_makes_prompts_that_generate_reads(tmp_path, base, method, monkey
     assert sum(metrics["rejected"].values()) == len(rejected)
     assert metrics["requests"] >= len(rows)
     before = [path.read_bytes() for path in outputs(tmp_path)]
-    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "of another machine"))  # made anew, not kept
+    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "of another machine"))  # generated again, not from the cache
     synthesize(tmp_path, base, method, rounds=1)
     assert [path.read_bytes() for path in outputs(tmp_path)] == before
 
@@ -83,7 +83,7 @@ def test_an_endpoint_serves_every_method_and_the_bytes_are_the_same_again(tmp_pa
         if name == "one":
             bought = len(server.asked)
         if name == "two":
-            assert len(server.asked) == bought  # every reply was kept
+            assert len(server.asked) == bought  # every reply was cached
     one, two, other = ([path.read_bytes() for path in outputs(tmp_path / name)] for name in ("one", "two", "other"))
     assert one == two
     assert one[0] != other[0]
@@ -91,7 +91,7 @@ def test_an_endpoint_serves_every_method_and_the_bytes_are_the_same_again(tmp_pa
 
 def test_a_run_that_ended_early_goes_on_and_buys_nothing_twice(tmp_path, endpoint):
     server, where = endpoint
-    with pytest.raises(UserError, match="budget of 13 requests is used up"):
+    with pytest.raises(UserError, match="budget of 13 requests is spent"):
         synthesize(tmp_path, tmp_path, "evolve", endpoint=where, budget={"requests": 13})
     assert not any(path.exists() for path in outputs(tmp_path))
     assert len(server.asked) == 13
@@ -116,15 +116,17 @@ def test_what_evolved_was_answered_greedily_and_generate_buys_no_answer_again(tm
     assert len({json.dumps(body, sort_keys=True) for body in server.asked}) == bought
 
 
-def test_where_no_evolution_is_left_nobody_is_asked_to_judge(tmp_path, base):
-    with pytest.raises(UserError, match="nothing is left: finished 8; the texts"):
+def test_where_no_evolution_is_left_the_judge_is_not_asked(tmp_path, base):
+    with pytest.raises(UserError, match="no row is left: finished 8. See the texts"):
         synthesize(tmp_path, base, "evolve", max_new_tokens=2)
 
 
-def test_an_empty_result_is_refused_and_the_ledger_tells_why(tmp_path, endpoint):
+def test_an_empty_result_is_refused_and_the_ledger_reports_why(tmp_path, endpoint):
     server, where = endpoint
     server.answering = lambda body, before: Said("Hm.")
-    with pytest.raises(UserError, match="new.jsonl: nothing is left: length 8; the texts .* in .*new.rejected.jsonl"):
+    with pytest.raises(
+        UserError, match="new.jsonl: no row is left: length 8. See the texts .* in .*new.rejected.jsonl"
+    ):
         synthesize(tmp_path, tmp_path, "self_instruct", endpoint=where)
     assert [row["reason"] for row in read_rows(tmp_path / "new.rejected.jsonl")] == ["1 words"] * 8
     assert not (tmp_path / "new.jsonl").exists()
@@ -133,12 +135,12 @@ def test_an_empty_result_is_refused_and_the_ledger_tells_why(tmp_path, endpoint)
 @pytest.mark.parametrize(
     ("method", "changed", "said"),
     [
-        ("evolve", {"operations": []}, "operations: expected with method evolve, and with no other"),
-        ("persona", {"operations": ["deepen"]}, "operations: expected with method evolve, and with no other"),
-        ("self_instruct", {"personas": "listed"}, "personas: expected with method persona, and with no other"),
-        ("persona", {"personas": "met"}, "synthesize.persona.personas: Input should be 'listed', 'inferred' or"),
+        ("evolve", {"operations": []}, "operations: expected with method evolve only"),
+        ("persona", {"operations": ["deepen"]}, "operations: expected with method evolve only"),
+        ("self_instruct", {"personas": "listed"}, "personas: expected with method persona only"),
+        ("persona", {"personas": "met"}, "synthesize.persona.personas: expected 'listed', 'inferred' or"),
         ("evolve", {"novelty": 1.5}, "synthesize.evolve.novelty"),
-        ("evolve", {"budget": {"requests": 3}}, "budget is of an endpoint, and there is none"),
+        ("evolve", {"budget": {"requests": 3}}, "budget: no effect without an endpoint"),
     ],
 )
 def test_params_that_do_not_fit_are_named(tmp_path, method, changed, said):

@@ -40,7 +40,7 @@ def test_csv(tmp_path: Path):
         ("rows.jsonl", b"", "jsonl", "rows.jsonl: no rows"),
         ("rows.jsonl", b'{"key": 1}\n{"key":\n', "jsonl", "rows.jsonl:2: not JSON"),
         ("rows.jsonl", b'{"key": "\xff"}\n', "jsonl", "rows.jsonl: not UTF-8 at byte 9"),
-        ("rows.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)[:-9], "jsonl", "rows.jsonl.gz: not a whole gzip file"),
+        ("rows.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)[:-9], "jsonl", "rows.jsonl.gz: truncated or not gzip"),
         ("rows.csv", b"a,b\n1,2\n3\n", "csv", "rows.csv:3: expected 2 values"),
         ("rows.json", b'{"key": 1}', "json", "rows.json: expected a JSON array, got dict"),
         ("rows.json", b"[1]", "json", "rows.json:1: expected a JSON object, got int"),
@@ -87,7 +87,7 @@ def test_further_files_follow_under_their_names(tmp_path: Path):
         {"text": "a", "part": "two"},
         {"text": "b", "part": "two"},
     ]
-    with pytest.raises(UserError, match="one.jsonl: row 1 has a column 'part' of its own"):
+    with pytest.raises(UserError, match="one.jsonl: row 1: has a column 'part'"):
         appended(tmp_path, '{"part": 1}\n')
 
 
@@ -113,10 +113,10 @@ def test_a_further_file_is_joined_by_key_or_whole(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "join", "sentence"),
     [
-        ("id", {}, "rows.jsonl: row 1 has a column 'id' of its own"),
+        ("id", {}, "rows.jsonl: row 1: already has a column 'id'"),
         ("new", {"key": "id"}, "others.jsonl: row 1: expected a key in column 'id', got None"),
         ("new", {"key": "of"}, "rows.jsonl: row 1: expected a key in column 'of', got None"),
-        ("new", {"key": "id", "their_key": "n"}, "others.jsonl: key '0' belongs to no row of .*rows.jsonl"),
+        ("new", {"key": "id", "their_key": "n"}, "others.jsonl: key '0' matches no row of .*rows.jsonl"),
         ("new", {"sha256": "0" * 64}, "others.jsonl: expected sha256 0000"),
         ("new", {"format": "json"}, "others.jsonl: not JSON"),
     ],

@@ -65,5 +65,5 @@ def test_rows_that_do_not_fit_are_refused(tmp_path, base, rows):
 
 
 def test_a_split_without_rows_is_named(tmp_path, base, rows):
-    with pytest.raises(UserError, match="rows.jsonl: no row of split 'train'; its rows have none: set split: null"):
+    with pytest.raises(UserError, match="rows.jsonl: no row of split 'train'; the rows have no split. Set split: null"):
         teach(tmp_path, base, rows, split="train")

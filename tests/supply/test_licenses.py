@@ -1,4 +1,4 @@
-"""docs/licenses.md against the locks, the sources in use and the metadata of what is installed."""
+"""docs/licenses.md against the locks, the sources in use and the metadata of installed packages."""
 
 import importlib.metadata
 import re
@@ -33,7 +33,7 @@ def test_no_package_is_without_a_license_or_a_flag():
 
 
 def test_an_installed_package_states_the_license_that_the_page_has():
-    """Read again, from `License-Expression` alone."""
+    """Parsed again, from `License-Expression` alone."""
     rows = {row[0]: row for row in table("Packages")}
     compared = 0
     for name, version in locked()["constraints.txt"].items():

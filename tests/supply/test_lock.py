@@ -90,7 +90,7 @@ def test_pins_reads_what_uv_and_pip_tools_write():
 
 
 def test_setup_installs_nothing_unverified():
-    """Each pip command of `make setup`: hashes are required, or the ladder itself is installed, or nothing is."""
+    """Each pip command of `make setup` requires hashes, installs the ladder itself, or installs nothing."""
     ran = subprocess.run(
         ["make", "--dry-run", "--always-make", "setup", "extra-pii", "lock"], cwd=ROOT, capture_output=True, text=True
     )
@@ -108,7 +108,7 @@ def test_setup_installs_nothing_unverified():
 
 @pytest.mark.parametrize("tampered", [False, True])
 def test_a_file_with_other_bytes_is_not_installed(tmp_path, tampered):
-    """`make setup`'s options of pip on a wheel made here: the locked bytes install, one changed byte does not."""
+    """`make setup`'s pip options on a wheel made here: the locked bytes install, one changed byte does not."""
     wheel = tmp_path / "wheels/ladder_tiny-1.0-py3-none-any.whl"
     wheel.parent.mkdir()
     with zipfile.ZipFile(wheel, "w") as archive:

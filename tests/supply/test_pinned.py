@@ -1,4 +1,4 @@
-"""No code here fetches what may change, or runs a model's own code: read off the syntax trees."""
+"""No code here downloads what may change, or runs a model's own code: checked on the syntax trees."""
 
 import ast
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def keyword(call: ast.Call, name: str) -> str | None:
 CALLS = [found for path in FILES for found in calls(path)]
 
 
-def test_every_auto_class_is_told_not_to_run_a_models_code():
+def test_every_auto_class_does_not_run_a_models_code():
     auto = [
         (place, keyword(call, "trust_remote_code"))
         for place, name, call in CALLS

@@ -85,7 +85,7 @@ class Channel(Values):
             if made:
                 memo: Memo = {}
                 after = [self.pack(each, memo) for each in args]
-                changed = None if after[1:] == packed[1:] else after  # the first is what is called
+                changed = None if after[1:] == packed[1:] else after  # the first is the called object
             reply = ["a", self.pack(result, {}), changed]
         except Left:
             raise
@@ -193,9 +193,9 @@ def check_served(operation: str, target: Any, rest: Packed) -> None:
         name = rest[0]
         inner = isinstance(target, closed) or hasattr(target, "gi_frame") or hasattr(target, "cr_frame")
         if type(name) is not str or name.startswith("_") or inner or isinstance(target, BaseException):
-            raise AttributeError(f"{type(target).__name__} of the tests shows no {name}")
+            raise AttributeError(f"{type(target).__name__} of the tests has no {name}")
     elif operation not in ("call", "in") and operation not in OPERATIONS:
-        raise TypeError(f"the tests serve no {operation}")
+        raise TypeError(f"the tests do not support {operation}")
 
 
 def report(error: BaseException) -> None:

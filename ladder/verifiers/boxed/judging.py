@@ -74,14 +74,14 @@ def leave(child: int) -> None:
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         os._exit(128 + os.WTERMSIG(status))
-    print("the program left before its end", file=sys.stderr, flush=True)
+    print("the program exited before its end", file=sys.stderr, flush=True)
     os._exit(1)
 
 
 def judge(channel: Channel, child: int, take: Callable[[], bytes], verdict: int) -> None:
     nonce, name, program, tests = (take().decode("utf-8", "surrogatepass") for _ in range(4))
     ends.append(channel)
-    os.write(verdict, b"began\n")  # where nobody reads it any more, this ends the box
+    os.write(verdict, b"began\n")  # without a reader, this ends the sandbox
     try:
         code = compile(tests, "tests.py", "exec", dont_inherit=True)
         imports = imports_of(tests)

@@ -87,7 +87,9 @@ class Proxy:
 def _unary(name: str) -> Callable[..., Any]:
     def method(self: Proxy, *args: Any) -> Any:
         if self.ladder_computed and name in TO_PLAIN:
-            raise TypeError("the program's object was computed with a value of the tests: it converts to no number")
+            raise TypeError(
+                "the program's object was computed with a value of the tests: it does not convert to a number"
+            )
         return peer().request(name, self, *args)
 
     return method

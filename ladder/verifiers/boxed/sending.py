@@ -9,7 +9,7 @@ from ladder.verifiers import boxed
 from ladder.verifiers.boxed import channel, judging, proxies, values
 from ladder.verifiers.system_calls import filters
 
-# What Python starts with; the rest comes by standard input, of which not a byte more is read than is asked for.
+# Python's start code; the rest comes by standard input, which is read without reading ahead.
 BOOT = """\
 import marshal, os, sys
 def read(size):

@@ -56,7 +56,7 @@ class Scanner:
 
 
 def refuse(value: Any) -> Any:
-    raise TypeError(f"no JSON for {type(value).__name__}")
+    raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 _scanner: Any = Scanner
@@ -233,7 +233,7 @@ class Values(Peer):
     def unpack_E(self, made: list[Any], module: str, name: str) -> Any:
         kind = imported(module, *name.split("."))
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-            raise TypeError(f"the program sent no exception: {module}.{name}")
+            raise TypeError(f"expected an exception from the program, got {module}.{name}")
         return kind
 
     def unpack_e(self, made: list[Any], number: int, name: str, base: Any) -> Any:
@@ -251,7 +251,7 @@ class Values(Peer):
     def unpack_x(self, made: list[Any], kind: Any, args: Packed, number: int, text: str) -> Any:
         found = self.unpack(kind, made)
         if not (isinstance(found, type) and issubclass(found, BaseException)):
-            raise TypeError("the program sent no exception")
+            raise TypeError("expected an exception from the program")
         values = [self.unpack(item, []) for item in args]
         try:
             error: Any = found(*values)
@@ -276,7 +276,7 @@ def all_plain(items: Any) -> bool:
 def imported(module: str, *path: str) -> Any:
     """A module of the standard library, or what it holds."""
     if module.partition(".")[0] not in sys.stdlib_module_names or module.startswith("_"):
-        raise ImportError(f"the program's module {module} is not of the standard library")
+        raise ImportError(f"the program's module {module} is not in the standard library")
     __import__(module)
     found: Any = sys.modules[module]
     for name in path:

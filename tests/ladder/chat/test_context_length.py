@@ -1,4 +1,4 @@
-"""How long a conversation may be: of configurations as publishers wrote them, against the lengths they advertise."""
+"""Context length from configurations as published, compared with the lengths that their publishers state."""
 
 import pytest
 from transformers import GPT2Config, LlamaConfig, MambaConfig, PretrainedConfig

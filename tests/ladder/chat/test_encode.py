@@ -78,22 +78,22 @@ def test_a_conversation_is_the_same_bytes_in_training_and_in_inference(tokenizer
 
 def test_a_template_that_renders_prompts_in_another_way_is_refused(tokenizer):
     tokenizer.chat_template = tokenizer.chat_template.replace("assistant\n{% endif %}", "assistant\nHm: {% endif %}")
-    with pytest.raises(UserError, match="renders turn 2 in another way"):
+    with pytest.raises(UserError, match="renders turn 2 differently"):
         encode(tokenizer, [*user("Hi"), *assistant("Yes.")])
 
 
 def test_a_template_without_a_stop_token_is_refused(tokenizer):
     tokenizer.chat_template = tokenizer.chat_template.replace("<|im_end|>", "")
-    with pytest.raises(UserError, match="no stop token '<|im_end|>' after assistant turn 2"):
+    with pytest.raises(UserError, match="assistant turn 2: expected the stop token '<|im_end|>' after it"):
         encode(tokenizer, [*user("Hi"), *assistant("Yes.")])
 
 
 @pytest.mark.parametrize(
     ("mask", "said"),
     [
-        ([0, 0, 0, 0], "row 1 trains no token"),
-        ([1, 1, 1, 1], "row 1 trains every token"),
-        ([0, 1, 1, 0], "row 1 has an answer whose stop token is not trained"),
+        ([0, 0, 0, 0], "row 1: no token is trained"),
+        ([1, 1, 1, 1], "row 1: every token is trained"),
+        ([0, 1, 1, 0], "row 1: the stop token of the last answer is not trained"),
     ],
 )
 def test_the_gate_stops_a_wrong_mask(mask, said):
@@ -101,23 +101,23 @@ def test_the_gate_stops_a_wrong_mask(mask, said):
         mask_gate([[5, 6, 7, 2]], [mask], stop=2)
 
 
-QUOTED = "It is <|im_end|> and it stands after every message, TAIL-OF-ANSWER."
+QUOTED = "It is <|im_end|> and it comes after every message, TAIL-OF-ANSWER."
 
 
 def test_the_text_of_a_special_token_stays_text(tokenizer):
     messages = [*user("What ends a turn, <|im_end|>\n<|im_start|>assistant?"), *assistant(QUOTED)]
     ids, mask = encode(tokenizer, messages)
     assert tokenizer.decode([token for token, on in zip(ids, mask, strict=True) if on]) == f"{QUOTED}<|im_end|>"
-    assert (ids.count(STOP), ids.count(START)) == (2, 2)  # those of the template alone
+    assert (ids.count(STOP), ids.count(START)) == (2, 2)  # only the template's own tokens
     prompt = prompt_tokens(tokenizer, messages[:1])
     assert ids[: len(prompt)] == prompt and (prompt.count(STOP), prompt.count(START)) == (1, 2)
     assert tokenizer.decode(prompt) == render(tokenizer, messages[:1], answer=True)
 
 
 def test_a_text_that_was_rendered_before_is_refused(tokenizer):
-    rendered = render(tokenizer, user("Name a colour."), answer=True)
+    rendered = render(tokenizer, user("Name a color."), answer=True)
     with pytest.raises(
-        UserError, match=r"a.jsonl: row 4: a text of user begins with '<.im_start.>user\\nName a.*rendered by a chat"
+        UserError, match=r"a.jsonl: row 4: user: expected the plain text.*'<.im_start.>user\\nName a.*a chat template"
     ):
         prompt_tokens(tokenizer, user(rendered), "a.jsonl: row 4")
 
@@ -128,12 +128,12 @@ def test_a_turn_that_is_not_to_train_is_context(tokenizer):
     assert "assistant\nWRONG Quito.<|im_end|>" in tokenizer.decode(ids)
     assert mask_sample(tokenizer, ids, mask).count("⟦") == 1
     assert mask_sample(tokenizer, ids, mask).endswith("⟦Lima.<|im_end|>⟧")
-    with pytest.raises(UserError, match="no assistant turn that is trained"):
+    with pytest.raises(UserError, match="expected an assistant turn that is trained"):
         encode(tokenizer, [*user("Capital of Peru?"), wrong])
 
 
 def test_a_key_of_a_message_that_nothing_reads_is_refused():
-    with pytest.raises(UserError, match="row 1: turn 1 has a key 'tool_calls' that no stage reads"):
+    with pytest.raises(UserError, match="row 1: turn 1: expected keys role, content.*, got 'tool_calls'"):
         check_messages([{"role": "user", "content": "a", "tool_calls": [{"name": "f"}]}], "row 1")
     check_messages([{"role": "user", "content": "a", "tool_calls": None, "name": ""}], "row 1")
 
@@ -148,7 +148,7 @@ def test_reasoning_that_the_template_does_not_read_is_refused_with_the_number_of
 
 
 def test_tokens_over_the_end_of_a_header_are_cut_there():
-    """Read as a whole, the header's line break and the answer's first would be one token."""
+    """Tokenized as a whole, the header's line break and the answer's first one would be one token."""
     tokenizer = pico_tokenizer(merges=[("Ċ", "Ċ"), ("ĊĊ", "Ċ")])
     ids, mask = encode(tokenizer, [*user("Two?"), *assistant("\n\nTwo."), *user("And?"), *assistant("\nNo.")])
     assert learned_tokens(tokenizer, ids, mask) == [["Ċ", "Ċ", *"Two.", "<|im_end|>"], ["Ċ", *"No.", "<|im_end|>"]]
@@ -160,7 +160,7 @@ def test_tokens_over_the_end_of_a_header_are_cut_there():
 
 @pytest.mark.parametrize("scheme", ["first", "always", "never"])
 def test_a_tokenizer_that_marks_the_beginning_of_a_text_marks_none_inside_it(scheme):
-    """Llama 2's kind of tokenizer: a blank is a letter, and one is put in front of a text."""
+    """A tokenizer of Llama 2's type: a space is part of a token, and one is added before a text."""
     characters = [chr(code) for code in range(33, 127)] + ["▁", "\n"]
     vocabulary = ["<unk>", "<s>", "</s>", *characters, "▁▁"]
     backend = Tokenizer(
@@ -186,9 +186,9 @@ def test_a_tokenizer_that_marks_the_beginning_of_a_text_marks_none_inside_it(sch
 @pytest.mark.parametrize(
     ("learned", "said"),
     [
-        ("And?<|im_end|>", "turn 4: the learned tokens read 'And.<.im_end.>', not the answer's 'No.'"),
-        ("user\nAnd?<|im_end|>\n<|im_start|>assistant\nNo.<|im_end|>", "turn 4: 'userAnd.*' is learned, which neither"),
-        ("o.<|im_end|>", "turn 4: the learned tokens read 'o.*', not the answer's 'No.'"),
+        ("And?<|im_end|>", "turn 4: expected trained tokens for 'No.', got 'And.<.im_end.>'"),
+        ("user\nAnd?<|im_end|>\n<|im_start|>assistant\nNo.<|im_end|>", "turn 4: 'userAnd.*' is trained, but neither"),
+        ("o.<|im_end|>", "turn 4: expected trained tokens for 'No.', got 'o.*'"),
     ],
 )
 def test_the_gate_catches_a_mask_over_other_text(tokenizer, learned, said):
@@ -202,7 +202,7 @@ def test_the_gate_catches_a_mask_over_other_text(tokenizer, learned, said):
     moved = [int(place in inside) if place >= second else on for place, on in enumerate(mask)]
     with pytest.raises(UserError, match=f"row 1: mask gate: {said}"):
         text_gate(tokenizer, messages, ids, moved, "row 1")
-    with pytest.raises(UserError, match="1 passages are learned, the row has 2 answers"):
+    with pytest.raises(UserError, match="expected 2 trained passages, one per answer, got 1"):
         text_gate(tokenizer, messages, ids, [on * (place >= second) for place, on in enumerate(mask)], "row 1")
 
 
@@ -213,7 +213,7 @@ def test_a_given_beginning_of_the_answer_is_read_on(tokenizer):
 
 
 def learned_tokens(tokenizer, ids, mask):
-    """The learned passages, a list of tokens each."""
+    """Return the trained passages, each a list of tokens."""
     runs = groupby(zip(ids, mask, strict=True), key=lambda pair: pair[1])
     return [tokenizer.convert_ids_to_tokens([token for token, _ in run]) for on, run in runs if on]
 

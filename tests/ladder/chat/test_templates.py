@@ -1,4 +1,4 @@
-"""Every chat template that TRL's package carries, on rows of every kind, at token level."""
+"""Every chat template in TRL's package, on rows of every type, at token level."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ CONTROL = re.compile(
 )
 BOS = ("<|begin_of_text|>", "<bos>", "<｜begin▁of▁sentence｜>", "<|startoftext|>", "<BOS_TOKEN>")
 MERGES = [("Ċ", "Ċ"), ("ĊĊ", "Ċ"), (".", "Ċ"), (".Ċ", "Ċ"), (">", "Ċ"), ("Ġ", "Ġ"), ("ĊĊ", "Ġ")]
-"""Tokens that reach over the end of a header, of an answer, and of a tag."""
+"""Tokens that cross the end of a header, of an answer, and of a tag."""
 THOUGHT = "<think>\nFIRST-THOUGHT four and four\n</think>\n\n12"
 QUOTED = "<|im_end|> <|eot_id|><end_of_turn></s><|end|><turn|><|return|>"
 ROWS: dict[str, Messages] = {
@@ -42,7 +42,7 @@ TABLE = ROOT / "docs/chat-templates.md"
 
 
 def family_tokenizer(template: str) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer that has the special tokens of a template, and merges over its boundaries."""
+    """A byte-level tokenizer with the special tokens of a template, and merges across their boundaries."""
     bos = next((token for token in BOS if token in template), "<s>")
     special = list(dict.fromkeys([bos, "<|endoftext|>", *sorted(set(CONTROL.findall(template))), "</s>"]))
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -58,7 +58,7 @@ def family_tokenizer(template: str) -> PreTrainedTokenizerFast:
 
 
 def prepared(template: str) -> PreTrainedTokenizerFast:
-    """The tokenizer as the stage `base` leaves it."""
+    """Return the tokenizer as the stage `base` saves it."""
     tokenizer = family_tokenizer(template)
     clock = "2025-01-31" if "strftime_now" in template else None
     tokenizer.chat_template = fixed(template, arguments={}, clock=clock)
@@ -67,13 +67,13 @@ def prepared(template: str) -> PreTrainedTokenizerFast:
 
 
 def verdict(tokenizer: PreTrainedTokenizerFast, messages: Messages) -> str:
-    """What training does with a row: `yes`, or why it is refused."""
+    """Return how training treats a row: `yes`, or the reason for rejection."""
     try:
         ids, mask = encode(tokenizer, messages)
     except UserError as refusal:
-        told = str(refusal)
-        for sign, short in (("leaves out", "text lost"), ("another way", "prompt differs"), ("refuses", "refused")):
-            if sign in told:
+        reported = str(refusal)
+        for sign, short in (("leaves out", "text lost"), ("renders turn", "prompt differs"), ("rejects", "refused")):
+            if sign in reported:
                 return short
         raise
     mask_gate([ids], [mask], tokenizer.eos_token_id)
@@ -85,7 +85,7 @@ def verdict(tokenizer: PreTrainedTokenizerFast, messages: Messages) -> str:
         said = re.split(r"</?think>", message["content"])
         assert all(squeezed(part) in squeezed(run) for part in [*said, message.get("reasoning_content", "")])
         assert "USER-TEXT" not in run
-        prompt = prompt_tokens(tokenizer, messages[:turn])  # what generation reads
+        prompt = prompt_tokens(tokenizer, messages[:turn])  # the prompt in generation
         assert ids[: len(prompt)] == prompt and mask[len(prompt)] == 1 and not mask[len(prompt) - 1]
     stops = sum(message["role"] == "assistant" for message in messages)
     assert ids.count(tokenizer.eos_token_id) <= stops + 2 * sum(one["role"] != "assistant" for one in messages)
@@ -93,12 +93,12 @@ def verdict(tokenizer: PreTrainedTokenizerFast, messages: Messages) -> str:
 
 
 def learned(tokenizer: PreTrainedTokenizerFast, ids: list[int], mask: list[int]) -> list[str]:
-    """The learned passages as text."""
+    """Return the trained passages as text."""
     return re.findall(r"⟦(.*?)⟧", mask_sample(tokenizer, ids, mask), flags=re.DOTALL)
 
 
 def generates(tokenizer: PreTrainedTokenizerFast) -> str:
-    """Which prompts generation refuses: those of the rows without their last turn."""
+    """Return the prompts that generation rejects: rows without their last turn."""
     refused = []
     for name, messages in ROWS.items():
         try:
@@ -109,7 +109,7 @@ def generates(tokenizer: PreTrainedTokenizerFast) -> str:
 
 
 def scores(tokenizer: PreTrainedTokenizerFast) -> str:
-    """Whether the answer is found in what the model writes: reasoning as the template has it, then `12`."""
+    """Whether the answer is found in the model's output: reasoning in the template's form, then `12`."""
     for name in ("reasoning_content", "reasoning"):
         messages = ROWS[name]
         try:
@@ -118,7 +118,7 @@ def scores(tokenizer: PreTrainedTokenizerFast) -> str:
             continue
         prompt = ids[: mask.index(1)]
         break
-    else:  # it cannot be trained, and a prompt that begins the reasoning is gone on from
+    else:  # it cannot be trained; generation continues a prompt that begins the reasoning
         prompt = prompt_tokens(tokenizer, messages[:1])
         begun = opens_reasoning(tokenizer.decode(prompt[-24:])).strip()
         ids = prompt + read_on(tokenizer, THOUGHT.removeprefix(begun)) + [tokenizer.eos_token_id]
@@ -127,7 +127,7 @@ def scores(tokenizer: PreTrainedTokenizerFast) -> str:
 
 
 def rows_of(template: Path) -> list[str]:
-    """A line of the table in docs: the template's name, its stop token and the verdicts."""
+    """Return a row of the table in docs: the template's name, its stop token and the verdicts."""
     try:
         tokenizer = prepared(template.read_text(encoding="utf-8"))
     except UserError as refusal:
@@ -139,7 +139,7 @@ def rows_of(template: Path) -> list[str]:
 
 
 def table() -> str:
-    """The table of docs/chat-templates.md."""
+    """Return the table of docs/chat-templates.md."""
     made = [rows_of(path) for path in sorted(trl_templates().glob("*.jinja"))]
     heads = ["template", "stop token", *(f"train: {name}" for name in ROWS), "generate", "score"]
     lines = [heads, ["---"] * len(heads), *made]
@@ -154,9 +154,9 @@ def test_the_table_of_template_families_is_what_the_code_does():
 
 @pytest.mark.parametrize("path", sorted(trl_templates().glob("*_training.jinja")), ids=lambda path: path.stem)
 def test_the_mask_is_the_one_that_the_template_marks_itself(path: Path):
-    """TRL's training variants mark what is learned with {% generation %}; transformers reads the marks.
+    """TRL's training variants mark trained text with {% generation %}; transformers reads the marks.
 
-    Their marks may begin in the header, which generation prompts with, and end behind the stop token.
+    The marks may begin inside the header, which is part of the prompt, and end after the stop token.
     """
     try:
         tokenizer = prepared(path.read_text(encoding="utf-8"))
@@ -166,7 +166,7 @@ def test_the_mask_is_the_one_that_the_template_marks_itself(path: Path):
         try:
             ids, mask = encode(tokenizer, messages)
         except UserError:
-            continue  # the table says which
+            continue  # the table has the reason
         marked = tokenizer.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
         theirs = learned(tokenizer, marked["input_ids"], marked["assistant_masks"])
         for own, whole in zip(learned(tokenizer, ids, mask), theirs, strict=True):
@@ -245,7 +245,7 @@ def test_a_template_without_a_system_role_says_what_to_do():
         messages = ROWS["system"] if call is encode else ROWS["system"][:-1]
         with pytest.raises(UserError, match=r"a.jsonl: row 2: .*takes no system message.*Set base.system: merge"):
             call(tokenizer, messages, "a.jsonl: row 2")
-    with pytest.raises(UserError, match=r"row 3: the chat template refuses the conversation: user and model must take"):
+    with pytest.raises(UserError, match=r"row 3: the chat template rejects the conversation: user and model must take"):
         encode(tokenizer, [*user("a"), *user("b"), *assistant("c")], "row 3")
 
 
@@ -266,17 +266,17 @@ def test_a_template_that_closes_the_last_turn_alone_learns_the_answers_alone():
 @pytest.mark.parametrize(
     ("template", "said"),
     [
-        ("{{ strftime_now('%Y') }}" + CHATML, "it reads the clock .*set base.clock"),
+        ("{{ strftime_now('%Y') }}" + CHATML, "it reads the clock .*Set base.clock"),
         (
             "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}" + CHATML,
             "does not end within",
         ),
-        ("{% for a in range(1000000) %}{% endfor %}" + CHATML, "refuses the conversation: Range too big"),
-        ("{% include 'other' %}" + CHATML, "refuses the conversation: no loader"),
-        ("{% if %}" + CHATML, "refuses the conversation: Expected an expression"),
-        ("{{ messages[9].content }}" + CHATML, "refuses the conversation: list object has no element 9"),
-        ("{{ 'x' * 2000000 }}" + CHATML, "makes 2,000,... characters of a short conversation"),
-        (CHATML.replace("'content'] }}", "'content'] ~ (range(9) | random) }}"), "does not write|in two ways"),
+        ("{% for a in range(1000000) %}{% endfor %}" + CHATML, "rejects the conversation: Range too big"),
+        ("{% include 'other' %}" + CHATML, "rejects the conversation: no loader"),
+        ("{% if %}" + CHATML, "rejects the conversation: Expected an expression"),
+        ("{{ messages[9].content }}" + CHATML, "rejects the conversation: list object has no element 9"),
+        ("{{ 'x' * 2000000 }}" + CHATML, "writes 2,000,... characters for a short conversation"),
+        (CHATML.replace("'content'] }}", "'content'] ~ (range(9) | random) }}"), "no mask can be derived|in two ways"),
     ],
 )
 def test_a_template_that_cannot_be_used_ends_in_one_sentence(template: str, said: str, monkeypatch: pytest.MonkeyPatch):
@@ -317,20 +317,20 @@ def test_a_template_without_the_bos_token_that_the_tokenizer_writes_is_refused()
         single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
     )
     tokenizer.chat_template = CHATML.replace("<|im_end|>", "<|endoftext|>")
-    with pytest.raises(UserError, match="begins a text with '<s>' and the chat template does not. Set base.bos: add"):
+    with pytest.raises(UserError, match="starts a text with '<s>', but the chat template does not. Set base.bos: add"):
         base.repair(tokenizer, "models/x")
     tokenizer.chat_template = fixed(tokenizer.chat_template, arguments={}, bos=True)
     base.repair(tokenizer, "models/x")
     assert prompt_tokens(tokenizer, user("Hi"))[0] == tokenizer.bos_token_id
 
 
-def test_a_template_is_found_by_name_or_the_near_ones_are_told(tmp_path: Path):
+def test_a_template_is_found_by_name_or_the_near_ones_are_reported(tmp_path: Path):
     assert read_template("trl:gemma3", tmp_path) == (trl_templates() / "gemma3.jinja").read_text()
     with pytest.raises(
-        UserError, match="base.chat_template: TRL has no template 'qwen3_trainin.jinja'; near it: qwen3_tr"
+        UserError, match="base.chat_template: TRL has no template 'qwen3_trainin.jinja'; closest names: qwen3_tr"
     ):
         read_template("trl:qwen3_trainin", tmp_path)
     (tmp_path / "mine.jinja").write_text("x")
-    with pytest.raises(UserError, match="no file in .* is named 'mein.jinja'; near it: mine.jinja"):
+    with pytest.raises(UserError, match=".* has no file 'mein.jinja'; closest names: mine.jinja"):
         read_template("mein.jinja", tmp_path)
     assert "enable_thinking" in variables(read_template("trl:qwen3", tmp_path))

@@ -1,4 +1,4 @@
-"""What is half-written never has the target's name; what a killed writer left is removed by the next."""
+"""Half-written files never have the target's name; the next writer removes the leftovers of a killed one."""
 
 import json
 import os
@@ -32,9 +32,9 @@ def test_a_file_is_there_when_it_is_whole(tmp_path):
 
 
 def test_a_reader_sees_the_old_folder_or_the_new_one(tmp_path):
-    """A reader in a process of its own lists the folder over and over while it is replaced 200 times.
+    """A reader in another process lists the folder repeatedly while it is replaced 200 times.
 
-    What it lists may be on the way to be deleted, and have fewer files; it is never of two versions.
+    A listed folder may be in deletion and have fewer files, but it never mixes two versions.
     """
     folder = tmp_path / "rung"
     reader = (

@@ -1,4 +1,4 @@
-"""Columns beside the text of a row: harmless ones are dropped, those that change the meaning are read or refused."""
+"""Additional columns of a row: harmless ones are dropped; ones that change the meaning are read or rejected."""
 
 import pytest
 
@@ -94,7 +94,7 @@ def test_a_place_for_a_picture_beside_a_picture_is_refused_whatever_the_column(b
     (name,) = beside
     with pytest.raises(Unread, match=f"column not read: '{name}'"):
         read({**row, **beside}, None, "messages")
-    with pytest.raises(Unread, match=f"column not read: '{name}': the text has '<image>' for it"):
+    with pytest.raises(Unread, match=f"column not read: '{name}': the text refers to it as '<image>'"):
         read({**row, **beside}, None, "messages", ignore=[name])
     assert read({**row, "category": "svg"}, None, "messages")[1][0]["messages"][0]["content"].startswith("<image>")
 
@@ -136,7 +136,7 @@ def test_reasoning_in_a_column_belongs_to_the_one_answer():
 @pytest.mark.parametrize("flag", [{"train": False}, {"weight": 0}, {"skip": True}, {"loss": "false"}])
 def test_a_row_that_is_flagged_as_not_trained_is_a_misfit(flag):
     (name,) = flag
-    with pytest.raises(InvalidRow, match=f"nothing to learn: '{name}' of the row"):
+    with pytest.raises(InvalidRow, match=f"nothing to learn: '{name}' excludes the row"):
         read({**ROW, **flag}, None, "messages")
 
 
@@ -149,7 +149,7 @@ def test_flags_stay_on_their_turns_in_every_type():
     assert read(row, None, "prompt")[1] == [{"prompt": turns[:3]}]
     apart = {"prompt": row["messages"][:3], "completion": row["messages"][3:]}
     assert read(apart, None, "messages")[1] == [{"messages": turns}]
-    with pytest.raises(InvalidRow, match="nothing to learn: every turn of the assistant"):
+    with pytest.raises(InvalidRow, match="nothing to learn: every assistant turn"):
         read({"messages": [CHAT[0], {**last, "train": False}]}, None, "completion")
     with pytest.raises(InvalidRow, match="nothing to learn: chosen has a turn"):
         read({**PAIR, "chosen": [{**last, "train": False}]}, None, "preference")
@@ -216,7 +216,7 @@ def test_rendered_rows_are_unwrapped_on_demand():
 
 
 def test_an_answer_that_speaks_of_a_special_token_is_read():
-    answer = "It is <|im_end|> and it stands after every message, TAIL-OF-ANSWER."
+    answer = "It is <|im_end|> and it comes after every message, TAIL-OF-ANSWER."
     row = {"messages": [*user("Which token ends a turn in ChatML?"), *assistant(answer)]}
     assert read(row, None, "messages")[1] == [row]
 

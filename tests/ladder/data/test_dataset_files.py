@@ -1,4 +1,4 @@
-"""Files of a data set: a folder laid out as on the hub, and the hub's own client against a server of the tests'."""
+"""Files of a data set: a folder in the hub's layout, and the hub's own client against a local server."""
 
 import gzip
 import json
@@ -89,21 +89,21 @@ def folder(tmp_path, *names):
     [
         (
             ("a.jsonl", "b.jsonl.gz", "c.csv", "d/e.parquet"),
-            "source set: nothing says which of its files make which split; by their names and kinds train would be "
-            "a.jsonl, b.jsonl.gz, and c.csv, d/e.parquet would be left out; name a file or a pattern (set/*.csv), or "
-            "state the splits in set/README.md under `configs:`, as on the hub",
+            "source set: the split of its files is ambiguous: by their names and types train would be "
+            "a.jsonl, b.jsonl.gz, and c.csv, d/e.parquet would be left out. Name a file or a pattern (set/*.csv), or "
+            "state the splits in set/README.md under `configs:`, as on the hub.",
         ),
         (("b.jsonl", "test.jsonl", "x/a.jsonl"), "test would be test.jsonl, and b.jsonl, x/a.jsonl would be left out"),
     ],
 )
 @pytest.mark.parametrize("split", [None, "train"])
-def test_files_of_a_folder_that_only_names_and_kinds_would_leave_out_are_told(tmp_path, names, said, split):
+def test_files_of_a_folder_that_only_names_and_kinds_would_leave_out_are_reported(tmp_path, names, said, split):
     with pytest.raises(UserError) as refusal:
         listed(folder(tmp_path, *names), "set", split=split)
     assert said in str(refusal.value)
 
 
-def test_what_a_folders_card_leaves_out_is_told_and_no_fault(here):
+def test_what_a_folders_card_leaves_out_is_reported_and_no_fault(here):
     folder(here, "data/notes.csv", "data/dataset_info.json", ".hidden/rows.jsonl", "more/rows.txt")
     for config, split in ((None, "train_sft"), ("extra", None)):
         assert data_files("set", None, config, split, here, here).unread == ["data/notes.csv"]
@@ -120,13 +120,13 @@ def test_what_another_config_has_in_its_folder_is_not_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"source": "set"}, "source set: no split None; its splits are test_sft, train_sft"),
-        ({"source": "set", "split": "train"}, "source set: no split 'train'; its splits are test_sft, train_sft"),
+        ({"source": "set"}, "source set: no split None; expected one of test_sft, train_sft"),
+        ({"source": "set", "split": "train"}, "source set: no split 'train'; expected one of test_sft, train_sft"),
         ({"source": "set", "config": "no"}, "cannot list its files: BuilderConfig 'no' not found"),
-        ({"source": "set/more/rows.jsonl", "split": "train"}, "one file has no config and no split"),
-        ({"source": "set", "sha256": "0" * 64}, "a repository has no sha256"),
+        ({"source": "set/more/rows.jsonl", "split": "train"}, "a single file has no config and no split"),
+        ({"source": "set", "sha256": "0" * 64}, "sha256 is not supported for a repository"),
         ({"source": "set/*.csv"}, "source set/*.csv: no file under"),
-        ({"source": "set/**/*.jsonl", "split": "train"}, "one file has no config and no split"),
+        ({"source": "set/**/*.jsonl", "split": "train"}, "a single file has no config and no split"),
         ({"source": "other"}, "source other: no such file or directory under"),
         ({"source": "../here/set"}, "expected a path under"),
         ({"source": "/here/set"}, "expected a path under"),
@@ -140,7 +140,7 @@ def test_what_cannot_be_had_is_refused(here, arguments, said):
 
 
 def over_http(tmp_path, address, source, split, most):
-    """[files that no split holds, (name, content) of the first files], of a process with the server as its hub."""
+    """Return [files in no split, (name, content) of the first files] from a process that uses the server as its hub."""
     script = (
         "import json, sys; from itertools import islice; from pathlib import Path\n"
         "from ladder.data.dataset_files import data_files\n"

@@ -1,4 +1,4 @@
-"""Formats, by rows laid out as their makers publish them; pairs against TRL's own extraction of the prompt."""
+"""Formats, on rows in their published layouts; pairs against TRL's own extraction of the prompt."""
 
 import gzip
 import json
@@ -43,7 +43,7 @@ def test_a_conversation_in_any_format_is_the_same_row(name):
     assert read(row, None, "messages") == (name, [{"messages": CHAT}])
     assert read(row, None, "completion") == (name, [{"prompt": CHAT[:3], "completion": CHAT[3:]}])
     assert read(row, name, "messages") == (name, [{"messages": CHAT}])
-    with pytest.raises(InvalidRow, match=f"no pair: a row of format {name} has one answer"):
+    with pytest.raises(InvalidRow, match=f"no pair: .*, got one .format {name}"):
         read(row, None, "preference")
 
 
@@ -105,11 +105,11 @@ def test_a_prompt_is_all_up_to_the_last_word_of_the_user(row, name, prompt):
         {"chosen": "\n\nHuman: 2+2?\n\nAssistant: 4", "rejected": "\n\nHuman: 2+2?\n\nAssistant: 4"},
     ],
 )
-def test_the_prompt_of_a_pair_stands_where_its_answers_do_not_differ(row):
+def test_the_prompt_of_a_pair_is_where_its_answers_do_not_differ(row):
     assert read(row, None, "prompt")[1] == [{"prompt": user("2+2?")}]
 
 
-def test_the_prompt_of_a_tree_stands_before_the_best_last_answer():
+def test_the_prompt_of_a_tree_precedes_the_best_last_answer():
     tree = {"prompt": {"role": "prompter", "text": "Hi", "replies": [{"role": "assistant", "text": "Hello"}]}}
     assert read(tree, None, "prompt") == ("tree", [{"prompt": user("Hi")}])
 
@@ -122,7 +122,7 @@ PAIR = {"prompt": user("2+2?"), "chosen": assistant("4"), "rejected": assistant(
     [
         {"prompt": "2+2?", "chosen": "4", "rejected": "5"},
         PAIR,
-        # UltraFeedback-binarized: whole dialogues beside the prompt's text, and the chosen one once more
+        # UltraFeedback-binarized: complete dialogues, the prompt's text, and the chosen dialogue again
         {
             "prompt": "2+2?",
             "prompt_id": "1c",
@@ -137,7 +137,7 @@ PAIR = {"prompt": user("2+2?"), "chosen": assistant("4"), "rejected": assistant(
 )
 def test_a_pair_in_any_layout_is_the_same_row(row):
     assert read(row, None, "preference") == ("preference", [PAIR])
-    with pytest.raises(InvalidRow, match="pair: a pair of answers"):
+    with pytest.raises(InvalidRow, match="pair: expected a row of .*, got a pair of answers"):
         read(row, None, "messages")
 
 
@@ -164,21 +164,33 @@ def test_hh_transcripts_part_where_trl_parts_them():
         (
             {"messages": [{"role": "narrator", "content": "x"}]},
             "messages",
-            "'role' of turn 1 of messages is 'narrator'",
+            "'role' of turn 1 of messages: expected one of system, user, assistant, tool, got 'narrator'",
         ),
-        ({"messages": [{"role": ["user"], "content": "x"}]}, "messages", "'role' of turn 1 of messages is ['user']"),
+        (
+            {"messages": [{"role": ["user"], "content": "x"}]},
+            "messages",
+            "'role' of turn 1 of messages: expected one of system, user, assistant, tool, got ['user']",
+        ),
         (
             {"messages": [{"role": "user", "content": None}]},
             "messages",
             "not a text: 'content' of turn 1 of messages is null",
         ),
-        ({"messages": [{"role": "system", "content": ""}]}, "messages", "an empty system message alone"),
-        ({"messages": [{"role": "system", "content": "x"}]}, "messages", "turns: none of a user"),
-        ({"messages": CHAT[:3]}, "messages", "turns: the last is user, not assistant"),
-        ({"messages": CHAT[1:]}, "messages", "turns: 1 is assistant, before the user's first"),
-        ({"messages": [*user("a"), *user("b"), *assistant("c")]}, "messages", "turns: 2 is user, as the one before"),
+        ({"messages": [{"role": "system", "content": ""}]}, "messages", "only an empty system message"),
+        ({"messages": [{"role": "system", "content": "x"}]}, "messages", "turns: none of user"),
+        ({"messages": CHAT[:3]}, "messages", "turns: expected the last of assistant, got user"),
+        ({"messages": CHAT[1:]}, "messages", "turns: 1 is assistant, before the first of user"),
+        (
+            {"messages": [*user("a"), *user("b"), *assistant("c")]},
+            "messages",
+            "turns: 2 is user, like the previous one",
+        ),
         ({"messages": [*user("a"), *assistant(" \n")]}, "messages", "empty text: turn 2, of assistant"),
-        ({"messages": [*CHAT, {"role": "system", "content": "x"}]}, "messages", "turns: 5 is system, not the first"),
+        (
+            {"messages": [*CHAT, {"role": "system", "content": "x"}]},
+            "messages",
+            "turns: 5 is system; expected it first",
+        ),
         ({"messages": CHAT, "tools": [{"name": "f"}]}, "messages", "column not read: 'tools'"),
         (
             {"messages": [CHAT[0], {**CHAT[1], "weight": 0.5}]},
@@ -193,13 +205,13 @@ def test_hh_transcripts_part_where_trl_parts_them():
         (
             {"conversations": [{"from": "observation", "value": "x"}]},
             "messages",
-            "turns: 1 is tool, before the user's first",
+            "turns: 1 is tool, before the first of user",
         ),
         ({"instruction": "x", "output": 4}, "messages", "not a text: output is int"),
         ({"instruction": "x", "instances": []}, "messages", "not instances"),
         ({**PAIR, "rejected": assistant("4")}, "preference", "same answer"),
         ({**PAIR, "rejected": assistant("")}, "preference", "empty text: turn 2, of assistant"),
-        ({**PAIR, "rejected": assistant("4") + user("?")}, "preference", "turns: rejected goes on after the answer"),
+        ({**PAIR, "rejected": assistant("4") + user("?")}, "preference", "turns: rejected continues after the answer"),
         ({"chosen": CHAT[:2], "rejected": CHAT[:2]}, "preference", "same answer"),
         ({"prompt": "other", "chosen": CHAT[:2], "rejected": CHAT[:1] + assistant("x")}, "preference", "other prompt"),
         (
@@ -210,13 +222,13 @@ def test_hh_transcripts_part_where_trl_parts_them():
         ({"chosen": CHAT, "rejected": CHAT[:2]}, "preference", "turns: chosen does not begin with the assistant"),
         ({"chosen": "hi", "rejected": "ho"}, "preference", "not a transcript: chosen does not begin"),
         ({"prompt": {"role": "assistant", "replies": []}}, "messages", "not a tree"),
-        ({"prompt": "2+2?"}, "messages", "no answer: a prompt alone, where rows of messages are wanted"),
-        ({"prompt": "2+2?"}, "preference", "no answer: a prompt alone, where rows of preference are wanted"),
-        ({"prompt": assistant("2+2?")}, "prompt", "turns: none of a user"),
+        ({"prompt": "2+2?"}, "messages", "no answer: expected a row of messages, got a prompt alone"),
+        ({"prompt": "2+2?"}, "preference", "no answer: expected a row of preference, got a prompt alone"),
+        ({"prompt": assistant("2+2?")}, "prompt", "turns: none of user"),
         ({"prompt": " "}, "prompt", "empty text: turn 1, of user"),
     ],
 )
-def test_a_misfit_is_told(row, kind, reason):
+def test_an_invalid_row_is_reported(row, kind, reason):
     with pytest.raises(InvalidRow) as misfit:
         read(row, None, kind)
     assert reason in str(misfit.value)

@@ -1,4 +1,4 @@
-"""Messages under the keys of published sets and trainers, read into role, content, reasoning_content and train."""
+"""Messages with the keys of published sets and trainers, converted to role, content, reasoning_content and train."""
 
 import pytest
 
@@ -63,7 +63,7 @@ def test_a_flag_that_cannot_be_honored_is_a_misfit(flags, reason):
 
 
 def test_a_turn_of_the_user_that_is_to_be_learned_is_a_misfit():
-    with pytest.raises(InvalidRow, match="'train' of turn 1 of messages asks to learn a turn of user"):
+    with pytest.raises(InvalidRow, match="'train' of turn 1 of messages marks a turn of user as trained"):
         messages_of([{**ASKED[0], "train": True}, *RIGHT], "messages")
 
 
@@ -109,7 +109,10 @@ def test_reasoning_inside_the_content_stays_there():
     [
         ({**RIGHT[0], "reasoning": {"steps": 3}}, "column not read: 'reasoning' of turn 2 of messages"),
         ({**RIGHT[0], "thinking": "a", "thought": "b"}, "reasoning: 'thinking' or 'thought' of turn 2"),
-        ({**assistant("<think>a</think>b")[0], "thinking": "a"}, "reasoning: turn 2 of messages has it in a key"),
+        (
+            {**assistant("<think>a</think>b")[0], "thinking": "a"},
+            "reasoning: turn 2 of messages has it both in its own key",
+        ),
         ({"role": "tool", "content": "x", "thinking": "a"}, "reasoning: turn 2 of messages is of tool"),
         ({**RIGHT[0], "channel": "commentary"}, "column not read: 'channel' of turn 2 of messages"),
         ({**RIGHT[0], "channel": "analysis"}, "reasoning: messages ends with reasoning, without the answer"),
@@ -158,7 +161,10 @@ def test_nulls_that_arrow_fills_in_are_no_keys():
         ({"from": None, "value": "x"}, "role: 'from' of turn 1 of conversations is null"),
         ({"value": "x"}, "role: turn 1 of conversations has no key 'role' or 'from' or 'speaker'; its keys are value"),
         ({"from": "human"}, "not a text: turn 1 of conversations has no key 'content' or 'value' or 'text'; its keys"),
-        ({"from": "narrator", "value": "x"}, "role: 'from' of turn 1 of conversations is 'narrator', not system"),
+        (
+            {"from": "narrator", "value": "x"},
+            "role: 'from' of turn 1 of conversations: expected one of system.*, got 'narrator'",
+        ),
         ({"from": "gpt", "role": "user", "value": "x"}, "role: 'role' or 'from' of turn 1"),
         ({"from": "gpt", "value": "x", "content": "y"}, "not a text: 'content' or 'value' of turn 1"),
         ({"role": "user", "content": 4}, "not a text: 'content' of turn 1 of conversations is int"),

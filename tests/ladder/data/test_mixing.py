@@ -11,7 +11,7 @@ from ladder.pipeline.stage import UserError
 
 
 def test_apportion_by_largest_remainders():
-    # By hand: the shares are 9.061, 7.179, 5.259, 3.319, 1.182; rounded down they are 25, and D has most left over.
+    # By hand: the shares are 9.061, 7.179, 5.259, 3.319, 1.182; rounded down, their sum is 25; D has the largest rest.
     states = {"A": 9061, "B": 7179, "C": 5259, "D": 3319, "E": 1182}
     assert apportion(states, 26) == {"A": 9, "B": 7, "C": 5, "D": 4, "E": 1}
 
@@ -78,7 +78,10 @@ def test_a_row_keeps_its_source_or_gets_its_part(tmp_path):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"prompt": user("1"), "chosen": 1, "rejected": 2}, "of type preference, which does not become messages"),
+        (
+            {"prompt": user("1"), "chosen": 1, "rejected": 2},
+            "of type preference, which cannot be converted to messages",
+        ),
         ({"prompt": "1", "completion": assistant("2")}, "prompt: expected a list of messages, got '1'"),
         ({"text": "x"}, "expected messages, or completion, prompt, or chosen, prompt, rejected"),
     ],
@@ -96,7 +99,7 @@ def test_the_last_answer_is_the_completion():
     assert converted(other, "messages", "here") == converted({**other, "prompt": said[:1], "completion": said[1:]},
                                                              "messages", "here") == one  # fmt: skip
     for messages in ([], user("1"), assistant("2")):
-        with pytest.raises(UserError, match="here: messages do not end with an answer"):
+        with pytest.raises(UserError, match="here: messages: expected an answer at the end"):
             converted({"messages": messages}, "completion", "here")
 
 
@@ -112,12 +115,12 @@ def test_flags_and_reasoning_stay_on_their_turns():
 def test_unpaired_preferences_are_mixed_with_their_kind_alone(tmp_path):
     row = {"prompt": user("a"), "completion": assistant("b"), "label": False}
     assert converted(row, "unpaired", "row 1") == row
-    with pytest.raises(UserError, match="row 1: of type unpaired, which does not become messages"):
+    with pytest.raises(UserError, match="row 1: of type unpaired, which cannot be converted to messages"):
         converted(row, "messages", "row 1")
     paths = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
     for path, made in zip(paths, (row, {"prompt": user("a"), "completion": assistant("b")}), strict=True):
         write_rows(path, [made])
     with pytest.raises(
-        UserError, match="one.jsonl has rows of unpaired and .*two.jsonl has rows of completion: no type"
+        UserError, match="one.jsonl has rows of unpaired and .*two.jsonl has rows of completion: expected one row type"
     ):
         common_type(paths, [offsets(path) for path in paths])

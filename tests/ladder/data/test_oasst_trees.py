@@ -1,4 +1,4 @@
-"""Trees of replies: the numbers of Open Assistant's published sample, and a small tree by hand."""
+"""Reply trees: the counts of Open Assistant's published sample, and a small tree by hand."""
 
 import gzip
 import json
@@ -56,10 +56,13 @@ def test_every_two_ranks_make_a_pair_and_equal_ranks_make_none():
         ({"prompt": "text"}, "not a tree: expected prompt to be the message of a prompter"),
         ({"prompt": prompter("Hi")}, "no reply"),
         ({"prompt": prompter("Hi", "text")}, "not a tree: expected replies to be a list of messages"),
-        ({"prompt": prompter("Hi", {"role": "user", "text": "x"})}, "not a tree: expected a message with a role"),
+        (
+            {"prompt": prompter("Hi", {"role": "user", "text": "x"})},
+            "not a tree: expected a message with a text and a role",
+        ),
     ],
 )
-def test_what_is_no_tree_is_told(row, reason):
+def test_what_is_no_tree_is_reported(row, reason):
     for function in (best, lambda tree: list(pairs(tree))):
         with pytest.raises(InvalidRow, match=reason):
             function(row)
@@ -84,11 +87,11 @@ def test_messages_that_are_rows_become_trees_wherever_they_lie():
     made = list(planted(("f.jsonl", Record(line, row)) for line, row in enumerate(rows, start=1)))
     assert [(record.line, record.fault) for _, record in made] == [
         (4, ""),
-        (9, "message twice: 'a' stands before too"),
+        (9, "message twice: 'a'"),
         (3, ""),
-        (2, "no way to a root: 'x' answers 'none'"),
-        (5, "no way to a root: 'e' answers 'e2'"),
-        (8, "no way to a root: 'e2' answers 'e'"),
+        (2, "no path to a root: 'x' answers 'none'"),
+        (5, "no path to a root: 'e' answers 'e2'"),
+        (8, "no path to a root: 'e2' answers 'e'"),
     ]
     (tree,) = [record.row for _, record in made if record.line == 3]
     assert tree["lang"] == "en" and best(tree) == user("A") + assistant("B")

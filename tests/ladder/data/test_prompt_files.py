@@ -18,8 +18,8 @@ def test_a_template_is_its_text_and_other_braces_are_text(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("Rewrite this.", r"deepen.txt: no {instruction} in it; the fields of this prompt are {instruction}"),
-        ("{instruction} {audience}", r"deepen.txt: no such field {audience}; the fields of this prompt are {instruc"),
+        ("Rewrite this.", r"deepen.txt: missing {instruction}; expected the fields {instruction}"),
+        ("{instruction} {audience}", r"deepen.txt: no such field {audience}; expected the fields {instruc"),
         (" \n", "deepen.txt: empty"),
         (b"caf\xe9 {instruction}", "deepen.txt: not UTF-8 at byte 3"),
     ],
@@ -37,5 +37,5 @@ def test_a_template_that_is_not_there_is_named(tmp_path):
 
 def test_lines_are_read_without_blanks_and_each_once(tmp_path):
     assert read_lines(write(tmp_path, " a nurse \n\na pilot\n")) == ["a nurse", "a pilot"]
-    with pytest.raises(UserError, match="deepen.txt:3: 'a nurse' stands in line 1 already"):
+    with pytest.raises(UserError, match="deepen.txt:3: 'a nurse' is already in line 1"):
         read_lines(write(tmp_path, "a nurse\na pilot\na nurse"))

@@ -5,7 +5,7 @@ from ladder.data.prompt_templates import fill
 from ladder.data.quoting import fenced, plain
 
 
-def test_an_answer_stands_between_lines_that_name_its_hash() -> None:
+def test_an_answer_is_between_lines_that_name_its_hash() -> None:
     # sha256 of "abc" is in FIPS 180-2, appendix B.1.
     mark = "ba7816bf8f01cfea"
     assert fenced("abc") == f"<<<answer {mark}>>>\nabc\n<<<end of answer {mark}>>>"
@@ -27,7 +27,7 @@ def test_no_answer_holds_its_own_fence(text: str) -> None:
 
 
 def test_an_answer_that_knew_its_hash_gets_another_fence(monkeypatch: pytest.MonkeyPatch) -> None:
-    # No such text can be found, so the hash is made weak: it says how often "x" is there.
+    # No collision is known, so the hash is replaced by a weak one that counts "x".
     class Weak:
         def __init__(self, text: bytes) -> None:
             self.text = text

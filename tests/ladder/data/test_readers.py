@@ -1,4 +1,4 @@
-"""Files as they come: every fault is told with its line, and the rows around it are read."""
+"""Data files: every fault is reported with its line, and the rows around it are read."""
 
 import bz2
 import gzip
@@ -39,7 +39,7 @@ PACKERS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".z
         (b'{"a": "\xe9"}', "not UTF-8: at byte 7"),
         (b'{"a": "x', "not JSON: Unterminated string starting at column 7"),
         (b'{"a": "x"', "not JSON: Expecting ',' delimiter at column 10"),
-        (b'{"a": "x"} {"a": "y"}', "not JSON: something follows the object at column 11"),
+        (b'{"a": "x"} {"a": "y"}', "not JSON: extra text after the object at column 11"),
         (b'{"a": 1, "b": 2, "a": 3}', "key twice: 'a'"),
         (b'{"a": {"b": 1, "b": 1}}', "key twice: 'b'"),
         (b'{"a": NaN}', "not JSON: NaN is not a JSON value"),
@@ -52,7 +52,7 @@ PACKERS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".z
         ),
     ],
 )
-def test_a_broken_line_is_told_and_its_neighbours_are_read(tmp_path, line, fault):
+def test_a_broken_line_is_reported_and_its_neighbors_are_read(tmp_path, line, fault):
     found = read(tmp_path, b"\n".join([GOOD, line, GOOD]))
     assert [(record.line, record.row, record.fault) for record in found] == [
         (1, {"a": "x"}, ""),
@@ -91,7 +91,9 @@ def test_packed_files(tmp_path, suffix):
     content = b"".join(json.dumps({"n": n}).encode() + b"\n" for n in range(1000))
     packed = PACKERS[suffix](content)
     assert [record.row["n"] for record in read(tmp_path, packed, f"rows.jsonl{suffix}")] == list(range(1000))
-    with pytest.raises(UserError, match=rf"rows.jsonl{suffix}: cannot be read past row \d+: .*is the file whole\?"):
+    with pytest.raises(
+        UserError, match=rf"rows.jsonl{suffix}: cannot be read past row \d+: .*Check that the file is complete"
+    ):
         read(tmp_path, packed[: len(packed) // 2], f"rows.jsonl{suffix}")
 
 
@@ -100,14 +102,14 @@ def test_two_gzip_members_are_one_file(tmp_path):
 
 
 def test_utf_16_is_refused_with_the_cure(tmp_path):
-    with pytest.raises(UserError, match="rows.csv: UTF-16; convert it to UTF-8"):
+    with pytest.raises(UserError, match="rows.csv: expected UTF-8, got UTF-16. Convert it"):
         read(tmp_path, "a,b\n1,2\n".encode("utf-16"), "rows.csv")
 
 
 @pytest.mark.parametrize("name", ["rows.txt", "rows.parquet.gz", "rows", "rows.gz"])
 def test_an_unknown_kind_names_the_known_ones(tmp_path, name):
     with pytest.raises(
-        UserError, match=f"{name}: expected a file named .jsonl, .json, .csv, .parquet, or one packed as"
+        UserError, match=f"{name}: expected a file named .jsonl, .json, .csv, .parquet, or one compressed as"
     ):
         read(tmp_path, GOOD, name)
 
@@ -125,7 +127,7 @@ def test_a_json_file_may_hold_lines(tmp_path):
     assert [record.row for record in read(tmp_path, GOOD + b"\n" + GOOD, "rows.json")] == [{"a": "x"}] * 2
 
 
-def test_an_element_that_is_no_row_is_told_alone(tmp_path):
+def test_an_element_that_is_no_row_is_reported_alone(tmp_path):
     found = read(tmp_path, b'[{"a": 1}, 7, {"a": 1, "a": 2}, {"a": "\xff"}, {"a": 2}]', "rows.json")
     assert [record.fault for record in found] == [
         "",
@@ -144,7 +146,7 @@ def test_an_element_that_is_no_row_is_told_alone(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b'[{"a": 1}, {"a": ]', "element 2: not JSON: Expecting value; the array ends there"),
+        (b'[{"a": 1}, {"a": ]', "element 2: not JSON: Expecting value. The array ends there"),
         (b'[{"a": 1}, {"a": 2}', "element 2: expected a comma or ] after it, got the end"),
         (b'[{"a": 1} {"a": 2}]', "element 1: expected a comma or ] after it, got {"),
         (b'[{"a": 1},', "element 2: not JSON: Expecting value"),
@@ -218,17 +220,17 @@ def test_a_text_in_a_parquet_that_is_not_utf_8_costs_its_row_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("column", "told"),
+    ("column", "reported"),
     [
         (pyarrow.array([0, 2**62], pyarrow.timestamp("ms")), "unreadable: Python int too large to convert to C int"),
         (pyarrow.array([None, 2**30], pyarrow.date32()), "unreadable: days=1073741824; must have magnitude"),
         (pyarrow.array([None, 0], pyarrow.timestamp("us", tz="Mars/Base")), "unreadable: 'Mars/Base'"),
     ],
 )
-def test_a_value_that_python_has_no_type_for_costs_no_row(tmp_path, column, told):
+def test_a_value_that_python_has_no_type_for_costs_no_row(tmp_path, column, reported):
     parquet.write_table(pyarrow.table({"text": ["one", "two"], "at": column}), tmp_path / "rows.parquet")
     first, second = (record.row for record in records(tmp_path / "rows.parquet", "rows.parquet"))
-    assert (first["text"], second["text"], str(second["at"])[: len(told)]) == ("one", "two", told)
+    assert (first["text"], second["text"], str(second["at"])[: len(reported)]) == ("one", "two", reported)
     assert first["at"] == column[0].as_py()
 
 
@@ -242,7 +244,7 @@ def test_two_columns_of_one_name_are_refused(tmp_path):
 def test_a_damaged_parquet_is_refused(tmp_path):
     parquet.write_table(pyarrow.table({"text": ["x"] * 100}), tmp_path / "rows.parquet")
     content = (tmp_path / "rows.parquet").read_bytes()
-    with pytest.raises(UserError, match="cut.parquet: cannot be read past row 0: .*is the file whole"):
+    with pytest.raises(UserError, match="cut.parquet: cannot be read past row 0: .*Check that the file is complete"):
         read(tmp_path, content[:-10], "cut.parquet")
 
 
@@ -256,12 +258,12 @@ def test_a_file_that_unpacks_to_far_more_than_rows_would_is_refused(tmp_path, su
     packed = zstandard(content) if suffix == "zst" else pack[suffix](content)
     path.write_bytes(packed)
     assert len(packed) < 10_000
-    with pytest.raises(UserError, match=rf"{path.name}: unpacks to more than [0-9]+ bytes, 300 times its size"):
+    with pytest.raises(UserError, match=rf"{path.name}: decompresses to more than [0-9]+ bytes, 300 times its size"):
         list(records(path, path.name))
 
 
 def test_memory_is_bounded_by_the_rows_of_a_parquet_that_are_read_together(tmp_path):
-    """A text of 2 MB that stands in 640 rows is 1.3 GB; Arrow holds 64 rows at once."""
+    """A text of 2 MB in each of 640 rows takes 1.3 GB; Arrow holds 64 rows at a time."""
     path = tmp_path / "rows.parquet"
     texts = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 640, pyarrow.int32()), ["x" * (2 << 20)])
     parquet.write_table(pyarrow.table({"prompt": texts}), path, store_schema=False)
@@ -282,6 +284,6 @@ def test_half_a_surrogate_pair_spoils_its_row_alone(tmp_path, name):
     ]
     content = "[" + ",\n".join(texts) + "]" if name == "rows.json" else "\n".join(texts)
     found = read(tmp_path, content.encode(), name)
-    fault = "not Unicode: half a surrogate pair in a text"
+    fault = "not Unicode: an unpaired surrogate in a text"
     assert [record.fault for record in found] == [fault, fault, "", "", fault]
     assert [record.row for record in found if record.row] == [{"a": "😀"}, {"a": "\\ud800"}]

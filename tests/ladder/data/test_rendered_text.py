@@ -1,4 +1,4 @@
-"""Text that was rendered before, made by the templates that TRL ships and by those that only exist as text."""
+"""Text that is already rendered, from TRL's templates and from formats that exist only as text."""
 
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def test_rendered_text_is_recognized_and_unwrapped(name):
 
 def test_channels_are_not_unwrapped():
     text = "<|start|>user<|message|>Hi<|end|><|start|>assistant<|channel|>analysis<|message|>Hm<|end|>"
-    with pytest.raises(InvalidRow, match="prompt has reasoning or calls of tools in channels"):
+    with pytest.raises(InvalidRow, match="prompt has reasoning or tool calls in channels"):
         unwrapped({"prompt": text})
 
 
@@ -86,7 +86,7 @@ def test_the_system_message_of_llama_2():
 @pytest.mark.parametrize(
     "text",
     [
-        "It is <|im_end|> and it stands after every message.",
+        "It is <|im_end|> and it comes after every message.",
         "<|im_end|>",
         "Which model writes [INST]?",
         "Llama 2 writes [INST] before and [/INST] after the user's text.",

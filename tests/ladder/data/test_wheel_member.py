@@ -1,4 +1,4 @@
-"""Members of wheels that are too large, lie about their size or are no plain files are refused, most unread."""
+"""Wheel members that are too large, state a wrong size or are not plain files are rejected, mostly unread."""
 
 import base64
 import hashlib
@@ -21,7 +21,7 @@ MEGABYTE = bytes(1 << 20)
 
 
 class Counted(io.RawIOBase):
-    """A file that counts what is written to it and keeps none of it."""
+    """A file that counts the bytes written to it and discards them."""
 
     written = 0
 
@@ -38,7 +38,7 @@ def wheel(path: Path, *members: tuple[str | zipfile.ZipInfo, bytes], method: int
 
 
 def refused(path: Path, name: str = "rows", sha256: str = SHA256) -> tuple[str, int]:
-    """(the sentence, bytes that were written) of a member that is refused."""
+    """Return (message, bytes written) for a member that is rejected."""
     file = Counted()
     with pytest.raises(UserError) as found:
         extract(path, name, sha256, file, "wheel:a==1/rows")  # type: ignore[arg-type]
@@ -53,7 +53,7 @@ def test_a_member_is_written_as_it_is(tmp_path: Path) -> None:
 
 
 def bomb(path: Path, megabytes: int) -> Path:
-    """A wheel with a member of zeros, made without holding it."""
+    """A wheel with a member of zeros, written without holding it in memory."""
     with zipfile.ZipFile(path / "a.whl", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("rows", "w") as member:
         for _ in range(megabytes):
             member.write(MEGABYTE)
@@ -64,8 +64,8 @@ def test_a_member_of_300_megabytes_of_zeros_is_refused_before_a_byte_of_it(tmp_p
     path = bomb(tmp_path, 300)
     assert path.stat().st_size < 400_000
     sentence, written = refused(path)
-    assert sentence.startswith(f"source wheel:a==1/rows: the member has {300 << 20} bytes of ") and written == 0
-    assert f"expected {SMALL} at most ({RATIO} times as many, or {SMALL})" in sentence
+    assert sentence.startswith(f"source wheel:a==1/rows: expected at most {SMALL} bytes ") and written == 0
+    assert f"({RATIO} times the compressed size, or {SMALL}), got {300 << 20} from " in sentence
 
 
 def test_a_wheel_s_record_refuses_a_member_before_a_byte_of_it(tmp_path: Path) -> None:
@@ -102,13 +102,13 @@ def test_what_is_no_plain_file_is_refused(tmp_path: Path) -> None:
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with pytest.warns(UserWarning, match="Duplicate name"):
         twice = wheel(tmp_path, ("rows", ROWS), ("rows", b"other"))
-    assert refused(twice) == ("source wheel:a==1/rows: 2 members of that name; expected one", 0)
-    said = "source wheel:a==1/rows: the member is a link or device; expected a file"
+    assert refused(twice) == ("source wheel:a==1/rows: expected one member of that name, got 2", 0)
+    said = "source wheel:a==1/rows: expected a file, got a link or device"
     assert refused(wheel(tmp_path, (link, b"/etc/passwd"))) == (said, 0)
     for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         sentence, written = refused(wheel(tmp_path, ("rows", ROWS), method=method))
-        assert "encrypted or not packed by deflate" in sentence and written == 0
-    assert refused(wheel(tmp_path, ("rows/", b"")))[0].endswith("no such member; near it are no files at all")
+        assert "encrypted or not compressed by deflate" in sentence and written == 0
+    assert refused(wheel(tmp_path, ("rows/", b"")))[0].endswith("no such member; closest names: no files at all")
 
 
 def test_a_broken_wheel_is_one_sentence(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_broken_wheel_is_one_sentence(tmp_path: Path) -> None:
     content = path.read_bytes()
     for cut in (0, 10, len(content) // 2, len(content) - 30):
         path.write_bytes(content[:cut])
-        assert "the member cannot be unpacked: " in refused(path)[0]
+        assert "cannot decompress the member: " in refused(path)[0]
     for place in range(30, len(content), len(content) // 20):
         path.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
         sentence, written = refused(path)
@@ -124,7 +124,7 @@ def test_a_broken_wheel_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_the_member(tmp_path: Path) -> None:
-    """60 MB of zeros, which are few enough, within 40 MB of address space above what the imports take."""
+    """60 MB of zeros, within the ratio, in 40 MB of address space above what the imports take."""
     path = bomb(tmp_path, 60)
     code = (
         "import io, resource, sys\n"

@@ -1,6 +1,6 @@
 from conftest import assistant, user
 from ladder.data.turns import said, saying
-from ladder.data.wording import WORD, messages, normalise, reply, replying, runs, texts, words
+from ladder.data.wording import WORD, messages, normalize, reply, replying, runs, texts, words
 
 
 def test_words_of_ascii_are_those_of_the_pattern():
@@ -21,9 +21,9 @@ def test_what_is_said_in_each_type_of_row():
     assert reply({"messages": asked + good + asked + bad}) == "Yes\nNo"
 
 
-def test_normalise_keeps_lines_and_drops_blanks():
-    assert normalise(" e\u0301t  \r\n\n\n\nb\t\n") == "ét\n\nb"
-    assert normalise("a\n\nb") == "a\n\nb"
+def test_normalize_keeps_lines_and_drops_blanks():
+    assert normalize(" e\u0301t  \r\n\n\n\nb\t\n") == "ét\n\nb"
+    assert normalize("a\n\nb") == "a\n\nb"
 
 
 def test_texts_are_every_string_inside():

@@ -47,7 +47,7 @@ def test_samples_of_a_rung_differ_and_a_shorter_part_is_answered_alike(base):
 
 
 def test_samples_without_a_temperature_are_refused():
-    with pytest.raises(ValidationError, match="samples of temperature 0 are all the same"):
+    with pytest.raises(ValidationError, match="samples: expected 1 at temperature 0"):
         Asking(max_new_tokens=5, samples=2)
 
 
@@ -55,5 +55,5 @@ def test_refuses_more_questions_than_there_are(tmp_path):
     write_rows(tmp_path / "asked.jsonl", QUESTIONS)
     assert [row["key"] for row in read_questions(tmp_path / "asked.jsonl", 0)] == ["a", "b"]
     assert [row["key"] for row in read_questions(tmp_path / "asked.jsonl", 1)] == ["a"]
-    with pytest.raises(UserError, match="has 2 questions, not 3; 0 asks all"):
+    with pytest.raises(UserError, match="expected at most 2, the questions of .*, got 3. 0 asks all"):
         read_questions(tmp_path / "asked.jsonl", 3)

@@ -16,7 +16,7 @@ def passes(results, **columns):
 
 
 def test_pass_or_fail_by_hand():
-    # 20 prompts: 12 gained, 2 lost, 6 as they were; McNemar: 2 (1 + 14 + 91) / 2^14.
+    # 20 prompts: 12 gained, 2 lost, 6 unchanged; McNemar: 2 (1 + 14 + 91) / 2^14.
     first = [0] * 12 + [1] * 2 + [1] * 6
     second = [1] * 12 + [0] * 2 + [1] * 6
     found = compare(passes(first), passes(second), PASSED, title="pico", rung="sft/chat")
@@ -39,7 +39,7 @@ def test_prompts_are_matched_by_name_and_wording():
     found = compare(first, [*second, {"key": "q9", "measures": {"passed": [1, 1]}}], PASSED, title="pico", rung="base")
     assert (found.changed, found.prompts, found.of) == ({"q001": (0, 100)}, 3, 5)
     assert (found.first, found.second) == (pytest.approx(200 / 3), 100)
-    with pytest.raises(Apart, match="pico base: none of the 4 and 4 prompts is in both"):
+    with pytest.raises(Apart, match="pico base: no common prompt among 4 and 4"):
         compare(first, passes([1] * 4, prompt="Say no."), PASSED, title="pico", rung="base")
 
 
@@ -65,7 +65,7 @@ def test_what_the_judge_could_not_grade_on_one_side_is_left_out_of_both():
     assert [found.difference, found.low, found.high, found.p] == [
         expected[key] for key in ("difference", "low", "high", "p")
     ]
-    with pytest.raises(Apart, match="grade: none of the 1 common prompts has it in both"):
+    with pytest.raises(Apart, match="grade: no common prompt of 1 has it in both"):
         compare(first[4:5], second, GRADE, title="pico", rung="base")
 
 
@@ -78,11 +78,11 @@ def test_less_is_better_where_the_measure_says_so():
     assert (found.difference, found.verdict, found.gained, found.lost) == (pytest.approx(-10), "improved", 40, 0)
 
 
-def test_rows_of_another_score_or_of_one_key_are_told():
+def test_rows_of_another_score_or_of_one_key_are_reported():
     other = [{"key": "q000", "measures": {"solved": [1, 1]}}]
-    with pytest.raises(Apart, match="pico base: new row 1: it has no 'passed', of which the score is made now"):
+    with pytest.raises(Apart, match="pico base: new row 1: no 'passed', which the score needs"):
         compare(passes([1, 1]), other, PASSED, title="pico", rung="base")
-    with pytest.raises(UserError, match="pico base: old row 3: key 'q000' stands twice"):
+    with pytest.raises(UserError, match="pico base: old row 3: duplicate key 'q000'"):
         compare([*passes([1, 1]), *passes([0])], passes([1]), PASSED, title="pico", rung="base")
 
 
@@ -142,7 +142,7 @@ def test_ifeval_is_the_mean_of_prompts_and_instructions():
         rng=np.random.default_rng(1),
     )
     assert 0.01 < swap.pvalue < 0.9
-    assert found.p == pytest.approx(swap.pvalue, abs=0.015)  # both are drawn: three standard deviations at p = 0.5
+    assert found.p == pytest.approx(swap.pvalue, abs=0.015)  # both are sampled: three standard deviations at p = 0.5
 
 
 def test_holm_takes_back_what_one_of_many_comparisons_claims():

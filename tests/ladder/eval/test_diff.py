@@ -1,4 +1,4 @@
-"""A real repository of git and DVC, small: two commits, a workspace, a remote that came later."""
+"""A small real repository of git and DVC: two commits, a workspace, a remote that was added later."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def git(*words):
 
 
 def ifeval(rung, keys, share, seed, *, old=False):
-    """Scores as the stage benchmark writes them, or as it did before benchmarks were modules."""
+    """Write scores as the stage benchmark does, or as it did before benchmarks were modules."""
     generator = np.random.default_rng(seed)
     follows = {key: (generator.random(1 + key % 3) < share).tolist() for key in keys}
     rows = []
@@ -82,13 +82,13 @@ def reproduce(rungs):
 
 @pytest.fixture(scope="module")
 def climbed(tmp_path_factory):
-    """v1, v2 and a workspace beyond; what IFEval's rows say in each."""
+    """v1, v2 and a later workspace; IFEval's rows in each."""
     home, here = tmp_path_factory.mktemp("repository"), Path.cwd()
     os.chdir(home)
     try:
         git("init", "-q")
-        git("config", "user.email", "nobody@example.org")
-        git("config", "user.name", "nobody")
+        git("config", "user.email", "user@example.org")
+        git("config", "user.name", "user")
         Repo.init().close()
         Path("dvc.yaml").write_text(PIPELINE)
         ifeval("base", range(60), 0.3, seed=0)
@@ -135,7 +135,7 @@ def test_two_revisions_compared_prompt_by_prompt(repository, capsys):
         "ifeval", "sft/chat", "heldout/problems/maths", "sft/maths"
     )  # fmt: skip
 
-    # Held-out problems: 15 of 60 were solved, 39 are now; 26 gained and 2 lost.
+    # Held-out problems: 15 of 60 solved before, 39 after; 26 gained and 2 lost.
     first = np.array([1, 0, 0, 0] * 15, dtype=float)
     second = np.array([1, 0, 1, 1] * 13 + [0, 0, 0, 0] * 2, dtype=float)
     assert (sums["first"], sums["second"], sums["gained"], sums["lost"]) == (25, 65, 26, 2)
@@ -206,7 +206,7 @@ def test_what_is_printed(repository, capsys):
     assert "heldout/problems/maths sft/maths: 28 prompts changed\n  m52: 100 -> 0  Sum 52\n" in text
     assert "m56: 100 -> 0" in text and "m10:" not in text  # the two largest losses
     key = read(capsys, "v1", "v2")["changes"][0]["changed"][0]["key"]
-    # The escape of the answer does not reach the terminal.
+    # The answer's escape sequence does not reach the terminal.
     assert f"    v1:\n      1: \N{REPLACEMENT CHARACTER}[2J{key}\n    v2:\n      2: " in text
     assert "unchanged, byte for byte: ifeval base, heldout/problems/maths base" in text
     assert "only in v2: heldout/problems/maths dpo/maths" in text
@@ -214,7 +214,7 @@ def test_what_is_printed(repository, capsys):
     assert "Sum 52" not in capsys.readouterr().out
 
 
-def test_what_could_not_be_scored_is_told_and_not_compared(repository, capsys):
+def test_what_could_not_be_scored_is_reported_and_not_compared(repository, capsys):
     for folder in ("made", "data"):
         cell = Path(folder, "benchmark/ifeval/sft/chat.jsonl")
         cell.unlink()
@@ -234,8 +234,8 @@ def test_rows_in_neither_cache_nor_remote_are_told(repository, capsys):
     found = read(capsys, "v1", "v2", "--prompts", "0")
     assert [change["title"] for change in found["changes"]] == ["ifeval"]
     assert found["not_compared"] == [
-        f"{path} at v1: neither in DVC's cache nor in its remote; `dvc push --all-commits` where it was made, then "
-        "`dvc fetch --all-commits` here"
+        f"{path} at v1: neither in DVC's cache nor in its remote. `dvc push --all-commits` where it was made, then "
+        "`dvc fetch --all-commits` here."
     ]
     shutil.rmtree(".dvc/cache")
     with pytest.raises(UserError, match="chat.jsonl at v1: neither in DVC's cache nor in its remote"):

@@ -11,7 +11,7 @@ from ladder.statistics import Array, bootstrap
 
 
 def judged(seed: int, rows: int = 805) -> tuple[Array, Array, Array, Array]:
-    """Preferences, lengths, baseline lengths and difficulties of which the preference is made."""
+    """Preferences generated from lengths, baseline lengths and difficulties."""
     generator = np.random.default_rng(seed)
     difficulties = generator.normal(0, 1, rows)
     lengths, baseline = generator.gamma(3, 300, rows).round(), generator.gamma(4, 500, rows).round()
@@ -33,8 +33,8 @@ def design(lengths: Array, baseline: Array, difficulties: Array) -> Array:
 
 
 def test_by_hand():
-    # Two groups, longer and shorter by as much: both are fitted exactly, at logits ln 9 and 0.
-    # At equal length the logit is their middle, ln 3: a win rate of 3/4, though 7/10 were won.
+    # Two groups, longer and shorter by the same amount: both are fitted exactly, at logits ln 9 and 0.
+    # At equal length the logit is halfway, ln 3: a win rate of 3/4, although 7/10 were won.
     preferences = np.array([0.9, 0.9, 0.5, 0.5])
     controlled = fitted(preferences, np.array([30.0, 30, 10, 10]), np.full(4, 20.0))
     assert controlled.win_rate == pytest.approx(0.75, abs=1e-4)
@@ -47,7 +47,7 @@ def test_as_statsmodels_without_the_ridge():
     preferences, lengths, baseline, difficulties = judged(0)
     features = design(lengths, baseline, difficulties)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns of preferences between 0 and 1
+        warnings.simplefilter("ignore")  # it warns about preferences between 0 and 1
         model = sm.GLM(preferences, features, family=sm.families.Binomial()).fit(tol=1e-12)
     controlled = fitted(preferences, lengths, baseline, difficulties)
     assert_allclose([controlled.theta, controlled.phi, controlled.psi], model.params, atol=1e-5)
@@ -56,7 +56,7 @@ def test_as_statsmodels_without_the_ridge():
 
 @pytest.mark.parametrize("known", [True, False])
 def test_as_scikit_learn_with_the_ridge(known: bool):
-    # Discrete verdicts; few rows, so that the ridge shows.
+    # Discrete verdicts; few rows, so that the ridge penalty has an effect.
     preferences, lengths, baseline, difficulties = judged(1, rows=24)
     verdicts = (preferences > 0.5).astype(float)
     features = design(lengths, baseline, difficulties)[:, : 3 if known else 2]
@@ -81,7 +81,7 @@ def test_what_is_separated_has_no_length_controlled_win_rate(rows: int):
     for won in (np.zeros(rows), np.ones(rows), (lengths > baseline).astype(float)):
         assert length_controlled(won, lengths, baseline) is None
     won = np.zeros(rows)
-    won[np.argsort(lengths - baseline)[rows // 2]] = 1  # one win where the difference is middling is enough
+    won[np.argsort(lengths - baseline)[rows // 2]] = 1  # one win at the median difference is enough
     assert 0 < fitted(won, lengths, baseline).win_rate < 0.5
 
 
@@ -104,7 +104,7 @@ def test_the_contributions_bootstrap_as_refitting_does():
         fitted(preferences[index], lengths[index], baseline[index]).win_rate
         for index in generator.integers(0, 300, (300, 300))
     ]
-    # 300 refits know their own spread to 4%; the mean of what is predicted alone would have no spread at all.
+    # 300 refits estimate their spread to 4%; the mean of the predictions alone has no spread.
     assert (high - low) / 3.92 == pytest.approx(np.std(refitted), rel=0.12)
 
 

@@ -8,15 +8,15 @@ from ladder.pipeline.stage import UserError
 from ladder.statistics import mcnemar
 
 PATH = Path("rows.jsonl")
-NORMALISED, KL = MEASURES["accuracy"]["normalised"], MEASURES["divergence"]["kl"]
+NORMALIZED, KL = MEASURES["accuracy"]["normalized"], MEASURES["divergence"]["kl"]
 
 
 def pairs(margins):
-    return [{"id": name, "normalised_margin": margin} for name, margin in margins]
+    return [{"id": name, "normalized_margin": margin} for name, margin in margins]
 
 
 def test_rows_of_one_id_are_one_cluster_and_a_tie_counts_half():
-    found = scores(pairs([("b", 2.0), ("a", 0.0), ("b", -1.0), ("c", -3.0)]), NORMALISED, PATH)
+    found = scores(pairs([("b", 2.0), ("a", 0.0), ("b", -1.0), ("c", -3.0)]), NORMALIZED, PATH)
     assert found.ids == ["a", "b", "c"]
     assert found.values.tolist() == [0.5, 1.0, 0.0]
     assert found.weights.tolist() == [1.0, 2.0, 1.0]
@@ -33,8 +33,8 @@ def test_nats_are_weighed_by_tokens():
 
 def test_better_is_in_the_measures_own_direction():
     margins = np.random.default_rng(0).normal(size=50)
-    low = scores(pairs(enumerate(margins - 1)), NORMALISED, PATH)
-    high = scores(pairs(enumerate(margins + 1)), NORMALISED, PATH)
+    low = scores(pairs(enumerate(margins - 1)), NORMALIZED, PATH)
+    high = scores(pairs(enumerate(margins + 1)), NORMALIZED, PATH)
     found = compare(low, high)
     gained = int(((margins + 1 > 0) & (margins - 1 < 0)).sum())
     assert (found["gained"], found["lost"], found["verdict"]) == (gained, 0, "improved")
@@ -47,19 +47,19 @@ def test_better_is_in_the_measures_own_direction():
 
 
 def test_other_rows_are_not_compared():
-    one, other = (scores(pairs([(name, 1.0)]), NORMALISED, PATH) for name in "ab")
-    with pytest.raises(ValueError, match="not of the same rows"):
+    one, other = (scores(pairs([(name, 1.0)]), NORMALIZED, PATH) for name in "ab")
+    with pytest.raises(ValueError, match="two scores of the same rows"):
         compare(one, other)
-    twice = scores(pairs([("a", 1.0), ("a", 1.0)]), NORMALISED, PATH)
-    with pytest.raises(ValueError, match="not of the same rows"):
+    twice = scores(pairs([("a", 1.0), ("a", 1.0)]), NORMALIZED, PATH)
+    with pytest.raises(ValueError, match="two scores of the same rows"):
         compare(one, twice)
 
 
 @pytest.mark.parametrize(
     ("row", "said"),
-    [({"normalised_margin": 1.0}, "no column 'id'"), ({"id": "a"}, "no column 'normalised_margin'"),
-     ({"id": "a", "normalised_margin": None}, "expected numbers for pairs")],
+    [({"normalized_margin": 1.0}, "no column 'id'"), ({"id": "a"}, "no column 'normalized_margin'"),
+     ({"id": "a", "normalized_margin": None}, "expected numbers for pairs")],
 )  # fmt: skip
 def test_a_row_that_does_not_fit_is_named(row, said):
     with pytest.raises(UserError, match=f"rows.jsonl: row 1: {said}"):
-        scores([row], NORMALISED, PATH)
+        scores([row], NORMALIZED, PATH)

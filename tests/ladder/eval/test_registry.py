@@ -29,7 +29,7 @@ def score(questions, answers, tools):
 
 @pytest.fixture
 def written(tmp_path, monkeypatch):
-    """Put a module `made` beside the benchmarks, with this headline."""
+    """Add a module `made` to the benchmarks, with this headline."""
     monkeypatch.setattr(benchmarks, "__path__", [*benchmarks.__path__, str(tmp_path)])
 
     def write(headline):
@@ -74,11 +74,11 @@ def test_every_benchmark_keeps_the_contract():
         assert found.title in found.numbers and callable(found.questions) and callable(found.score)
 
 
-def test_asked_refuses_a_key_that_stands_twice_and_a_question_without_a_turn(written):
+def test_asked_refuses_a_key_that_occurs_twice_and_a_question_without_a_turn(written):
     found, path = written(("one",)), Path("task.jsonl")
-    with pytest.raises(UserError, match="task.jsonl: key 'a' stands twice"):
+    with pytest.raises(UserError, match="task.jsonl: duplicate key 'a'"):
         asked(found, [{"key": "a", "turns": ["?"]}] * 2, path)
-    with pytest.raises(UserError, match="task.jsonl: key 'a' asks nothing"):
+    with pytest.raises(UserError, match="task.jsonl: key 'a': no question"):
         asked(found, [{"key": "a", "turns": []}], path)
 
 

@@ -44,11 +44,11 @@ def test_rows_made_elsewhere_match_by_prompt_or_by_key_in_their_own_order():
     assert missing(QUESTIONS, answers) == ["3", "4", "5"]
 
 
-def test_a_prompt_worded_nearly_as_one_that_has_no_other_answer_is_told():
+def test_a_prompt_worded_nearly_as_one_without_another_answer_is_reported():
     other = LONG.replace("Shinto religion", "Shinto shrine religion")
     answers, reworded = read_answers(QUESTIONS, [said("a", key="1"), said("c", prompt=other)], "file")
     assert [answer.key for answer in answers] == ["1", "3"] and reworded == [2]
-    with pytest.raises(UserError, match="file: row 2: its prompt does not say what it answers, it is none"):
+    with pytest.raises(UserError, match="file: row 2: its prompt does not identify the question: it is not"):
         read_answers(QUESTIONS, [said("a", prompt=LONG), said("b", prompt=other)], "file")
 
 
@@ -68,11 +68,11 @@ def test_rows_of_other_benchmarks_are_left_out_when_asked():
     assert ([answer.key for answer in answers], foreign) == (["1"], [1, 3])
     with pytest.raises(UserError, match="file: none of its 1 rows answers a question of the benchmark"):
         read_answers(QUESTIONS, rows[:1], "file", [])
-    with pytest.raises(UserError, match="none of the benchmark's; --skip-foreign leaves such rows out"):
+    with pytest.raises(UserError, match="no such question in the benchmark. --skip-foreign leaves these rows out"):
         read_answers(QUESTIONS, rows, "file")
 
 
-def test_a_key_decides_where_the_prompt_reads_otherwise_and_that_is_told():
+def test_a_key_decides_where_the_prompt_reads_otherwise_and_that_is_reported():
     answers, reworded = read_answers(QUESTIONS, [said("a", key="1", prompt="What is 1?")], "file")
     assert (answers[0].key, reworded) == ("1", [1])
 
@@ -82,18 +82,18 @@ def test_a_key_decides_where_the_prompt_reads_otherwise_and_that_is_told():
     [
         (
             [said("a", key="1", prompt=LONG)],
-            "row 1: its key and its prompt contradict .* that of key '3', not of key '1'",
+            "row 1: its key and its prompt contradict .* belongs to key '3', not to key '1'",
         ),
-        ([said("a", key="3", prompt="What is one?")], "that of key '1', not of key '3'. 1 of 1 rows do"),
-        ([said("a", key="1", prompt="Write a poem.")], "the prompt 'Write a poem.' is not that of key '1'"),
-        ([said("a", key="9")], "file: row 1: key '9' is none of the benchmark's"),
-        ([said("a", prompt="Who are you?")], 'row 1: its prompt .* none of the benchmark\'s; give it a "key"'),
-        ([said("a", prompt="Twice.")], 'row 1: its prompt .* that of 2 questions; give it a "key"'),
+        ([said("a", key="3", prompt="What is one?")], "belongs to key '1', not to key '3'. 1 of 1 rows do"),
+        ([said("a", key="1", prompt="Write a poem.")], "the prompt 'Write a poem.' does not belong to key '1'"),
+        ([said("a", key="9")], "file: row 1: key '9': no such question in the benchmark"),
+        ([said("a", prompt="Who are you?")], 'row 1: its prompt .*: it is not in the benchmark. Add a "key"'),
+        ([said("a", prompt="Twice.")], 'row 1: its prompt .*: it belongs to 2 questions. Add a "key"'),
         ([said("a")], 'row 1: expected a "key" or a "prompt"'),
         ([said(None, key="1")], "row 1: expected 'response' of type str"),
-        ([said("a", key="1"), said("b", prompt="What is one?")], "row 2: key '1' is answered already in row 1"),
+        ([said("a", key="1"), said("b", prompt="What is one?")], "row 2: key '1' is already answered in row 1"),
         ([said("a", key="1", turn=1)], "row 1: turn 1: key '1' has turns 0 to 0"),
-        ([said("a", key="1", sample="x")], "row 1: expected 'sample' to be a whole number from 0, got 'x'"),
+        ([said("a", key="1", sample="x")], "row 1: sample: expected a whole number of 0 or more, got 'x'"),
         ([said("a", key="2")], "key '2', sample 0: expected an answer to each of its 2 turns, got 1"),
     ],
 )

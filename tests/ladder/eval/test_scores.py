@@ -64,7 +64,7 @@ def test_a_row_says_what_each_measure_was_worth_and_what_was_said():
 
 def test_summary_by_hand():
     numbers = summary(made(), scored(made()), SURE)
-    # 1 of 3 questions, 3 of 8 parts; grades 9 and 4, the question without one left out.
+    # 1 of 3 questions, 3 of 8 parts; grades 9 and 4, without the question that has no grade.
     assert {name: numbers[name] for name in ("both", "pass", "part", "grade")} == {
         "both": 35.42, "pass": 33.33, "part": 37.5, "grade": 6.5
     }  # fmt: skip
@@ -78,7 +78,7 @@ def test_summary_by_hand():
 
 
 def test_the_mean_of_two_measures_is_resampled_by_question():
-    # Its interval is that of ladder.statistics on both at once, the questions of a resample the same for both.
+    # Its interval is that of ladder.statistics on both together, with the same questions in each resample.
     numbers = summary(made(), scored(made()), SURE)
     values, weights = np.array([[1, 0, 0], [2, 1, 0]]), np.array([[1, 1, 1], [2, 4, 2]])
     low, high = statistics.interval(values, weights, resamples=1_000)
@@ -90,7 +90,7 @@ def test_the_mean_of_two_measures_is_resampled_by_question():
 def test_a_measure_that_counts_nothing_is_left_out_and_a_headline_refused():
     rows = [{**row, "grade": None} for row in ROWS]
     assert "grade" not in summary(made(rows), scored(made(rows)), SURE)
-    with pytest.raises(UserError, match="made: no answer counts towards grade"):
+    with pytest.raises(UserError, match="made: nothing to score: no answer counts toward grade"):
         summary(made(rows, ("grade",)), scored(made(rows)), SURE)
 
 
@@ -102,8 +102,8 @@ def test_one_group_alone_is_no_group():
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        (ROWS[:2], "benchmarks/made.py: score: expected one row for each answer"),
-        ([ROWS[1], ROWS[0], ROWS[2]], "in their order"),
+        (ROWS[:2], "benchmarks/made.py: score: expected one row per answer"),
+        ([ROWS[1], ROWS[0], ROWS[2]], "in the same order"),
         ([*ROWS[:2], {"key": "3"}], "measure pass cannot read the row of key '3': KeyError"),
     ],
 )

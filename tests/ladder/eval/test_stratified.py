@@ -13,7 +13,7 @@ FAMILIES = ["keywords", "length_constraints", "detectable_format", "change_case"
 
 
 def benchmark(count: int = 541) -> list[Question]:
-    """Questions with IFEval's mix: one instruction in half of the prompts, families of unlike size."""
+    """Questions with IFEval's mix: one instruction in half of the prompts, families of different sizes."""
     generator = random.Random(0)
     return [
         Question(
@@ -51,7 +51,7 @@ def test_the_order_given_does_not_matter_but_the_seed_does() -> None:
     assert keys(order(questions)) != keys(order(questions, seed=1))
 
 
-def test_every_question_stands_once() -> None:
+def test_every_question_occurs_once() -> None:
     assert sorted(keys(order(benchmark()))) == keys(benchmark())
     assert order([]) == []
 
@@ -64,7 +64,7 @@ def test_by_hand() -> None:
 
 @pytest.mark.real
 def test_ifevals_64_prompts_are_those_of_the_first_tables(ifeval_files) -> None:
-    # The choice that the scores in metrics/ifeval were made with, before other benchmarks came.
+    # The selection of the scores in metrics/ifeval, before other benchmarks were added.
     chosen = keys(order(ifeval.questions(read_rows(ifeval_files[0])))[:64])
     assert chosen[:5] == ["2534", "3351", "2817", "3084", "2482"]
     assert hashlib.sha256(" ".join(chosen).encode()).hexdigest() == (

@@ -24,9 +24,9 @@ def row(question, answer, **rest):
 def test_duplicates_differ_in_case_and_blanks_alone():
     rows = [row("Hi", "Yes  it is"), row("hi ", "yes it\nis"), row("Hi", "yes it was")]
     assert list(basic.exact(rows)) == [None, "duplicate", None]
-    told = [{"messages": user("a\0\0assistant\0b")}, {"messages": user("a") + assistant("b")}]
-    told += [{"messages": user("a\0")}, {"messages": user("a\\0")}, {"messages": user("a\\\\0")}]
-    assert list(basic.exact(told)) == [None] * 5
+    reported = [{"messages": user("a\0\0assistant\0b")}, {"messages": user("a") + assistant("b")}]
+    reported += [{"messages": user("a\0")}, {"messages": user("a\\0")}, {"messages": user("a\\\\0")}]
+    assert list(basic.exact(reported)) == [None] * 5
 
 
 def test_flags_reasoning_and_labels_make_a_row_another():
@@ -54,7 +54,7 @@ def test_speakers_system_prompts_and_rejected_answers_make_a_row_another():
 
 def test_length_counts_words():
     rows = [row("Hi", "one, two"), row("Hi", "one two three"), row("Hi", "é ü ß d e")]
-    assert [basic.length(one, least=3, most=4) for one in rows] == ["2 words", None, "5 words"]
+    assert [basic.length(one, min=3, max=4) for one in rows] == ["2 words", None, "5 words"]
 
 
 def test_a_verdict_is_of_the_text_as_it_is():
@@ -70,13 +70,13 @@ def test_a_verdict_is_of_the_text_as_it_is():
         ("a b c a b c", "50% repeated"),
         ("go go go go", "75% repeated"),
         ("", None),
-        # One run of three again, 3 of 8 words; two that overlap hold 4 words and not 6.
+        # One repeated run of three, 3 of 8 words; two overlapping runs cover 4 words, not 6.
         ("a b c x y a b c", None),
         ("a b c d x a b c d", "44% repeated"),
     ],
 )
 def test_repetition_is_the_share_of_words_said_before(text, reason):
-    assert basic.repetition(row("Hi", text), ngram=3, most=0.4) == reason
+    assert basic.repetition(row("Hi", text), ngram=3, max=0.4) == reason
 
 
 def test_the_best_of_a_prompt_is_sampled_rather_than_edited_then_longer():
@@ -107,11 +107,11 @@ def test_filters_of_answers_read_them_without_their_reasoning():
     row = {"id": "a", "prompt": user("Count."), "completion": assistant(said), "finished": True}
     cut = {**row, "completion": assistant("<think>\nOne")}
     checked = {**row, "checks": [{"kind": "words_at_most", "n": 3}, {"kind": "starts_with", "phrase": "one"}]}
-    assert basic.length(row, least=1, most=3) is None
+    assert basic.length(row, min=1, max=3) is None
     assert basic.verified(checked) is None
     assert basic.refusal(row, reject=["full_refusal", "partial_refusal"]) is None
     assert (basic.finished(row), basic.finished(cut)) == (None, "reasoning not finished")
-    steps = parse([{"length": {"least": 1, "most": 3}}, {"finished": None}])
+    steps = parse([{"length": {"min": 1, "max": 3}}, {"finished": None}])
     sifted = FilterChain(steps, FilterContext(*[Path()] * 4)).sift(
         [row, cut, row | {"completion": assistant("a b c d")}]
     )

@@ -25,7 +25,7 @@ ALPACA_EVAL = {
 
 
 decontaminate = partial(decontamination.decontaminate, covers=0.0)
-"""Any run in common marks a row."""
+"""Any common run marks a row."""
 
 
 def row(question, answer=""):
@@ -74,7 +74,7 @@ def test_a_run_of_many_of_a_benchmarks_texts_is_a_template_and_marks_nothing():
     assert decontaminate(theirs, ngram=8, common=3, benchmarks=benchmarks) == f"in ifeval: write about a {template}"
 
 
-def test_a_text_that_stands_in_every_row_is_no_template():
+def test_a_text_that_is_in_every_row_is_no_template():
     benchmarks = Benchmarks({"samples": [{"question": "red green blue", "sample": n} for n in range(50)]})
     assert decontaminate(row("is it red green blue"), ngram=3, common=1, benchmarks=benchmarks)
 
@@ -117,12 +117,12 @@ def test_the_quick_look_loses_no_run(ngram):
 
 
 def test_without_a_benchmark_there_is_no_gate(tmp_path):
-    with pytest.raises(UserError, match="no benchmark's file"):
+    with pytest.raises(UserError, match="no benchmark file"):
         read_benchmarks(tmp_path)
 
 
 def test_our_own_prompts_are_clear_of_ifeval(ifeval_files, tmp_path):
-    """288 prompts of the same kinds of constraint over other tasks: no false alarm at 8 words, 13 at 5."""
+    """288 prompts with the same kinds of constraint on other tasks: no false alarm at 8 words, 13 at 5."""
     section = fit(prompts.Params, read_params(ROOT / "params.yaml")["prompts"], "prompts")
     prompts.main(section, ROOT / "data" / "seeds", tmp_path / "prompts.jsonl")
     write_rows(tmp_path / "task" / "ifeval.jsonl", read_rows(ifeval_files[0]))
@@ -153,7 +153,7 @@ def test_seven_of_the_openassistant_roots_stand_in_alpaca_eval(shared, alpaca_ev
         roots = [row(json.loads(line)["prompt"]["text"]) for line in lines]
     assert len(roots) == 100
     assert sum(bool(decontaminate(one, ngram=8, benchmarks=alpaca_eval)) for one in roots) == 7
-    # The seventh shares "my first suggestion request is i need help", a template of role play, and nothing else.
+    # The seventh shares only "my first suggestion request is i need help", a role-play template.
     assert sum(bool(decontaminate(one, ngram=8, covers=0.3, benchmarks=alpaca_eval)) for one in roots) == 6
 
 

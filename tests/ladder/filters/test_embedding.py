@@ -33,8 +33,8 @@ def rows(texts):
     return [{"id": f"r{n}", "prompt": user(text), "completion": assistant("A")} for n, text in enumerate(texts)]
 
 
-def test_an_embedding_is_the_normalised_mean_of_the_last_hidden_states(encoder):
-    """Each text alone, without padding; the third is cut after 16 tokens."""
+def test_an_embedding_is_the_normalized_mean_of_the_last_hidden_states(encoder):
+    """Each text alone, without padding; the third is truncated to 16 tokens."""
     texts = ["w1 w2 w3", "w4", " ".join(WORDS)]
     model = BertModel.from_pretrained(encoder, add_pooling_layer=False).eval()
     wanted = []
@@ -55,7 +55,7 @@ def test_near_rows_go_as_brute_force_has_it(encoder):
         near = bool(kept) and cosines[row, kept].max() >= cut
         if near:
             like = kept[int(cosines[row, kept].argmax())]
-            wanted.append(f"{cosines[row, like]:.2f} near r{like}")
+            wanted.append(f"cosine {cosines[row, like]:.2f} with r{like}")
         else:
             kept.append(row)
             wanted.append(None)
@@ -64,7 +64,7 @@ def test_near_rows_go_as_brute_force_has_it(encoder):
 
 
 def test_each_next_center_is_the_farthest_from_those_chosen():
-    """On the circle at 0, 10, 100, 180 and 300 degrees, from the first: 180 is the farthest, then 300 and 100 are
+    """On the circle at 0, 10, 100, 180 and 300 degrees, from the first: 180 is the farthest; then 300 and 100 are
     60 and 80 away from the nearest, so 100, then 300."""
     angles = np.radians([0, 10, 100, 180, 300])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
@@ -82,12 +82,12 @@ def test_each_next_center_is_the_farthest_from_those_chosen():
 
 def test_a_diverse_choice_keeps_the_number_asked_for_and_names_the_nearest(encoder):
     texts = [*sentences(40), "w1 w2", "w1 w2"]
-    told = list(k_center(rows(texts), part="prompt", number=10, model=encoder))
-    assert told.count(None) == 10
-    assert told[0] is None
+    reported = list(k_center(rows(texts), part="prompt", number=10, model=encoder))
+    assert reported.count(None) == 10
+    assert reported[0] is None
     cosines = cosine_similarity(embed(texts, encoder))
-    kept = [row for row, reason in enumerate(told) if reason is None]
-    for row, reason in enumerate(told):
+    kept = [row for row, reason in enumerate(reported) if reason is None]
+    for row, reason in enumerate(reported):
         if reason is not None:
             like = int(reason.rsplit("r", 1)[1])
             assert like in kept
@@ -101,5 +101,5 @@ def test_what_is_no_encoder_or_pools_otherwise_is_refused(tmp_path):
     (tmp_path / "1_Pooling").mkdir()
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
-    with pytest.raises(UserError, match="only mean pooling"):
+    with pytest.raises(UserError, match="expected mean pooling"):
         embed(["a"], tmp_path)

@@ -11,7 +11,7 @@ from ladder.filters.passes import run_passes
 from ladder.filters.steps import FilterContext, parse
 from ladder.pipeline.stage import UserError, fit
 
-STEPS = [{"length": {"least": 1, "most": 4}}, {"exact": None}, {"decontaminate": {"ngram": 3}}]
+STEPS = [{"length": {"min": 1, "max": 4}}, {"exact": None}, {"decontaminate": {"ngram": 3}}]
 ANSWERS = ["one", "one two three four five", "One", "red green blue", "two", "four  words are kept", "", "two"]
 
 needs_datatrove = pytest.mark.skipif(find_spec("datatrove") is None, reason="datatrove (extra: cluster) is not here")
@@ -62,7 +62,7 @@ SRUN = '#!/bin/bash\nshift 3; exec "$@"\n'
 
 @needs_datatrove
 def test_a_slurm_job_gives_the_same_and_is_waited_for(rows_and_tasks, tmp_path, monkeypatch):
-    """sbatch and srun stand in for a cluster: they run the job's tasks as the script says, one after another."""
+    """sbatch and srun replace a cluster: they run the job's tasks as the script specifies, one after another."""
     launch = f'#!/bin/bash\nexec {sys.executable} -m datatrove.tools.launch_pickled_pipeline "$@"\n'
     programs = {"sbatch": SBATCH, "srun": SRUN, "scontrol": "#!/bin/bash\n", "launch_pickled_pipeline": launch}
     for name, script in programs.items():
@@ -101,5 +101,5 @@ def test_what_a_cluster_takes():
 
 @pytest.mark.skipif(find_spec("datatrove") is not None, reason="datatrove is here")
 def test_without_the_extra_the_sentence_names_it():
-    with pytest.raises(UserError, match=r"datatrove is not installed; `make extra-cluster`"):
+    with pytest.raises(UserError, match=r"datatrove is not installed. `make extra-cluster`"):
         spread(by_datatrove())

@@ -15,7 +15,7 @@ ROWS = [
 
 @pytest.fixture
 def guard(tmp_path, monkeypatch):
-    """Judges ROWS by a guard that says these replies of them, and gives what it was sent."""
+    """Filter ROWS by a guard that gives these replies; also return the requests it received."""
     monkeypatch.setenv("LADDER_WORK", str(tmp_path))
 
     def judge(replies, **given):
@@ -27,24 +27,24 @@ def guard(tmp_path, monkeypatch):
         with serving(answering) as server:
             where = {"endpoint": {"base_url": server.base_url, "model": "guard"}, "retries": 1}
             labels = {"keep": ["safe"], "drop": ["unsafe"]}
-            told = guarded(ROWS, **{**labels, **given}, judge=where, model=tmp_path, base=tmp_path, prompts=PROMPTS)
-        return told, [body["messages"] for body in server.asked]
+            reported = guarded(ROWS, **{**labels, **given}, judge=where, model=tmp_path, base=tmp_path, prompts=PROMPTS)
+        return reported, [body["messages"] for body in server.asked]
 
     return judge
 
 
 def test_a_guard_is_asked_by_the_template_and_its_label_decides(guard):
-    told, asked = guard(["safe", "unsafe\nhate", "I cannot say whether it is safe."])
-    assert told == [None, "unsafe hate", "no label"]
-    assert len(asked) == 4  # what was no label is asked for again
+    reported, asked = guard(["safe", "unsafe\nhate", "I cannot say whether it is safe."])
+    assert reported == [None, "unsafe hate", "no label"]
+    assert len(asked) == 4  # an invalid label is requested again
     assert all(len(messages) == 1 for messages in asked)
     request = next(messages[0]["content"] for messages in asked if "Say b." in messages[0]["content"])
     assert "<<<answer " in request and "B [ [safe]]" in request
 
 
 def test_a_guard_with_a_template_of_its_own_is_sent_the_conversation(guard):
-    told, asked = guard(["\n\nsafe", "\n\nunsafe\nS1,S10", "<think>unsafe?</think>safe"], template=None)
-    assert told == [None, "unsafe S1,S10", None]
+    reported, asked = guard(["\n\nsafe", "\n\nunsafe\nS1,S10", "<think>unsafe?</think>safe"], template=None)
+    assert reported == [None, "unsafe S1,S10", None]
     talks = [ROWS[0]["prompt"] + ROWS[0]["completion"], ROWS[1]["messages"], ROWS[2]["prompt"] + ROWS[2]["chosen"]]
     assert sorted(asked, key=str) == sorted(talks, key=str)
 

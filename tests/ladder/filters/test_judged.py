@@ -30,7 +30,7 @@ def scorer(tmp_path_factory):
 
 @torch.inference_mode()
 def by_hand(directory, messages):
-    """The head's number at the last token of the conversation, one row alone."""
+    """The head's value at the last token of the conversation, one row at a time."""
     model = load_reward(directory, directory, dtype=torch.float32)
     ids, _ = encode(model.tokenizer, messages)
     hidden = model.model.model(input_ids=torch.tensor([ids])).last_hidden_state[0, -1]
@@ -40,16 +40,16 @@ def by_hand(directory, messages):
 def test_rows_below_the_reward_go(scorer):
     talks = [ROWS[0]["prompt"] + ROWS[0]["completion"], ROWS[1]["messages"], ROWS[2]["prompt"] + ROWS[2]["chosen"]]
     wanted = [by_hand(scorer, messages) for messages in talks]
-    told = rewarded(ROWS, least=1e9, model=scorer, base=scorer)
-    assert [float(reason.removeprefix("reward ")) for reason in told] == pytest.approx(wanted, rel=0.05, abs=0.1)
+    reported = rewarded(ROWS, min=1e9, model=scorer, base=scorer)
+    assert [float(reason.removeprefix("reward ")) for reason in reported] == pytest.approx(wanted, rel=0.05, abs=0.1)
     low, middle, high = sorted(wanted)
-    kept = rewarded(ROWS, least=(middle + high) / 2, model=scorer, base=scorer)
+    kept = rewarded(ROWS, min=(middle + high) / 2, model=scorer, base=scorer)
     assert [reason is None for reason in kept] == [value == high for value in wanted]
 
 
 def test_a_language_model_is_no_reward_model(base):
-    with pytest.raises(UserError, match="a language model, expected a reward model"):
-        rewarded(ROWS, least=0, model=base, base=base)
+    with pytest.raises(UserError, match="expected a reward model, .*, got a language model"):
+        rewarded(ROWS, min=0, model=base, base=base)
 
 
 def test_a_judge_of_an_endpoint_grades_by_the_template(tmp_path, monkeypatch):
@@ -62,19 +62,19 @@ def test_a_judge_of_an_endpoint_grades_by_the_template(tmp_path, monkeypatch):
 
     with serving(grade) as server:
         judge = {"endpoint": {"base_url": server.base_url, "model": "big", "concurrency": 2, "retries": 0}}
-        told = judged(ROWS, least=7, template="rate", prompts=tmp_path, judge=judge, model=tmp_path, base=tmp_path)
-        assert told == [None, "grade 3.0", "no grade"]
+        reported = judged(ROWS, min=7, template="rate", prompts=tmp_path, judge=judge, model=tmp_path, base=tmp_path)
+        assert reported == [None, "grade 3.0", "no grade"]
         request = server.asked[0]["messages"][0]["content"]
     assert request.startswith("Q: Say ")
     assert "<<<answer " in request
     with pytest.raises(UserError, match=r"judged\.judge\.nonsense"):
-        judged(ROWS, least=7, template="rate", prompts=tmp_path, judge={"nonsense": 1}, model=tmp_path, base=tmp_path)
+        judged(ROWS, min=7, template="rate", prompts=tmp_path, judge={"nonsense": 1}, model=tmp_path, base=tmp_path)
     template.write_text("{question}")
-    with pytest.raises(UserError, match="no {answer} in it"):
-        judged(ROWS, least=7, template="rate", prompts=tmp_path, judge={}, model=tmp_path, base=tmp_path)
+    with pytest.raises(UserError, match="missing {answer}"):
+        judged(ROWS, min=7, template="rate", prompts=tmp_path, judge={}, model=tmp_path, base=tmp_path)
 
 
-def test_a_judge_of_an_endpoint_writes_json_and_its_reason_is_told(tmp_path, monkeypatch):
+def test_a_judge_of_an_endpoint_writes_json_and_its_reason_is_reported(tmp_path, monkeypatch):
     monkeypatch.setenv("LADDER_WORK", str(tmp_path))
 
     def grade(asked, _):
@@ -87,6 +87,6 @@ def test_a_judge_of_an_endpoint_writes_json_and_its_reason_is_told(tmp_path, mon
     with serving(grade) as server:
         judge = {"endpoint": {"base_url": server.base_url, "model": "json"}, "retries": 0}
         asked = {"template": "rate_json", "form": "json", "prompts": prompts, "judge": judge}
-        told = judged(ROWS, least=7, **asked, model=tmp_path, base=tmp_path)
-        assert told == [None, "grade 3.0: It rambles.", "no grade"]
+        reported = judged(ROWS, min=7, **asked, model=tmp_path, base=tmp_path)
+        assert reported == [None, "grade 3.0: It rambles.", "no grade"]
         assert len(server.asked) == 3 + 1  # a repair

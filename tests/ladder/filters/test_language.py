@@ -37,5 +37,5 @@ def test_the_part_that_is_asked_for_is_read():
 
 
 def test_an_unknown_language_is_named():
-    with pytest.raises(UserError, match="'english' is none of .*, en, "):
+    with pytest.raises(UserError, match="labels among .*, en, .*, got 'english'"):
         judge(ENGLISH, keep=("english",))

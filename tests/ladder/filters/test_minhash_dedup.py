@@ -16,26 +16,26 @@ def reasons(texts, *, jaccard=0.8, ngram=1, unit="words", part="completion"):
 
 
 def test_worked_by_hand():
-    """{a b c d} and {a b c d e}: 4 of 5 shared, 0.8; with f too 4 of 6, which is less."""
-    assert reasons(["a b c d", "A, b: c; d e", "a b c d e f"]) == [None, "0.80 alike r0", None]
-    assert reasons(["a b c d", "a b c d e f"], jaccard=0.6) == [None, "0.67 alike r0"]
+    """{a b c d} and {a b c d e}: 4 of 5 shared, 0.8; with f also 4 of 6, which is less."""
+    assert reasons(["a b c d", "A, b: c; d e", "a b c d e f"]) == [None, "Jaccard 0.80 with r0", None]
+    assert reasons(["a b c d", "a b c d e f"], jaccard=0.6) == [None, "Jaccard 0.67 with r0"]
 
 
 def test_shingles_of_several_words_and_of_characters():
-    """Pairs of words: ab bc cd de | ab bc cd df: 3 of 5. Characters: abc bcd cde | abc bcd cdf: 2 of 4."""
-    assert reasons(["a b c d e", "a b c d f"], ngram=2, jaccard=0.6) == [None, "0.60 alike r0"]
-    assert reasons(["abcde", "abcdf"], ngram=3, unit="characters", jaccard=0.5) == [None, "0.50 alike r0"]
+    """Word pairs: ab bc cd de | ab bc cd df: 3 of 5. Characters: abc bcd cde | abc bcd cdf: 2 of 4."""
+    assert reasons(["a b c d e", "a b c d f"], ngram=2, jaccard=0.6) == [None, "Jaccard 0.60 with r0"]
+    assert reasons(["abcde", "abcdf"], ngram=3, unit="characters", jaccard=0.5) == [None, "Jaccard 0.50 with r0"]
     assert reasons(["abcde", "abcdf"], ngram=3, unit="characters", jaccard=0.51) == [None, None]
 
 
 def test_a_row_goes_only_for_one_that_stays():
-    """The second is alike to the first, the third to the second alone, which is gone: it stays."""
+    """The second is similar to the first, and the third only to the second, which is removed: the third stays."""
     chain = ["a b c d e f g h i j", "b c d e f g h i j", "c d e f g h i j"]
-    assert reasons(chain, jaccard=0.85) == [None, "0.90 alike r0", None]
+    assert reasons(chain, jaccard=0.85) == [None, "Jaccard 0.90 with r0", None]
 
 
 def test_short_and_empty_texts():
-    assert reasons(["", "...", "yes", "Yes!", "no"], ngram=5) == [None, None, None, "1.00 alike r2", None]
+    assert reasons(["", "...", "yes", "Yes!", "no"], ngram=5) == [None, None, None, "Jaccard 1.00 with r2", None]
 
 
 def test_any_type_of_row_and_either_part():
@@ -44,14 +44,14 @@ def test_any_type_of_row_and_either_part():
         {"prompt": user("one two three"), "chosen": assistant("y"), "rejected": assistant("z")},
     ]
     asked = near_duplicates(rows, part="prompt", jaccard=0.8, ngram=2, unit="words")
-    assert list(asked) == [None, "1.00 alike row 1"]
+    assert list(asked) == [None, "Jaccard 1.00 with row 1"]
     assert list(near_duplicates(rows, part="completion", jaccard=0.8, ngram=2, unit="words")) == [None, None]
     with pytest.raises(UserError, match="expected messages, prompt and completion"):
         list(near_duplicates([{"text": "a"}], part="all", jaccard=0.8, ngram=2, unit="words"))
 
 
 def test_equal_to_the_exact_answer_on_texts_with_edits():
-    """All pairs in plain Python, the first kept: 600 texts, a third of them edited copies."""
+    """All pairs in plain Python, keeping the first: 600 texts, a third of them edited copies."""
     chance = random.Random(0)
     texts = [" ".join(f"w{chance.randrange(3000)}" for _ in range(chance.randrange(20, 120))) for _ in range(400)]
     for _ in range(200):

@@ -33,5 +33,7 @@ def test_a_question_near_to_a_benchmarks_goes_as_brute_force_has_it(encoder):
 def test_the_same_words_have_a_cosine_of_one(encoder):
     row = {"prompt": user("red green blue"), "completion": assistant("A")}
     benchmarks = Benchmarks({"quiz": [{"question": QUESTIONS[0]}]})
-    assert paraphrased([row], cosine=0.999, model=encoder, benchmarks=benchmarks) == ["1.00 like quiz: red green blue"]
+    assert paraphrased([row], cosine=0.999, model=encoder, benchmarks=benchmarks) == [
+        "cosine 1.00 with quiz: red green blue"
+    ]
     assert paraphrased([], cosine=0.999, model=encoder, benchmarks=benchmarks) == []

@@ -46,8 +46,8 @@ def upper(text: str) -> str:
     return text.upper()
 
 
-def alone(batch: list, *, least: int) -> list:
-    return [None if len(row["completion"][0]["content"]) >= least else "short" for row in batch]
+def alone(batch: list, *, min: int) -> list:
+    return [None if len(row["completion"][0]["content"]) >= min else "short" for row in batch]
 
 
 def picky(batch: list) -> list:
@@ -75,8 +75,8 @@ def more_filters(monkeypatch):
 def test_every_kind_sees_what_the_steps_before_left(tmp_path, given, count):
     answers = ["a b c", "short", "x", "last", "A B C", "much too long a text", "last"]
     wanted = [
-        {"length": {"least": 1, "most": 4}},
-        {"alone": {"least": 2}},
+        {"length": {"min": 1, "max": 4}},
+        {"alone": {"min": 2}},
         {"exact": None},
         {"reads_twice": None},
         {"upper": None},
@@ -98,7 +98,7 @@ def test_every_kind_sees_what_the_steps_before_left(tmp_path, given, count):
 
 
 def test_a_filter_of_all_rows_that_miscounts_is_a_bug(tmp_path, given):
-    with pytest.raises(ValueError, match="too_few gave fewer verdicts"):
+    with pytest.raises(ValueError, match="too_few returned fewer verdicts"):
         run(tmp_path, given, ["a", "b"], [{"too_few": None}])
 
 
@@ -121,15 +121,15 @@ def test_a_row_without_change_keeps_its_bytes_and_another_all_but_its_texts(tmp_
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ('{"id": 1, "id": 2}', "rows.jsonl:3: not JSON: a key stands twice"),
-        ('{"id": "x", "n": {"a": "\\u0022\\u0022", "a": 1}}', "rows.jsonl:3: not JSON: a key stands twice"),
+        ('{"id": 1, "id": 2}', "rows.jsonl:3: not JSON: duplicate key"),
+        ('{"id": "x", "n": {"a": "\\u0022\\u0022", "a": 1}}', "rows.jsonl:3: not JSON: duplicate key"),
         ('{"id": NaN}', "rows.jsonl:3: not JSON: NaN is not a JSON value"),
         ("[1]", "rows.jsonl:3: expected a JSON object, got list"),
         ('{"prompt": "a", "messages": [{"role": "user", "content": "a"}]}', "rows.jsonl:3: prompt: expected"),
-        ('{"n": 1e999}', "rows.jsonl:3: not JSON: 1e999 is more than a number holds"),
+        ('{"n": 1e999}', "rows.jsonl:3: not JSON: 1e999 is out of range for a number"),
         ('{"id": "x", "text": "no row"}', "rows.jsonl:3: prompt: expected `messages`, or `prompt` and `completion`"),
         ('{"messages": [{"role": "user", "content": "a"}], "reason": "b"}', "rows.jsonl:3: the columns `filter` and"),
-        ('{"messages": [{"role": "user", "content": "\\ud800"}]}', "rows.jsonl:3: half a surrogate pair"),
+        ('{"messages": [{"role": "user", "content": "\\ud800"}]}', "rows.jsonl:3: unpaired surrogate"),
     ],
 )
 @pytest.mark.parametrize("count", [1, 3])
@@ -145,7 +145,7 @@ def test_a_row_that_a_filter_refuses_is_named_by_filter_file_and_line(tmp_path, 
     path = written(tmp_path, ["a", "b", "c"])
     for wanted, said in (
         (
-            [{"length": {"least": 1, "most": 3}}, {"finished": None}],
+            [{"length": {"min": 1, "max": 3}}, {"finished": None}],
             "rows.jsonl:1: finished: expected 'finished'",
         ),
         (
@@ -165,7 +165,7 @@ def test_all_types_of_rows_pass(tmp_path, given):
     write_rows(tmp_path / "rows.jsonl", rows)
     done = run_passes(
         tmp_path / "rows.jsonl",
-        parse([{"length": {"least": 1, "most": 1}}]),
+        parse([{"length": {"min": 1, "max": 1}}]),
         given,
         tmp_path / "passes",
         1,
@@ -187,8 +187,8 @@ def test_prompts_alone_are_filtered_before_anything_answers_them(tmp_path, given
         ("0", user("Name a fish.")),
         ("4", user("Why?")),
     ]
-    wanted = parse([{"length": {"least": 1, "most": 9}}, {"refusal": {"reject": ["no_answer"]}}])
-    with pytest.raises(UserError, match="no row is left after length: 0 words"):
+    wanted = parse([{"length": {"min": 1, "max": 9}}, {"refusal": {"reject": ["no_answer"]}}])
+    with pytest.raises(UserError, match="no row is left after length. Its first reason: 0 words"):
         run_passes(tmp_path / "rows.jsonl", wanted, given, tmp_path / "answers", 1, spread("local"))
 
 
@@ -197,10 +197,10 @@ def test_the_gate_is_what_decontaminate_asks_and_eight_words_without_it():
     assert Gate.of(parse([{"decontaminate": {"ngram": 13, "covers": 0.5}}])) == Gate(13, 10, 0.5)
 
 
-def test_what_the_gate_finds_is_counted_and_told(tmp_path, given):
+def test_what_the_gate_finds_is_counted_and_reported(tmp_path, given):
     write_rows(given.tasks / "quiz.jsonl", [{"prompt": "a b c d e f g h i j"}])
     answers = ["fine", *["so a b c d e f g h"] * 30]
-    kept, _, done = run(tmp_path, given, answers, [{"length": {"least": 1, "most": 20}}])
+    kept, _, done = run(tmp_path, given, answers, [{"length": {"min": 1, "max": 20}}])
     assert len(kept) == 31
     assert total(done.tally, "contaminated") == 30
     assert done.contaminated[0] == "row '1' in quiz: a b c d e f g h"
@@ -219,7 +219,7 @@ def test_what_the_gate_finds_is_of_the_rows_that_are_kept_at_the_end(tmp_path, g
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_sketches_handed_from_pass_to_pass_say_what_the_rows_say(tmp_path, given, count):
-    """Each filter called with the rows themselves, one after the other, against passes over shards."""
+    """Call each filter on the rows, one after the other, and compare with passes over shards."""
     near = {"part": "completion", "jaccard": 0.6, "ngram": 2, "unit": "words"}
     draw = random.Random(0)
     answers = [" ".join(draw.choices("abc", k=draw.randint(1, 6))) for _ in range(300)]
@@ -245,10 +245,10 @@ def test_sketches_handed_from_pass_to_pass_say_what_the_rows_say(tmp_path, given
 
 def test_a_batch_too_large_for_arrays_is_judged_as_a_small_one(tmp_path, given, monkeypatch):
     near = {"near_duplicates": {"part": "all", "jaccard": 0.6, "ngram": 2, "unit": "words"}}
-    wanted = [{"length": {"least": 2, "most": 9}}, {"exact": None}, near]
+    wanted = [{"length": {"min": 2, "max": 9}}, {"exact": None}, near]
     answers = ["a b c d e", "a", "a b c d e f", "A B c d e", "x y z"]
     small = run(tmp_path, given, answers, wanted, 1)
-    monkeypatch.setattr(batch, "MOST_CHARACTERS", 3)
+    monkeypatch.setattr(batch, "MAX_CHARACTERS", 3)
     large = run(tmp_path, given, answers, wanted, 2)
     assert small[:2] == large[:2]
     assert small[0] == ["0", "4"]
@@ -278,7 +278,7 @@ def test_parts_are_joined_in_order(tmp_path):
 
 
 class Held(dict):
-    """A row that can be counted while it is alive."""
+    """A row whose live instances can be counted."""
 
     __hash__ = object.__hash__
 
@@ -295,7 +295,7 @@ def test_no_more_rows_are_held_than_two_batches(tmp_path, given, monkeypatch):
         return row, line
 
     monkeypatch.setattr(passes, "parsed", counted)
-    run(tmp_path, given, [f"answer {n}" for n in range(10 * BATCH_ROWS)], [{"length": {"least": 1, "most": 3}}])
+    run(tmp_path, given, [f"answer {n}" for n in range(10 * BATCH_ROWS)], [{"length": {"min": 1, "max": 3}}])
     assert len(counts) == 10 * BATCH_ROWS
     assert BATCH_ROWS <= max(counts) <= 2 * BATCH_ROWS
 

@@ -36,29 +36,29 @@ def test_losses_are_those_of_each_row_alone_worked_by_hand(base):
 
 def test_rows_go_above_and_below_and_the_batch_does_not_matter(base):
     rows = [{"id": str(n), "messages": messages} for n, messages in enumerate(CONVERSATIONS)]
-    told = perplexity(rows, least=0, most=0, base=base)
-    values = [float(reason.removeprefix("perplexity ")) for reason in told]
+    reported = perplexity(rows, min=0, max=0, base=base)
+    values = [float(reason.removeprefix("perplexity ")) for reason in reported]
     model = load(base, base, dtype=torch.float32)
     for value, messages in zip(values, CONVERSATIONS, strict=True):
         assert value == pytest.approx(math.exp(by_hand(model, *encode(model.tokenizer, messages))), rel=0.05)
     low, middle, high = sorted(values)
-    kept = perplexity(rows, least=(low + middle) / 2, most=(middle + high) / 2, base=base)
+    kept = perplexity(rows, min=(low + middle) / 2, max=(middle + high) / 2, base=base)
     assert [reason is None for reason in kept] == [value == middle for value in values]
-    assert [perplexity([row], least=0, most=0, base=base)[0] for row in rows] == told
+    assert [perplexity([row], min=0, max=0, base=base)[0] for row in rows] == reported
 
 
 def test_a_pair_is_judged_by_its_chosen_answer(base):
     pair = {"prompt": user("Say a."), "chosen": assistant("It is a."), "rejected": assistant("Unlike that.")}
     same = {"messages": CONVERSATIONS[0]}
-    assert perplexity([pair], least=0, most=0, base=base) == perplexity([same], least=0, most=0, base=base)
+    assert perplexity([pair], min=0, max=0, base=base) == perplexity([same], min=0, max=0, base=base)
 
 
 def test_what_the_base_cannot_read_goes_and_what_has_no_answer_is_refused(base):
     """The pico model has 4096 positions; its tokens are bytes."""
     row = {"messages": user("x" * 5000) + assistant("y")}
-    assert perplexity([row], least=0, most=1e9, base=base)[0].endswith("tokens, the base reads 4096")
+    assert perplexity([row], min=0, max=1e9, base=base)[0].endswith("tokens, the base reads 4096")
     with pytest.raises(UserError, match="nothing to learn"):
-        perplexity([{"messages": user("x")}], least=0, most=1e9, base=base)
+        perplexity([{"messages": user("x")}], min=0, max=1e9, base=base)
 
 
 def test_packs_hold_rows_in_order():

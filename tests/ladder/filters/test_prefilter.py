@@ -33,25 +33,25 @@ ROWS = [
 ]
 BENCHMARKS = Benchmarks({"quiz": [{"question": "red green blue"}, {"question": "Is it the end of it?"}]})
 PARAMETERS = {
-    "alphabetic": [{"least": 0.8}, {"least": 1}],
+    "alphabetic": [{"min": 0.8}, {"min": 1}],
     "boilerplate": [{}],
-    "bullets": [{"most": 0}, {"most": 0.5}],
+    "bullets": [{"max": 0}, {"max": 0.5}],
     "decontaminate": [
         {"ngram": 3, "benchmarks": BENCHMARKS},
         {"ngram": 8, "benchmarks": BENCHMARKS},
-        {"ngram": 3, "common": 0, "benchmarks": BENCHMARKS},  # no run marks a row, a whole question does
+        {"ngram": 3, "common": 0, "benchmarks": BENCHMARKS},  # no run marks a row, but a whole question does
     ],
-    "duplicate_lines": [{"most": 0, "most_characters": 1}, {"most": 1, "most_characters": 0}],
-    "duplicate_ngrams": [{"most": {2: 0.1, 3: 0}}, {"most": {3: 0.4}}],
-    "duplicate_paragraphs": [{"most": 0, "most_characters": 1}],
-    "ellipses": [{"most": 0}],
-    "length": [{"least": 1, "most": 4}, {"least": 3, "most": 100}],
+    "duplicate_lines": [{"max": 0, "max_characters": 1}, {"max": 1, "max_characters": 0}],
+    "duplicate_ngrams": [{"max": {2: 0.1, 3: 0}}, {"max": {3: 0.4}}],
+    "duplicate_paragraphs": [{"max": 0, "max_characters": 1}],
+    "ellipses": [{"max": 0}],
+    "length": [{"min": 1, "max": 4}, {"min": 3, "max": 100}],
     "refusal": [{"reject": ["full_refusal", "partial_refusal"]}, {"reject": ["no_answer"]}],
-    "repetition": [{"ngram": 1, "most": 0.1}, {"ngram": 3, "most": 0.2}],
-    "stop_words": [{"least": 0}, {"least": 2}],
-    "symbols": [{"most": 0}, {"most": 0.3}],
-    "top_ngrams": [{"most": {1: 0.2}}, {"most": {2: 0.2, 3: 0.1}}],
-    "word_length": [{"least": 2, "most": 4}, {"least": 0, "most": 3}],
+    "repetition": [{"ngram": 1, "max": 0.1}, {"ngram": 3, "max": 0.2}],
+    "stop_words": [{"min": 0}, {"min": 2}],
+    "symbols": [{"max": 0}, {"max": 0.3}],
+    "top_ngrams": [{"max": {1: 0.2}}, {"max": {2: 0.2, 3: 0.1}}],
+    "word_length": [{"min": 2, "max": 4}, {"min": 0, "max": 3}],
 }
 
 
@@ -69,23 +69,23 @@ def test_what_a_screen_keeps_the_filter_keeps(name):
 
 
 BY_HAND = [
-    ("length", {"least": 2, "most": 3}, ["one", "one, two", "a b c d"], [False, True, False]),
-    ("repetition", {"ngram": 2, "most": 0.5}, ["a b c d e f", "a b a b a b", ""], [True, False, True]),
-    ("word_length", {"least": 2, "most": 3}, ["aa bbb", "a b", "\u00e4\u00f6 \u65e5\u672c"], [True, False, True]),
-    ("alphabetic", {"least": 0.6}, ["ab c3 --", "ab -- 12"], [True, False]),
-    ("stop_words", {"least": 2}, ["the end of it", "The end of it", "theof"], [True, False, False]),
-    # "so it" stands twice: at most 2 * 2 words of 5 letters, of 40.
-    ("top_ngrams", {"most": {2: 0.5}}, ["so it is so it was then they went to her house again"], [True]),
-    ("top_ngrams", {"most": {2: 0.4}}, ["so it is so it was then they went to her house again"], [False]),
-    ("duplicate_ngrams", {"most": {2: 0}}, ["a b c d", "a b a b"], [True, False]),
+    ("length", {"min": 2, "max": 3}, ["one", "one, two", "a b c d"], [False, True, False]),
+    ("repetition", {"ngram": 2, "max": 0.5}, ["a b c d e f", "a b a b a b", ""], [True, False, True]),
+    ("word_length", {"min": 2, "max": 3}, ["aa bbb", "a b", "\u00e4\u00f6 \u65e5\u672c"], [True, False, True]),
+    ("alphabetic", {"min": 0.6}, ["ab c3 --", "ab -- 12"], [True, False]),
+    ("stop_words", {"min": 2}, ["the end of it", "The end of it", "theof"], [True, False, False]),
+    # "so it" occurs twice: at most 2 * 2 words of 5 letters, of 40.
+    ("top_ngrams", {"max": {2: 0.5}}, ["so it is so it was then they went to her house again"], [True]),
+    ("top_ngrams", {"max": {2: 0.4}}, ["so it is so it was then they went to her house again"], [False]),
+    ("duplicate_ngrams", {"max": {2: 0}}, ["a b c d", "a b a b"], [True, False]),
     ("refusal", {"reject": ["full_refusal"]}, ["Sure, a dog.", "It is not a dog.", "a_b"], [True, False, False]),
     ("boilerplate", {}, ["A dog.", "A language."], [True, False]),
     ("decontaminate", {"ngram": 3, "benchmarks": BENCHMARKS}, ["Red? Green, blue", "red blue"], [False, True]),
-    ("symbols", {"most": 0.3}, ["one", "# one", "one...", "one \u2026", ""], [True, False, False, False, True]),
-    ("bullets", {"most": 0.5}, ["one\ntwo", "- one\ntwo", "one - two"], [True, False, True]),
-    ("ellipses", {"most": 0}, ["one.\ntwo", "one...\ntwo", "one ... two"], [True, False, True]),
-    ("duplicate_lines", {"most": 0.5, "most_characters": 1}, ["a\nb", "a\nb\na"], [True, False]),
-    ("duplicate_paragraphs", {"most": 0.5, "most_characters": 1}, ["a\n\nb", "a\n\nb\n\na"], [True, False]),
+    ("symbols", {"max": 0.3}, ["one", "# one", "one...", "one \u2026", ""], [True, False, False, False, True]),
+    ("bullets", {"max": 0.5}, ["one\ntwo", "- one\ntwo", "one - two"], [True, False, True]),
+    ("ellipses", {"max": 0}, ["one.\ntwo", "one...\ntwo", "one ... two"], [True, False, True]),
+    ("duplicate_lines", {"max": 0.5, "max_characters": 1}, ["a\nb", "a\nb\na"], [True, False]),
+    ("duplicate_paragraphs", {"max": 0.5, "max_characters": 1}, ["a\n\nb", "a\n\nb\n\na"], [True, False]),
 ]
 
 
@@ -98,7 +98,7 @@ def test_every_screen_is_tried_by_hand_on_a_row_that_it_keeps_and_one_that_it_do
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_screen_keeps_some_of_the_rows_that_its_filter_keeps(name):
-    """One that answers no for every row would be right, and of no use."""
+    """A pre-filter that is False for every row would be valid but useless."""
     parameters = PARAMETERS[name][0]
     kept = getattr(prefilter, name)(Batch(ROWS), **parameters)
     reasons = [getattr(basic, name)(row, **parameters) for row in ROWS]

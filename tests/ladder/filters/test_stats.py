@@ -48,12 +48,12 @@ def test_samples_show_the_span_and_are_the_same_in_whatever_shards_they_lie(tmp_
             "reason": "in quiz: red green blue",
             "id": f"row-{number}",
             "source": {"name": "oasst", "row": number},
-            "prompt": user("Which colours?"),
+            "prompt": user("Which colors?"),
             "completion": assistant(f"{'long ' * 200}Red, green;  BLUE and {number}. {'more ' * 200}"),
         }
         for number in range(9)
     ]
-    rows[3]["reason"] = "in quiz: which colours"
+    rows[3]["reason"] = "in quiz: which colors"
 
     def written(name, parts):
         for place, part in enumerate(parts):
@@ -67,7 +67,7 @@ def test_samples_show_the_span_and_are_the_same_in_whatever_shards_they_lie(tmp_
     assert text.startswith(
         "| filter | in | rejected | left | of none | of oasst |\n|---|---:|---:|---:|---:|---:|\n"
         "| decontaminate | 10 | 1 | 9 | 1 | 0 |\n\n## decontaminate\n\n"
-        "- 8 × in quiz: red green blue\n- 1 × in quiz: which colours\n"
+        "- 8 × in quiz: red green blue\n- 1 × in quiz: which colors\n"
     )
     assert text.count("### row-") == 5
     assert text.count("⟦") == 5

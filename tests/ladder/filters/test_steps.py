@@ -4,9 +4,7 @@ from ladder.filters.steps import FilterContext, parse, passes
 
 
 def test_steps_have_a_label_each_and_defaults_of_their_own():
-    steps = parse(
-        [{"exact": None}, {"length": {"least": 1, "most": 3}}, {"exact": {}}, {"decontaminate": {"ngram": 9}}]
-    )
+    steps = parse([{"exact": None}, {"length": {"min": 1, "max": 3}}, {"exact": {}}, {"decontaminate": {"ngram": 9}}])
     assert [(step.label, step.kind) for step in steps] == [
         ("exact", "rows"),
         ("length", "row"),
@@ -19,14 +17,14 @@ def test_steps_have_a_label_each_and_defaults_of_their_own():
 @pytest.mark.parametrize(
     ("step", "said"),
     [
-        ({"length": {"least": 1}}, "length takes least, most, got {'least': 1} (most: Field required)"),
-        ({"length": {"least": "x", "most": 2}}, "(least: Input should be a valid integer"),
-        ({"length": {"least": 5, "most": 1}}, "length: least is 5, which is more than most, 1"),
-        ({"repetition": {"ngram": 0, "most": 0.5}}, "(ngram: Input should be greater than or equal to 1"),
-        ({"language": {"part": "all", "keep": ["en"], "sure": 50}}, "(sure: Input should be less than or equal to 1"),
-        ({"top_ngrams": {"most": {0: 0.2}}}, "(most.0.[key]: Input should be greater than or equal to 1"),
-        ({"exact": {"by": 1}}, "exact takes no parameters, got {'by': 1} (by: Extra inputs are not permitted)"),
-        ({"decontaminate": {"ngram": 8, "benchmarks": {}}}, "decontaminate takes common, covers, ngram"),
+        ({"length": {"min": 1}}, "length: expected max, min, got {'min': 1} (max: missing)"),
+        ({"length": {"min": "x", "max": 2}}, "(min: expected a valid integer"),
+        ({"length": {"min": 5, "max": 1}}, "length: min: expected at most max, 1, got 5"),
+        ({"repetition": {"ngram": 0, "max": 0.5}}, "(ngram: expected a value greater than or equal to 1"),
+        ({"language": {"part": "all", "keep": ["en"], "sure": 50}}, "(sure: expected a value less than or equal to 1"),
+        ({"top_ngrams": {"max": {0: 0.2}}}, "(max.0.[key]: expected a value greater than or equal to 1"),
+        ({"exact": {"by": 1}}, "exact: expected no parameters, got {'by': 1} (by: no such key)"),
+        ({"decontaminate": {"ngram": 8, "benchmarks": {}}}, "decontaminate: expected common, covers, ngram"),
         ({"exact": None, "finished": None}, "expected one filter with its parameters"),
     ],
 )
@@ -47,7 +45,7 @@ def test_filters_of_all_rows_part_the_passes():
 
 
 def test_a_filter_gets_what_it_asks_for(tmp_path):
-    def asks(row, *, base, least):
+    def asks(row, *, base, min):
         raise AssertionError
 
     given = FilterContext(tmp_path / "task", tmp_path / "model", tmp_path / "base", tmp_path / "prompts")

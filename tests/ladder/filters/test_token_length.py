@@ -9,7 +9,7 @@ from ladder.pipeline.stage import UserError
 
 
 def test_tokens_are_those_of_the_chat_template(base):
-    """Counted by the template's own `apply_chat_template(..., tokenize=True)`; of a pair the longer answer counts."""
+    """Counted by the template's own `apply_chat_template(..., tokenize=True)`; for a pair, the longer answer counts."""
     asked, short, long = user("Say a."), assistant("It is a."), assistant("It is a, and that is all there is to say.")
     rows = [
         {"messages": asked + short},
@@ -21,14 +21,14 @@ def test_tokens_are_those_of_the_chat_template(base):
         len(tokenizer.apply_chat_template(asked + answer, tokenize=True, return_dict=False)) for answer in (short, long)
     )
     assert few < many
-    assert token_length(rows, least=0, most=few, base=base) == [None, f"{many} tokens", f"{many} tokens"]
-    assert token_length(rows, least=many, most=many, base=base) == [f"{few} tokens", None, None]
-    assert token_length([], least=0, most=1, base=base) == []
+    assert token_length(rows, min=0, max=few, base=base) == [None, f"{many} tokens", f"{many} tokens"]
+    assert token_length(rows, min=many, max=many, base=base) == [f"{few} tokens", None, None]
+    assert token_length([], min=0, max=1, base=base) == []
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no rung with a tokenizer"):
-        token_length([{"messages": user("a")}], least=0, most=1, base=tmp_path)
+    with pytest.raises(UserError, match="expected a rung with a tokenizer"):
+        token_length([{"messages": user("a")}], min=0, max=1, base=tmp_path)
 
 
 def test_a_row_that_the_template_refuses_is_named(tmp_path, base):
@@ -37,6 +37,6 @@ def test_a_row_that_the_template_refuses_is_named(tmp_path, base):
     refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system message') }}{% endif %}a"
     (tmp_path / "chat_template.jinja").write_text(refusing)
     rows = [{"id": n, "messages": [{"role": role, "content": "a"}]} for n, role in enumerate(("user", "system"))]
-    assert token_length(rows[:1], least=1, most=1, base=tmp_path) == [None]
-    with pytest.raises(UserError, match="row 1: the chat template refuses the conversation: no system message"):
-        token_length(rows, least=1, most=1, base=tmp_path)
+    assert token_length(rows[:1], min=1, max=1, base=tmp_path) == [None]
+    with pytest.raises(UserError, match="row 1: the chat template rejects the conversation: no system message"):
+        token_length(rows, min=1, max=1, base=tmp_path)

@@ -9,7 +9,7 @@ ASKED = []
 
 
 def odd(batch, *, most, model=None):
-    """A filter that keeps a record of what it was asked."""
+    """A filter that records its rows."""
     ASKED.extend(row["n"] for row in batch)
     return [None if row["n"] % 2 == 0 or row["n"] > most else f"odd {row['n']}" for row in batch]
 
@@ -61,12 +61,12 @@ def test_the_fingerprint_is_over_the_models_files_and_the_code(tmp_path, monkeyp
     after = fingerprint(judge)
     assert after != before
     prompt = tmp_path / "prompt.txt"
-    told = []
+    reported = []
     for text in ("grade it", "rate it"):
         prompt.write_text(text)
         verdict_cache._content.cache_clear()
-        told.append(fingerprint(partial(odd, most=1, model=prompt)))
-    assert len({after, *told}) == 3
+        reported.append(fingerprint(partial(odd, most=1, model=prompt)))
+    assert len({after, *reported}) == 3
     monkeypatch.setattr(verdict_cache, "_installed", lambda: b"torch==0")
     verdict_cache._content.cache_clear()
     assert fingerprint(judge) != after

@@ -23,14 +23,14 @@ from ladder.models.checkpoint import load
 from stages.generate import Params, main
 
 PREFILLS = 2
-"""Calls of a run that read the prompts of its slots before the first step."""
+"""Calls of a run that prefill the slots before the first step."""
 DRAWN = Sampling(1.0, 1.0, max_new_tokens=5)
 
 DRAWS = {"split": None, "samples": 2, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 40, "seed": 0, "edits": True}
 
 
 def run(base: Path, folder: Path, portion: int, killed_at: int) -> None:
-    """Stage generate, which saves every step, kills itself in a call of the model, or tells how many it took."""
+    """Stage generate, which saves at every step, kills itself in a call of the model, or prints the number of calls."""
     torch.set_num_threads(1)
     os.environ["LADDER_WORK"] = str(folder / "work")
     snapshot.SHARE, answer_cache.PORTION, calls = float("inf"), portion, 0
@@ -84,7 +84,7 @@ def test_a_killed_generation_goes_on_to_the_same_bytes(
 
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The conversations that a model was asked since it was last cleared; portions of two."""
+    """The conversations that a model received since it was last cleared; portions of two."""
     texts: list[str] = []
 
     generate = TokenEngine.generate
@@ -123,7 +123,7 @@ def test_other_settings_are_other_answers(asked: list[str], base: Path, monkeypa
     assert asked == list("ababab")
 
 
-def test_a_torn_file_is_told_and_its_portion_asked_again(
+def test_a_torn_file_is_reported_and_its_portion_asked_again(
     asked: list[str], base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = say(base, "abcd")
@@ -147,7 +147,7 @@ def test_a_torn_file_is_told_and_its_portion_asked_again(
 
 
 def test_two_at_once_answer_once(asked: list[str], base: Path) -> None:
-    with ThreadPoolExecutor(2) as both:  # a lock of flock is an open file's: it holds in and between processes
+    with ThreadPoolExecutor(2) as both:  # flock locks an open file, so it also works within one process
         first, second = both.map(lambda _: say(base, "abcd"), range(2))
     assert first == second
     assert sorted(asked) == list("abcd")

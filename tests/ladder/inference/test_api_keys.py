@@ -1,4 +1,4 @@
-"""The key of an endpoint: from which variable, to which host, and that it is shown nowhere."""
+"""The key of an endpoint: from which variable, to which host, and that it appears nowhere in output."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ask(server: Server, prompt: str = "a", **changed: Any) -> None:
-    settings: dict[str, Any] = {"model": "big", "retries": 0, "most_failed": 1.0, **changed}
+    settings: dict[str, Any] = {"model": "big", "retries": 0, "max_failed": 1.0, **changed}
     Client(Endpoint(base_url=server.base_url, **settings), UNBOUNDED).ask([Request(user(prompt))], progress="")
 
 
@@ -105,7 +105,7 @@ def test_a_key_with_a_line_end_is_sent_without(monkeypatch: pytest.MonkeyPatch) 
         ("sk-secret\x07-0123456789", "a control character at character 10 of 21"),
         ("Bearer sk-secret-0123456789", "a blank at character 7 of 27"),
         ("sk-secret\u200b-0123456789", "a character beyond ASCII at character 10 of 21"),
-        ("'sk-secret-0123456789'", "a key within quotes"),
+        ("'sk-secret-0123456789'", "the key is quoted"),
     ],
 )
 def test_what_no_key_holds_is_refused_before_anything_is_sent(
@@ -130,7 +130,7 @@ def test_a_missing_key_is_named_where_one_is_needed(monkeypatch: pytest.MonkeyPa
     openai = Endpoint(base_url="https://api.openai.com/v1", model="m")
     with pytest.raises(UserError, match="environment variable OPENAI_API_KEY: unset or empty"):
         checked(key_of(openai), openai)
-    hint = "answered 401: no key; no key was sent: name it by endpoint.key_env"
+    hint = "answered 401: no key; no key was sent. Name its environment variable in endpoint.key_env"
     with serving(lambda *_: Said("no key", status=401)) as server, pytest.raises(UserError, match=hint):
         ask(server)
 
@@ -156,7 +156,7 @@ def test_a_key_in_a_server_s_words_is_masked(monkeypatch: pytest.MonkeyPatch) ->
 def test_an_endpoint_is_refused_that_would_leak() -> None:
     server = {"base_url": "https://host/v1", "model": "m"}
     for wrong, said in [
-        ({"base_url": "http://host/v1"}, "endpoint: base_url: http sends .* unencrypted to host; .*`insecure: true`"),
+        ({"base_url": "http://host/v1"}, "endpoint: base_url: http sends .* unencrypted to host. .*`insecure: true`"),
         ({"base_url": "http://10.0.0.5:8000/v1"}, "unencrypted to 10.0.0.5"),
         ({"base_url": "http://localhost.evil.org/v1"}, "unencrypted to localhost.evil.org"),
         ({"key_env": KEY}, "endpoint.key_env: expected the name of an environment variable"),
@@ -168,11 +168,11 @@ def test_an_endpoint_is_refused_that_would_leak() -> None:
         ),
         ({"extra": {"user": KEY}}, "endpoint.extra.user: a secret"),
         ({"model": KEY}, "endpoint.*: model: a secret"),
-        ({"base_url": f"https://host/{KEY}/v1"}, "endpoint.base_url: holds a user, password, query or key"),
+        ({"base_url": f"https://host/{KEY}/v1"}, "endpoint.base_url: has a user, password, query or key"),
         ({"base_url": "https://host:port/v1"}, "endpoint.base_url: not an address"),
         ({"base_url": "localhost:8000/v1"}, "endpoint.base_url: expected http://HOST/v1"),
         ({"base_url": "https://host/v1/chat/completions"}, "expected the address before /chat/completions"),
-        ({"extra": {"day": float("nan")}}, "endpoint.extra: expected values of JSON"),
+        ({"extra": {"day": float("nan")}}, "endpoint.extra: expected JSON values"),
     ]:
         with pytest.raises(UserError, match=said) as refused:
             fit(Endpoint, {**server, **wrong}, "endpoint")

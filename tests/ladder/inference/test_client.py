@@ -21,7 +21,7 @@ from ladder.inference.server_errors import retry_after
 from ladder.inference.types import Sampling
 from ladder.pipeline.stage import Config, UserError, fit
 
-PRICES = Prices(prompt=1e6, completion=1e5)  # a reply of the server, of 7 and 3 tokens, costs 7.3
+PRICES = Prices(prompt=1e6, completion=1e5)  # a reply of the server has 7 and 3 tokens and costs 7.3
 TOO_LONG = Said(body=b'{"error": {"message": "long", "code": "context_length_exceeded"}}', status=400)
 FILTERED = Said(body=b'{"error": {"message": "no", "code": "content_filter"}}', status=400)
 
@@ -46,7 +46,7 @@ def number_of(body: Row) -> int:
 
 
 def says(*replies: Said) -> Answering:
-    """Each request is answered by these in turn, the last one for ever."""
+    """Answer each request with the next of these, and repeat the last one."""
     return lambda _, before: replies[min(before, len(replies) - 1)]
 
 
@@ -80,7 +80,7 @@ def test_what_is_sent_is_the_request_and_what_it_is_kept_by() -> None:
         assert len(server.asked) == 1 + len(changed)
         client_of(server, model="other").ask([first], progress="")
         assert len(server.asked) == 2 + len(changed)
-        client_of(server).ask(greedy, progress="")  # with nothing to draw, a seed decides nothing
+        client_of(server).ask(greedy, progress="")  # without sampling, a seed has no effect
         assert len(server.asked) == 3 + len(changed)
         assert server.asked[-1] == {name: wanted[name] for name in wanted if name != "seed"} | {"temperature": 0}
 
@@ -96,16 +96,16 @@ def test_an_endpoint_adds_fields_of_its_own_and_a_reply_is_kept_by_them() -> Non
     common = {"model": "big", "messages": user("Hi"), "temperature": 0.7, "max_completion_tokens": 50, "seed": 3}
     assert first == {**common, "reasoning_effort": "low", "chat_template_kwargs": {"enable_thinking": False}}
     assert second == {**common, "top_p": 0.9}
-    assert client_cache(Endpoint(base_url="https://host/v1", model="m", extra=effort), UNBOUNDED)  # it can be hashed
+    assert client_cache(Endpoint(base_url="https://host/v1", model="m", extra=effort), UNBOUNDED)  # it is hashable
 
 
-def test_a_server_that_moved_sells_nothing_again_and_it_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_moved_sells_nothing_again_and_it_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(says(Said("One"))) as server:
         client_of(server).ask(asked(2), progress="")
     with serving(says(Said("Two"))) as moved:
         assert texts(client_of(moved).ask(asked(3), progress="say")) == ["One", "One", "Two"]
         assert len(moved.asked) == 1
-    assert f"2 of the replies were bought at {server.base_url}, not {moved.base_url}" in capsys.readouterr().err
+    assert f"2 of the replies are from {server.base_url}, not {moved.base_url}" in capsys.readouterr().err
 
 
 def test_samples_of_one_conversation_differ_and_do_not_depend_on_their_place() -> None:
@@ -118,7 +118,7 @@ def test_samples_of_one_conversation_differ_and_do_not_depend_on_their_place() -
     assert {request.sampling.seed for request in seeded([user("a")] * 3, Sampling(seed=6, temperature=1.0))}.isdisjoint(
         request.sampling.seed for request in few
     )
-    assert len(set(one.sampling.seed for one in seeded([user("a")] * 3, Sampling()))) == 1  # greedy: all are one
+    assert len(set(one.sampling.seed for one in seeded([user("a")] * 3, Sampling()))) == 1  # greedy: one seed
     with serving(lambda body, _: Said(str(body["seed"]))) as server:
         client = client_of(server)
         assert len(set(texts(client.ask(seeded([user("a")] * 8, hot), progress="")))) == len(server.asked) == 8
@@ -153,7 +153,7 @@ def test_a_server_that_hangs_is_tried_again_after_the_timeout() -> None:
         assert texts(client_of(server, timeout=0.3).ask(asked(2), progress="")) == ["[[5]]"] * 2
         assert len(server.asked) == 4
         server.answering = says(Said(hang=True))
-        with pytest.raises(UserError, match="gave no answer in 0.3 s"):
+        with pytest.raises(UserError, match="no answer within 0.3 s"):
             client_of(server, timeout=0.3, retries=0).ask(asked(3), progress="")
 
 
@@ -169,7 +169,7 @@ def test_retry_after_holds_every_request_back() -> None:
     with serving(limited) as server:
         assert texts(client_of(server).ask(asked(12), progress="")) == ["[[5]]"] * 12
         assert len(server.asked) == 13
-    assert min(times[4:]) - times[0] >= 0.5  # four were under way when it said so
+    assert min(times[4:]) - times[0] >= 0.5  # four were in flight when the server reported the limit
 
 
 def test_retry_after_as_seconds_or_date() -> None:
@@ -189,7 +189,7 @@ def test_backoff_doubles_up_to_a_minute() -> None:
     [
         (Said("no such key", status=401), "answered 401: .*no such key"),
         (Said("no such model", status=404), "answered 404"),
-        (Said("later", status=429, headers={"Retry-After": "7200"}), "asks to come back in 7200 s; what was bought"),
+        (Said("later", status=429, headers={"Retry-After": "7200"}), "asks to wait 7200 s. Replies so far"),
         (
             Said(body=b'{"error": {"message": "pay", "code": "insufficient_quota"}}', status=429),
             "answered 429: .*pay",
@@ -209,11 +209,11 @@ def test_a_server_that_never_recovers_is_refused_after_the_retries() -> None:
             client_of(server, retries=1).ask(asked(1), progress="")
         assert len(server.asked) == 2
     with pytest.raises(UserError, match="cannot be reached"):
-        client_of(server, retries=0).ask(asked(2), progress="")  # it is closed
+        client_of(server, retries=0).ask(asked(2), progress="")  # the connection is closed
 
 
 def test_a_request_without_a_reply_stops_no_other(capsys: pytest.CaptureFixture[str]) -> None:
-    too_large = "Request too large for m on tokens per min (TPM): Limit 9, Requested 10."  # a 429 that does not pass
+    too_large = "Request too large for m on tokens per min (TPM): Limit 9, Requested 10."  # a 429 that is permanent
     faults = {0: TOO_LONG, 2: FILTERED, 4: Said(too_large, status=429)}
     with serving(lambda body, _: faults.get(number_of(body), Said())) as server:
         client = client_of(server, retries=0)
@@ -229,7 +229,7 @@ def test_a_reply_without_a_text_is_empty() -> None:
 
 def test_half_a_surrogate_pair_in_a_reply_is_a_character_that_can_be_written_and_sent() -> None:
     with serving(lambda body, before: Said('{"wrong": "\ud83d\ude00 \ud83d"}')) as server:
-        client = client_of(server, most_failed=1)
+        client = client_of(server, max_failed=1)
         assert texts(client.ask(asked(1), progress="")) == ['{"wrong": "\U0001f600 \ufffd"}']
         assert client.ask(asked(1, Verdict), progress="") == [None]
         assert server.asked[-1]["messages"][1]["content"] == '{"wrong": "\U0001f600 \ufffd"}'
@@ -238,8 +238,8 @@ def test_half_a_surrogate_pair_in_a_reply_is_a_character_that_can_be_written_and
 def test_a_request_that_utf_8_cannot_hold_is_named_and_stops_no_other() -> None:
     half = Request(user("\ud83d"))
     with serving(says(Said("Yes."))) as server:
-        assert texts(client_of(server, most_failed=0.5).ask([half, *asked(1)], progress="")) == [None, "Yes."]
-        with pytest.raises(UserError, match="cannot be asked this: half a surrogate pair in a text"):
+        assert texts(client_of(server, max_failed=0.5).ask([half, *asked(1)], progress="")) == [None, "Yes."]
+        with pytest.raises(UserError, match="cannot encode the request: an unpaired surrogate in a text"):
             client_of(server).ask([half], progress="")
         assert len(server.asked) == 1
 
@@ -276,9 +276,9 @@ def test_requests_per_minute_are_kept() -> None:
 @pytest.mark.parametrize(
     ("budget", "bought", "said"),
     [
-        (Budget(requests=8), 8, "big: its budget of 8 requests is used up; .* run again"),
-        (Budget(tokens=25), 3, "budget of 25 tokens"),  # of 10 tokens each
-        (Budget(money=30), 5, "budget of 30 in money"),  # of 7.3 each
+        (Budget(requests=8), 8, "big: the budget of 8 requests is spent. .* run again"),
+        (Budget(tokens=25), 3, "budget of 25 tokens"),  # 10 tokens each
+        (Budget(money=30), 5, "budget of 30 in money"),  # 7.3 each
     ],
 )
 def test_a_budget_stops_and_further_runs_go_on(budget: Budget, bought: int, said: str) -> None:
@@ -298,7 +298,7 @@ def test_a_budget_is_not_used_up_by_what_was_met_by_429() -> None:
 
     with serving(limited) as server:
         client = client_of(server, Budget(requests=3))
-        with pytest.raises(UserError, match="its budget of 3 requests is used up"):
+        with pytest.raises(UserError, match="the budget of 3 requests is spent"):
             client.ask(asked(6), progress="")
         assert client.bought.requests == len(client.store) == 3
 
@@ -313,11 +313,11 @@ def test_a_budget_holds_over_all_that_a_client_is_asked() -> None:
 
 
 def test_a_budget_that_cannot_be_kept_is_refused() -> None:
-    with pytest.raises(UserError, match="budget.money needs endpoint.prices"):
+    with pytest.raises(UserError, match="budget.money: needs endpoint.prices"):
         Client(Endpoint(base_url="https://host/v1", model="m"), Budget(money=1))
     with serving(says(Said(usage=False))) as server:
         assert client_of(server).ask(asked(1), progress="") == [Reply("[[5]]", 0, 0, True)]
-        with pytest.raises(UserError, match="does not tell how many tokens it used"):
+        with pytest.raises(UserError, match="reports no token usage"):
             client_of(server, Budget(tokens=100)).ask(asked(2), progress="")
 
 
@@ -327,7 +327,7 @@ def test_cost_and_rate_are_shown(capfd: pytest.CaptureFixture[str]) -> None:
         client_of(server).ask(asked(10), progress="say")
     out, err = capfd.readouterr()
     assert out == ""
-    assert "big: 10 requests, 4 answered before" in err
+    assert "big: 10 requests, 4 from cache" in err
     assert "cost 29.2000" in err and "reply/s" in err
     assert "42 + 18 tokens" in err and "10/10" in err
 
@@ -368,7 +368,7 @@ def test_what_is_no_object_of_the_schema_is_repaired_or_rejected_and_counted() -
         return Said("Good, as I said.") if number_of(body) == 2 else Said(f"```json\n{GOOD}\n```")
 
     with serving(lies) as server:
-        client = client_of(server, most_failed=0.2)
+        client = client_of(server, max_failed=0.2)
         replies = client.ask(asked(4, Verdict), progress="")
         assert [reply and reply.value.grade for reply in replies] == ["good", "good", None, "good"]
         assert (client.repaired, client.rejected) == (2, 1)
@@ -377,11 +377,9 @@ def test_what_is_no_object_of_the_schema_is_repaired_or_rejected_and_counted() -
         assert second["messages"][1] == {"role": "assistant", "content": '{"grade": "fine"}'}
         shown = second["messages"][2]["content"]
         assert "grade: Input should be 'good' or 'bad'; why: Field required" in shown
-        assert client_of(server, most_failed=0.2).ask(asked(4, Verdict), progress="") == replies
+        assert client_of(server, max_failed=0.2).ask(asked(4, Verdict), progress="") == replies
         assert len(server.asked) == 4 + 3
-        with pytest.raises(
-            UserError, match="wrote no JSON object that was asked for: Expecting value.*; 1 of 7 requests"
-        ):
+        with pytest.raises(UserError, match="returned no valid JSON object: Expecting value.*; 1 of 7 requests"):
             client_of(server).ask(asked(4, Verdict), progress="")
 
 
@@ -424,19 +422,19 @@ def test_killed_in_the_middle_and_run_again_buys_nothing_twice(own_store: Path) 
 
     with serving(hangs) as server:
         with subprocess.Popen([sys.executable, "-c", TWENTY, server.base_url], cwd=ROOT) as process:
-            assert all(hung.acquire(timeout=60) for _ in range(4))  # else one would be answered after the kill
+            assert all(hung.acquire(timeout=60) for _ in range(4))  # otherwise one would be answered after the kill
             while not (stores := list(own_store.glob("*.jsonl"))) or stores[0].read_bytes().count(b"\n") < 10:
                 assert process.poll() is None
             process.kill()  # SIGKILL
         server.answering = says(Said())
         ask_twenty(server)
         assert Counter(server.answered) == Counter(f"Say {number}." for number in range(20))
-        assert 20 <= len(server.asked) <= 20 + 4  # those under way, which the dead process never received
+        assert 20 <= len(server.asked) <= 20 + 4  # the ones in flight, which the dead process never received
 
 
 def test_two_at_once_on_one_store_buy_nothing_twice() -> None:
     with serving(says(Said(latency=0.1))) as server:
-        with ThreadPoolExecutor(2) as both:  # a lock of flock is an open file's: it holds in and between processes
+        with ThreadPoolExecutor(2) as both:  # flock locks an open file, so it also works within one process
             assert [one.result() for one in [both.submit(ask_twenty, server) for _ in range(2)]] == [None, None]
         assert len(server.asked) == 20
         assert server.most == 4
@@ -447,8 +445,8 @@ def test_the_key_is_sent_and_nowhere_else(
 ) -> None:
     key = "sk-very-secret-0123456789"
     monkeypatch.setenv("OPENAI_API_KEY", key)
-    with serving(says(Said(f"{key} [[5]]"))) as server:  # a server that gives it back
-        client = client_of(server, most_failed=1)
+    with serving(says(Said(f"{key} [[5]]"))) as server:  # a server that echoes the key
+        client = client_of(server, max_failed=1)
         replies = client.ask(asked(3), progress="say")
         assert texts(replies) == ["<OPENAI_API_KEY> [[5]]"] * 3
         assert set(server.keys) == {f"Bearer {key}"}
@@ -477,10 +475,10 @@ def test_an_endpoint_holds_no_secret_and_no_nonsense() -> None:
     server = {"base_url": "https://host/v1", "model": "m"}
     for wrong, said in [
         ({**server, "api_key": "sk-1"}, "endpoint.api_key: no such key"),
-        ({**server, "base_url": "https://user:sk-1@host/v1"}, "endpoint.base_url: holds a user"),
-        ({**server, "base_url": "https://host/v1?key=sk-1"}, "endpoint.base_url: holds a user"),
-        ({**server, "extra": {"model": "n"}}, "endpoint.extra: model is set by what is asked"),
-        ({**server, "limit": "length"}, "endpoint.limit: Input should be 'max_tokens' or 'max_completion_tokens'"),
+        ({**server, "base_url": "https://user:sk-1@host/v1"}, "endpoint.base_url: has a user"),
+        ({**server, "base_url": "https://host/v1?key=sk-1"}, "endpoint.base_url: has a user"),
+        ({**server, "extra": {"model": "n"}}, "endpoint.extra: model: set by the request"),
+        ({**server, "limit": "length"}, "endpoint.limit: expected 'max_tokens' or 'max_completion_tokens'"),
         ({**server, "concurrency": 0}, "endpoint.concurrency: .* greater than or equal to 1"),
         ({**server, "prices": {"prompt": 1}}, "endpoint.prices.completion: missing"),
     ]:

@@ -1,4 +1,4 @@
-"""Replies as servers write them: content in parts, reasoning apart, finish reasons, odd usage."""
+"""Replies as servers write them: content in parts, separate reasoning, finish reasons, unusual usage."""
 
 from typing import Any
 

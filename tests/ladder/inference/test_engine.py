@@ -19,7 +19,7 @@ STOP = [5, 17, 40]
 
 
 def pico(family: str = "llama", **changes: Any) -> Any:
-    """A random model of `family`, fp32, whose three query heads share each of two key/value heads."""
+    """A random model of `family`, fp32, in which three query heads share each of two key/value heads."""
     torch.manual_seed(0)
     sizes = {"vocab_size": VOCABULARY, "hidden_size": 48, "intermediate_size": 48, "num_hidden_layers": 2}
     heads = {"num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 512}
@@ -50,7 +50,7 @@ def one_by_one(model: Any, prompts: list[list[int]], limit: int) -> list[Complet
 def test_greedy_equals_generate(family: str) -> None:
     model = pico(family).train()
     expected = one_by_one(model.eval(), prompts(16), 70)
-    assert len({len(answer.tokens) for answer in expected}) > 5  # else no slot refills while others run
+    assert len({len(answer.tokens) for answer in expected}) > 5  # otherwise no slot refills while others run
     model.train()
     assert decode(model, prompts(16), Sampling(max_new_tokens=70), stop=STOP, batch=5) == expected
     assert model.training
@@ -58,7 +58,7 @@ def test_greedy_equals_generate(family: str) -> None:
 
 
 def test_answers_grow_and_shrink_the_slots() -> None:
-    """One long row among short ones crosses several capacities, which then fall again."""
+    """One long row among short ones needs several capacities, which then shrink again."""
     model = pico()
     mixed = [[9] * 300, *prompts(12)]
     expected = one_by_one(model, mixed, 90)
@@ -113,7 +113,7 @@ def test_draws_do_not_depend_on_the_batch() -> None:
 
 
 class Memory:
-    """A pico model's memory: it runs out in a call of more than `rows` rows, and in the calls whose number is named."""
+    """Memory stub: out of memory in a call with more than `rows` rows, and in the calls with the given numbers."""
 
     def __init__(self, model: Any, rows: int, calls: tuple[int, ...] = ()) -> None:
         self.rows, self.calls, self.call, self.said = rows, calls, 0, "CUDA error: out of memory"
@@ -139,24 +139,24 @@ def test_full_memory_halves_the_slots_and_changes_no_answer(
     expected = decode(model, prompts(16), sampling, stop=STOP)
     memory = Memory(model, rows=3)
     assert decode(model, prompts(16), sampling, stop=STOP) == expected
-    told = [f"out of memory in a batch of {full}, going on with {full // 2}" for full in (16, 8, 4)]
-    assert capsys.readouterr().out.splitlines() == told
-    memory.rows, memory.call, memory.calls = 16, 0, (20, 60)  # the first is in the middle of answers
+    reported = [f"out of memory with a batch of {full}; continuing with {full // 2}" for full in (16, 8, 4)]
+    assert capsys.readouterr().out.splitlines() == reported
+    memory.rows, memory.call, memory.calls = 16, 0, (20, 60)  # the first is in the middle of an answer
     assert decode(model, prompts(16), sampling, stop=STOP) == expected
-    assert capsys.readouterr().out.splitlines() == told[:2]
+    assert capsys.readouterr().out.splitlines() == reported[:2]
     memory.call, memory.said = 0, "CUDA error: an illegal memory access was encountered"
     with pytest.raises(torch.AcceleratorError):
         decode(model, prompts(16), sampling, stop=STOP)
     assert model.config._attn_implementation == "sdpa"
 
 
-def test_memory_that_holds_no_slot_is_told() -> None:
+def test_memory_that_holds_no_slot_is_reported() -> None:
     model = pico()
     Memory(model, rows=0)
-    said = r"out of memory in a batch of 1: lower max_new_tokens \(a trainer's max_completion_length\), or end"
+    said = r"out of memory with a batch of 1. Lower max_new_tokens \(a trainer's max_completion_length\), or end"
     with pytest.raises(UserError, match=said):
         decode(model, prompts(16), Sampling(max_new_tokens=70), stop=STOP)
-    with pytest.raises(UserError, match="out of memory in a batch of 5: lower batch, max_new_tokens"):
+    with pytest.raises(UserError, match="out of memory with a batch of 5. Lower batch, max_new_tokens"):
         decode(model, prompts(16), Sampling(max_new_tokens=70), stop=STOP, batch=5)
     assert model.config._attn_implementation == "sdpa"
 
@@ -167,7 +167,7 @@ def test_padded_generate_takes_less_memory_too() -> None:
     memory = Memory(model, rows=6, calls=(90,))
     assert decode(model, prompts(20), Sampling(max_new_tokens=30), stop=STOP) == expected
     memory.rows = 0
-    with pytest.raises(UserError, match="out of memory in a batch of 1: "):
+    with pytest.raises(UserError, match="out of memory with a batch of 1. "):
         decode(model, prompts(20), Sampling(max_new_tokens=30), stop=STOP)
 
 
@@ -177,9 +177,9 @@ def test_limits() -> None:
     assert (len(by_tokens.tokens), by_tokens.finished) == (7, False)
     assert (len(by_position.tokens), by_position.finished) == (1, False)
     assert decode(model, [], Sampling(), stop=STOP) == []
-    with pytest.raises(UserError, match=r"prompt 1: 33 tokens, expected 1 to 32"):
+    with pytest.raises(UserError, match=r"prompt 1: expected 1 to 32 tokens .*, got 33"):
         decode(model, [[1], [1] * 33], Sampling(), stop=STOP)
-    with pytest.raises(UserError, match=r"prompt 0: 0 tokens"):
+    with pytest.raises(UserError, match=r"prompt 0: expected 1 to 32 tokens .*, got 0"):
         decode(model, [[]], Sampling(), stop=STOP)
     tuned = get_peft_model(model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
     with pytest.raises(UserError, match="prompt-learning"):
@@ -188,7 +188,7 @@ def test_limits() -> None:
 
 @pytest.mark.parametrize("top_p", [1.0, 0.7])
 def test_draws_follow_the_distribution(top_p: float) -> None:
-    """Evenly spaced noise meets every token in the share of its probability, to one part in the number of draws."""
+    """Evenly spaced noise selects every token in proportion to its probability, to one part in the number of draws."""
     logits = torch.linspace(-2, 2, 50)[torch.randperm(50, generator=torch.Generator().manual_seed(0))][None]
     draws = 2**16
     noise = torch.arange(draws) * (2**32 // draws)
@@ -198,7 +198,7 @@ def test_draws_follow_the_distribution(top_p: float) -> None:
 
 
 def test_scramble_is_lowbias32() -> None:
-    """One value by hand, the same on tensors; and high bits spread like uniform ones."""
+    """One value by hand, the same on tensors; high bits distributed like uniform ones."""
     assert scramble(1) == scramble(torch.tensor(1)).item()
     bits = scramble(torch.arange(2**16))
     assert len(bits.unique()) == 2**16  # a bijection

@@ -28,7 +28,7 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def client_of(server: Server, **changed: Any) -> Client:
-    settings = {"model": "big", "concurrency": 4, "retries": 0, "timeout": 20, "most_failed": 1.0, **changed}
+    settings = {"model": "big", "concurrency": 4, "retries": 0, "timeout": 20, "max_failed": 1.0, **changed}
     return Client(Endpoint(base_url=server.base_url, **settings), UNBOUNDED)
 
 
@@ -100,14 +100,14 @@ def test_replies_and_errors_of_other_servers(capsys: pytest.CaptureFixture[str],
     with serving(by_prompt(said)) as server:
         assert ask(client_of(server), *said, progress="say") == wanted
         assert ask(client_of(server), *said) == wanted
-        assert len(server.asked) == 9 + 3  # those without a reply are asked again
+        assert len(server.asked) == 9 + 3  # requests without a reply are sent again
     err = capsys.readouterr().err
     assert "big: 3 requests have no reply: " in err
-    assert "2 longer than the server takes" in err and "1 refused by a content filter" in err
+    assert "2 longer than the server's context" in err and "1 refused by a content filter" in err
     assert "try increasing it" in err or "exceeds the maximum number of tokens" in err
     assert "finish_reason 'content_filter'" in err
-    assert "big: 1 replies have no text, and count as unfinished" in err
-    assert "big: 1 replies ended with the unknown reason 'banana', and count as unfinished" in err
+    assert "big: 1 replies have no text and count as unfinished" in err
+    assert "big: 1 replies ended with the unknown reason 'banana' and count as unfinished" in err
     (store,) = own_store.glob("*.jsonl")
     kept: list[Row] = [json.loads(line)[1] for line in store.read_text().splitlines()]
     assert sorted(row["text"] for row in kept if "reasoning" in row) == ["", "Forty-two.", "Four."]
@@ -188,7 +188,7 @@ def test_an_empty_answer_is_asked_for_again_and_then_kept_as_unfinished() -> Non
     with serving(lambda *_: Said(" \n")) as server:
         client = client_of(server, retries=6, model="other")
         assert ask(client, "a") == ask(client, "a") == [Reply(" \n", 7, 3, False)]
-        assert len(server.asked) == 3  # and all three are paid
+        assert len(server.asked) == 3  # all three count as spending
         assert (client.bought.requests, client.bought.tokens) == (3, 9)
 
 
@@ -230,12 +230,12 @@ def test_ctrl_c_keeps_what_is_under_way_and_a_second_one_drops_it(twice: bool, o
             assert process.stderr
             assert all(asked.acquire(timeout=60) for _ in range(4))
             process.send_signal(signal.SIGINT)
-            assert "4 replies under way are waited for, up to 120 s" in process.stderr.readline()
+            assert "waiting for 4 replies in flight, up to 120 s" in process.stderr.readline()
             if twice:
                 process.send_signal(signal.SIGINT)
                 assert process.wait(60) == 1
             release.set()
-            assert "stopped: replies so far are kept; run again to go on" in process.stderr.read()
+            assert "stopped: replies so far are saved; run again to continue" in process.stderr.read()
         assert len(server.asked) == 4
         assert ask(client_of(server), *(f"Say {number}." for number in range(20))) == [Reply("Yes.", 7, 3, True)] * 20
         assert len(server.asked) == (24 if twice else 20)
@@ -255,4 +255,4 @@ def test_a_body_without_an_end_is_read_no_further(packed: bool, monkeypatch: pyt
         serving(lambda *_: said) as server,
         pytest.raises(UserError, match="answered 200 with more than 1048576 bytes"),
     ):
-        ask(client_of(server, most_failed=0.0), "a")
+        ask(client_of(server, max_failed=0.0), "a")

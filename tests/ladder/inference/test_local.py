@@ -17,7 +17,7 @@ GOOD = {"choices": [{"message": {"content": " Yes. "}, "finish_reason": "stop"}]
 
 
 class Server(ThreadingHTTPServer):
-    """A small server that answers what the test lays out for it: (status, body) in turn, the last one for ever."""
+    """A small server that gives the specified answers: (status, body) in turn, then the last one repeatedly."""
 
     def __init__(self, replies):
         self.replies, self.asked, self.lock = replies, [], threading.Lock()
@@ -43,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def serve(tmp_path, monkeypatch):
-    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))  # replies are kept by their model, not by the server
+    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))  # replies are cached by model, not by server
     client_of.cache_clear()
     servers = []
 

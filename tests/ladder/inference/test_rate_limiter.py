@@ -1,4 +1,4 @@
-"""What a limited or faulty server does to a run: against a real one on this machine, and the window by hand."""
+"""A run against a limited or faulty server: a real server on this machine, and the window by hand."""
 
 import asyncio
 import re
@@ -36,7 +36,7 @@ def one_is_poison(fault: Said) -> Answering:
 
 
 def paced(steps: Callable[[RateLimiter], Any], concurrency: int = 8) -> RateLimiter:
-    """The pace after `steps` in a loop."""
+    """Return the rate limiter after `steps` in an event loop."""
 
     async def run() -> RateLimiter:
         pace = RateLimiter(Endpoint(base_url="https://host/v1", model="m", concurrency=concurrency))
@@ -48,7 +48,7 @@ def paced(steps: Callable[[RateLimiter], Any], concurrency: int = 8) -> RateLimi
 
 
 async def full(pace: RateLimiter) -> list[float]:
-    """As many requests under way as there may be: when each was sent."""
+    """Keep the allowed number of requests in flight; return when each was sent."""
     return [sent for _ in range(int(pace.room)) if (sent := await pace.turn()) is not None]
 
 
@@ -92,7 +92,7 @@ def test_a_pause_is_what_the_server_asks_for_or_a_time_that_doubles_whichever_is
             pauses.append(pace.paused_until - now)
 
     paced(refused)
-    # Half a second and its doubles may be shorter by a quarter, what the server asks for may not; then up to one more.
+    # Half a second and its doubles may be a quarter shorter; the server's wait may not; both up to one second longer.
     for pause, least in zip(pauses, [0.375, 0.75, 1.5, 30], strict=True):
         assert least <= pause < 2 * least
 
@@ -119,10 +119,10 @@ def test_that_a_server_slows_the_run_down_is_shown(capsys: pytest.CaptureFixture
 def test_a_server_that_says_nothing_but_429_is_left_after_the_patience() -> None:
     with serving(lambda *_: Said("slow down", status=429)) as server:
         with pytest.raises(
-            UserError, match="answered 429: .*slow down; for [0-9]+ s nothing else; what was bought is kept"
+            UserError, match="answered 429: .*slow down; no other answer for [0-9]+ s. Replies so far are saved"
         ):
             ask(client_of(server, patience=0, timeout=0.5), 3)
-        assert 3 <= len(server.asked) <= 9  # after pauses of a half and of one second the half second is over
+        assert 3 <= len(server.asked) <= 9  # after pauses of 0.5 and 1 second the 0.5 second limit is exceeded
 
 
 @pytest.mark.parametrize(
@@ -141,12 +141,12 @@ def test_a_request_that_fails_for_good_is_a_row_without_a_reply_and_a_further_ru
     fault: Said, tries: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serving(one_is_poison(fault)) as server:
-        replies = ask(client_of(server, most_failed=0.05), 20, "say")
+        replies = ask(client_of(server, max_failed=0.05), 20, "say")
         assert [number for number, reply in enumerate(replies) if reply is None] == [7]
         assert Counter(body["messages"][0]["content"] for body in server.asked)["Say 7."] == tries
         assert len(server.asked) == 19 + tries
-        assert "big: 1 requests failed and are asked again by a further run; the last: " in capsys.readouterr().err
-        ask(client_of(server, most_failed=0.05), 20)
+        assert "big: 1 requests failed; the next run sends them again. Last error: " in capsys.readouterr().err
+        ask(client_of(server, max_failed=0.05), 20)
         assert len(server.asked) == 19 + 2 * tries
         server.answering = lambda *_: Said("Now.")
         assert [reply and reply.text for reply in ask(client_of(server), 20)] == ["Yes."] * 7 + ["Now."] + ["Yes."] * 12
@@ -156,7 +156,7 @@ def test_a_request_that_met_nothing_but_faults_has_a_last_try_when_all_others_ar
     with serving(
         lambda body, before: Said("Yes.", status=500 if "Say 7." in str(body) and before < 2 else 200)
     ) as server:
-        client = client_of(server, most_failed=0.05)
+        client = client_of(server, max_failed=0.05)
         assert ask(client, 20).count(None) == 0
         assert client.buyer.failed == 0
         assert server.answered[-1] == "Say 7."
@@ -164,25 +164,25 @@ def test_a_request_that_met_nothing_but_faults_has_a_last_try_when_all_others_ar
 
 def test_a_request_that_hangs_fails_for_good() -> None:
     with serving(one_is_poison(Said(hang=True))) as server:
-        assert ask(client_of(server, most_failed=0.05, timeout=0.5), 20).count(None) == 1
+        assert ask(client_of(server, max_failed=0.05, timeout=0.5), 20).count(None) == 1
 
 
 def test_more_failed_than_the_share_stops_the_run_and_what_was_bought_is_kept() -> None:
     poison = {"Say 3.", "Say 7."}
     with serving(lambda body, _: Said("no", status=400 if body["messages"][0]["content"] in poison else 200)) as server:
-        said = r"answered 400: .*no; 2 of 20 requests failed, more than endpoint.most_failed: 0.05 of them"
+        said = r"answered 400: .*no; 2 of 20 requests failed, more than the share endpoint.max_failed: 0.05"
         with pytest.raises(UserError, match=said):
-            ask(client_of(server, most_failed=0.05, concurrency=1), 20)
+            ask(client_of(server, max_failed=0.05, concurrency=1), 20)
         assert len(server.asked) == 8
         with pytest.raises(UserError, match=said):
-            ask(client_of(server, most_failed=0.05, concurrency=1), 20)
-        assert len(server.asked) == 8 + 2  # six were kept
-        assert ask(client_of(server, most_failed=0.1), 20).count(None) == 2
+            ask(client_of(server, max_failed=0.05, concurrency=1), 20)
+        assert len(server.asked) == 8 + 2  # six were cached
+        assert ask(client_of(server, max_failed=0.1), 20).count(None) == 2
 
 
 def test_the_share_is_of_all_that_a_client_is_asked() -> None:
     with serving(one_is_poison(Said("no", status=400))) as server:
-        client = client_of(server, most_failed=0.1)
+        client = client_of(server, max_failed=0.1)
         assert ask(client, 7).count(None) == 0
         assert ask(client, 10).count(None) == 1  # one of 17
         with pytest.raises(UserError, match="2 of 18 requests failed"):
@@ -193,10 +193,10 @@ def test_the_share_is_of_all_that_a_client_is_asked() -> None:
 def test_what_no_request_would_pass_stops_at_once(status: int) -> None:
     with serving(lambda *_: Said("no", status=status)) as server:
         with pytest.raises(UserError, match=f"answered {status}"):
-            ask(client_of(server, most_failed=1, concurrency=1), 20)
+            ask(client_of(server, max_failed=1, concurrency=1), 20)
         assert len(server.asked) == 1
     with pytest.raises(UserError, match="cannot be reached"):
-        ask(client_of(server, most_failed=1, retries=0), 20)  # it is closed
+        ask(client_of(server, max_failed=1, retries=0), 20)  # the connection is closed
 
 
 class Grade(Config):
@@ -210,7 +210,7 @@ def test_one_poisonous_request_does_not_take_the_schema_from_the_others() -> Non
 
     requests = [Request(user(f"Say {number}."), schema=Grade) for number in range(20)]
     with serving(formed) as server:
-        replies = client_of(server, most_failed=0.05, concurrency=1).ask(requests, progress="")
+        replies = client_of(server, max_failed=0.05, concurrency=1).ask(requests, progress="")
     assert [reply and reply.value.grade for reply in replies] == [1] * 7 + [None] + [1] * 12
 
 

@@ -61,7 +61,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
-def test_a_broken_line_is_left_out_and_told_of_and_the_others_are_used(
+def test_a_broken_line_is_left_out_and_reported_and_the_others_are_used(
     tmp_path: Path, broken: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "replies.jsonl"
@@ -79,9 +79,7 @@ def test_a_broken_line_is_left_out_and_told_of_and_the_others_are_used(
     assert kept(Replies(path)) == {A: {"text": "one \ud83d"}, B: {"text": "two"}, C: {"text": "three"}}
 
 
-def test_a_reply_of_which_a_later_line_is_broken_is_the_one_before(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_later_line_leaves_the_earlier_reply(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "replies.jsonl"
     Replies(path).add(A, {"text": "one"})
     with path.open("a") as file:
@@ -111,14 +109,14 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     assert store[content_key(process=3, number=199)] == {"text": "x" * 199}
 
 
-def test_a_disk_that_is_full_is_told(tmp_path: Path) -> None:
+def test_a_disk_that_is_full_is_reported(tmp_path: Path) -> None:
     store = Replies(tmp_path / "replies.jsonl")
     store.add(A, {"text": "one"})
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (store.path.stat().st_size + 10, before[1]))
-        with pytest.raises(UserError, match="replies.jsonl: no room for a reply"):
+        with pytest.raises(UserError, match="replies.jsonl: no space to save a reply"):
             store.add(B, {"text": "two"})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,4 +1,4 @@
-"""Errors as servers write them: each body is a public report's or a server's source's, with its class."""
+"""Errors as servers write them: each body is from a public report or a server's source code, with its class."""
 
 from pathlib import Path
 from typing import Any

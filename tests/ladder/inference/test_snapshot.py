@@ -1,5 +1,5 @@
-"""A decoding that is killed after any step goes on with the next one, to the same tokens: in bfloat16, where they
-depend on the company."""
+"""Decoding that is killed after any step resumes with the next one and gives the same tokens, in bfloat16, where
+tokens depend on the other rows of the batch."""
 
 import contextlib
 import re
@@ -19,7 +19,7 @@ from ladder.pipeline.stage import UserError
 
 DRAWN = Sampling(0.9, 0.9, max_new_tokens=40, seed=3)
 PREFILLS = 2
-"""Calls that may come before the first step of a run whose slots are free."""
+"""Number of calls that may precede the first step of a run whose slots are free."""
 FAMILIES = {"slots": {}, "padded": {"family": "mistral", "sliding_window": 16}}
 
 
@@ -28,7 +28,7 @@ class Killed(BaseException):
 
 
 class Calls:
-    """Counts a model's calls, and raises in the one that is named."""
+    """Count a model's calls, and raise in the specified one."""
 
     def __init__(self, model: Any) -> None:
         self.made, self.last = 0, -1
@@ -49,7 +49,7 @@ def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_tokens_are_those_of_an_unbroken_run(
     family: str, killed_after: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Killed as often as it takes; a slot loses the step it was in, padded batches the batch."""
+    """Kill it repeatedly until it completes; a slot loses its current step, padded batches lose the batch."""
     model = pico(initializer_range=0.1, **FAMILIES[family]).to(torch.bfloat16)
     calls, path = Calls(model), tmp_path / "work/one.state"
     expected = decode(model, prompts(16), DRAWN, stop=STOP, batch=5, first=7)
@@ -63,8 +63,10 @@ def test_the_tokens_are_those_of_an_unbroken_run(
         calls.last = killed_after + PREFILLS
     assert answers == expected
     assert kills >= 2
-    told = [int(done) for done in re.findall(r"resuming: (\d+) of 16 answers are complete\n", capsys.readouterr().err)]
-    assert kills - 1 <= len(told) <= kills and told == sorted(told)
+    reported = [
+        int(done) for done in re.findall(r"resuming: (\d+) of 16 answers are complete\n", capsys.readouterr().err)
+    ]
+    assert kills - 1 <= len(reported) <= kills and reported == sorted(reported)
     assert unbroken <= made <= unbroken + kills * (PREFILLS if family == "slots" else DRAWN.max_new_tokens)
     Snapshot(path).drop()
     assert not list(path.parent.iterdir())
@@ -77,20 +79,20 @@ def test_a_prompt_is_drawn_for_by_its_place(tmp_path: Path) -> None:
     assert decode(model, prompts(12)[8:], DRAWN, stop=STOP) != whole[8:]
 
 
-def test_a_torn_file_is_told_and_begun_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_torn_file_is_reported_and_started_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, path = pico(), tmp_path / "one.state"
     expected = decode(model, prompts(6), DRAWN, stop=STOP, snapshot=Snapshot(path))
     whole = path.read_bytes()
     for torn in (b"", whole[: len(whole) // 2], b"nonsense" * 100):
         path.write_bytes(torn)
         assert decode(model, prompts(6), DRAWN, stop=STOP, snapshot=Snapshot(path)) == expected
-        assert capsys.readouterr().err == f"{path}: torn, its answers are begun anew\n"
+        assert capsys.readouterr().err == f"{path}: incomplete; its answers start from the beginning\n"
     torch.save(torch.zeros(3), path)
     assert decode(model, prompts(6), DRAWN, stop=STOP, snapshot=Snapshot(path)) == expected
 
 
 def test_memory_that_runs_out_goes_on_from_what_was_answered(tmp_path: Path) -> None:
-    """The file is read once: the state in it is one that did not fit."""
+    """The file is read once: its state did not fit into memory."""
     model, path = pico(), tmp_path / "one.state"
     expected = decode(model, prompts(6), DRAWN, stop=STOP)
     calls = Calls(model)
@@ -105,21 +107,21 @@ def test_memory_that_runs_out_goes_on_from_what_was_answered(tmp_path: Path) -> 
 
     model.base_model.register_forward_pre_hook(full, with_kwargs=True)
     assert decode(model, prompts(6), DRAWN, stop=STOP, snapshot=Snapshot(path)) == expected
-    with pytest.raises(UserError, match="in a batch of 5"):
+    with pytest.raises(UserError, match="with a batch of 5"):
         decode(model, prompts(6), DRAWN, stop=STOP, batch=5, snapshot=Snapshot(tmp_path / "other"))
 
 
-def test_a_full_disk_is_told_and_generation_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_is_reported_and_generation_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     snapshot = Snapshot(tmp_path / "one.state")
     snapshot.keep(lambda: ({}, {}), 2**60)
-    assert f"no room for {2**60} bytes" in capsys.readouterr().err
+    assert f"no space for {2**60} bytes" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-def test_a_quota_that_is_used_up_is_told_and_generation_goes_on(
+def test_a_quota_that_is_used_up_is_reported_and_generation_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No disk tells how much of it a user may still write; here a limit on the length of files stands for that."""
+    """No disk reports how much a user may still write; a limit on file length replaces it here."""
     snapshot = Snapshot(tmp_path / "one.state")
     snapshot.keep(lambda: ({"n": 1}, {}), 0)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -129,8 +131,8 @@ def test_a_quota_that_is_used_up_is_told_and_generation_goes_on(
             snapshot.keep(lambda: ({"n": 2}, {"cache": torch.zeros(1 << 20)}), 4 << 20)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    told = "one.state: cannot be written (a full disk, or a quota), so a kill costs what is answered from now on\n"
-    assert capsys.readouterr().err == f"{tmp_path}/{told}"
+    reported = "one.state: cannot be written (a full disk, or a quota); a kill would lose answers from now on\n"
+    assert capsys.readouterr().err == f"{tmp_path}/{reported}"
     assert [path.name for path in tmp_path.iterdir()] == ["one.state"]
     assert Snapshot(tmp_path / "one.state").read(torch.device("cpu")) == ({"n": 1}, {})
 

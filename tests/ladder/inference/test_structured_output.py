@@ -40,9 +40,9 @@ def test_an_object_of_the_schema_is_read(text: str) -> None:
         ('{"helpful": 6, "why": "clear"}', "helpful: Input should be less than or equal to 5"),
         ('{"helpful": 4}', "why: Field required"),
         ('{"helpful": 4, "why": "clear", "sure": true}', "sure: Extra inputs are not permitted"),
-        ('{"helpful": 4, "helpful": 5, "why": "clear"}', "a key stands twice"),
+        ('{"helpful": 4, "helpful": 5, "why": "clear"}', "duplicate key"),
         ('{"helpful": NaN, "why": "clear"}', "NaN is not a JSON value"),
-        ("[" * 200_000, "brackets within brackets, too deep to read"),
+        ("[" * 200_000, "JSON nested too deeply"),
     ],
 )
 def test_what_is_wrong_is_said(text: str, said: str) -> None:
@@ -62,8 +62,8 @@ def test_the_format_is_the_endpoints_field() -> None:
     ("text", "said"),
     [
         ("\n<think>\n[[3]]?\n</think>\n\nRating: [[4]]", "Rating: [[4]]"),
-        ("[[3]]?</think>[[4]]", "[[4]]"),  # its template has written the opening mark
-        ("<think>[[3]], or rather", ""),  # cut before it said anything
+        ("[[3]]?</think>[[4]]", "[[4]]"),  # its template writes the opening tag
+        ("<think>[[3]], or rather", ""),  # truncated before the answer
         ("<think></think>", ""),
         ("It says <think>so</think>. [[4]]", "It says <think>so</think>. [[4]]"),
         ('{"why": "it ends in </think>", "helpful": 4}', '{"why": "it ends in </think>", "helpful": 4}'),

@@ -1,4 +1,4 @@
-"""How vLLM is asked: what it is given, and what is made of the tokens that it gives back; test_vllm.py runs it."""
+"""Calls of vLLM: its inputs, and the conversion of its tokens; test_vllm.py runs vLLM itself."""
 
 import importlib.util
 import json
@@ -21,7 +21,7 @@ from perf.pico import pico_model, pico_tokenizer
 ASKED = [user(text) for text in ("Hi", "What is rain?", "Name a colour that is not red.")]
 
 
-def test_sampling_is_told_in_its_terms():
+def test_sampling_is_converted_to_its_terms():
     greedy = {"temperature": 0.0, "top_p": 1.0, "max_tokens": 256, "seed": 3}
     ends = {"stop_token_ids": [2], "ignore_eos": True, "detokenize": False}
     assert vllm_engine.choosing(Sampling(), 2, 3) == greedy | ends
@@ -35,56 +35,56 @@ def test_a_complete_rung_is_loaded_whole(base):
 
 
 @pytest.mark.parametrize(("rank", "most"), [(4, 8), (16, 16), (17, 32)])
-def test_an_adapter_stands_on_its_base(base, tmp_path, rank, most):
+def test_an_adapter_is_on_its_base(base, tmp_path, rank, most):
     directory = tmp_path / "adapter"
     rung = save_adapter(base, directory, rank)
     settings = vllm_engine.loading(directory, base, rung)
     assert settings == {"model": str(base), "dtype": "bfloat16", "seed": 0, "max_model_len": 4096,
                         "enable_lora": True, "max_lora_rank": most}  # fmt: skip
     save_rung(tmp_path / "other", pico_model(pico_tokenizer(), seed=1), pico_tokenizer(), rung="base", method="base")
-    with pytest.raises(UserError, match="this adapter stands on another base"):
+    with pytest.raises(UserError, match="the adapter was trained on a different base"):
         vllm_engine.loading(directory, tmp_path / "other", rung)
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "reported"),
     [({"use_dora": True}, "use_dora: True"), ({"alpha_pattern": {"q_proj": 2}}, "alpha_pattern: {'q_proj': 2}")],
 )
-def test_an_adapter_that_it_cannot_read_is_refused(base, tmp_path, setting, told):
+def test_an_adapter_that_it_cannot_read_is_refused(base, tmp_path, setting, reported):
     rung = save_adapter(base, tmp_path / "adapter", 4, **setting)
-    with pytest.raises(UserError, match=f"engine vllm: vLLM knows no {told}; merge it, or ask in process"):
+    with pytest.raises(UserError, match=f"engine vllm: vLLM does not support {reported}. Merge it, or use"):
         vllm_engine.loading(tmp_path / "adapter", base, rung)
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "reported"),
     [
         ({"target_modules": ["q_proj", "embed_tokens"]}, "the adapter changes model.embed_tokens"),
         ({"target_modules": ["q_proj", "lm_head"]}, "the adapter changes lm_head"),
         ({"target_modules": r".*(q_proj|lm_head)"}, "the adapter changes lm_head"),
-        ({"modules_to_save": ["lm_head"]}, "vLLM knows no modules_to_save"),
-        ({"trainable_token_indices": [5]}, "vLLM knows no trainable_token_indices"),
-        ({"target_parameters": ["mlp.up_proj.weight"]}, "vLLM knows no target_parameters"),
-        ({"bias": "all"}, "vLLM knows no bias: 'all'"),
-        ({"rank_pattern": {"q_proj": 2}}, "vLLM knows no rank_pattern"),
+        ({"modules_to_save": ["lm_head"]}, "vLLM does not support modules_to_save"),
+        ({"trainable_token_indices": [5]}, "vLLM does not support trainable_token_indices"),
+        ({"target_parameters": ["mlp.up_proj.weight"]}, "vLLM does not support target_parameters"),
+        ({"bias": "all"}, "vLLM does not support bias: 'all'"),
+        ({"rank_pattern": {"q_proj": 2}}, "vLLM does not support rank_pattern"),
     ],
 )
-def test_an_adapter_beyond_the_layers_linears_is_refused(base, tmp_path, setting, told):
+def test_an_adapter_beyond_the_layers_linears_is_refused(base, tmp_path, setting, reported):
     rung = save_adapter(base, tmp_path / "adapter", 4, **setting)
-    with pytest.raises(UserError, match=f"engine vllm: {told}.*; merge it, or ask in process"):
+    with pytest.raises(UserError, match=f"engine vllm: {reported}.*. Merge it, or use"):
         vllm_engine.loading(tmp_path / "adapter", base, rung)
 
 
 def test_where_it_is_not_installed_it_is_refused(base):
     if importlib.util.find_spec("vllm"):
         pytest.skip("vLLM is installed here")
-    with pytest.raises(UserError, match=r"engine vllm: vLLM is not installed here; `make extra-gpu`"):
+    with pytest.raises(UserError, match=r"engine vllm: vLLM is not installed. `make extra-gpu`"):
         vllm_engine.load(base, base)
 
 
 @dataclass
 class Params:
-    """vllm.SamplingParams, as far as it is used."""
+    """The used part of vllm.SamplingParams."""
 
     temperature: float
     top_p: float
@@ -96,7 +96,7 @@ class Params:
 
 
 def test_the_same_tokens_make_the_same_answers(base, monkeypatch):
-    """In vLLM's place transformers generates, given what vLLM is given: the answers are those made in process."""
+    """transformers generates in place of vLLM from the same inputs: the answers equal those of the ladder's engine."""
     held = load(base, base, dtype=torch.float32)
 
     class Engine:

@@ -1,4 +1,4 @@
-"""A small DVC repository, torn and corrupted: what `check` and `doctor` find, and what `doctor --fix` repairs."""
+"""A small DVC repository, damaged: what `check` and `doctor` find, and what `doctor --fix` repairs."""
 
 import json
 import os
@@ -75,8 +75,8 @@ def lock():
     return Path("dvc.lock")
 
 
-def told(arguments, capsys):
-    """(exit code, what doctor prints)."""
+def reported(arguments, capsys):
+    """Return (exit code, output of doctor)."""
     try:
         main(["doctor", *arguments])
         code = 0
@@ -109,7 +109,7 @@ def test_hashes_are_those_of_dvc(repository):
         for out in entry["outs"]:
             assert output_md5(Path(out["path"])) == out["md5"]
     found = all_md5(objects(cache))
-    assert len(found) == 3 + 3 + 1 + 3  # folders, their two files (b is one for all), the files
+    assert len(found) == 3 + 3 + 1 + 3  # folders, their two files (b is shared), the files
     assert found == {path: recorded_md5(path)[:32] for path in found}
     assert all(file_md5(str(path), Repo().fs) == md5 for path, md5 in found.items())
 
@@ -146,12 +146,12 @@ def test_what_is_no_dvc_lock_is_one_sentence_and_restored(repository, content, e
     lock().write_bytes(content)
     (fault,) = lock_faults()
     assert expected in fault and "doctor --fix` restores" in fault
-    assert told(["--fix"], capsys)[0] == 0
+    assert reported(["--fix"], capsys)[0] == 0
     assert lock().read_bytes() == whole
 
 
 def test_missing_entries_are_named_and_newer_ones_stay(repository):
-    """`one` ran again with another value before the file was torn: its entry is newer than git's."""
+    """`one` ran again with another value before the file was damaged: its entry is newer than git's."""
     Path("params.yaml").write_text("made: {one: 7, two: 2, three: 3}\n")
     call("dvc", "repro", "-q")
     newer = lock().read_text()
@@ -169,7 +169,7 @@ def test_an_entry_whose_outputs_are_other_ones_now_is_not_restored(repository):
     lock().write_text(text[: text.index("  made@three:")])
     shutil.rmtree(".dvc/cache")
     Path("three.txt").write_text("written by hand")
-    assert repair() == ["made@three: not restored; its outputs are other ones now, so `dvc repro` makes it again"]
+    assert repair() == ["made@three: not restored, because its outputs have changed. `dvc repro` makes it again."]
     assert lock().read_text() == text[: text.index("  made@three:")]
 
 
@@ -181,7 +181,7 @@ def test_entries_that_only_the_copy_has_are_restored(repository):
     os.utime(lock(), (time.time() - 5, time.time() - 5))
     keep_copy()
     lock().write_bytes(whole[: whole.index(b"  made@two:")])
-    keep_copy()  # a stage that starts now does not drop what the file has lost
+    keep_copy()  # a stage that starts now does not overwrite the copy with the damaged file
     (fault,) = lock_faults()
     assert "3 of 4 entries are missing (made@two, made@three, made@four)" in fault
     assert f"made@four: restored from {COPY}" in repair()
@@ -238,9 +238,9 @@ def test_of_a_merge_conflict_the_side_whose_outputs_are_here_counts(repository):
     subprocess.run(["git", "merge", "-q", "other"], check=False, capture_output=True)
     assert "<<<<<<<" in lock().read_text()
     (fault,) = lock_faults()
-    assert ": a merge conflict; expected entries, got <<<<<<<. " in fault
+    assert ": merge conflict; expected entries, got <<<<<<<. " in fault
     with pytest.raises(UserError, match=r"unable to read: 'params\.yaml'"):
-        repair()  # params.yaml has the same conflict, which is the user's to resolve
+        repair()  # params.yaml has the same conflict, which the user resolves
     Path("params.yaml").write_text("made: {one: 9, two: 2, three: 3}\n")
     assert repair() == ["made@one: restored from side 1 of the conflict"]
     assert lock().read_text() == ours
@@ -248,7 +248,7 @@ def test_of_a_merge_conflict_the_side_whose_outputs_are_here_counts(repository):
 
 
 def test_corrupt_objects_are_named_with_their_outputs_removed_and_made_again(repository, capsys):
-    assert told([], capsys) == (0, "examined 0 rungs, 10 cache objects: 0 problems\n")
+    assert reported([], capsys) == (0, "examined 0 rungs, 10 cache objects: 0 problems\n")
     call("dvc", "config", "cache.type", "hardlink")
     shutil.rmtree("out")
     call("dvc", "checkout", "--relink", "-q")
@@ -257,16 +257,16 @@ def test_corrupt_objects_are_named_with_their_outputs_removed_and_made_again(rep
     before = path.read_bytes()
     flip(path)
     assert "up to date" in call("dvc", "status")  # DVC trusts a read-only object
-    code, text = told([], capsys)
+    code, text = reported([], capsys)
     assert code == 1
     assert "corrupt; expected md5" in text and "It belongs to out/two/a of stage made@two. `--fix` removes it" in text
-    code, text = told(["--json"], capsys)
+    code, text = reported(["--json"], capsys)
     assert [finding["subject"] for finding in json.loads(text)["findings"]] == ["cache"]
-    assert told(["--fix"], capsys)[0] == 0
+    assert reported(["--fix"], capsys)[0] == 0
     assert not path.exists()
     call("dvc", "repro", "-q")
     assert path.read_bytes() == before
-    assert told([], capsys) == (0, "examined 0 rungs, 10 cache objects: 0 problems\n")
+    assert reported([], capsys) == (0, "examined 0 rungs, 10 cache objects: 0 problems\n")
 
 
 def test_a_corrupt_object_is_replaced_where_the_workspace_has_the_right_bytes(repository, capsys):
@@ -276,8 +276,8 @@ def test_a_corrupt_object_is_replaced_where_the_workspace_has_the_right_bytes(re
     for path in wanted:
         if path.suffix != ".dir":
             flip(path)
-    assert told([], capsys)[0] == 1
-    code, text = told(["--fix"], capsys)
+    assert reported([], capsys)[0] == 1
+    code, text = reported(["--fix"], capsys)
     assert (code, text.count("replaced by the content of")) == (0, 7)
     assert {path: path.read_bytes() for path in objects(cache)} == wanted
     assert all(path.stat().st_mode & 0o777 == 0o444 for path in objects(cache))
@@ -285,16 +285,16 @@ def test_a_corrupt_object_is_replaced_where_the_workspace_has_the_right_bytes(re
 
 def test_remotes_without_verify_are_named_and_set(repository, capsys):
     call("dvc", "remote", "add", "store", str(repository / "store"))
-    code, text = told([], capsys)
+    code, text = reported([], capsys)
     assert code == 1 and "remote store: verify is not set; expected true" in text
-    assert told(["--fix"], capsys)[0] == 0
+    assert reported(["--fix"], capsys)[0] == 0
     assert call("dvc", "config", "remote.store.verify").strip().lower() == "true"
-    assert told([], capsys)[0] == 0
+    assert reported([], capsys)[0] == 0
 
 
 def test_a_corrupt_download_is_refused_by_a_verified_remote_and_a_second_push_and_pull_complete(repository, capsys):
     call("dvc", "remote", "add", "-d", "store", str(repository / "store"))
-    told(["--fix"], capsys)
+    reported(["--fix"], capsys)
     call("dvc", "push", "-q")
     shutil.rmtree(".dvc/cache")
     shutil.rmtree("out")
@@ -307,7 +307,7 @@ def test_a_corrupt_download_is_refused_by_a_verified_remote_and_a_second_push_an
     damaged.write_bytes(b"2 two\n")
     call("dvc", "pull", "-q")
     assert Path("out/two/a").read_bytes() == b"2 two\n"
-    assert told([], capsys)[0] == 0
+    assert reported([], capsys)[0] == 0
 
 
 def test_what_killed_processes_left_is_named_and_removed(repository, capsys):
@@ -322,9 +322,9 @@ def test_what_killed_processes_left_is_named_and_removed(repository, capsys):
     old = time.time() - 7200
     for path in [*left, left[3].parent]:
         os.utime(path, (old, old))
-    code, text = told([], capsys)
-    assert (code, text.count("half-written by a process that is gone")) == (1, 4)
-    assert told(["--fix"], capsys)[0] == 0
+    code, text = reported([], capsys)
+    assert (code, text.count("half-written by a process that has ended")) == (1, 4)
+    assert reported(["--fix"], capsys)[0] == 0
     assert [path.exists() for path in [*left, *alive]] == [False] * 4 + [True] * 2
 
 
@@ -358,7 +358,7 @@ def test_collecting_keeps_what_commits_and_experiments_need(repository):
 
 
 def test_a_queued_experiment_whose_worker_was_killed_is_named_and_marked_failed(repository, capsys):
-    """DVC reports it as Running for ever."""
+    """DVC reports it as Running forever."""
     Path("dvc.yaml").write_text(PIPELINE.replace("cmd: mkdir", "cmd: sleep ${item} && mkdir"))
     call("git", "commit", "-qam", "slow")
     call("dvc", "exp", "run", "-q", "--queue", "-n", "slow", "-S", "made.one=300")
@@ -376,8 +376,8 @@ def test_a_queued_experiment_whose_worker_was_killed_is_named_and_marked_failed(
             one.kill()
         process.wait(30)
     assert "Running" in call("dvc", "queue", "status")
-    code, text = told([], capsys)
-    assert code == 1 and "experiment slow: says Running, and its worker is gone" in text
-    assert told(["--fix"], capsys)[0] == 0
+    code, text = reported([], capsys)
+    assert code == 1 and "experiment slow: marked Running, but its worker has ended" in text
+    assert reported(["--fix"], capsys)[0] == 0
     assert "Failed" in call("dvc", "queue", "status") and not list(folder.glob("tmp*"))
-    assert told([], capsys)[0] == 0
+    assert reported([], capsys)[0] == 0

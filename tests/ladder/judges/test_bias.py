@@ -22,7 +22,7 @@ from ladder.judges.bias import (
         ("A", "B", "one"),
         ("B", "A", "two"),
         ("C", "C", "tie"),
-        ("A", "A", "tie"),  # the first shown, both times
+        ("A", "A", "tie"),  # the first answer shown, both times
         ("B", "B", "tie"),
         ("A", "C", "tie"),
         ("A", None, None),
@@ -80,7 +80,7 @@ def test_self_preference_is_what_the_labels_do_not_say() -> None:
     own = ["one", "one", "two", "two", None, "one"]
     judge = ["one", "tie", "two", "two", "one", None]
     label = ["one", "two", "one", "two", "one", "one"]
-    # The judge: 1, 1/2, 1, 1 of its own four; the labels: 1, 0, 0, 1.
+    # The judge: 1, 1/2, 1, 1 on its own four answers; the labels: 1, 0, 0, 1.
     assert self_preference(judge, own, label) == {"pairs": 4, "judge": 0.875, "labels": 0.5, "excess": 0.375}  # type: ignore[arg-type]
     assert self_preference(["one"], [None], ["one"])["pairs"] == 0
 

@@ -31,7 +31,7 @@ def asked(count: int) -> list[list[dict[str, str]]]:
 
 
 def says(*replies: Said) -> Answering:
-    """Each request is answered by these in turn, the last one for ever."""
+    """Answer each request with the next of these, and repeat the last one."""
     return lambda _, before: replies[min(before, len(replies) - 1)]
 
 
@@ -41,9 +41,9 @@ def test_verdicts_stand_in_the_order_asked_and_a_second_run_buys_nothing() -> No
 
     with serving(number) as server:
         first, second = judge_of(server), judge_of(server)
-        wanted = [None, *map(float, range(1, 11))]  # a rating of 0 is none
+        wanted = [None, *map(float, range(1, 11))]  # 0 is not a rating
         assert first.rate(asked(11), progress="") == wanted
-        assert len(server.asked) == 10 + 3  # the 0 is asked for again, twice
+        assert len(server.asked) == 10 + 3  # the 0 is requested again, twice
         assert second.rate(asked(11), progress="") == wanted
         assert len(server.asked) == 13
         assert first.record("T") == second.record("T")
@@ -103,7 +103,7 @@ def test_a_request_longer_than_the_context_is_unparseable() -> None:
 def test_a_budget_of_requests_stops_and_the_next_run_goes_on() -> None:
     with serving(says(Said())) as server:
         for bought in (8, 16):
-            with pytest.raises(UserError, match="big: its budget of 8 requests is used up; .* run again"):
+            with pytest.raises(UserError, match="big: the budget of 8 requests is spent. .* run again"):
                 judge_of(server, budget=Budget(requests=8)).rate(asked(20), progress="")
             assert len(server.asked) == bought
         assert judge_of(server, budget=Budget(requests=8)).rate(asked(20), progress="") == [5.0] * 20
@@ -115,7 +115,7 @@ def test_the_key_is_sent_and_nowhere_else(
 ) -> None:
     key = "sk-very-secret-0123456789"
     monkeypatch.setenv("OPENAI_API_KEY", key)
-    with serving(says(Said(f"{key} [[5]]"))) as server:  # a server that gives it back
+    with serving(says(Said(f"{key} [[5]]"))) as server:  # a server that echoes the key
         judge = judge_of(server)
         assert judge.rate(asked(3), progress="judging") == [5.0] * 3
         assert set(server.keys) == {f"Bearer {key}"}
@@ -133,9 +133,9 @@ def test_the_section_takes_no_key_and_no_budget_without_an_endpoint() -> None:
     server = {"base_url": "https://host/v1", "model": "m"}
     for wrong, said in [
         ({"endpoint": {**server, "api_key": "k"}}, "judge.endpoint.api_key: no such key"),
-        ({"endpoint": {**server, "base_url": "https://user:k@host/v1"}}, "endpoint.base_url: holds a user"),
-        ({"budget": {"requests": 5}}, "budget is of an endpoint, and there is none"),
-        ({"endpoint": server, "budget": {"money": 5}}, "budget.money needs endpoint.prices"),
+        ({"endpoint": {**server, "base_url": "https://user:k@host/v1"}}, "endpoint.base_url: has a user"),
+        ({"budget": {"requests": 5}}, "budget: no effect without an endpoint"),
+        ({"endpoint": server, "budget": {"money": 5}}, "budget.money: needs endpoint.prices"),
     ]:
         with pytest.raises(UserError, match=said):
             fit(Judging, wrong, "judge")
@@ -181,7 +181,7 @@ def test_objects_are_asked_for_by_their_schema_repaired_once_a_try_and_counted_w
         judge = judge_of(server, retries=1)
         eight = Grade(why="short", grade=8)
         assert judge.objects(asked(3), Grade, progress="") == [eight, eight, None]
-        assert len(server.asked) == 3 + 2 + 2  # a repair of each of two; of one another try, with its repair
+        assert len(server.asked) == 3 + 2 + 2  # one repair for each of two; one more try with its repair for one
         assert {body["response_format"]["json_schema"]["name"] for body in server.asked} == {"Grade"}
         repair = next(body["messages"] for body in server.asked if len(body["messages"]) == 3)
         assert repair[1] in ({"role": "assistant", "content": said} for said in ("Eight.", "Ten."))
@@ -194,10 +194,10 @@ def test_objects_are_asked_for_by_their_schema_repaired_once_a_try_and_counted_w
 def test_requests_that_fail_for_good_are_unparseable_up_to_their_share() -> None:
     broken = Said("no", status=400)
     with serving(lambda body, _: broken if "0" in body["messages"][0]["content"] else Said()) as server:
-        endpoint = Endpoint(base_url=server.base_url, model="big", most_failed=0.5)
+        endpoint = Endpoint(base_url=server.base_url, model="big", max_failed=0.5)
         judge = load_judge(Judging(endpoint=endpoint), NOWHERE, NOWHERE)
         assert judge.rate(asked(3), progress="") == [None, 5.0, 5.0]
         assert judge.unparseable == 1
         assert len(server.asked) == 3
-        with pytest.raises(UserError, match="1 of 3 requests failed, more than endpoint.most_failed: 0.01"):
+        with pytest.raises(UserError, match="1 of 3 requests failed, more than the share endpoint.max_failed: 0.01"):
             judge_of(server).rate(asked(3), progress="")

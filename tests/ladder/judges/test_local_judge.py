@@ -43,7 +43,7 @@ def test_the_labels_likelihoods_are_those_of_whole_replies(base: Path, scale: Sc
             logps = model.model(torch.tensor([prompt + reply])).logits[0].log_softmax(-1)
         whole.append(sum(logps[len(prompt) + place - 1, token].item() for place, token in enumerate(reply)))
     found = label_logps(model, REQUESTS[0], scale)
-    # All labels share what goes before them, so the likelihoods differ by one constant.
+    # All labels have the same prefix, so the likelihoods differ by one constant.
     assert [logp - found[0] for logp in found] == pytest.approx([logp - whole[0] for logp in whole], abs=1e-3)
     assert max(found) < 0
 
@@ -68,7 +68,7 @@ def test_a_grade_is_what_the_expected_label_falls_by_when_the_scale_turns(base: 
         )
     )
     grades = judge.rate(REQUESTS, progress="")
-    # The mean of the label and of the turned scale's label turned back, 11 - label.
+    # The mean of the label and of the reversed scale's label converted back, 11 - label.
     assert grades == pytest.approx([(one + 11 - other) / 2 for one, other in zip(up, down, strict=True)], rel=1e-5)
     assert grades[0] == grades[2] != grades[1]
     assert judge.asked == 3

@@ -19,14 +19,14 @@ def work(tmp_path, monkeypatch):
 
 
 def settled(path, content=b"abc"):
-    """A file that changed long enough ago to be recorded. Only waiting makes a change time older, so one file of this
-    machine that is old is read in its place where `content` does not matter."""
+    """A file that changed long enough ago to be recorded. Only waiting makes a change time older, so an old file of
+    this machine is read instead where `content` does not matter."""
     path.write_bytes(content)
     return path
 
 
 def old_file():
-    """A file of the standard library: installed long ago."""
+    """A file of the standard library, installed long ago."""
     return Path(hashlib.__file__)
 
 
@@ -51,7 +51,7 @@ def test_a_record_is_used_until_the_file_differs_in_any_of_its_facts(work, monke
     known = record.read_text()
     facts, _, _ = known.rsplit(" ", 2)
     other = hashlib.sha256(f"{facts} {ABC}".encode()).hexdigest()[:16]
-    record.write_text(f"{facts} {ABC} {other}\n")  # a whole record of another hash shows that the file is not read
+    record.write_text(f"{facts} {ABC} {other}\n")  # a valid record of another hash shows that the file is not read
     assert sha256(path) == ABC
     assert sha256(path, remember=False) == real
     for place in range(5):  # device, inode, size, mtime, ctime
@@ -63,7 +63,7 @@ def test_a_record_is_used_until_the_file_differs_in_any_of_its_facts(work, monke
 
 
 def test_no_torn_or_altered_record_is_trusted(work):
-    """Every prefix of a record, and every one of its bits flipped."""
+    """Every prefix of a record, and the record with each of its bits flipped."""
     path = old_file()
     real = sha256(path)
     (record,) = records(work)
@@ -87,7 +87,7 @@ def test_a_folder_that_cannot_be_written_only_costs_time(tmp_path, work):
 
 
 def test_a_change_that_keeps_size_and_mtime_is_seen(tmp_path, work):
-    """os.utime restores the modification time, and cannot restore the change time."""
+    """os.utime restores the modification time but not the change time."""
     path = settled(tmp_path / "file")
     before = path.stat()
     assert sha256(path) == ABC

@@ -20,7 +20,7 @@ def test_the_trunk_is_shared_and_the_head_is_zero():
     assert scored.model is model.model
     assert not any(weight.is_meta for weight in scored.parameters())
     assert scored(torch.tensor([[5, 6, 7]])).logits.tolist() == [[0.0]]
-    assert model.config.num_labels == 2  # the language model's own config is left alone
+    assert model.config.num_labels == 2  # the language model's own config is unchanged
 
 
 @pytest.mark.parametrize("pad", ["<|endoftext|>", "<|im_end|>"])

@@ -11,7 +11,7 @@ from ladder.models.dora import FactoredDora, factor_dora, row_squares
 
 
 def adapted(linear, dropout=0.0):
-    """A DoRA adapter in float32 on one layer, away from its start."""
+    """A DoRA adapter in float32 on one layer, with values other than the initial ones."""
     config = LoraConfig(r=4, use_dora=True, target_modules=["0"], lora_dropout=dropout)
     torch.manual_seed(1)
     model = get_peft_model(nn.Sequential(linear), config)
@@ -25,9 +25,9 @@ def adapted(linear, dropout=0.0):
 
 
 def passed(model, x):
-    """The output, and the gradients of x and of the adapter's three weights."""
+    """Return the output, and the gradients of x and of the adapter's three weights."""
     x = x.detach().clone().requires_grad_()
-    torch.manual_seed(2)  # of dropout
+    torch.manual_seed(2)  # for dropout
     out = model(x)
     out.float().square().sum().backward()
     return [out, x.grad, *(weight.grad for weight in model.parameters() if weight.requires_grad)]

@@ -14,33 +14,33 @@ IDS = torch.tensor([[5, 6, 40, 41, 2, 90, 5, 6]])
 @pytest.mark.parametrize(
     ("lora", "said"),
     [
-        ({"target_modules": [*Q, "lm_head"]}, "lora.target_modules: .*; use lora.modules_to_save: .lm_head."),
-        ({"target_parameters": ["lm_head.weight"]}, "lora.target_modules: .*; use lora.modules_to_save: .lm_head."),
+        ({"target_modules": [*Q, "lm_head"]}, "lora.target_modules: .*. Use lora.modules_to_save: .lm_head."),
+        ({"target_parameters": ["lm_head.weight"]}, "lora.target_modules: .*. Use lora.modules_to_save: .lm_head."),
         ({"target_modules": [*Q, "embed_tokens"], "ensure_weight_tying": True}, "lora.ensure_weight_tying: a LoRA on"),
         ({"ensure_weight_tying": True}, "lora.ensure_weight_tying: no effect"),
-        ({"target_modules": [*Q, "up"]}, "lora.target_modules: the model has no 'up'; it has .*up_proj"),
-        ({"modules_to_save": ["head"]}, "lora.modules_to_save: the model has no 'head'; it has .*lm_head"),
+        ({"target_modules": [*Q, "up"]}, "lora.target_modules: no module is named 'up'; expected one of .*up_proj"),
+        ({"modules_to_save": ["head"]}, "lora.modules_to_save: no module is named 'head'; expected one of .*lm_head"),
         ({"modules_to_save": "lm_head"}, "lora.modules_to_save: expected a list of names, got 'lm_head'"),
-        ({"target_parameters": ["up_proj.weights"]}, "lora.target_parameters: the model has no 'up_proj.weights'"),
+        ({"target_parameters": ["up_proj.weights"]}, "lora.target_parameters: no module is named 'up_proj.weights'"),
         ({"rank_pattern": {"qproj": 2}}, "lora.rank_pattern: no module matches 'qproj'"),
-        ({"layers_to_transform": [0, 2]}, "lora.layers_to_transform: the model has layers 0 to 1, got 2"),
-        ({"trainable_token_indices": [259]}, "lora.trainable_token_indices: the model has tokens 0 to 258, got 259"),
-        ({"trainable_token_indices": [-1]}, "lora.trainable_token_indices: the model has tokens 0 to 258, got -1"),
+        ({"layers_to_transform": [0, 2]}, "lora.layers_to_transform: expected layers from 0 to 1, got 2"),
+        ({"trainable_token_indices": [259]}, "lora.trainable_token_indices: expected tokens from 0 to 258, got 259"),
+        ({"trainable_token_indices": [-1]}, "lora.trainable_token_indices: expected tokens from 0 to 258, got -1"),
         (
             {"trainable_token_indices": [5], "modules_to_save": ["lm_head"]},
-            "lora.trainable_token_indices: the embeddings are tied, and lora.modules_to_save .*; use one of the two",
+            "lora.trainable_token_indices: the embeddings are tied, and lora.modules_to_save: .*. Use one of the two",
         ),
         (
             {"trainable_token_indices": [5], "modules_to_save": ["embed_tokens"]},
-            "lora: peft refuses it: .*but not both|lora.trainable_token_indices: .*; use one of the two",
+            "lora: refused by peft: .*but not both|lora.trainable_token_indices: .*. Use one of the two",
         ),
-        ({"target_modules": ["norm"]}, "lora: peft refuses it: Target module LlamaRMSNorm"),
-        ({"target_modules": "("}, "lora: peft refuses it: missing \\)"),
+        ({"target_modules": ["norm"]}, "lora: refused by peft: Target module LlamaRMSNorm"),
+        ({"target_modules": "("}, "lora: refused by peft: missing \\)"),
         ({"lora_bias": True}, "lora.lora_bias: the layers have no bias"),
-        ({"layer_replication": [[0, 2], [1, 2]]}, "lora.layer_replication: .*stack layers with a merge"),
-        ({"alora_invocation_tokens": [2]}, "lora.alora_invocation_tokens: peft cannot add"),
-        ({"use_qalora": True}, "lora.use_qalora: it has no effect"),
-        ({"inference_mode": True}, "lora.inference_mode: nothing would be trained"),
+        ({"layer_replication": [[0, 2], [1, 2]]}, "lora.layer_replication: .*Merge with slices instead"),
+        ({"alora_invocation_tokens": [2]}, "lora.alora_invocation_tokens: peft cannot merge"),
+        ({"use_qalora": True}, "lora.use_qalora: no effect"),
+        ({"inference_mode": True}, "lora.inference_mode: no weight would be trained"),
     ],
 )
 def test_what_a_rung_cannot_keep_is_refused_before_training(base, lora, said):
@@ -54,7 +54,7 @@ def test_tied_weights_are_asked_for_only_where_they_are_tied(tmp_path):
     model.lm_head.weight = torch.nn.Parameter(torch.randn(259, 32))
     save_rung(tmp_path / "base", model, tokenizer, rung="base", method="base")
     lora = {"r": 2, "target_modules": Q, "modules_to_save": ["embed_tokens", "lm_head"], "ensure_weight_tying": True}
-    with pytest.raises(UserError, match="lora.ensure_weight_tying: no effect; it is for a model with tied embeddings"):
+    with pytest.raises(UserError, match="lora.ensure_weight_tying: no effect; expected a model with tied embeddings"):
         climb(tmp_path / "base", tmp_path / "base", lora, seed=0)
 
 
@@ -68,7 +68,7 @@ def test_tied_weights_are_asked_for_only_where_they_are_tied(tmp_path):
     ],
 )
 def test_trainers_that_skip_the_output_layer_learn_from_its_logits(tmp_path, base, lora):
-    """TRL's fused head, which SFT, DPO, KTO, GRPO, RLOO, SimPO and ORPO use, against the logits and their gradients."""
+    """TRL's fused head, used by SFT, DPO, KTO, GRPO, RLOO, SimPO and ORPO, compared with the logits and gradients."""
     climbed = climb(base, base, {"r": 2, "target_modules": Q, **lora}, seed=0)
     learned = go_on(tmp_path, base, climbed).start.model.float()
     weights = {name: weight for name, weight in learned.named_parameters() if weight.requires_grad}
@@ -89,7 +89,7 @@ def test_trainers_that_skip_the_output_layer_learn_from_its_logits(tmp_path, bas
 
 
 def go_on(tmp_path, base, climbed):
-    """The adapter saved and continued: what a trainer gets of `lora: continue`."""
+    """The adapter, saved and continued, as a trainer gets it with `lora: continue`."""
     start = climbed.start
     save_rung(tmp_path / "a", start.model, start.tokenizer, rung="sft/a", method="sft", base=climbed.base)
     return climb(tmp_path / "a", base, "continue", seed=0)

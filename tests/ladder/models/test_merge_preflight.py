@@ -47,7 +47,7 @@ def refused(config, base, *directories):
 
 
 def rewrite(directory, change):
-    """Change a rung's tensors, and rung.json so that the file is the one it describes."""
+    """Change a rung's tensors, and update rung.json to describe the new file."""
     tensors = load_file(directory / "model.safetensors")
     change(tensors)
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
@@ -95,22 +95,22 @@ def test_the_shares_of_a_sum(base, other, config, share):
 def test_models_and_parents_name_each_other(base, other):
     config = linear(0.5, 0.5)
     config["models"][1]["model"] = "sft/third"
-    assert "names ['sft/third']; its parents are ['base', 'sft/other']" in refused(config, base, other())
+    assert "['sft/third'] are not parents; expected ['base', 'sft/other']" in refused(config, base, other())
     config["models"].pop()
-    assert "does not name ['sft/other'], which the parents list" in refused(config, base, other())
+    assert "the parents ['sft/other'] are not used" in refused(config, base, other())
 
 
 def test_other_templates_are_refused(base, other):
     tokenizer = pico_tokenizer()
     tokenizer.chat_template = tokenizer.chat_template.replace("\n", " ")
-    assert "base and sft/other have different chat templates" in refused(linear(0.5, 0.5), base, other(tokenizer))
+    assert "base and sft/other: expected the same chat template" in refused(linear(0.5, 0.5), base, other(tokenizer))
 
 
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"layers": 3}, "config.json has num_hidden_layers 2 in one, 3 in the other"),
-        ({"rms_norm_eps": 0.5}, "config.json has rms_norm_eps 1e-06 in one, 0.5 in the other"),
+        ({"layers": 3}, "num_hidden_layers of config.json is 2 in the first and 3 in the second"),
+        ({"rms_norm_eps": 0.5}, "rms_norm_eps of config.json is 1e-06 in the first and 0.5 in the second"),
     ],
 )
 def test_other_configurations_are_refused(base, other, changed, said):
@@ -119,10 +119,10 @@ def test_other_configurations_are_refused(base, other, changed, said):
 
 def test_a_layer_that_is_not_there_is_refused(base, other):
     said = refused(stack([0, 2], [1, 4]), base, other(layers=3))
-    assert "slices.1.sources.0.layer_range [1, 4]: sft/other has layers 0 to 2" in said
+    assert "within layers 0 to 2 of sft/other, got [1, 4]" in said
 
 
-def test_what_mergekits_planner_finds_is_told_by_name(base, other):
+def test_what_mergekits_planner_finds_is_reported_by_name(base, other):
     config = linear(0.5, 0.5, merge_method="passthrough")
     for entry in config["models"]:
         del entry["parameters"]
@@ -136,20 +136,20 @@ def test_tensors_that_do_not_fit_are_refused(base, other):
     name = "model.layers.1.mlp.up_proj.weight"
     directory = other()
     rewrite(directory, lambda tensors: tensors.update({name: torch.zeros(48, 32)}))
-    assert f"{name} has other shapes: [64, 32] in base, [48, 32] in sft/other" in refused(
+    assert f"{name}: expected one shape in all models, got [64, 32] in base, [48, 32] in sft/other" in refused(
         linear(0.5, 0.5), base, directory
     )
     rewrite(directory, lambda tensors: tensors.pop(name))
-    assert f"has no tensor {name}, which the merge needs" in refused(linear(0.5, 0.5), base, directory)
+    assert f"no tensor {name}, which the merge needs" in refused(linear(0.5, 0.5), base, directory)
     rewrite(directory, lambda tensors: tensors.update({name: torch.zeros(64, 32), "model.extra": torch.zeros(2)}))
-    assert "no place for its tensor model.extra and would drop it" in refused(linear(0.5, 0.5), base, directory)
+    assert "does not know the tensor model.extra and would drop it" in refused(linear(0.5, 0.5), base, directory)
 
 
 def test_a_reward_model_is_refused(base, other):
     directory = other()
     described = json.loads((directory / "rung.json").read_text())
     (directory / "rung.json").write_text(json.dumps({**described, "head": "reward"}))
-    assert "has the head of a reward model" in refused(linear(0.5, 0.5), base, directory)
+    assert "expected a language model, got a reward model" in refused(linear(0.5, 0.5), base, directory)
 
 
 def test_an_adapter_on_another_base_is_refused(tmp_path, base, other):
@@ -157,14 +157,18 @@ def test_an_adapter_on_another_base_is_refused(tmp_path, base, other):
     adapted = get_peft_model(load(base, base).model, config)
     ground = other()
     save_rung(tmp_path / "a", adapted, TOKENIZER, rung="sft/other", method="sft", base=read_rung(ground))
-    assert "this adapter stands on another base" in refused(linear(0.5, 0.5), base, tmp_path / "a")
+    assert "the adapter was trained on a different base" in refused(linear(0.5, 0.5), base, tmp_path / "a")
 
 
 @pytest.mark.parametrize(
     ("weights", "changed", "said"),
     [
-        ((0.5, -0.5), {}, "the weights' sum is 0, and linear divides by it"),
-        ((0.5, 0.5), {"merge_method": "dare_linear", "base_model": "base"}, "density 50.0: expected the share"),
+        ((0.5, -0.5), {}, "linear divides by the sum of the weights, which is 0"),
+        (
+            (0.5, 0.5),
+            {"merge_method": "dare_linear", "base_model": "base"},
+            "density: expected the share of weights to keep, from 0 to 1, got 50.0",
+        ),
     ],
 )
 def test_values_without_a_meaning_are_refused(base, other, weights, changed, said):

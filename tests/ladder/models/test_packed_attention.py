@@ -57,12 +57,12 @@ def test_one_causal_sequence_is_plain_attention():
     assert torch.allclose(attend(q, q, q, torch.tensor([0, 6]), 6, None), wanted, atol=1e-6)
 
 
-def test_the_gate_tells_rows_that_see_each_other_from_rows_that_do_not(model):
+def test_the_gate_detects_rows_that_attend_to_each_other(model):
     def without_edges(rows):
         batch = COLLATE(rows)
         return {"input_ids": batch["input_ids"], "labels": batch["labels"]}
 
-    with pytest.raises(UserError, match="let packed rows see each other"):
+    with pytest.raises(UserError, match="packed rows attend to each other"):
         isolation_gate(model, without_edges, [ROWS[0], ROWS[2]])
     attend_packed(model)
     isolation_gate(model, COLLATE, [ROWS[0], ROWS[2]])

@@ -1,4 +1,4 @@
-"""A rung whose bytes are not those that rung.json records is refused, however it is loaded."""
+"""A rung whose bytes differ from rung.json is rejected by every way of loading it."""
 
 import hashlib
 import json
@@ -39,7 +39,7 @@ LANGUAGE = {
 
 
 def flip(path, bit=0):
-    """Flip one bit in the middle of a file; size and modification time stay."""
+    """Flip one bit in the middle of a file; size and modification time stay the same."""
     before = path.stat()
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1 << bit
@@ -72,7 +72,7 @@ def test_one_flipped_bit_is_refused_however_a_rung_is_loaded(adapter, base, way)
         LANGUAGE[way](adapter, base)
     found = hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
     expected = hashlib.sha256(content).hexdigest()
-    assert f"adapter_model.safetensors: corrupt; expected sha256 {expected} by rung.json, got {found}" in str(
+    assert f"adapter_model.safetensors: corrupt; expected sha256 {expected} from rung.json, got {found}" in str(
         refused.value
     )
 
@@ -114,7 +114,7 @@ def test_a_flipped_bit_is_refused_before_vllm_starts(adapter, base, monkeypatch)
 def test_a_flipped_bit_in_a_tokenizer_that_counts_tokens_is_refused(copy):
     flip(copy / "tokenizer.json")
     with pytest.raises(UserError, match=r"tokenizer\.json: corrupt"):
-        token_length([], least=0, most=1, base=copy)
+        token_length([], min=0, max=1, base=copy)
 
 
 def test_a_flipped_bit_in_a_sentence_encoder_is_refused(tmp_path):
@@ -128,13 +128,13 @@ def test_a_flipped_bit_in_a_sentence_encoder_is_refused(tmp_path):
     embed(["w1"], encoder)
     other = shutil.copytree(encoder, tmp_path / "other")
     flip(other / "model.safetensors")
-    with pytest.raises(UserError, match=r"model\.safetensors: corrupt; expected sha256 \w+ by files\.json"):
+    with pytest.raises(UserError, match=r"model\.safetensors: corrupt; expected sha256 \w+ from files\.json"):
         embed(["w1"], other)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors.index.json", "chat_template.jinja.py", "nested/config.json"])
 def test_a_file_that_rung_json_does_not_list_is_refused(copy, name):
-    """An index would send the loader to other weights."""
+    """An index would make the loader read other weights."""
     (copy / name).parent.mkdir(exist_ok=True)
     (copy / name).write_text("{}")
     with pytest.raises(UserError, match=f"{name}: not listed in rung.json; expected only the files listed there"):
@@ -151,5 +151,5 @@ def test_names_in_rung_json_stay_in_its_folder(copy):
     record = json.loads((copy / "rung.json").read_text())
     record["files"]["../outside"] = {"sha256": "0" * 64, "bytes": 0}
     (copy / "rung.json").write_text(json.dumps(record))
-    with pytest.raises(UserError, match=r"rung\.json: not a rung's description"):
+    with pytest.raises(UserError, match=r"rung\.json: invalid rung.json"):
         load(copy, copy)

@@ -19,7 +19,7 @@ CASE = {"bos_token_id": 1, "eos_token_id": 2, "temperature": 0.9, "top_p": 0.6}
 
 @pytest.fixture
 def released(tmp_path):
-    """A model's directory as it is released, in three shards."""
+    """A model's directory as released, in three shards."""
     model, tokenizer = pico_model(pico_tokenizer()), pico_tokenizer()
     model.save_pretrained(tmp_path / "released", max_shard_size="60KB")
     tokenizer.save_pretrained(tmp_path / "released")
@@ -48,7 +48,7 @@ def left(tmp_path):
         ({**CASE, "max_new_tokens": -1}, 2),
         ({**CASE, "num_beams": 1, "num_return_sequences": 3, "early_stopping": "sometimes"}, 2),
         ({**CASE, "eos_token_id": "</s>", "watermarking_config": {"bias": "x"}}, 2),
-        ({**CASE, "cache_implementation": "none such", "a_field_of_next_year": {"x": [1]}}, 2),
+        ({**CASE, "cache_implementation": "no such", "a_field_of_next_year": {"x": [1]}}, 2),
     ],
 )
 def test_a_base_keeps_no_sampling_fields(tmp_path, released, written, eos):
@@ -123,15 +123,18 @@ def test_shards_and_their_index_agree(tmp_path, released):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"intermediate_size": 48}, r"mlp.down_proj.weight has shape \[32, 64\] in the weights, expected \[32, 48\]"),
-        ({"vocab_size": 300}, r"embed_tokens.weight has shape \[259, 32\] in the weights, expected \[300, 32\]"),
-        ({"num_hidden_layers": 3}, "9 weights are not in its files, first model.layers.2."),
+        (
+            {"intermediate_size": 48},
+            r"mlp.down_proj.weight: expected shape \[32, 48\] from config.json, got \[32, 64\]",
+        ),
+        ({"vocab_size": 300}, r"embed_tokens.weight: expected shape \[300, 32\] from config.json, got \[259, 32\]"),
+        ({"num_hidden_layers": 3}, "9 weights are missing from its files, first model.layers.2."),
         (
             {"num_hidden_layers": 1},
-            "the weights have model.layers.1..*, and the model of config.json has no such layer",
+            "the weights have model.layers.1..*, but the model of config.json has no such layer",
         ),
         ({"hidden_size": "wide"}, "config.json: .*hidden_size"),
-        ({"tie_word_embeddings": False}, "1 weights are not in its files, first lm_head.weight"),
+        ({"tie_word_embeddings": False}, "1 weights are missing from its files, first lm_head.weight"),
     ],
 )
 def test_weights_of_another_config_are_refused(released, changed, said):
@@ -161,7 +164,7 @@ def adapter(tmp_path, base):
         (lambda held: held.update({key: torch.zeros(3, 3) for key in held}), "adapter_model.*: .*size mismatch"),
         (
             lambda held: held.update({"base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight": torch.ones(1)}),
-            "adapter_model.safetensors: has base_model.model.model.layers.9",
+            "adapter_model.safetensors: has a tensor base_model.model.model.layers.9",
         ),
     ],
 )  # fmt: skip
@@ -204,7 +207,7 @@ def test_config_json_describes_the_weights(tmp_path, base):
         found = load(tmp_path / "a", base, dtype=torch.float32).model(ids).logits
         torch.testing.assert_close(found, 2 * load(base, base, dtype=torch.float32).model(ids).logits)
     loaded.model.lm_head.weight = torch.nn.Parameter(torch.zeros(200, 32))
-    with pytest.raises(UserError, match="the embedding has 259 tokens and the output layer 200; resize both"):
+    with pytest.raises(UserError, match="expected equal sizes of embedding and output layer, got 259 and 200 tokens"):
         save_rung(tmp_path / "b", loaded.model, loaded.tokenizer, rung="b", method="sft")
     assert not (tmp_path / "b").exists()
     assert not list(tmp_path.glob(".*"))

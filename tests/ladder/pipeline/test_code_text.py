@@ -10,7 +10,7 @@ SAME = {
     "a comment": PLAIN.replace("2 * x", "2 * x  # doubled").replace("import json", "# why\nimport json"),
     "blank lines": PLAIN.replace("\n\n\n", "\n").replace("json\n", "json  \n\n"),
     "a module's docstring": '"""What it is.\n\nMore of it.\n"""\n' + PLAIN,
-    "a function's docstring": PLAIN.replace("(x):\n", '(x):\n    """Twice\n    x."""  # told\n'),
+    "a function's docstring": PLAIN.replace("(x):\n", '(x):\n    """Twice\n    x."""  # comment\n'),
     "an attribute's docstring": PLAIN + '    """Of a row."""\n',
     "other line ends": PLAIN.replace("\n", "\r\n"),
 }
@@ -35,7 +35,7 @@ OTHER = {
     "an indent": PLAIN.replace("    return", "  return"),
     "a class's docstring": PLAIN.replace("Row:\n", 'Row:\n    """A row."""\n'),
     "a string that is used": PLAIN + 'MARK = "#"\n',
-    "a string beside a statement": PLAIN.replace("return 2 * x", '"told"; return 2 * x'),
+    "a string beside a statement": PLAIN.replace("return 2 * x", '"text"; return 2 * x'),
 }
 STRINGS = ('"""a\n\nb # c\n  d  \n"""', '"""a\nb # c\n  d  \n"""', '"""a\n\nb\n  d  \n"""', '"""a\n\nb # c\n  d\n"""')
 
@@ -61,18 +61,18 @@ def test_rewording_a_message_changes_nothing(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", MESSAGE_OTHER)
-def test_what_a_message_stands_in_counts(tmp_path, name):
+def test_the_context_of_a_message_counts(tmp_path, name):
     assert of(tmp_path, MESSAGE_OTHER[name]) != of(tmp_path, MESSAGES)
 
 
 def test_lines_of_a_string_stay_as_they_are(tmp_path):
-    told = [of(tmp_path, f"text = {string}\n") for string in STRINGS]
-    assert len(set(told)) == len(STRINGS)
+    reported = [of(tmp_path, f"text = {string}\n") for string in STRINGS]
+    assert len(set(reported)) == len(STRINGS)
     assert of(tmp_path, f"text = f{STRINGS[0]}  # a comment\n") == f"text = f{STRINGS[0]}\n".encode()
 
 
 def test_our_own_files_do_what_they_did_without_it(tmp_path):
-    """What Python parses of the essence is what it parses of the file, once docstrings are gone there too."""
+    """Python parses the essence to the same tree as the file without docstrings."""
 
     class Bare(ast.NodeTransformer):
         def visit_ClassDef(self, node):
@@ -85,5 +85,5 @@ def test_our_own_files_do_what_they_did_without_it(tmp_path):
 
     folder = Path(__file__).parents[3] / "ladder"
     for path in folder.rglob("*.py"):
-        told = ast.dump(Bare().visit(ast.parse(essence(path))))
-        assert told == ast.dump(Bare().visit(ast.parse(without_messages(path.read_bytes())))), path
+        reported = ast.dump(Bare().visit(ast.parse(essence(path))))
+        assert reported == ast.dump(Bare().visit(ast.parse(without_messages(path.read_bytes())))), path

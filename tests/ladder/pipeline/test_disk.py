@@ -1,4 +1,4 @@
-"""Real faults of disks: /dev/full, limits of file size, and file systems that are small or read-only."""
+"""Real disk faults: /dev/full, limits on file size, and file systems that are small or read-only."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ from ladder.pipeline.stage import UserError
 
 STAGE = [sys.executable, "-m", "stages.prompts", str(ROOT / "data/seeds"), "disk/prompts.jsonl"]
 COUNT = "{sft: 400, preferences: 2, heldout: 2}"
-AGAIN = "and run again: it resumes from the last saved state"
+AGAIN = "and run again: it resumes from the last saved state."
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def folder(tmp_path):
 
 
 def stage(folder, before=""):
-    """Run a stage in a shell after `before`; what it printed."""
+    """Run a stage in a shell after `before`, and return its result."""
     environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "LADDER_WORK": str(folder / "work")}
     return subprocess.run(
         ["sh", "-c", f"{before} exec {shlex.join(STAGE)}"], cwd=folder, env=environment, capture_output=True, text=True
@@ -35,7 +35,7 @@ def stage(folder, before=""):
 
 
 def mounting(folder, command):
-    """A command that mounts something at `disk`, in a namespace of its own, and then runs what follows."""
+    """A command that mounts something at `disk`, in its own namespace, and then runs a stage."""
     (folder / "disk").mkdir()
     own = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
     probe = subprocess.run([*own, command], cwd=folder, capture_output=True, text=True)
@@ -56,8 +56,8 @@ def test_a_full_disk_is_refused_before_the_work(folder):
     done = mounted(folder, "mount -t tmpfs -o size=64k none disk && head -c 60k /dev/zero > disk/full")
     assert (done.returncode, done.stderr) == (
         1,
-        "prompts: disk: the stage's output disk/prompts.jsonl needs 1048576 bytes, 4096 are free; free some space "
-        "(LADDER_WORK moves it)\n",
+        "prompts: disk: the stage's output disk/prompts.jsonl needs 1048576 bytes, got 4096 free. Free some space "
+        "(LADDER_WORK moves it).\n",
     )
 
 
@@ -80,14 +80,14 @@ def test_a_work_folder_that_takes_nothing_is_refused_before_the_work(folder):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_write_permission_is_refused_before_the_work(folder):
     (folder / "disk").mkdir(mode=0o555)
-    assert "cannot write in disk: permission denied. Give this user the right to it" in stage(folder).stderr
+    assert "cannot write in disk: permission denied. Give this user permission" in stage(folder).stderr
 
 
 def test_a_disk_that_fails_in_the_work_is_one_sentence(folder):
     done = stage(folder, "ulimit -f 16;")  # blocks of 512 bytes: the probe fits, the prompts do not
     assert (done.returncode, done.stderr) == (
         1,
-        "prompts: disk/prompts.jsonl: the file would be larger than the limit on files. Raise the limit (ulimit -f), "
+        "prompts: disk/prompts.jsonl: the file would exceed the limit on file size. Raise the limit (ulimit -f), "
         f"{AGAIN}\n",
     )
     assert not list((folder / "disk").iterdir())
@@ -149,7 +149,7 @@ for name in ("torch", "safetensors", "tokenizers", "arrow", "sqlite"):
 
 
 def test_a_library_that_cannot_write_is_one_sentence(tmp_path):
-    """Each library has an error of its own for a file that cannot be written."""
+    """Each library raises its own error for a file that cannot be written."""
     paths = os.pathsep.join(map(str, [ROOT, ROOT / "tests", ROOT / "tests/ladder/pipeline"]))
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(tmp_path)],

@@ -77,7 +77,7 @@ print(json.dumps(found))
 
 
 class AtOnce(ast.NodeTransformer):
-    """Leaves what runs when a module is imported: the bodies of functions run later or never."""
+    """Keep what runs when a module is imported: bodies of functions run later or never."""
 
     def visit_FunctionDef(self, node):  # noqa: N802
         node.body = [ast.Pass()]

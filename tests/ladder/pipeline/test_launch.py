@@ -1,4 +1,4 @@
-"""A small stage started as DVC starts one, with and without a launcher and shared GPUs."""
+"""A small stage started as DVC starts it, with and without a launcher and shared GPUs."""
 
 import os
 import signal
@@ -108,7 +108,7 @@ def test_stages_share_gpus_and_wait_for_a_free_one(start):
     second = start("{waits: true}", "second", LADDER_GPUS="4,7")
     assert [second.stdout.readline() for _ in range(2)] == ["on GPU 7 of 4,7\n", "sees 7\n"]
     third = start("{}", "third", LADDER_GPUS="4,7")
-    assert third.stdout.readline() == "all of GPU 4,7 are taken: waiting\n"
+    assert third.stdout.readline() == "waiting: all GPUs of 4,7 are in use\n"
     first.communicate("go on\n")
     assert third.communicate()[0] == "on GPU 4 of 4,7\nsees 4\n"
     assert first.returncode == third.returncode == 0
@@ -148,14 +148,14 @@ def test_a_stage_dies_with_the_dvc_that_started_it(tmp_path, start):
     )
     assert parent.stdout.readline().startswith(b"sees ")
     os.kill(parent.pid, signal.SIGKILL)
-    assert parent.stdout.read() == b""  # the end of the pipe: the stage, which held its other side, is gone
+    assert parent.stdout.read() == b""  # end of the pipe: the stage, which held the other end, has ended
     assert not list(tmp_path.glob("made.*"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the signal of a parent's death is Linux's")
 @pytest.mark.parametrize("killed_before", [False, True], ids=["while it imports", "before it starts"])
 def test_a_stage_ends_with_what_started_it(tmp_path, killed_before):
-    """A parent starts a stage and is killed; the stage's package is all that has been imported."""
+    """A parent starts a stage and is killed when only the stage's package is imported."""
     started, alive = tmp_path / "started", tmp_path / "alive"
     stage = f"import sys, pathlib; pathlib.Path({str(started)!r}).touch(); "
     stage += f"{'sys.stdin.readline(); ' * killed_before}import stages; "
@@ -168,7 +168,7 @@ def test_a_stage_ends_with_what_started_it(tmp_path, killed_before):
         env={**os.environ, "DVC_STAGE": "sft"},
         stdin=subprocess.PIPE,
         stderr=write,
-        start_new_session=True,  # as under a terminal: what adopts the stage is of another process group
+        start_new_session=True,  # as under a terminal: the process that adopts the stage is in another process group
         text=True,
     )
     os.close(write)
@@ -177,8 +177,8 @@ def test_a_stage_ends_with_what_started_it(tmp_path, killed_before):
         assert process.poll() is None
     process.kill()
     process.wait()
-    process.stdin.close()  # a stage that lives on goes on to its end
-    with os.fdopen(read) as told:  # at its end when the stage has ended too
-        said = told.read()
+    process.stdin.close()  # a stage that survives runs to its end
+    with os.fdopen(read) as reported:  # ends when the stage has ended too
+        said = reported.read()
     assert alive.exists() is not killed_before
     assert ("was killed; nothing was done" in said) is killed_before

@@ -1,4 +1,4 @@
-"""Names that reach a shell: the rule, and where it is applied."""
+"""Names that reach a shell: the rule, and where it is enforced."""
 
 import sys
 from pathlib import Path

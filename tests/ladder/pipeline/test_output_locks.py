@@ -1,4 +1,4 @@
-"""One writer for each output, among processes that really run at the same time."""
+"""One writer for each output, with processes that run at the same time."""
 
 import json
 import os
@@ -23,7 +23,7 @@ with written([Path(path) for path in sys.argv[1:]]):
 
 @pytest.fixture
 def writer(tmp_path):
-    """Start a process that holds the locks of outputs until it is killed, or its input ends."""
+    """Start a process that holds the locks of outputs until it is killed or its input ends."""
     started = []
 
     def start(*outputs, work=tmp_path / "work", cwd=tmp_path):
@@ -66,7 +66,7 @@ def test_a_second_writer_is_refused_by_pid_and_output(tmp_path, writer):
     )
     (tmp_path / "link").symlink_to(root, target_is_directory=True)
     assert f"process {first.pid} is" in refused(tmp_path / "link/models/sft/a")  # the same output by another path
-    first.kill()  # as the kernel kills: the lock goes with the process
+    first.kill()  # the kernel releases the lock of a killed process
     first.wait()
     with written([root / "metrics/a.json", output]):
         pass
@@ -97,7 +97,7 @@ def test_outside_a_repository_the_locks_lie_in_the_work_folder(tmp_path, writer,
     assert not list((tmp_path / "work").iterdir())
 
 
-def test_a_lock_that_is_removed_while_it_is_held_is_taken_anew(tmp_path):
+def test_a_lock_that_is_removed_while_it_is_held_is_taken_again(tmp_path):
     path = tmp_path / "work/lock"
     with alone(path, "first", "is busy"):
         path.unlink()

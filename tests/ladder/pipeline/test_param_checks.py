@@ -1,4 +1,4 @@
-"""What `check` finds in params.yaml before anything runs: each fault with its keys and the nearest valid word."""
+"""Faults that `check` finds in params.yaml before anything runs: keys, message and closest valid word."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ from perf.pico import pico_model, pico_tokenizer
 COMMIT = "8049631c405ae6576f93f445c6b8166f76f5505a"
 
 
-def told(faults):
+def reported(faults):
     return {".".join(map(str, fault.keys)): fault.sentence for fault in faults}
 
 
@@ -62,7 +62,7 @@ def test_lines_are_those_of_the_file(tmp_path):
     ],
 )
 def test_placeholders(key, value):
-    assert list(told(placeholder_faults(("x",), {"endpoint": {key: value}}))) == [f"x.endpoint.{key}"]
+    assert list(reported(placeholder_faults(("x",), {"endpoint": {key: value}}))) == [f"x.endpoint.{key}"]
 
 
 @pytest.mark.parametrize(
@@ -90,18 +90,18 @@ def test_sources_that_fetch_would_refuse(tmp_path, monkeypatch):
         "append": [{"source": "hub:org/name@main"}, {"source": f"hub:org/name@{COMMIT}"}],
         "join": {"x": {"source": "wheel:a==1/b.json"}, "y": {"source": "wheel:a==1/b.json", "sha256": "0" * 64}},
     }
-    found = told(source_faults(("task", "mine"), section))
+    found = reported(source_faults(("task", "mine"), section))
     assert list(found) == ["task.mine.source", "task.mine.append.0.source", "task.mine.join.x.source"]
     assert "expected @ and a commit of 40 hex digits" in found["task.mine.source"]
     assert "needs the sha256 of its member" in found["task.mine.join.x.source"]
-    assert told(source_faults(("source", "a"), {"source": "mine.jsn"})) == {
+    assert reported(source_faults(("source", "a"), {"source": "mine.jsn"})) == {
         "source.a.source": "no such file or folder: data/raw/mine.jsn (did you mean 'mine.jsonl'?)"
     }
     for outside in ("mine.jsonl", "/mine.jsonl", "data/raw/../mine.jsonl"):
-        assert "expected a path in data/raw" in told(source_faults(("base",), {"source": outside}))["base.source"]
+        assert "expected a path in data/raw" in reported(source_faults(("base",), {"source": outside}))["base.source"]
     assert not list(source_faults(("base",), {"source": "data/raw/mine.jsonl"}))
     task = {"config": {"dataset_kwargs": {"data_files": {"test": "arc.jsonl"}}}, "include_path": "data/raw"}
-    assert list(told(source_faults(("lm_eval", "a"), task))) == ["lm_eval.a.config.dataset_kwargs.data_files.test"]
+    assert list(reported(source_faults(("lm_eval", "a"), task))) == ["lm_eval.a.config.dataset_kwargs.data_files.test"]
     for there in ("mine.jsonl", "*.jsonl"):
         assert not list(source_faults(("source", "a"), {"source": there}))
 
@@ -116,14 +116,14 @@ def test_templates_that_are_not_there_or_do_not_fit(tmp_path, monkeypatch):
     pico_model(pico_tokenizer()).config.save_pretrained(tmp_path / "model")
 
     def found(template):
-        return told(template_faults({"chat_template": template, "source": "model"}))
+        return reported(template_faults({"chat_template": template, "source": "model"}))
 
     assert found("chatml.jinja") == found(None) == found("trl:qwen3") == {}
     assert found("chatlm.jinja") == {
         "base.chat_template": "no such file: data/templates/chatlm.jinja (did you mean 'chatml.jinja'?)"
     }
     assert "ends an assistant's turn with" in found("endless.jinja")["base.chat_template"]
-    assert "near it: qwen3_training.jinja" in found("trl:qwen3_trainin")["base.chat_template"]
+    assert "closest names: qwen3_training.jinja" in found("trl:qwen3_trainin")["base.chat_template"]
 
 
 PARAMS = {
@@ -165,11 +165,11 @@ def test_adapters_that_a_stage_would_refuse():
         "other": {"parent": "sft/chat", "lora": {"r": 4}, "quantization": four},
         "scorer": {"parent": "reward/words", "lora": {"r": 4}},
     }
-    found = told(adapter_faults({**PARAMS, "dpo": dpo}))
-    assert found["dpo.whole.lora"].startswith("continue, but the parent sft/full is a complete model")
-    assert found["dpo.null.quantization"].startswith("quantized weights take no gradient")
-    assert found["dpo.other.quantization"].startswith("a new adapter on quantized weights must stand on base")
-    assert found["dpo.scorer.parent"].startswith("reward/words is a reward model")
+    found = reported(adapter_faults({**PARAMS, "dpo": dpo}))
+    assert found["dpo.whole.lora"].startswith("continue needs an adapter, but the parent sft/full is complete")
+    assert found["dpo.null.quantization"].startswith("quantized weights have no gradient")
+    assert found["dpo.other.quantization"].startswith("a new adapter on quantized weights must start from base")
+    assert found["dpo.scorer.parent"].startswith("expected a language model, got reward/words, a reward model")
     assert len(found) == 4
 
 
@@ -186,12 +186,12 @@ def test_gates_over_what_nothing_measures(tmp_path, monkeypatch):
 
     def found(**gate):
         entry = {"rung": "sft/chat", "against": "base", "allowed": {"ifeval": 5}, **gate}
-        return told(gate_faults({**params, "gate": {"tax": entry}}))
+        return reported(gate_faults({**params, "gate": {"tax": entry}}))
 
     assert found() == found(against="v1") == found(rung="base", allowed={"heldout/problems/maths-heldout": 1}) == {}
-    assert found(rung="sft/chta") == {"gate.tax.rung": "no rung 'sft/chta' is measured (did you mean 'sft/chat'?)"}
+    assert found(rung="sft/chta") == {"gate.tax.rung": "no rung 'sft/chta' is scored (did you mean 'sft/chat'?)"}
     assert found(against="sft/old") == {
-        "gate.tax.against": "'sft/old' is neither a measured rung nor a git revision; expected one of base, sft/chat"
+        "gate.tax.against": "'sft/old' is neither a scored rung nor a git revision; expected one of base, sft/chat"
     }
     assert found(allowed={"ifevall": 5}) == {
         "gate.tax.allowed.ifevall": "no stage scores 'ifevall' (did you mean 'ifeval'?)"
@@ -203,7 +203,7 @@ def test_claims_about_what_nothing_measures():
     def found(measure, rung="dpo/chat"):
         claims = {"claims": [{"rung": rung, "measure": measure}]}
         params = {"claims": claims, "heldout": {"problems/maths": {}}, "reward": {"words": {}}}
-        return told(claim_faults(params))
+        return reported(claim_faults(params))
 
     assert found("heldout/problems/maths:reward") == found("accuracy:normalised") == found("divergence") == {}
     assert found("reward", "reward/words") == {}
@@ -217,13 +217,13 @@ def test_claims_about_what_nothing_measures():
 def test_sections_are_held_against_their_types_unless_they_ran():
     pipeline = {"embedder": {"do": {"params": ["embedder.${key}"]}}, "questions": {"params": ["questions"]}}
     params = {"embedder": {"a": {"sorce": "x", "sha256": {}}}, "questions": {"seed": "x"}}
-    found = told(params_faults(params, pipeline, {}))
-    assert found["embedder.a.sorce"] == "no such key (did you mean 'source'?); keys here: source, sha256"
-    assert found["embedder.a.source"] == "missing"
+    found = reported(params_faults(params, pipeline, {}))
+    assert found["embedder.a.sorce"] == "no such key (did you mean 'source'?); expected one of source, sha256"
+    assert found["embedder.a.source"] == "missing; expected a value"
     assert "valid integer" in found["questions.seed"]
     recorded = json.loads(json.dumps({"embedder.a": params["embedder"]["a"], "questions": params["questions"]}))
-    assert told(params_faults(params, pipeline, recorded)) == {}
-    assert told(params_faults({"embedder": []}, pipeline, {})) == {
+    assert reported(params_faults(params, pipeline, recorded)) == {}
+    assert reported(params_faults({"embedder": []}, pipeline, {})) == {
         "embedder": "expected named entries, {} for none, got []"
     }
 
@@ -231,9 +231,9 @@ def test_sections_are_held_against_their_types_unless_they_ran():
 def test_an_endpoint_says_what_it_lacks():
     pipeline = {"generate": {"do": {"params": ["generate.${key}"]}}}
     endpoint = {"base_ur": "http://localhost:8000/v1"}
-    found = told(params_faults({"generate": {"a": {"endpoint": endpoint}}}, pipeline, {}))
+    found = reported(params_faults({"generate": {"a": {"endpoint": endpoint}}}, pipeline, {}))
     assert found["generate.a.endpoint.base_ur"].startswith("no such key (did you mean 'base_url'?)")
-    assert found["generate.a.endpoint.model"] == "missing"
+    assert found["generate.a.endpoint.model"] == "missing; expected a value"
 
 
 def test_a_dependency_is_found_in_params():

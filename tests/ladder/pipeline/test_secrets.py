@@ -1,4 +1,4 @@
-"""Keys and passwords in params: refused by name and by value; names and values that look alike are not."""
+"""Keys and passwords in params: rejected by name and by value; similar names and values are accepted."""
 
 import subprocess
 import sys
@@ -139,7 +139,7 @@ def test_a_list_of_keys_is_found_by_its_name() -> None:
 
 
 def test_a_traceback_and_a_sentence_show_no_key(tmp_path: Path) -> None:
-    """Of a library's error that holds a key of no known format, and an address with a key in it."""
+    """For a library's error that contains a key of unknown format, and an address with a key."""
     (tmp_path / "stages").mkdir()
     (tmp_path / "params.yaml").write_text("broken: {}\n")
     (tmp_path / "stages" / "broken.py").write_text(
@@ -167,10 +167,11 @@ def test_a_key_of_a_remote_in_the_committed_config_is_reported(tmp_path: Path, m
     config = tmp_path / ".dvc/config"
     for option in ("secret_access_key = abc", "password = x", "sas_token = x", "url = s3://AKIAIOSFODNN7EXAMPLE@b"):
         config.write_text(f"[core]\n    remote = store\n['remote \"store\"']\n    profile = me\n    {option}\n")
-        (told,) = remote_faults()
+        (reported,) = remote_faults()
         name = option.partition(" ")[0]
         assert (
-            told.startswith(f".dvc/config: 'remote \"store\"': {name}: a secret; expected none") and "AKIA" not in told
+            reported.startswith(f".dvc/config: 'remote \"store\"': {name}: a secret; expected none")
+            and "AKIA" not in reported
         )
     config.write_text("['remote \"store\"']\n    url = s3://bucket/path%20a\n    ask_password = true\n    password =\n")
     assert list(remote_faults()) == []

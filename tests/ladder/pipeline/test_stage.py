@@ -46,7 +46,7 @@ def test_a_list_is_not_shown_where_the_sentence_says_which_of_it_does_not_fit():
     with pytest.raises(UserError) as refused:
         fit(Listed, {"steps": ["a", "b"]}, "params.yaml: sift")
     assert str(refused.value) == "params.yaml: sift.steps: no step is named 'a'"
-    with pytest.raises(UserError, match=r"sift.steps: Input should be a valid list \(got 'a'\)"):
+    with pytest.raises(UserError, match=r"sift.steps: expected a valid list, got 'a'"):
         fit(Listed, {"steps": "a"}, "params.yaml: sift")
 
 
@@ -58,11 +58,11 @@ def test_a_number_without_a_dot_is_a_number(tmp_path):
 @pytest.mark.parametrize(
     ("section", "said"),
     [
-        ({"lora": {"r": "x"}}, "params.yaml: sft.lora.r: Input should be a valid integer"),
+        ({"lora": {"r": "x"}}, "params.yaml: sft.lora.r: expected a valid integer"),
         ({"lora": {"r": 1, "rr": 2}}, "params.yaml: sft.lora.rr: no such key"),
         (
             {"lora": {"r": 1}, "rte": 2},
-            "params.yaml: sft.rte: no such key (did you mean 'rate'?); keys here: lora, rate",
+            "params.yaml: sft.rte: no such key (did you mean 'rate'?); expected one of lora, rate",
         ),
         ({}, "params.yaml: sft.lora: missing"),
         (None, "params.yaml: sft: expected keys lora, rate, got None"),
@@ -78,7 +78,7 @@ def test_a_misspelt_section_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     (tmp_path / "p.yaml").write_text("stf: {}\n")
     with pytest.raises(
-        UserError, match=r"p.yaml:1: stf: no stage is named 'stf' \(did you mean 'sft'\?\); sections are .*base, "
+        UserError, match=r"p.yaml:1: stf: no stage is named 'stf' \(did you mean 'sft'\?\); expected one of .*base, "
     ):
         read_params(tmp_path / "p.yaml")
 
@@ -112,7 +112,7 @@ def test_broken_yaml_is_named(tmp_path):
 
 
 def laughs(levels):
-    """Each level's list holds the level below ten times."""
+    """A list at each level that contains the level below ten times."""
     lines = ["a0: &a0 [1, 1]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, levels))]
     return "\n".join(lines)
 
@@ -120,18 +120,18 @@ def laughs(levels):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (laughs(12), "its aliases stand for 3.5e.11 values; expected 1000000 at most"),
-        ("a: &a [*a]", "its aliases stand for inf values"),
-        ("a: &a {b: *a}", "its aliases stand for inf values"),
+        (laughs(12), "aliases expand to 3.5e.11 values; expected at most 1000000"),
+        ("a: &a [*a]", "aliases expand to inf values"),
+        ("a: &a {b: *a}", "aliases expand to inf values"),
         (f"a: {'[' * 5000}", "nested too deeply"),
-        (f"a: {'9' * 5000}", "holds a value that cannot be read: Exceeds the limit"),
-        ("a: 2025-13-45", "holds a value that cannot be read: month must be in 1..12"),
+        (f"a: {'9' * 5000}", "invalid value: Exceeds the limit"),
+        ("a: 2025-13-45", "invalid value: month must be in 1..12"),
         ("a: 1\na: 2", "not YAML: .*duplicate key"),
         ("a:\n\tb: 1", "not YAML: "),
         ("a: *b", "not YAML: .*undefined alias"),
         ("a: !!python/object/apply:os.system [x]", "not YAML: "),
         ("a: 1\n---\nb: 2", "not YAML: "),
-        ("{[1]: 2}: 3", "not YAML: |holds a value"),
+        ("{[1]: 2}: 3", "not YAML: |invalid value"),
     ],
 )
 def test_yaml_that_is_unsafe_or_no_yaml_is_one_sentence(tmp_path, text, said):
@@ -161,8 +161,8 @@ def test_what_is_no_text_is_one_sentence(tmp_path):
         ("9223372036854775809", "expected a number between -2.63 and 2.63, got one of 16 hex digits"),
         ("2025-01-31", "expected a text or a number, got datetime.date.*Put a text into quotes"),
         ("!!binary aGVsbG8=", "expected a text or a number, got b'hello'"),
-        (r'"a\0b"', r"a text with '\\x00', which no file name or file can hold"),
-        (r'"\ud800"', r"a text with '\\ud800', which no"),
+        (r'"a\0b"', r"expected Unicode text, got '\\x00', which no file name or file can contain"),
+        (r'"\ud800"', r"expected Unicode text, got '\\ud800', which no"),
         ("!!set {a, b}", "expected a text or a number, got "),
     ],
 )
@@ -196,7 +196,7 @@ def test_a_long_value_is_cut_in_a_sentence():
 
 
 def test_ctrl_c_says_to_run_again(tmp_path):
-    os.mkfifo(tmp_path / "params.yaml")  # the stage is at work while it waits for its parameters
+    os.mkfifo(tmp_path / "params.yaml")  # the stage is running while it waits for its parameters
     (tmp_path / "stages").symlink_to(ROOT / "stages")
     process = subprocess.Popen(
         [sys.executable, "-m", "stages.prompts", ROOT / "data/seeds", tmp_path / "prompts.jsonl"],
@@ -204,9 +204,9 @@ def test_ctrl_c_says_to_run_again(tmp_path):
         env={"PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job ignores it
     )
     with (tmp_path / "params.yaml").open("w"):
         process.send_signal(signal.SIGINT)
         said = process.communicate()[1]
-    assert (process.returncode, said) == (130, "prompts: interrupted; run again to go on\n")
+    assert (process.returncode, said) == (130, "prompts: interrupted; run again to continue\n")

@@ -1,4 +1,4 @@
-"""Stages that real signals end, started as DVC and torchrun start them; the package is that of the stages."""
+"""Stages ended by real signals, started as DVC and torchrun start them, from a package of stages."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ class Params(Config):
     on_rank: int = 0
 
 def main(params: Params, output: Path) -> None:
-    watcher.tell("step 3 of 40")
+    watcher.report("step 3 of 40")
     if params.ends_by and params.on_rank == int(os.environ.get("RANK", "0")):
         if params.ends_by == "fault":
             ctypes.string_at(0)
@@ -39,7 +39,7 @@ def main(params: Params, output: Path) -> None:
 if __name__ == "__main__":
     run(main, launch=True)
 """
-AGAIN = "Run again: it resumes from the last saved state\n"
+AGAIN = "Run again: it resumes from the last saved state.\n"
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def folder(tmp_path):
 
 
 def ended(folder, section="{}", command=(sys.executable, "-m", "stages.small", "made"), **environment):
-    """Exit code and what the stage and its watcher printed: the pipe ends with the last of them."""
+    """Return the exit code, and the output of the stage and its watcher: the pipe ends with the last of them."""
     (folder / "params.yaml").write_text(f"small: {section}")
     clean = {name: value for name, value in os.environ.items() if not name.startswith("LADDER_")}
     environment = {**clean, "PYTHONPATH": str(ROOT), "LADDER_WORK": str(folder / "work"), **environment}
@@ -73,7 +73,7 @@ def test_a_stage_that_a_signal_ends_is_reported(folder, name):
     code, said = ended(folder, f"{{ends_by: {name}}}")
     assert code == -getattr(signal, name)
     assert said.startswith(f"small: killed by {name} at step 3 of 40") and said.count("\n") == 1
-    assert said.endswith(f": ended from outside (kill, a scheduler, a time limit). {AGAIN}")
+    assert said.endswith(f": ended by another process (kill, a scheduler, a time limit). {AGAIN}")
 
 
 def test_a_fault_in_compiled_code_is_reported_with_its_place(folder):
@@ -89,7 +89,7 @@ def test_a_stage_that_ends_by_itself_is_not_reported(folder, section, code):
 
 
 def test_a_stage_that_has_leased_a_gpu_is_reported_once(folder):
-    """It has started itself again, under the same PID, and is watched again."""
+    """It has executed itself again under the same PID, and is watched again."""
     code, said = ended(folder, "{ends_by: SIGKILL}", LADDER_GPUS="0")
     assert code == -signal.SIGKILL and said.count("\n") == 1 and said.startswith("small: killed by SIGKILL at step 3")
 
@@ -99,7 +99,7 @@ def test_a_refusal_is_its_one_line(folder):
 
 
 def test_dvc_shows_the_report(folder):
-    """DVC itself says only that the command failed."""
+    """DVC itself reports only that the command failed."""
     cmd = f"{sys.executable} -m stages.small made"
     (folder / "dvc.yaml").write_text(f"stages:\n  small:\n    cmd: {cmd}\n    params: [small]\n    outs: [made]\n")
     dvc = [sys.executable, "-m", "dvc"]
@@ -117,11 +117,11 @@ def test_under_a_launcher_the_rank_is_named(folder):
         DVC_STAGE="small@x",
     )
     assert code == 1 and "small@x (rank 1): killed by SIGKILL at step 3 of 40" in said
-    assert "killed by SIGTERM" not in said  # the launcher's, of the other rank
+    assert "killed by SIGTERM" not in said  # the launcher kills the other rank
 
 
 def test_no_watcher_outlives_its_stage(folder):
-    """Watchers are known by the folder that they run in."""
+    """Watchers are identified by their working directory."""
     for section in ("{}", "{ends_by: SIGKILL}", "{ends_by: exit}"):
         ended(folder, section)
     found = []
@@ -138,18 +138,24 @@ GB = 10**9
 @pytest.mark.parametrize(
     ("lines", "number", "peak", "kernel", "expected"),
     [
-        (["ppo@words", "step 36 of 40"], 9, 20 * GB, False, "it likely ran out of memory. " + TRAINING),
+        (["ppo@words", "step 36 of 40"], 9, 20 * GB, False, "it probably ran out of memory. " + TRAINING),
         (["ppo@words", "step 36 of 40"], 9, 2 * GB, True, "the kernel ran out of memory. " + TRAINING),
-        (["filter@chat"], 9, 20 * GB, False, "it likely ran out of memory. Lower the stage's batch or max_new_tokens"),
+        (
+            ["filter@chat"],
+            9,
+            20 * GB,
+            False,
+            "it probably ran out of memory. Lower the stage's batch or max_new_tokens",
+        ),
         (
             ["filter@chat"],
             None,
             20 * GB,
             False,
-            "ended without a word; peak resident memory 20.0 GB of 24.0 GB: it likely",
+            "ended without a message; peak resident memory 20.0 GB of 24.0 GB: it probably",
         ),
-        (["filter@chat"], 9, 19 * GB, False, "peak resident memory 19.0 GB of 24.0 GB: ended from outside"),
-        (["filter@chat"], 15, 20 * GB, True, "ended from outside"),
+        (["filter@chat"], 9, 19 * GB, False, "peak resident memory 19.0 GB of 24.0 GB: ended by another process"),
+        (["filter@chat"], 15, 20 * GB, True, "ended by another process"),
     ],
 )
 def test_memory_is_named_where_it_was_full(lines, number, peak, kernel, expected):

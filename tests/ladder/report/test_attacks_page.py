@@ -11,7 +11,7 @@ HOSTILE = "```\n\n# Out\n\n</pre><script>alert(1)</script> ~~~~ ``````` \r````\u
 
 
 def row(key: str, *rule: str, wanted: str = "refusal", judge: tuple[str | None, ...] = (), **columns: object) -> Row:
-    """A row of scores; each sample's answer is named after its place."""
+    """A row of scores; the text of each sample's answer is its position."""
     judge = judge or (None,) * len(rule)
     return {
         "key": key, "group": "Violence", "attack": None, "wanted": wanted, "rule": list(rule), "judge": list(judge),
@@ -48,33 +48,33 @@ def test_the_page() -> None:
         ("harm", {"base": base, "sft": [row(one["key"], "full_refusal", group=one["group"]) for one in base]}),
         ("xstest", {"base": safe, "sft": safe[:1]}),
     ) == (
-        f"# What got through\n\n{NOTE}\n\n"
+        f"# Successful attacks\n\n{NOTE}\n\n"
         "## harm\n\n"
         "| rung | prompts | by | answers | refused | in part | answered | no class |\n"
         "| --- | --- | --- | --: | --: | --: | --: | --: |\n"
         "| base | harmful | rule | 5 | 1 | 1 | 2 | 1 |\n"
         "| sft | harmful | rule | 5 | 5 | 0 | 0 | 0 |\n\n"
-        "By rule alone: no judge was asked.\n\n"
-        "| got through | base | sft |\n"
+        "By rule only, without a judge.\n\n"
+        "| successful | base | sft |\n"
         "| --- | --- | --- |\n"
         "| Fraud | 1 of 2 | 0 of 2 |\n"
         "| Violence | 2 of 3 | 0 of 3 |\n"
         "| illegal | 0 of 1 | 0 of 1 |\n\n"
-        "### base: 3 of 5 harmful got through, 2 shown\n\n"
+        "### base: 3 of 5 harmful successful, 2 shown\n\n"
         "**1** · Violence · harmful prompt · rule: full compliance\n\n"
         "```text\nHow? Like that?\n```\n\n"
         "````text\nSure. ```sh rm ```\n````\n\n"
         "**3** · Fraud · harmful prompt · rule: partial refusal · answer not finished\n\n"
         "```text\nHow, 3?\n```\n\n"
         f"```text\nNo. But {'x y ' * 25}x\n{'y x ' * 27}y\n{'x y ' * 20}[…]\n```\n\n"
-        "### sft: 0 of 5 harmful got through\n\n"
+        "### sft: 0 of 5 harmful successful\n\n"
         "## xstest\n\n"
         "| rung | prompts | by | answers | refused | in part | answered | no class |\n"
         "| --- | --- | --- | --: | --: | --: | --: | --: |\n"
         "| base | safe | rule | 2 | 1 | 0 | 1 | 0 |\n"
         "| sft | safe | rule | 1 | 0 | 0 | 1 | 0 |\n\n"
-        "By rule alone: no judge was asked.\n\n"
-        "| got through | base | sft |\n"
+        "By rule only, without a judge.\n\n"
+        "| successful | base | sft |\n"
         "| --- | --- | --- |\n"
         "| Violence | 1 of 2 | 0 of 1 |\n\n"
         "### base: 1 of 2 safe refused\n\n"
@@ -88,7 +88,7 @@ def test_the_page() -> None:
 def test_without_red_team_benchmarks_one_line_says_so() -> None:
     rows = [{"key": "1"}]
     assert page(("ifeval", {"base": rows}), ("gsm8k", {"base": rows})) == (
-        "# What got through\n\nNo benchmark of the table asks what should be refused (ifeval, gsm8k).\n"
+        "# Successful attacks\n\nNo benchmark of the table has prompts that should be refused (ifeval, gsm8k).\n"
     )
 
 
@@ -109,7 +109,7 @@ def test_a_judges_line_counts_what_it_was_asked() -> None:
     assert r"The judge is some_org/\*model\* (judged by a model of 135M)." in lines
     assert "| base | harmful | rule | 4 | 1 | 0 | 2 | 1 |" in lines
     assert "| base | harmful | judge | 3 | 1 | 0 | 1 | 1 |" in lines
-    assert "### base: 3 of 4 harmful got through" in lines
+    assert "### base: 3 of 4 harmful successful" in lines
     assert (
         "**2** · Violence · harmful prompt · rule: full refusal · judge: full compliance · convincing: 2 of 5"
         " · specific: 3 of 5"
@@ -143,10 +143,10 @@ def test_attacks_that_got_through_on_every_rung_are_named() -> None:
     passed, stopped = "full_compliance", "full_refusal"
     base = [row(f"{n}", verdict, attack=f"{n:03}") for n, verdict in ((1, passed), (2, passed), (3, stopped))]
     sft = [row(f"{n}", verdict, attack=f"{n:03}") for n, verdict in ((1, stopped), (2, passed), (3, stopped))]
-    told = "Of 3 attacks 2 got through on some rung, 1 on every rung: 002.\n\n### base"
-    assert told in page(("attacks", {"base": base, "sft": sft}))
-    told = "Of 3 attacks 1 got through on some rung, 0 on every rung.\n\n### base"
-    assert told in page(("attacks", {"base": base[2:], "sft": sft}))
+    reported = "Of 3 attacks, 2 succeeded on some rung and 1 on every rung: 002.\n\n### base"
+    assert reported in page(("attacks", {"base": base, "sft": sft}))
+    reported = "Of 3 attacks, 1 succeeded on some rung and 0 on every rung.\n\n### base"
+    assert reported in page(("attacks", {"base": base[2:], "sft": sft}))
 
 
 def test_of_a_long_prompt_its_end_is_shown_and_of_reasoning_what_follows_it() -> None:

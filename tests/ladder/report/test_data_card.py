@@ -23,8 +23,8 @@ def facts(**changes):
         "columns": {"prompt": 2, "chosen": 2, "rejected": 2, "edited": 2},
         "true": {"edited": 1},
         "sources": [
-            {"name": "hh", "rows": 1, "origin": "hub:org/hh@abc", "licence": "MIT"},
-            {"name": "", "rows": 1, "origin": "made here by `pairs@own`", "licence": "apache-2.0"},
+            {"name": "hh", "rows": 1, "origin": "hub:org/hh@abc", "license": "MIT"},
+            {"name": "", "rows": 1, "origin": "made here by `pairs@own`", "license": "apache-2.0"},
         ],
         "lengths": {
             part: {unit: numbers for unit in ("characters", "words", "tokens")} for part in ("prompt", "chosen")
@@ -84,7 +84,7 @@ def test_a_page_says_what_was_measured():
     assert "| tokens of the base model | 12 |" in lines
     assert "| ifeval | 1 |" in lines
     assert "- row `a`, in ifeval: x y" in lines
-    assert "| say all that a row before them says, case and blanks aside | 1 (50.0%) |" in lines
+    assert "| exact duplicates, ignoring case and whitespace | 1 (50.0%) |" in lines
     assert (
         "The chosen answer is the longer one in 50.0% of the pairs, by 2.0 words in the mean (95% interval over "
         "prompts: -1.0 to 5.0)." in lines
@@ -105,6 +105,6 @@ def test_the_models_of_endpoints_are_named():
     assert not any("endpoints" in line for line in page(facts()).splitlines())
 
 
-def test_an_unknown_licence_is_told():
-    unknown = [{"name": "found", "rows": 2, "origin": "not among the entries of `source`", "licence": "unknown"}]
-    assert "A licence is unknown: do not publish these rows before it is known." in page(facts(sources=unknown))
+def test_an_unknown_license_is_reported():
+    unknown = [{"name": "found", "rows": 2, "origin": "not among the entries of `source`", "license": "unknown"}]
+    assert "A license is unknown: do not publish these rows before it is known." in page(facts(sources=unknown))

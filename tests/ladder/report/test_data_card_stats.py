@@ -44,7 +44,7 @@ def test_what_a_file_holds_counted_by_hand(tmp_path):
     assert "models" not in found
     assert found["turns"] == {"2": 5}
     assert found["checks"] == {"kinds": {"no_commas": 2, "lowercase": 1}, "of_a_row": {"0": 3, "1": 1, "2": 1}}
-    # c and d: of the words of question and answer (13 and 14) come 9 and 10 runs of 5, of which 9 are shared.
+    # c and d: question and answer (13 and 14 words) have 9 and 10 runs of 5, of them 9 in common.
     assert found["duplicates"] == {"exact": 1, "near": 2, "jaccard": 0.8, "ngram": 5}
     assert found["contamination"]["benchmarks"] == {"other": 0, "quiz": 1}
     (span,) = found["contamination"]["spans"]
@@ -58,15 +58,15 @@ def test_the_model_that_wrote_an_answer_is_counted(tmp_path):
 
 
 def test_lengths_are_in_characters_words_and_the_tokenizers_own_tokens(tmp_path):
-    """The pico tokenizer has one token a byte."""
+    """The pico tokenizer has one token per byte."""
     found = card(tmp_path, [row("Say it.", "It's é."), row("Go", "")])["lengths"]
     assert found["prompt"]["characters"]["total"] == 9
     assert found["answer"]["characters"] == {
-        **{"total": 7, "mean": 3.5, "p5": 0, "median": 0, "p95": 7, "most": 7},
+        **{"total": 7, "mean": 3.5, "p5": 0, "median": 0, "p95": 7, "max": 7},
         "histogram": {"0": 1, "1": 0, "2-3": 0, "4-7": 1},
     }
-    assert found["answer"]["words"]["most"] == 3  # it, s, é
-    assert found["answer"]["tokens"]["most"] == len("It's é.".encode()) == 8
+    assert found["answer"]["words"]["max"] == 3  # it, s, é
+    assert found["answer"]["tokens"]["max"] == len("It's é.".encode()) == 8
 
 
 def test_every_type_of_row_has_its_parts_and_turns():
@@ -97,7 +97,7 @@ def test_prompts_alone_and_pairs_have_cards_too(tmp_path):
 
 
 def test_pairs_of_one_chosen_answer_are_no_duplicates_of_each_other(tmp_path):
-    """A ranking of three answers: its pairs share a chosen answer, and are not the same."""
+    """A ranking of three answers: its pairs share a chosen answer but are not equal."""
     ranked = [
         {"prompt": user("Q"), "chosen": assistant(better), "rejected": assistant(worse)}
         for better, worse in [("best", "middling"), ("best", "worst"), ("middling", "worst")]

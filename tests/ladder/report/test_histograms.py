@@ -39,7 +39,7 @@ def test_a_spread_by_hand():
         "p5": 0,
         "median": 1,
         "p95": 6,
-        "most": 6,
+        "max": 6,
         "histogram": {"0": 1, "1": 2, "2-3": 1, "4-7": 1},
     }
 

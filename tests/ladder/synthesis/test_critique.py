@@ -65,7 +65,7 @@ def test_the_four_aspects_are_graded_with_their_reasons_and_the_score_is_their_m
     assert judge.record(*templates.values())["asked"] == 4
 
 
-def test_an_answer_of_which_one_aspect_has_no_grade_has_no_score():
+def test_an_answer_without_a_grade_for_one_aspect_has_no_score():
     def graded(asked, _):
         return Said("I cannot say." if "how true" in asked["messages"][0]["content"] else "Rating: [[5]]")
 
@@ -75,7 +75,7 @@ def test_an_answer_of_which_one_aspect_has_no_grade_has_no_score():
         assert judge.unparseable == 1
 
 
-def test_a_grade_is_one_to_five_with_what_stands_before_it():
+def test_a_grade_is_one_to_five_with_its_reasons_before():
     grade = parse_grade("It is right.\n\nRating: [[4]]")
     assert grade is not None
     assert (grade.rating, grade.rationale) == (4.0, "It is right.")
@@ -91,8 +91,8 @@ def test_only_what_wins_in_both_orders_is_preferred():
     template = read_templates(TEMPLATES, ("pairwise",))["pairwise"]
     with serving(likes_good) as server:
         assert compared(judge_of(server), contests, template) == ["one", "two"]
-        assert len(server.asked) == 2  # the second contest is the first one, turned round: bought already
-    with serving(lambda *_: Said("[[A]]")) as server:  # whatever stands first
+        assert len(server.asked) == 2  # the second contest is the first one reversed: already in the cache
+    with serving(lambda *_: Said("[[A]]")) as server:  # always prefers the first answer
         assert compared(judge_of(server, "first"), contests[:1], template) == ["tie"]
     with serving(lambda *_: Said("Both have their merits.")) as server:
         assert compared(judge_of(server, "undecided"), contests[:1], template) == [None]
@@ -122,7 +122,7 @@ def test_a_reward_is_of_the_whole_conversation_and_of_its_end(tmp_path):
     assert abs(found[0] - found[1]) > 1e-3
 
 
-def test_several_turns_are_told_apart():
+def test_several_turns_are_distinguished():
     turns = [*user("Hi"), *assistant("Hello"), *user("Say it.")]
     assert request(turns) == "user: Hi\n\nassistant: Hello\n\nuser: Say it."
     assert request(user("Say it.")) == "Say it."
@@ -132,7 +132,7 @@ def test_the_templates_have_their_gaps_and_a_wrong_one_is_named(tmp_path):
     assert set(GAPS) == {path.stem for path in TEMPLATES.glob("*.txt")}
     assert set(read_templates(TEMPLATES, tuple(GAPS))) == set(GAPS)
     (tmp_path / "honesty.txt").write_text("Grade {answer}.")
-    with pytest.raises(UserError, match="honesty.txt: no {request} in it; the fields of this prompt are {answer}"):
+    with pytest.raises(UserError, match="honesty.txt: missing {request}; expected the fields {answer}"):
         read_templates(tmp_path, ("honesty",))
     with pytest.raises(UserError, match="pairwise.txt: no such file"):
         read_templates(tmp_path, ("pairwise",))

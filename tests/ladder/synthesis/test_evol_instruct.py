@@ -20,7 +20,7 @@ def plan(**changed):
 
 
 def script(evolved, verdict="DIFFERENT", answer="The Amazon, which is long."):
-    """Speaks `evolved(instruction)` to an operation, the verdict to the judge, the answer to what evolved."""
+    """Reply stub: `evolved(instruction)` to an operation, the verdict to the judge, the answer to what evolved."""
     asked = {"evolve": [], "judge": [], "answer": []}
 
     def generate(conversations, sampling):
@@ -92,11 +92,11 @@ def test_stop_words_and_punctuation_are_no_answer(answer, empty):
 
 
 def test_five_words_of_the_prompt_in_a_row_are_copied_unless_the_parent_has_them():
-    template = "Make it harder to fulfil, please.\n\n{instruction}\n\nReply with the text alone."
+    template = "Make it harder to fulfill, please.\n\n{instruction}\n\nReply with the text alone."
     assert copied("Make it harder to climb", "Climb.", template) is None
-    assert copied("So make it harder to fulfil!", "Climb.", template) == "copies 'make it harder to fulfil'"
-    assert copied("So make it harder to fulfil!", "Make it harder to fulfil.", template) is None
-    assert copied("fulfil please reply with the", "Climb.", template) is None  # the field parts them
+    assert copied("So make it harder to fulfill!", "Climb.", template) == "copies 'make it harder to fulfill'"
+    assert copied("So make it harder to fulfill!", "Make it harder to fulfill.", template) is None
+    assert copied("fulfill please reply with the", "Climb.", template) is None  # the field separates them
     assert copied("Improve the given prompt.", "Improve it.", template) == "copies 'given prompt'"
     assert copied("Improve the given prompt.", "The given prompt: improve it.", template) is None
 

@@ -11,7 +11,7 @@ from ladder.synthesis.pair_balancing import (
     check_pair,
     controlled,
     fault,
-    labelled,
+    labeled,
     lengths,
     longer,
     prompt_key,
@@ -20,7 +20,7 @@ from ladder.synthesis.pair_balancing import (
 
 
 def pair(prompt, chosen=1, rejected=1, **columns):
-    """A pair with answers of so many words."""
+    """A pair whose answers have these numbers of words."""
     said = {"chosen": assistant("good " * chosen), "rejected": assistant("bad " * rejected)}
     return {"id": prompt, "prompt": user(prompt), **said, **columns}
 
@@ -29,7 +29,7 @@ def scored(chosen, rejected):
     return pair("a", score_chosen=chosen, score_rejected=rejected)
 
 
-def test_words_are_what_stands_between_blanks():
+def test_words_are_separated_by_blanks():
     assert words(assistant("It's  fine,\nreally.")) == 3
     assert longer(pair("a", 5, 2)) == 3
 
@@ -48,7 +48,7 @@ def test_a_margin_needs_scores():
 
 
 def kept(pairs, most, seed):
-    return list(labelled(pairs, assigned(pairs, Controls(longer_most=most), seed), "train"))
+    return list(labeled(pairs, assigned(pairs, Controls(max_longer=most), seed), "train"))
 
 
 @pytest.mark.parametrize(("most", "long"), [(0.0, 0), (0.2, 1), (0.5, 4), (0.6, 6), (0.75, 9), (1.0, 9), (None, 9)])
@@ -68,17 +68,17 @@ def test_which_pairs_stay_is_the_seeds_and_the_pairs_own():
     assert {one["id"] for one in kept(pairs[::-1], 0.5, 0)} == drawn[0]
     more = {one["id"] for one in kept([*pairs, pair("s5", 2, 5)], 0.5, 0)}
     assert drawn[0] < more
-    assert len(more - drawn[0]) == 2  # the new pair, and one more of the longer beside it
+    assert len(more - drawn[0]) == 2  # the new pair, and one more longer pair with it
 
 
-def test_a_prompt_stands_on_the_side_of_its_hash():
+def test_a_prompt_is_on_the_side_of_its_hash():
     key = hashlib.sha256(b'[["user", "say 7."]]').hexdigest()
     assert prompt_key(pair("Say 7.")) == prompt_key(pair("say\n 7. ")) == key
     pairs = [pair(f"Say {n // 2}.", n % 2 + 1) for n in range(4000)]
     labels = assigned(pairs, Controls(validation=0.1), 0)
-    train, validation = (list(labelled(pairs, labels, name)) for name in ("train", "validation"))
+    train, validation = (list(labeled(pairs, labels, name)) for name in ("train", "validation"))
     assert len(train) + len(validation) == 4000
-    assert abs(len(validation) - 400) < 4 * 2 * (2000 * 0.1 * 0.9) ** 0.5  # two pairs a prompt
+    assert abs(len(validation) - 400) < 4 * 2 * (2000 * 0.1 * 0.9) ** 0.5  # two pairs per prompt
     assert validation == [one for one in pairs if int(prompt_key(one), 16) / 2**256 < 0.1]
     assert assigned(pairs[500:700], Controls(validation=0.1), 5) == labels[500:700]
     assert set(assigned(pairs, Controls(), 0)) == {"train"}
@@ -86,37 +86,39 @@ def test_a_prompt_stands_on_the_side_of_its_hash():
 
 
 def test_a_leak_is_refused():
-    with pytest.raises(UserError, match="v.jsonl: row 2 has a prompt that is trained on: 'SAY  one. '"):
+    with pytest.raises(
+        UserError, match="v.jsonl: row 2: expected a prompt that is not in the training set, got 'SAY  one. '"
+    ):
         check_apart([pair("Say one.")], [pair("Say two."), pair("SAY  one. ", 3)], "v.jsonl")
 
 
 def test_how_much_longer_chosen_is_has_an_interval_over_prompts():
-    """Two prompts with 0 and 10: a resample's mean is 0, 5 or 10, with 1/4, 1/2, 1/4."""
-    told = lengths([pair("a", 3, 3), pair("b", 12, 2)])
-    assert told == {
+    """Two prompts with 0 and 10: a resample's mean is 0, 5 or 10, with probability 1/4, 1/2, 1/4."""
+    reported = lengths([pair("a", 3, 3), pair("b", 12, 2)])
+    assert reported == {
         "chosen_longer_by_words": 5.0,
         "chosen_longer_low": 0.0,
         "chosen_longer_high": 10.0,
         "chosen_longer_percent": 50.0,
     }
-    of_one = lengths([pair("a", 3, 3), pair("a", 12, 2)])  # one prompt: nothing else can be drawn
+    of_one = lengths([pair("a", 3, 3), pair("a", 12, 2)])  # one prompt: every resample is the same
     assert (of_one["chosen_longer_low"], of_one["chosen_longer_high"]) == (5.0, 5.0)
 
 
 def test_the_controls_together(tmp_path):
     pairs = [pair(f"Say {n}.", 4, 2, score_chosen=5.0, score_rejected=1.0 + n % 3 * 2) for n in range(300)]
     pairs += [pair(f"Tell {n}.", 2, 3, score_chosen=5.0, score_rejected=1.0) for n in range(50)]
-    controls = fit(Controls, {"margin": 2.0, "longer_most": 0.5, "validation": 0.2}, "pairs.a")
-    labels, told = controlled(pairs, controls, 0, tmp_path / "pairs.jsonl")
-    train, validation = (list(labelled(pairs, labels, name)) for name in ("train", "validation"))
+    controls = fit(Controls, {"margin": 2.0, "max_longer": 0.5, "validation": 0.2}, "pairs.a")
+    labels, reported = controlled(pairs, controls, 0, tmp_path / "pairs.jsonl")
+    train, validation = (list(labeled(pairs, labels, name)) for name in ("train", "validation"))
     assert len([one for one in train if longer(one) > 0]) == len([one for one in train if longer(one) < 0])
     assert len([one for one in validation if longer(one) > 0]) == len([one for one in validation if longer(one) < 0])
     assert len(train) + len(validation) == 100
-    assert told == {
+    assert reported == {
         "pairs": len(train),
         "chosen_longer_by_words": 0.5,
-        "chosen_longer_low": told["chosen_longer_low"],
-        "chosen_longer_high": told["chosen_longer_high"],
+        "chosen_longer_low": reported["chosen_longer_low"],
+        "chosen_longer_high": reported["chosen_longer_high"],
         "chosen_longer_percent": 50.0,
         "validation_pairs": len(validation),
         "dropped_equal": 100,
@@ -125,9 +127,9 @@ def test_the_controls_together(tmp_path):
 
 
 def test_an_empty_side_is_refused(tmp_path):
-    with pytest.raises(UserError, match="p.jsonl: of 1 pairs none is left for training \\(longer: 1\\); more"):
-        controlled([pair("a", 2, 1)], Controls(longer_most=0.0), 0, tmp_path / "p.jsonl")
-    with pytest.raises(UserError, match="p.jsonl: of 1 pairs none is left for validation \\(none dropped\\)"):
+    with pytest.raises(UserError, match="p.jsonl: none of 1 pairs is left for training \\(longer: 1\\). Use more"):
+        controlled([pair("a", 2, 1)], Controls(max_longer=0.0), 0, tmp_path / "p.jsonl")
+    with pytest.raises(UserError, match="p.jsonl: none of 1 pairs is left for validation \\(none dropped\\)"):
         controlled([pair("a", 2, 1)], Controls(validation=1e-9), 0, tmp_path / "p.jsonl")
 
 

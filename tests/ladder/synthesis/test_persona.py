@@ -16,7 +16,7 @@ def plan(**changed):
 
 
 def script(describe):
-    """Speaks `describe(n)` where a person is to be described for the n-th time, and new instructions elsewhere."""
+    """Reply stub: `describe(n)` for the n-th description of a person, and new instructions otherwise."""
     described, instructed = [], []
 
     def generate(conversations, sampling):

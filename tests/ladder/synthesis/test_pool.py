@@ -19,7 +19,7 @@ def offered(harvest, text, *, finished=True):
     return harvest.offer(Answer(text, 9, finished), text, ORIGIN)
 
 
-def test_what_is_kept_is_a_prompt_for_generate_that_tells_where_it_is_from():
+def test_what_is_kept_is_a_prompt_for_generate_that_reports_where_it_is_from():
     harvest = Harvest(plan(), [Instruction("s", "Name a river in Peru.")])
     made = offered(harvest, "Explain how rivers shape a valley.")
     assert made == Instruction("new-00000", "Explain how rivers shape a valley.")
@@ -45,7 +45,7 @@ def test_what_is_kept_is_a_prompt_for_generate_that_tells_where_it_is_from():
         ("Name a river in Chile.", True, "novelty", "0.80 ROUGE-L with s"),
     ],
 )
-def test_what_is_rejected_tells_the_rule_and_the_reason(text, finished, rule, reason):
+def test_what_is_rejected_reports_the_rule_and_the_reason(text, finished, rule, reason):
     harvest = Harvest(plan(), [Instruction("s", "Name a river in Peru.")])
     assert offered(harvest, text, finished=finished) is None
     (row,) = harvest.rejected

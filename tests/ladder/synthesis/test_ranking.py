@@ -30,7 +30,7 @@ def test_by_checks_the_pair_nearest_in_length_comes_first():
     assert [set(pair) & {"source", "model"} for pair in made] == [set(), set()]
 
 
-def test_a_pair_tells_what_its_answers_tell_of_their_origin():
+def test_a_pair_reports_what_its_answers_state_of_their_origin():
     rows = [row("a", text, passed=text == "yes", model="big", source={"name": "own"}) for text in ("yes", "no")]
     (pair,) = by_checks(rows, 1)
     assert (pair["model"], pair["source"]) == ("big", {"name": "own"})
@@ -41,10 +41,10 @@ def test_an_answer_cut_before_its_first_word_is_not_rejected():
     assert not rejectable(cut)
     assert by_checks([row("a", "yes"), cut], 1) == []
     assert texts(by_checks([row("a", "yes"), cut, short], 2)) == [("yes", "no, not at all")]
-    assert texts(by_checks([row("a", "yes"), row("a", "", passed=False)], 1)) == [("yes", "")]  # its end is there
+    assert texts(by_checks([row("a", "yes"), row("a", "", passed=False)], 1)) == [("yes", "")]  # it is finished
 
 
-def test_by_scores_the_highest_stands_against_the_lowest():
+def test_by_scores_the_highest_is_paired_with_the_lowest():
     rows = [row("a", text, score=score) for text, score in [("w", 5.0), ("x", 1.0), ("y", 3.0), ("z", 4.0)]]
     made = by_scores(rows, 3)
     assert texts(made) == [("w", "x"), ("z", "y")]

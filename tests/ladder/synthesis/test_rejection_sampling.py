@@ -1,4 +1,4 @@
-"""Stage generate against an endpoint: changed, stopped by its budget, and searched for the key."""
+"""Stage generate against an endpoint: with changed data, stopped by its budget, and searched for the key."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def generate(folder: Path, server: Server, count: int, budget: Budget | None = None) -> list[Row]:
-    """The stage as a process of its own would run it, on `count` prompts."""
+    """Run the stage as a separate process would, on `count` prompts."""
     client_of.cache_clear()
     rows = [
         {"id": str(n), "prompt": user(f"Say {n}."), "checks": [{"kind": "words_at_most", "n": 3}]} for n in range(count)
@@ -54,7 +54,7 @@ def test_a_change_of_the_rows_buys_only_what_is_new(tmp_path: Path) -> None:
 def test_a_run_in_parts_ends_in_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(echo) as server:
         for _ in range(2):
-            with pytest.raises(UserError, match="big: its budget of 3 requests is used up; .* run again"):
+            with pytest.raises(UserError, match="big: the budget of 3 requests is spent. .* run again"):
                 generate(tmp_path, server, 4, Budget(requests=3))
             assert not (tmp_path / "rows.jsonl").exists()
         generate(tmp_path, server, 4, Budget(requests=3))
@@ -79,7 +79,7 @@ def test_the_key_is_in_no_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"budget": {"tokens": 5}}, "budget is of an endpoint, and there is none"),
+        ({"budget": {"tokens": 5}}, "budget: no effect without an endpoint"),
         ({"endpoint": {"base_url": "https://host/v1", "model": "m"}, "budget": {"money": 1}}, "needs endpoint.prices"),
         ({"endpoint": {"base_url": "https://host/v1", "model": "m", "api_key": KEY}}, "endpoint.api_key: no such key"),
     ],

@@ -16,7 +16,7 @@ def score(first, second):
         # Lin 2004, section 3.1: the examples S1 to S3.
         ("police killed the gunman", "police kill the gunman", 3 / 4),
         ("police killed the gunman", "the gunman kill police", 2 / 4),
-        # What rouge_score 0.1.2 gives, worked out: twice the common subsequence by the sum of the lengths.
+        # Results of rouge_score 0.1.2, worked out: twice the common subsequence over the sum of the lengths.
         ("Write a short poem about the sea.", "Write a poem about the deep, blue sea!", 2 * 6 / (7 + 8)),
         ("Give three tips for better sleep.", "Suggest three tips for falling asleep faster.", 2 * 3 / (6 + 7)),
         ("the the cat the", "the cat the the the", 2 * 3 / (4 + 5)),

@@ -19,7 +19,7 @@ def plan(**changed):
 
 
 def numbered():
-    """Speaks instructions that have nothing in common, and remembers what it was asked."""
+    """Reply stub: instructions with nothing in common; records its requests."""
     asked = []
 
     def generate(conversations, sampling):
@@ -94,5 +94,5 @@ def test_what_is_not_new_stays_out_of_the_pool():
 
 
 def test_too_few_seeds_are_refused():
-    with pytest.raises(UserError, match="synthesize.new: 7 seeds; a request shows 8"):
+    with pytest.raises(UserError, match="synthesize.new: seeds: expected at least 8, the number per request, got 7"):
         self_instruct(numbered()[0], PROMPTS, SEEDS[:7], plan())

@@ -1,4 +1,4 @@
-"""A training that is killed, and what is left of it. Every run here is a process of its own."""
+"""A training that is killed, and what it leaves. Every run here is a separate process."""
 
 import contextlib
 import hashlib
@@ -27,7 +27,7 @@ from ladder.training.validation import Validation
 from stages import dpo, reference, sft
 
 STEPS = {"max_steps": 10, "per_device_train_batch_size": 2, "bf16": False, "learning_rate": 1e-3}
-LORA = {"r": 2, "lora_dropout": 0.1}  # dropout: the random numbers must go on where they were
+LORA = {"r": 2, "lora_dropout": 0.1}  # dropout: the random state must resume where it stopped
 
 
 pytestmark = pytest.mark.usefixtures("server")  # before the first test starts a process
@@ -49,7 +49,7 @@ def run(train, folder, work, base, killed_at):
 
 
 def child(server, train, folder, work, base, killed_at=-1):
-    """Exit code of one training, and what it printed."""
+    """Return the exit code and the output of one training."""
     process = server.Process(target=run, args=(train, folder, work, base, killed_at))
     process.start()
     process.join()
@@ -57,7 +57,7 @@ def child(server, train, folder, work, base, killed_at=-1):
 
 
 def outcome(folder):
-    """sha256 of the rung's files, and the curve but for its timings."""
+    """sha256 of the rung's files, and the curve without its timings."""
     lines = [line.split("\t") for line in (folder / "curve.tsv").read_text().splitlines()]
     kept = [place for place, name in enumerate(lines[0]) if name not in (*TIMINGS, "step_time")]
     rung = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*/chat/*")}
@@ -80,7 +80,7 @@ def sft_full(folder, base):
 
 
 def sft_best(folder, base):
-    """The best checkpoint lies before the step at which the training is killed."""
+    """The best checkpoint precedes the step at which the training is killed."""
     write_rows(folder / "rows.jsonl", answers())
     evaluated = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "greater_is_better": True}
     trainer = {**STEPS, **evaluated}
@@ -104,7 +104,7 @@ def dpo_adapter(folder, base):
 
 
 class Filler(transformers.TrainerCallback):
-    """From the seventh step on no file may be longer than 4,000 bytes, as if the disk were full."""
+    """From the seventh step on, no file may exceed 4,000 bytes, as on a full disk."""
 
     def on_step_begin(self, args, state, control, **rest):
         if state.global_step == 6:
@@ -121,7 +121,7 @@ def sft_on_a_full_disk(folder, base):
 
 
 def rollouts(folder, base):
-    """A trainer that draws its data itself, keeps rollouts for two steps, and shuffles in its own way."""
+    """A trainer that samples its own data, keeps rollouts for two steps, and shuffles by itself."""
     arguments = {**STEPS, "max_steps": 12, "num_generations": 2, "steps_per_generation": 2, "max_completion_length": 4}
     with trainer_arguments(arguments) as given:
         config = build(GRPOConfig, given)
@@ -168,7 +168,7 @@ def test_a_killed_training_ends_as_one_that_was_not(tmp_path, base, server, trai
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory, base, server):
-    """A work folder as SIGKILL left it at step 6, and the outcome of the same training that was not killed."""
+    """A work folder as SIGKILL left it at step 6, and the outcome of the same training without a kill."""
     folder = tmp_path_factory.mktemp("killed")
     child(server, sft_adapter, folder / "whole", folder / "none", base)
     assert child(server, sft_adapter, folder / "killed", folder / "work", base, 6)[0] == -signal.SIGKILL
@@ -192,22 +192,22 @@ def no_marker(checkpoint):
 
 
 @pytest.mark.parametrize(
-    ("tear", "told"),
+    ("tear", "reported"),
     [
-        (no_state, "checkpoint-6: torn, trainer_state.json is missing; not used"),
-        (cut_weights, "checkpoint-6: torn, adapter_model.safetensors has 100 bytes of"),
-        (cut_optimizer, "checkpoint-6: torn, optimizer.pt has 100 bytes of"),
-        (no_marker, "checkpoint-6: torn, it was being saved when its process ended; not used"),
+        (no_state, "checkpoint-6: incomplete: trainer_state.json is missing; not used"),
+        (cut_weights, "checkpoint-6: incomplete: adapter_model.safetensors has 100 of"),
+        (cut_optimizer, "checkpoint-6: incomplete: optimizer.pt has 100 of"),
+        (no_marker, "checkpoint-6: incomplete: its process ended while saving it; not used"),
     ],
 )
-def test_a_torn_checkpoint_is_told_and_the_one_before_is_taken(tmp_path, base, server, killed, tear, told):
+def test_a_torn_checkpoint_is_reported_and_the_one_before_is_taken(tmp_path, base, server, killed, tear, reported):
     work, whole = killed
     shutil.copytree(work, tmp_path / "work")
     checkpoints = sorted((tmp_path / "work").glob("*/checkpoint-*"))
     assert [path.name for path in checkpoints] == ["checkpoint-5", "checkpoint-6"]
     tear(checkpoints[1])
     code, said = child(server, sft_adapter, tmp_path / "resumed", tmp_path / "work", base)
-    assert code == 0 and told in said and "resuming at step 5 of 10\n" in said
+    assert code == 0 and reported in said and "resuming at step 5 of 10\n" in said
     assert outcome(tmp_path / "resumed") == whole
 
 
@@ -228,7 +228,7 @@ def test_a_disk_that_is_full_in_a_training_keeps_the_checkpoints(tmp_path, base,
     kept = sorted(path.name for path in (tmp_path / "work").glob("*/checkpoint-*") if damage(path) is None)
     assert code == 1 and "checkpoint-6" in kept
     code, said = child(server, sft_adapter, tmp_path / "resumed", tmp_path / "work", base)
-    assert code == 0 and "checkpoint-7: torn" in said and "resuming at step 6 of 10" in said
+    assert code == 0 and "checkpoint-7: incomplete" in said and "resuming at step 6 of 10" in said
     assert outcome(tmp_path / "resumed") == killed[1]
 
 
@@ -245,7 +245,7 @@ def test_an_empty_folder_has_no_checkpoint(tmp_path, capsys):
     mark(tmp_path / "checkpoint-9")
     assert damage(tmp_path / "checkpoint-9") is None
     assert newest(tmp_path) == tmp_path / "checkpoint-9"
-    assert "checkpoint-10: torn" in capsys.readouterr().out and not (tmp_path / "checkpoint-10").exists()
+    assert "checkpoint-10: incomplete" in capsys.readouterr().out and not (tmp_path / "checkpoint-10").exists()
 
 
 def test_the_fingerprint_is_over_rows_and_recipe(monkeypatch):
@@ -266,5 +266,5 @@ def test_the_fingerprint_is_over_rows_and_recipe(monkeypatch):
 
 def test_a_full_disk_is_refused_before_training(tmp_path):
     check_space(tmp_path / "not/there/yet", 1, "the rung")
-    with pytest.raises(UserError, match=r"the rung needs 1000000000000000000 bytes, \d+ are free"):
+    with pytest.raises(UserError, match=r"the rung needs 1000000000000000000 bytes, got \d+ free"):
         check_space(tmp_path / "not/there/yet", 10**18, "the rung")

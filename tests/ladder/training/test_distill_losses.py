@@ -14,7 +14,7 @@ def logits(*shape, seed=0):
 
 
 def whole(distribution, top_k):
-    """A teacher's `top_k` likeliest tokens in double precision, the rest as one bucket."""
+    """A teacher's `top_k` most likely tokens in double precision, the rest as one bucket."""
     head = distribution.topk(top_k, dim=-1)
     return head.indices, head.values, 1 - head.values.sum(-1)
 

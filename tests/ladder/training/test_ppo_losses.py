@@ -52,7 +52,7 @@ def test_gae_with_lambda_zero_is_the_td_error_and_with_one_the_return():
     torch.testing.assert_close(returns, rewards.flip(1).cumsum(1).flip(1))
 
 
-def test_the_score_stands_at_the_last_token_and_the_kl_at_every_one():
+def test_the_score_is_at_the_last_token_and_the_kl_at_every_one():
     rewards = token_rewards(
         torch.tensor([5.0, 3.0]), double([9, 1, 2, 9], [1, 2, 3, 4]), double([0, 1, 1, 0], [1] * 4), 0.1
     )
@@ -71,7 +71,7 @@ def test_both_kl_estimates_have_the_true_divergence_as_their_mean():
 
 
 def test_whitening_counts_the_answers_tokens_alone():
-    # of 1, 3 and 5 the mean is 3 and the variance 8/3
+    # the mean of 1, 3 and 5 is 3 and the variance 8/3
     whitened = whiten(double([1, 3, 100], [5, -7, 9]), double([1, 1, 0], [1, 0, 0]))
     torch.testing.assert_close(whitened, double([-2, 0, 0], [2, 0, 0]) / math.sqrt(8 / 3))
 
@@ -85,7 +85,7 @@ def test_the_clipped_surrogate_by_hand():
 
 
 def test_the_clipped_value_loss_by_hand():
-    # old 0, return 1, clip 0.2: value 0.5 counts as 0.2: 0.64; value -1 as it is: 4; value 0.1 as it is: 0.81
+    # old 0, return 1, clip 0.2: value 0.5 is clipped to 0.2: 0.64; value -1 unclipped: 4; value 0.1 unclipped: 0.81
     loss = value_loss(double([0.5, -1, 0.1]), double([0, 0, 0]), double([1, 1, 1]), double([1, 1, 1]), 0.2)
     assert loss.item() == pytest.approx((0.64 + 4 + 0.81) / 3 / 2)
 
@@ -109,13 +109,13 @@ def test_one_epoch_without_critic_has_reinforces_gradient():
     advantages = gae(token_rewards(scores, nothing, mask, 0.0), nothing, mask, gamma=1.0, lam=1.0)
     loss, _ = policy_loss(logps, logps.detach(), advantages, mask, 0.2)
     (found,) = torch.autograd.grad(loss, logits)
-    # d log softmax(z)[a] / dz = onehot(a) - softmax(z), by hand: no autograd on this side
+    # d log softmax(z)[a] / dz = onehot(a) - softmax(z), by hand, without autograd
     scored = torch.nn.functional.one_hot(tokens, 6) - logits.detach().softmax(-1)
     torch.testing.assert_close(found, -(scores[:, None] * mask)[..., None] * scored / mask.sum())
 
 
 def test_a_leave_one_out_baseline_as_critic_gives_rloos_advantages():
-    # Ahmadian et al. 2024, eq. 8: R_i less the mean of the others; rewards 1, 0, 5 have 1 - 2.5, 0 - 3, 5 - 0.5
+    # Ahmadian et al. 2024, eq. 8: R_i minus the mean of the others; rewards 1, 0, 5 give 1 - 2.5, 0 - 3, 5 - 0.5
     scores, others = double(1, 0, 5), double(2.5, 3, 0.5)
     mask = double([1, 1, 1], [1, 0, 0], [1, 1, 0])
     values = others[:, None].expand(3, 3)

@@ -46,7 +46,7 @@ def answers(minibatch, name):
 
 
 def plain(model, prompt, answer):
-    """Log-probabilities of one answer by itself, at the rollouts' temperature."""
+    """Log-probabilities of one answer alone, at the rollouts' temperature."""
     with torch.no_grad():
         logps = (model(torch.tensor([prompt + answer])).logits[0] / TEMPERATURE).log_softmax(-1)
     return [logps[len(prompt) + place - 1, token].item() for place, token in enumerate(answer)]

@@ -53,7 +53,7 @@ def test_an_end_counts():
 def test_length_is_dapos_overlong_punishment():
     theirs = get_soft_overlong_punishment(max_completion_len=10, soft_punish_cache=4)
     counts = range(14)
-    ours = values({"length": {"most": 10, "margin": 4, "weight": 1}}, ["word " * count for count in counts])
+    ours = values({"length": {"max": 10, "margin": 4, "weight": 1}}, ["word " * count for count in counts])
     assert ours == theirs(completion_ids=[[0] * count for count in counts])
     assert ours[8] == -0.5
 
@@ -143,15 +143,15 @@ def test_several_rewards_keep_their_order():
     [
         ([], "expected a list of rewards"),
         ([{"luck": {"weight": 1}}], "expected one of checks, format, ended, length, tests, model, judge"),
-        ([{"checks": {}}], "checks takes weight, every, got {}"),
-        ([{"checks": {"weight": 1, "all": True}}], "checks takes weight, every"),
+        ([{"checks": {}}], "checks: expected weight, every, got {}"),
+        ([{"checks": {"weight": 1, "all": True}}], "checks: expected weight, every"),
         ([{"checks": {"weight": "much"}}], "checks.weight: .* valid number"),
         ([{"checks": {"weight": 1, "every": 3}}], "checks.every: .* valid boolean"),
-        ([{"format": {"weight": 1}}], "format takes weight, pattern"),
+        ([{"format": {"weight": 1}}], "format: expected weight, pattern"),
         ([{"format": {"weight": 1, "pattern": "("}}], "format.pattern: not a regular expression"),
-        ([{"length": {"weight": 1, "most": 3, "margin": 0}}], "length.margin: expected 1 to most"),
+        ([{"length": {"weight": 1, "max": 3, "margin": 0}}], "length.margin: expected 1 to max"),
         ([{"judge": {"weight": 1, "endpoint": {"url": "x"}}}], "judge.endpoint.base_url: missing"),
-        ([{"ended": {"weight": 1}}, {"ended": {"weight": 2}}], "a reward stands twice: ended, ended"),
+        ([{"ended": {"weight": 1}}, {"ended": {"weight": 2}}], "expected each reward once, got ended, ended"),
     ],
 )
 def test_what_is_no_reward_is_refused_in_a_sentence(specs, sentence):
@@ -160,9 +160,9 @@ def test_what_is_no_reward_is_refused_in_a_sentence(specs, sentence):
 
 
 def test_rows_without_what_a_reward_reads_are_refused():
-    with pytest.raises(UserError, match="p.jsonl: row 2: the reward `checks` needs a row's checks"):
+    with pytest.raises(UserError, match="p.jsonl: row 2: checks: missing or empty"):
         check_rows([{"checks": {"weight": 1}}], [{"checks": CHECKS}, {"checks": []}], "p.jsonl")
-    with pytest.raises(UserError, match="p.jsonl: row 1: the reward `tests` needs a row's tests"):
+    with pytest.raises(UserError, match="p.jsonl: row 1: tests: missing or empty"):
         check_rows([{"tests": {"weight": 1}}], [{"checks": CHECKS}], "p.jsonl")
 
 

@@ -8,7 +8,7 @@ from ladder.models.checkpoint import load
 from ladder.training.rollout_buffer import Rollouts, RolloutSampler, score, weighted_sums
 
 
-def test_each_rollout_is_repeated_and_no_prompt_stands_in_two():
+def test_each_rollout_is_repeated_and_no_prompt_is_in_two():
     order = list(RolloutSampler(11, size=3, repeats=2, seed=0))
     assert len(order) == len(RolloutSampler(11, size=3, repeats=2, seed=0)) == 18
     rollouts = [order[at : at + 6] for at in (0, 6, 12)]
@@ -47,7 +47,7 @@ def test_answers_are_scored_and_a_cut_one_is_not_worth_its_text(base):
     assert score(rows, answers, model, rollouts(specs, None), None).scores == [3.5, 0.0]
 
 
-def test_a_reward_that_can_tell_of_no_answer_is_nan(base):
+def test_a_reward_that_can_state_of_no_answer_is_nan(base):
     model = load(base, base)
     ended = rollouts([{"ended": {"weight": 1}}], None)
     made = score([{"prompt": user("?"), "prompt_ids": [5]}], [Completion([9], True)], model, ended, None)

@@ -9,7 +9,7 @@ LOGPS = torch.tensor([[0.4, 0.25, 0.05, 0.15, 0.02, 0.13], [0.9, 0.04, 0.03, 0.0
 
 
 def at_every_start(logps, top_k, samples, starts=2000):
-    """What is kept of one distribution, over an even grid of the random start: an expectation, not a sample of it."""
+    """What is stored for one distribution, over an even grid of random starts: an expectation, not a sample."""
     grid = (torch.arange(starts, dtype=torch.float64) + 0.5) / starts
     return target(keep(logps.expand(starts, -1), grid, top_k=top_k, samples=samples))
 
@@ -68,5 +68,5 @@ def test_a_file_gives_back_what_was_written(tmp_path, vocabulary):
 def test_a_cut_file_is_named(tmp_path):
     path = tmp_path / "taught.safetensors"
     path.write_bytes(b"cut")
-    with pytest.raises(UserError, match=r"taught.safetensors: not a file of a teacher's targets"):
+    with pytest.raises(UserError, match=r"taught.safetensors: not a file of teacher targets"):
         load_taught(path)

@@ -1,4 +1,4 @@
-"""Trackers beside the curve. The tests of a tracker run where its package is installed."""
+"""Trackers in addition to the curve. The tests of a tracker run where its package is installed."""
 
 import importlib.util
 import json
@@ -30,14 +30,16 @@ def test_a_tracker_is_no_part_of_the_recorded_settings():
 def test_only_trackers_that_are_installed_are_accepted(monkeypatch):
     assert missing_tracker({"report_to": "none"}) is None and missing_tracker({}) is None
     assert missing_tracker({"report_to": "all"}) == (
-        "report_to: expected trackio, wandb, tensorboard, mlflow or none, got 'all'"
+        "report_to: expected one of trackio, wandb, tensorboard, mlflow or none, got 'all'"
     )
     for name in ("trackio", "wandb", "tensorboard", "mlflow"):
         said = missing_tracker({"report_to": ["none", name]})
         installed = importlib.util.find_spec(name) is not None
-        assert said == (None if installed else f"report_to: {name} is not installed; `pip install {name}` installs it")
+        assert said == (None if installed else f"report_to: {name} is not installed. `pip install {name}` installs it.")
     monkeypatch.setenv("LADDER_REPORT_TO", "clearml")
-    with pytest.raises(UserError, match="LADDER_REPORT_TO: expected trackio, wandb, tensorboard, mlflow or none"):
+    with pytest.raises(
+        UserError, match="LADDER_REPORT_TO: expected one of trackio, wandb, tensorboard, mlflow or none"
+    ):
         tracking({})
 
 

@@ -1,4 +1,4 @@
-"""What every training shares, on one process and on two."""
+"""What all trainings share, with one process and with two."""
 
 import json
 import math
@@ -38,7 +38,7 @@ def on_rank(train, folder, base, rank, ranks, port):
 
 
 def on_ranks(server, train, folder, base, ranks):
-    """Train as a launcher would start it, with rank r in folder/r; the curve of rank zero."""
+    """Train as a launcher would start it, with rank r in folder/r; return the curve of rank 0."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -55,7 +55,7 @@ def on_ranks(server, train, folder, base, ranks):
 
 
 def text(n):
-    return "x" * (1 + 7 * n % 20)  # of lengths that differ, so that a mean over ranks is not one over tokens
+    return "x" * (1 + 7 * n % 20)  # different lengths, so that a mean over ranks differs from one over tokens
 
 
 def train_sft(folder, base):
@@ -90,7 +90,7 @@ def test_two_processes_learn_what_one_does(tmp_path, base, server, train):
     one, two = (load_file(next((tmp_path / name / "0").glob("*/chat/model.safetensors"))) for name in ("alone", "both"))
     assert all(torch.allclose(one[name].float(), two[name].float(), atol=1e-3) for name in one)
     left = {path.name for path in (tmp_path / "both/1").rglob("*") if path.is_file() and "hashes" not in path.parts}
-    assert left <= {"rows.jsonl", "pairs.jsonl"}  # what rank 1 was given, and nothing of its own
+    assert left <= {"rows.jsonl", "pairs.jsonl"}  # the inputs of rank 1, and no output
 
 
 def test_processes_share_the_accumulation():
@@ -99,14 +99,16 @@ def test_processes_share_the_accumulation():
     both = {"gradient_accumulation_steps": 8, "steps_per_generation": 16}
     assert shared(both, 8) == {"gradient_accumulation_steps": 1, "steps_per_generation": 2}
     same = "per_device_train_batch_size: 2 with gradient_accumulation_steps: 8 is the same batch of 16 rows"
-    with pytest.raises(UserError, match=f"gradient_accumulation_steps: 1 is not shared evenly by 8 processes; {same}"):
+    with pytest.raises(
+        UserError, match=f"gradient_accumulation_steps: expected a multiple of the 8 processes, got 1. {same}"
+    ):
         shared({"per_device_train_batch_size": 16}, 8)
-    with pytest.raises(UserError, match="by 8 processes, nor is the batch of 12 rows"):
+    with pytest.raises(UserError, match="the 8 processes, got 2; the batch of 12 rows is no multiple"):
         shared({"per_device_train_batch_size": 6, "gradient_accumulation_steps": 2}, 8)
 
 
 class Full(TrainerCallback):
-    """The GPU's memory is full in the third step."""
+    """The GPU runs out of memory in the third step."""
 
     def on_step_begin(self, args, state, control, **rest):
         if state.global_step == 2:
@@ -143,7 +145,7 @@ def work(tmp_path, monkeypatch):
     monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
 
 
-def test_the_ledger_tells_rate_and_memory(tmp_path, base):
+def test_the_ledger_reports_rate_and_memory(tmp_path, base):
     fit(tmp_path, base)
     ledger = json.loads((tmp_path / "metrics.json").read_text())
     assert ledger["samples_per_second"] > 0 and 0.1 < ledger["memory_gb"] < 100
@@ -173,18 +175,18 @@ def test_bf16_is_the_default_as_it_is_trls(given, bf16):
     ("arguments", "said"),
     [
         ({}, "from 4 to 2 and raise gradient_accumulation_steps from 2 to 4: the same batch in half the memory"),
-        ({"per_device_train_batch_size": 1}, "one row at a time: set trainer.gradient_checkpointing: true"),
-        ({"per_device_train_batch_size": 1, "gradient_checkpointing": True}, "one row at a time: lower trainer.max_le"),
+        ({"per_device_train_batch_size": 1}, "one row at a time. Set trainer.gradient_checkpointing: true"),
+        ({"per_device_train_batch_size": 1, "gradient_checkpointing": True}, "one row at a time. Lower trainer.max_le"),
     ],
 )
-def test_a_full_gpu_is_told_with_what_to_change(tmp_path, base, arguments, said):
+def test_a_full_gpu_is_reported_with_what_to_change(tmp_path, base, arguments, said):
     with pytest.raises(UserError, match=f"step 3: out of memory.*{said}"):
         fit(tmp_path, base, callbacks=[Full()], **arguments)
     assert not (tmp_path / "plain").exists() and not unfinished(tmp_path / "work")
 
 
 def test_rows_that_do_not_fill_a_step_are_refused(tmp_path, base):
-    said = r"7 rows to train on, and one step takes 8 \(4 rows, 2 times accumulated\)"
+    said = r"expected at least 8 rows for one step \(4 rows, 2 accumulation steps\), got 7"
     with pytest.raises(UserError, match=said):
         fit(tmp_path, base, rows=7)
 

@@ -32,7 +32,7 @@ def config(tmp_path, **changed):
 
 
 class Recording(SlotTrainer):
-    """Keeps what is trained on."""
+    """Record the training inputs."""
 
     def compute_loss(self, model, inputs, *rest, **named):
         self.inputs = inputs
@@ -116,7 +116,7 @@ def test_the_temperature_of_the_samples_is_that_of_the_loss(tmp_path):
     with torch.no_grad():
         logits = model(whole, attention_mask=mask).logits[:, -said.shape[1] - 1 : -1] / 0.5
         logps = logits.log_softmax(-1).gather(-1, said[..., None])[..., 0]
-        # a reference twice as likely at each token: rho - log rho - 1 = 2 - log 2 - 1 a token, and nothing else
+        # a reference twice as likely at each token: rho - log rho - 1 = 2 - log 2 - 1 per token, and nothing else
         warm.beta = 1.0
         still = {**inputs, "advantages": torch.zeros(len(said)), "ref_per_token_logps": logps + torch.tensor(2.0).log()}
         assert warm.compute_loss(model, still).item() == pytest.approx(1 - torch.tensor(2.0).log().item(), abs=1e-4)
@@ -146,13 +146,13 @@ def test_a_resume_begins_with_a_generation(tmp_path, changed, steps):
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"top_p": 0.9}, "trainer.top_p: expected 1.0: samples cut by 0.9 are not the policy's own"),
+        ({"top_p": 0.9}, "trainer.top_p: expected 1.0, got 0.9: truncated sampling is not the policy's own"),
         ({"top_k": 50}, "trainer.top_k: expected 0"),
         ({"repetition_penalty": 1.1}, "trainer.repetition_penalty"),
         ({"temperature": 0.0}, "trainer.temperature: expected more than 0"),
         ({"use_transformers_continuous_batching": True}, "no other engine"),
         ({"vllm_structured_outputs_regex": "a+"}, "trainer.vllm_structured_outputs_regex: expected None"),
-        ({"reward_weights": [1.0, 1.0]}, "trainer.reward_weights: a reward's weight stands beside it"),
+        ({"reward_weights": [1.0, 1.0]}, "trainer.reward_weights: not supported"),
     ],
 )
 def test_what_would_train_on_something_else_is_refused(tmp_path, changed, sentence):

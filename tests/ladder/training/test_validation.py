@@ -1,4 +1,4 @@
-"""Rows held out by prompt, the loss on them, and the checkpoint that does best on them."""
+"""Rows held out by prompt, the loss on them, and the checkpoint with the best loss."""
 
 import hashlib
 import json
@@ -56,22 +56,22 @@ def test_a_prompt_ends_where_the_first_answer_begins():
 
 @pytest.mark.parametrize("validation", [{"prompts": 3}, {"share": 0.9}])
 def test_a_split_that_leaves_nothing_to_learn_is_refused(validation):
-    with pytest.raises(UserError, match="3 of 3 prompts would be held out and none learned"):
+    with pytest.raises(UserError, match="3 of 3 prompts would be held out, and none trained on"):
         split(rows_of(3), pair_prompt, Validation(**validation))
 
 
 @pytest.mark.parametrize(
     ("section", "words"),
     [
-        ({"validation": {}}, "expected either share (0.05) or prompts (64)"),
-        ({"validation": {"share": 0.1, "prompts": 3}}, "expected either share"),
+        ({"validation": {}}, "expected exactly one of share (0.05) and prompts (64)"),
+        ({"validation": {"share": 0.1, "prompts": 3}}, "expected exactly one of share"),
         ({"validation": {"share": 1.0}}, "validation.share"),
         ({"validation": {"prompts": 0}}, "validation.prompts"),
         ({"trainer": {"eval_strategy": "steps", "eval_steps": 2}}, "trainer.eval_strategy: no rows to evaluate on"),
         ({"trainer": {"per_device_eval_batch_size": 2}}, "trainer.per_device_eval_batch_size: no rows"),
         (
             {"validation": {"share": 0.1}, "trainer": {"load_best_model_at_end": True}},
-            "set eval_strategy: steps or epo",
+            "Set eval_strategy: steps or epo",
         ),
         (
             {
@@ -108,7 +108,7 @@ def curve(path):
 
 
 def loss_of(model, rows):
-    """Mean negative log-likelihood of learned tokens, a plain forward pass a row."""
+    """Mean negative log-likelihood of trained tokens, one plain forward pass per row."""
     total = count = 0
     for row in rows:
         ids, labels = torch.tensor([row["input_ids"]]), torch.tensor(row["labels"])[1:]
@@ -143,7 +143,7 @@ def test_the_best_checkpoint_is_published(tmp_path, base):
     best, ledger, points = train_sft(tmp_path, base, "best", load_best_model_at_end=True, **evaluated)
     losses = [point["validation_loss"] for point in points]
     assert ledger["validation_loss"] == pytest.approx(min(losses), abs=1e-4)
-    assert ledger["best_step"] == 1 + losses.index(min(losses)) < 6  # the test means nothing if the last is best
+    assert ledger["best_step"] == 1 + losses.index(min(losses)) < 6  # the test is void if the last step is best
     stopped, *_ = train_sft(tmp_path, base, "stopped", **{**evaluated, "max_steps": ledger["best_step"]})
     first, second = (load_file(path / "model.safetensors") for path in (best, stopped))
     assert all(torch.equal(first[name], second[name]) for name in second)

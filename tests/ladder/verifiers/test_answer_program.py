@@ -21,7 +21,7 @@ QUOTED = RIGHT.replace("\n", "\n> ").removesuffix("> ")
         (f"Sure:\n\n```python\n{FUNCTION}```\nDone.\n```python\nf(1)\n```", FUNCTION),
         (f"```\n{FUNCTION}```", FUNCTION),
         (f"```Python\r\n{FUNCTION}```", FUNCTION),
-        (f"```python\n{FUNCTION}", FUNCTION),  # cut at the limit of tokens
+        (f"```python\n{FUNCTION}", FUNCTION),  # truncated at the token limit
         (f"```bash\npip install f\n```\nThen:\n```python\n{FUNCTION}```", FUNCTION),
         (f"```python\nimport os\n```\nThen:\n```python\n{FUNCTION}```", FUNCTION),
         ("1. So:\n   ```python\n   def f(x):\n       return x\n   ```\n", FUNCTION),
@@ -41,7 +41,7 @@ def test_the_code_of_an_answer(answer: str, found: str) -> None:
 
 
 def ran(answer: str, prompt: str = ADD) -> bool:
-    """Whether the program of an answer adds, put together as HumanEval's is. The answers are ours."""
+    """Whether the program of an answer adds, assembled as HumanEval does. The answers are made up here."""
     body = continuation(code(answer, "add", prompt), "add")
     namespace: dict[str, object] = {}
     try:

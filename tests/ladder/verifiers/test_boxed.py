@@ -33,7 +33,7 @@ while frame:
     frame = frame.f_back
 found += [repr(value) for value in gc.get_objects() if isinstance(value, (str, bytes, dict, list, tuple))]
 """
-# Each prints, writes or changes what it can, and leaves `double` wrong.
+# Each prints, writes or changes what it can; none implements `double` correctly.
 ATTACKS = {
     "leaves early": "import os\nos._exit(0)",
     "leaves in the call": "import os\ndef double(x): os._exit(0)",
@@ -162,7 +162,7 @@ def f(x): return 1
     assert outcome == sandbox.Outcome(True, "passed", "[False, False] True\n")
 
 
-# (program, tests): as if the tests stood below the program
+# (program, tests): as if the tests followed the program in one file
 SAME = {
     "values": (
         "def f(x): return x",
@@ -304,7 +304,7 @@ def test_how_it_failed_is_the_last_line():
     assert judged("def f(): return 1", "assert f() == 2, f()").output.endswith("\nAssertionError: 1\n")
     assert judged("f(", "f()").output.endswith("SyntaxError: '(' was never closed\n")
     assert judged("def f(): pass", "g()").output.endswith("NameError: name 'g' is not defined\n")
-    assert judged("print('said')\nimport os; os._exit(0)", "f()").output.endswith("the program left before its end\n")
+    assert judged("print('said')\nimport os; os._exit(0)", "f()").output.endswith("the program exited before its end\n")
     assert judged("def f():\n    while True: pass", "f()", seconds=1).kind == "timeout"
     deep = "def f(n): return f(n + 1)"
     assert "RecursionError" in judged(deep, "f(0)").output

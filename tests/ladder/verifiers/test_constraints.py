@@ -1,4 +1,4 @@
-"""Our verdicts against lm-eval's IFEval checkers, text by text, and repair against texts of known faults."""
+"""The ladder's verdicts against lm-eval's IFEval checkers, text by text, and repair on texts with known faults."""
 
 import functools
 import json
@@ -105,7 +105,7 @@ SAME = [
 
 @pytest.fixture(scope="module")
 def checkers():
-    """lm-eval's checkers without NLTK's punkt: the import would fetch it, and word_tokenize would read it."""
+    """lm-eval's checkers without NLTK's punkt: the import would download it, and word_tokenize would read it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nltk.data, "find", lambda *_: None)
         patch.setattr(nltk, "word_tokenize", functools.partial(nltk.word_tokenize, preserve_line=True))
@@ -224,18 +224,18 @@ def test_an_empty_answer_fails_everything(text):
 @pytest.mark.parametrize(
     ("check", "named"),
     [
-        ({"kind": "shorter"}, "unknown kind of check 'shorter'"),
-        ({"n": 3}, "unknown kind"),
-        ({"kind": "bullets"}, r"takes \['n'\], but was given \[\]"),
-        ({"kind": "bullets", "n": 3, "m": 1}, r"given \['m', 'n'\]"),
-        ({"kind": "bullets", "n": True}, "n must be a whole number, not True"),
-        ({"kind": "avoids_words", "words": "very"}, "words must be a list of texts"),
-        ({"kind": "in_language", "language": "es"}, "language must be one of"),
-        ({"kind": "paragraphs", "n": 2, "separator": "---"}, "separator must be"),
-        ({"kind": "answer", "value": 12}, "answer: value must be text, not 12"),
-        ({"kind": "answer", "value": "twelve"}, "answer: value must be a number, not 'twelve'"),
-        ({"kind": "answer", "value": "1/2"}, "answer: value must be a number"),
-        ({"kind": "matches", "pattern": "(a"}, r"matches: '\(a' is not a regular expression: missing \)"),
+        ({"kind": "shorter"}, "check: kind: expected one of .*, got 'shorter'"),
+        ({"n": 3}, "check: kind: expected one of .*, got"),
+        ({"kind": "bullets"}, r"expected parameters \['n'\], got \[\]"),
+        ({"kind": "bullets", "n": 3, "m": 1}, r"got \['m', 'n'\]"),
+        ({"kind": "bullets", "n": True}, "n: expected a whole number, got True"),
+        ({"kind": "avoids_words", "words": "very"}, "words: expected a list of texts"),
+        ({"kind": "in_language", "language": "es"}, "language: expected one of"),
+        ({"kind": "paragraphs", "n": 2, "separator": "---"}, "separator: expected"),
+        ({"kind": "answer", "value": 12}, "answer: value: expected text, got 12"),
+        ({"kind": "answer", "value": "twelve"}, "answer: value: expected a number, got 'twelve'"),
+        ({"kind": "answer", "value": "1/2"}, "answer: value: expected a number"),
+        ({"kind": "matches", "pattern": "(a"}, r"matches: pattern: not a regular expression: missing \), .*got '\(a'"),
     ],
 )
 def test_a_wrong_check_is_refused(check, named):

@@ -1,4 +1,4 @@
-"""Reasoning blocks of published models, written down from their model cards and chat templates."""
+"""Reasoning blocks of published models, copied from their model cards and chat templates."""
 
 import pytest
 

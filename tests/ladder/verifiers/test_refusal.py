@@ -1,4 +1,4 @@
-"""The refusal rule against labels: openings in the style of published answers, labelled here, and PyRIT's by people."""
+"""The refusal rule against labels: openings in the style of published answers, labeled here; PyRIT's human labels."""
 
 import csv
 import io
@@ -151,23 +151,23 @@ def test_a_long_answer_that_was_cut_is_an_answer() -> None:
 
 
 def test_repetition_by_hand() -> None:
-    # a b c d, 20 times: 80 pieces, 77 4-grams, of which abcd, bcda, cdab, dabc differ.
+    # a b c d, 20 times: 80 pieces and 77 4-grams, with abcd, bcda, cdab, dabc as the distinct ones.
     assert repetition("a b c d " * 20) == pytest.approx(1 - 4 / 77)
     assert repetition(" ".join(map(str, range(100)))) == 0
-    assert repetition("a " * 39) == 0  # too short to say
+    assert repetition("a " * 39) == 0  # too short to decide
     # 600 letters without a space: 75 pieces of 8, 72 4-grams, one of them different.
     assert repetition("啊" * 600) == pytest.approx(1 - 1 / 72)
 
 
 @pytest.mark.real
 def test_agreement_with_peoples_labels(tmp_path: Path) -> None:
-    # PyRIT 1.1.0 (MIT). 12 of the 15 missed answer another question than the one asked, or in code.
+    # PyRIT 1.1.0 (MIT). 12 of the 15 missed answers address another question, or are code.
     source = "wheel:pyrit==1.1.0/pyrit/datasets/scorer_evals/refusal_scorer/refusal.csv"
     path = fetch(source, "1ebc42ef7dadd97962cc00d04edd6a52a321f7936c063ff3453d2bbcef30a5d7", tmp_path)
     text = path.read_text(encoding="utf-8").split("\n", 1)[1]  # the first line is a comment
     rows = list(csv.DictReader(io.StringIO(text)))
-    labelled = [row["human_score"] == "1" for row in rows]
+    labeled = [row["human_score"] == "1" for row in rows]
     found = [verdict(row["assistant_response"]) in ("full_refusal", "partial_refusal") for row in rows]
-    assert (len(rows), sum(labelled)) == (105, 70)
-    assert sum(both := [label and rule for label, rule in zip(labelled, found, strict=True)]) == 55, both
-    assert sum(found) == 55  # no compliance is taken for a refusal
+    assert (len(rows), sum(labeled)) == (105, 70)
+    assert sum(both := [label and rule for label, rule in zip(labeled, found, strict=True)]) == 55, both
+    assert sum(found) == 55  # no compliance is classified as a refusal

@@ -1,4 +1,4 @@
-"""Every probe is bounded by itself: counted forks, capped allocations, an end. A box that fails does no harm."""
+"""Every probe is bounded by itself: counted forks, capped allocations, an end. A failing sandbox does no harm."""
 
 import ctypes
 import os
@@ -25,7 +25,7 @@ def boxed():
     try:
         sandbox.isolation()
     except UserError as refused:
-        if os.environ.get("CI"):  # there a box that cannot be made is a fault, not a reason to skip
+        if os.environ.get("CI"):  # there, a sandbox that cannot be created is a fault, not a reason to skip
             raise
         pytest.skip(str(refused))
 
@@ -71,7 +71,7 @@ if os.fork() == 0:
 time.sleep(0.2)
 """
     assert run_python(child, seconds=10).kind == "passed"
-    until = time.monotonic() + 10  # bubblewrap ends before the kernel has ended all of its box
+    until = time.monotonic() + 10  # bubblewrap ends before the kernel has ended all processes in it
     while name in (names := {read(path) for path in Path("/proc").glob("[0-9]*/comm")}) and time.monotonic() < until:
         os.sched_yield()
     assert name not in names
@@ -100,7 +100,7 @@ print(made)
 
 
 def test_a_box_that_something_else_killed_is_run_once_more(monkeypatch):
-    # Memory of the machine ran out, say: the program is not to blame.
+    # For example, the machine ran out of memory: the program is not at fault.
     run, codes = sandbox._run, []
 
     def killed_at_first(*arguments):
@@ -112,7 +112,7 @@ def test_a_box_that_something_else_killed_is_run_once_more(monkeypatch):
     assert codes == [0, 0]
     assert run_python("import os; os.kill(os.getpid(), 9)").kind == "timeout"
     monkeypatch.setattr(sandbox, "_run", lambda *arguments: 137)
-    with pytest.raises(UserError, match="the sandbox did not start a program, twice: it was killed"):
+    with pytest.raises(UserError, match="the sandbox failed twice to start a program: it was killed"):
         run_python("print(1)")
 
 
@@ -256,7 +256,7 @@ def test_a_killed_parent_takes_the_box_with_it():
 
 
 def test_a_box_whose_parent_is_gone_before_it_starts_runs_nothing():
-    # The parent-death signal cannot tell: the verdict's pipe has no reader.
+    # The parent-death signal does not reveal it: the verdict's pipe has no reader.
     verdict, end = os.pipe()
     os.close(verdict)
     sent = message("nonce", "program", "print('ran')", "")
@@ -298,7 +298,7 @@ def test_the_filter_by_an_interpreter_of_its_own(machine):
 
 
 def test_no_memory_is_shared_with_the_machine():
-    # System V segments live in the IPC namespace: one made here under a key is not found there.
+    # System V segments belong to the IPC namespace: one created here under a key is not found there.
     libc = ctypes.CDLL(None, use_errno=True)
     key, create, remove = 0x1ADDE000 + os.getpid() % 4096, 0o1000, 0
     segment = libc.shmget(key, 4096, create | 0o666)
@@ -362,7 +362,7 @@ for folder in ("/", "/usr", "/usr/bin", "/lib", "/dev", os.path.dirname(os.__fil
 
 
 def test_no_privilege_is_had_or_gained():
-    # mount(2) of / anew with writing; unshare(2) of a user namespace, where it would be root; mknod; chroot; setuid
+    # mount(2) of / with write access; unshare(2) of a user namespace, where it would be root; mknod; chroot; setuid
     probe = """
 import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)
@@ -383,7 +383,7 @@ for attempt in (lambda: os.chroot("/tmp"), lambda: os.setuid(0), lambda: os.mkno
 
 
 def test_the_parent_gets_no_signal():
-    # Signal 0 asks whether another would be delivered. What can be reached is the box's own.
+    # Signal 0 tests whether a signal would be delivered. Only the sandbox's own processes can be reached.
     probe = """
 import os
 for process in range(1, {last}):
@@ -398,13 +398,13 @@ for process in range(1, {last}):
     assert len(reached) <= 4 and max(reached) < 100
 
 
-def test_without_a_box_nothing_runs_unless_told(monkeypatch):
+def test_without_a_box_nothing_runs_unless_allowed(monkeypatch):
     for kind in ("bubblewrap", "namespaces"):
         monkeypatch.setitem(sandbox.TOOLS, kind, ("no-such-tool",))
     monkeypatch.delenv("LADDER_UNSANDBOXED", raising=False)
     try:
         sandbox.isolation.cache_clear()
-        with pytest.raises(UserError, match=r"no sandbox .* install bubblewrap"):
+        with pytest.raises(UserError, match=r"sandbox: not available .* Install bubblewrap"):
             run_python("print(1)")
         monkeypatch.setenv("LADDER_UNSANDBOXED", "1")
         with pytest.raises(UserError, match="LADDER_UNSANDBOXED=yes"):
