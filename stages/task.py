@@ -23,7 +23,8 @@ from pydantic import Field
 from ladder.data.atomic_write import scratch
 from ladder.data.cells import Cells, file_hash, modules_hash
 from ladder.data.download import fetch, parse
-from ladder.data.jsonl import Row, parse_json, read_rows, write_rows, write_text
+from ladder.data.jsonl import Row, read_rows, write_rows, write_text
+from ladder.data.strict_json import parse_json
 from ladder.pipeline.stage import Config, UserError, run
 
 LARGEST = 1 << 30

@@ -20,6 +20,7 @@ from endpoints import Said, serving
 from ladder.cli.recipe import recipe
 from ladder.data.jsonl import Row, read_json, read_rows, write_rows
 from ladder.pipeline.dvc_file import has_entries
+from ladder.pipeline.links import write_links
 from ladder.pipeline.stage import fit, read_params, read_yaml
 from torch_helpers import pico_encoder
 
@@ -49,7 +50,7 @@ class Copy:
         for part in ("stages", "ladder", "benchmarks", "prompts", "data/seeds"):
             (root / part).parent.mkdir(parents=True, exist_ok=True)
             (root / part).symlink_to(ROOT / part)
-        for part in ("dvc.yaml", "params.yaml"):
+        for part in ("dvc.yaml", "params.yaml", "links.yaml"):
             (root / part).write_text((ROOT / part).read_text())
         (root / "models").mkdir()
         (root / "models/base").symlink_to(base)
@@ -74,6 +75,7 @@ class Copy:
 
     def run(self, *addressings: str) -> None:
         """Return the stages, each with the command that DVC makes of dvc.yaml and params.yaml."""
+        write_links(read_params())
         with Repo.init(str(self.root), no_scm=True, force=True) as repo:
             commands = {stage.addressing: stage.cmd.split() for stage in repo.index.stages}
         for addressing in addressings:

@@ -17,11 +17,13 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from ladder.data.atomic_write import whole
+from ladder.data.markdown import code, table
 from ladder.integrity.lock_copy import forget, keep_copy, references
 from ladder.integrity.lock_file import FIX, LOCK, decoded, lost_entries, split, structure_fault, unreadable
 from ladder.integrity.lock_repair import is_valid, pipeline_outputs
 from ladder.pipeline.dvc_file import body, origins, read_pipeline
 from ladder.pipeline.imports import imported, read_imports
+from ladder.pipeline.links import write_links
 from ladder.pipeline.names import SINGLE, Fault, did_you_mean, name_faults
 from ladder.pipeline.param_checks import params_faults
 from ladder.pipeline.secrets import holds_secret, is_secret_name
@@ -42,13 +44,14 @@ def check() -> list[str]:
 
     Faults of params.yaml begin with `params.yaml:LINE: KEY`. Names that a shell could interpret as commands are
     reported first, without other faults, because DVC refuses to read a pipeline that contains them. An unreadable
-    dvc.lock is also reported alone.
+    dvc.lock is also reported alone. Writes links.yaml (ladder/pipeline/links.py) if params.yaml needs another one.
     """
     if names := name_sentences():
         return names
     params, lines = read_sections(), Lines(PARAMS)
     if lost := _unreadable_lock():
         return [lost]
+    write_links(params)
     faults = [*params_faults(params, read_pipeline(), _recorded_params()), *entry_faults(params), *part_faults(params)]
     told = [_told(fault, lines) for fault in faults]
     sentences = [*told, *remote_faults(), *code_faults(), *_graph_faults(params, lines)]
@@ -245,7 +248,8 @@ def _module(path: Path) -> Path:
         case [folder, name] if folder == CODE and path.suffix:
             return Path("stages", name).with_suffix(".py")
         case [folder, package, name] if folder == CODE:
-            return Path(package, name).with_suffix(".py")
+            stage = Path("stages", package).with_suffix(".py")  # the code that an entry of a stage chooses
+            return stage if stage.is_file() else Path(package, name).with_suffix(".py")
     return path
 
 
@@ -305,8 +309,8 @@ def picture() -> str:
     """
     graph = networkx.DiGraph()
     with Repo() as repo:
-        table = next(stage for stage in repo.index.stages if stage.addressing == "report")
-        climbed = {table, *networkx.descendants(repo.index.graph, table)}
+        report = next(stage for stage in repo.index.stages if stage.addressing == "report")
+        climbed = {report, *networkx.descendants(repo.index.graph, report)}
         for user, maker in repo.index.graph.subgraph(climbed).edges:
             first, second = (stage.addressing.split("@")[0] for stage in (maker, user))
             if first not in (second, CODE):
@@ -314,5 +318,5 @@ def picture() -> str:
     arrows = sorted(networkx.transitive_reduction(graph).edges)
     drawn = ["```mermaid", "flowchart TD", *(f"    {first} --> {second}" for first, second in arrows), "```"]
     stanzas = read_pipeline()
-    rows = [f"| `{name}` | {body(stanza)['desc']} |" for name, stanza in stanzas.items()]
-    return "\n".join([*drawn, "", "| stage | what it makes |", "|---|---|", *rows])
+    rows = [(code(name), body(stanza)["desc"]) for name, stanza in stanzas.items()]
+    return "\n".join([*drawn, "", table(["stage", "what it makes"], rows, rule=["---", "---"])])
