@@ -12,6 +12,7 @@ from dvc.cli import DvcParserError
 from dvc.cli.parser import get_main_parser
 
 from ladder.cli.app import app
+from ladder.cli.group import LAZY, lazy_command
 from ladder.cli.reference import written
 from ladder.pipeline.stage import read_params, read_yaml
 
@@ -24,7 +25,7 @@ SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 OUR_PATH = re.compile(r"(?:bench|benchmarks|ladder|launch|recipes|stages|tests)/[\w./-]+\.(?:jsonl|json|py|yaml)")
 PLACEHOLDER = re.compile(r"[A-Z]{3,}|…")
-COMMANDS = typer.main.get_command(app).commands
+COMMANDS = {**typer.main.get_command(app).commands, **{name: lazy_command(name) for name in LAZY}}
 COMMAND = re.compile(r"(?:\w+=\S* |\w+=\"[^\"]*\" )*(?:make|python -m|dvc|ladder) ")
 CREATED = {"benchmarks/capitals.py"}
 """Files that a page asks the reader to create."""

@@ -97,7 +97,7 @@ def ladder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def climbed(ladder):
     assert ladder.call(sys.executable, "-m", "ladder", "check") == ""
-    assert set(ladder.repro("report")) == ABOVE_DPO | BELOW_DPO
+    assert set(ladder.repro("report")) == (ABOVE_DPO | BELOW_DPO) - {"code"}  # `ladder check` has run it
     return ladder
 
 
@@ -300,4 +300,4 @@ def test_prune_drops_a_rung_that_params_no_longer_name(guided):
     )
     assert not (climbed.root / "models/merge/soup").exists()
     assert climbed.call(sys.executable, "-m", "ladder", "check") == ""
-    assert set(climbed.repro()) == {"code"}  # params.yaml is read for its names again
+    assert climbed.repro() == []

@@ -6,7 +6,6 @@ Faults of params.yaml are reported with their line numbers.
 import configparser
 import contextlib
 import shutil
-import sys
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -229,7 +228,7 @@ def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
                 where = _where(stage.addressing, str(dependency.def_path), params, lines)
                 yield f"{where}: {stage.addressing} needs {path}, which no stage makes{near}; {what}"
     if gone := stale(stage.addressing for stage in stages):
-        print(leftovers(gone), file=sys.stderr, flush=True)  # information: a dropped entry is no fault
+        print(leftovers(gone), flush=True)  # information: a dropped entry is no fault
 
 
 def _where(addressing: str, dependency: str, params: dict[str, Any], lines: Lines) -> str:

@@ -121,7 +121,7 @@ def test_advice_as_json_and_by_questions():
         )
     )
     assert (found["method"], found["recipe"]) == ("SFT", "recipes/data.yaml")
-    assert found["commands"] == ["python -m ladder recipe recipes/data.yaml", "dvc repro sft@chat"]
+    assert found["commands"] == ["ladder recipe recipes/data.yaml", "dvc repro sft@chat"]
     assert "20 rows are few for SFT" in found["first"]
 
 
