@@ -1,4 +1,4 @@
-"""Typer classes of the command line: help pages without escape codes if the output is not a terminal, and suggestions."""
+"""Typer classes of the command line: help pages without escape codes outside a terminal, and suggestions."""
 
 import os
 from typing import Any
