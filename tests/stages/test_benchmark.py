@@ -148,7 +148,7 @@ def test_exactly_the_touched_cells_are_scored_again(capsys: pytest.CaptureFixtur
 
 def test_a_killed_run_keeps_its_finished_cells(capsys: pytest.CaptureFixture[str]) -> None:
     bad = [answer("7", "No commas!", "x")]
-    with pytest.raises(UserError, match="its prompt is not that of its key"):
+    with pytest.raises(UserError, match="its prompt differs from the prompt of its key"):
         score({"base": GOOD, "sft/chat": bad})
     assert scored(capsys) == {"ifeval base": "new", "ifeval sft/chat": "new"}
     score({"base": GOOD, "sft/chat": GOOD})
