@@ -54,7 +54,7 @@ def contributions(passed: Array, asked: Array | None = None) -> Array:
     passed_KN, asked_KN = shaped(passed, asked)
     asked_K = asked_KN.sum(axis=1, keepdims=True)
     if not asked_K.all():
-        raise ValueError("a ratio of which no prompt was asked has no value")
+        raise ValueError("a ratio without any prompt asked has no value")
     ratio_K = passed_KN.sum(axis=1, keepdims=True) / asked_K
     values_KN = passed_KN.shape[1] * (passed_KN - ratio_K * asked_KN) / asked_K + ratio_K
     return np.asarray(values_KN.mean(axis=0))
@@ -94,7 +94,7 @@ def across_seeds(first_SN: Array, second_SN: Array, *, level: float = 0.95) -> S
     first_SN, second_SN: `contributions` of each seed. Row s of both belongs together: a chain of rungs that was trained
     with seed s. A baseline that was trained once, such as a released model, is repeated in every row.
     The verdict is "better" or "worse" only if the interval excludes 0, p < 1 - level, and no seed has a difference of
-    the opposite sign; else "not distinguishable".
+    the opposite sign; else "no significant difference".
     Errors: ValueError if the shapes differ, and as for `error`.
     """
     if first_SN.shape != second_SN.shape:
@@ -106,7 +106,7 @@ def across_seeds(first_SN: Array, second_SN: Array, *, level: float = 0.95) -> S
         p = 2 * float(stats.t.sf(abs(difference) / found["standard_error"], found["degrees"]))
     else:  # every prompt changed alike on every seed
         half, p = 0.0, mcnemar(change_SN.shape[1] if difference else 0, 0)
-    verdict = "not distinguishable"
+    verdict = "no significant difference"
     if abs(difference) > half and p < 1 - level and (by_seed_S * difference >= 0).all():
         verdict = "better" if difference > 0 else "worse"
     return SeedComparison(

@@ -9,7 +9,7 @@ data/benchmark/ifeval/base.jsonl, the summary with intervals and groups in data/
 five numbers, the headline first, in metrics/benchmark/ifeval/base.json, which git keeps.
 
 If this machine lacks what a benchmark needs (for example a sandbox for programs), its cells are not scored and the
-stage succeeds, so the pipeline continues. The summary then names what is missing. Install it and run
+stage succeeds, so the pipeline continues. The summary then names the missing part. Install it and run
 `dvc repro --force benchmark`: this scores the cells that lack a score.
 """
 
@@ -60,7 +60,7 @@ def score(
         column(rows, name, kind, responses)
     answers, others = read_answers(questions, rows, responses)
     if others:
-        raise UserError(f"{responses}: row {others[0]}: its prompt is not that of its key in {task}")
+        raise UserError(f"{responses}: row {others[0]}: its prompt differs from the prompt of its key in {task}")
     judge = judges.of(entry)
     scores = score_answers(found, questions, answers, Tools(punkt, judge, entry.seed))
     made = {**summary(found, scores, entry), "made_by": made_by(found, questions, answers, entry, judge)}

@@ -39,7 +39,7 @@ class Claim(Config):
         """Check that the measure exists, has this direction, and can be compared with `against`."""
         if self.measure == REWARD:
             if self.against != CHANCE or self.better != "higher":
-                raise ValueError(f"the measure {REWARD} stands against {CHANCE} and is better higher")
+                raise ValueError(f"{REWARD}: expected against: {CHANCE} and better: higher")
             return self
         kind, measure = parsed(self.measure)
         if measure.better != self.better:
@@ -156,7 +156,7 @@ def found(claim: Claim, rung: str, table: Table, folders: dict[str, Path]) -> Sc
     if path.is_file():
         raise UserError(
             f"{path}: it has no {claim.measure}; a reference has no margin against itself. Compare with {CHANCE}, or "
-            "by accuracy:normalised"
+            "by accuracy:normalized"
         )
     only = f"; only a rung of the stage {REWARD} has this measure" if claim.measure == REWARD else ""
     raise UserError(f"{path}: no such file; a claim compares {rung} on {claim.measure}{only}")

@@ -30,8 +30,8 @@ VERDICTS = ("held", "lost too much", "may have lost too much", "no signal")
 NOTE = (
     "A loss is of the same n prompts, with its 95% bootstrap confidence interval (CI) over them; where fewer than "
     "five changed, its upper end is Wilson's for the share of prompts that lose. *Lost too much*: the interval lies "
-    "beyond what is allowed, and the paired test gives p < 0.05. *May have lost too much*: the interval reaches "
-    "beyond. Rows are judged one by one: of forty that lose exactly what is allowed, one is expected to fail by "
+    "beyond the allowed loss, and the paired test gives p < 0.05. *May have lost too much*: the interval reaches "
+    "beyond. Rows are judged one by one: of forty that lose exactly the allowed amount, one is expected to fail by "
     "chance. *No signal*: neither rung solved any prompt, so this benchmark shows neither a loss nor that there is "
     "none."
 )
@@ -145,8 +145,8 @@ def markdown(params: Params, judged: list[Judged], lacking: dict[str, str]) -> s
     """Build the table with its note, and list what could not be judged."""
     head = ["benchmark", params.against, params.rung, "loss [95% CI]", "p", "n", "allowed", "verdict"]
     made = table(head, map(cells, judged), rule=[" --- "] * len(head))
-    told = "".join(f"\n{title}: not judged: {why}\n" for title, why in lacking.items())
-    return f"# {params.rung} against {params.against}\n\n{made}\n{told}\n{NOTE}\n"
+    reported = "".join(f"\n{title}: not judged: {why}\n" for title, why in lacking.items())
+    return f"# {params.rung} against {params.against}\n\n{made}\n{reported}\n{NOTE}\n"
 
 
 def summary(row: Judged) -> dict[str, Any]:

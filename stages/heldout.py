@@ -57,7 +57,7 @@ def answer(entry: Entry, prompts: Path, rung: Rung, model: Path, base: Path, out
     chosen = asked(entry, prompts)
     for number, row in enumerate(chosen, start=1):
         if not row["checks"]:
-            raise UserError(f"{prompts}: prompt {number}: no check to judge its answers by")
+            raise UserError(f"{prompts}: prompt {number}: no check; expected at least one to verify its answers")
     engine = open_engine(entry.of_rung(rung.rung), model, base)
     answers = engine.generate(repeated(chosen, entry.samples), entry.sampling, progress=f"heldout {rung.rung}")
     rows = list(judged(chosen, answers, entry.samples, edits=False))

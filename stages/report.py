@@ -34,7 +34,7 @@ from ladder.report.rung_table import (
 
 
 class Params(Config):
-    """What stands in the table, and so what is answered and scored at all."""
+    """Benchmarks and rungs of the table; only these are answered and scored."""
 
     benchmarks: list[str] = Field(min_length=1)
     """Benchmarks in the table's order, modules of benchmarks/: `ifeval`. The tasks of `lm_eval` follow them."""
@@ -113,12 +113,12 @@ def marks(row: Row, headline: Headline) -> list[Mark]:
     """Return the benchmark's verdicts on the answer, or else the values of the headline's measures."""
     if "verdicts" in row:
         return [mark(name, verdict) for name, verdict in row["verdicts"]]
-    told = []
+    found_marks = []
     for name in headline.measures:
         value, weight = row["measures"][name]
         share = headline.share and weight and value in (0, weight)
-        told.append(mark(name, value > 0 if share else value / weight if weight else "not counted"))
-    return told
+        found_marks.append(mark(name, value > 0 if share else value / weight if weight else "not counted"))
+    return found_marks
 
 
 def mark(name: str, verdict: bool | float | str) -> Mark:
@@ -127,7 +127,7 @@ def mark(name: str, verdict: bool | float | str) -> Mark:
         return Mark(name, "passed" if verdict else "failed")
     if verdict == "loosely":
         return Mark(name, "loosely")
-    return Mark(name, told=verdict if isinstance(verdict, str) else f"{verdict:.4g}")
+    return Mark(name, value=verdict if isinstance(verdict, str) else f"{verdict:.4g}")
 
 
 def write_headlines(output: Path, lines: list[Row], names: list[str]) -> None:

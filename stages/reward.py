@@ -56,7 +56,7 @@ class Params(Validated):
 def start(parent: Path, base: Path, lora: Adapter, *, seed: int) -> TrainingSetup:
     """Load the parent with a scalar head; an adapter of the parent is merged into the weights first."""
     if lora == "continue":
-        raise UserError("reward: lora: continue has no head to go on with; give lora: {r: 16} or null")
+        raise UserError("reward: lora: continue needs a parent with a reward head. Give lora: {r: 16} or null.")
     rung, ground, dtype = read_rung(parent), read_rung(base), compute_dtype(base)
     if lora is not None:
         rehearse_adapter(parent if rung.kind == "complete" else base, lora, task="SEQ_CLS", fused=False)

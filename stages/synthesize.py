@@ -63,7 +63,7 @@ class Params(EngineSettings):
         """Check that method-specific keys belong to the method."""
         for name, method in (("operations", "evolve"), ("personas", "persona")):
             if bool(getattr(self, name)) != (self.method == method):
-                raise ValueError(f"{name}: expected with method {method}, and with no other")
+                raise ValueError(f"{name}: expected with method {method} only")
         return self
 
 

@@ -22,7 +22,7 @@ QUOTED = {
     "ladder/inference/completions.py": "finish reasons of servers",
     "ladder/verifiers/refusal.py": "words of refusals",
     "ladder/verifiers/sentences.py": "common English words",
-    "stages/judge_sheet.py": "prompts to a judge",
+    "stages/judge_reliability.py": "prompts to a judge",
     "tests/ladder/filters/test_decontamination.py": "question of a benchmark",
     "tests/ladder/inference/test_vllm_engine.py": "prompts whose answers differ in length",
     "tests/ladder/test_vllm.py": "prompts whose answers differ in length",

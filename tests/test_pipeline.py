@@ -80,7 +80,7 @@ def test_a_stage_depends_on_the_templates_of_the_pages_that_it_writes():
         assert [path for path in body(stage)["deps"] if path.startswith("ladder")] == needed, stage
 
 
-def test_a_stage_that_does_not_depend_on_its_code_is_told(tmp_path, monkeypatch):
+def test_a_stage_that_does_not_depend_on_its_code_is_reported(tmp_path, monkeypatch):
     for name in ("stages", "ladder", "benchmarks"):
         (tmp_path / name).symlink_to(ROOT / name)
     text = Path("dvc.yaml").read_text().replace("[code/sft.txt, ", "[")
@@ -273,7 +273,7 @@ def test_the_recipes_fit_params(tmp_path, monkeypatch):
                 fit(kind, entry, name)
 
 
-def test_a_funnel_is_drawn_from_nought_in_the_order_of_its_steps():
+def test_a_funnel_is_drawn_from_zero_in_the_order_of_its_steps():
     found = subprocess.run(
         ["dvc", "plots", "show", "--show-vega", "plots/filter/chat.tsv"], capture_output=True, check=True, text=True
     )

@@ -131,7 +131,7 @@ def test_a_param_of_dpo_touches_what_is_below_it_and_not_the_reference(climbed):
     assert {*climbed.repro("report"), "report"} == BELOW_DPO | {"code"}
 
 
-def test_an_edit_of_a_benchmark_scores_anew_and_generates_nothing(climbed):
+def test_an_edit_of_a_benchmark_scores_again_and_generates_nothing(climbed):
     cells = {f"ifeval {rung}: scoring (code changed)" for rung in ("base", "dpo/chat", "distill/small")}
     for name, edit, ran, scored in (
         ("ifbench", "AGAIN = True", {"questions", "benchmark"}, set()),
@@ -290,8 +290,8 @@ def test_every_method_of_the_guide_climbs_and_is_on_its_page(guided):
 def test_prune_drops_a_rung_that_params_no_longer_name(guided):
     climbed, _ = guided
     climbed.change(lambda params: params["merge"].pop("soup"))
-    told = climbed.call(sys.executable, "-m", "ladder", "check")
-    assert told == (
+    reported = climbed.call(sys.executable, "-m", "ladder", "check")
+    assert reported == (
         "dvc.lock: outputs of entries that params.yaml no longer has remain: merge@soup, merge_input@soup/0, "
         "merge_input@soup/1. `ladder prune` removes them\n"
     )

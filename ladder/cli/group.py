@@ -1,4 +1,4 @@
-"""Typer classes of the command line: help pages without escape codes where nobody reads colors, and suggestions."""
+"""Typer classes of the command line: help pages without escape codes outside a terminal, and suggestions."""
 
 import importlib
 import os

@@ -50,7 +50,7 @@ def check() -> Checked:
     from ladder.pipeline.dvc_speed import yaml_parsed_once
 
     with yaml_parsed_once():
-        if names := name_sentences():  # DVC must not read such names
+        if names := name_sentences():  # DVC must not read these names
             return Checked(names, [])
         keep_copy()
         roots = [str(COPY), *_local_sources()]

@@ -96,7 +96,7 @@ def _node(event: NodeEvent, events: Iterator[Any], text: str) -> Node:
         if node.flow:
             node.end = last.index
         elif node.pairs and node.start != node.pairs[0][0].start:
-            node.column = node.pairs[0][0].column  # an anchor or tag stands before the first key
+            node.column = node.pairs[0][0].column  # an anchor or tag precedes the first key
     return node
 
 

@@ -57,7 +57,9 @@ def fill(template: str, values: Mapping[str, str]) -> str:
     Errors: UserError naming the gap without a value or the value without a gap.
     """
     if odd := sorted(set(GAP.findall(template)) ^ set(values)):
-        raise UserError(f"template {template[:60]!r}…: gap {odd[0]!r} is not in both the template and what fills it")
+        raise UserError(
+            f"template {template[:60]!r}…: the placeholder {odd[0]!r} is not in both the template and its values"
+        )
     return GAP.sub(lambda gap: plain(values[gap[1]]), template)
 
 

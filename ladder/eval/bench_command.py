@@ -37,7 +37,9 @@ def bench(
     found, questions = read(benchmark, task)
     params = entry(Asking, "answer", found.name)
     if params.rows > len(questions):
-        raise UserError(f"{PARAMS}: answer.{found.name}.rows: there are {len(questions)} questions, not {params.rows}")
+        raise UserError(
+            f"{PARAMS}: answer.{found.name}.rows: expected at most {len(questions)} questions, got {params.rows}"
+        )
     chosen = order(questions, seed=read_params().get("questions", {}).get("seed", 0))[: params.rows or None]
     called, engine = opened(params, model, name, key_env=key_env, insecure=insecure)
     turns = [{"key": question.key, "turns": list(question.turns)} for question in chosen]

@@ -64,7 +64,9 @@ def read(folders: dict[str, Path], provenance: Path, rungs: list[str]) -> dict[s
             rows = sorted(read_rows(path), key=lambda row: (len(row["key"]), row["key"]))  # numeric order of numbers
             entries[rung] = Entry(benchmark, rung, summary, rows, headline, origins[rung])
             if [row["key"] for row in rows] != [row["key"] for row in entries[rungs[0]].rows]:
-                raise UserError(f"{path}: its prompts are not those of {rungs[0]}; `dvc repro benchmark` scores both")
+                raise UserError(
+                    f"{path}: its prompts differ from those of {rungs[0]}. `dvc repro benchmark` scores both."
+                )
     return found
 
 

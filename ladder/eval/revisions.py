@@ -149,7 +149,7 @@ class Revision:
                 f"was made, then `{way}` here."
             ) from None
         if hashlib.md5(content).hexdigest() != self._md5_recorded(path):
-            raise UserError(f"{path} at {self.label}: DVC's copy is not what {LOCK} recorded; `dvc fetch` it anew")
+            raise UserError(f"{path} at {self.label}: DVC's copy differs from {LOCK}. `dvc fetch` it again.")
         return bytes(content)
 
 

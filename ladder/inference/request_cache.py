@@ -107,8 +107,8 @@ class Replies:
                 self._broken += 1
             self._end += len(line)
         if new := self._broken - before:
-            lines = "1 broken line" if new == 1 else f"{new} broken lines"
-            print(f"{self.path}: {lines} skipped; the replies are requested again", file=sys.stderr, flush=True)
+            lines = "1 damaged line" if new == 1 else f"{new} damaged lines"
+            print(f"{self.path}: {lines} ignored; their requests are sent again", file=sys.stderr, flush=True)
 
     @contextmanager
     def alone(self, part: str = "", *, report: bool) -> Iterator[None]:

@@ -97,7 +97,7 @@ def packed_attention(
     }
     for name, wanted in asked.items():
         if wanted:
-            raise NotPackable(f"this model's attention uses {name}, which packed attention does not have")
+            raise NotPackable(f"this model's attention uses {name}, which packed attention does not support")
     q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
     return attend(q, k, v, cu_seq_lens_q, max_length_q, scaling, others.get("sliding_window"))[None], None
 
@@ -108,7 +108,7 @@ def attend_packed(model: PreTrainedModel) -> None:
     AttentionMaskInterface.register(NAME, lambda *_, **__: None)
     model.set_attn_implementation(NAME)
     if model.config._attn_implementation != NAME:
-        raise NotPackable(f"{type(model).__name__} does not let its attention be chosen")
+        raise NotPackable(f"the attention of {type(model).__name__} cannot be replaced")
 
 
 def isolation_gate(model: Any, collate: Callable[[list[Row]], dict[str, Any]], rows: list[Row]) -> None:
@@ -122,7 +122,7 @@ def isolation_gate(model: Any, collate: Callable[[list[Row]], dict[str, Any]], r
     before, changed = (_logits(model, collate, start, second)[after:] for start in (first, _reversed(first)))
     # A mixture of experts may group tokens differently, so allow for rounding.
     if not torch.allclose(before, changed, rtol=1e-3, atol=1e-3 * float(before.abs().max())):
-        raise NotPackable("this model's layers let packed rows see each other")
+        raise NotPackable("in this model's layers, packed rows attend to each other")
 
 
 def _reversed(row: Row) -> Row:

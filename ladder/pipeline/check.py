@@ -53,8 +53,8 @@ def check() -> list[str]:
         return [lost]
     write_links(params)
     faults = [*params_faults(params, read_pipeline(), _recorded_params()), *entry_faults(params), *part_faults(params)]
-    told = [_told(fault, lines) for fault in faults]
-    sentences = [*told, *remote_faults(), *code_faults(), *_graph_faults(params, lines)]
+    reported = [_sentence(fault, lines) for fault in faults]
+    sentences = [*reported, *remote_faults(), *code_faults(), *_graph_faults(params, lines)]
     keep_copy()
     return sentences
 
@@ -64,10 +64,10 @@ def name_sentences() -> list[str]:
     params = read_sections()
     faults = list(name_faults(params))
     lines = Lines(PARAMS) if faults else None
-    return [_told(fault, lines) for fault in faults if lines]
+    return [_sentence(fault, lines) for fault in faults if lines]
 
 
-def _told(fault: Fault, lines: Lines) -> str:
+def _sentence(fault: Fault, lines: Lines) -> str:
     return f"{lines.where(fault.keys)}: {fault.sentence}"
 
 
@@ -126,8 +126,8 @@ def code_faults() -> Iterable[str]:
     imports = read_imports(map(Path, ("ladder", "stages", "benchmarks")))
     for stage, stanza in read_pipeline().items():
         deps = body(stanza).get("deps", [])
-        told = sorted(path.name for path in imported(Path("stages", f"{stage}.py"), imports) if not path.suffix)
-        for files in (f"{CODE}/{stage}.txt", *(f"{CODE}/{package}" for package in told)):
+        reported = sorted(path.name for path in imported(Path("stages", f"{stage}.py"), imports) if not path.suffix)
+        for files in (f"{CODE}/{stage}.txt", *(f"{CODE}/{package}" for package in reported)):
             if stage != CODE and files not in deps:
                 yield f"dvc.yaml: {stage}: expected {files} among its deps: an edit of its code would not rerun it"
 

@@ -106,7 +106,7 @@ def source_faults(keys: Keys, section: Any) -> Iterator[Fault]:
             continue
         beside = _at(section, inner[:-1])
         if parsed.kind == "wheel" and not beside.get("sha256"):
-            yield Fault(where, f"source {value}: a wheel needs the sha256 of its member; state it beside the source")
+            yield Fault(where, f"source {value}: a wheel needs the sha256 of its member. Add the key sha256.")
         if parsed.kind == "path" and keys[0] != "source" and (why := unseen(value)):
             yield Fault(where, why)
         elif parsed.kind == "path":
@@ -226,7 +226,7 @@ def gate_faults(params: dict[str, Any]) -> Iterator[Fault]:
                 yield Fault((*keys, "allowed", title), f"no stage scores {title!r}{near or _listed(known)}")
             elif entry.get("rung") in measured and entry["rung"] not in over:
                 lists = "claims.heldout" if known is heldout else "report.rungs"
-                yield Fault((*keys, "rung"), f"{entry['rung']} is not scored on {title}; add it to {lists}")
+                yield Fault((*keys, "rung"), f"{entry['rung']} is not scored on {title}. Add it to {lists}.")
         if entry.get("rung") not in measured:
             near = did_you_mean(entry.get("rung"), measured)
             yield Fault((*keys, "rung"), f"no rung {entry.get('rung')!r} is scored{near or _listed(sorted(measured))}")

@@ -121,22 +121,22 @@ class Inspector:
         if missing and not restored:
             kept = [path for path in stage.outs if path not in stage.uncached]
             names = [str(out["path"]) for out in missing]
-            told = "" if set(names) >= set(kept) else f": {_listed(names)}"
-            reasons.append(Reason("output", f"output missing{told}"))
+            reported = "" if set(names) >= set(kept) else f": {_listed(names)}"
+            reasons.append(Reason("output", f"output missing{reported}"))
         return Change(stage, (*reasons, *_upstream(upstream)), restored)
 
     def _params(self, stage: Stage, entry: dict[str, Any]) -> list[Reason]:
         recorded = (entry.get("params") or {}).get("params.yaml") or {}
         keys = [*stage.params, *(key for key in recorded if key not in stage.params)]
-        told = []
+        reported = []
         for key in keys:
             if key not in recorded:
-                told.append(f"{key}: new")
+                reported.append(f"{key}: new")
             elif key not in stage.params:
-                told.append(f"{key}: no longer tracked")
+                reported.append(f"{key}: no longer tracked")
             else:
-                told += list(_differences(recorded[key], at(self.params, key), key))
-        return [Reason("param", each) for each in told]
+                reported += list(_differences(recorded[key], at(self.params, key), key))
+        return [Reason("param", each) for each in reported]
 
     def _deps(self, stage: Stage, entry: dict[str, Any], *, code: bool) -> list[Reason]:
         recorded = {dep["path"]: dep for dep in entry.get("deps") or ()}

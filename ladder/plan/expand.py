@@ -69,8 +69,8 @@ def read_lock(path: Path = LOCK) -> dict[str, Any]:
     try:
         found = yaml.load(path.read_text(encoding="utf-8"), CoreLoader)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        told = " ".join(str(error).split())
-        raise UserError(f"{path}: not YAML: {told}; `ladder doctor --fix` restores it") from None
+        reported = " ".join(str(error).split())
+        raise UserError(f"{path}: not YAML: {reported}; `ladder doctor --fix` restores it") from None
     entries = found.get("stages") if isinstance(found, dict) else None
     if not isinstance(entries, dict):
         raise UserError(f"{path}: expected entries under `stages`; `ladder doctor --fix` restores it")

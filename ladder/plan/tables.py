@@ -218,14 +218,14 @@ def branches(found: dict[str, Change], *, everything: bool = False) -> list[Bran
     tops: list[Branch] = []
     made: dict[str, Branch] = {}
     for name, change in running.items():
-        reasons = tuple(told(reason) for reason in change.reasons if reason.kind != "upstream")
+        reasons = tuple(reported(reason) for reason in change.reasons if reason.kind != "upstream")
         above = [reason.text for reason in change.reasons if reason.kind == "upstream" and reason.text in made]
         made[name] = Branch(name, reasons, [])
         (made[above[-1]].children if above else tops).append(made[name])
     return tops if everything else _grouped(tops)
 
 
-def told(reason: Reason) -> str:
+def reported(reason: Reason) -> str:
     """Return a reason as text; the kinds param, file and code name themselves."""
     return f"{reason.kind}: {reason.text}" if reason.kind in ("param", "code") else reason.text
 

@@ -106,14 +106,14 @@ def difference(one: Change, headline: Headline) -> str:
 
 def sizes(found: Found) -> str:
     """Describe the questions, "ifeval: 64 of 541 questions, mean_strict.", and add the judge's caveat if it has one."""
-    told = []
+    reported = []
     for name, entries in found.items():
         first = next(iter(entries.values()))
         made_by = first.summary["made_by"]
-        told.append(f"{name}: {made_by['rows']} of {made_by['of']} questions, {first.name}.")
+        reported.append(f"{name}: {made_by['rows']} of {made_by['of']} questions, {first.name}.")
         if caveat := made_by.get("judge", {}).get("caveat"):
-            told.append(f"({name}: {caveat}.)")
-    return " ".join(told)
+            reported.append(f"({name}: {caveat}.)")
+    return " ".join(reported)
 
 
 def page(heading: str, described: str, scores: list[list[str]], comparisons: list[list[str]]) -> str:

@@ -96,9 +96,9 @@ def climb(
     if lora is None:
         whole.model.requires_grad_(True)
         return TrainingSetup(whole, rung, None, dtype=dtype)
-    stands = ground if rung.identity == ground.identity else None
+    below = ground if rung.identity == ground.identity else None
     return TrainingSetup(
-        Model(_adapted(whole.model, lora, fused=fused), whole.tokenizer, rung), rung, stands, dtype=dtype
+        Model(_adapted(whole.model, lora, fused=fused), whole.tokenizer, rung), rung, below, dtype=dtype
     )
 
 

@@ -86,14 +86,14 @@ def configured(owner: type[C], arguments: dict[str, Any], specs: list[Spec]) -> 
         raise UserError(f"trainer.temperature: expected more than 0, got {config.temperature}: answers must differ")
     if config.use_transformers_continuous_batching or config.cache_implementation:
         raise UserError(
-            "trainer: answers come from the ladder's decoder or, with engine: vllm, from vLLM; no other engine"
+            "trainer: expected answers from the ladder's decoder or, with engine: vllm, from vLLM; no other engine"
         )
     if config.use_vllm and importlib.util.find_spec("vllm") is None:
-        raise UserError("engine: vllm: vLLM is not installed here; `make extra-gpu` installs it, or set engine: auto")
+        raise UserError("engine: vllm: vLLM is not installed. `make extra-gpu` installs it, or set engine: auto.")
     if config.use_vllm and not torch.cuda.is_available():
         raise UserError(
-            "engine: vllm: vLLM takes a policy's weights on CUDA alone: on a CPU it packs those it loaded for good "
-            "(colocate), and a server is sent them by NCCL; set engine: auto"
+            "engine: vllm: needs CUDA to update the policy's weights: on a CPU, vLLM packs weights when it loads them "
+            "(colocate), and a server receives them over NCCL. Set engine: auto."
         )
     return config
 
@@ -309,9 +309,9 @@ def start(trainer: Any, climbed: TrainingSetup, engine: TrlEngine, dynamic: Dyna
         trainer.dynamic = dynamic
     cut = trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled()
     if cut and not trainer.use_vllm:
-        raise UserError("weights cut across GPUs cannot answer in this process: launch with DDP, or set engine: vllm")
+        raise UserError("sharded weights cannot answer in this process. Launch with DDP, or set engine: vllm.")
     if cut and isinstance(climbed.start.model, PeftModel):
-        raise UserError("engine: vllm: an adapter on weights cut across GPUs: launch with DDP, or give lora: null")
+        raise UserError("engine: vllm: an adapter on sharded weights. Launch with DDP, or set lora: null.")
     if trainer.ref_model is not None and climbed.parent.kind == "adapter":
         # TRL loads the reference from the model's source path, which for an adapter parent is the base without the
         # adapter.

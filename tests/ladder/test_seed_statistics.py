@@ -49,7 +49,7 @@ def test_the_error_is_unbiased_and_the_interval_covers_what_it_says() -> None:
 def test_equal_models_are_seldom_called_different() -> None:
     generator = np.random.default_rng(6)
     tables = (generator.random((400, 2, 3, 64)) < generator.random((400, 1, 1, 64))).astype(float)
-    different = sum(seed_statistics.across_seeds(*pair)["verdict"] != "not distinguishable" for pair in tables)
+    different = sum(seed_statistics.across_seeds(*pair)["verdict"] != "no significant difference" for pair in tables)
     assert different <= 30  # 5% of 400 are 20; binomial(400, 0.05) exceeds 30 once in 100
 
 
@@ -61,12 +61,12 @@ def test_one_seed_that_lost_prevents_a_verdict() -> None:
     assert seed_statistics.across_seeds(second, first)["verdict"] == "worse"
     second[2], first[2, :2] = 0, 1
     found = seed_statistics.across_seeds(first, second)
-    assert (found["smallest"], found["verdict"]) == (-0.01, "not distinguishable")
+    assert (found["smallest"], found["verdict"]) == (-0.01, "no significant difference")
 
 
 def test_a_table_without_variance() -> None:
     same = seed_statistics.across_seeds(np.ones((2, 8)), np.ones((2, 8)))
-    assert (same["difference"], same["p"], same["verdict"]) == (0, 1, "not distinguishable")
+    assert (same["difference"], same["p"], same["verdict"]) == (0, 1, "no significant difference")
     every = seed_statistics.across_seeds(np.zeros((2, 8)), np.ones((2, 8)))
     assert (every["low"], every["p"], every["verdict"]) == (1, 2 / 2**8, "better")
 

@@ -198,7 +198,7 @@ def test_an_endpoint_answers_for_each_rung_by_its_name(ask, monkeypatch):
         ({"engine": "endpoint"}, "engine: endpoint needs a server"),
         ({"engine": "vllm", "endpoint": {"base_url": "http://localhost/v1", "model": "{rung}"}}, "vllm asks the rung"),
         ({"endpoint": {"base_url": "http://localhost/v1", "model": "m"}}, "one model would answer for all of them"),
-        ({"budget": {"requests": 1}}, "budget is of an endpoint, and there is none"),
+        ({"budget": {"requests": 1}}, "budget: no effect without an endpoint"),
     ],
 )
 def test_an_entry_that_asks_in_no_way_is_refused(ask, entry, sentence):

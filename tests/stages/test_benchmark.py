@@ -148,7 +148,7 @@ def test_exactly_the_touched_cells_are_scored_again(capsys: pytest.CaptureFixtur
 
 def test_a_killed_run_keeps_its_finished_cells(capsys: pytest.CaptureFixture[str]) -> None:
     bad = [answer("7", "No commas!", "x")]
-    with pytest.raises(UserError, match="its prompt is not that of its key"):
+    with pytest.raises(UserError, match="its prompt differs from the prompt of its key"):
         score({"base": GOOD, "sft/chat": bad})
     assert scored(capsys) == {"ifeval base": "new", "ifeval sft/chat": "new"}
     score({"base": GOOD, "sft/chat": GOOD})
@@ -158,9 +158,9 @@ def test_a_killed_run_keeps_its_finished_cells(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("answers", "sentence"),
     [
-        ([*GOOD, answer("5", "Who?", "x")], r"base/ifeval.jsonl: row 3: key '5' is none of the benchmark's"),
-        ([*GOOD, GOOD[0]], r"row 3: key '8' is answered already in row 1"),
-        ([answer("7", "No commas!", "x")], r"row 1: its prompt is not that of its key in .*ifeval.jsonl"),
+        ([*GOOD, answer("5", "Who?", "x")], r"base/ifeval.jsonl: row 3: key '5': no such question in the benchmark"),
+        ([*GOOD, GOOD[0]], r"row 3: key '8' is already answered in row 1"),
+        ([answer("7", "No commas!", "x")], r"row 1: its prompt differs from the prompt of its key in .*ifeval.jsonl"),
         ([{**GOOD[0], "response": None}], r"row 1: expected 'response' of type str"),
         ([{**GOOD[0], "tokens": None}], r"row 1: expected 'tokens' of type int"),
     ],

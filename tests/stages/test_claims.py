@@ -108,7 +108,7 @@ def test_less_divergence_is_an_improvement_and_more_a_regression(ladder):
         (("sft/small", "distill/small"), "regressed", 1.0),
     ):
         (one,) = report(ladder, claim(*rungs, "divergence/maths", "lower"))[0]["claims"]
-        assert (one["verdict"], one["difference"]) == (verdict, difference)  # in nats a token: 4 tokens a row
+        assert (one["verdict"], one["difference"]) == (verdict, difference)  # in nats per token: 4 tokens per row
         assert one["low"] <= one["difference"] <= one["high"]
     (one,) = report(ladder, claim(*rungs, "divergence/maths:cross_entropy", "lower", not_worse=True))[0]["claims"]
     assert (one["value"], one["difference"], one["verdict"]) == ([2.0, 2.0, 2.0], 0.0, "no significant difference")
@@ -188,10 +188,10 @@ def test_other_prompts_and_missing_files_are_refused(ladder):
             "claims.claims: c is compared on heldout/maths, but is not among claims.heldout",
         ),
         (claim("a", "chance", "accuracy"), "a is compared on accuracy, but is not among claims.accuracy"),
-        (claim("a", "b", "heldout/maths:speed"), "heldout has the numbers pass, reward, finish, tokens, not 'speed'"),
+        (claim("a", "b", "heldout/maths:speed"), "heldout: expected one of pass, reward, finish, tokens, got 'speed'"),
         (claim("a", "b", "divergence/maths"), "divergence/maths is better lower"),
         (claim("a", "chance", "heldout/maths"), "chance is known for accuracy and reward, not for heldout/maths"),
-        (claim("a", "b", "reward"), "the measure reward stands against chance"),
+        (claim("a", "b", "reward"), "reward: expected against: chance"),
         (claim("a", "b", "heldout/maths", "more"), "claims.0.better: expected 'higher' or 'lower'"),
     ],
 )

@@ -89,7 +89,7 @@ def test_the_gate_stops_what_a_benchmark_says_where_no_step_does(tmp_path):
             {"lenght": {}},
             "filter.steps: no filter is named 'lenght' (did you mean 'length'?); expected",
         ),
-        ({"length": {"least": 1}}, "filter.steps: length takes least, most, got {'least': 1}"),
+        ({"length": {"min": 1}}, "filter.steps: length: expected max, min, got {'min': 1}"),
         ({"exact": None, "finished": None}, "filter.steps: expected one filter"),
     ],
 )

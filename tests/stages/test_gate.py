@@ -224,7 +224,7 @@ def test_a_gate_against_a_revision_fails_dvc_until_it_holds(tmp_path, monkeypatc
     assert f"| ifeval | 60.0 | 40.0 | 20.0 [{low:.1f}, {high:.1f}] | 0.0001 | 100 | 5 | lost too much |" in out
     assert f"gate: dpo/chat against v1: ifeval lost too much: 20.0 [{low:.1f}, {high:.1f}], 5 allowed" in err
     assert "benchmark" in Path("dvc.lock").read_text()
-    assert "gate@" not in Path("dvc.lock").read_text()  # not recorded: the next run judges anew
+    assert "gate@" not in Path("dvc.lock").read_text()  # not recorded: the next run judges again
     with Repo() as repo:
         assert "gate@since-v1" in repo.status(["gate@since-v1"])
 

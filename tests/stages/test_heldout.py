@@ -105,5 +105,5 @@ def test_a_row_that_lacks_a_column_is_named(tmp_path):
 
 def test_a_prompt_without_checks_is_refused(tmp_path, base):
     write_rows(Path("prompts/x.jsonl"), [{"id": "a", "split": "x", "prompt": user("Hi"), "checks": []}])
-    with pytest.raises(UserError, match="prompts/x.jsonl: prompt 1: no check to judge its answers by"):
+    with pytest.raises(UserError, match="prompts/x.jsonl: prompt 1: no check; expected at least one"):
         answer(base, x={"split": None, **PARAMS})

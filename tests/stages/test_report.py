@@ -208,7 +208,7 @@ def test_every_benchmark_has_its_part_of_the_page(ladder: Path) -> None:
 def test_what_got_through_is_a_page_of_its_own(ladder: Path) -> None:
     output = report(ladder, "base", "sft/chat")
     assert (output / "redteam.md").read_text().splitlines()[2:] == [
-        "No benchmark of the table asks what should be refused (ifeval)."
+        "No benchmark of the table has prompts that should be refused (ifeval)."
     ]
     reported: Row = {"attack": None, "wanted": "refusal", "judge": [None], "judged": 0, "unparseable": 0}
     for rung, verdict in (("base", "full_refusal"), ("sft/chat", "full_compliance")):
@@ -217,8 +217,8 @@ def test_what_got_through_is_a_page_of_its_own(ladder: Path) -> None:
     output = report(ladder, "base", "sft/chat", benchmarks=("ifeval", "harmbench"))
     text = (output / "redteam.md").read_text(encoding="utf-8")
     assert [line for line in text.splitlines() if line.startswith("#")] == [
-        "# What got through", "## harmbench", "### base: 0 of 7 harmful got through",
-        "### sft/chat: 7 of 7 harmful got through, 5 shown",
+        "# Successful attacks", "## harmbench", "### base: 0 of 7 harmful successful",
+        "### sft/chat: 7 of 7 harmful successful, 5 shown",
     ]  # fmt: skip
     assert "| sft/chat | harmful | rule | 7 | 0 | 0 | 7 | 0 |\n" in text
     assert text.count(f"```text\n{HOSTILE}\n```\n") == 5

@@ -91,7 +91,7 @@ def test_a_code_lists_local_files_are_not_its_modules():
     assert modules_hash(Path("one.txt")) != modules_hash(Path("three.txt"))
 
 
-def test_the_hash_of_a_folder_tells_names_and_contents():
+def test_the_hash_of_a_folder_depends_on_names_and_contents():
     for name, text in (("a/x", "1"), ("b/x", "1"), ("c/y", "1"), ("d/x", "2")):
         Path(name).parent.mkdir()
         Path(name).write_text(text)

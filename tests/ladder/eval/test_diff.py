@@ -182,14 +182,14 @@ def test_the_workspace_is_what_lies_here(repository, capsys):
 
 
 def test_scores_made_under_other_settings_are_compared_on_request(repository, capsys):
-    with Path("dvc.lock").open("a") as lock:  # the workspace's answers to IFEval were cut at 24 tokens
+    with Path("dvc.lock").open("a") as lock:  # the workspace's answers to IFEval were truncated at 24 tokens
         lock.write("  answer@sft/chat:\n    cmd: x\n    params:\n      params.yaml:\n        answer:\n")
         lock.write("          ifeval: {rows: 9, max_new_tokens: 24}\n          gsm8k: {max_new_tokens: 9}\n")
         lock.write("    outs:\n    - {path: data/answer/sft/chat, md5: 0.dir}\n")
     with pytest.raises(UserError) as refused:
         diff.report("v2", None, 3, answers=False)
     assert str(refused.value) == (
-        "ifeval sft/chat: made under other settings: answer.ifeval.max_new_tokens (none) -> 24 "
+        "ifeval sft/chat: made under different settings: answer.ifeval.max_new_tokens (none) -> 24 "
         "(--across-settings compares)"
     )
     assert [change["rung"] for change in read(capsys, "v2", "--across-settings")["changes"]] == ["sft/chat"]
@@ -227,7 +227,7 @@ def test_what_could_not_be_scored_is_reported_and_not_compared(repository, capsy
     assert "data/benchmark/ifeval/sft/chat.jsonl at workspace: not scored: no sandbox" in found["not_compared"]
 
 
-def test_rows_in_neither_cache_nor_remote_are_told(repository, capsys):
+def test_rows_in_neither_cache_nor_remote_are_reported(repository, capsys):
     path = "data/heldout/sft/maths/problems/maths.jsonl"
     md5 = Revision("v1").md5(path)
     Path(".dvc/cache/files/md5", md5[:2], md5[2:]).unlink()

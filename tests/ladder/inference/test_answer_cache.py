@@ -1,4 +1,4 @@
-"""Generation that is killed and run again: what is generated again, and that the bytes are an unbroken run's."""
+"""Generation that is killed and run again: the repeated portions, and bytes equal to an uninterrupted run."""
 
 import json
 import multiprocessing
@@ -89,11 +89,11 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     generate = TokenEngine.generate
 
-    def told(self: TokenEngine, conversations: Any, *rest: Any, **named: Any) -> Any:
+    def reported(self: TokenEngine, conversations: Any, *rest: Any, **named: Any) -> Any:
         texts.extend(messages[0]["content"] for messages in conversations)
         return generate(self, conversations, *rest, **named)
 
-    monkeypatch.setattr(TokenEngine, "generate", told)
+    monkeypatch.setattr(TokenEngine, "generate", reported)
     monkeypatch.setattr(answer_cache, "PORTION", 2)
     monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
     return texts
@@ -130,7 +130,7 @@ def test_a_torn_file_is_reported_and_its_portion_asked_again(
     (path,) = (tmp_path / "work/replies").glob("*.jsonl")
     whole = path.read_bytes()
     one, two = whole.splitlines(keepends=True)
-    for torn, again, told in (
+    for torn, again, reported in (
         (b"", "abcd", ""),
         (whole[:-3], "cd", ""),  # killed while writing
         (one, "cd", ""),
@@ -140,7 +140,7 @@ def test_a_torn_file_is_reported_and_its_portion_asked_again(
         path.write_bytes(torn)
         assert say(base, "abcd") == first
         assert asked == list(again)
-        assert capsys.readouterr().err == told
+        assert capsys.readouterr().err == reported
         asked.clear()
         assert say(base, "abcd") == first and asked == []
         capsys.readouterr()

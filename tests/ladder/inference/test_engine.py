@@ -81,8 +81,8 @@ def test_a_family_without_slots_goes_through_padded_generate_and_one_line_says_s
     _report_fallback.cache_clear()
     for _ in range(2):
         assert decode(model, prompts(8), Sampling(max_new_tokens=30), stop=STOP, batch=3) == expected
-    told = "engine: the decoder does not support this mistral model: using padded model.generate\n"
-    assert capsys.readouterr().out == told
+    text = "engine: the decoder does not support this mistral model: using padded model.generate\n"
+    assert capsys.readouterr().out == text
     with pytest.raises(UserError, match="engine: decoder: does not support this mistral model"):
         decode(model, prompts(8), Sampling(max_new_tokens=30), stop=STOP, engine="decoder")
 

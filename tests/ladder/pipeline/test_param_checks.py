@@ -205,7 +205,7 @@ def test_claims_about_what_nothing_measures():
         params = {"claims": claims, "heldout": {"problems/maths": {}}, "reward": {"words": {}}}
         return reported(claim_faults(params))
 
-    assert found("heldout/problems/maths:reward") == found("accuracy:normalised") == found("divergence") == {}
+    assert found("heldout/problems/maths:reward") == found("accuracy:normalized") == found("divergence") == {}
     assert found("reward", "reward/words") == {}
     near = "(did you mean 'heldout/problems/maths'?)"
     assert found("heldout/maths") == {"claims.claims.0": f"no stage measures 'heldout/maths' {near}"}

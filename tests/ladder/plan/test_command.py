@@ -31,8 +31,8 @@ def test_neither_torch_nor_dvc_is_imported():
         "result = CliRunner().invoke(app, ['plan', '--json'])\n"
         "print(result.exit_code, sorted({'torch', 'dvc', 'transformers', 'pandas'} & set(sys.modules)))"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "0 []"
+    reported = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert reported.stdout.strip() == "0 []"
 
 
 def test_a_model_as_text_markdown_and_json():
@@ -74,7 +74,7 @@ def test_refusals(tmp_path):
     assert "no config.json in it" in refusal("plan", "--model", str(tmp_path))
     (tmp_path / "config.json").write_text("{")
     assert f"{tmp_path}/config.json: not JSON" in refusal("plan", "--model", str(tmp_path))
-    assert "config.json is not in the hub's cache" in refusal("plan", "--model", f"hub:nobody/nothing@{'0' * 40}")
+    assert "config.json is not in the hub's cache" in refusal("plan", "--model", f"hub:org/nothing@{'0' * 40}")
     (tmp_path / "model.gguf").write_bytes(b"GGML")
     assert "not a GGUF file" in refusal("plan", "--model", str(tmp_path / "model.gguf"))
     assert refusal("advise", "--gap", "style", "--json").startswith("--prompted: missing")
@@ -98,8 +98,8 @@ def test_the_decision_table(gap, prompted, data, method):
 
 
 def test_advice_names_what_fits_the_gpu():
-    told = advise(Answers("style", "yes", "examples", 5000, "t4"), "Llama-3.1-8B").memory
-    assert "t4 with QLoRA with gradient checkpointing" in told
+    reported = advise(Answers("style", "yes", "examples", 5000, "t4"), "Llama-3.1-8B").memory
+    assert "t4 with QLoRA with gradient checkpointing" in reported
     assert "does not fit t4" in advise(Answers("style", "yes", "examples", 5000, "t4"), "Llama-3.3-70B").memory
 
 

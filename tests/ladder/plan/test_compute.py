@@ -25,7 +25,7 @@ def test_forward_flops_are_those_that_pytorch_counts():
     found = weights({"model_type": "llama", **config})
     products, attention = forward_flops({"model_type": "llama", **config}, found, 32)
     angles = 2 * 32 * 8  # positions times 8 frequencies, once a row
-    # PyTorch counts all of attention, of which a causal kernel computes half
+    # PyTorch counts all of attention; a causal kernel computes half
     assert counter.get_total_flops() == 32 * (products + 2 * attention) + angles
 
 

@@ -62,8 +62,8 @@ def synthesize():
         values = {**stage.values, "budget": {**stage.values["budget"], **settings.get("budget", {})}}
         values["endpoint"] = {**values["endpoint"], "prices": settings.get("prices")}
         changed = replace(found["synthesize@evolved"], stage=replace(stage, values=values))
-        (told,) = Costs({**found, stage.name: changed}, {}, "cpu").cost(changed).endpoints
-        return told
+        (reported,) = Costs({**found, stage.name: changed}, {}, "cpu").cost(changed).endpoints
+        return reported
 
     return stage.values, endpoint
 
@@ -87,7 +87,7 @@ def test_a_budget_bounds_calls_and_money(synthesize):
 
 def test_an_unknown_base_leaves_the_numbers_open():
     params = read_params()
-    params["base"] = {**params["base"], "source": "hub:nobody/nothing@" + "0" * 40}
+    params["base"] = {**params["base"], "source": "hub:org/nothing@" + "0" * 40}
     made = Costs(changes(params, ["sft@chat"]), {}, "cpu")
     known = {cost.name: cost for cost in made.all()}
     assert known["sft@chat"].trainable is None and known["sft@chat"].runs

@@ -66,7 +66,7 @@ def test_related_personas_come_from_the_list_and_then_from_those_before():
     assert len(described) == 80 > everyone
 
 
-def test_a_reply_that_describes_nobody_is_rejected():
+def test_a_reply_that_describes_no_person_is_rejected():
     generate, _, instructed = script(lambda n: ["", "A cook.\nOr a waiter."][n])
     harvest = persona(generate, PROMPTS, SEEDS, plan(rounds=1), "inferred")
     assert [row["reason"] for row in harvest.rejected] == ["not one paragraph"] * 2

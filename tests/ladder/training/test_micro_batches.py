@@ -143,7 +143,7 @@ def test_splits():
 
 
 def test_the_budget_by_hand():
-    # 139 GB usable at 92%, 20 GB fixed, 5 MB a token: 107.88 GB / 5 MB = 21,576, of which 84 * 256 are whole
+    # 139 GB usable at 92%, 20 GB fixed, 5 MB a token: 107.88 GB / 5 MB = 21,576, with 84 * 256 whole
     assert tokens_within(0.92 * 139e9, 20e9, 5e6) == 84 * 256
     assert tokens_within(1e9, 2e9, 5e6) == 256
     assert tokens_within(1e15, 0, 1.0) == 65_536

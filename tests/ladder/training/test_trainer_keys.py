@@ -133,7 +133,7 @@ def test_values_out_of_range(owner, values, words):
         (DPOConfig, None, {"label_smoothing": 0.1}, "label_smoothing: no effect; expected it only with loss_type"),
         (DPOConfig, None, {"label_smoothing_factor": 0.1}, "Instead: set label_smoothing"),
         (DPOConfig, None, {"sync_ref_model": True}, "the stage reference"),
-        (GRPOConfig, None, {"vllm_mode": "server"}, "vllm_mode: has no effect without engine: vllm"),
+        (GRPOConfig, None, {"vllm_mode": "server"}, "vllm_mode: no effect; expected it only with engine: vllm"),
         (GRPOConfig, None, {"top_p": 0.9}, "the policy's own distribution"),
         (GRPOConfig, None, {"eval_strategy": "steps"}, "the stages heldout and benchmark"),
         (GRPOConfig, None, {"chat_template_kwargs": {"enable_thinking": False}}, "the stage base"),

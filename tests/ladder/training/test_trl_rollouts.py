@@ -163,7 +163,7 @@ def test_what_would_train_on_something_else_is_refused(tmp_path, changed, senten
 @pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU vLLM takes a policy's weights")
 @pytest.mark.parametrize("mode", ["colocate", "server"])
 def test_vllm_is_refused_where_it_cannot_take_the_policy(tmp_path, mode):
-    sentence = "vLLM takes a policy's weights on CUDA alone" if find_spec("vllm") else "vLLM is not installed here"
+    sentence = "needs CUDA to update the policy's weights" if find_spec("vllm") else "vLLM is not installed"
     with pytest.raises(UserError, match=f"engine: vllm: {sentence}"):
         configured(GRPOConfig, {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False, "use_vllm": True,
                                 "vllm_mode": mode}, REWARDS)  # fmt: skip
