@@ -127,7 +127,7 @@ def mark(name: str, verdict: bool | float | str) -> Mark:
         return Mark(name, "passed" if verdict else "failed")
     if verdict == "loosely":
         return Mark(name, "loosely")
-    return Mark(name, told=verdict if isinstance(verdict, str) else f"{verdict:.4g}")
+    return Mark(name, value=verdict if isinstance(verdict, str) else f"{verdict:.4g}")
 
 
 def write_headlines(output: Path, lines: list[Row], names: list[str]) -> None:

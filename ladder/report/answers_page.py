@@ -11,11 +11,11 @@ State = Literal["passed", "loosely", "failed", ""]
 
 @dataclass(frozen=True)
 class Mark:
-    """Result of one check of an answer: a state (passed, loosely, failed), or a number or word in `told`."""
+    """Result of one check of an answer: a state (passed, loosely, failed), or a number or word in `value`."""
 
     name: str
     state: State = ""
-    told: str = ""
+    value: str = ""
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class Page(HTMLParser):
 
 def page(text: str) -> Page:
     """A page that has this text wherever a name or text of a rung, a benchmark or a data set goes."""
-    answer = Answer([text, "second"], [Mark(text, "passed"), Mark(text, told=text)], 3, False, change="gained")
+    answer = Answer([text, "second"], [Mark(text, "passed"), Mark(text, value=text)], 3, False, change="gained")
     standing = Standing(text, text, "1.0 [0.0, 2.0]", (1, 0, 2), text, "better")
     part = Part(text, text, True, [standing], [Question(text, text, [text], [answer])])
     document = answers_page(text, text, [part])
