@@ -54,7 +54,7 @@ class Params(RolloutEngine):
     redraw: Annotated[int, Field(ge=0, exclude_if=lambda rounds: rounds == 0)] = 0
     """Maximum number of rounds in which groups with equal rewards are replaced by groups of other prompts.
 
-    These groups give no gradient (dynamic sampling: Yu et al. 2025, section 3.2). Each round costs the answers to as
+    Those groups give no gradient (dynamic sampling: Yu et al. 2025, section 3.2). Each round costs the answers to as
     many prompts as there are groups to replace, and no training. The metrics count the groups. 0 keeps every group.
     """
     trainer: Annotated[dict[str, Any], AfterValidator(passes(RLOOConfig))]

@@ -10,6 +10,7 @@ PURE = [
     "tests/ladder/test_calibration.py",
     "tests/ladder/test_statistics.py",
     "tests/ladder/data/test_jsonl.py",
+    "tests/ladder/data/test_markdown.py",
     "tests/ladder/data/test_messages.py",
     "tests/ladder/eval/test_compare.py",
     "tests/ladder/eval/test_scores.py",
@@ -17,7 +18,6 @@ PURE = [
     "tests/ladder/filters/test_gopher.py",
     "tests/ladder/report/test_attacks_page.py",
     "tests/ladder/report/test_data_card.py",
-    "tests/ladder/report/test_markdown.py",
     "tests/ladder/verifiers",
 ]
 COLLECT = """
