@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from conftest import pico_model, pico_tokenizer
 from ladder.models import compute_dtype
 from ladder.models.checkpoint import load, load_complete, save_rung
 from ladder.training.train import trainer_arguments
+from perf.pico import pico_model, pico_tokenizer
 from stages import student
 
 
