@@ -205,7 +205,8 @@ def test_check_is_remembered_while_nothing_changes(repository, capfd):
         "    params: [code]\n    outs: [code]\n  punkt:\n    cmd: 'true'\n    deps: [code/punkt.txt]\n"
         "    params: [punkt]\n    outs: [punkt]\n"
     )
-    Path("params.yaml").write_text("code: {}\npunkt: {source: input.txt, sha256: null}\n")
+    Path("params.yaml").write_text("code: {}\npunkt: {source: data/raw/input.txt, sha256: null}\n")
+    write(Path("data/raw/input.txt"), "x\n")
     Path("dvc.lock").unlink()
     call("git", "rm", "-q", "--cached", "dvc.lock")
     call("git", "commit", "-qm", "no lock")
@@ -215,7 +216,7 @@ def test_check_is_remembered_while_nothing_changes(repository, capfd):
     assert entries(Path())["stages"]["code"]["outs"][0]["path"] == "code"
     main(["check", "--json"])
     assert capfd.readouterr().out == '{\n  "ok": true,\n  "faults": [],\n  "information": []\n}\n'
-    Path("params.yaml").write_text("code: {}\npunkt: {sorce: input.txt, sha256: null}\n")
+    Path("params.yaml").write_text("code: {}\npunkt: {sorce: data/raw/input.txt, sha256: null}\n")
     with pytest.raises(SystemExit) as stopped:
         main(["check"])
     found = capfd.readouterr()
