@@ -12,7 +12,6 @@ from ruamel.yaml import YAML
 
 from conftest import ROOT
 from ladder.__main__ import main
-from ladder.cli import pipeline_commands
 from ladder.pipeline import snapshot
 
 PIPELINE = """\
@@ -223,14 +222,3 @@ def test_check_is_remembered_while_nothing_changes(repository, capfd):
     assert stopped.value.code == 1 and found.out == ""
     assert "params.yaml:2: punkt.sorce: no such key (did you mean 'source'?)" in found.err
     assert snapshot.recall("check") is None
-
-
-def test_a_long_run_is_confirmed_so_that_the_next_is_fast(repository, monkeypatch):
-    monkeypatch.setattr(pipeline_commands, "LONG_SECONDS", 0)
-    Path("input.txt").write_text("new\n")
-    main(["repro"])
-    assert Path("data/two.txt").read_text() == "two new 2\n"
-    assert snapshot.recall("repro []") == [DONE.strip()]
-    Path("dvc.yaml").write_text(PIPELINE.replace("cat input.txt)", "cat input.txt; date +%N > input.txt)"))
-    main(["repro", "made@two"])  # changes its own input, as a user may while it runs
-    assert snapshot.recall('repro ["made@two"]') is None
