@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
@@ -24,8 +23,6 @@ from ladder.pipeline.names import did_you_mean
 
 CODE = "code"
 """Name of the stage that lists the files that each stage imports."""
-LONG_SECONDS = 30
-"""Minimum duration of a run after which a few seconds are spent on making the next no-op fast."""
 UP_TO_DATE = "Data and pipelines are up to date."
 """What DVC prints when there is nothing to do."""
 INTERRUPTED = 252
@@ -81,35 +78,11 @@ def repro(targets: Sequence[str], options: Sequence[str]) -> int:
         _refuse_unknown(targets, options)
         roots = [] if "--dry" in options else [refresh_code_lists()]
         before = snapshot.settled(roots)
-        started = time.monotonic()
         code = _dvc(["repro", *options, *targets])
         if code == 0 and recorded and not _looks_elsewhere(before):
-            if time.monotonic() - started > LONG_SECONDS:  # stages ran, so confirm that nothing is left to do
-                before = snapshot.settled(roots)
-                clean = _is_clean(targets, options)
-                with suppress(UserError):
-                    check()
-            else:
-                clean = True  # if a stage did run, the state has changed, and nothing is recorded
-            if clean:
-                snapshot.remember(command, before, roots, [UP_TO_DATE])
+            # If a stage did run, the state has changed, and nothing is recorded.
+            snapshot.remember(command, before, roots, [UP_TO_DATE])
     return code
-
-
-def _is_clean(targets: Sequence[str], options: Sequence[str]) -> bool:
-    """Return whether `dvc repro` would run no stage."""
-    import logging
-
-    from dvc.exceptions import DvcException
-    from dvc.logger import set_loggers_level
-    from dvc.repo import Repo
-
-    kept = {option.removeprefix("--").replace("-", "_"): True for option in options if option != "--keep-going"}
-    try:
-        with Repo() as repo, set_loggers_level(logging.CRITICAL):
-            return not repo.reproduce(list(targets), dry=True, **kept)
-    except DvcException:
-        return False
 
 
 def status(targets: Sequence[str], options: Sequence[str]) -> int:

@@ -12,7 +12,6 @@ from ruamel.yaml import YAML
 
 from conftest import ROOT
 from ladder.__main__ import main
-from ladder.cli import pipeline_commands
 from ladder.pipeline import snapshot
 
 PIPELINE = """\
@@ -205,7 +204,8 @@ def test_check_is_remembered_while_nothing_changes(repository, capfd):
         "    params: [code]\n    outs: [code]\n  punkt:\n    cmd: 'true'\n    deps: [code/punkt.txt]\n"
         "    params: [punkt]\n    outs: [punkt]\n"
     )
-    Path("params.yaml").write_text("code: {}\npunkt: {source: input.txt, sha256: null}\n")
+    Path("params.yaml").write_text("code: {}\npunkt: {source: data/raw/input.txt, sha256: null}\n")
+    write(Path("data/raw/input.txt"), "x\n")
     Path("dvc.lock").unlink()
     call("git", "rm", "-q", "--cached", "dvc.lock")
     call("git", "commit", "-qm", "no lock")
@@ -215,21 +215,10 @@ def test_check_is_remembered_while_nothing_changes(repository, capfd):
     assert entries(Path())["stages"]["code"]["outs"][0]["path"] == "code"
     main(["check", "--json"])
     assert capfd.readouterr().out == '{\n  "ok": true,\n  "faults": [],\n  "information": []\n}\n'
-    Path("params.yaml").write_text("code: {}\npunkt: {sorce: input.txt, sha256: null}\n")
+    Path("params.yaml").write_text("code: {}\npunkt: {sorce: data/raw/input.txt, sha256: null}\n")
     with pytest.raises(SystemExit) as stopped:
         main(["check"])
     found = capfd.readouterr()
     assert stopped.value.code == 1 and found.out == ""
     assert "params.yaml:2: punkt.sorce: no such key (did you mean 'source'?)" in found.err
     assert snapshot.recall("check") is None
-
-
-def test_a_long_run_is_confirmed_so_that_the_next_is_fast(repository, monkeypatch):
-    monkeypatch.setattr(pipeline_commands, "LONG_SECONDS", 0)
-    Path("input.txt").write_text("new\n")
-    main(["repro"])
-    assert Path("data/two.txt").read_text() == "two new 2\n"
-    assert snapshot.recall("repro []") == [DONE.strip()]
-    Path("dvc.yaml").write_text(PIPELINE.replace("cat input.txt)", "cat input.txt; date +%N > input.txt)"))
-    main(["repro", "made@two"])  # changes its own input, as a user may while it runs
-    assert snapshot.recall('repro ["made@two"]') is None
