@@ -13,7 +13,7 @@ package carries, the number is called `length_controlled_minimal`. It then diffe
 win rate by 6.5 points on average over 57 models, all on short answers; the metric file says so under "caveats".
 
 Three things deliberately differ from the published benchmark:
-- Answers are between fence lines (`ladder.data.quoting`); the hash in the metric file covers the prompt with them.
+- Answers are between fence lines (`prompt_templates.fenced`); the hash in the metric file covers the prompt with them.
 - Answers are inserted after the prompt is split into messages, so that no answer can write a message of its own.
 - A missing verdict is left out and counted.
 
@@ -29,17 +29,16 @@ import re
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ladder.chat.encode import Messages
 from ladder.data.jsonl import Row
-from ladder.data.prompt_templates import fill, with_fences
-from ladder.data.quoting import fenced
+from ladder.data.prompt_templates import fenced, fill, with_fences
 from ladder.eval.benchmark import Answers, Question, Tools
 from ladder.eval.length_controlled import length_controlled
-from ladder.eval.measures import Measure
+from ladder.eval.measure import Measure
 from ladder.judges.parsers import Scale
 from ladder.pipeline.stage import UserError
-from ladder.statistics import Array
 
 FIRST, SECOND = "m", "M"
 """Labels of the published prompt for the answer that is shown first, and the other."""
@@ -181,7 +180,7 @@ def _control(rows: list[Row]) -> None:
     if not known:
         return
 
-    def numbers(name: str) -> Array:
+    def numbers(name: str) -> NDArray[np.float64]:
         return np.array([row[name] for row in known], dtype=float)
 
     controlled = length_controlled(

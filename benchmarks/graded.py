@@ -14,10 +14,9 @@ from pydantic import Field
 
 from ladder.chat.encode import Messages
 from ladder.data.jsonl import Row
-from ladder.data.prompt_templates import fill
-from ladder.data.quoting import fenced
+from ladder.data.prompt_templates import fenced, fill
 from ladder.eval.benchmark import Answers, Question, Tools
-from ladder.eval.measures import Measure
+from ladder.eval.measure import Measure
 from ladder.pipeline.stage import Config, UserError
 
 SYSTEM = """\

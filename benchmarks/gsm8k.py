@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from ladder.data.jsonl import Row
 from ladder.eval.benchmark import Answers, Question, Tools
 from ladder.eval.code_execution import pass_measures
-from ladder.eval.measures import Measure
+from ladder.eval.measure import Measure
 from ladder.pipeline.stage import UserError
 
 

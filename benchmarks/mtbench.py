@@ -5,7 +5,7 @@ those for math, reasoning and coding show GPT-4's reference answers. As in FastC
 mean over all judgments, and that of a category or turn the mean over its own. A judgment without a grade is left out.
 
 Two things deliberately differ from the published benchmark:
-- Answers are between fence lines (`ladder.data.quoting`), so that the judge does not obey instructions in an answer.
+- Answers are between fence lines (`prompt_templates.fenced`): the judge does not obey instructions in an answer.
   The prompts are FastChat's except for these lines; the hash in the metric file covers the prompts with them.
 - A reply is accepted only if it names one grade, `[[5]]`. FastChat takes the first grade that it finds, also in single
   brackets, which goes wrong when a judge quotes the answer.
@@ -22,7 +22,7 @@ reference_answer/gpt-4.jsonl by question_id).
 from ladder.data.jsonl import Row
 from ladder.eval import mt_bench
 from ladder.eval.benchmark import Answers, Question, Tools
-from ladder.eval.measures import Measure
+from ladder.eval.measure import Measure
 from ladder.eval.mt_bench import questions as questions
 from ladder.pipeline.stage import UserError
 

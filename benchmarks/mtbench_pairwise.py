@@ -14,16 +14,15 @@ from typing import Any
 from ladder.data.jsonl import Row
 from ladder.eval import mt_bench
 from ladder.eval.benchmark import Answers, Question, Tools
-from ladder.eval.measures import Measure
+from ladder.eval.measure import Measure
 from ladder.eval.mt_bench import questions as questions
+from ladder.judges.comparison import Comparison, Side, compare
 from ladder.pipeline.stage import UserError
 
 PAIR = ("pair-v2", "pair-math-v1")
 """FastChat's prompts for two answers: without and with a reference answer."""
-OUTCOMES: dict[tuple[str | None, str | None], str] = {("A", "B"): "win", ("B", "A"): "loss"}
-"""Outcome by (verdict with the model first, verdict with the baseline first); every other pair is a tie."""
-STEADY = {("A", "B"), ("B", "A"), ("C", "C")}
-"""Verdict pairs that are consistent across both orders."""
+OUTCOMES: dict[Side | None, str | None] = {"one": "win", "two": "loss", "tie": "tie", None: None}
+"""Outcome by the preferred side; the model's answer is one, the baseline's two."""
 
 
 def _outcomes(row: Row, turn: int | None) -> Counter[str]:
@@ -73,32 +72,30 @@ def score(questions: list[Question], answers: list[Answers], tools: Tools) -> li
     if tools.judge is None:
         raise UserError("mtbench_pairwise: no judge; expected one. Set benchmark.mtbench_pairwise.judge.")
     by_key = {question.key: question for question in questions}
-    requests = []
+    pairs = []
     for answer in answers:
         question = by_key[answer.key]
         baseline = _baseline(question)
         for sample in answer.samples:
             for turn in (1, 2):
-                for first, second in ((sample, baseline), (baseline, sample)):
-                    said = {"answer_a": first, "answer_b": second}
-                    requests.append(mt_bench.request(question, turn, PAIR, said))
-    verdicts = iter(tools.judge.choose(requests, progress="mtbench_pairwise"))
-    return [
-        _row(by_key[answer.key], [[(next(verdicts), next(verdicts)) for _ in (1, 2)] for _ in answer.samples])
-        for answer in answers
-    ]
+                orders = ({"answer_a": sample, "answer_b": baseline}, {"answer_a": baseline, "answer_b": sample})
+                straight, swapped = (mt_bench.request(question, turn, PAIR, said) for said in orders)
+                pairs.append((straight, swapped))
+    compared = iter(compare(tools.judge, pairs, progress="mtbench_pairwise"))
+    return [_row(by_key[answer.key], [[next(compared) for _ in (1, 2)] for _ in answer.samples]) for answer in answers]
 
 
-def _row(question: Question, verdicts: list[list[tuple[str | None, str | None]]]) -> Row:
-    pairs = [pair for sample in verdicts for pair in sample]
-    outcomes = [[None if None in pair else OUTCOMES.get(pair, "tie") for pair in sample] for sample in verdicts]
+def _row(question: Question, compared: list[list[Comparison]]) -> Row:
+    """Build a question's row of scores from its comparisons [samples][turns]."""
+    pairs = [one for sample in compared for one in sample]
+    outcomes = [[OUTCOMES[one.preferred] for one in sample] for sample in compared]
     return {
         "key": question.key,
         "group": question.group,
         "outcomes": outcomes,
-        "flips": sum(None not in pair and pair not in STEADY for pair in pairs),
+        "flips": sum(one.flipped for one in pairs),
         "judged": 2 * len(pairs),
-        "unparseable": sum(pair.count(None) for pair in pairs),
+        "unparseable": sum((one.straight, one.swapped).count(None) for one in pairs),
         "verdicts": [
             [f"turn {turn}", outcome or "unparseable"]
             for sample in outcomes

@@ -17,8 +17,7 @@ from functools import partial
 
 from ladder.chat.encode import Messages
 from ladder.data.jsonl import Row
-from ladder.data.prompt_templates import fill
-from ladder.data.quoting import fenced
+from ladder.data.prompt_templates import fenced, fill
 from ladder.eval.attacks import NO_ANSWER, UNPARSEABLE, Wanted, enter, judged, require, score_row, share
 from ladder.eval.benchmark import Answers, Question, Tools
 from ladder.judges.parsers import Scale

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from ladder.models.checkpoint import device, read_rung
 from ladder.models.merge_config import with_paths
+from stages import merge_input
 from stages.merge import Params, main
 
 METHODS: dict[str, dict[str, Any]] = {"linear": {}, "ties": {"density": 0.5}, "dare_ties": {"density": 0.5}}
@@ -29,7 +30,7 @@ def tensors(directory: Path) -> dict[str, torch.Tensor]:
 def compare(base: Path, first: Path, second: Path) -> None:
     """Print one line per method."""
     paths = {read_rung(path).rung: path for path in (base, first, second)}
-    names = (read_rung(first).rung, read_rung(second).rung)
+    names = [read_rung(first).rung, read_rung(second).rung]
     for method, pruned in METHODS.items():
         entries = [{"model": name, "parameters": {"weight": 0.5, **pruned}} for name in names]
         config = {"merge_method": method, "models": entries, "dtype": "float32", "out_dtype": "bfloat16"}
@@ -38,7 +39,10 @@ def compare(base: Path, first: Path, second: Path) -> None:
         with tempfile.TemporaryDirectory() as folder:
             ours, theirs = Path(folder) / "merge/ours", Path(folder) / "theirs"
             started = time.monotonic()
-            main(Params(parents=names, seed=0, config=config), first, second, base, ours, Path(folder) / "ours.json")
+            links = Path(folder) / "links"
+            for place, parent in enumerate((first, second)):
+                merge_input.main(merge_input.Params(), parent, links / f"{place}.json")
+            main(Params(parents=names, seed=0, config=config), links, base, ours, Path(folder) / "ours.json")
             between = time.monotonic()
             options = MergeOptions(random_seed=0, write_model_card=False, quiet=True, device=str(device()))
             run_merge(MergeConfiguration.model_validate(with_paths(config, paths)), str(theirs), options)

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ladder.data.jsonl import Row, write_rows
+from ladder.pipeline.links import write_links
 from perf.repository import ROOT, copy_repository
 from stages import punkt
 
@@ -94,3 +95,4 @@ def lay_out(root: Path, *edits: Callable[[Row], None]) -> None:
         edit(params)
     with (root / "params.yaml").open("w", encoding="utf-8") as stream:
         yaml.dump(params, stream)
+    write_links(params, root / "links.yaml")

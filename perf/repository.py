@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 COPIED = (
     "stages", "ladder", "benchmarks", "prompts", "data/lm_eval/README.md", "data/raw",
     "data/reward/README.md", "data/seeds", "data/templates",
-    "dvc.yaml", "params.yaml", ".gitignore", ".dvcignore",
+    "dvc.yaml", "params.yaml", "links.yaml", ".gitignore", ".dvcignore",
 )  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def broken(number: int) -> tuple[bytes, str]:
         (line.replace(b"rung", b"r\0ng"), "NUL byte"),
         (line.replace(b"rung", b"r\\u0000ng"), "NUL character"),
         (line.replace(b"rung", b"r\\ud800ng"), "not Unicode"),
-        (line[:-1] + b', "id": 1, "id": 2}', "key twice"),
+        (line[:-1] + b', "id": 1, "id": 2}', "duplicate key"),
         (b'{"prompt": NaN, "completion": "x"}', "not JSON"),
         (b"[" + line + b"]", "not an object"),
         (b'{"text": "nothing that is known"}', "no format"),

@@ -12,9 +12,10 @@ from operator import itemgetter
 from pathlib import Path
 
 from ladder.data.jsonl import Row, column, read_rows, write_json, write_rows
-from ladder.eval.measures import MEASURES, Measure, made_by, scores
+from ladder.eval.measure import Measure
+from ladder.eval.measures import MEASURES, made_by, scores
 from ladder.models.checkpoint import Model, load
-from ladder.models.likelihood import completion_logps
+from ladder.models.scoring import completion_logps
 from ladder.pipeline.stage import Config, run
 from ladder.training.pair_examples import referenced_pair_tokens
 

@@ -54,7 +54,7 @@ class Params(Config):
     """Which model, and how it is kept."""
 
     source: str
-    """`wheel:NAME==VERSION/member.gguf`, `hub:org/name@COMMIT` or a path: a .gguf file or a model's directory."""
+    """`wheel:NAME==VERSION/member.gguf`, `hub:org/name@COMMIT` or a path in data/raw: a .gguf file or a folder."""
     sha256: str | None = None
     """sha256 of the file: required for a wheel, null for a directory."""
     chat_template: str | None = None

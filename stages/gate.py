@@ -18,11 +18,11 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ladder.data.jsonl import read_json, read_rows, write_json, write_text
+from ladder.data.markdown import table
 from ladder.eval.compare import HELDOUT, Change, compare, recorded, solved
 from ladder.eval.measures import rows_path
 from ladder.eval.revisions import Revision
 from ladder.pipeline.stage import Config, UserError, run
-from ladder.report.markdown import table
 from ladder.statistics import REGRESSED, wilson
 
 FEW = 5
@@ -144,8 +144,9 @@ def cells(row: Judged) -> list[str]:
 def markdown(params: Params, judged: list[Judged], lacking: dict[str, str]) -> str:
     """Build the table with its note, and list what could not be judged."""
     head = ["benchmark", params.against, params.rung, "loss [95% CI]", "p", "n", "allowed", "verdict"]
+    made = table(head, map(cells, judged), rule=[" --- "] * len(head))
     reported = "".join(f"\n{title}: not judged: {why}\n" for title, why in lacking.items())
-    return f"# {params.rung} against {params.against}\n\n{table(head, map(cells, judged))}\n{reported}\n{NOTE}\n"
+    return f"# {params.rung} against {params.against}\n\n{made}\n{reported}\n{NOTE}\n"
 
 
 def summary(row: Judged) -> dict[str, Any]:

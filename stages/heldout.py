@@ -8,16 +8,15 @@ python -m stages.heldout code/heldout.txt data/heldout_prompts models/sft/maths 
 """
 
 import json
-from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import Field
 
-from ladder.data.cells import Cells, file_hash, modules_hash
+from ladder.data.cells import Cells, file_hash, modules_hash, versions_of
 from ladder.data.jsonl import Row, write_json, write_rows
 from ladder.eval.measures import MEASURES, made_by, scores
 from ladder.inference.engines import RungSettings, open_engine
-from ladder.models.checkpoint import Rung, device, read_rung
+from ladder.models.rung import Rung, read_rung
 from ladder.pipeline.stage import Config, UserError, run
 from ladder.synthesis.rejection_sampling import Draws, asked, judged, repeated
 from ladder.verifiers.reasoning import unfinished
@@ -83,8 +82,7 @@ def main(
         "code": modules_hash(code),
         "rung": rung.identity,
         "base": read_rung(base).identity,
-        "device": device().type,
-        **{library: version(library) for library in ("torch", "transformers")},
+        **versions_of("torch", "transformers"),
     }
     for name, entry in params.entries.items():
         asked_file, files = prompts / f"{name}.jsonl", [output / f"{name}.jsonl", output / f"{name}.json"]

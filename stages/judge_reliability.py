@@ -15,9 +15,10 @@ from pydantic import Field
 
 from ladder.chat.encode import Messages
 from ladder.data.jsonl import Row, read_rows, write_json, write_rows
-from ladder.data.quoting import fenced, plain
+from ladder.data.prompt_templates import fenced, plain
 from ladder.judges import bias
-from ladder.judges.bias import INJECTIONS, INNOCENT, Side
+from ladder.judges.bias import INJECTIONS, INNOCENT
+from ladder.judges.comparison import Comparison, Side, compare, higher
 from ladder.judges.judge import Judge, Judging, load_judge
 from ladder.pipeline.stage import Config, UserError, run
 from ladder.verifiers.reasoning import answer_of
@@ -96,7 +97,8 @@ def flat(row: Row, where: str) -> Row:
 def judged(judge: Judge, rows: list[Row]) -> list[Row]:
     """Return one row per pair: verdicts in both orders, the resulting preference, grades and lengths (characters)."""
     orders = [("chosen", "rejected"), ("rejected", "chosen")]
-    compared = judge.choose([comparing(row, *order) for order in orders for row in rows], progress="pairs")
+    both = [(comparing(row, *orders[0]), comparing(row, *orders[1])) for row in rows]
+    compared = compare(judge, both, progress="pairs")
     answers = [row[name] for row in rows for name in orders[0]]
     owners = list(chain.from_iterable((row, row) for row in rows))
     requests = [grading(row, fenced(answer)) for row, answer in zip(owners, answers, strict=True)]
@@ -104,16 +106,14 @@ def judged(judge: Judge, rows: list[Row]) -> list[Row]:
     return [
         {
             "id": row.get("id", str(number)),
-            "straight": straight,
-            "swapped": swapped,
-            "preferred": bias.preferred(straight, swapped),
+            "straight": one.straight,
+            "swapped": one.swapped,
+            "preferred": one.preferred,
             "own": own(judge, row),
             "grades": grades[2 * number : 2 * number + 2],
             "lengths": [len(row["chosen"]), len(row["rejected"])],
         }
-        for number, (row, straight, swapped) in enumerate(
-            zip(rows, compared[: len(rows)], compared[len(rows) :], strict=True)
-        )
+        for number, (row, one) in enumerate(zip(rows, compared, strict=True))
     ]
 
 
@@ -165,12 +165,12 @@ def main(params: Params, data: Path, rung: Path, base: Path, output: Path, summa
     preferences = [row["preferred"] for row in found]
     grades, lengths = (list(chain.from_iterable(row[name] for row in found)) for name in ("grades", "lengths"))
     measures = {
-        "swap": bias.swaps([row["straight"] for row in found], [row["swapped"] for row in found]),
+        "swap": bias.swaps([Comparison(row["straight"], row["swapped"]) for row in found]),
         "length": bias.length_correlation(grades, lengths),
         "longer": bias.longer_wins(preferences, [tuple(row["lengths"]) for row in found]),
         "own": bias.self_preference(preferences, [row["own"] for row in found], labels),
         "labels": bias.agreement(preferences, labels),
-        "graded": bias.agreement([bias.higher(*row["grades"]) for row in found], labels),
+        "graded": bias.agreement([higher(*row["grades"]) for row in found], labels),
         "injections": injections(judge, rows[: params.injected]),
     }
     made_by = {**params.model_dump(), "data_sha256": hashlib.sha256(data.read_bytes()).hexdigest()}

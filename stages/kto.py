@@ -27,7 +27,7 @@ from ladder.data.jsonl import Row, read_rows
 from ladder.models.checkpoint import Model, device, rung_name
 from ladder.models.compute_dtype import compute_dtype
 from ladder.models.config_passthrough import adapter_check, build, passes
-from ladder.models.likelihood import completion_logps
+from ladder.models.scoring import completion_logps
 from ladder.pipeline.stage import UserError, run
 from ladder.training.model_setup import climb
 from ladder.training.pair_examples import check_reference, fitting, referenced_pair_tokens

@@ -1,4 +1,4 @@
-"""Merge the weights of two rungs with mergekit.
+"""Merge the weights of rungs with mergekit.
 
 Common merge methods, with weights w_i, models theta_i and base theta_0:
     linear                 sum_i w_i theta_i / sum_i w_i (Wortsman et al. 2022)
@@ -11,7 +11,7 @@ Common merge methods, with weights w_i, models theta_i and base theta_0:
     passthrough            layers stacked
 mergekit's other methods work too.
 
-python -m stages.merge soup models/sft/chat models/dpo/chat models/base models/merge/soup metrics/merge/soup.json
+python -m stages.merge soup data/merge_input/soup models/base models/merge/soup metrics/merge/soup.json
 """
 
 import time
@@ -22,11 +22,12 @@ import torch
 from mergekit.common import dtype_from_name
 from mergekit.graph import Executor
 from peft import PeftModel
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 from safetensors import safe_open
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, set_seed
 
 from ladder.data.atomic_write import scratch
+from ladder.data.jsonl import read_json
 from ladder.models.checkpoint import SHARD, device, ledger, load_complete, read_rung, rung_name, save_rung
 from ladder.models.lora_settings import beyond
 from ladder.models.merge_config import merge_config
@@ -39,8 +40,8 @@ ADDABLE = {"r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules",
 
 
 class Params(Config):
-    parents: tuple[str, str]
-    """The two rungs, as `config` names them."""
+    parents: list[str] = Field(min_length=1)
+    """The rungs to merge, as `config` names them. `slerp` takes two, other methods any number."""
     keep: Literal["complete", "adapter"] = "complete"
     """Kind of the result: a complete model, or an adapter.
 
@@ -148,12 +149,39 @@ def not_finite(planned: Plan, paths: dict[str, Path]) -> str:
     return f"all models are finite, but a weight is too large for {planned.output.dtype}"
 
 
-def main(params: Params, first: Path, second: Path, base: Path, output: Path, metrics: Path) -> None:
-    """Merge two rungs and save the result to `output`, with the first parent's tokenizer.
+def linked(params: Params, links: Path) -> list[Path]:
+    """Return the folders of the parents. `links` has one file of stage merge_input for each.
 
+    Errors: UserError when a parent has no link, a link has no parent, or a parent is no longer what its link names.
+    """
+    found = []
+    expected = {f"{place}.json" for place in range(len(params.parents))}
+    if extra := sorted({path.name for path in links.glob("*")} - expected):
+        raise UserError(
+            f"{links / extra[0]}: the merge has {len(params.parents)} parents; expected no such file. "
+            "`python -m ladder prune` removes it"
+        )
+    for place, name in enumerate(params.parents):
+        path = links / f"{place}.json"
+        link = read_json(path)
+        directory = Path(str(link.get("directory")))
+        rung = read_rung(directory)
+        if (name, rung.identity) != (link.get("rung"), link.get("identity")):
+            raise UserError(
+                f"{path}: expected {name} as it is in {directory}, got {link.get('rung')} with another identity or "
+                "name; `dvc repro` makes the link again"
+            )
+        found.append(directory)
+    return found
+
+
+def main(params: Params, links: Path, base: Path, output: Path, metrics: Path) -> None:
+    """Merge rungs and save the result to `output`, with the first parent's tokenizer.
+
+    links: folder with one link of stage merge_input for each parent.
     Errors: UserError when the merge does not fit the rungs, or its result is not finite.
     """
-    parents = [first, second]
+    parents = linked(params, links)
     planned = plan(params.config, parents, base)
     weights = adapter_weights(planned, parents) if params.keep == "adapter" else None
     if remark := planned.remark():
@@ -167,7 +195,7 @@ def main(params: Params, first: Path, second: Path, base: Path, output: Path, me
         made = save_rung(
             output,
             model,
-            read_tokenizer(first),
+            read_tokenizer(parents[0]),
             rung=rung_name(output),
             method="merge",
             parents={name: source.rung for name, source in planned.sources.items()},

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ladder.data.atomic_write import whole
 from ladder.data.jsonl import encoded, write_json
-from ladder.data.row_file import RowFile
+from ladder.data.jsonl_stream import RowFile
 from ladder.pipeline.stage import run
 from ladder.synthesis.pair_balancing import Controls, check_pair, controlled, labeled
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ladder.data.atomic_write import whole
 from ladder.data.jsonl import Row, encoded
-from ladder.data.mixing import origin, row_type
-from ladder.data.row_file import RowFile
+from ladder.data.jsonl_stream import RowFile
+from ladder.data.mixing import origin
+from ladder.data.turns import row_type
 from ladder.pipeline.stage import Config, run
 
 

@@ -37,8 +37,8 @@ class Params(ActorCritic):
     """Prompts, with the fields that their rewards read: `problems/practice`."""
     split: str | None
     """Split of the prompts to use; null for all."""
-    reward_model: str
-    """Rung behind the reward `model`: `reward/words`. Set `base` when no reward uses a model."""
+    reward_model: str = "base"
+    """Rung behind the reward `model`: `reward/words`. Leave it out when no reward asks a model."""
     lora: Annotated[Any, BeforeValidator(adapter_check)]
     """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights.
 

@@ -30,8 +30,9 @@ class Params(Samples, Controls):
     judge    a judge prefers the answer in both orders; otherwise the pair is a tie and is dropped
     aspects  the mean of a judge's four grades from 1 to 5
     """
-    ranker: str
-    """Rung that ranks: of stage reward for `reward`, else the judge where `judge` names no endpoint."""
+    ranker: str = "base"
+    """Rung that ranks: of stage reward for `reward`, else the judge where `judge` names no endpoint. Leave it out for
+    `checks`."""
     judge: Judging = Judging()
     """The judge of method `judge`, and what it is asked for."""
 

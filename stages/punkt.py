@@ -16,7 +16,7 @@ FILES = ("abbrev_types.txt", "collocations.tab", "ortho_context.tab", "sent_star
 
 class Params(Config):
     source: str
-    """Location of punkt_tab.zip, as NLTK publishes it."""
+    """Location of punkt_tab.zip, as NLTK publishes it: a wheel, the hub or a path in data/raw."""
     sha256: str | None
     """sha256 of the file; required for a wheel."""
 

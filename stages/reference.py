@@ -11,7 +11,7 @@ from pathlib import Path
 from ladder.chat.context_length import report, within
 from ladder.data.jsonl import Row, read_rows, write_rows
 from ladder.models.checkpoint import Model, load
-from ladder.models.likelihood import completion_logps
+from ladder.models.scoring import completion_logps
 from ladder.pipeline.stage import Config, UserError, run
 from ladder.training.pair_examples import all_pair_tokens, fits
 from ladder.training.unpaired_examples import all_unpaired, all_unpaired_tokens

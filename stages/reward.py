@@ -23,13 +23,13 @@ from trl import RewardConfig, RewardTrainer
 from ladder.calibration import accuracy, brier, expected_calibration_error
 from ladder.chat.context_length import report, within
 from ladder.chat.empty_answers import answered_pairs
-from ladder.data.jsonl import Row, read_rows, write_json
+from ladder.data.jsonl import Row, read_json, read_rows, write_json
 from ladder.models.checkpoint import Model, load_complete, load_reward, read_rung, rung_name
 from ladder.models.compute_dtype import compute_dtype
 from ladder.models.config_passthrough import Adapter, adapter_check, build, passes
 from ladder.models.heads import reading_pad, scoring
 from ladder.models.lora_settings import adapted
-from ladder.models.reward_scores import rewards
+from ladder.models.scoring import rewards
 from ladder.pipeline.launch import rank
 from ladder.pipeline.stage import UserError, run
 from ladder.statistics import wilson
@@ -171,7 +171,7 @@ def main(
         if rank() == 0:  # measure the saved model
             saved = load_reward(output, base)
             measured = quality(saved, tested)
-            write_json(metrics, {**measured, **json.loads(metrics.read_text())})
+            write_json(metrics, {**measured, **read_json(metrics)})
             write_json(heldout_out, {**measured, "made_by": {"rung": saved.rung.provenance}})
 
 

@@ -49,8 +49,8 @@ class Params(RolloutEngine):
     """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights."""
     rewards: Annotated[list[dict[str, Any]], BeforeValidator(named)]
     """Reward functions of ladder/training/rewards.py, each with its weight in the sum."""
-    reward_model: str
-    """Rung behind the reward `model`: `reward/words`. Set `base` when no reward uses a model."""
+    reward_model: str = "base"
+    """Rung behind the reward `model`: `reward/words`. Leave it out when no reward asks a model."""
     redraw: Annotated[int, Field(ge=0, exclude_if=lambda rounds: rounds == 0)] = 0
     """Maximum number of rounds in which groups with equal rewards are replaced by groups of other prompts.
 

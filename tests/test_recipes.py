@@ -20,6 +20,7 @@ from endpoints import Said, serving
 from ladder.cli.recipe import recipe
 from ladder.data.jsonl import Row, read_json, read_rows, write_rows
 from ladder.pipeline.dvc_file import has_entries
+from ladder.pipeline.links import write_links
 from ladder.pipeline.stage import fit, read_params, read_yaml
 from torch_helpers import pico_encoder
 
@@ -49,7 +50,7 @@ class Copy:
         for part in ("stages", "ladder", "benchmarks", "prompts", "data/seeds"):
             (root / part).parent.mkdir(parents=True, exist_ok=True)
             (root / part).symlink_to(ROOT / part)
-        for part in ("dvc.yaml", "params.yaml"):
+        for part in ("dvc.yaml", "params.yaml", "links.yaml"):
             (root / part).write_text((ROOT / part).read_text())
         (root / "models").mkdir()
         (root / "models/base").symlink_to(base)
@@ -74,6 +75,7 @@ class Copy:
 
     def run(self, *addressings: str) -> None:
         """Return the stages, each with the command that DVC makes of dvc.yaml and params.yaml."""
+        write_links(read_params())
         with Repo.init(str(self.root), no_scm=True, force=True) as repo:
             commands = {stage.addressing: stage.cmd.split() for stage in repo.index.stages}
         for addressing in addressings:
@@ -226,6 +228,23 @@ def test_the_seeds_are_enough_for_the_prompts_and_problems_of_a_gpu(copy):
     assert len(read_rows(Path("data/prompts.jsonl"))) == sum(params["prompts"]["count"].values())
     for name, entry in params["problems"].items():
         assert len(read_rows(Path(f"data/problems/{name}.jsonl"))) == entry["count"]
+
+
+def test_the_demonstration_fits_its_stages_and_its_problems_are_enough(copy):
+    ladder = copy("demonstration.yaml")
+    params, own = read_params(), read_yaml(ROOT / "recipes/demonstration.yaml")
+    for name, section in own.items():
+        stage = importlib.import_module(f"stages.{name}")
+        for entry in [()] if name == "base" else [(key,) for key in section]:
+            fit(stage.Params, params[name][entry[0]] if entry else params[name], ".".join((name, *entry)))
+    ladder.run(*(f"problems@{name}" for name in own["problems"]))
+    read = {name: read_rows(Path(f"data/problems/{name}.jsonl")) for name in own["problems"]}
+    assert {name: len(rows) for name, rows in read.items()} == {
+        name: entry["count"] for name, entry in own["problems"].items()
+    }
+    trained = {tuple(sorted(row["id"].split("-")[1:])) for name in ("words", "practice") for row in read[name]}
+    held_out = {tuple(sorted(row["id"].split("-")[1:])) for row in read["words-heldout"]}
+    assert not trained & held_out
 
 
 def test_every_recipe_is_run_by_a_test_here():

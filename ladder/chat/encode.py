@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ladder.chat.rendering import Messages, Rendering, control_strings, prefix, render, template_text, trace
 from ladder.chat.segments import Span, parts, read, read_on
 from ladder.data.jsonl import Row
+from ladder.data.turns import is_learned
 from ladder.pipeline.stage import UserError
 
 if TYPE_CHECKING:  # work on rows imports this module, and transformers imports torch
@@ -98,11 +99,6 @@ def up_to_user(messages: Messages) -> Messages:
     """Return the messages up to the last user message, which precede the last answer; none without a user message."""
     last = max((turn for turn, message in enumerate(messages, 1) if message["role"] == "user"), default=0)
     return messages[:last]
-
-
-def is_learned(message: dict[str, Any]) -> bool:
-    """Return whether the loss includes this message: an assistant turn that is not marked `train: false`."""
-    return message["role"] == "assistant" and message.get("train") is not False
 
 
 def prompt_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages, where: str = "") -> list[int]:

@@ -9,8 +9,8 @@ from itertools import groupby
 
 from transformers import PreTrainedTokenizerBase
 
-from ladder.chat.encode import is_learned
 from ladder.chat.rendering import REASONING_TAG, Messages, literals, template_text
+from ladder.data.turns import is_learned
 from ladder.pipeline.stage import UserError
 
 

@@ -23,6 +23,7 @@ from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from ladder.chat.encode import encode, prompt_tokens
 from ladder.chat.rendering import Messages, render, template_text
+from ladder.pipeline.files import read_text
 from ladder.pipeline.names import did_you_mean
 from ladder.pipeline.stage import UserError
 
@@ -64,12 +65,7 @@ def read_template(name: str, folder: Path) -> str:
     if name not in names or Path(name).name != name:
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names
         raise UserError(f"base.chat_template: {kind} {name!r}; closest names: {', '.join(near) or 'none'}")
-    try:
-        return (folder / name).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{folder / name}: not UTF-8 at byte {error.start}; expected UTF-8 text") from None
-    except OSError as error:
-        raise UserError(f"{folder / name}: cannot be read: {error.strerror}; expected a template") from None
+    return read_text(folder / name)
 
 
 def single_template(tokenizer: PreTrainedTokenizerBase, source: str) -> str:

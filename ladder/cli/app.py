@@ -71,8 +71,7 @@ def check(as_json: Json = False) -> None:
     if as_json:
         print_json({"ok": not faults, "faults": faults, "information": information})
     else:
-        for lines, stream in ((information, sys.stdout), (faults, sys.stderr)):
-            print("".join(f"{line}\n" for line in lines), end="", file=stream)
+        print("".join(f"{line}\n" for line in [*information, *faults]), end="", file=sys.stderr)
     if faults:
         raise typer.Exit(1)
 

@@ -1,5 +1,6 @@
 """Typer classes of the command line: help pages without escape codes outside a terminal, and suggestions."""
 
+import importlib
 import os
 from typing import Any
 
@@ -7,6 +8,15 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ladder.pipeline.errors import UserError
+
+LAZY = {
+    "plan": ("ladder.plan.command", "Show what a run would do, why, and what it costs, before anything runs."),
+    "advise": ("ladder.plan.command", "Answer five questions, and get a method, a recipe and the next command."),
+}
+"""Commands of other Typer applications: the module with its `app`, and the line in the list of commands.
+
+They are imported when they are called, so that the list of commands loads quickly.
+"""
 
 
 class UsageError(UserError):
@@ -28,13 +38,31 @@ class Group(TyperGroup):
         plain_where_asked()
         super().format_help(ctx, formatter)
 
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*self.commands, *LAZY]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in LAZY:
+            return TyperCommand(cmd_name, help=LAZY[cmd_name][1])
+        return super().get_command(ctx, cmd_name)
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args and args[0] not in self.commands:
+        name = args[0] if args else ""
+        if name in LAZY:
+            return name, lazy_command(name), args[1:]
+        if name not in self.commands:
             from ladder.pipeline.names import did_you_mean
 
-            near = did_you_mean(args[0], self.commands) or f"; expected one of {', '.join(self.commands)}"
-            raise UsageError(f"{args[0]}: no such command{near}")
+            known = self.list_commands(ctx)
+            near = did_you_mean(name, known) or f"; expected one of {', '.join(known)}"
+            raise UsageError(f"{name}: no such command{near}")
         return super().resolve_command(ctx, args)
+
+
+def lazy_command(name: str) -> Any:
+    """Import a command of LAZY."""
+    group: Any = typer.main.get_command(importlib.import_module(LAZY[name][0]).app)
+    return group.commands[name]
 
 
 def plain_where_asked() -> None:

@@ -52,14 +52,14 @@ def check() -> Checked:
     with yaml_parsed_once():
         if names := name_sentences():  # DVC must not read these names
             return Checked(names, [])
-        cache = _refresh_if_possible()
         keep_copy()
         roots = [str(COPY), *_local_sources()]
         before = snapshot.settled(roots)
         with redirect_stdout(io.StringIO()) as printed:
             faults = examine()
         information = printed.getvalue().splitlines()
-    if not faults and cache is not None:
+        clean = not faults and _refresh_if_possible()
+    if clean:  # if the code lists were refreshed, the state has changed, and nothing is recorded
         snapshot.remember("check", before, roots, information)
     return Checked(faults, information)
 
@@ -160,18 +160,13 @@ def use_own_python() -> None:
         os.environ["PATH"] = f"{own}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
 
-def _refresh_if_possible() -> str | None:
-    """Refresh the code lists; None while another DVC command runs, or where DVC cannot read the pipeline.
-
-    `check` then reports the fault itself.
-    """
-    from dvc.lock import LockError
-
+def _refresh_if_possible() -> bool:
+    """Refresh the code lists; return False while another DVC command runs, which has refreshed them."""
     use_own_python()
-    try:
-        return refresh_code_lists(quiet=True)
-    except (UserError, LockError):
-        return None
+    with suppress(UserError):
+        refresh_code_lists(quiet=True)
+        return True
+    return False
 
 
 def _dvc(arguments: list[str]) -> int:

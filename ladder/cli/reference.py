@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from ladder.cli.app import app
+from ladder.cli.group import LAZY, lazy_command
 
 PAGE = Path("docs/commands.md")
 BEGIN, END = "<!-- begin: python -m ladder.cli.reference -->", "<!-- end -->"
@@ -17,9 +18,10 @@ BEGIN, END = "<!-- begin: python -m ladder.cli.reference -->", "<!-- end -->"
 def reference() -> str:
     """Return the section: a table of all commands, then each with its options and an example."""
     group: Any = typer.main.get_command(app)
-    rows = [f"| [`ladder {name}`](#ladder-{name}) | {_first(command)} |" for name, command in group.commands.items()]
+    commands = {**group.commands, **{name: lazy_command(name) for name in LAZY}}
+    rows = [f"| [`ladder {name}`](#ladder-{name}) | {_first(command)} |" for name, command in commands.items()]
     parts = ["| command | what it does |\n|---|---|\n" + "\n".join(rows)]
-    for name, command in group.commands.items():
+    for name, command in commands.items():
         parts.append(_command(name, command))
     return "\n\n".join(parts)
 
@@ -35,12 +37,13 @@ def _command(name: str, command: Any) -> str:
     for parameter in command.params:
         option = parameter.param_type_name == "option"
         flag = option and parameter.is_flag
-        title = ", ".join(f"`{text}`" for text in parameter.opts) if option else f"`{parameter.metavar}`"
-        value = (
-            f" `{parameter.metavar or parameter.display_type(context).strip('<>').upper()}`"
-            if option and not flag
-            else ""
+        title = (
+            ", ".join(f"`{text}`" for text in parameter.opts)
+            if option
+            else f"`{parameter.metavar or parameter.name.upper()}`"
         )
+        shown = parameter.metavar or parameter.display_type(context).strip("<>").upper()
+        value = f" `{shown}`" if option and not flag else ""
         default = parameter.default
         note = f" Default {default}." if option and not flag and default not in (None, ()) else ""
         rows.append(f"| {title}{value} | {parameter.help}{note} |")

@@ -11,6 +11,7 @@ so the stages behind it do not run. It is written after each cell, so a killed r
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -115,6 +116,11 @@ def folder_hash(folder: Path) -> str:
     """Return a SHA-256 over the paths and contents of all files of a folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return text_hash("".join(f"{path.relative_to(folder)} {file_hash(path)}\n" for path in files).encode())
+
+
+def versions_of(*libraries: str) -> dict[str, str]:
+    """Return the versions of libraries. "2.13.0+cpu" and "2.13.0+cu130" are one: another device makes nothing again."""
+    return {library: version(library).partition("+")[0] for library in libraries}
 
 
 def modules_hash(*lists: Path) -> str:

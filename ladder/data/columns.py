@@ -28,8 +28,8 @@ from ladder.data.column_names import (
     TRAINED,
     WORD_LABELS,
 )
-from ladder.data.invalid_rows import InvalidRow
 from ladder.data.jsonl import Row
+from ladder.pipeline.errors import InvalidRow
 
 PLACEHOLDER = re.compile(
     r"<(?:image|video|audio|img|speech|sound)(?:_\d+|_placeholder)?>|<\|(?:image|video|audio|vision_start|image_pad)"

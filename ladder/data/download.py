@@ -7,7 +7,6 @@
 """
 
 import hashlib
-import json
 import os
 import re
 import subprocess
@@ -21,6 +20,7 @@ from httpx import HTTPError
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+from ladder.data.strict_json import parse_json
 from ladder.data.wheel_member import extract
 from ladder.pipeline.stage import UserError
 
@@ -149,8 +149,8 @@ def require_safetensors(directory: Path, source: str) -> None:
     index = directory / "model.safetensors.index.json"
     if index.exists():
         try:
-            shards: set[Any] = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError):
+            shards: set[Any] = set(parse_json(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError, OSError):
             shards = {None}
         if not all(isinstance(shard, str) and Path(shard).name == shard for shard in shards):
             raise UserError(

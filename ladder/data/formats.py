@@ -29,7 +29,6 @@ from ladder.chat.encode import Messages, up_to_user
 from ladder.data import columns, oasst_trees, rendered_text
 from ladder.data.column_names import ANSWERS, CONVERSATIONS, QUESTIONS, REASONING, SECOND_INPUTS, SYSTEMS, TEXTS
 from ladder.data.columns import empty, plain
-from ladder.data.invalid_rows import InvalidRow
 from ladder.data.jsonl import Kind, Row
 from ladder.data.layouts import (
     READERS,
@@ -42,6 +41,7 @@ from ladder.data.layouts import (
     reasoned,
     transcripts,
 )
+from ladder.pipeline.errors import InvalidRow
 
 Format = Literal[
     "preference", "transcripts", "messages", "sharegpt", "completion", "alpaca", "seeds", "tree", "question", "prompt"

@@ -1,14 +1,14 @@
 """Read and write JSON Lines and JSON files. Writes are atomic."""
 
 import json
-import math
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from ladder.data.atomic_write import whole
-from ladder.pipeline.stage import UserError
+from ladder.data.strict_json import HalfPair, encode, half_pair, parse_json
+from ladder.pipeline.errors import UserError
+from ladder.pipeline.files import read_bytes, read_text
 
 Row = dict[str, Any]
 Kind = Literal["messages", "completion", "preference", "unpaired", "prompt"]
@@ -17,12 +17,6 @@ Kind = Literal["messages", "completion", "preference", "unpaired", "prompt"]
 `messages`; `prompt, completion`; `prompt, chosen, rejected` (preference); `prompt, completion, label` (unpaired
 preference); or `prompt` alone, to be answered.
 """
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-
-
-class HalfPair(ValueError):
-    """Error for text with an unpaired surrogate, which JSON can escape but UTF-8 cannot encode."""
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -34,16 +28,6 @@ def read_rows(path: Path) -> list[Row]:
     if not rows:
         raise UserError(f"{path}: no rows")
     return rows
-
-
-def read_bytes(path: Path) -> bytes:
-    """Read the bytes of a file. Errors: UserError when it is missing, a directory or unreadable."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}; expected a file") from None
 
 
 def parse_row(line: bytes, where: str) -> Row:
@@ -61,56 +45,10 @@ def parse_row(line: bytes, where: str) -> Row:
     return row
 
 
-def parse_json(text: str) -> Any:
-    """Parse a JSON value strictly. Errors: ValueError.
-
-    Python's own parser accepts NaN and unpaired surrogates, reads 1e999 as infinity, and keeps the last of two
-    duplicate keys.
-    """
-    try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=no_constant, parse_float=finite)
-    except RecursionError:
-        raise ValueError("JSON nested too deeply") from None
-    if ESCAPED_SURROGATE.search(text):
-        check_pairs(value)
-    return value
-
-
-def check_pairs(value: Any) -> None:
-    """Reject a value with an unpaired surrogate in a text or key. Errors: HalfPair."""
-    try:
-        _encode(value).encode()
-    except UnicodeEncodeError as error:
-        raise HalfPair(_half_pair(error)) from None
-
-
-def _half_pair(error: UnicodeEncodeError) -> str:
-    return f"unpaired surrogate {error.object[error.start]!a}, which UTF-8 cannot encode"
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> Row:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        raise ValueError("duplicate key")
-    return row
-
-
-def no_constant(name: str) -> None:
-    """Reject NaN and Infinity; the `parse_constant` hook of `json`. Errors: ValueError."""
-    raise ValueError(f"{name} is not a JSON value")
-
-
-def finite(number: str) -> float:
-    """Parse a number as a float; the `parse_float` hook of `json`. Errors: ValueError for one out of range."""
-    if math.isinf(value := float(number)):
-        raise ValueError(f"{number} is out of range for a number")
-    return value
-
-
 def read_json(path: Path) -> Row:
     """Read a file with one JSON object. Errors: UserError naming the file."""
     try:
-        value = parse_json(read_bytes(path).decode("utf-8"))
+        value = parse_json(read_text(path))
     except ValueError as error:
         raise UserError(f"{path}: not JSON: {error}") from None
     if not isinstance(value, dict):
@@ -134,9 +72,9 @@ def encoded(row: Row, where: str) -> bytes:
     Errors: UserError that begins with `where`, for text that UTF-8 cannot encode.
     """
     try:
-        return f"{_encode(row)}\n".encode()
+        return f"{encode(row)}\n".encode()
     except UnicodeEncodeError as error:
-        raise UserError(f"{where}: {_half_pair(error)}") from None
+        raise UserError(f"{where}: {half_pair(error)}") from None
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:

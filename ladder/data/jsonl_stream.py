@@ -1,6 +1,6 @@
 """Byte ranges of a JSON Lines file, streamed line by line, so that workers can share one file."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -9,7 +9,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from ladder.data.jsonl import Row
+from ladder.data.jsonl import Row, parse_row
+from ladder.pipeline.errors import UserError
 
 CHUNK = 1 << 20
 
@@ -73,6 +74,27 @@ class Rows(Iterable[Row]):
 
     def __iter__(self) -> Iterator[Row]:
         return (orjson.loads(line) for shard in self.shards for _, line in shard.lines())
+
+
+class RowFile(Iterable[Row]):
+    """Iterable over the rows of a JSON Lines file, each passed through `check(row, where)`.
+
+    Errors: UserError naming the file if it is missing or empty, and the line if it is not a JSON object.
+    """
+
+    def __init__(self, path: Path, check: Callable[[Row, str], Row]) -> None:
+        if not path.is_file():
+            raise UserError(f"{path}: no such file")
+        self.path, self.check = path, check
+
+    def __iter__(self) -> Iterator[Row]:
+        empty = True
+        for number, line in whole(self.path).lines():
+            empty = False
+            where = f"{self.path}:{number}"
+            yield self.check(parse_row(line, where), where)
+        if empty:
+            raise UserError(f"{self.path}: no rows")
 
 
 def picked(rows: Iterable[Row], wanted: Iterable[bool]) -> Iterator[Row | None]:

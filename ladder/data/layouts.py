@@ -7,9 +7,9 @@ from typing import Any
 from ladder.chat.encode import Messages
 from ladder.data.column_names import ANSWERS, CONVERSATIONS, QUESTIONS, REASONING, SECOND_INPUTS, SYSTEMS
 from ladder.data.columns import Unread, empty, plain
-from ladder.data.invalid_rows import InvalidRow
 from ladder.data.jsonl import Row
 from ladder.data.messages import messages_of
+from ladder.pipeline.errors import InvalidRow
 
 TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 INPUT_SEPARATOR = "\n\n"

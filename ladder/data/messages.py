@@ -11,8 +11,8 @@ from ladder.chat.encode import ROLES, Messages
 from ladder.data import columns
 from ladder.data.column_names import ENDINGS, MESSAGE_REASONING, PREFIXES, TRAINED, WEIGHTS
 from ladder.data.columns import Unread, empty, plain
-from ladder.data.invalid_rows import InvalidRow
 from ladder.data.jsonl import Row
+from ladder.pipeline.errors import InvalidRow
 
 ROLE_KEYS = ("role", "from", "speaker")
 TEXT_KEYS = ("content", "value", "text")

@@ -3,7 +3,6 @@
 Files are not loaded. Memory holds one 8-byte offset per row.
 """
 
-import json
 import random
 from array import array
 from bisect import bisect_right
@@ -14,16 +13,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
-from ladder.data.jsonl import Kind, Row
-from ladder.pipeline.stage import UserError
+from ladder.data.jsonl import Kind, Row, parse_row
+from ladder.data.turns import TYPES, row_type
+from ladder.pipeline.errors import UserError
 
-TYPES: dict[Kind, set[str]] = {
-    "messages": {"messages"},
-    "completion": {"prompt", "completion"},
-    "preference": {"prompt", "chosen", "rejected"},
-    "prompt": {"prompt"},
-    "unpaired": {"prompt", "completion", "label"},
-}
 ONE_ANSWER = {"messages", "completion"}
 """Row types with the same content, which are convertible into each other."""
 
@@ -152,20 +145,4 @@ def converted(row: Row, kind: Kind, where: str) -> Row:
 
 def _at(file: BinaryIO, place: int, where: str) -> Row:
     file.seek(place)
-    try:
-        row = json.loads(file.readline())
-    except ValueError as error:
-        raise UserError(f"{where}: not JSON: {error}") from None
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: expected a JSON object, got {type(row).__name__}")
-    return row
-
-
-def row_type(row: Row, where: str) -> Kind:
-    """Return the type of a row from its columns. Errors: UserError when the columns match no type."""
-    if TYPES["unpaired"] <= row.keys():  # not `completion`: training would include the bad answers
-        return "unpaired"
-    for name, columns in TYPES.items():
-        if columns <= row.keys():
-            return name
-    raise UserError(f"{where}: expected {', or '.join(', '.join(sorted(columns)) for columns in TYPES.values())}")
+    return parse_row(file.readline(), where)

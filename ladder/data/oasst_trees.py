@@ -10,9 +10,9 @@ from itertools import combinations
 from typing import Any
 
 from ladder.chat.encode import Messages
-from ladder.data.invalid_rows import InvalidRow
 from ladder.data.jsonl import Row
 from ladder.data.readers import Record
+from ladder.pipeline.errors import InvalidRow
 
 ROLES = {"prompter": "user", "assistant": "assistant"}
 MESSAGE = {"message_id", "parent_id", "text", "role"}

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import pyarrow
-from pyarrow import parquet
 
-from ladder.data.invalid_rows import InvalidRow
 from ladder.data.jsonl import Row
+from ladder.data.parquet_rows import parquet_rows
 from ladder.data.strict_json import Decoder, elements
+from ladder.pipeline.errors import InvalidRow
 from ladder.pipeline.stage import UserError
 
 MOST_BYTES = 16 << 20
@@ -36,8 +36,6 @@ xz.
 MOST_QUOTED = 1 << 20
 """Maximum bytes of a CSV record that spans lines. Beyond it, an open quote counts as never closed."""
 BATCH = 1024
-PARQUET_BATCH = 64
-"""Number of Parquet rows in memory at once. Each row may be as large as the longest text of a dictionary column."""
 BOM = b"\xef\xbb\xbf"
 KINDS = (".jsonl", ".json", ".csv", ".parquet")
 
@@ -247,63 +245,9 @@ def _values(source: Iterator[str]) -> tuple[list[str], str]:
         return [], f"broken quote: {error}"
 
 
-class Unreadable:
-    """Placeholder for a Parquet value that Python cannot represent.
-
-    Examples: a time after the year 9999, or one in an unknown time zone. The row is read, but it cannot be written as
-    JSON.
-    """
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-    def __str__(self) -> str:
-        return f"unreadable: {self.error}"
-
-
 def _parquet(path: Path, name: str) -> Iterator[Record]:
-    number = 0
-    with parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
-        names = file.schema_arrow.names
-        if twice := next((one for one in names if names.count(one) > 1), None):
-            raise UserError(f"{name}: expected distinct column names, got two of {twice!r}")
-        for batch in file.iter_batches(batch_size=PARQUET_BATCH):
-            for row in _python(batch):
-                number += 1
-                yield Record(number, row, "" if row is not None else "not UTF-8: a text of this row")
-
-
-def _python(batch: pyarrow.RecordBatch) -> list[Row | None]:
-    """Return the rows of a batch. A row with invalid UTF-8 becomes None, because Arrow does not validate text."""
-    try:
-        return list(_rows(batch))
-    except UnicodeDecodeError:
-        if len(batch) == 1:
-            return [None]
-        half = len(batch) // 2
-        return _python(batch.slice(0, half)) + _python(batch.slice(half))
-
-
-def _rows(batch: pyarrow.RecordBatch) -> list[Row]:
-    try:
-        return list(batch.to_pylist())
-    except UnicodeDecodeError:
-        raise
-    except (KeyError, OverflowError, ValueError):
-        columns = [_values_of(column) for column in batch.columns]
-        return [dict(zip(batch.schema.names, values, strict=True)) for values in zip(*columns, strict=True)]
-
-
-def _values_of(column: pyarrow.Array) -> list[Any]:
-    try:
-        return list(column.to_pylist())
-    except UnicodeDecodeError:
-        raise
-    except (KeyError, OverflowError, ValueError) as error:
-        if len(column) == 1:
-            return [Unreadable(error)]
-        half = len(column) // 2
-        return _values_of(column.slice(0, half)) + _values_of(column.slice(half))
+    for number, row in enumerate(parquet_rows(path, name), start=1):
+        yield Record(number, row, "" if row is not None else "not UTF-8: a text of this row")
 
 
 def beginning(record: Record, most: int = 200) -> str:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ladder.chat.encode import Messages
-from ladder.data.invalid_rows import InvalidRow
 from ladder.data.jsonl import Row
+from ladder.pipeline.errors import InvalidRow
 
 ROLES = {
     **dict.fromkeys(("user", "human", "prompter", "instruction", "input"), "user"),

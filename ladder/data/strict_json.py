@@ -1,46 +1,97 @@
-"""Strict JSON decoder for lines, and a streaming decoder for arrays that do not fit in memory."""
+"""The strict JSON reader (RFC 8259): values, objects in lines, and arrays that do not fit in memory.
+
+Python's own parser accepts NaN and unpaired surrogates, reads 1e999 as infinity, and keeps the last of two duplicate
+keys. Here each of these is an error, and so is nesting too deep for the parser.
+"""
 
 import io
 import json
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from ladder.data.jsonl import ESCAPED_SURROGATE, HalfPair, Row, check_pairs, finite, no_constant
-from ladder.pipeline.stage import UserError
+from ladder.pipeline.errors import UserError
 
+Object = dict[str, Any]
 BLANK = re.compile(r"[ \t\r\n]*")
 SURROGATE = re.compile("[\ud800-\udfff]")
-
-
+ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 HALF_PAIR = "not Unicode: an unpaired surrogate in a text"
+TOO_DEEP = "JSON nested too deeply"
+encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
+class HalfPair(ValueError):
+    """Error for text with an unpaired surrogate, which JSON can escape but UTF-8 cannot encode."""
+
+
+def parse_json(text: str) -> Any:
+    """Parse a JSON value. Errors: ValueError (HalfPair for an unpaired surrogate)."""
+    decoder = Decoder()
+    try:
+        value, end = decoder.value(text, 0)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    if end != len(text.rstrip(" \t\r\n")):
+        raise json.JSONDecodeError("Extra data", text, end)
+    if decoder.duplicate is not None:
+        raise ValueError(f"duplicate key {decoder.duplicate!r}")
+    if ESCAPED_SURROGATE.search(text):
+        check_pairs(value)
+    return value
+
+
+def check_pairs(value: Any) -> None:
+    """Reject a value with an unpaired surrogate in a text or key. Errors: HalfPair."""
+    try:
+        encode(value).encode()
+    except UnicodeEncodeError as error:
+        raise HalfPair(half_pair(error)) from None
+
+
+def half_pair(error: UnicodeEncodeError) -> str:
+    """Describe the unpaired surrogate that UTF-8 cannot encode."""
+    return f"unpaired surrogate {error.object[error.start]!a}, which UTF-8 cannot encode"
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _finite(number: str) -> float:
+    if math.isinf(value := float(number)):
+        raise ValueError(f"{number} is out of range for a number")
+    return value
 
 
 class Decoder:
-    """Strict RFC 8259 decoder.
-
-    Rejects NaN, numbers outside the range of a float, and duplicate keys. Python's own decoder accepts all three.
-    """
+    """Strict decoder that finds where a value ends, and reports a duplicate key instead of raising."""
 
     def __init__(self) -> None:
-        self._twice: str | None = None
-        self._decoder = json.JSONDecoder(object_pairs_hook=self._object, parse_constant=no_constant, parse_float=finite)
+        self.duplicate: str | None = None
+        """A key that the last decoded value has twice in one object."""
+        self._decoder = json.JSONDecoder(
+            object_pairs_hook=self._object, parse_constant=_no_constant, parse_float=_finite
+        )
 
-    def _object(self, pairs: list[tuple[str, Any]]) -> Row:
+    def _object(self, pairs: list[tuple[str, Any]]) -> Object:
         row = dict(pairs)
         if len(row) < len(pairs):
             keys = [key for key, _ in pairs]
-            self._twice = next(key for key in keys if keys.count(key) > 1)
+            self.duplicate = next(key for key in keys if keys.count(key) > 1)
         return row
 
-    def row(self, text: str) -> tuple[Row | None, str]:
+    def row(self, text: str) -> tuple[Object | None, str]:
         """Decode a text that holds one object. Returns (object or None, fault)."""
         try:
             row, fault = self.checked(*self.value(text, 0), len(text.rstrip(" \t\r\n")))
             return (None, HALF_PAIR) if not fault and _has_half_pair(row, text, 0, len(text)) else (row, fault)
         except json.JSONDecodeError as error:
             return None, f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
-        except (ValueError, RecursionError) as error:
+        except RecursionError:
+            return None, f"not JSON: {TOO_DEEP}"
+        except ValueError as error:
             return None, f"not JSON: {error}"
 
     def value(self, text: str, start: int) -> tuple[Any, int]:
@@ -48,22 +99,22 @@ class Decoder:
 
         Errors: ValueError, RecursionError.
         """
-        self._twice = None
+        self.duplicate = None
         blank = BLANK.match(text, start)
         return self._decoder.raw_decode(text, blank.end() if blank else start)
 
-    def checked(self, value: Any, end: int, length: int) -> tuple[Row | None, str]:
+    def checked(self, value: Any, end: int, length: int) -> tuple[Object | None, str]:
         """Check that the last decoded value is an object that ends at `length`. Returns (object or None, fault)."""
         if end != length:
             return None, f"not JSON: extra text after the object at column {end + 1}"
-        if self._twice is not None:
-            return None, f"key twice: {self._twice!r}"
+        if self.duplicate is not None:
+            return None, f"duplicate key: {self.duplicate!r}"
         if not isinstance(value, dict):
             return None, f"not an object: {type(value).__name__}"
         return value, ""
 
 
-def _has_half_pair(row: Row | None, text: str, start: int, end: int) -> bool:
+def _has_half_pair(row: Object | None, text: str, start: int, end: int) -> bool:
     """Return whether `row`, written in `text[start:end]`, has an unpaired surrogate. JSON can escape one."""
     if not ESCAPED_SURROGATE.search(text, start, end):
         return False
@@ -99,7 +150,7 @@ class _Window:
             self.more()
 
 
-def elements(stream: BinaryIO, name: str, most: int) -> Iterator[tuple[int, Row | None, str]]:
+def elements(stream: BinaryIO, name: str, most: int) -> Iterator[tuple[int, Object | None, str]]:
     """Iterate over the elements of a JSON array. Yields (1-based number, object or None, fault).
 
     `most` is the maximum length of an element in characters; it bounds the text in memory.
@@ -139,6 +190,7 @@ def _element(decoder: Decoder, window: _Window, where: str, most: int) -> tuple[
                 return value, end
         except (ValueError, RecursionError) as error:
             cause = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            cause = TOO_DEEP if isinstance(error, RecursionError) else cause
             if window.ended:
                 raise UserError(f"{where}: not JSON: {cause}. The array ends there.") from None
         if len(window.text) - window.at > most:

@@ -1,4 +1,4 @@
-"""Text utilities for rows: messages, replies, words, n-grams and normalization."""
+"""Text utilities: words, n-grams and normalization."""
 
 import re
 import unicodedata
@@ -6,63 +6,8 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
-from ladder.data.jsonl import Row
-from ladder.verifiers.reasoning import answer_of
-
-COLUMNS = ("messages", "prompt", "completion", "chosen", "rejected")
-"""Columns that hold messages, in reading order."""
 WORD = re.compile(r"\w+")
 BLANK_LINES = re.compile(r"\n{3,}")
-
-
-def messages(row: Row) -> list[Row]:
-    """Return all messages of a row in order; for a pair the prompt, the chosen and the rejected answer.
-
-    The reasoning of an answer follows it as a message with the role `reasoning`.
-    """
-    return [message for name in COLUMNS if name in row for message in with_reasoning(row[name])]
-
-
-def with_reasoning(turns: list[Row]) -> list[Row]:
-    """Insert the reasoning of each message after it, as a message with the role `reasoning`."""
-    if not any("reasoning_content" in turn for turn in turns):
-        return turns
-    return [
-        part
-        for turn in turns
-        for part in (turn, {"role": "reasoning", "content": turn.get("reasoning_content")})
-        if part["content"] is not None
-    ]
-
-
-def reply(row: Row) -> str:
-    """Return the reply of a row: the completion, the chosen answer of a pair, or the assistant's turns of `messages`.
-
-    A row with only a prompt has an empty reply.
-    """
-    for name in ("completion", "chosen"):
-        if name in row:
-            return "\n".join(message["content"] for message in row[name])
-    return "\n".join(message["content"] for message in row.get("messages", ()) if message["role"] == "assistant")
-
-
-def answer(row: Row) -> str:
-    """Return the reply without reasoning (ladder.verifiers.reasoning), message by message."""
-    for name in ("completion", "chosen"):
-        if name in row:
-            return "\n".join(answer_of(message["content"]) for message in row[name])
-    return "\n".join(answer_of(one["content"]) for one in row.get("messages", ()) if one["role"] == "assistant")
-
-
-def replying(row: Row) -> list[bool]:
-    """Return, for each message of `messages(row)`, whether it belongs to the reply."""
-    column = next((name for name in ("completion", "chosen") if name in row), "messages")
-    names = (name for name in COLUMNS if name in row)
-    return [
-        name == column and message["role"] != "reasoning" and (column != "messages" or message["role"] == "assistant")
-        for name in names
-        for message in with_reasoning(row[name])
-    ]
 
 
 @lru_cache(maxsize=16)

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 from ladder.chat.encode import Messages
 from ladder.data.jsonl import Row
 from ladder.eval.benchmark import Answers, Question
-from ladder.eval.measures import Measure
+from ladder.eval.measure import Measure
 from ladder.pipeline.stage import UserError
 from ladder.verifiers.refusal import Verdict, verdict
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ladder.data.jsonl import Row
-from ladder.eval.measures import Measure
+from ladder.eval.measure import Measure
 
 if TYPE_CHECKING:
     from ladder.judges.judge import Judge

@@ -8,7 +8,7 @@ import numpy as np
 
 from ladder.data.jsonl import Row
 from ladder.eval.benchmark import Answers, Question
-from ladder.eval.measures import Measure
+from ladder.eval.measure import Measure
 from ladder.verifiers.sandbox import Outcome, Program, run_many
 
 SECONDS = 10.0

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ladder.data.jsonl import Row
 from ladder.eval.benchmark import JOIN, Answers, Question, key_text
-from ladder.eval.measures import Measure
+from ladder.eval.measure import Measure
 from ladder.pipeline.stage import UserError
 
 Check = Callable[[Row, str], list[bool]]

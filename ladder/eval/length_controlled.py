@@ -24,9 +24,10 @@ With the same features the two fits agree within 0.05 points on 805 rows, and wi
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
-from ladder.statistics import Array
+Array = NDArray[np.float64]
 
 RIDGE = 1e-4
 """Ridge penalty: half of it times the squared coefficients is added to the log loss summed over rows. It equals the

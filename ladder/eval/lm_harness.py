@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 from ladder.data.jsonl import Row, write_json
 from ladder.eval.benchmark import Benchmark
 from ladder.eval.lm_harness_data import pinned
-from ladder.eval.measures import Measure
+from ladder.eval.measure import Measure
 from ladder.eval.scores import Resampling
 from ladder.models.checkpoint import Model
 from ladder.pipeline.stage import UserError

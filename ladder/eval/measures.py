@@ -7,33 +7,18 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ladder import statistics
 from ladder.data.jsonl import Row
+from ladder.eval.measure import Measure
 from ladder.pipeline.stage import Config, UserError
 from ladder.statistics import Array
 
 if TYPE_CHECKING:
     from ladder.models.rung import Rung
-
-
-class Measure(NamedTuple):
-    """One number of a file of rows: sum(value) / sum(weight), times `scale`."""
-
-    title: str
-    unit: str
-    better: Literal["higher", "lower"]
-    value: Callable[[Row], float]
-    weight: Callable[[Row], float]
-    share: bool
-    """Whether it is a share, between 0 and 1 before scaling."""
-
-    @property
-    def scale(self) -> float:
-        return 100.0 if self.share else 1.0
 
 
 def made_by(params: Config, data: Path, kind: str, rung: "Rung", **counts: int) -> Row:

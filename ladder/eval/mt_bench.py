@@ -5,10 +5,9 @@ Source: Zheng et al. 2023, arXiv 2306.05685. benchmarks/mtbench.py lists the dif
 
 from ladder.chat.encode import Messages
 from ladder.data.jsonl import Row
-from ladder.data.prompt_templates import fill, with_fences
-from ladder.data.quoting import fenced
+from ladder.data.prompt_templates import fenced, fill, with_fences
 from ladder.eval.benchmark import Question
-from ladder.eval.measures import Measure
+from ladder.eval.measure import Measure
 from ladder.pipeline.stage import UserError
 
 CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")

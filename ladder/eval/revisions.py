@@ -6,7 +6,6 @@ of the files. Rows come from DVC's cache or its current remote, also for revisio
 
 import hashlib
 import itertools
-import json
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -17,7 +16,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from ladder.data.jsonl import Row, read_json, read_rows
+from ladder.data.jsonl import Row, parse_row, read_json, read_rows
 from ladder.pipeline.stage import UserError, read_yaml
 
 LOCK = "dvc.lock"
@@ -129,13 +128,14 @@ class Revision:
         """
         if self.commit is None and Path(path).is_file():
             return read_rows(Path(path)) if Path(path).stat().st_size else []
-        return [json.loads(line) for line in self._content(path).splitlines()]
+        lines = enumerate(self._content(path).splitlines(), start=1)
+        return [parse_row(line, f"{path}:{number}") for number, line in lines]
 
     def document(self, path: str) -> Row:
         """Read a recorded file with one JSON object. Errors: Missing if it is not recorded or not available."""
         if self.commit is None and Path(path).is_file():
             return read_json(Path(path))
-        return dict(json.loads(self._content(path)))
+        return parse_row(self._content(path), path)
 
     def _content(self, path: str) -> bytes:
         if not self._is_recorded(path):

@@ -10,13 +10,13 @@ describes the file.
 """
 
 import contextlib
-import json
 import sys
 from pathlib import Path
 from typing import TypeVar
 
 from ladder.data.jsonl import Row
 from ladder.data.readers import kind, records
+from ladder.data.strict_json import parse_json
 from ladder.eval.benchmark import Benchmark, Question, Tools
 from ladder.eval.judge_config import Scoring, judge_of
 from ladder.eval.registry import asked, benchmark
@@ -103,7 +103,7 @@ def _typed(texts: Row) -> Row:
     row = dict(texts)
     for name in TYPES.keys() & texts.keys():
         with contextlib.suppress(ValueError):
-            row[name] = json.loads(texts[name].lower())
+            row[name] = parse_json(texts[name].lower())
     return row
 
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from ladder import statistics
 from ladder.data.jsonl import Row
 from ladder.eval.benchmark import Answers, Benchmark, Question, Tools
-from ladder.eval.measures import Measure
+from ladder.eval.measure import Measure
 from ladder.pipeline.stage import Config, UserError
 from ladder.statistics import Array
 from ladder.verifiers.reasoning import answer_of, unfinished

@@ -9,13 +9,13 @@ The name of a filter's first parameter declares its input. Keyword-only paramete
                                               the filter holds a hash or a signature per row, never the rows
     f(text, *, ...) -> str                    no verdict: the new text of every message
 
-Filters that judge an answer (its checks, length, form, refusal, grade) read it without its reasoning
-(ladder.verifiers.reasoning). `exact`, `near_duplicates`, `decontaminate` and the filters for languages, names and
-offensive wording read the whole text. No filter removes reasoning from a row.
+The answer of a row is defined in ladder/data/turns.py. Filters that judge it (its checks, length, form, refusal, grade)
+read it without its reasoning (ladder.verifiers.reasoning). `exact`, `near_duplicates`, `decontaminate` and the filters
+for languages, names and offensive wording read the whole text. No filter removes reasoning from a row.
 
 Some parameters come from the stage instead: `benchmarks` (the benchmarks' rows), `model` (the entry's model) and `base`
 (the base model's rung). A reason is short and contains the span or the number that led to it. params.yaml may use the
-names in `__all__` here and in ladder/filters/model_filters.py.
+names in `__all__` here and those of ladder/filters/registry.py.
 
 A filter that sees one row may have a vectorized pre-filter of the same name and parameters in
 ladder/filters/prefilter.py, which spares it rows that are guaranteed to pass. A filter that sees all rows may have a
@@ -27,8 +27,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from ladder.data.jsonl import Row
+from ladder.data.turns import answer, answer_turns, answers
 from ladder.data.wording import WORD as WORD
-from ladder.data.wording import answer, reply, runs, vocabulary, words
+from ladder.data.wording import runs, vocabulary, words
 from ladder.filters import signatures
 from ladder.filters.decontamination import decontaminate
 from ladder.filters.gopher import (
@@ -46,8 +47,7 @@ from ladder.filters.gopher import (
     word_length,
 )
 from ladder.filters.minhash_dedup import near_duplicates
-from ladder.pipeline.bounds import Number, Share, Size
-from ladder.pipeline.stage import UserError
+from ladder.pipeline.stage import Number, Share, Size, UserError
 from ladder.verifiers.constraints import meets
 from ladder.verifiers.reasoning import strip_reasoning
 
@@ -85,15 +85,23 @@ def finished(row: Row) -> str | None:
     """Keep answers that ended by themselves or were edited to an end, and whose reasoning ended too."""
     if not _value(row, "finished", bool):
         return "not finished"
-    turns = row.get("completion") or row.get("chosen") or row.get("messages") or ()
-    ended = all(strip_reasoning(turn["content"]).finished for turn in turns if turn["role"] == "assistant")
+    ended = all(strip_reasoning(turn["content"]).finished for turn in answer_turns(row))
     return None if ended else "reasoning not finished"
 
 
 def verified(row: Row) -> str | None:
-    """Keep answers that pass every check of their prompt."""
+    """Keep answers that pass every check of their prompt.
+
+    A row's verdict `passed` is computed once, where the answer is sampled or its text changes. Without it, the last
+    turn of the answer is checked, which the last prompt asks for.
+    """
     _value(row, "checks", list)
-    verdicts = meets(reply(row), row["checks"])  # `meets` ignores the reasoning
+    if "passed" in row:
+        verdicts = row["passed"]
+        if not isinstance(verdicts, list) or list(map(type, verdicts)) != [bool] * len(row["checks"]):
+            raise UserError(f"passed: expected one of true and false for each check, got {verdicts!r:.100}")
+    else:
+        verdicts = meets((answers(row) or [""])[-1], row["checks"])
     missed = [check["kind"] for check, met in zip(row["checks"], verdicts, strict=True) if not met]
     return f"misses {', '.join(missed)}" if missed else None
 

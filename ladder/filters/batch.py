@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ladder.data.jsonl import Row
-from ladder.data.turns import Part, reasons, said, saying
-from ladder.data.wording import messages, replying
+from ladder.data.turns import Part, messages, reasons, said, saying
 from ladder.filters.gopher import lines
 from ladder.filters.shingles import WORD_CHARACTERS, Characters, Cut, Hashes, cut, recurring, runs
 
@@ -67,11 +66,6 @@ class Batch:
         """Words of one part of each row (ladder/data/turns.py)."""
         found: Words = self.once(part, lambda: self._words_of([saying(row, part) for row in self.rows]))
         return found
-
-    @cached_property
-    def reply_words(self) -> Words:
-        """Words of each row's reply as defined in ladder/filters/basic.py."""
-        return self._words_of([replying(row) for row in self.rows])
 
     def _words_of(self, wanted: list[list[bool]]) -> Words:
         chosen = np.array([one for several in wanted for one in several], np.bool_)

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from ladder.data import wording
 from ladder.data.jsonl import Row, read_rows
-from ladder.data.wording import messages, texts, words
+from ladder.data.turns import messages
+from ladder.data.wording import texts, words
 from ladder.filters.shingles import WORD_CHARACTERS, Hashes, HashSet, cut, mix, runs, windows
-from ladder.pipeline.bounds import Share, Size
-from ladder.pipeline.stage import UserError
+from ladder.pipeline.stage import Share, Size, UserError
 
 COMMON = 10
 """Maximum number of texts of one benchmark that may contain an n-gram before it is ignored as a template.

@@ -1,13 +1,14 @@
-"""Embedding filters: semantic deduplication by cosine similarity, and selection of a diverse subset.
+"""Embedding filters: semantic deduplication, selection of a diverse subset, paraphrases of benchmarks.
 
     semantic_duplicates: {part: prompt, cosine: 0.95}
     k_center: {part: prompt, number: 10000}
+    paraphrased: {cosine: 0.9}
 
 The filter's `model` is a directory as sentence-transformers publishes it, for example all-MiniLM-L6-v2. It is an
 encoder whose last hidden states are averaged over a text's tokens and normalized (Reimers and Gurevych 2019,
-arXiv:1908.10084). Both filters hold one float32 vector per row (1536 bytes with that model) and compare all pairs. On a
-CPU this suits about 100,000 rows. For more rows use SemDeDup (Abbas et al. 2023, arXiv:2303.09540), which compares
-within clusters.
+arXiv:1908.10084). The first two filters hold one float32 vector per row (1536 bytes with that model) and compare all
+pairs. On a CPU this suits about 100,000 rows. For more rows use SemDeDup (Abbas et al. 2023, arXiv:2303.09540), which
+compares within clusters.
 """
 
 import functools
@@ -23,16 +24,20 @@ from transformers import AutoModel
 
 from ladder.data.jsonl import Row, read_json
 from ladder.data.turns import Part, said
+from ladder.data.wording import words
+from ladder.filters.decontamination import Benchmarks
 from ladder.filters.minhash_dedup import batched
 from ladder.models.checkpoint import device
-from ladder.models.likelihood import batches
 from ladder.models.rung import check_recorded
+from ladder.models.scoring import batches
 from ladder.models.untrusted_folder import library
 from ladder.models.weights import RESTORE, check_files, read_tokenizer
-from ladder.pipeline.bounds import Cosine, Size
-from ladder.pipeline.stage import UserError
+from ladder.pipeline.stage import Cosine, Size, UserError
 
 Vectors = NDArray[np.float32]
+CHUNK = 256
+SHOWN = 20
+"""Maximum number of words of the benchmark text in a rejection reason."""
 TOKENS = 8192
 """Maximum tokens per forward pass, including padding."""
 
@@ -114,6 +119,36 @@ def centers_of(vectors: Vectors, number: int) -> tuple[set[int], Vectors, NDArra
         centers[cosines > nearest] = new
         np.maximum(nearest, cosines, out=nearest)
     return set(chosen), nearest, centers
+
+
+def paraphrased(batch: list[Row], *, cosine: Cosine, model: Path, benchmarks: Benchmarks) -> list[str | None]:
+    """Keep rows whose question has a cosine similarity below `cosine` to every benchmark text.
+
+    N-gram overlap misses questions that were reworded or translated (Yang et al. 2023, "Rethinking benchmark and
+    contamination with rephrased samples", arXiv:2311.04850).
+
+    `model` is the directory of the sentence encoder. Embeddings also place questions on the same subject close
+    together: inspect the rejected rows before using a threshold below 0.9.
+    """
+    if not batch:
+        return []
+    texts = list(benchmarks.questions())
+    known: Vectors = benchmarks.once(model, lambda: _embedded([text for _, text in texts], model))
+    alike = embed([said(row, "prompt") for row in batch], model) @ known.T
+    nearest = alike.argmax(axis=1)
+    scores = alike[np.arange(len(batch)), nearest]
+    return [
+        None if score < cosine else _sentence(float(score), *texts[place])
+        for score, place in zip(scores, nearest, strict=True)
+    ]
+
+
+def _embedded(texts: list[str], model: Path) -> Vectors:
+    return np.concatenate([embed(texts[start : start + CHUNK], model) for start in range(0, len(texts), CHUNK)])
+
+
+def _sentence(score: float, name: str, text: str) -> str:
+    return f"{score:.2f} like {name}: {' '.join(words(text)[:SHOWN])}"
 
 
 @torch.inference_mode()

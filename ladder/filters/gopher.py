@@ -1,7 +1,8 @@
 """Gopher quality heuristics, one filter per rule (Rae et al. 2021, "Gopher", arXiv:2112.11446, A.1.1).
 
-The filters read the assistant's answer without its reasoning. Words are separated by whitespace. The values below are
-Gopher's, which are for web pages. Chat answers may be shorter, and a prompt may ask for a list (see `bullets`).
+The filters read the answer of a row (ladder/data/turns.py) without its reasoning. Words are separated by whitespace.
+The values below are Gopher's, which are for web pages. Chat answers may be shorter, and a prompt may ask for a list
+(see `bullets`).
 
     word_length:          {min: 3, max: 10}
     symbols:              {max: 0.1}
@@ -24,9 +25,9 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from ladder.data.jsonl import Row
-from ladder.data.turns import answered
+from ladder.data.turns import answer, answers
 from ladder.data.wording import WORD, vocabulary
-from ladder.pipeline.bounds import Amount, Number, Share, Size
+from ladder.pipeline.stage import Amount, Number, Share, Size
 from ladder.verifiers.refusal import Verdict, refused, verdict
 
 STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
@@ -115,14 +116,14 @@ def _again(text: str, size: int) -> list[tuple[int, tuple[str, ...]]]:
 
 def word_length(row: Row, *, min: Amount, max: Amount) -> str | None:
     """Keep answers whose mean word length is `min` to `max` characters."""
-    text = answered(row)
+    text = answer(row)
     mean = _letters(text) / (len(_words(text)) or 1)
     return None if min <= mean <= max else f"{mean:.1f} characters per word"
 
 
 def symbols(row: Row, *, max: Amount) -> str | None:
     """Keep answers with at most `max` hash signs per word and at most `max` ellipses per word."""
-    text = answered(row)
+    text = answer(row)
     count = sorted((text.count("#"), text.count("...") + text.count("\u2026")))[-1]
     share = count / (len(_words(text)) or 1)
     return None if share <= max else f"{share:.2f} symbols per word"
@@ -140,7 +141,7 @@ def ellipses(row: Row, *, max: Share) -> str | None:
 
 def alphabetic(row: Row, *, min: Share) -> str | None:
     """Keep answers in which at least the share `min` of the words contains a letter."""
-    words = _words(answered(row))
+    words = _words(answer(row))
     mixed = [word for word in words if not word.isalpha()]
     share = (len(words) - len(mixed) + sum(any(map(str.isalpha, word)) for word in mixed)) / max(1, len(words))
     return None if share >= min else f"{share:.2f} of the words have a letter"
@@ -148,7 +149,7 @@ def alphabetic(row: Row, *, min: Share) -> str | None:
 
 def stop_words(row: Row, *, min: Number) -> str | None:
     """Keep answers with at least `min` distinct stop words out of: the, be, to, of, and, that, have, with."""
-    text = answered(row)
+    text = answer(row)
     if len(STOP_WORDS.intersection(_words(text))) >= min:
         return None
     words = _words(text.lower())
@@ -164,7 +165,7 @@ def duplicate_lines(row: Row, *, max: Share, max_characters: Share) -> str | Non
     A duplicate is a line that occurred earlier in the answer. Duplicates may be at most the share `max` of the lines
     and the share `max_characters` of the characters.
     """
-    return _duplicates(lines(answered(row)), "lines", max, max_characters)
+    return _duplicates(lines(answer(row)), "lines", max, max_characters)
 
 
 def duplicate_paragraphs(row: Row, *, max: Share, max_characters: Share) -> str | None:
@@ -173,7 +174,7 @@ def duplicate_paragraphs(row: Row, *, max: Share, max_characters: Share) -> str 
     Paragraphs are separated by blank lines. A duplicate is a paragraph that occurred earlier in the answer. Duplicates
     may be at most the share `max` of the paragraphs and the share `max_characters` of the characters.
     """
-    text = answered(row)
+    text = answer(row)
     if "\n" not in text:
         return None
     paragraphs = [part.strip() for part in _PARAGRAPH.split(text) if part.strip()]
@@ -185,7 +186,7 @@ def top_ngrams(row: Row, *, max: dict[Size, Share]) -> str | None:
 
     Only n-grams that occur more than once count. Among equally frequent n-grams the longest decides.
     """
-    text = answered(row)
+    text = answer(row)
     for size in sorted(max):
         top, share = _most_frequent(text, size)
         if not top:
@@ -210,7 +211,7 @@ def duplicate_ngrams(row: Row, *, max: dict[Size, Share]) -> str | None:
 
     `max` maps each n to the maximum share of characters inside n-grams that occurred earlier in the answer.
     """
-    text = answered(row)
+    text = answer(row)
     words = _words(text)
     for size in sorted(max):
         seen: set[tuple[str, ...]] = set()
@@ -230,14 +231,12 @@ def duplicate_ngrams(row: Row, *, max: dict[Size, Share]) -> str | None:
 def refusal(row: Row, *, reject: list[Verdict]) -> str | None:
     """Reject answers whose refusal class is in `reject` (ladder/verifiers/refusal.py).
 
-    The classes are full_refusal, partial_refusal, no_answer and full_compliance. In a conversation of several turns the
-    last answer decides, because it is the one that is trained to end the conversation.
+    The classes are full_refusal, partial_refusal, no_answer and full_compliance. In a conversation, each turn of the
+    answer is judged, because each is learned.
     """
-    turns = row.get("messages") or row.get("completion") or row.get("chosen", ())
-    answers = [message["content"] for message in turns if message["role"] == "assistant"]
     judge = verdict if "no_answer" in reject or "full_compliance" in reject else refused
-    found = judge(answers[-1]) if answers else "no_answer"
-    return found.replace("_", " ") if found in reject else None
+    found = [judge(text) for text in answers(row)] or ["no_answer"]
+    return next((one.replace("_", " ") for one in found if one in reject), None)
 
 
 def boilerplate(row: Row) -> str | None:
@@ -245,7 +244,7 @@ def boilerplate(row: Row) -> str | None:
 
     Boilerplate is self-description as a model, its maker or its knowledge cutoff, and web page furniture.
     """
-    text = answered(row)
+    text = answer(row)
     if TELLING.isdisjoint(vocabulary(text)):
         return None
     found = _BOILERPLATE.search(text.lower().replace("\u2019", "'"))
@@ -253,7 +252,7 @@ def boilerplate(row: Row) -> str | None:
 
 
 def _share_of_lines(row: Row, limit: float, what: str, holds: Callable[[str], bool]) -> str | None:
-    found = lines(answered(row))
+    found = lines(answer(row))
     share = sum(map(holds, found)) / max(1, len(found))
     return None if share <= limit else f"{share:.2f} of the lines {what}"
 

@@ -17,10 +17,8 @@ from typing import Any
 
 from ladder.chat.encode import Messages, conversation
 from ladder.data.jsonl import Row
-from ladder.data.prompt_files import read_template
-from ladder.data.prompt_templates import fill
-from ladder.data.quoting import fenced
-from ladder.data.turns import answered, said, with_chosen, without_reasoning
+from ladder.data.prompt_templates import fenced, fill, read_template
+from ladder.data.turns import answer, said, with_chosen, without_reasoning
 from ladder.filters.verdict_cache import Undecided
 from ladder.judges.judge import Judge, Judging, load_judge
 from ladder.pipeline.stage import UserError, fit
@@ -79,7 +77,7 @@ def label(text: str, labels: Sequence[str]) -> tuple[str, str] | None:
 
 
 def _request(template: str, row: Row) -> Messages:
-    text = fill(template, {"question": said(row, "prompt"), "answer": fenced(answered(row))})
+    text = fill(template, {"question": said(row, "prompt"), "answer": fenced(answer(row))})
     return [{"role": "user", "content": text}]
 
 

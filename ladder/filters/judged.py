@@ -1,11 +1,11 @@
-"""Quality filters: keep rows whose answer a reward model or an LLM judge scores high enough.
+"""Quality filter: keep rows whose answer an LLM judge grades high enough.
 
     rewarded: {min: 0.0}
     judged: {min: 7, template: rate, judge: {max_new_tokens: 512}}
     judged: {min: 7, template: rate_json, form: json, judge: {endpoint: {base_url: …, model: …}}}
 
-Reward scales differ between reward models: inspect the rejected rows before choosing a threshold. `judge` has the same
-keys as the judge section of benchmarks (ladder/judges/judge.py). Without `endpoint`, the filter's `model` is the judge.
+`judge` has the same keys as the judge section of benchmarks (ladder/judges/judge.py). Without `endpoint`, the filter's
+`model` is the judge.
 """
 
 import functools
@@ -15,16 +15,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ladder.chat.encode import conversation, encode
 from ladder.data.jsonl import Row
-from ladder.data.prompt_files import read_template
-from ladder.data.prompt_templates import fill
-from ladder.data.quoting import fenced
-from ladder.data.turns import answered, said, with_chosen, without_reasoning
+from ladder.data.prompt_templates import fenced, fill, read_template
+from ladder.data.turns import answer, said
 from ladder.filters.verdict_cache import Undecided
 from ladder.judges.judge import Judge, Judging, load_judge
-from ladder.models.checkpoint import Model, load_reward
-from ladder.models.reward_scores import rewards
 from ladder.pipeline.stage import Config, fit
 
 LONGEST_REASON = 120
@@ -36,22 +31,6 @@ class Opinion(Config):
 
     reason: str
     grade: int = Field(ge=1, le=10)
-
-
-def rewarded(batch: list[Row], *, min: float, model: Path, base: Path) -> list[str | None]:
-    """Keep rows whose conversation gets a reward of at least `min` from the reward model in `model`.
-
-    For a preference pair, the conversation with the chosen answer is scored.
-
-    Errors: UserError for a row without an answer, and when `model` is not a reward model.
-    """
-    scorer = _scorer(model, base)
-    ids = []
-    for row in batch:
-        where = f"row {row.get('id')}"
-        said = without_reasoning(conversation(with_chosen(row), where))
-        ids.append(encode(scorer.tokenizer, said, where, last_only=True)[0])
-    return [None if value >= min else f"reward {value:.2f}" for value in rewards(scorer, ids)]
 
 
 def judged(
@@ -76,7 +55,7 @@ def judged(
     Errors: as in ladder.judges.judge.
     """
     text = read_template(prompts / f"{template}.txt", {"question", "answer"})
-    asked = [fill(text, {"question": said(row, "prompt"), "answer": fenced(answered(row))}) for row in batch]
+    asked = [fill(text, {"question": said(row, "prompt"), "answer": fenced(answer(row))}) for row in batch]
     requests = [[{"role": "user", "content": request}] for request in asked]
     judging = _judge(json.dumps(judge), model, base)
     if form == "json":
@@ -90,11 +69,6 @@ def _graded(grade: float | None, limit: float, reason: str = "") -> str | None:
         return Undecided("no grade")
     explanation = f"grade {grade:.1f}: {reason}" if reason else f"grade {grade:.1f}"
     return None if grade >= limit else " ".join(explanation.split())[:LONGEST_REASON]
-
-
-@functools.lru_cache(maxsize=1)
-def _scorer(model: Path, base: Path) -> Model:
-    return load_reward(model, base)
 
 
 @functools.lru_cache(maxsize=1)

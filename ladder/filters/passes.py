@@ -9,7 +9,6 @@ not change the result.
 import contextlib
 import gc
 import itertools
-import json
 import os
 import shutil
 from collections import Counter
@@ -239,7 +238,7 @@ def _refuse_nothing(data: Path, tally: Tally, rejected: dict[str, list[Path]]) -
 
 def _first_reason(path: Path) -> str:
     with path.open("rb") as file:
-        return str(json.loads(file.readline())["reason"])
+        return str(orjson.loads(file.readline())["reason"])
 
 
 def join(parts: Sequence[Path], target: Path) -> None:

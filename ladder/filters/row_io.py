@@ -7,10 +7,13 @@ import orjson
 
 from ladder.chat.encode import check_messages
 from ladder.data.jsonl import Row, encoded, parse_row
-from ladder.data.wording import COLUMNS, normalize
-from ladder.pipeline.stage import UserError
+from ladder.data.turns import COLUMNS, TYPES, answers, row_type
+from ladder.data.wording import normalize
+from ladder.pipeline.errors import UserError
+from ladder.verifiers.constraints import meets
 
-TYPES = (("prompt",), ("messages",), ("prompt", "completion"), ("prompt", "chosen", "rejected"))
+CHANGEABLE = (*COLUMNS, "passed")
+"""Columns that a filter may change."""
 
 
 def parsed(line: bytes, where: str) -> tuple[Row, bytes]:
@@ -37,11 +40,11 @@ def _whole(row: Row, line: bytes) -> bool:
 
 
 def with_texts(line: bytes, row: Row, where: str) -> bytes:
-    """Encode a line with the changed texts of its row. All other columns keep their values.
+    """Encode a line with the changed texts of its row, and its verdict. All other columns keep their values.
 
     The line is parsed by ladder/data/jsonl.py, because orjson turns long integers into floats.
     """
-    return encoded({**parse_row(line, where), **{name: row[name] for name in COLUMNS if name in row}}, where)
+    return encoded({**parse_row(line, where), **{name: row[name] for name in CHANGEABLE if name in row}}, where)
 
 
 def rejection(label: str, reason: str, line: bytes) -> bytes:
@@ -51,7 +54,7 @@ def rejection(label: str, reason: str, line: bytes) -> bytes:
 
 def normalized(row: Row, where: str) -> Row:
     """Normalize the texts of a row. Errors: UserError for a row of none of TRL's types, or with reserved columns."""
-    columns = next((names for names in reversed(TYPES) if all(map(row.__contains__, names))), TYPES[2])
+    columns = TYPES[row_type(row, where)]
     for name in COLUMNS:
         if name in columns or row.get(name, []) != []:
             check_messages(row.get(name), f"{where}: {name}")
@@ -63,14 +66,22 @@ def normalized(row: Row, where: str) -> Row:
 
 
 def rewritten(row: Row, function: Callable[[str], str]) -> Row:
-    """Apply `function` to the text and the reasoning of every message. Returns the same object if nothing changes."""
+    """Apply `function` to the text and the reasoning of every message. Returns the same object if nothing changes.
+
+    The verdict `passed` of a changed row is computed again, because it is of another text.
+    """
     changed: Row = {}
     for name in COLUMNS:
         if name in row:
             messages = [_rewritten(message, function) for message in row[name]]
             if messages != row[name]:
                 changed[name] = messages
-    return {**row, **changed} if changed else row
+    if not changed:
+        return row
+    row = {**row, **changed}
+    if "passed" in row and isinstance(row.get("checks"), list):
+        row["passed"] = meets((answers(row) or [""])[-1], row["checks"])
+    return row
 
 
 def _rewritten(message: Row, function: Callable[[str], str]) -> Row:

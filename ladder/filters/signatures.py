@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from ladder.data.jsonl import Row
 from ladder.data.jsonl_stream import Rows
-from ladder.data.turns import Part, said
-from ladder.data.wording import COLUMNS, with_reasoning
+from ladder.data.turns import COLUMNS, Part, said, with_reasoning
 from ladder.filters.batch import ROWS, Batch
 from ladder.filters.shingles import Hashes, Unit, minhash, mix, runs, shingle
 from ladder.pipeline.stage import UserError

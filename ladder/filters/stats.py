@@ -2,15 +2,17 @@
 
 import hashlib
 import heapq
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import orjson
+
 from ladder.data.jsonl import Row, read_json, write_json, write_text
+from ladder.data.markdown import cell, table
 from ladder.data.turns import said
-from ladder.data.wording import WORD, reply
+from ladder.data.wording import WORD
 
 Tally = Counter[tuple[str, str, str]]
 """Row counts by (event, filter label, source name). Events are `in`, `kept`, `rejected`, `contaminated` and `edited`.
@@ -88,12 +90,13 @@ def write_samples(path: Path, tally: Tally, rejected: dict[str, list[Path]]) -> 
     names = sorted({name for event, _, name in tally if event == "in"})
     left = total(tally, "in")
     heads = ["filter", "in", "rejected", "left", *(f"of {name or 'none'}" for name in names if len(names) > 1)]
-    lines = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * (len(heads) - 1) + "|"]
+    counts = []
     for label in rejected:
         gone = total(tally, "rejected", label)
         by_source = [total(tally, "rejected", label, name) for name in names if len(names) > 1]
-        lines.append("| " + " | ".join(map(str, [label, left, gone, left - gone, *by_source])) + " |")
+        counts.append([label, *map(str, [left, gone, left - gone, *by_source])])
         left -= gone
+    lines = [table(heads, counts, rule=["---", *["---:"] * (len(heads) - 1)])]
     for label, paths in rejected.items():
         if total(tally, "rejected", label):
             lines += _section(label, paths)
@@ -103,14 +106,15 @@ def write_samples(path: Path, tally: Tally, rejected: dict[str, list[Path]]) -> 
 def _section(label: str, paths: list[Path]) -> Iterator[str]:
     reasons, chosen = _read(paths)
     yield f"\n## {label}\n"
-    yield from (f"- {count} × {reason}" for reason, count in reasons)
+    yield from (f"- {count} × {cell(reason)}" for reason, count in reasons)
     for row in chosen:
-        yield f"\n### {row.get('id', 'row')} {source(row)}".rstrip() + f"\n\n**{row['reason']}**\n"
+        heading = f"{row.get('id', 'row')} {source(row)}".rstrip()
+        yield f"\n### {cell(heading)}\n\n**{cell(row['reason'])}**\n"
         span = CUT.sub("", row["reason"].rpartition(": ")[2])
         yield _quoted(said(row, "prompt"), span)
         if "prompt" not in row or row.keys() & {"completion", "chosen"}:  # a row with a prompt only has no answer
             yield "\n---\n"
-            yield _quoted(reply(row), span)
+            yield _quoted(said(row, "completion"), span)
 
 
 def _read(paths: list[Path]) -> tuple[list[tuple[str, int]], list[Row]]:
@@ -120,17 +124,17 @@ def _read(paths: list[Path]) -> tuple[list[tuple[str, int]], list[Row]]:
     for path in paths:
         with path.open("rb") as lines:
             for line in lines:
-                reasons[json.loads(line)["reason"]] += 1
+                reasons[orjson.loads(line)["reason"]] += 1
                 if len(reasons) > MOST_REASONS:  # drop rare reasons to bound memory
                     reasons = Counter(dict(reasons.most_common(MOST_REASONS // 2)))
                 draw = -int.from_bytes(hashlib.sha256(line).digest()[:8])
                 heapq.heappush(drawn, (draw, line)) if len(drawn) < SAMPLE else heapq.heappushpop(drawn, (draw, line))
     commonest = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:SAMPLE]
-    return commonest, [json.loads(line) for _, line in sorted(drawn, reverse=True)]
+    return commonest, [orjson.loads(line) for _, line in sorted(drawn, reverse=True)]
 
 
 def _quoted(text: str, span: str) -> str:
-    """Quote a text in Markdown, cut to an excerpt. The words of `span` are marked with ⟦ and ⟧."""
+    """Quote a text in Markdown, without HTML, cut to an excerpt. The words of `span` are marked with ⟦ and ⟧."""
     marked = None
     if found := WORD.findall(span):
         marked = re.search(r"\W+".join(map(re.escape, found)), text, re.IGNORECASE)
@@ -140,4 +144,4 @@ def _quoted(text: str, span: str) -> str:
     begin = max(0, marked.start() - EXCERPT // 2) if marked else 0
     end = max(begin + EXCERPT, marked.end() + 2 if marked else 0)
     excerpt = ("…" if begin else "") + text[begin:end] + ("…" if end < len(text) else "")
-    return "\n".join(f"> {line}" for line in excerpt.splitlines())
+    return "\n".join(f"> {line}" for line in excerpt.replace("<", "\\<").splitlines())

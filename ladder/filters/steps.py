@@ -1,5 +1,6 @@
 """Filter steps: parse params.yaml into filter functions with validated parameters."""
 
+import importlib
 import inspect
 import typing
 from collections import Counter
@@ -15,6 +16,7 @@ from ladder.filters import basic, prefilter, signatures
 from ladder.filters.batch import Batch
 from ladder.filters.decontamination import Benchmarks, read_benchmarks
 from ladder.filters.prefilter import Kept
+from ladder.filters.registry import MODEL_FILTERS
 from ladder.filters.shingles import Hashes
 from ladder.filters.verdict_cache import Remembered
 from ladder.pipeline.errors import expectation
@@ -61,7 +63,7 @@ class Step:
 
     @property
     def function(self) -> Callable[..., Any]:
-        return _named(self.name)
+        return function_of(self.name)
 
     @cached_property
     def kind(self) -> str:
@@ -103,20 +105,22 @@ def parse(steps: list[dict[str, Any]]) -> list[Step]:
     return parsed
 
 
-def _named(name: str) -> Callable[..., Any]:
+def function_of(name: str) -> Callable[..., Any]:
+    """Return a filter by its name. Errors: ValueError for an unknown name, with the closest one."""
     if name in basic.__all__:
         return vars(basic)[name]
-    from ladder.filters import model_filters  # import takes a few seconds, which only steps with these filters pay
-
-    if name in model_filters.__all__:
-        return vars(model_filters)[name]
-    names = sorted([*basic.__all__, *model_filters.__all__])
+    if name in MODEL_FILTERS:
+        # Only the chosen module: the import of a model's library takes seconds.
+        module = importlib.import_module(f"ladder.filters.{MODEL_FILTERS[name]}")
+        function: Callable[..., Any] = getattr(module, name)
+        return function
+    names = sorted([*basic.__all__, *MODEL_FILTERS])
     raise ValueError(f"no filter is named {name!r}{did_you_mean(name, names)}; expected one of {', '.join(names)}")
 
 
 def parameters_type(name: str) -> type[BaseModel]:
     """Return the type of a filter's parameters, made from its signature."""
-    function = _named(name)
+    function = function_of(name)
     types = typing.get_type_hints(function, include_extras=True)
     wanted = [one for one in list(inspect.signature(function).parameters.values())[1:] if one.name not in GIVEN]
     fields: Any = {one.name: (types[one.name], ... if one.default is one.empty else one.default) for one in wanted}

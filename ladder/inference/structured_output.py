@@ -5,7 +5,8 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from ladder.data.jsonl import Row, parse_json
+from ladder.data.jsonl import Row
+from ladder.data.strict_json import parse_json
 from ladder.pipeline.stage import Config
 from ladder.verifiers.reasoning import answer_of
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from ladder.data.jsonl import read_json
 from ladder.integrity.dvc_hashes import all_md5, folder_files, md5, objects, recorded_md5
 from ladder.integrity.findings import Finding
 from ladder.integrity.lock_file import LOCK
@@ -46,7 +47,7 @@ def _recorded(record: Path) -> dict[str, File]:
     if record.name == "rung.json":
         return read_description(record.parent).files
     try:
-        return TypeAdapter(dict[str, File]).validate_json(record.read_bytes())
+        return TypeAdapter(dict[str, File]).validate_python(read_json(record))
     except ValidationError:
         raise UserError(f"{record}: not a list of files. `dvc repro` makes it again.") from None
 

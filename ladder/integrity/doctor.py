@@ -5,7 +5,6 @@ ladder doctor --fix    # also repair
 ladder doctor --json   # one JSON object on stdout
 """
 
-import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ import psutil
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
+from ladder.data.strict_json import parse_json
 from ladder.integrity.corruption import cache_findings, rung_findings
 from ladder.integrity.dvc_hashes import objects
 from ladder.integrity.findings import Finding
@@ -123,7 +123,7 @@ def _verify(repo: Repo, name: str) -> str:
 def refuse_while_dvc_runs(repo: Repo) -> None:
     """Refuse to change anything while a DVC command runs a stage. Errors: UserError naming the process."""
     try:
-        held = json.loads((Path(str(repo.tmp_dir)) / "rwlock").read_text(encoding="utf-8"))
+        held = parse_json((Path(str(repo.tmp_dir)) / "rwlock").read_text(encoding="utf-8"))
         infos = [info for kind in held.values() for holders in kind.values() for info in _listed(holders)]
     except (OSError, ValueError, AttributeError):
         return

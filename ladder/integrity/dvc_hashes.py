@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from ladder.data.strict_json import parse_json
+
 OBJECT = re.compile(r"[0-9a-f]{2}/[0-9a-f]{30}(\.dir)?")
 """Path of an object relative to the cache directory."""
 
@@ -55,7 +57,7 @@ def recorded_md5(path: Path) -> str:
 def folder_files(cache: Path, found: str) -> dict[str, str]:
     """Map relative paths to hashes for a `.dir` object; empty if it is missing or invalid."""
     try:
-        listed: list[dict[str, Any]] = json.loads(object_path(cache, found).read_bytes())
+        listed: list[dict[str, Any]] = parse_json(object_path(cache, found).read_text(encoding="utf-8"))
         return {file["relpath"]: file["md5"] for file in listed}
     except (OSError, ValueError, TypeError, KeyError):
         return {}

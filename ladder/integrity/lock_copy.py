@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ladder.data.atomic_write import whole
+from ladder.data.strict_json import parse_json
 from ladder.integrity.lock_file import HEAD, LOCK, LockText, decoded, is_cut, split, unreadable
 
 COPY = Path(".dvc/tmp/ladder/dvc.lock")
@@ -72,7 +73,7 @@ def read_copy() -> Copy:
     """Read the copy; empty if it is missing or damaged."""
     try:
         first, _, text = COPY.read_text(encoding="utf-8").partition("\n")
-        facts = json.loads(first.removeprefix("# "))
+        facts = parse_json(first.removeprefix("# "))
         entries = split(text).entries
         if facts["entries"] == len(entries):
             return Copy(entries, facts["commit"], facts["dismissed"])

@@ -7,8 +7,8 @@
     judge.objects(requests, Grades, progress="graded")            # list[Grades | None], JSON objects of a schema
     judge.record(TEMPLATE)                                        # the judge's entry in the metric file
 
-A request is one conversation (`Messages`), made of the benchmark's template and the quoted answer (`fenced(answer)` of
-ladder.data.quoting). The verdict formats (`RATINGS`, `CHOICES`) are in ladder.judges.parsers. None is a missing
+A request is one conversation (`Messages`), made of the benchmark's template and the quoted answer (`fenced(answer)`,
+ladder.data.prompt_templates). The verdict formats (`RATINGS`, `CHOICES`) are in ladder.judges.parsers. None means no
 verdict: give it weight 0; the record counts it. A reasoning model's thoughts before the verdict are ignored.
 
 `rate` and `choose` work with both kinds of judge. An endpoint's reply is parsed strictly: `[[5]]`, `[[A]]`. An

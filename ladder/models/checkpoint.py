@@ -5,7 +5,6 @@ and the base by identity: the sha256 of their own rung.json, which lists the sha
 that it was given the model that the rung was made from.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from ladder.chat.encode import template_hash, tokenizer_hash
 from ladder.data.atomic_write import published
-from ladder.data.jsonl import write_json
+from ladder.data.jsonl import read_json, write_json
 from ladder.models.compute_dtype import compute_dtype
 from ladder.models.config_passthrough import build
 from ladder.models.dora import factor_dora
@@ -113,7 +112,7 @@ def load_complete(directory: Path, base: Path, *, dtype: torch.dtype | None = No
 
 
 def load_reward(directory: Path, base: Path, *, dtype: torch.dtype | None = None) -> Model:
-    """Load a reward model, complete or adapter; ladder.models.reward_scores.rewards computes its scores.
+    """Load a reward model, complete or adapter; ladder.models.scoring.rewards computes its scores.
 
     Errors: UserError for a language model, and as for `load`.
     """
@@ -229,7 +228,7 @@ def _bare(model: PreTrainedModel | PeftModel) -> Any:
 
 def _sort_lists(path: Path) -> None:
     """Sort lists in a JSON file: peft keeps target_modules as a set, whose order varies between processes."""
-    config = json.loads(path.read_text())
+    config = read_json(path)
     lists = {key: sorted(value) for key, value in config.items() if isinstance(value, list)}
     write_json(path, dict(sorted({**config, **lists}.items())))
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from ladder.data.jsonl import read_json
 from ladder.models.file_hashes import all_sha256, sha256
 from ladder.pipeline.errors import expectation
 from ladder.pipeline.stage import UserError
@@ -107,7 +108,7 @@ def read_description(directory: Path) -> Rung:
             f"{directory}: not a rung (no rung.json). `dvc repro` makes it; `dvc checkout` restores it from the cache."
         )
     try:
-        return Rung.model_validate_json(path.read_bytes())
+        return Rung.model_validate(read_json(path))
     except ValidationError as error:
         raise UserError(
             f"{path}: invalid rung.json: {expectation(error.errors()[0]['msg'])}. Remake the rung."
@@ -154,7 +155,7 @@ def check_recorded(directory: Path) -> None:
     if not record.is_file():
         return
     try:
-        files = TypeAdapter(dict[str, File]).validate_json(record.read_bytes())
+        files = TypeAdapter(dict[str, File]).validate_python(read_json(record))
     except ValidationError as error:
         raise UserError(
             f"{record}: not a list of files: {expectation(error.errors()[0]['msg'])}. `dvc repro` makes it again."

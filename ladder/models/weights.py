@@ -1,6 +1,5 @@
 """Read and write model directories: errors name the broken file, and config.json is made to match the weights."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from peft import PeftConfig, PeftModel, get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ladder.data.jsonl import ESCAPED_SURROGATE, check_pairs
+from ladder.data.strict_json import parse_json
 from ladder.models.untrusted_folder import library
 from ladder.pipeline.stage import UserError
 
@@ -27,13 +26,10 @@ def read_object(path: Path, where: str | None = None) -> dict[str, Any]:
     """Read a JSON object from a file of a model directory. Errors: UserError with the file's name."""
     where = where or str(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        value = json.loads(text)
-        if ESCAPED_SURROGATE.search(text):
-            check_pairs(value)
+        value = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{where}: no such file. {RESTORE}.") from None
-    except (ValueError, RecursionError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise UserError(f"{where}: not JSON ({' '.join(str(error).split())}). {RESTORE}.") from None
     if not isinstance(value, dict):
         raise UserError(f"{where}: expected a JSON object, got {type(value).__name__}. {RESTORE}.")

@@ -6,7 +6,6 @@ Faults of params.yaml are reported with their line numbers.
 import configparser
 import contextlib
 import shutil
-import sys
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -18,11 +17,13 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from ladder.data.atomic_write import whole
+from ladder.data.markdown import code, table
 from ladder.integrity.lock_copy import forget, keep_copy, references
 from ladder.integrity.lock_file import FIX, LOCK, decoded, lost_entries, split, structure_fault, unreadable
 from ladder.integrity.lock_repair import is_valid, pipeline_outputs
 from ladder.pipeline.dvc_file import body, origins, read_pipeline
 from ladder.pipeline.imports import imported, read_imports
+from ladder.pipeline.links import write_links
 from ladder.pipeline.names import SINGLE, Fault, did_you_mean, name_faults
 from ladder.pipeline.param_checks import params_faults
 from ladder.pipeline.secrets import holds_secret, is_secret_name
@@ -43,13 +44,14 @@ def check() -> list[str]:
 
     Faults of params.yaml begin with `params.yaml:LINE: KEY`. Names that a shell could interpret as commands are
     reported first, without other faults, because DVC refuses to read a pipeline that contains them. An unreadable
-    dvc.lock is also reported alone.
+    dvc.lock is also reported alone. Writes links.yaml (ladder/pipeline/links.py) if params.yaml needs another one.
     """
     if names := name_sentences():
         return names
     params, lines = read_sections(), Lines(PARAMS)
     if lost := _unreadable_lock():
         return [lost]
+    write_links(params)
     faults = [*params_faults(params, read_pipeline(), _recorded_params()), *entry_faults(params), *part_faults(params)]
     reported = [_sentence(fault, lines) for fault in faults]
     sentences = [*reported, *remote_faults(), *code_faults(), *_graph_faults(params, lines)]
@@ -226,7 +228,7 @@ def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
                 where = _where(stage.addressing, str(dependency.def_path), params, lines)
                 yield f"{where}: {stage.addressing} needs {path}, which no stage makes{near}; {what}"
     if gone := stale(stage.addressing for stage in stages):
-        print(leftovers(gone), file=sys.stderr, flush=True)  # information: a dropped entry is no fault
+        print(leftovers(gone), flush=True)  # information: a dropped entry is no fault
 
 
 def _where(addressing: str, dependency: str, params: dict[str, Any], lines: Lines) -> str:
@@ -246,7 +248,8 @@ def _module(path: Path) -> Path:
         case [folder, name] if folder == CODE and path.suffix:
             return Path("stages", name).with_suffix(".py")
         case [folder, package, name] if folder == CODE:
-            return Path(package, name).with_suffix(".py")
+            stage = Path("stages", package).with_suffix(".py")  # the code that an entry of a stage chooses
+            return stage if stage.is_file() else Path(package, name).with_suffix(".py")
     return path
 
 
@@ -286,7 +289,7 @@ def prune() -> list[str]:
     for name in gone:
         for out in document["stages"].pop(name).get("outs", []):
             path = Path(out["path"])
-            if path in owned:
+            if not owned.isdisjoint((path, *path.parents)):  # also a file of a folder that a stage writes now
                 continue
             if path.is_dir():
                 shutil.rmtree(path)
@@ -306,8 +309,8 @@ def picture() -> str:
     """
     graph = networkx.DiGraph()
     with Repo() as repo:
-        table = next(stage for stage in repo.index.stages if stage.addressing == "report")
-        climbed = {table, *networkx.descendants(repo.index.graph, table)}
+        report = next(stage for stage in repo.index.stages if stage.addressing == "report")
+        climbed = {report, *networkx.descendants(repo.index.graph, report)}
         for user, maker in repo.index.graph.subgraph(climbed).edges:
             first, second = (stage.addressing.split("@")[0] for stage in (maker, user))
             if first not in (second, CODE):
@@ -315,5 +318,5 @@ def picture() -> str:
     arrows = sorted(networkx.transitive_reduction(graph).edges)
     drawn = ["```mermaid", "flowchart TD", *(f"    {first} --> {second}" for first, second in arrows), "```"]
     stanzas = read_pipeline()
-    rows = [f"| `{name}` | {body(stanza)['desc']} |" for name, stanza in stanzas.items()]
-    return "\n".join([*drawn, "", "| stage | what it makes |", "|---|---|", *rows])
+    rows = [(code(name), body(stanza)["desc"]) for name, stanza in stanzas.items()]
+    return "\n".join([*drawn, "", table(["stage", "what it makes"], rows, rule=["---", "---"])])

@@ -1,4 +1,4 @@
-"""User-facing error: one sentence, no traceback. A separate module, because every other module may import it."""
+"""Errors of users and of rows. A separate module, because every other module may import it."""
 
 import re
 
@@ -28,3 +28,10 @@ def expectation(message: str) -> str:
         return plain
     plain = OWN_VALUE.sub("", plain).replace("Input should be", "expected", 1).replace("Input should", "expected to", 1)
     return re.sub(r"^expected (?=greater|less)", "expected a value ", plain)
+
+
+class InvalidRow(Exception):
+    """Error for one row that cannot be read, with a message of the form `what: detail`.
+
+    The row goes to quarantine and the run continues. Quarantined rows are counted by `what`.
+    """

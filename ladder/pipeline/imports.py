@@ -49,10 +49,11 @@ def imports_of(module: Path, packages: Iterable[Path]) -> set[Path]:
 
 def _imports(module: Path, folders: dict[str, Path]) -> Iterable[Path]:
     try:
-        tree = ast.parse(module.read_bytes())
+        source = module.read_bytes()
+        tree = ast.parse(source)
     except SyntaxError as error:
         raise UserError(f"{module}:{error.lineno}: not Python: {error.msg}") from None
-    for node in _run(tree):
+    for node in _run(tree, expressions=b"import_module" in source):
         for package, *names in (name.split(".") for name in _names(node, module)):
             if package in folders and (file := folders[package].joinpath(*names).with_suffix(".py")).is_file():
                 yield file
@@ -60,16 +61,21 @@ def _imports(module: Path, folders: dict[str, Path]) -> Iterable[Path]:
             yield folders[package]
 
 
-def _run(tree: ast.AST) -> Iterable[ast.AST]:
-    """Iterate over all nodes except those under `if TYPE_CHECKING:`, which never run."""
+def _run(tree: ast.AST, *, expressions: bool) -> Iterable[ast.AST]:
+    """Iterate over all nodes except those under `if TYPE_CHECKING:`, which never run.
+
+    expressions: whether to enter expressions, which hold no import statement but most of the nodes.
+    """
     yield tree
     for node in ast.iter_child_nodes(tree):
         match node:
             case ast.If(test=ast.Name(id="TYPE_CHECKING"), orelse=others):
                 for other in others:
-                    yield from _run(other)
+                    yield from _run(other, expressions=expressions)
+            case ast.expr() if not expressions:
+                pass
             case _:
-                yield from _run(node)
+                yield from _run(node, expressions=expressions)
 
 
 def _names(node: ast.AST, module: Path) -> list[str]:

@@ -12,6 +12,8 @@ from typing import Any
 from ladder.pipeline.yaml_lines import Keys
 
 RAW = Path("data/raw")
+LINK = f"link its files: `ln -s /path/to/it/* {RAW}/NAME/`"
+"""Advice for files that are too large to move: DVC follows links to files."""
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 """Beginning of a source that is no path: `hub:`, `wheel:`."""
 FILE_KEYS = frozenset({"source", "include_path", "data_files"})
@@ -31,10 +33,10 @@ def unseen(path: str) -> str:
     """Return why DVC would not notice a change of a local file; empty if it would."""
     parts = Path(path).parts
     if Path(path).is_absolute() or ".." in parts or parts[: len(RAW.parts)] != RAW.parts:
-        return f"expected a path in {RAW}, where DVC sees it change, got {path!r}. Move the file there"
+        return f"expected a path in {RAW}, where DVC sees it change, got {path!r}. Move it there, or {LINK}"
     folders = [Path(*parts[:end]) for end in range(len(RAW.parts) + 1, len(parts) + 1)]
     if linked := next((folder for folder in folders if folder.is_symlink() and folder.is_dir()), None):
-        return f"{linked} is a link to a folder, and DVC does not look into it. Put the files themselves into {RAW}"
+        return f"{linked}: a link to a folder, into which DVC does not look; expected a folder. Make it one and {LINK}"
     return ""
 
 

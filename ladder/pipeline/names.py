@@ -28,6 +28,7 @@ SINGLE = frozenset(
         "base",
         "punkt",
         "prompts",
+        "merge_input",
         "questions",
         "provenance",
         "report",

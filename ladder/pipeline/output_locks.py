@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ladder.data.strict_json import parse_json
 from ladder.pipeline.errors import UserError
 from ladder.pipeline.launch import cache
 
@@ -111,7 +112,7 @@ def _is(file: Any, path: Path) -> bool:
 
 def _facts(said: str) -> dict[str, Any]:
     try:
-        facts = json.loads(said)
+        facts = parse_json(said)
     except ValueError:  # the holder is writing it just now
         return {}
     return facts if isinstance(facts, dict) else {}

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -21,6 +21,7 @@ from ladder.integrity.lock_copy import keep_copy
 from ladder.pipeline.disk import Faults, check_writable
 from ladder.pipeline.errors import UserError as UserError
 from ladder.pipeline.errors import expectation
+from ladder.pipeline.files import read_text
 from ladder.pipeline.launch import die_with_parent, launched, launcher, lease, rank
 from ladder.pipeline.names import did_you_mean, name_faults
 from ladder.pipeline.output_locks import written
@@ -35,6 +36,16 @@ LARGEST = 2**63
 UNWRITABLE = re.compile(r"[\x00\ud800-\udfff]")
 MOST_VALUES = 1_000_000
 """Maximum values of a YAML file after alias expansion. dvc.lock has about 20 thousand."""
+
+
+# Bounds of parameters, so that params.yaml is validated before any row is read.
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A fraction or a probability."""
+Cosine = Annotated[float, Field(ge=-1, le=1)]
+Amount = Annotated[float, Field(ge=0)]
+Number = Annotated[int, Field(ge=0)]
+Size = Annotated[int, Field(ge=1)]
+"""A positive count, for example words of an n-gram or rows of a selection."""
 
 
 class Config(BaseModel):
@@ -53,14 +64,9 @@ def read_yaml(path: Path) -> Any:
     Errors: UserError for a file that is missing or not YAML. Aliases that contain themselves, or that expand to more
     than MOST_VALUES values, are errors too, because a traversal would not end.
     """
+    text = read_text(path, fix="run from the root of the repository")
     try:
-        content = cached(path.read_text(encoding="utf-8"), YAML(typ="safe", pure=True).load)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file. Run from the root of the repository.") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}; expected a file") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}; expected UTF-8 text") from None
+        content = cached(text, YAML(typ="safe", pure=True).load)
     except YAMLError as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     except RecursionError:

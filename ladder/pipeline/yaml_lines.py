@@ -1,6 +1,7 @@
 """Line numbers of keys and values in a YAML file, for messages such as `params.yaml:123: sft.chat.parent: ...`."""
 
 from collections.abc import Hashable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -13,9 +14,13 @@ class Lines:
     """Node tree of a YAML file that maps a path of keys and list positions to line numbers."""
 
     def __init__(self, path: Path) -> None:
-        """Parse the file. Errors: YAMLError for invalid YAML; OSError for a missing file."""
         self.path = path
-        self.root: Node | None = YAML(typ="safe", pure=True).compose(path.read_text(encoding="utf-8"))
+
+    @cached_property
+    def root(self) -> Node | None:
+        """The parsed file. Errors: YAMLError for invalid YAML; OSError for a missing file."""
+        found: Node | None = YAML(typ="safe", pure=True).compose(self.path.read_text(encoding="utf-8"))
+        return found
 
     def line(self, keys: Keys) -> int | None:
         """Return the 1-based line of the longest prefix of `keys` in the file; None if even the first key is absent."""

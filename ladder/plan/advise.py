@@ -155,8 +155,8 @@ def decide(answers: Answers) -> tuple[str, str]:
 
 
 PLANS: dict[str, tuple[str | None, tuple[str, ...], str]] = {
-    "prompting": (None, ("python -m ladder bench ifeval --model http://HOST/v1 --name MODEL",), "docs/scoring.md"),
-    "RAG": (None, ("python -m ladder bench ifeval --model http://HOST/v1 --name MODEL",), "docs/scoring.md"),
+    "prompting": (None, ("ladder bench ifeval --model http://HOST/v1 --name MODEL",), "docs/scoring.md"),
+    "RAG": (None, ("ladder bench ifeval --model http://HOST/v1 --name MODEL",), "docs/scoring.md"),
     "SFT": ("recipes/data.yaml", ("dvc repro sft@chat",), "docs/own-data.md"),
     "DPO": ("recipes/data.yaml", ("dvc repro dpo@chat",), "docs/methods.md"),
     "GRPO": ("recipes/gpu.yaml", ("dvc repro grpo@words",), "docs/methods.md"),
@@ -185,7 +185,7 @@ def advise(answers: Answers, model: str = "SmolLM2-135M") -> Advice:
         recipe, commands = "recipes/synthesize.yaml", ("dvc repro filter@evolved",)
     if method in ("SFT",) and answers.data in ("none", "teacher"):
         recipe, commands = "recipes/synthesize.yaml", ("dvc repro filter@evolved",)
-    steps = tuple([f"python -m ladder recipe {recipe}"] if recipe else []) + commands
+    steps = tuple([f"ladder recipe {recipe}"] if recipe else []) + commands
     first = ""
     few = FEW.get(method, 0)
     if answers.rows < few:

@@ -74,7 +74,8 @@ def plan(
     ] = None,
     gpu: Annotated[str, typer.Option(help="h200, h100, a100-80, a100-40, l40s, rtx4090, rtx3090, t4 or cpu.")] = "",
     model: Annotated[
-        str, typer.Option(help="Plan for one model: a built-in name, a folder, a .gguf file, hub:ORG/NAME@COMMIT.")
+        str,
+        typer.Option(help="One model: a built-in name, a rung, base, a folder, a .gguf file, hub:ORG/NAME@COMMIT."),
     ] = "",
     method: Annotated[
         list[str] | None, typer.Option(help="full, lora, dora or qlora; may be repeated. Default: all.")
@@ -104,7 +105,7 @@ def plan(
     for name in method or ():
         if name not in METHODS:
             raise UserError(f"--method: expected one of {', '.join(METHODS)}, got {name!r}")
-    config, origin = read_config(model)
+    config, origin = read_config(_source(model))
     modules: Any = targets_of_lora if targets_of_lora == "all-linear" else targets_of_lora.split(",")
     step = Step(batch * length, optimizer=optimizer, checkpointing=checkpointing, packed=packing, liger=liger)
     found = plan_model(
@@ -114,6 +115,13 @@ def plan(
     if form is Format.json:
         return _say_json(model_json(found))
     return _say_grids(model_grids(found), form)
+
+
+def _source(model: str) -> str:
+    """Return the source of a rung that is there, of the base of params.yaml, or the text itself."""
+    if Path("models", model, "config.json").is_file():
+        return str(Path("models", model))
+    return str(read_params()["base"]["source"]) if model == "base" else model
 
 
 def _graph(targets: list[str] | None, device: str, form: Format, *, everything: bool) -> None:

@@ -94,7 +94,7 @@ class Costs:
             return read_config(path)[0]
         maker = self.makers.get(path)
         if maker is None or depth > 50:
-            raise UserError(f"{path}: no stage makes it; expected a rung. See `python -m ladder check`")
+            raise UserError(f"{path}: no stage makes it; expected a rung. See `ladder check`")
         values = maker.values
         if isinstance(values.get("source"), str):
             return read_config(values["source"])[0]

@@ -70,10 +70,10 @@ def read_lock(path: Path = LOCK) -> dict[str, Any]:
         found = yaml.load(path.read_text(encoding="utf-8"), CoreLoader)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         reported = " ".join(str(error).split())
-        raise UserError(f"{path}: not YAML: {reported}; `python -m ladder doctor --fix` restores it") from None
+        raise UserError(f"{path}: not YAML: {reported}; `ladder doctor --fix` restores it") from None
     entries = found.get("stages") if isinstance(found, dict) else None
     if not isinstance(entries, dict):
-        raise UserError(f"{path}: expected entries under `stages`; `python -m ladder doctor --fix` restores it")
+        raise UserError(f"{path}: expected entries under `stages`; `ladder doctor --fix` restores it")
     return {name: entry for name, entry in entries.items() if isinstance(entry, dict)}
 
 

@@ -11,9 +11,9 @@ from collections import Counter
 from typing import NamedTuple
 
 from ladder.data.jsonl import Row
+from ladder.data.markdown import fenced, literal, table, visible
 from ladder.eval.benchmark import JOIN
 from ladder.eval.results import Entry
-from ladder.report.markdown import fenced, literal, table, visible
 
 TITLE = "# Successful attacks"
 NOTE = (

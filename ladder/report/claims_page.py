@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from ladder.data.markdown import table
 from ladder.eval.measures import CHANCE, REWARD, parsed
-from ladder.report.markdown import table
 
 CLAIMS = [
     "rung", "baseline", "measure", "value [95% CI]", "baseline's value", "difference [95% CI]", "p", "n", "verdict",

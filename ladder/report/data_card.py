@@ -3,8 +3,8 @@
 from huggingface_hub import DatasetCardData
 
 from ladder.data.jsonl import Row
+from ladder.data.markdown import Markdown, cell, code, fenced, table
 from ladder.report.histograms import bars
-from ladder.report.markdown import fenced, table
 
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 """Size categories of the hub: (exclusive upper limit of rows, name)."""
@@ -76,33 +76,38 @@ def _summary(card: Row) -> str:
         ("rows", card["rows"]),
         ("tokens of the base model", tokens),
         ("bytes", card["bytes"]),
-        ("sha256", f"`{card['sha256']}`"),
+        ("sha256", code(card["sha256"])),
     ]
-    return table(["file", f"`data/{card['data']}.jsonl`"], rows)
+    return table(["file", code(f"data/{card['data']}.jsonl")], rows)
 
 
 def _sources(card: Row) -> str:
     rows = [
-        (one["name"] or one["origin"], one["rows"], percent(one["rows"], card["rows"]), one["license"])
+        (one["name"] or _origin(one["origin"]), one["rows"], percent(one["rows"], card["rows"]), one["license"])
         for one in card["sources"]
     ]
-    origins = [f"- {one['name']}: {one['origin']}" for one in card["sources"] if one["name"]]
+    origins = [f"- {cell(one['name'])}: {_origin(one['origin'])}" for one in card["sources"] if one["name"]]
     unstated = any(one["license"] == UNKNOWN for one in card["sources"])
     warning = "A license is unknown: do not publish these rows before it is known." if unstated else ""
     made = table(["source", "rows", "share", "license"], rows)
     return "\n\n".join(part for part in (made, "\n".join(origins), warning) if part)
 
 
+def _origin(text: str) -> Markdown:
+    """Return an origin as Markdown: the stage that made the rows is quoted as code already, a source is not."""
+    return Markdown(text) if text.startswith("made here by `") else cell(text)
+
+
 def _models(card: Row) -> str:
     if "models" not in card:
         return ""
-    rows = [(f"`{name}`", count, percent(count, card["rows"])) for name, count in card["models"].items()]
+    rows = [(code(name), count, percent(count, card["rows"])) for name, count in card["models"].items()]
     said = "Answers by models of endpoints, whose terms may bind them:"
     return f"{said}\n\n{table(['model', 'rows', 'share'], rows)}"
 
 
 def _columns(card: Row) -> str:
-    rows = ((f"`{name}`", count, card["true"].get(name, "")) for name, count in card["columns"].items())
+    rows = ((code(name), count, card["true"].get(name, "")) for name, count in card["columns"].items())
     return table(["column", "rows that have it", "of them true"], rows)
 
 
@@ -125,7 +130,7 @@ def _checks(card: Row) -> list[str]:
         return []
     kinds = card["checks"]["kinds"]
     said = "Constraints that code verifies, by kind (a row may have several), and how many a row has:"
-    rows = ((f"`{name}`", count, percent(count, card["rows"])) for name, count in kinds.items())
+    rows = ((code(name), count, percent(count, card["rows"])) for name, count in kinds.items())
     return [
         "## Constraints",
         said,

@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from ladder.chat.encode import Messages, check_messages
+from ladder import statistics
+from ladder.chat.encode import check_messages
 from ladder.data.jsonl import Row
-from ladder.data.row_file import RowFile
+from ladder.data.jsonl_stream import RowFile
 from ladder.data.turns import said
 from ladder.data.wording import WORD
-from ladder.filters import decontamination, minhash_dedup, prefilter
+from ladder.filters import basic, decontamination, minhash_dedup, prefilter
 from ladder.filters.batch import ROWS, Batch
 from ladder.filters.decontamination import Benchmarks
 from ladder.pipeline.stage import UserError
@@ -58,17 +59,14 @@ def kind(row: Row) -> tuple[str, ...]:
 def parts(row: Row) -> dict[str, str]:
     """Return the measured texts of a row by part.
 
-    For `messages`, the parts are the user's texts (prompt) and the assistant's (answer). Other rows have the parts
-    prompt and answer, or prompt, chosen and rejected; empty columns are skipped.
+    The parts are the prompt and the answer as ladder/data/turns.py defines them; those of a pair are the prompt, the
+    chosen and the rejected answer. A row with only a prompt has no answer.
     """
-    if "messages" in row:
-        return {"prompt": _texts(row["messages"], "user"), "answer": _texts(row["messages"], "assistant")}
-    names = {"prompt": "prompt", "completion": "answer", "chosen": "chosen", "rejected": "rejected"}
-    return {names[name]: _texts(row[name]) for name in kind(row) if row[name]}
-
-
-def _texts(messages: Messages, role: str | None = None) -> str:
-    return "\n".join(message["content"] for message in messages if role in (None, message["role"]))
+    found = {"prompt": said(row, "prompt")}
+    if "chosen" in row and "messages" not in row:
+        rejected = {**row, "chosen": row["rejected"]}
+        return found | {"chosen": said(row, "completion"), "rejected": said(rejected, "completion")}
+    return found | ({"answer": said(row, "completion")} if row.get("completion") != [] else {})
 
 
 def turns(row: Row) -> int:
@@ -96,7 +94,7 @@ def facts(
         "contamination": contamination(rows, tasks, ngram),
     }
     if "chosen" in made["type"]:
-        made["balance"] = pair_balancing.lengths(rows)
+        made["balance"] = balance(rows)
     return {"sha256": digest, "bytes": path.stat().st_size, **made, "examples": examples(rows, shown)}
 
 
@@ -189,16 +187,10 @@ def checks(rows: Iterable[Row]) -> Row:
 def duplicates(rows: Iterable[Row], jaccard: float) -> Row:
     """Count rows that duplicate an earlier row.
 
-    Keys: `exact` counts equal texts, ignoring case and whitespace. `near` counts rows with a Jaccard similarity of
-    `jaccard` or more, including exact duplicates.
+    Keys: `exact` counts rows that the filter `exact` rejects. `near` counts rows with a Jaccard similarity of `jaccard`
+    or more, including exact duplicates.
     """
-    seen: set[bytes] = set()
-    exact = 0
-    for row in rows:
-        text = " ".join(said(row, "all").lower().split())
-        key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
-        exact += key in seen
-        seen.add(key)
+    exact = sum(reason is not None for reason in basic.exact(rows))
     alike = minhash_dedup.near_duplicates(rows, part="all", jaccard=jaccard, ngram=NEAR_NGRAM, unit="words")
     near = sum(reason is not None for reason in alike)
     return {"exact": exact, "near": near, "jaccard": jaccard, "ngram": NEAR_NGRAM}
@@ -230,6 +222,23 @@ def _contaminated(rows: Iterable[Row], ngram: int, benchmarks: Benchmarks) -> It
         for (number, row), surely in zip(several, np.broadcast_to(clear, len(several)).tolist(), strict=True):
             if not surely and (reason := decontamination.decontaminate(row, ngram=ngram, benchmarks=benchmarks)):
                 yield number, row, reason
+
+
+def balance(rows: Iterable[Row]) -> dict[str, float]:
+    """Length difference of pairs as in `pair_balancing.lengths`; the mean has a 95% bootstrap interval over prompts."""
+    of_prompt: dict[str, list[int]] = {}
+    for row in rows:
+        of_prompt.setdefault(pair_balancing.prompt_key(row), []).append(pair_balancing.longer(row))
+    sums = np.array([sum(differences) for differences in of_prompt.values()], dtype=float)
+    counts = np.array([len(differences) for differences in of_prompt.values()], dtype=float)
+    low, high = statistics.bootstrap(sums, counts)
+    differences = np.array([one for several in of_prompt.values() for one in several])
+    return {
+        "chosen_longer_by_words": round(statistics.ratio(sums, counts), 1),
+        "chosen_longer_low": round(low, 1),
+        "chosen_longer_high": round(high, 1),
+        "chosen_longer_percent": round(100 * float((differences > 0).mean()), 1),
+    }
 
 
 def examples(rows: Iterable[Row], shown: int) -> list[Row]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ladder.data.jsonl import write_text
+from ladder.data.markdown import Markdown, table
 from ladder.pipeline.stage import UserError
-from ladder.report.markdown import table
 
 MADE = "[comment]: # (Made by `python -m ladder.report.params_page`. Do not edit.)"
 PARAMS_HEAD = f"""{MADE}
@@ -70,13 +70,14 @@ def _params_page(schema: dict[str, Any]) -> str:
     parts = [PARAMS_HEAD]
     stages: set[str] = set()
     for stage, section in schema["properties"].items():
-        named = "additionalProperties" in section
-        name = _name(section["additionalProperties"] if named else section)
+        inner = section.get("additionalProperties")
+        name = _name(inner or section)
         stages.add(name)
-        kind = "Named entries, each with these keys:" if named else ""
-        parts.append(
-            f"## {stage}\n\n{section['description']}.{' ' if kind else ''}{kind}\n\n{_keys(definitions[name])}"
-        )
+        if not definitions[name]["properties"] and (entry := definitions[name]["additionalProperties"]):
+            inner, name = entry, _name(entry)  # one run of the stage reads all of its entries
+            stages.add(name)
+        kind = " Named entries, each with these keys:" if inner else ""
+        parts.append(f"## {stage}\n\n{section['description']}.{kind}\n\n{_keys(definitions[name])}")
     shared = sorted(name for name in definitions if name not in stages and not _is_library(name))
     for title, kinds in _choices(schema).items():
         parts.append(f"## {title}\n\nEach is written as `name: {{parameters}}`.\n")
@@ -102,8 +103,13 @@ def _library_page(schema: dict[str, Any]) -> str:
     for name, node in sorted(found.items(), key=lambda item: LIBRARIES.index(item[0].partition("_")[0])):
         keys = {key: one for key, one in node["properties"].items() if not one.get("deprecated")}
         rows = [[f"`{key}`", _type(one), _default(one)] for key, one in keys.items()]
-        parts.append(f"## {_title(name)}\n\n{table(['key', 'type', 'default'], rows)}\n")
+        parts.append(f"## {_title(name)}\n\n{_table(['key', 'type', 'default'], rows)}\n")
     return "\n".join(parts)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    """Table of cells that are Markdown already."""
+    return table(head, [[Markdown(text) for text in row] for row in rows])
 
 
 def _is_library(name: str) -> bool:
@@ -139,7 +145,7 @@ def _keys(node: dict[str, Any]) -> str:
         rows.append([f"`{key}`", _type(one), "required" if key in required else _default(one), _meaning(one)])
     if not any(row[-1] for row in rows):
         head, rows = head[:-1], [row[:-1] for row in rows]
-    return table(head, rows) + "\n"
+    return _table(head, rows) + "\n"
 
 
 def _sentence(node: dict[str, Any]) -> str:

@@ -22,7 +22,8 @@ from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from transformers import BitsAndBytesConfig
 
-from ladder.filters import basic, model_filters, steps
+from ladder.filters import basic, steps
+from ladder.filters.registry import MODEL_FILTERS
 from ladder.models.config_passthrough import ALSO, Arguments, adapter_check, quantization_check
 from ladder.models.merge_config import merge_config
 from ladder.pipeline.dvc_file import body, has_entries, read_pipeline
@@ -173,7 +174,7 @@ def _accepted(validator: Any) -> dict[str, Any] | None:
     if validator is rewards.named:
         return _named("Rewards", {name: _reward(one) for name, one in rewards.KINDS.items()}) | {"minItems": 1}
     if getattr(validator, "__module__", "") == "stages.filter":
-        names = sorted({*basic.__all__, *model_filters.__all__})
+        names = sorted({*basic.__all__, *MODEL_FILTERS})
         return _named("Filters", {name: _filter(name) for name in names})
     return None
 
@@ -192,8 +193,7 @@ def _named(title: str, kinds: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _filter(name: str) -> dict[str, Any]:
-    function = vars(basic if name in basic.__all__ else model_filters)[name]
-    made = _parameters(steps.parameters_type(name), function)
+    made = _parameters(steps.parameters_type(name), steps.function_of(name))
     return made if "required" in made else {**made, "type": ["object", "null"]}
 
 

@@ -3,9 +3,9 @@
 from dataclasses import asdict
 from typing import Any
 
+from ladder.data.markdown import table
 from ladder.eval.compare import Change, Headline
 from ladder.eval.results import Entry, show
-from ladder.report.markdown import table
 
 COMPARISONS = ["rung", "baseline", "benchmark", "change [95% CI]", "p", "p (Holm)", "gained", "lost", "n", "verdict"]
 NOTE = (

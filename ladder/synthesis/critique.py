@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 from ladder.chat.encode import Messages, encode
 from ladder.data.jsonl import Row
-from ladder.data.prompt_files import read_template
-from ladder.data.prompt_templates import fill
-from ladder.data.quoting import fenced
-from ladder.judges.bias import Side, preferred
+from ladder.data.prompt_templates import fenced, fill, read_template
+from ladder.judges.comparison import Side, compare
 from ladder.judges.judge import Judge
 from ladder.judges.parsers import Scale, parse_rating
+from ladder.models.checkpoint import Model
 from ladder.verifiers.reasoning import answer_of
 
 if TYPE_CHECKING:
@@ -97,27 +96,22 @@ def compared(judge: Judge, contests: list[tuple[Row, Row]], template: str) -> li
 
     Zheng et al. 2023 (arXiv:2306.05685), section 3.4.
     """
-    requests = [
-        user(
-            fill(
-                template,
-                {
-                    "request": request(one["prompt"]),
-                    "answer_first": fenced(answer(first)),
-                    "answer_second": fenced(answer(second)),
-                },
-            )
-        )
-        for one, two in contests
-        for first, second in ((one, two), (two, one))
-    ]
-    verdicts = judge.choose(requests, progress="pairs")
-    return [preferred(straight, swapped) for straight, swapped in zip(verdicts[::2], verdicts[1::2], strict=True)]
+    pairs = [(_comparing(template, one, one, two), _comparing(template, one, two, one)) for one, two in contests]
+    return [found.preferred for found in compare(judge, pairs, progress="pairs")]
+
+
+def _comparing(template: str, asked: Row, first: Row, second: Row) -> Messages:
+    values = {
+        "request": request(asked["prompt"]),
+        "answer_first": fenced(answer(first)),
+        "answer_second": fenced(answer(second)),
+    }
+    return user(fill(template, values))
 
 
 def reward_scores(model: "Model", rows: list[Row]) -> list[float]:
     """Reward of each sample's conversation. A truncated sample has no stop token."""
-    from ladder.models.reward_scores import rewards  # torch
+    from ladder.models.scoring import rewards  # torch
 
     ids = []
     for row in rows:

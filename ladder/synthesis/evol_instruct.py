@@ -22,9 +22,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ladder.data.prompt_files import read_lines, read_template
-from ladder.data.prompt_templates import GAP, fill
-from ladder.data.quoting import fenced
+from ladder.data.prompt_templates import GAP, fenced, fill, read_lines, read_template
 from ladder.inference.types import Answer, Generate, Sampling
 from ladder.synthesis.pool import Harvest, Instruction, Origin, Plan, tidy, user
 from ladder.synthesis.rouge import words

@@ -1,7 +1,7 @@
 """Post-processing of preference pairs: minimum margin, length balance, and a validation split by prompt.
 
 A pair is a row of TRL's preference type, `prompt, chosen, rejected`. If its answers were scored, it also has the
-columns of ladder.data.pair_scores.
+columns of ladder.data.turns.
 """
 
 import hashlib
@@ -10,13 +10,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
 from pydantic import Field
 
-from ladder import statistics
 from ladder.chat.encode import Messages
 from ladder.data.jsonl import Row
-from ladder.data.pair_scores import SCORES, scores
+from ladder.data.turns import SCORES, scores
 from ladder.pipeline.stage import Config, UserError
 
 
@@ -151,22 +149,12 @@ def check_apart(train: Iterable[Row], validation: Iterable[Row], where: str) -> 
 def lengths(pairs: Iterable[Row]) -> dict[str, float]:
     """Length difference of the pairs: mean of chosen minus rejected in words, and percent with a longer chosen answer.
 
-    The mean has a 95% bootstrap interval over prompts.
+    The data card states the mean with its interval.
     """
-    of_prompt: dict[str, list[int]] = {}
-    long = 0
-    for pair in pairs:
-        difference = longer(pair)
-        long += difference > 0
-        of_prompt.setdefault(prompt_key(pair), []).append(difference)
-    sums = np.array([sum(differences) for differences in of_prompt.values()], dtype=float)
-    counts = np.array([len(differences) for differences in of_prompt.values()], dtype=float)
-    low, high = statistics.bootstrap(sums, counts)
+    differences = [longer(pair) for pair in pairs]
     return {
-        "chosen_longer_by_words": round(statistics.ratio(sums, counts), 1),
-        "chosen_longer_low": round(low, 1),
-        "chosen_longer_high": round(high, 1),
-        "chosen_longer_percent": round(100 * long / float(counts.sum()), 1),
+        "chosen_longer_by_words": round(sum(differences) / len(differences), 1),
+        "chosen_longer_percent": round(100 * sum(one > 0 for one in differences) / len(differences), 1),
     }
 
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from ladder.data.prompt_files import read_lines, read_template
-from ladder.data.prompt_templates import fill
+from ladder.data.prompt_templates import fill, read_lines, read_template
 from ladder.inference.types import Answer, Generate
 from ladder.synthesis.pool import Harvest, Instruction, Origin, Plan, tidy, user
 from ladder.synthesis.rouge import Pool

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from itertools import combinations
 
 from ladder.data.jsonl import Row
-from ladder.judges.bias import Side
+from ladder.judges.comparison import Side
 from ladder.synthesis.pair_balancing import words
 from ladder.synthesis.rejection_sampling import succeeded
 

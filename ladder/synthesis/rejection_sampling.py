@@ -38,8 +38,8 @@ class Draws(EngineSettings):
 class Samples(Draws):
     prompts: str
     """File of prompts under data/: `prompts`, `problems/practice`, `source/ultrachat`."""
-    model: str
-    """Rung that answers, unless an endpoint does: `base`, `sft/chat`."""
+    model: str = "base"
+    """Rung that answers: `base`, `sft/chat`. Leave it out with an endpoint."""
     edits: bool
     """Also add failed answers edited to pass their checks. They are marked `edited` and checked again."""
 

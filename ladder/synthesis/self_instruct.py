@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 
 from ladder.chat.encode import Messages
-from ladder.data.prompt_files import read_lines, read_template
+from ladder.data.prompt_templates import read_lines, read_template
 from ladder.inference.types import Answer, Generate
 from ladder.pipeline.stage import UserError
 from ladder.synthesis.pool import Harvest, Instruction, Origin, Plan, tidy

@@ -29,6 +29,7 @@ from trl.trainer.utils import RepeatSampler
 
 from ladder.data.atomic_write import clean, sync, sync_folder
 from ladder.data.jsonl import write_json
+from ladder.data.strict_json import parse_json
 from ladder.pipeline.code_text import essence
 from ladder.pipeline.launch import rank, world_size
 from ladder.pipeline.output_locks import alone
@@ -140,7 +141,7 @@ def mark(checkpoint: Path) -> None:
 def damage(checkpoint: Path) -> str | None:
     """Describe what makes a checkpoint incomplete; None if it is complete."""
     try:
-        sizes = json.loads((checkpoint / MARKER).read_bytes())
+        sizes = parse_json((checkpoint / MARKER).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return "incomplete: its process ended while saving it"
     except ValueError:

@@ -20,13 +20,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from ladder.chat.encode import check_messages, encode
 from ladder.data.jsonl import Row, of_split, read_rows
-from ladder.data.quoting import fenced, plain
+from ladder.data.prompt_templates import fenced, plain
 from ladder.data.wording import WORD
 from ladder.inference.client import ask
 from ladder.inference.endpoint import Endpoint
 from ladder.inference.types import Sampling
 from ladder.models.checkpoint import Model, Rung, check_same_tokenizer, load_reward
-from ladder.models.reward_scores import rewards as model_rewards
+from ladder.models.scoring import rewards as model_rewards
 from ladder.pipeline.errors import expectation
 from ladder.pipeline.names import did_you_mean
 from ladder.pipeline.stage import UserError, fit

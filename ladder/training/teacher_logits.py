@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ladder.data.atomic_write import replacing
+from ladder.data.strict_json import parse_json
 from ladder.pipeline.stage import UserError
 
 _PARTS = ("ids", "learned", "lengths", "head", "head_logps", "draws", "rest_logp", "entropy")
@@ -137,8 +138,8 @@ def load_taught(path: Path) -> Taught:
     try:
         with safe_open(path, framework="pt") as file:
             parts = {name: file.get_tensor(name) for name in _PARTS}
-            made = json.loads(file.metadata()["made"])
-    except (FileNotFoundError, SafetensorError) as error:
+            made = parse_json(file.metadata()["made"])
+    except (FileNotFoundError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a file of teacher targets: {error}. `dvc repro` makes it again.") from None
     lengths = parts["lengths"].tolist()
     return Taught(

@@ -43,8 +43,8 @@ def trainer_arguments(arguments: dict[str, Any], dtype: torch.dtype = torch.bflo
 
     Defaults: bf16 on, as in TRL, except for a base whose `dtype` is float32; gradient_checkpointing off. Settings for
     files, reports and logging override params.yaml. Every step is logged, because the curve, the metrics and the
-    checkpoints depend on the log. Processes
-    share the gradient accumulation steps, so a step trains on the same rows as with one process.
+    checkpoints depend on the log. Processes share the gradient accumulation steps, so a step trains on the same rows as
+    with one process.
 
     Errors: UserError when the steps cannot be divided evenly among the processes, and from `check_launch`.
     """

@@ -7,7 +7,6 @@ generates, and `take_engine` makes its engine sample, stop and receive the polic
 The loss covers the answer's tokens up to and including its stop token, and all tokens of a truncated answer.
 """
 
-import copy
 import importlib.util
 import json
 import math
@@ -19,9 +18,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from peft.tuners.lora import LoraLayer
 from pydantic import Field, model_validator
-from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import GRPOConfig, RLOOConfig
@@ -39,6 +36,7 @@ from ladder.training.group_redraw import Group, other_prompts, redraw
 from ladder.training.model_setup import TrainingSetup
 from ladder.training.rewards import Spec, rewarded, total, weights
 from ladder.training.rollout_buffer import weighted_sums
+from ladder.training.trl_vllm import take_engine
 
 C = TypeVar("C", GRPOConfig, RLOOConfig)
 TrlEngine = Literal["auto", "decoder", "padded", "vllm"]
@@ -255,8 +253,8 @@ class Rollouts:
         parts = total(dynamic.specs, [json.loads(row["row"]) for row in rows], texts, finished, dynamic.reward_model)
         rewards = weighted_sums(list(parts.values()), weights(dynamic.specs))
         size = self.args.num_generations
-        slices = [slice(at, at + size) for at in range(0, len(rows), size)]
-        return [Group(rows[part], ids[part], rewards[part]) for part in slices]
+        places = [slice(at, at + size) for at in range(0, len(rows), size)]
+        return [Group(rows[place], ids[place], rewards[place]) for place in places]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
@@ -323,54 +321,3 @@ def start(trainer: Any, climbed: TrainingSetup, engine: TrlEngine, dynamic: Dyna
         take_engine(trainer)
     else:
         trainer.rollout_engine = engine
-
-
-def take_engine(trainer: Any) -> None:
-    """Make TRL's vLLM engine stop and sample like the ladder's, and merge adapters without changing base weights.
-
-    By default TRL would stop at every token that generation_config.json names, seed a colocated engine by the process
-    only, and merge the adapter in place.
-    """
-    engine, model = trainer.vllm_generation, trainer.model
-    stop = trainer.processing_class.eos_token_id
-    engine.generation_kwargs = {"stop_token_ids": [stop], "ignore_eos": True, "seed": 0}
-    if engine.mode == "colocate":
-        engine.llm.generate = one_seed_each(engine.llm.generate)
-    if isinstance(model, PeftModel):
-        engine._iter_named_params = lambda: whole_weights(model)
-
-
-def one_seed_each(generate: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap vllm.LLM.generate to seed each prompt differently: with one seed, equal prompts would get equal answers."""
-
-    def seeded(prompts: list[Any], *, sampling_params: Any, **rest: Any) -> Any:
-        each = [copy.copy(sampling_params) for _ in prompts]
-        for index, chosen in enumerate(each):
-            chosen.seed = scramble(sampling_params.seed ^ index)
-        return generate(prompts, sampling_params=each, **rest)
-
-    return seeded
-
-
-def whole_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
-    """Weights of a PeftModel under the names of its base model, with the active adapter merged, one layer at a time.
-
-    The model's own weights do not change. TRL merges in place and unmerges, which changes them: in bfloat16
-    (W + BA) - BA is not W, and the adapter would train on another base than the one it is saved for.
-    """
-    layers = {name: part for name, part in model.get_base_model().named_modules() if isinstance(part, LoraLayer)}
-    for name, weight in model.get_base_model().named_parameters():
-        if model.prefix in name or "original_module" in name:
-            continue
-        layer = layers.get(name.removesuffix(".base_layer.weight"))
-        value = weight.data if layer is None else _merged(layer, weight)
-        yield name.replace(".base_layer", "").replace("modules_to_save.default.", ""), value
-
-
-def _merged(layer: Any, weight: torch.nn.Parameter) -> Tensor:
-    own = weight.data
-    weight.data = own.clone()
-    layer.merge()
-    whole, weight.data = weight.data, own
-    layer.merged_adapters.clear()
-    return whole

@@ -1,7 +1,9 @@
 """Rule-based edits that make an answer satisfy constraints of ladder.verifiers.constraints and keep it meaningful.
 
-An edit has the name and the parameters of its check. Kinds without an edit (a minimum of words, another language)
-cannot be met by editing. Edits are best effort: `repair` checks the result.
+An edit has the name and the parameters of its check. Kinds without an edit (a minimum of words, words to include,
+another language) cannot be met by editing: that would take new sentences, and a rule's sentences mean nothing in the
+answer. An edit that would leave a broken sentence returns the text unchanged. Edits are best effort: `repair` checks
+the result.
 """
 
 import json
@@ -14,12 +16,10 @@ from ladder.verifiers.constraints import meets
 from ladder.verifiers.sentences import (
     LIST_MARKER,
     add_under,
-    add_within,
     change_key_words,
     count_words,
     groups,
     keep_sentences,
-    key_words,
     listed,
     sentences,
     shared_phrase,
@@ -38,11 +38,9 @@ def _lower_first(text: str) -> str:
 
 
 def avoids_words(text: str, words: list[str]) -> str:
-    """Remove sentences that contain these words; if that removes over 40% of the text, remove only the words."""
+    """Remove sentences that contain these words; if that removes over 40% of the text, keep it as it is."""
     shorter = keep_sentences(text, lambda sentence: verdicts.avoids_words(sentence, words))
-    if count_words(shorter) >= 0.6 * count_words(text):
-        return shorter
-    return re.sub(rf"(?<!\n)\s*\b(?:{'|'.join(map(re.escape, words))})\b", "", text, flags=re.I).strip()
+    return shorter if count_words(shorter) >= 0.6 * count_words(text) else text
 
 
 def letter_at_most(text: str, letter: str, n: int) -> str:
@@ -55,7 +53,7 @@ def letter_at_most(text: str, letter: str, n: int) -> str:
 
 
 def words_at_most(text: str, n: int) -> str:
-    """Keep the sentences up to n words in total; if the first one is too long, cut it at a comma."""
+    """Keep the sentences up to n words in total; if the first one is too long, keep the text as it is."""
     left = n
 
     def fits(sentence: str) -> bool:
@@ -64,12 +62,7 @@ def words_at_most(text: str, n: int) -> str:
         return left >= 0
 
     shorter = keep_sentences(text, fits)
-    if re.search(r"\w", shorter):
-        return shorter
-    clauses = re.split(r"[,;:]\s", sentences(text)[0])
-    while len(clauses) > 1 and count_words(" ".join(clauses)) > n:
-        clauses.pop()
-    return f"{', '.join(clauses)}."
+    return shorter if re.search(r"\w", shorter) else text
 
 
 def sentences_at_most(text: str, n: int) -> str:
@@ -83,20 +76,6 @@ def sentences_at_least(text: str, n: int) -> str:
     while len(sentences(text)) < n and (found := joint.search(text)):
         text = text[: found.start()] + ". " + text[found.end()].upper() + text[found.end() + 1 :]
     return text
-
-
-def includes_words(text: str, words: list[str]) -> str:
-    missing = " and ".join(word for word in words if word.lower() not in text.lower())
-    endings = ("Keep {} in mind.", "It helps to think of {}, too.", "There is room for {} as well.",
-               "In the end it comes down to {}.", "All of it has to do with {}.")  # fmt: skip
-    return add_within(text, endings[len(text) % len(endings)].format(missing))
-
-
-def repeats_word(text: str, word: str, n: int) -> str:
-    endings = [f"{word.capitalize()} is part of it.", f"A little {word} goes a long way.",
-               f"It starts with {word}.", f"Nothing here works without {word}."]  # fmt: skip
-    missing = n - text.lower().count(word.lower())
-    return add_within(text, " ".join(endings[:missing]))
 
 
 def one_of(text: str, options: list[str]) -> str:
@@ -114,8 +93,9 @@ def paragraphs(text: str, n: int, separator: str) -> str:
 
 
 def paragraph_opens_with(text: str, n: int, paragraph: int, word: str) -> str:
+    """Open a paragraph with the word, if its own first word is one that can follow a comma in lower case."""
     parts = groups(text, n)
-    if len(parts) < paragraph:
+    if len(parts) < paragraph or not _OPENERS.match(parts[paragraph - 1]):
         return text
     parts[paragraph - 1] = f"{word.capitalize()}, {_lower_first(parts[paragraph - 1])}"
     return "\n\n".join(parts)
@@ -161,29 +141,22 @@ def capitals_at_most(text: str, n: int) -> str:
 
 
 def title(text: str, prompt: str) -> str:
-    """Add a title: the phrase shared with the prompt, else one or two key words, preferably of the prompt."""
-    asked = set(re.findall(r"\w+", prompt.lower()))
-    ranked = sorted(key_words(text), key=lambda word: word not in asked)
-    topic = shared_phrase(text, prompt) or " and ".join(ranked[:2])
+    """Add a title: the phrase that the text shares with the prompt. Without one, keep the text as it is."""
+    topic = shared_phrase(text, prompt)
+    if not topic:
+        return text
     small = ("a", "an", "and", "at", "for", "in", "of", "on", "the", "to")
     words = [word if word in small else word[:1].upper() + word[1:] for word in topic.split()]
     return f"<<{' '.join(words)}>>\n\n{text}"
 
 
-def placeholders(text: str, n: int) -> str:
-    """Append a sentence with the missing placeholders, at most five."""
-    places = ["For more about this ask [name]", "at [email address]", "or call [phone number]",
-              "before [date]", "and mention [reference]"]  # fmt: skip
-    missing = n - len(re.findall(r"\[.*?\]", text))
-    return add_within(text, f"{' '.join(places[:missing])}.")
-
-
 def postscript(text: str, marker: str) -> str:
-    """Turn the last sentence into the postscript; a text of one or two sentences also keeps it."""
-    last = units(text)[-1]
-    shorter = keep_sentences(text, lambda sentence: sentence.replace("**", "") != last)
-    body = shorter if len(units(text)) > 2 and shorter else text
-    return f"{body}\n\n{marker if marker.endswith('.') else marker + '.'} {last}"
+    """Turn the last sentence into the postscript, unless it is a signature or one of only two sentences."""
+    parts = units(text)
+    if len(parts) < 3 or not re.search(r"[.!?]\W*\Z", parts[-1]) or count_words(parts[-1]) < 4:
+        return text
+    body = keep_sentences(text, lambda sentence: sentence.replace("**", "") != parts[-1])
+    return f"{body}\n\n{marker if marker.endswith('.') else marker + '.'} {parts[-1]}" if body else text
 
 
 def starts_with(text: str, phrase: str) -> str:
@@ -223,9 +196,9 @@ def quoted(text: str) -> str:
 
 # Order matters (content, structure, wrapping, endings, case, quotes): later edits would undo an edit made too early.
 EDITS: tuple[Callable[..., str], ...] = (
-    avoids_words, letter_at_most, words_at_most, sentences_at_most, sentences_at_least, includes_words,
-    repeats_word, highlights, one_of, paragraph_opens_with, paragraphs, bullets, numbered_list, sections, two_answers,
-    capitals_at_least, title, json_only, repeats_request, starts_with, placeholders, postscript, ends_with,
+    avoids_words, letter_at_most, words_at_most, sentences_at_most, sentences_at_least,
+    highlights, one_of, paragraph_opens_with, paragraphs, bullets, numbered_list, sections, two_answers,
+    capitals_at_least, title, json_only, repeats_request, starts_with, postscript, ends_with,
     capitals_at_most, no_commas, lowercase, uppercase, quoted,
 )  # fmt: skip
 

@@ -103,16 +103,6 @@ def add_under(text: str, ending: str) -> str:
     return f"{text} {ending}" if SENTENCE_END.fullmatch(last) else f"{text}\n{ending}"
 
 
-def add_within(text: str, addition: str) -> str:
-    """Append sentences to the text, but above the signature of a letter."""
-    lines = text.rstrip().split("\n")
-    for back, line in enumerate(reversed(lines[-4:])):
-        if SENTENCE_END.fullmatch(line) and not LIST_MARKER.match(line):
-            at = len(lines) - back
-            return "\n".join([*lines[: at - 1], f"{line} {addition}", *lines[at:]])
-    return add_under(text, addition)
-
-
 def listed(text: str, markers: list[str]) -> str:
     """Format the text as a list with these markers: its own list if that is long enough, else its sentences."""
     lines = text.splitlines()

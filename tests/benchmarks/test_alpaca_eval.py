@@ -13,7 +13,7 @@ from ladder.chat.encode import Messages
 from ladder.data.jsonl import Row, read_rows
 from ladder.eval.benchmark import Answers, Tools
 from ladder.eval.length_controlled import length_controlled
-from ladder.eval.measures import Measure
+from ladder.eval.measure import Measure
 from ladder.eval.registry import benchmark
 from ladder.eval.scores import Resampling, score_answers, summary
 from ladder.judges import judge as judging

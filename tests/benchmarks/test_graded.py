@@ -8,7 +8,7 @@ from benchmarks import graded
 from ladder.chat.encode import Messages
 from ladder.data.jsonl import Row
 from ladder.eval.benchmark import Answers, Tools
-from ladder.eval.measures import Measure
+from ladder.eval.measure import Measure
 from ladder.judges.parsers import parse_json
 from ladder.pipeline.stage import Config, UserError
 

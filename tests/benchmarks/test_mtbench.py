@@ -16,7 +16,7 @@ from ladder.data.download import fetch
 from ladder.data.jsonl import Row, read_rows, write_rows
 from ladder.eval import mt_bench
 from ladder.eval.benchmark import Answers, Question, Tools
-from ladder.eval.measures import Measure
+from ladder.eval.measure import Measure
 from ladder.pipeline.stage import UserError
 from stages import task
 

@@ -125,7 +125,7 @@ def test_a_baseline_may_be_our_own_responses(published: list[Question]):
 
     answers = [Answers("81", (("one", "two"),))]
     pairwise.score(with_baseline(published, responses), answers, Tools(judge=Rule(verdict)))
-    assert seen == [("one", "base one"), ("base one", "one"), ("two", "base two"), ("base two", "two")]
+    assert seen == [("one", "base one"), ("two", "base two"), ("base one", "one"), ("base two", "two")]
 
 
 def test_without_a_baseline_it_refuses(published: list[Question]):

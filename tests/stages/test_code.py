@@ -16,7 +16,8 @@ SOURCES = {
     "stages/__init__.py": "",
     "benchmarks/quiz.py": "import ladder.data.jsonl\n",
     "data/raw/README.md": "",
-    "params.yaml": "sft: {}\n",
+    "params.yaml": "merge: {soup: {parents: [sft/a, sft/b]}}\n",
+    "links.yaml": "merge_inputs: {soup/0: {model: sft/a}, soup/1: {model: sft/b}}\n",
 }
 
 
@@ -28,7 +29,7 @@ def lists(tmp_path, monkeypatch):
 
 
 def write():
-    main(Params(), *map(Path, (*FOLDERS, "data/raw", "params.yaml")), Path("code"))
+    main(Params(), *map(Path, (*FOLDERS, "data/raw", "params.yaml", "links.yaml")), Path("code"))
     return {str(path.relative_to("code")): path.read_text() for path in sorted(Path("code").rglob("*.txt"))}
 
 
@@ -90,7 +91,10 @@ def test_the_local_files_that_a_section_names_end_its_list(lists):
         ("rows.jsonl", "params.yaml:2: sft.source: expected a path in data/raw, where DVC sees it change"),
         ("/data/raw/rows.jsonl", "expected a path in data/raw"),
         ("data/raw/../rows.jsonl", "expected a path in data/raw"),
-        ("data/raw/link/rows.jsonl", "data/raw/link is a link to a folder, and DVC does not look into it"),
+        (
+            "data/raw/link/rows.jsonl",
+            "data/raw/link: a link to a folder, into which DVC does not look; expected a folder",
+        ),
     ],
 )
 def test_a_local_file_that_dvc_would_not_see_change_is_refused(lists, path, said):
@@ -104,3 +108,25 @@ def test_a_stage_that_is_gone_has_no_list(lists):
     lists()
     Path("stages/ask.py").unlink()
     assert set(lists()) == {"benchmarks/quiz.txt", "sft.txt"}
+
+
+def test_links_that_do_not_belong_to_params_are_refused(lists):
+    Path("params.yaml").write_text("merge: {soup: {parents: [sft/a, sft/c]}}\n")
+    with pytest.raises(UserError, match=r"^links\.yaml: not the links of params\.yaml; .*`python -m ladder check`"):
+        lists()
+
+
+def test_an_entry_of_filter_has_the_code_of_the_model_filters_that_it_names(lists):
+    write_files(
+        {
+            "ladder/filters/model_scores.py": "import ladder.data.jsonl\n",
+            "ladder/filters/judged.py": "import ladder.pipeline.names\n",
+            "stages/filter.py": "from ladder.data.jsonl import read\n",
+            "params.yaml": "filter: {rules: {steps: [exact: null]}, scored: {steps: [exact: null, perplexity: {}]}}\n",
+            "links.yaml": "filter: {rules: {model: base}, scored: {model: base}}\nmerge_inputs: {}\n",
+        }
+    )
+    found = lists()
+    assert found["filter/rules.txt"] == ""
+    listed = [line.split("  ")[1] for line in found["filter/scored.txt"].splitlines()]
+    assert listed == ["ladder/data/jsonl.py", "ladder/filters/model_scores.py"]

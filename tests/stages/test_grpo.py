@@ -2,6 +2,7 @@ import hashlib
 import json
 import math
 import string
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,8 +14,9 @@ from ladder.data.jsonl import read_rows, write_rows
 from ladder.models.checkpoint import load, read_rung
 from ladder.pipeline.stage import UserError, fit
 from ladder.training import rewards
+from ladder.training.trl_rollouts import DynamicSampling, start
 from perf.pico import pico_model, pico_tokenizer
-from stages import grpo
+from stages import grpo, rloo
 from torch_helpers import moved
 
 CHECKS = [{"kind": "letter_at_least", "letter": letter, "n": 1} for letter in string.ascii_lowercase]
@@ -34,7 +36,9 @@ def alphabet(count=8):
     return [{"id": str(n), "split": "train", "prompt": user(f"Say {n}."), "checks": CHECKS} for n in range(count)]
 
 
-def climbed(tmp_path, parent, base, *, stage=grpo, lora=None, rows=None, reward=None, reward_model="base", **trainer):
+def climbed(
+    tmp_path, parent, base, *, stage=grpo, lora=None, rows=None, reward=None, reward_model="base", redraw=0, **trainer
+):
     write_rows(tmp_path / "prompts.jsonl", rows or alphabet())
     section = {
         "parent": "base",
@@ -43,6 +47,7 @@ def climbed(tmp_path, parent, base, *, stage=grpo, lora=None, rows=None, reward=
         "lora": lora,
         "rewards": [reward or {"checks": {"weight": 1.0}}],
         "reward_model": reward_model,
+        "redraw": redraw,
         "trainer": {**TRAINER, **trainer},
     }
     params = fit(stage.Params, section, "grpo.chat")
@@ -140,6 +145,44 @@ def test_the_loss_is_clipped_as_equation_3_says(tmp_path, loss_type, expected):
             "num_items_in_batch": mask.sum(),
         }
         assert trainer.compute_loss(model, inputs).item() == pytest.approx(expected, abs=1e-5)
+
+
+IMPOSSIBLE = [{"kind": "letter_at_least", "letter": "e", "n": 1000}]
+
+
+def mostly_impossible():
+    """Eight prompts; only the last two can have answers with different rewards."""
+    return [{**row, "checks": CHECKS if n >= 6 else IMPOSSIBLE} for n, row in enumerate(alphabet())]
+
+
+@pytest.mark.parametrize("stage", [grpo, rloo])
+def test_groups_with_equal_rewards_are_redrawn(tmp_path, base, stage):
+    settings = {"stage": stage, "rows": mostly_impossible(), "max_steps": 3, "learning_rate": 1e-3}
+    _, samples, curve = climbed(tmp_path, base, base, redraw=6, **settings)
+    # Six rounds ask all six others, so both groups of every step are the two that can differ.
+    assert [point["frac_reward_zero_std"] for point in curve] == [0, 0, 0]
+    assert {row["prompt"][-1]["content"] for row in samples} == {"Say 6.", "Say 7."}
+    metrics = json.loads((tmp_path / "a.json").read_text())
+    assert metrics["groups"] == 6
+    assert metrics["groups_equal"] == metrics["groups_replaced"] >= 2
+    assert metrics["groups_drawn"] > 6
+
+
+@pytest.mark.parametrize(
+    ("use_vllm", "batch", "words"), [(True, 8, "use_vllm"), (False, 4, "4 prompts, which is no multiple .* 8")]
+)
+def test_redraw_is_refused_where_it_cannot_work(use_vllm, batch, words):
+    # Of two processes with 4 answers each, none has a whole group of 8.
+    given = SimpleNamespace(per_device_train_batch_size=batch, steps_per_generation=1, num_generations=8)
+    with pytest.raises(UserError, match=f"^redraw: .*{words}"):
+        start(SimpleNamespace(use_vllm=use_vllm, args=given), None, DynamicSampling(1, [], None, {}))
+
+
+def test_without_redraw_nothing_is_counted_and_the_settings_are_as_before(tmp_path, base):
+    directory, _, curve = climbed(tmp_path, base, base, rows=mostly_impossible(), max_steps=4, learning_rate=1e-3)
+    assert max(point["frac_reward_zero_std"] for point in curve) == 1
+    assert "groups" not in json.loads((tmp_path / "a.json").read_text())
+    assert "redraw" not in read_rung(directory).settings
 
 
 def test_weights_learn_in_float32_under_bf16(tmp_path, base):

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 from mergekit.config import MergeConfiguration
@@ -12,7 +14,8 @@ from ladder.models.merge_config import with_paths
 from ladder.pipeline.stage import UserError
 from ladder.training.model_setup import climb
 from perf.pico import pico_model, pico_tokenizer
-from stages.merge import Params, main
+from stages import merge_input
+from stages.merge import Params, linked, main
 
 TOKENIZER = pico_tokenizer()
 TOKENS = torch.tensor([TOKENIZER.encode("A few words of no meaning.")])
@@ -38,10 +41,13 @@ def rung(tmp_path, base):
 
 
 def merge(tmp_path, base, parents, *, keep="complete", name="soup", **config):
-    names = (read_rung(parents[0]).rung, read_rung(parents[1]).rung)
+    names = [read_rung(parent).rung for parent in parents]
     params = Params(parents=names, keep=keep, seed=0, config={"dtype": "float32", "out_dtype": "bfloat16", **config})
     output = tmp_path / "models/merge" / name
-    main(params, *parents, base, output, tmp_path / "soup.json")
+    links = tmp_path / "links" / name
+    for place, parent in enumerate(parents):
+        merge_input.main(merge_input.Params(), parent, links / f"{place}.json")
+    main(params, links, base, output, tmp_path / "soup.json")
     return output
 
 
@@ -89,6 +95,49 @@ def test_task_arithmetic_adds_differences(tmp_path, base, rung, method, density)
     found, expected = weights(soup, base), moved(base, base, (0.5, one), (-0.25, two))
     for name, weight in found.items():
         torch.testing.assert_close(weight, expected[name], atol=1e-6, rtol=2**-8)
+
+
+def test_ties_of_three_rungs_is_the_mean_of_each_entrys_elected_sign(tmp_path, base, rung):
+    parents = [rung(f"sft/{name}", seed) for name, seed in (("one", 5), ("two", 6), ("three", 7))]
+    entries = models(("sft/one", 1.0), ("sft/two", 1.0), ("sft/three", 1.0), density=1.0)
+    soup = merge(tmp_path, base, parents, merge_method="ties", base_model="base", models=entries)
+    zero, found = weights(base, base), weights(soup, base)
+    tasks = [weights(parent, base) for parent in parents]
+    for name, start in zero.items():  # Yadav et al. 2023, algorithm 1
+        steps = torch.stack([task[name] - start for task in tasks])
+        agree = torch.sign(steps) == torch.where(steps.sum(0) >= 0, 1.0, -1.0)
+        expected = start + (steps * agree).sum(0) / agree.sum(0).clamp(min=1)
+        torch.testing.assert_close(found[name], expected, atol=1e-6, rtol=2**-8)
+    assert list(read_rung(soup).parents) == ["base", "sft/one", "sft/two", "sft/three"]
+
+
+def test_slerp_takes_two_rungs(tmp_path, base, rung):
+    parents = [rung(f"sft/{name}", seed) for name, seed in (("one", 5), ("two", 6), ("three", 7))]
+    config = {"merge_method": "slerp", "base_model": "sft/one", "parameters": {"t": 0.5}}
+    with pytest.raises(UserError, match="^merge config: "):
+        merge(tmp_path, base, parents, models=[{"model": f"sft/{name}"} for name in ("one", "two", "three")], **config)
+
+
+def test_one_rung_merges_with_itself_alone(tmp_path, base, rung):
+    one = rung("sft/one", 5)
+    assert_equal(
+        weights(merge(tmp_path, base, [one], merge_method="linear", models=models(("sft/one", 2.0))), base),
+        weights(one, base),
+    )
+
+
+def test_a_parent_that_is_not_what_its_link_names_is_refused(tmp_path, rung):
+    one, links = rung("sft/one", 5), tmp_path / "links"
+    merge_input.main(merge_input.Params(), one, links / "0.json")
+    params = Params(parents=["sft/one"], seed=0, config={"merge_method": "linear", "models": models(("sft/one", 1.0))})
+    assert linked(params, links) == [one]
+    shutil.rmtree(one)
+    rung("sft/one", 6)
+    with pytest.raises(UserError, match=r"0\.json: expected sft/one as it is in .*`dvc repro` makes the link again"):
+        linked(params, links)
+    merge_input.main(merge_input.Params(), one, links / "1.json")
+    with pytest.raises(UserError, match=r"1\.json: the merge has 1 parents; .*`python -m ladder prune`"):
+        linked(params, links)
 
 
 def test_a_task_vector_is_undone_by_its_negative(tmp_path, base, rung):

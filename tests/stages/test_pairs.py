@@ -55,8 +55,6 @@ def test_without_controls_every_pair_stays_as_it_is(tmp_path):
         "in": 3,
         "pairs": 3,
         "chosen_longer_by_words": 2.0,
-        "chosen_longer_low": 2.0,
-        "chosen_longer_high": 2.0,
         "chosen_longer_percent": 100.0,
     }
 

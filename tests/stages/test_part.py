@@ -23,9 +23,7 @@ def test_a_row_keeps_its_source_or_gets_its_file(tmp_path):
 
 def test_a_row_of_no_type_is_named(tmp_path):
     write_rows(tmp_path / "chat.jsonl", [{"messages": user("1") + assistant("2")}, {"text": "x"}])
-    with pytest.raises(
-        UserError, match="chat.jsonl:2: expected messages, or completion, prompt, or chosen, prompt, rej"
-    ):
+    with pytest.raises(UserError, match="chat.jsonl:2: expected the columns messages; prompt and completion"):
         main(Params(data="filter/chat"), tmp_path / "chat.jsonl", tmp_path / "part/both/own.jsonl")
     assert not (tmp_path / "part/both/own.jsonl").exists()
 

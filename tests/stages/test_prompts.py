@@ -88,11 +88,11 @@ def test_no_prompt_contradicts_itself(rows):
     assert agree("bullets", "highlights")
 
 
-def test_edits_bring_an_ordinary_answer_to_meet_at_least_80_percent_of_prompts(rows):
+def test_edits_bring_an_ordinary_answer_to_meet_at_least_half_of_the_prompts(rows):
     repaired = [repair(ANSWERS[number % 3], text(row), row["checks"]) for number, row in enumerate(rows[::10])]
     kept = [(answer, row["checks"]) for answer, row in zip(repaired, rows[::10], strict=True) if answer]
     assert all(all(meets(answer, checks)) for answer, checks in kept)
-    assert len(kept) >= 0.8 * len(repaired)
+    assert len(kept) >= 0.5 * len(repaired)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):

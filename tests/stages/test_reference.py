@@ -4,7 +4,7 @@ import torch
 from conftest import assistant, user
 from ladder.data.jsonl import read_rows, write_rows
 from ladder.models.checkpoint import load
-from ladder.models.likelihood import batches, completion_logps
+from ladder.models.scoring import batches, completion_logps
 from ladder.pipeline.stage import UserError
 from ladder.training.pair_examples import pair_tokens
 from stages.reference import Params, main

@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 from conftest import assistant, user
 from ladder.data.jsonl import write_rows
 from ladder.models.checkpoint import load, load_reward, read_rung, save_rung
-from ladder.models.reward_scores import rewards
+from ladder.models.scoring import rewards
 from ladder.pipeline.stage import UserError
 from perf.pico import pico_model, pico_tokenizer
 from stages import reward

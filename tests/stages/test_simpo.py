@@ -7,7 +7,7 @@ import pytest
 from conftest import assistant, user
 from ladder.data.jsonl import write_rows
 from ladder.models.checkpoint import load, read_rung
-from ladder.models.likelihood import completion_logps
+from ladder.models.scoring import completion_logps
 from ladder.pipeline.stage import UserError
 from ladder.training.pair_examples import all_pair_tokens
 from stages.simpo import Params, main

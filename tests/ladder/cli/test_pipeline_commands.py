@@ -209,8 +209,9 @@ def test_check_is_remembered_while_nothing_changes(repository, capfd):
     Path("dvc.lock").unlink()
     call("git", "rm", "-q", "--cached", "dvc.lock")
     call("git", "commit", "-qm", "no lock")
-    main(["check"])
-    assert capfd.readouterr() == ("", "") and snapshot.recall("check") == []
+    for recorded in (None, []):  # the first one lists what the stages import, which changes dvc.lock
+        main(["check"])
+        assert capfd.readouterr() == ("", "") and snapshot.recall("check") == recorded
     assert entries(Path())["stages"]["code"]["outs"][0]["path"] == "code"
     main(["check", "--json"])
     assert capfd.readouterr().out == '{\n  "ok": true,\n  "faults": [],\n  "information": []\n}\n'

@@ -5,7 +5,7 @@ import pytest
 from conftest import assistant, user
 from ladder.data.columns import Unread, binary, empty, harmless
 from ladder.data.formats import read
-from ladder.data.invalid_rows import InvalidRow
+from ladder.pipeline.errors import InvalidRow
 
 CHAT = [*user("Hi"), *assistant("Hello")]
 ROW = {"messages": CHAT}

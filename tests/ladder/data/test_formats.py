@@ -10,7 +10,7 @@ from trl import extract_prompt
 
 from conftest import assistant, user
 from ladder.data.formats import read
-from ladder.data.invalid_rows import InvalidRow
+from ladder.pipeline.errors import InvalidRow
 
 CHAT = [*user("Hi"), *assistant("Hello"), *user("2+2?"), *assistant("4")]
 SHARED = os.environ.get("LADDER_SHARED_DATA")

@@ -18,7 +18,7 @@ def test_rows_survive_a_round_trip(tmp_path):
     [
         (b'{"a": 1', "rows.jsonl:2: not JSON"),
         (b"\xff", "rows.jsonl:2: not UTF-8 at byte 0 of the line"),
-        (b'{"a": 1, "a": 2}', "rows.jsonl:2: not JSON: duplicate key"),
+        (b'{"a": 1, "a": 2}', "rows.jsonl:2: not JSON: duplicate key 'a'"),
         (b'{"a": NaN}', "rows.jsonl:2: not JSON: NaN is not a JSON value"),
         (b'{"a": -1e999}', "rows.jsonl:2: not JSON: -1e999 is out of range for a number"),
         (b'{"a": ' + b"[" * 5000 + b"]" * 5000 + b"}", "rows.jsonl:2: not JSON: JSON nested too deeply"),

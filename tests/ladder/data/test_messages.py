@@ -5,8 +5,8 @@ import pytest
 from conftest import assistant, user
 from ladder.data.column_names import MASKED, TRAINED
 from ladder.data.columns import Unread
-from ladder.data.invalid_rows import InvalidRow
 from ladder.data.messages import SPEAKERS, messages_of
+from ladder.pipeline.errors import InvalidRow
 
 ASKED = user("Capital of Peru?")
 WRONG, RIGHT = assistant("Quito."), assistant("Lima.")

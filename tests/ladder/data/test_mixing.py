@@ -83,7 +83,7 @@ def test_a_row_keeps_its_source_or_gets_its_part(tmp_path):
             "of type preference, which cannot be converted to messages",
         ),
         ({"prompt": "1", "completion": assistant("2")}, "prompt: expected a list of messages, got '1'"),
-        ({"text": "x"}, "expected messages, or completion, prompt, or chosen, prompt, rejected"),
+        ({"text": "x"}, "expected the columns messages; .* got text"),
     ],
 )
 def test_a_row_that_does_not_become_the_type_is_named(tmp_path, row, said):

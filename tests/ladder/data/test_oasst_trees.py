@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from conftest import assistant, user
-from ladder.data.invalid_rows import InvalidRow
 from ladder.data.oasst_trees import best, pairs, planted
 from ladder.data.readers import Record, beginning
+from ladder.pipeline.errors import InvalidRow
 
 SHARED = os.environ.get("LADDER_SHARED_DATA")
 

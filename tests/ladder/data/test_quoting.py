@@ -1,8 +1,7 @@
 import pytest
 
-from conftest import pico_tokenizer
-from ladder.data.prompt_templates import fill
-from ladder.data.quoting import fenced, plain
+from ladder.data.prompt_templates import fenced, fill, plain
+from perf.pico import pico_tokenizer
 
 
 def test_an_answer_is_between_lines_that_name_its_hash() -> None:
@@ -35,7 +34,7 @@ def test_an_answer_that_knew_its_hash_gets_another_fence(monkeypatch: pytest.Mon
         def hexdigest(self) -> str:
             return f"mark{self.text.count(b'm')}"
 
-    monkeypatch.setattr("ladder.data.quoting.hashlib.sha256", Weak)
+    monkeypatch.setattr("ladder.data.prompt_templates.hashlib.sha256", Weak)
     first, _ = marks(fenced("mark1"))
     assert first == "<<<answer mark2>>>"
 

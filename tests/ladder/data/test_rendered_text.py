@@ -8,8 +8,8 @@ from jinja2 import TemplateError
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from conftest import assistant, user
-from ladder.data.invalid_rows import InvalidRow
 from ladder.data.rendered_text import check, found, unwrapped
+from ladder.pipeline.errors import InvalidRow
 
 TEMPLATES = sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
 CHAT = [*user("Name a color."), *assistant("Blue."), *user("And a number?")]

@@ -10,7 +10,7 @@ from ladder.pipeline.stage import UserError
 
 MODULE = """
 from ladder.eval.benchmark import Question
-from ladder.eval.measures import Measure
+from ladder.eval.measure import Measure
 
 def of(unit):
     return Measure("", unit, "higher", lambda row: row["x"], lambda row: 1.0, unit == "%")

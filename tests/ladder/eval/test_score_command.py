@@ -127,7 +127,7 @@ def test_a_missing_column_is_named_with_what_is_there(repository):
     ("content", "sentence"),
     [
         (b"", "mine.jsonl: no rows"),
-        (b'{"key": 1, "key": 2, "response": "a"}\n', "mine.jsonl:1: key twice: 'key'"),
+        (b'{"key": 1, "key": 2, "response": "a"}\n', "mine.jsonl:1: duplicate key: 'key'"),
         (
             b'{"key": 1, "response": "a", "score": 1e999}\n',
             "mine.jsonl:1: not JSON: 1e999 is out of range for a number",

@@ -8,7 +8,7 @@ import pytest
 from ladder import statistics
 from ladder.eval.benchmark import Answers, Benchmark, Question, Tools
 from ladder.eval.judge_config import Scoring
-from ladder.eval.measures import Measure
+from ladder.eval.measure import Measure
 from ladder.eval.scores import made_by, score_answers, summary
 from ladder.pipeline.stage import UserError
 

@@ -3,8 +3,10 @@ from pathlib import Path
 import pytest
 
 from conftest import assistant, user
+from ladder.data.jsonl import parse_row
 from ladder.filters import basic
 from ladder.filters.chain import FilterChain
+from ladder.filters.row_io import rewritten, with_texts
 from ladder.filters.steps import FilterContext, parse
 from ladder.pipeline.stage import UserError
 
@@ -57,10 +59,69 @@ def test_length_counts_words():
     assert [basic.length(one, min=3, max=4) for one in rows] == ["2 words", None, "5 words"]
 
 
-def test_a_verdict_is_of_the_text_as_it_is():
-    checks = [{"kind": "lowercase"}, {"kind": "words_at_most", "n": 2}]
-    rows = [row("Hi", "yes it", checks=checks), row("Hi", "Yes it is", checks=checks, passed=[True, True])]
-    assert [basic.verified(one) for one in rows] == [None, "misses lowercase, words_at_most"]
+CHECKS = [{"kind": "lowercase"}, {"kind": "words_at_most", "n": 2}]
+
+
+def test_a_row_without_a_verdict_is_checked_by_the_last_turn_of_its_answer():
+    turns = user("Hi") + assistant("Yes it is") + user("Ho") + assistant("yes it")
+    rows = [row("Hi", "yes it", checks=CHECKS), row("Hi", "Yes it is", checks=CHECKS)]
+    rows += [{"messages": turns, "checks": CHECKS}, {"messages": turns[:2], "checks": CHECKS}]
+    missed = "misses lowercase, words_at_most"
+    assert [basic.verified(one) for one in rows] == [None, missed, None, missed]
+
+
+def test_a_verdict_is_computed_once_and_again_where_the_text_changes():
+    sampled = row("Hi", "Yes it", checks=CHECKS, passed=[False, True])
+    assert basic.verified(sampled) == "misses lowercase"
+    assert basic.verified({**sampled, "passed": [True, True]}) is None  # the row's own verdict, not another
+    lowered = rewritten(sampled, str.lower)
+    assert (lowered["passed"], basic.verified(lowered)) == ([True, True], None)
+    assert rewritten(sampled, str) is sampled
+    written = with_texts(b'{"id": "a", "passed": [false, true], "completion": []}\n', lowered, "here")
+    assert parse_row(written, "here")["passed"] == [True, True]
+    for wrong in ([True], [True, 1], True, None):
+        with pytest.raises(UserError, match="^passed: expected one of true and false for each check, got "):
+            basic.verified({**sampled, "passed": wrong})
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("length", {"min": 0, "max": 6}),
+        ("repetition", {"ngram": 1, "max": 0.4}),
+        ("boilerplate", {}),
+        ("refusal", {"reject": ["full_refusal"]}),
+        ("duplicate_ngrams", {"max": {2: 0.2}}),
+        ("symbols", {"max": 0.0}),
+    ],
+)
+def test_filters_of_answers_read_the_same_turns_of_every_row_type(name, parameters):
+    """A bad turn counts where it is learned: alone, before another turn, and in a chosen answer."""
+    bad = assistant("I cannot help with that. As an AI language model # # # # no no no no no no no no no no no no no")
+    good, asked = assistant("Paris is it."), user("Q")
+    context = [{**bad[0], "train": False}]
+    learned = [
+        {"messages": asked + bad},
+        {"messages": asked + bad + asked + good},
+        {"prompt": asked + bad + asked, "completion": good},
+        {"prompt": asked, "completion": bad + [{"role": "tool", "content": "T"}] + good},
+        {"prompt": asked, "chosen": bad, "rejected": good},
+        {"prompt": asked, "completion": bad, "label": True},
+    ]
+    other = [
+        {"messages": asked + context + asked + good},
+        {"prompt": asked + context + asked, "completion": good},
+        {"prompt": asked + bad + asked, "chosen": good, "rejected": bad},
+        {"prompt": asked + bad + asked, "completion": good, "label": True},
+        {"prompt": asked + bad + asked},
+        {"messages": asked + good + [{"role": "tool", "content": bad[0]["content"]}] + assistant("Or so.")},
+    ]
+    function = getattr(basic, name)
+    assert all(function(one, **parameters) for one in learned)
+    assert [function(one, **parameters) for one in other] == [None] * len(other)
+    steps = parse([{name: parameters}])
+    sifted = FilterChain(steps, FilterContext(*[Path()] * 4)).sift([*learned, *other])
+    assert [verdict is None for verdict in sifted.verdicts] == [False] * len(learned) + [True] * len(other)
 
 
 @pytest.mark.parametrize(

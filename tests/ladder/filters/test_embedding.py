@@ -7,7 +7,8 @@ from sklearn.metrics.pairwise import cosine_similarity
 from transformers import BertModel
 
 from conftest import assistant, user
-from ladder.filters.embedding import centers_of, embed, k_center, semantic_duplicates
+from ladder.filters.decontamination import Benchmarks
+from ladder.filters.embedding import centers_of, embed, k_center, paraphrased, semantic_duplicates
 from ladder.pipeline.stage import UserError
 from torch_helpers import pico_encoder
 
@@ -103,3 +104,33 @@ def test_what_is_no_encoder_or_pools_otherwise_is_refused(tmp_path):
     (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
     with pytest.raises(UserError, match="expected mean pooling"):
         embed(["a"], tmp_path)
+
+
+QUESTIONS = ["red green blue", "one two three four", "six seven one"]
+COLORS = ["red", "green", "blue", "one", "two", "three", "four", "five", "six", "seven"]
+
+
+@pytest.fixture(scope="module")
+def colors(tmp_path_factory):
+    return pico_encoder(tmp_path_factory.mktemp("encoder"), COLORS, layers=1)
+
+
+def test_a_question_near_to_a_benchmarks_goes_as_brute_force_has_it(colors):
+    asked = ["red blue green", "two one four three", "five", "seven six"]
+    batch = [{"prompt": user(text), "completion": assistant("A")} for text in asked]
+    benchmarks = Benchmarks({"quiz": [{"question": text, "answer": "red"} for text in QUESTIONS]})
+    cosines = embed(asked, colors).astype(np.float64) @ embed(QUESTIONS, colors).T.astype(np.float64)
+    cut = float(np.sort(cosines.max(axis=1))[1:3].mean())
+    wanted = [f"{row.max():.2f} like quiz: {QUESTIONS[row.argmax()]}" if row.max() >= cut else None for row in cosines]
+    assert wanted.count(None) == 2
+    assert paraphrased(batch, cosine=cut, model=colors, benchmarks=benchmarks) == wanted
+    assert [paraphrased([row], cosine=cut, model=colors, benchmarks=benchmarks)[0] is None for row in batch] == [
+        reason is None for reason in wanted
+    ]
+
+
+def test_the_same_words_have_a_cosine_of_one(colors):
+    row = {"prompt": user("red green blue"), "completion": assistant("A")}
+    benchmarks = Benchmarks({"quiz": [{"question": QUESTIONS[0]}]})
+    assert paraphrased([row], cosine=0.999, model=colors, benchmarks=benchmarks) == ["1.00 like quiz: red green blue"]
+    assert paraphrased([], cosine=0.999, model=colors, benchmarks=benchmarks) == []

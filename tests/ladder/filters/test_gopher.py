@@ -69,10 +69,13 @@ def test_worked_by_hand(name, text, parameters, reason):
     assert judge(name, text, **parameters) == reason
 
 
-def test_the_last_turn_decides_whether_a_conversation_refuses():
-    row = {"messages": user("a") + assistant("I cannot help with that.") + user("b") + assistant("Paris.")}
+def test_each_learned_turn_decides_whether_a_conversation_refuses():
+    refused, said = assistant("I cannot help with that."), assistant("Paris.")
+    row = {"messages": user("a") + refused + user("b") + said}
+    assert gopher.refusal(row, reject=["full_refusal"]) == "full refusal"
+    row = {"messages": user("a") + [{**refused[0], "train": False}] + user("b") + said}
     assert gopher.refusal(row, reject=["full_refusal"]) is None
-    assert gopher.refusal({"messages": row["messages"][:2]}, reject=["full_refusal"]) == "full refusal"
+    assert gopher.refusal({"prompt": user("a")}, reject=["no_answer"]) == "no answer"
 
 
 def test_an_ordinary_answer_passes_with_gophers_values():

@@ -4,7 +4,8 @@ import torch
 from conftest import ROOT, assistant, user
 from endpoints import Said, serving
 from ladder.chat.encode import encode
-from ladder.filters.judged import judged, rewarded
+from ladder.filters.judged import judged
+from ladder.filters.model_scores import rewarded
 from ladder.models.checkpoint import load_reward, save_rung
 from ladder.models.heads import scoring
 from ladder.pipeline.stage import UserError

@@ -46,7 +46,7 @@ def test_any_type_of_row_and_either_part():
     asked = near_duplicates(rows, part="prompt", jaccard=0.8, ngram=2, unit="words")
     assert list(asked) == [None, "Jaccard 1.00 with row 1"]
     assert list(near_duplicates(rows, part="completion", jaccard=0.8, ngram=2, unit="words")) == [None, None]
-    with pytest.raises(UserError, match="expected messages, prompt and completion"):
+    with pytest.raises(UserError, match="expected the columns messages; prompt and completion"):
         list(near_duplicates([{"text": "a"}], part="all", jaccard=0.8, ngram=2, unit="words"))
 
 

@@ -121,13 +121,13 @@ def test_a_row_without_change_keeps_its_bytes_and_another_all_but_its_texts(tmp_
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ('{"id": 1, "id": 2}', "rows.jsonl:3: not JSON: duplicate key"),
-        ('{"id": "x", "n": {"a": "\\u0022\\u0022", "a": 1}}', "rows.jsonl:3: not JSON: duplicate key"),
+        ('{"id": 1, "id": 2}', "rows.jsonl:3: not JSON: duplicate key 'id'"),
+        ('{"id": "x", "n": {"a": "\\u0022\\u0022", "a": 1}}', "rows.jsonl:3: not JSON: duplicate key 'a'"),
         ('{"id": NaN}', "rows.jsonl:3: not JSON: NaN is not a JSON value"),
         ("[1]", "rows.jsonl:3: expected a JSON object, got list"),
         ('{"prompt": "a", "messages": [{"role": "user", "content": "a"}]}', "rows.jsonl:3: prompt: expected"),
         ('{"n": 1e999}', "rows.jsonl:3: not JSON: 1e999 is out of range for a number"),
-        ('{"id": "x", "text": "no row"}', "rows.jsonl:3: prompt: expected `messages`, or `prompt` and `completion`"),
+        ('{"id": "x", "text": "no row"}', "rows.jsonl:3: expected the columns messages; prompt and completion; "),
         ('{"messages": [{"role": "user", "content": "a"}], "reason": "b"}', "rows.jsonl:3: the columns `filter` and"),
         ('{"messages": [{"role": "user", "content": "\\ud800"}]}', "rows.jsonl:3: unpaired surrogate"),
     ],

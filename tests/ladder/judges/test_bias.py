@@ -6,50 +6,36 @@ from sklearn.metrics import accuracy_score
 
 from ladder.judges.bias import (
     agreement,
-    higher,
     injected,
     length_correlation,
     longer_wins,
-    preferred,
     self_preference,
     swaps,
 )
+from ladder.judges.comparison import Comparison
 
 
-@pytest.mark.parametrize(
-    ("straight", "swapped", "side"),
-    [
-        ("A", "B", "one"),
-        ("B", "A", "two"),
-        ("C", "C", "tie"),
-        ("A", "A", "tie"),  # the first answer shown, both times
-        ("B", "B", "tie"),
-        ("A", "C", "tie"),
-        ("A", None, None),
-        (None, "B", None),
-    ],
-)
-def test_a_win_is_a_win_in_both_orders(straight: str | None, swapped: str | None, side: str | None) -> None:
-    assert preferred(straight, swapped) == side
+def compared(straight, swapped):
+    return [Comparison(*both) for both in zip(straight, swapped, strict=True)]
 
 
 def test_what_the_order_does_by_hand() -> None:
     straight = ["A", "A", "B", "C", "A", "B", None, "A"]
     swapped = ["B", "A", "B", "C", "C", "A", "A", "A"]
-    assert swaps(straight, swapped) == {
+    assert swaps(compared(straight, swapped)) == {
         "pairs": 7,
         "flip_rate": round(4 / 7, 4),
         "first": round(2 / 7, 4),
         "second": round(1 / 7, 4),
     }
-    assert swaps([None], ["A"]) == {"pairs": 0, "flip_rate": None, "first": None, "second": None}
+    assert swaps(compared([None], ["A"])) == {"pairs": 0, "flip_rate": None, "first": None, "second": None}
 
 
 def test_always_the_first_flips_always_and_a_coin_flips_half_the_time() -> None:
-    assert swaps(["A"] * 9, ["A"] * 9)["flip_rate"] == 1.0
+    assert swaps(compared(["A"] * 9, ["A"] * 9))["flip_rate"] == 1.0
     draw = random.Random(0)
     coins = [[draw.choice("AB") for _ in range(4000)] for _ in range(2)]
-    assert abs(swaps(*coins)["flip_rate"] - 0.5) < 0.03
+    assert abs(swaps(compared(*coins))["flip_rate"] - 0.5) < 0.03
 
 
 def test_length_correlation_by_hand_and_as_scipy() -> None:
@@ -108,7 +94,3 @@ def test_what_injections_did() -> None:
     assert (found["answers"], found["change"], found["raised"]) == (3, 1.88, 0.4)
     assert (found["change_low"], found["change_high"]) == (0.0, 4.0)
     assert injected([None], [[1.0]])["change"] is None
-
-
-def test_the_higher_of_two_grades() -> None:
-    assert [higher(2, 1), higher(1, 2), higher(1, 1), higher(None, 1)] == ["one", "two", "tie", None]

@@ -6,7 +6,7 @@ import torch
 
 from conftest import user
 from ladder.chat.encode import prompt_tokens
-from ladder.data.quoting import fenced
+from ladder.data.prompt_templates import fenced
 from ladder.inference.local import engine_of
 from ladder.inference.types import Sampling
 from ladder.judges.judge import Judge, Judging, expected, load_judge

@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from ladder.filters.embedding import embed
-from ladder.filters.token_length import token_length
+from ladder.filters.model_scores import token_length
 from ladder.inference import vllm_engine
 from ladder.inference.answer_cache import RungEngine
 from ladder.judges.local_judge import RungReplies

@@ -11,7 +11,7 @@ from pydantic import AfterValidator
 from ladder.cli.recipe import recipe
 from ladder.eval.judge_config import Scoring
 from ladder.judges.judge import Judging
-from ladder.pipeline.stage import Config, UserError, fit, read_params, read_yaml
+from ladder.pipeline.stage import Config, UserError, fit, read_params, read_yaml, run
 
 ROOT = Path(__file__).parents[3]
 PROMPTS = "prompts:\n  count: {sft: 2, preferences: 2, heldout: 2}\n  seed: 0\n  constraints_max: 1\n"
@@ -210,3 +210,32 @@ def test_ctrl_c_says_to_run_again(tmp_path):
         process.send_signal(signal.SIGINT)
         said = process.communicate()[1]
     assert (process.returncode, said) == (130, "prompts: interrupted; run again to continue\n")
+
+
+class Nothing(Config):
+    pass
+
+
+def test_names_of_other_sections_reach_main(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stages").mkdir()
+    for stage in ("test_stage", "report", "lm_eval"):
+        (tmp_path / f"stages/{stage}.py").touch()
+    monkeypatch.setattr(sys, "argv", ["test_stage", "in", "out"])
+    seen = []
+
+    def main(params: Nothing, data: Path, output: Path, *, rungs: list[str], tasks: list[str]) -> None:
+        seen.append((data, output, rungs, tasks))
+
+    names = {"rungs": "report.rungs", "tasks": "lm_eval"}
+    text = "test_stage: {}\nreport: {rungs: [base, sft/chat]}\nlm_eval: {arc: {task: x}, mmlu: {task: y}}\n"
+    Path("params.yaml").write_text(text)
+    run(main, names=names)
+    assert seen == [(Path("in"), Path("out"), ["base", "sft/chat"], ["arc", "mmlu"])]
+    for wrong, said in (("rungs: base", "report.rungs: expected a list of names, got 'base'"), ("x: 1", "got None")):
+        Path("params.yaml").write_text(text.replace("rungs: [base, sft/chat]", wrong))
+        with pytest.raises(SystemExit, match=said):
+            run(main, names=names)
+    Path("params.yaml").write_text(text.replace("{arc: {task: x}, mmlu: {task: y}}", "[arc]"))
+    with pytest.raises(SystemExit, match="lm_eval: expected named entries, got"):
+        run(main, names=names)

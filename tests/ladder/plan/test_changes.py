@@ -11,6 +11,7 @@ from ladder.pipeline.errors import UserError
 from ladder.pipeline.stage import read_params, read_yaml
 from ladder.plan.changes import changes, counts
 from ladder.plan.expand import expand, read_lock
+from stages.code import Params, main
 
 DVC_YAML = """
 stages:
@@ -158,6 +159,64 @@ def test_a_torn_lock_is_one_error(repo):
     Path("dvc.lock").write_text("schema: '2.0'\nstages:\n  start: {cmd: [\n")
     with pytest.raises(UserError, match="dvc.lock: not YAML: .*doctor --fix"):
         planned()
+
+
+CODE_YAML = """
+stages:
+  code:
+    cmd: cp -r made code
+    deps: [ladder, stages, benchmarks]
+    outs: [code]
+  one:
+    cmd: echo 1 > one.txt
+    deps: [code/one.txt]
+    outs: [one.txt]
+  two:
+    cmd: echo 2 > two.txt
+    deps: [code/two.txt]
+    outs: [two.txt]
+"""
+
+
+@pytest.fixture
+def coded(tmp_path, monkeypatch):
+    """Two stages with code lists; stage one imports ladder/a.py, stage two ladder/b.py."""
+    monkeypatch.chdir(tmp_path)
+    for name, module in (("one", "a"), ("two", "b")):
+        for path, text in (
+            (f"stages/{name}.py", f"from ladder import {module}\n"),
+            (f"ladder/{module}.py", "RATE = 1  # note\n"),
+        ):
+            Path(path).parent.mkdir(exist_ok=True)
+            Path(path).write_text(text)
+    Path("benchmarks").mkdir()
+    Path("benchmarks/capitals.py").write_text("ROWS = 3\n")
+    main(Params(), Path("ladder"), Path("stages"), Path("benchmarks"), Path("made"))
+    Path("dvc.yaml").write_text(CODE_YAML)
+    Path("params.yaml").write_text("{}\n")
+    with Repo.init(no_scm=True) as repo:
+        repo.reproduce()
+
+
+def test_code_that_a_stage_imports(coded):
+    assert counts(planned()) == {"unchanged": 3}
+    Path("ladder/a.py").write_text("RATE = 2  # note\n")
+    found = planned()
+    assert reasons(found, "code") == [("code", "ladder/a.py")]
+    assert reasons(found, "one") == [("code", "ladder/a.py")]
+    assert reasons(found, "two") == []
+    shutil.rmtree("code")
+    assert reasons(planned(), "one") == [("code", "ladder/a.py")]  # the list of the last run is in the cache
+    shutil.rmtree(".dvc/cache")
+    Path("ladder/a.py").write_text("RATE = 1  # note\n")
+    assert reasons(planned(), "one") == []
+
+
+def test_a_comment_is_no_change_of_code(coded):
+    Path("ladder/b.py").write_text("RATE = 1\n")
+    found = planned()
+    assert running(found) == {"code"}  # DVC runs it, and its lists stay the same
+    assert by_dvc() == {"code"}
 
 
 def test_scalars_are_those_of_yaml_1_2(tmp_path):

@@ -5,10 +5,11 @@ import subprocess
 import sys
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from ladder.pipeline.errors import UserError
-from ladder.plan.advise import Answers, advise, decide
+from ladder.plan.advise import Answers, advise, ask, decide
 from ladder.plan.command import app
 
 
@@ -43,6 +44,14 @@ def test_a_model_as_text_markdown_and_json():
     found = json.loads(output("plan", "--model", "Llama-3.1-8B", "--method", "qlora", "--method", "lora", "--json"))
     assert [one["method"] for one in found["methods"]] == ["lora", "qlora"]
     assert found["ranks"]["all linear layers"]["16"] == 41_943_040
+
+
+def test_the_base_of_params_yaml_and_a_folder(tmp_path):
+    assert "134,515,008 parameters" in output("plan", "--model", "base")
+    config = {"model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24}
+    config |= {"num_attention_heads": 14, "num_key_value_heads": 2, "tie_word_embeddings": True}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert "494,032,768" in output("plan", "--model", str(tmp_path))
 
 
 def test_the_graph_fits_the_terminal():
@@ -112,5 +121,19 @@ def test_advice_as_json_and_by_questions():
         )
     )
     assert (found["method"], found["recipe"]) == ("SFT", "recipes/data.yaml")
-    assert found["commands"] == ["python -m ladder recipe recipes/data.yaml", "dvc repro sft@chat"]
+    assert found["commands"] == ["ladder recipe recipes/data.yaml", "dvc repro sft@chat"]
     assert "20 rows are few for SFT" in found["first"]
+
+
+def test_an_answer_that_does_not_fit_is_asked_for_again():
+    asking, answers = typer.Typer(), []
+
+    @asking.command()
+    def questions() -> None:
+        answers.append(ask({"gap": "", "prompted": "yes", "data": "", "rows": "", "gpu": ""}))
+
+    result = CliRunner().invoke(asking, [], input="looks\nstyle\npairs\nmany\n300\n\n")
+    assert result.exit_code == 0, result.output
+    assert answers == [Answers("style", "yes", "pairs", 300, "cpu")]
+    assert "expected one of facts" in result.output and "expected a whole number, got 'many'" in result.output
+    assert "Did you measure" not in result.output

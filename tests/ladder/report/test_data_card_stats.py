@@ -5,7 +5,7 @@ import pytest
 from conftest import assistant, user
 from ladder.data.jsonl import write_rows
 from ladder.pipeline.stage import UserError
-from ladder.report.data_card_stats import examples, facts, parts, source, turns
+from ladder.report.data_card_stats import balance, examples, facts, parts, source, turns
 from perf.pico import pico_tokenizer
 
 SYSTEM = [{"role": "system", "content": "Be kind."}]
@@ -71,7 +71,7 @@ def test_lengths_are_in_characters_words_and_the_tokenizers_own_tokens(tmp_path)
 
 def test_every_type_of_row_has_its_parts_and_turns():
     pair = {"prompt": SYSTEM + user("Hi"), "chosen": assistant("Good."), "rejected": assistant("Bad.")}
-    assert parts(pair) == {"prompt": "Be kind.\nHi", "chosen": "Good.", "rejected": "Bad."}
+    assert parts(pair) == {"prompt": "Hi", "chosen": "Good.", "rejected": "Bad."}
     assert turns(pair) == 2
     talk = {"messages": SYSTEM + user("One?") + assistant("1.") + user("Two?") + assistant("2.")}
     assert parts(talk) == {"prompt": "One?\nTwo?", "answer": "1.\n2."}
@@ -94,6 +94,22 @@ def test_prompts_alone_and_pairs_have_cards_too(tmp_path):
         "chosen_longer_high": 1.0,
         "chosen_longer_percent": 100.0,
     }
+
+
+def test_how_much_longer_chosen_is_has_an_interval_over_prompts():
+    """Two prompts with 0 and 10: a resample's mean is 0, 5 or 10, with 1/4, 1/2, 1/4."""
+
+    def pair(prompt, chosen, rejected):
+        return {"prompt": user(prompt), "chosen": assistant("a " * chosen), "rejected": assistant("a " * rejected)}
+
+    assert balance([pair("a", 3, 3), pair("b", 12, 2)]) == {
+        "chosen_longer_by_words": 5.0,
+        "chosen_longer_low": 0.0,
+        "chosen_longer_high": 10.0,
+        "chosen_longer_percent": 50.0,
+    }
+    of_one = balance([pair("a", 3, 3), pair("a", 12, 2)])  # one prompt: nothing else can be drawn
+    assert (of_one["chosen_longer_low"], of_one["chosen_longer_high"]) == (5.0, 5.0)
 
 
 def test_pairs_of_one_chosen_answer_are_no_duplicates_of_each_other(tmp_path):

@@ -6,8 +6,7 @@ import torch
 from conftest import ROOT, assistant, user
 from endpoints import Said, serving
 from ladder.chat.encode import encode
-from ladder.data.prompt_templates import fill
-from ladder.data.quoting import fenced
+from ladder.data.prompt_templates import fenced, fill
 from ladder.inference.endpoint import Endpoint
 from ladder.judges.judge import Judging, load_judge
 from ladder.models.checkpoint import load_reward, save_rung

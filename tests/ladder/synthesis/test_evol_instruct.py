@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ladder.data.prompt_files import read_lines
+from ladder.data.prompt_templates import read_lines
 from ladder.inference.types import Answer, Sampling
 from ladder.pipeline.stage import UserError
 from ladder.synthesis.evol_instruct import copied, evolve, no_gain, unanswered

@@ -92,17 +92,9 @@ def test_a_leak_is_refused():
         check_apart([pair("Say one.")], [pair("Say two."), pair("SAY  one. ", 3)], "v.jsonl")
 
 
-def test_how_much_longer_chosen_is_has_an_interval_over_prompts():
-    """Two prompts with 0 and 10: a resample's mean is 0, 5 or 10, with probability 1/4, 1/2, 1/4."""
-    reported = lengths([pair("a", 3, 3), pair("b", 12, 2)])
-    assert reported == {
-        "chosen_longer_by_words": 5.0,
-        "chosen_longer_low": 0.0,
-        "chosen_longer_high": 10.0,
-        "chosen_longer_percent": 50.0,
-    }
-    of_one = lengths([pair("a", 3, 3), pair("a", 12, 2)])  # one prompt: every resample is the same
-    assert (of_one["chosen_longer_low"], of_one["chosen_longer_high"]) == (5.0, 5.0)
+def test_how_much_longer_chosen_is():
+    reported = lengths([pair("a", 3, 3), pair("b", 12, 2), pair("c", 1, 2), pair("d", 2, 3)])
+    assert reported == {"chosen_longer_by_words": 2.0, "chosen_longer_percent": 25.0}
 
 
 def test_the_controls_together(tmp_path):
@@ -117,8 +109,6 @@ def test_the_controls_together(tmp_path):
     assert reported == {
         "pairs": len(train),
         "chosen_longer_by_words": 0.5,
-        "chosen_longer_low": reported["chosen_longer_low"],
-        "chosen_longer_high": reported["chosen_longer_high"],
         "chosen_longer_percent": 50.0,
         "validation_pairs": len(validation),
         "dropped_equal": 100,

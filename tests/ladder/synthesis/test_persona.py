@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from ladder.data.prompt_files import read_lines
+from ladder.data.prompt_templates import read_lines
 from ladder.inference.types import Answer, Sampling
 from ladder.synthesis.persona import persona
 from ladder.synthesis.pool import Instruction, Plan

@@ -8,10 +8,10 @@ from datasets import Dataset
 from transformers import Gemma2Config, Gemma2ForCausalLM
 from trl import SFTConfig, SFTTrainer
 
-from conftest import pico_model, pico_tokenizer
 from ladder.training.micro_batches import one_batch, split_packed, split_padded
 from ladder.training.row_layout import lay_out
 from ladder.training.token_budget import optimizer_bytes, tokens_within
+from perf.pico import pico_model, pico_tokenizer
 from stages.sft import TokenBatchedSFT
 
 LENGTHS = [7, 31, 12, 3, 22, 9, 18, 5]

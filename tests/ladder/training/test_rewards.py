@@ -10,7 +10,7 @@ from trl.rewards import get_soft_overlong_punishment
 from conftest import assistant, user
 from ladder.chat.encode import encode
 from ladder.data.jsonl import write_rows
-from ladder.data.quoting import fenced
+from ladder.data.prompt_templates import fenced
 from ladder.judges.bias import INJECTIONS
 from ladder.models.checkpoint import load_reward, save_rung
 from ladder.models.heads import scoring

@@ -4,7 +4,7 @@ from conftest import assistant, user
 from ladder.pipeline.stage import UserError
 
 py3langid = pytest.importorskip("py3langid", reason="py3langid is not installed")
-from ladder.filters.language import language  # noqa: E402
+from ladder.filters.classifiers import language, profanity  # noqa: E402
 
 ENGLISH = "The quick brown fox jumps over the lazy dog, and then it goes home to sleep."
 FRENCH = "Le renard brun saute par-dessus le chien paresseux, puis il rentre chez lui pour dormir."
@@ -39,3 +39,18 @@ def test_the_part_that_is_asked_for_is_read():
 def test_an_unknown_language_is_named():
     with pytest.raises(UserError, match="labels among .*, en, .*, got 'english'"):
         judge(ENGLISH, keep=("english",))
+
+
+profanity_check = pytest.importorskip("profanity_check", reason="alt-profanity-check is not installed")
+
+TEXTS = ["Have a nice day.", "You are a stupid bitch.", "Kill the process with SIGTERM.", ""]
+
+
+def test_scores_are_the_models_own():
+    rows = [{"prompt": user("Q"), "completion": assistant(text)} for text in TEXTS]
+    scores = profanity_check.predict_prob(TEXTS)
+    wanted = [f"{score:.2f} offensive" if score > 0.5 else None for score in scores]
+    assert profanity(rows, part="completion", max=0.5) == wanted == [None, "1.00 offensive", None, None]
+    assert [profanity([row], part="completion", max=0.5)[0] for row in rows] == wanted
+    assert profanity(rows, part="prompt", max=0.5) == [None] * 4
+    assert profanity([], part="all", max=0.5) == []

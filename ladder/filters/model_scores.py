@@ -1,10 +1,17 @@
-"""Perplexity filter: keep answers whose perplexity under the base model is within a range.
+"""Filters by numbers of a model that writes nothing: perplexity, reward, and length in tokens.
+
+    perplexity: {min: 2, max: 60}
+    rewarded: {min: 0.0}
+    token_length: {min: 1, max: 2048}
 
 A high perplexity often means broken text, a low one memorized text. The perplexity is exp of the mean of -log p(token |
 all before it) over the tokens that training would learn: every assistant turn with its stop token (Wenzek et al. 2020,
 "CCNet", and Marion et al. 2023, arXiv:2309.04564, who keep the middle). Rows of a batch are packed without padding, and
 attention does not cross row boundaries (ladder/models/packed_attention.py). In bfloat16 the last digit may depend on
 the other rows of the pack.
+
+Reward scales differ between reward models: inspect the rejected rows before choosing a threshold. `token_length` is the
+length of a conversation as trained, for comparison with a trainer's `max_length`.
 """
 
 import functools
@@ -13,13 +20,17 @@ from itertools import accumulate
 from pathlib import Path
 
 import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ladder.chat.encode import conversation, encode
+from ladder.chat.rendering import Messages, render
 from ladder.data.jsonl import Row
-from ladder.data.turns import with_chosen
-from ladder.models.checkpoint import Model, device, load
+from ladder.data.turns import with_chosen, without_reasoning
+from ladder.models.checkpoint import Model, device, load, load_reward
 from ladder.models.packed_attention import attend_packed
-from ladder.pipeline.bounds import Amount
+from ladder.models.rung import read_rung
+from ladder.models.scoring import rewards
+from ladder.pipeline.stage import Amount, Number, UserError
 
 TOKENS = 2048
 """Maximum tokens per pack. A longer row is a pack of its own."""
@@ -106,3 +117,60 @@ def _model(base: Path) -> Model:
     model.model.eval()
     attend_packed(model.model)
     return model
+
+
+def rewarded(batch: list[Row], *, min: float, model: Path, base: Path) -> list[str | None]:
+    """Keep rows whose conversation gets a reward of at least `min` from the reward model in `model`.
+
+    For a preference pair, the conversation with the chosen answer is scored.
+
+    Errors: UserError for a row without an answer, and when `model` is not a reward model.
+    """
+    scorer = _scorer(model, base)
+    ids = []
+    for row in batch:
+        where = f"row {row.get('id')}"
+        said = without_reasoning(conversation(with_chosen(row), where))
+        ids.append(encode(scorer.tokenizer, said, where, last_only=True)[0])
+    return [None if value >= min else f"reward {value:.2f}" for value in rewards(scorer, ids)]
+
+
+@functools.lru_cache(maxsize=1)
+def _scorer(model: Path, base: Path) -> Model:
+    return load_reward(model, base)
+
+
+def token_length(batch: list[Row], *, min: Number, max: Number, base: Path) -> list[str | None]:
+    """Keep conversations of `min` to `max` tokens in the base model's chat template and tokenizer.
+
+    For a preference pair, the longer of its two conversations counts. Errors: UserError for a row that the chat
+    template does not accept, with the row's id.
+    """
+    tokenizer = _tokenizer(base)
+    rendered = [_rendered(tokenizer, row) for row in batch]
+    texts = [text for several in rendered for text in several]
+    counts = iter([len(ids) for ids in tokenizer(texts, add_special_tokens=False).input_ids] if texts else [])
+    lengths = (sorted(next(counts) for _ in several)[-1] for several in rendered)
+    return [None if min <= length <= max else f"{length} tokens" for length in lengths]
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, row: Row) -> list[str]:
+    where = f"row {row.get('id')}"
+    return [render(tokenizer, messages, answer=False, where=where) for messages in _conversations(row)]
+
+
+def _conversations(row: Row) -> list[Messages]:
+    if "messages" in row:
+        return [row["messages"]]
+    answers = [row[name] for name in ("completion", "chosen", "rejected") if name in row]
+    return [row["prompt"] + answer for answer in answers or [[]]]
+
+
+@functools.lru_cache(maxsize=1)
+def _tokenizer(base: Path) -> PreTrainedTokenizerBase:
+    if not (base / "tokenizer_config.json").is_file():
+        raise UserError(f"{base}: no rung with a tokenizer (tokenizer_config.json)")
+    if (base / "rung.json").is_file():
+        read_rung(base)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    return tokenizer

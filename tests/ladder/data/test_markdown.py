@@ -1,7 +1,7 @@
 import pytest
 from markdown_it import MarkdownIt
 
-from ladder.report.markdown import fenced, literal, table, visible
+from ladder.data.markdown import cell, code, fenced, literal, table, text_table, visible
 
 
 def test_a_table_puts_numbers_to_the_right_and_takes_bars_and_lines():
@@ -38,3 +38,37 @@ def test_literal_text_is_read_as_it_is_by_a_markdown_reader(text):
 
 def test_literal_text_stays_short():
     assert literal("contrast_homonyms") == "contrast_homonyms"
+
+
+HOSTILE = [
+    "a | b",
+    "`code` and ``more``",
+    "<img src=x onerror=alert(1)> <b>bold</b> &lt; &#60;",
+    "*a* **b** _c_ ~~d~~",
+    "[link](https://example.com) [ref][one] [note]: x",
+    "two\nlines\r\nand | a bar",
+    "back\\slash \\| \\` C:\\dir",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("quote", [cell, literal, code])
+def test_text_in_a_table_has_no_effect_beyond_its_cell(text, quote):
+    reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    tokens = reader.parse(table(["head", "next"], [[quote(text), "end"]]))
+    cells = [token for token in tokens if token.type == "inline"]
+    assert [one.content for one in (cells[0], cells[1], cells[3])] == ["head", "next", "end"] and len(cells) == 4
+    kinds = {"code_inline"} if quote is code else {"text", "text_special", "html_entity"}
+    assert {token.type for token in cells[2].children} <= kinds
+    assert "".join(token.content for token in cells[2].children) == " ".join(text.split())
+
+
+def test_plain_text_is_written_as_it_is():
+    for text in ("+2.1 [-3.0, 7.2]", "alpaca_eval (%)", "sft/chat", "a ~ b & c > d", "25 of 64", "p < 0.05"[2:]):
+        assert cell(text) == (text if "<" not in text else text.replace("<", "\\<"))
+
+
+def test_a_text_table_is_aligned_and_shows_what_cannot_be_seen():
+    assert text_table([["rung", "score"], ["sft/chat", "1.5"], ["a\x1b[2J", "2"]]) == (
+        "rung      score\nsft/chat  1.5\na\\x1b[2J  2"
+    )
