@@ -68,7 +68,7 @@ def fenced(text: str) -> str:
 def visible(text: str) -> str:
     r"""Convert a text to one visible line.
 
-    Whitespace becomes single spaces. Invisible characters and those that reverse the text direction are escaped, for example
+    Whitespace becomes single spaces. Invisible characters and those that reverse the text direction are escaped, e.g.
     `\u202e`.
     """
     line = " ".join(text.split())
