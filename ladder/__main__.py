@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     except typer.TyperException as error:
         fail(concealed(usage_sentence(error)), error.exit_code)
     except (KeyboardInterrupt, typer.Abort) as interrupt:
-        fail(f"interrupted; {str(interrupt) or 'run again to go on'}", 128 + signal.SIGINT)
+        fail(f"interrupted; {str(interrupt) or 'run again to continue'}", 128 + signal.SIGINT)
     except BrokenPipeError:
         # The reader of the output (head, less) has exited. Python flushes stdout once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -69,7 +69,7 @@ def test_a_filter_with_a_model_depends_on_the_code_that_asks_it(imports):
         **dict.fromkeys(("semantic_duplicates", "k_center", "paraphrased"), {CHECKPOINT}),
         **dict.fromkeys(("language", "profanity", "personal", "redact"), set()),
     }
-    assert model_modules({"steps": [{"exact": None}, {"length": {"least": 1, "most": 2}}]}) == []
+    assert model_modules({"steps": [{"exact": None}, {"length": {"min": 1, "max": 2}}]}) == []
     assert model_modules(None) == model_modules({"steps": 1}) == model_modules({"steps": ["exact"]}) == []
 
 

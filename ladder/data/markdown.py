@@ -68,8 +68,8 @@ def fenced(text: str) -> str:
 def visible(text: str) -> str:
     r"""Convert a text to one visible line.
 
-    Whitespace becomes single spaces. Invisible characters and those that reverse the text direction are escaped, such
-    as `\u202e`.
+    Whitespace becomes single spaces. Invisible characters and those that reverse the text direction are escaped, e.g.
+    `\u202e`.
     """
     line = " ".join(text.split())
     return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii") for mark in line)

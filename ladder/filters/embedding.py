@@ -138,7 +138,7 @@ def paraphrased(batch: list[Row], *, cosine: Cosine, model: Path, benchmarks: Be
     nearest = alike.argmax(axis=1)
     scores = alike[np.arange(len(batch)), nearest]
     return [
-        None if score < cosine else _told(float(score), *texts[place])
+        None if score < cosine else _sentence(float(score), *texts[place])
         for score, place in zip(scores, nearest, strict=True)
     ]
 
@@ -147,7 +147,7 @@ def _embedded(texts: list[str], model: Path) -> Vectors:
     return np.concatenate([embed(texts[start : start + CHUNK], model) for start in range(0, len(texts), CHUNK)])
 
 
-def _told(score: float, name: str, text: str) -> str:
+def _sentence(score: float, name: str, text: str) -> str:
     return f"{score:.2f} like {name}: {' '.join(words(text)[:SHOWN])}"
 
 

@@ -151,7 +151,7 @@ IMPOSSIBLE = [{"kind": "letter_at_least", "letter": "e", "n": 1000}]
 
 
 def mostly_impossible():
-    """Eight prompts, of which only the last two can have answers with different rewards."""
+    """Eight prompts; only the last two can have answers with different rewards."""
     return [{**row, "checks": CHECKS if n >= 6 else IMPOSSIBLE} for n, row in enumerate(alphabet())]
 
 

@@ -140,7 +140,7 @@ def test_ctrl_c_ends_with_130(tmp_path):
     with (tmp_path / "params.yaml").open("w"):
         process.send_signal(signal.SIGINT)
         said = process.communicate()[1]
-    assert (process.returncode, said) == (130, "ladder: interrupted; run again to go on\n")
+    assert (process.returncode, said) == (130, "ladder: interrupted; run again to continue\n")
 
 
 def test_table_is_text_or_json(tmp_path, monkeypatch, capsys):

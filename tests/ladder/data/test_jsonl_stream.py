@@ -32,7 +32,7 @@ def file(tmp_path, text):
     return RowFile(tmp_path / "rows.jsonl", lambda row, where: {**row, "where": where.rpartition("/")[2]})
 
 
-def test_rows_are_read_anew_each_time_and_checked(tmp_path):
+def test_rows_are_read_each_time_and_checked(tmp_path):
     rows = file(tmp_path, '{"a": 1}\n\n{"a": 2}')
     wanted = [{"a": 1, "where": "rows.jsonl:1"}, {"a": 2, "where": "rows.jsonl:3"}]
     assert list(rows) == wanted

@@ -30,7 +30,7 @@ def test_fences_stand_around_answers_alone():
     assert [line.startswith("<<<") for line in lines] == [False, True, False, True, False, True, False, True]
 
 
-def test_an_answer_stands_between_lines_that_name_its_hash() -> None:
+def test_an_answer_is_between_lines_that_name_its_hash() -> None:
     # sha256 of "abc" is in FIPS 180-2, appendix B.1.
     mark = "ba7816bf8f01cfea"
     assert fenced("abc") == f"<<<answer {mark}>>>\nabc\n<<<end of answer {mark}>>>"
@@ -117,5 +117,5 @@ def test_a_template_that_is_not_there_is_named(tmp_path):
 
 def test_lines_are_read_without_blanks_and_each_once(tmp_path):
     assert read_lines(write(tmp_path, " a nurse \n\na pilot\n")) == ["a nurse", "a pilot"]
-    with pytest.raises(UserError, match="deepen.txt:3: 'a nurse' stands in line 1 already"):
+    with pytest.raises(UserError, match="deepen.txt:3: 'a nurse' is already in line 1"):
         read_lines(write(tmp_path, "a nurse\na pilot\na nurse"))

@@ -259,7 +259,7 @@ def test_a_damaged_copy_is_refused(repository):
     text = stored.read_text()
     stored.unlink()
     stored.write_text(text.replace("true", "false"))
-    with pytest.raises(UserError, match="at v1: DVC's copy is not what dvc.lock recorded"):
+    with pytest.raises(UserError, match="at v1: DVC's copy differs from dvc.lock"):
         diff.report("v1", "v2", 3, answers=False)
 
 
@@ -276,10 +276,10 @@ def test_revisions_with_nothing_in_common_are_refused(repository):
     git("checkout", "-q", "--orphan", "empty")
     git("rm", "-rqf", "--cached", ".")
     git("commit", "-q", "--allow-empty", "-m", "nothing")
-    with pytest.raises(UserError, match="empty: it has no dvc.lock: nothing was recorded there"):
+    with pytest.raises(UserError, match="empty: no dvc.lock, so nothing was recorded there"):
         diff.report("empty", "v2", 3, answers=False)
     Path("dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
-    with pytest.raises(UserError, match="v2 and workspace: no rung was measured on the same benchmark in both"):
+    with pytest.raises(UserError, match="v2 and workspace: no rung was scored on the same benchmark in both"):
         diff.report("v2", None, 3, answers=False)
 
 

@@ -87,12 +87,12 @@ def test_a_verdict_is_computed_once_and_again_where_the_text_changes():
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
-        ("length", {"least": 0, "most": 6}),
-        ("repetition", {"ngram": 1, "most": 0.4}),
+        ("length", {"min": 0, "max": 6}),
+        ("repetition", {"ngram": 1, "max": 0.4}),
         ("boilerplate", {}),
         ("refusal", {"reject": ["full_refusal"]}),
-        ("duplicate_ngrams", {"most": {2: 0.2}}),
-        ("symbols", {"most": 0.0}),
+        ("duplicate_ngrams", {"max": {2: 0.2}}),
+        ("symbols", {"max": 0.0}),
     ],
 )
 def test_filters_of_answers_read_the_same_turns_of_every_row_type(name, parameters):

@@ -134,7 +134,7 @@ def test_a_torn_file_is_reported_and_its_portion_asked_again(
         (b"", "abcd", ""),
         (whole[:-3], "cd", ""),  # killed while writing
         (one, "cd", ""),
-        (one[:50] + b"\n" + two, "ab", f"{path}: 1 broken line skipped; the replies are requested again\n"),
+        (one[:50] + b"\n" + two, "ab", f"{path}: 1 damaged line ignored; their requests are sent again\n"),
     ):
         asked.clear()
         path.write_bytes(torn)

@@ -161,5 +161,5 @@ def test_vllm_is_chosen_by_engine_in_a_training_too(stage: str) -> None:
     entry = read_params(ROOT / "params.yaml")[stage]["words"]
     fitted = fit(importlib.import_module(f"stages.{stage}").Params, {**entry, "engine": "vllm"}, stage)
     assert fitted.trainer["use_vllm"] is True
-    with pytest.raises(UserError, match="vllm_mode: has no effect without engine: vllm"):
+    with pytest.raises(UserError, match="vllm_mode: no effect; expected it only with engine: vllm"):
         fit(type(fitted), {**entry, "trainer": {**entry["trainer"], "vllm_mode": "server"}}, stage)

@@ -70,7 +70,7 @@ def test_a_broken_line_is_left_out_and_reported_and_the_others_are_used(
         file.write(broken + b"\n")
     before = path.read_bytes()
     store = Replies(path)
-    assert capsys.readouterr().err == f"{path}: 1 broken line skipped; the replies are requested again\n"
+    assert capsys.readouterr().err == f"{path}: 1 damaged line ignored; their requests are sent again\n"
     assert kept(store) == {A: {"text": "one \ud83d"}}
     store.add(C, {"text": "three"})
     store.add(B, {"text": "two"})
@@ -85,7 +85,7 @@ def test_a_damaged_later_line_leaves_the_earlier_reply(tmp_path: Path, capsys: p
     with path.open("a") as file:
         file.write(f'["{A}", {{"text": tw}}]\n' * 2)
     assert kept(Replies(path)) == {A: {"text": "one"}}
-    assert "2 broken lines skipped" in capsys.readouterr().err
+    assert "2 damaged lines ignored" in capsys.readouterr().err
 
 
 MANY = """

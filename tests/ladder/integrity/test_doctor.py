@@ -331,7 +331,7 @@ def test_what_killed_processes_left_is_named_and_removed(repository, capsys):
 def test_nothing_is_repaired_or_collected_while_dvc_runs(repository, monkeypatch):
     Path(".dvc/tmp/rwlock").write_text(json.dumps({"write": {"out": {"pid": os.getpid(), "cmd": "dvc repro"}}}))
     for command in (lambda: doctor(fix=True), lambda: collect(yes=True)):
-        with pytest.raises(UserError, match=f"process {os.getpid()} runs `dvc repro` here; wait for it"):
+        with pytest.raises(UserError, match=f"process {os.getpid()} runs `dvc repro` in this repository. Wait for it"):
             command()
 
 

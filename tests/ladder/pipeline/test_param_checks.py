@@ -196,7 +196,7 @@ def test_gates_over_what_nothing_measures(tmp_path, monkeypatch):
     assert found(allowed={"ifevall": 5}) == {
         "gate.tax.allowed.ifevall": "no stage scores 'ifevall' (did you mean 'ifeval'?)"
     }
-    assert "add it to claims.heldout" in found(allowed={"heldout/problems/maths-heldout": 1})["gate.tax.rung"]
+    assert "Add it to claims.heldout" in found(allowed={"heldout/problems/maths-heldout": 1})["gate.tax.rung"]
 
 
 def test_claims_about_what_nothing_measures():
