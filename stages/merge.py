@@ -159,7 +159,7 @@ def linked(params: Params, links: Path) -> list[Path]:
     if extra := sorted({path.name for path in links.glob("*")} - expected):
         raise UserError(
             f"{links / extra[0]}: the merge has {len(params.parents)} parents; expected no such file. "
-            "`python -m ladder prune` removes it"
+            "`ladder prune` removes it"
         )
     for place, name in enumerate(params.parents):
         path = links / f"{place}.json"

@@ -296,8 +296,7 @@ def test_the_map_of_the_library_names_every_module_once():
 
 def test_dropped_entries_are_one_line():
     assert leftovers(["merge@soup"]) == (
-        "dvc.lock: outputs of entries that params.yaml no longer has remain: merge@soup. `python -m ladder prune` "
-        "removes them"
+        "dvc.lock: outputs of entries that params.yaml no longer has remain: merge@soup. `ladder prune` removes them"
     )
     assert "remain: a@1, a@2, a@3 and 55 more. `" in leftovers([f"a@{number}" for number in range(1, 59)])
 

@@ -26,7 +26,18 @@ class Repository:
     def __init__(self, folder: Path) -> None:
         self.root, self.gate = folder / "ladder", folder / "gate"
         environment = copy_repository(self.root)
-        code = [sys.executable, "-m", "stages.code", "ladder", "stages", "benchmarks", "code"]
+        code = [
+            sys.executable,
+            "-m",
+            "stages.code",
+            "ladder",
+            "stages",
+            "benchmarks",
+            "data/raw",
+            "params.yaml",
+            "links.yaml",
+            "code",
+        ]
         subprocess.run(code, cwd=self.root, env=environment, check=True)
         os.mkfifo(self.gate)
         python = folder / "bin/python"

@@ -5,7 +5,7 @@ DVC has no default for a missing key, and cannot expand a list into dependencies
     grpo: {words: {reward_model: base}}               keys that an entry of params.yaml leaves out
     merge_inputs: {ties/0: {model: sft/maths}, ...}   one entry for each parent of each merge
 
-`python -m ladder check` writes the file. The stage `code`, which runs before all others, refuses one that does not
+`ladder check` writes the file. The stage `code`, which runs before all others, refuses one that does not
 belong to params.yaml.
 """
 
@@ -31,7 +31,7 @@ OPTIONAL = {
 }
 """Keys of an entry that name a rung which not every entry uses. The default is DEFAULT, as in the stage's Params."""
 MERGE_INPUTS = "merge_inputs"
-HEAD = f"# Written by `python -m ladder check` from {PARAMS}; dvc.yaml reads it. Do not edit.\n"
+HEAD = f"# Written by `ladder check` from {PARAMS}; dvc.yaml reads it. Do not edit.\n"
 
 
 def merge_inputs(params: dict[str, Any]) -> Iterator[tuple[str, Keys, Any]]:
@@ -78,6 +78,6 @@ def check_links(params: dict[str, Any], path: Path) -> None:
     """Check that a links.yaml belongs to `params`. Errors: UserError."""
     if read_yaml(path) != links(params):
         raise UserError(
-            f"{path}: not the links of {PARAMS}; expected those that `python -m ladder check` writes. Run it, then "
+            f"{path}: not the links of {PARAMS}; expected those that `ladder check` writes. Run it, then "
             "repeat this command"
         )

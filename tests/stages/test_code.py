@@ -112,7 +112,7 @@ def test_a_stage_that_is_gone_has_no_list(lists):
 
 def test_links_that_do_not_belong_to_params_are_refused(lists):
     Path("params.yaml").write_text("merge: {soup: {parents: [sft/a, sft/c]}}\n")
-    with pytest.raises(UserError, match=r"^links\.yaml: not the links of params\.yaml; .*`python -m ladder check`"):
+    with pytest.raises(UserError, match=r"^links\.yaml: not the links of params\.yaml; .*`ladder check`"):
         lists()
 
 

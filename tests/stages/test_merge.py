@@ -136,7 +136,7 @@ def test_a_parent_that_is_not_what_its_link_names_is_refused(tmp_path, rung):
     with pytest.raises(UserError, match=r"0\.json: expected sft/one as it is in .*`dvc repro` makes the link again"):
         linked(params, links)
     merge_input.main(merge_input.Params(), one, links / "1.json")
-    with pytest.raises(UserError, match=r"1\.json: the merge has 1 parents; .*`python -m ladder prune`"):
+    with pytest.raises(UserError, match=r"1\.json: the merge has 1 parents; .*`ladder prune`"):
         linked(params, links)
 
 
