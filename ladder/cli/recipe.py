@@ -1,6 +1,7 @@
 """Command `ladder recipe`: merge the values of a recipe into params.yaml."""
 
 import difflib
+import re
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,10 +89,12 @@ def summary(path: Path) -> str:
     """Return the first sentence of the comment at the top of a recipe."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("# yaml-language-server:"):
+            continue
         if not line.startswith("#"):
             break
         lines.append(line.removeprefix("#").strip())
-    return " ".join(lines).partition(": ")[0].rstrip(".")
+    return re.split(r"[:.] ", " ".join(lines), maxsplit=1)[0].rstrip(".")
 
 
 def _refuse_unknown(data: Any, new: dict[Any, Any], keys: tuple[Any, ...], path: Path) -> None:

@@ -38,7 +38,9 @@ def _identifier(keep: tuple[str, ...]) -> Any:
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     for label in keep:
         if label not in identifier.labels:
-            raise UserError(f"language.keep: {label!r} is none of {', '.join(sorted(identifier.labels))}")
+            raise UserError(
+                f"language.keep: expected labels among {', '.join(sorted(identifier.labels))}, got {label!r}"
+            )
     return identifier
 
 

@@ -199,7 +199,7 @@ def test_the_published_leaderboards_win_rates():
 @pytest.mark.real
 def test_the_published_benchmark(tmp_path: Path):
     """805 instructions of five sets, in the published annotator's order, with its preference from log-probabilities."""
-    task.main(task.Params.model_validate(kept(FILES)), tmp_path / "alpaca_eval.jsonl")
+    task.write_task(task.Entry.model_validate(kept(FILES)), tmp_path / "alpaca_eval.jsonl")
     questions = alpaca_eval.questions(read_rows(tmp_path / "alpaca_eval.jsonl"))
     groups = [question.group for question in questions]
     counts = {group: groups.count(group) for group in sorted(set(groups))}

@@ -60,7 +60,7 @@ def test_published_behaviors(tmp_path: Path) -> None:
     rows = []
     for split, sha256 in SHA256.items():
         source = f"{FOLDER}/harmbench_behaviors_text_{split}.csv"
-        task.main(task.Params(source=source, sha256=sha256, format="csv"), tmp_path / f"{split}.jsonl")
+        task.write_task(task.Entry(source=source, sha256=sha256, format="csv"), tmp_path / f"{split}.jsonl")
         rows += read_rows(tmp_path / f"{split}.jsonl")
     questions = harmbench.questions(rows)
     assert len({question.key for question in questions}) == 400

@@ -18,7 +18,7 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> list[Question]:
     except UserError as refused:
         pytest.skip(str(refused))
     file = tmp_path_factory.mktemp("task") / "humaneval.jsonl"
-    task.main(task.Params(source=SOURCE, sha256=SHA256), file)
+    task.write_task(task.Entry(source=SOURCE, sha256=SHA256), file)
     return humaneval.questions(read_rows(file))
 
 

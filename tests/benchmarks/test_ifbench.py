@@ -59,7 +59,7 @@ def test_refuses_rows_without_the_stop_words_they_are_checked_with() -> None:
 def test_the_makers_sample_scores_as_their_own_code_has_it(ifeval_files: tuple[Path, Path], tmp_path: Path) -> None:
     # Their evaluation_lib gives these results on the 287 answers to prompts asked here, and no check differs.
     entry = read_params(ROOT / "params.yaml")["task"]["ifbench"]
-    task.main(fit(task.Params, entry, "task.ifbench"), tmp_path / "ifbench.jsonl")
+    task.write_task(fit(task.Entry, entry, "task.ifbench"), tmp_path / "ifbench.jsonl")
     questions, found = ifbench.questions(read_rows(tmp_path / "ifbench.jsonl")), benchmark("ifbench")
     assert len(questions) == 294
     keys = {" ".join(question.turns[0].split()): question.key for question in questions}

@@ -66,7 +66,7 @@ class Rule:
 def questions() -> list[Question]:
     """The 80 published questions, with prompts and reference answers."""
     with TemporaryDirectory() as folder:
-        task.main(task.Params.model_validate(kept(FILES)), Path(folder) / "mtbench.jsonl")
+        task.write_task(task.Entry.model_validate(kept(FILES)), Path(folder) / "mtbench.jsonl")
         return mtbench.questions(read_rows(Path(folder) / "mtbench.jsonl"))
 
 

@@ -30,7 +30,7 @@ def test_rows_of_another_benchmark_are_refused() -> None:
 
 
 def test_published_prompts(tmp_path: Path) -> None:
-    task.main(task.Params(source=SOURCE, sha256=SHA256, format="csv"), tmp_path / "strongreject.jsonl")
+    task.write_task(task.Entry(source=SOURCE, sha256=SHA256, format="csv"), tmp_path / "strongreject.jsonl")
     questions = strongreject.questions(read_rows(tmp_path / "strongreject.jsonl"))
     # Souly et al. 2024: 313 prompts, about 50 a category.
     assert len({question.turns for question in questions}) == len({question.key for question in questions}) == 313

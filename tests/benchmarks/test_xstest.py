@@ -93,7 +93,7 @@ def test_the_module_is_a_benchmark() -> None:
 @pytest.mark.skipif(not (DATA / "xstest").is_dir(), reason="needs XSTest's prompts in $LADDER_SHARED_DATA/xstest")
 def test_published_prompts(tmp_path: Path) -> None:
     source = str(DATA / "xstest" / "xstest_prompts.csv")
-    task.main(task.Params(source=source, format="csv"), tmp_path / "xstest.jsonl")
+    task.write_task(task.Entry(source=source, format="csv"), tmp_path / "xstest.jsonl")
     questions = xstest.questions(read_rows(tmp_path / "xstest.jsonl"))
     # Röttger et al. 2023: 250 safe prompts of ten types, 200 unsafe contrasts; 25 a type.
     assert Counter(question.row["label"] for question in questions) == {"safe": 250, "unsafe": 200}

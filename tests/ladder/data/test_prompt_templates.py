@@ -98,8 +98,8 @@ def test_a_template_is_its_text_and_other_braces_are_text(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("Rewrite this.", r"deepen.txt: no {instruction} in it; the fields of this prompt are {instruction}"),
-        ("{instruction} {audience}", r"deepen.txt: no such field {audience}; the fields of this prompt are {instruc"),
+        ("Rewrite this.", r"deepen.txt: missing {instruction}; expected the fields {instruction}"),
+        ("{instruction} {audience}", r"deepen.txt: no such field {audience}; expected the fields {instruction}"),
         (" \n", "deepen.txt: empty"),
         (b"caf\xe9 {instruction}", "deepen.txt: not UTF-8 at byte 3"),
     ],

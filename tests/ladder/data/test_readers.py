@@ -48,7 +48,7 @@ PACKERS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".z
         (b"[1, 2]", "not an object: list"),
         (
             b"[" * 100_000,
-            "not JSON: brackets within brackets, too deep to read",
+            "not JSON: JSON nested too deeply",
         ),
     ],
 )

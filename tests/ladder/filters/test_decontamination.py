@@ -144,7 +144,7 @@ def shared():
 @pytest.fixture(scope="module")
 def alpaca_eval(tmp_path_factory):
     path = tmp_path_factory.mktemp("task") / "alpaca_eval.jsonl"
-    task.main(fit(task.Params, ALPACA_EVAL, "alpaca_eval"), path)
+    task.write_task(fit(task.Entry, ALPACA_EVAL, "alpaca_eval"), path)
     return read_benchmarks(path.parent)
 
 

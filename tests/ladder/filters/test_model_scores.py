@@ -97,5 +97,5 @@ def test_a_row_that_the_template_refuses_is_named(tmp_path, base):
     (tmp_path / "chat_template.jinja").write_text(refusing)
     rows = [{"id": n, "messages": [{"role": role, "content": "a"}]} for n, role in enumerate(("user", "system"))]
     assert token_length(rows[:1], min=1, max=1, base=tmp_path) == [None]
-    with pytest.raises(UserError, match="row 1: the chat template refuses the conversation: no system message"):
+    with pytest.raises(UserError, match="row 1: the chat template rejects the conversation: no system message"):
         token_length(rows, min=1, max=1, base=tmp_path)

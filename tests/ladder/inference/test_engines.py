@@ -45,7 +45,7 @@ answers = answer.Params(ifeval=answer.Asking(**entry))
 answer.main(answers, Path("questions"), base, base, Path("out/answer"), benchmarks=["ifeval"])
 judge = load_judge(Judging(endpoint=endpoint), base, base)
 print(judge.rate([[{"role": "user", "content": "Rate it."}]], progress=""))
-bench(["ifeval", "--model", endpoint["base_url"], "--name", "served"])
+bench("ifeval", endpoint["base_url"], "served")
 loaded = {"torch", "transformers"} & sys.modules.keys()
 assert not loaded, loaded
 """
@@ -121,7 +121,7 @@ def test_every_engine_takes_conversations_and_token_ids(
         ]
 
 
-LOCAL = {"engine": "vllm"}, "engine: Input should be 'auto', 'decoder' or 'padded'"
+LOCAL = {"engine": "vllm"}, "engine: expected 'auto', 'decoder' or 'padded'"
 SERVED = {"endpoint": SERVER, "engine": "padded"}, "engine: padded asks the rung; remove `endpoint`"
 
 
@@ -133,13 +133,13 @@ SERVED = {"endpoint": SERVER, "engine": "padded"}, "engine: padded asks the rung
         ("answer.ifeval", *SERVED),
         ("heldout.problems/maths-heldout", *SERVED),
         ("heldout.problems/maths-heldout", {"endpoint": SERVER}, "one model would answer for all of them"),
-        ("judge_sheet", {"judge": SERVED[0]}, SERVED[1]),
-        ("judge_sheet", {"judge": {"engine": "vllm"}}, "which vLLM does not return; expected auto, decoder, padded"),
+        ("judge_reliability", {"judge": SERVED[0]}, SERVED[1]),
+        ("judge_reliability", {"judge": {"engine": "vllm"}}, "which vLLM does not return; expected auto, decoder, padded"),
         ("ppo.words", *LOCAL),
         ("gkd.online", *LOCAL),
-        ("grpo.words", {"engine": "endpoint"}, "engine: Input should be 'auto', 'decoder', 'padded' or 'vllm'"),
+        ("grpo.words", {"engine": "endpoint"}, "engine: expected 'auto', 'decoder', 'padded' or 'vllm'"),
         ("rloo.words", {"trainer": {"use_vllm": True}}, "trainer.use_vllm: set by `engine`"),
-        ("generate.chat", {"engine": "slots"}, "engine: Input should be 'auto', 'decoder', 'padded', 'vllm' or"),
+        ("generate.chat", {"engine": "slots"}, "engine: expected 'auto', 'decoder', 'padded', 'vllm' or"),
     ],
 )
 def test_the_key_engine_is_alike_in_every_section(section: str, changed: dict, sentence: str) -> None:
@@ -147,9 +147,9 @@ def test_the_key_engine_is_alike_in_every_section(section: str, changed: dict, s
     entry = read_params(ROOT / "params.yaml")[stage]
     entry = entry[name] if name else entry
     kind = importlib.import_module(f"stages.{stage}").Params
-    kind = kind.__annotations__["__pydantic_extra__"].__args__[1] if stage == "answer" else kind
+    kind = kind.__annotations__["__pydantic_extra__"].__args__[1] if stage in ("answer", "heldout") else kind
     for engine in ("auto", "decoder", "padded"):
-        chosen = {"judge": {"engine": engine}} if stage == "judge_sheet" else {"engine": engine}
+        chosen = {"judge": {"engine": engine}} if stage == "judge_reliability" else {"engine": engine}
         fitted = fit(kind, {**entry, **chosen}, section)
         assert ("engine" in str(fitted.model_dump())) == (engine != "auto")
     with pytest.raises(UserError, match=sentence):
