@@ -148,7 +148,7 @@ def _embedded(texts: list[str], model: Path) -> Vectors:
 
 
 def _sentence(score: float, name: str, text: str) -> str:
-    return f"{score:.2f} like {name}: {' '.join(words(text)[:SHOWN])}"
+    return f"cosine {score:.2f} with {name}: {' '.join(words(text)[:SHOWN])}"
 
 
 @torch.inference_mode()

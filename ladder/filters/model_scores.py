@@ -169,7 +169,7 @@ def _conversations(row: Row) -> list[Messages]:
 @functools.lru_cache(maxsize=1)
 def _tokenizer(base: Path) -> PreTrainedTokenizerBase:
     if not (base / "tokenizer_config.json").is_file():
-        raise UserError(f"{base}: no rung with a tokenizer (tokenizer_config.json)")
+        raise UserError(f"{base}: expected a rung with a tokenizer (tokenizer_config.json), got none")
     if (base / "rung.json").is_file():
         read_rung(base)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base, trust_remote_code=False)

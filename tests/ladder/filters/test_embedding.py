@@ -121,7 +121,9 @@ def test_a_question_near_to_a_benchmarks_goes_as_brute_force_has_it(colors):
     benchmarks = Benchmarks({"quiz": [{"question": text, "answer": "red"} for text in QUESTIONS]})
     cosines = embed(asked, colors).astype(np.float64) @ embed(QUESTIONS, colors).T.astype(np.float64)
     cut = float(np.sort(cosines.max(axis=1))[1:3].mean())
-    wanted = [f"{row.max():.2f} like quiz: {QUESTIONS[row.argmax()]}" if row.max() >= cut else None for row in cosines]
+    wanted = [
+        f"cosine {row.max():.2f} with quiz: {QUESTIONS[row.argmax()]}" if row.max() >= cut else None for row in cosines
+    ]
     assert wanted.count(None) == 2
     assert paraphrased(batch, cosine=cut, model=colors, benchmarks=benchmarks) == wanted
     assert [paraphrased([row], cosine=cut, model=colors, benchmarks=benchmarks)[0] is None for row in batch] == [
@@ -132,5 +134,7 @@ def test_a_question_near_to_a_benchmarks_goes_as_brute_force_has_it(colors):
 def test_the_same_words_have_a_cosine_of_one(colors):
     row = {"prompt": user("red green blue"), "completion": assistant("A")}
     benchmarks = Benchmarks({"quiz": [{"question": QUESTIONS[0]}]})
-    assert paraphrased([row], cosine=0.999, model=colors, benchmarks=benchmarks) == ["1.00 like quiz: red green blue"]
+    assert paraphrased([row], cosine=0.999, model=colors, benchmarks=benchmarks) == [
+        "cosine 1.00 with quiz: red green blue"
+    ]
     assert paraphrased([], cosine=0.999, model=colors, benchmarks=benchmarks) == []

@@ -86,7 +86,7 @@ def test_tokens_are_those_of_the_chat_template(base):
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no rung with a tokenizer"):
+    with pytest.raises(UserError, match="expected a rung with a tokenizer"):
         token_length([{"messages": user("a")}], min=0, max=1, base=tmp_path)
 
 

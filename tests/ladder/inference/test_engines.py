@@ -134,7 +134,11 @@ SERVED = {"endpoint": SERVER, "engine": "padded"}, "engine: padded asks the rung
         ("heldout.problems/maths-heldout", *SERVED),
         ("heldout.problems/maths-heldout", {"endpoint": SERVER}, "one model would answer for all of them"),
         ("judge_reliability", {"judge": SERVED[0]}, SERVED[1]),
-        ("judge_reliability", {"judge": {"engine": "vllm"}}, "which vLLM does not return; expected auto, decoder, padded"),
+        (
+            "judge_reliability",
+            {"judge": {"engine": "vllm"}},
+            "which vLLM does not return; expected auto, decoder, padded",
+        ),
         ("ppo.words", *LOCAL),
         ("gkd.online", *LOCAL),
         ("grpo.words", {"engine": "endpoint"}, "engine: expected 'auto', 'decoder', 'padded' or 'vllm'"),
