@@ -38,6 +38,7 @@ class TokenEngine(ABC):
         `first` is the offset of these prompts among all prompts of the seed. `snapshot` keeps the state of an
         unfinished run, if the engine can resume one.
         """
+        ...
 
     @overload
     def generate(

@@ -140,7 +140,7 @@ def file_faults(directory: Path, files: dict[str, File], record: str, *, remembe
         expected, found = files[name].sha256, hashes[directory / name]
         if found != expected:
             yield (
-                f"{directory / name}: corrupt; expected sha256 {expected} by {record}, got {found}. "
+                f"{directory / name}: corrupt; expected sha256 {expected} from {record}, got {found}. "
                 f"`ladder doctor --fix` removes it (from a corrupt cache, too); then {restore}"
             )
     for path in sorted(path for path in directory.rglob("*") if path.is_file()):

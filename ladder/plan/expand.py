@@ -15,6 +15,7 @@ import yaml
 
 from ladder.pipeline.dvc_file import INTERPOLATION, body, parts, read_pipeline
 from ladder.pipeline.errors import UserError
+from ladder.pipeline.links import with_links
 
 LOCK = Path("dvc.lock")
 
@@ -82,7 +83,8 @@ def expand(params: dict[str, Any]) -> dict[str, Stage]:
 
     Errors: UserError for a value that params.yaml lacks, and for a cycle.
     """
-    made = [stage for kind, stanza in read_pipeline().items() for stage in _stages(kind, stanza, params)]
+    seen = with_links(params)
+    made = [stage for kind, stanza in read_pipeline().items() for stage in _stages(kind, stanza, seen, params)]
     stages = {stage.name: stage for stage in made}
     graph = links(stages)
     try:
@@ -113,9 +115,10 @@ def links(stages: dict[str, Stage]) -> "networkx.DiGraph[str]":
     return graph
 
 
-def _stages(kind: str, stanza: dict[str, Any], params: dict[str, Any]) -> Iterator[Stage]:
-    for suffix, scope in _scopes(kind, stanza, params):
-        yield _stage(f"{kind}@{suffix}" if suffix else kind, kind, body(stanza), {**params, **scope}, params)
+def _stages(kind: str, stanza: dict[str, Any], seen: dict[str, Any], params: dict[str, Any]) -> Iterator[Stage]:
+    """Stages of a stanza: templates read `seen`, params.yaml with its links; tracked values are those of `params`."""
+    for suffix, scope in _scopes(kind, stanza, seen):
+        yield _stage(f"{kind}@{suffix}" if suffix else kind, kind, body(stanza), {**seen, **scope}, params)
 
 
 def _scopes(kind: str, stanza: dict[str, Any], params: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -95,7 +95,8 @@ def test_the_shares_of_a_sum(base, other, config, share):
 def test_models_and_parents_name_each_other(base, other):
     config = linear(0.5, 0.5)
     config["models"][1]["model"] = "sft/third"
-    assert "['sft/third'] are not parents; expected ['base', 'sft/other']" in refused(config, base, other())
+    said = refused(config, base, other())
+    assert "merge config names ['sft/third'] (did you mean 'sft/other'?); its parents are ['base', 'sft/other']" in said
     config["models"].pop()
     assert "the parents ['sft/other'] are not used" in refused(config, base, other())
 

@@ -66,7 +66,7 @@ def test_a_read_only_disk_is_refused_before_the_work(folder):
     assert (done.returncode, done.stderr) == (
         1,
         "prompts: disk/prompts.jsonl: cannot write in disk: the file system is read-only. Make it writable; nothing "
-        "was done\n",
+        "was done.\n",
     )
 
 

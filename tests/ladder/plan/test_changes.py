@@ -8,6 +8,7 @@ import pytest
 from dvc.repo import Repo
 
 from ladder.pipeline.errors import UserError
+from ladder.pipeline.links import write_links
 from ladder.pipeline.stage import read_params, read_yaml
 from ladder.plan.changes import changes, counts
 from ladder.plan.expand import expand, read_lock
@@ -191,9 +192,12 @@ def coded(tmp_path, monkeypatch):
             Path(path).write_text(text)
     Path("benchmarks").mkdir()
     Path("benchmarks/capitals.py").write_text("ROWS = 3\n")
-    main(Params(), Path("ladder"), Path("stages"), Path("benchmarks"), Path("made"))
-    Path("dvc.yaml").write_text(CODE_YAML)
     Path("params.yaml").write_text("{}\n")
+    write_links({}, Path("links.yaml"))
+    Path("data/raw").mkdir(parents=True)
+    inputs = ("ladder", "stages", "benchmarks", "data/raw", "params.yaml", "links.yaml", "made")
+    main(Params(), *map(Path, inputs))
+    Path("dvc.yaml").write_text(CODE_YAML)
     with Repo.init(no_scm=True) as repo:
         repo.reproduce()
 
