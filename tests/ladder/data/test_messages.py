@@ -163,7 +163,7 @@ def test_nulls_that_arrow_fills_in_are_no_keys():
         ({"from": "human"}, "not a text: turn 1 of conversations has no key 'content' or 'value' or 'text'; its keys"),
         (
             {"from": "narrator", "value": "x"},
-            "role: 'from' of turn 1 of conversations: expected one of system.*, got 'narrator'",
+            "role: 'from' of turn 1 of conversations: expected one of system, user, assistant, tool, got 'narrator'",
         ),
         ({"from": "gpt", "role": "user", "value": "x"}, "role: 'role' or 'from' of turn 1"),
         ({"from": "gpt", "value": "x", "content": "y"}, "not a text: 'content' or 'value' of turn 1"),
