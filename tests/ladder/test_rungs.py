@@ -23,7 +23,7 @@ from ladder.models.tied_embeddings import merged
 from ladder.pipeline.stage import UserError
 from ladder.training.model_setup import climb
 from perf.pico import pico_tokenizer
-from stages import merge
+from stages import merge, merge_input
 
 IDS = torch.tensor([[5, 6, 7, 40, 41, 2, 90, 100, 5, 6, 7]])  # includes the tokens of trainable_token_indices
 SIZE = {"vocab_size": 264, "num_hidden_layers": 2, "initializer_range": 0.2, "pad_token_id": 0, "eos_token_id": 2}
@@ -108,11 +108,18 @@ def tied(directory):
     return json.loads((directory / "config.json").read_text()).get("tie_word_embeddings", False)
 
 
+def linked(directory, *parents):
+    """A merge's folder of links to its parents."""
+    for place, parent in enumerate(parents):
+        merge_input.main(merge_input.Params(), parent, directory / f"links/{place}.json")
+    return directory / "links"
+
+
 def merge_alone(directory, rung, base):
     """The merge stage's sum of one model."""
     config = {"merge_method": "linear", "dtype": "float32", "models": [{"model": "sft/a", "parameters": {"weight": 1}}]}
     params = merge.Params(parents=("sft/a", "base"), seed=0, config=config)
-    merge.main(params, rung, base, base, directory / "merge/a", directory / "a.json")
+    merge.main(params, linked(directory, rung, base), base, directory / "merge/a", directory / "a.json")
     return directory / "merge/a"
 
 
@@ -198,7 +205,7 @@ def test_tied_and_untied_rungs_merge_as_their_weights_say(tmp_path):
     params = merge.Params(
         parents=("sft/a", "base"), seed=0, config={"merge_method": "linear", "dtype": "float32", "models": models}
     )
-    merge.main(params, rung, base, base, tmp_path / "merge/a", tmp_path / "a.json")
+    merge.main(params, linked(tmp_path, rung, base), base, tmp_path / "merge/a", tmp_path / "a.json")
     first, second = plain(base), merged(model)
     with torch.no_grad():
         for (name, weight), other in zip(second.named_parameters(), second.state_dict().values(), strict=True):
