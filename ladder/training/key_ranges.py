@@ -231,7 +231,7 @@ def unknown(owner: str, name: str, known: Iterable[str]) -> str:
     """Error message for a key that the configuration class does not have."""
     said = f"{name}: no such argument of {owner}"
     if name in SUCCESSORS:
-        return f"{said}; use {SUCCESSORS[name]}"
+        return f"{said}. Instead: {SUCCESSORS[name]}"
     return f"{said}{did_you_mean(name, known)}"
 
 

@@ -125,7 +125,7 @@ def test_a_model_that_cannot_pack_is_padded_and_says_so(tmp_path, capsys):
     ours = trainer(TokenBatchedSFT, tmp_path, model)
     lay_out(ours, ours.model, rows(), packing=False, tokens=40)
     assert (ours.packed, ours.model.config._attn_implementation) == (False, "eager")
-    wanted = "rows are padded: this model's attention uses softcap, which packed attention does not have\n"
+    wanted = "rows are padded: this model's attention uses softcap, which packed attention does not support\n"
     assert capsys.readouterr().out == wanted
     ours.choose(tmp_path)
     assert ours.tokens == 40

@@ -30,14 +30,14 @@ def test_no_gradient_at_all_is_refused_with_what_to_change():
 
 def test_weights_that_are_as_they_were_are_refused():
     model = torch.nn.Linear(4, 4)
-    before = marks(model, saved_in_bfloat16=True)
+    before = marks(model, torch.bfloat16)
     with torch.no_grad():
         model.weight += 1e-9  # below the resolution of bfloat16
     with pytest.raises(UserError, match="no weight differs from its parent's after 1 steps"):
-        check_learned(points(1.0), before, marks(model, saved_in_bfloat16=True))
+        check_learned(points(1.0), before, marks(model, torch.bfloat16))
     with torch.no_grad():
         model.weight[0, 0] += 1.0
-    assert check_learned(points(1.0), before, marks(model, saved_in_bfloat16=True)) == {}
+    assert check_learned(points(1.0), before, marks(model, torch.bfloat16)) == {}
     assert list(before) == ["weight", "bias"]
 
 

@@ -183,7 +183,9 @@ def test_pairs_are_held_out_and_measured(tmp_path, base, stage, extra, column):
         other = [{"prompt": user("Else?"), "chosen": assistant("yes"), "rejected": assistant("no, never")}]
         write_rows(tmp_path / "other.jsonl", other)
         data.append(tmp_path / "other.jsonl")
-    stage.main(params, base, base, *data, tmp_path / "m/chat", tmp_path / "ledger.json", tmp_path / "curve.tsv")
+    outputs = [tmp_path / name for name in ("m/chat", "ledger.json", "curve.tsv")]
+    outputs += [tmp_path / "heldout.json"] if stage is reward else []
+    stage.main(params, base, base, *data, *outputs)
     ledger = json.loads((tmp_path / "ledger.json").read_text())
     assert (ledger["pairs"], ledger["validation_rows"], ledger["validation_prompts"]) == (9, 3, 3)
     last = curve(tmp_path / "curve.tsv")[-1]
