@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ladder.data.markdown import table
+from ladder.data.markdown import Markdown, table
 from ladder.eval.measures import CHANCE, REWARD, parsed
 
 CLAIMS = [
@@ -42,7 +42,7 @@ def claim_cells(claim: dict[str, Any]) -> list[str]:
     baseline = "50.0" if claim["against"] == CHANCE else _bounds(claim["against_value"], digits)
     difference = f"{claim['difference']:+.{digits}f} [{claim['low']:.{digits}f}, {claim['high']:.{digits}f}]"
     p = "" if claim["p"] is None else f"{claim['p']:.2g}"
-    holds = "holds" if claim["holds"] else "**does not hold**"
+    holds = "holds" if claim["holds"] else Markdown("**does not hold**")
     value, n = _bounds(claim["value"], digits), claim["n"] or ""
     return [
         claim["rung"], claim["against"], claim["measure"], value, baseline, difference, p, str(n), claim["verdict"],

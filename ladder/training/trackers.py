@@ -22,7 +22,9 @@ def missing_tracker(values: dict[str, Any]) -> str | None:
     """Error message if a tracker in `report_to` is unknown or not installed; None otherwise."""
     for name in _listed(values.get("report_to")):
         if name not in PACKAGES:
-            return f"report_to: expected one of {', '.join(PACKAGES)} or none, got {name!r}{did_you_mean(name, PACKAGES)}"
+            return (
+                f"report_to: expected one of {', '.join(PACKAGES)} or none, got {name!r}{did_you_mean(name, PACKAGES)}"
+            )
         if importlib.util.find_spec(PACKAGES[name]) is None:
             return f"report_to: {name} is not installed. `pip install {PACKAGES[name]}` installs it."
     return None

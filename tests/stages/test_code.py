@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 
 from conftest import write_files
-from ladder.pipeline.stage import UserError
+from ladder.pipeline.links import write_links
+from ladder.pipeline.stage import UserError, read_yaml
 from stages.code import Params, main
 
-FOLDERS = ("ladder", "stages", "benchmarks")
+INPUTS = [Path(name) for name in ("ladder", "stages", "benchmarks", "data/raw", "params.yaml", "links.yaml")]
 SOURCES = {
     "ladder/data/jsonl.py": "",
     "ladder/pipeline/names.py": "import importlib\nimportlib.import_module(f'benchmarks.{name}')\n",
@@ -16,8 +17,7 @@ SOURCES = {
     "stages/__init__.py": "",
     "benchmarks/quiz.py": "import ladder.data.jsonl\n",
     "data/raw/README.md": "",
-    "params.yaml": "merge: {soup: {parents: [sft/a, sft/b]}}\n",
-    "links.yaml": "merge_inputs: {soup/0: {model: sft/a}, soup/1: {model: sft/b}}\n",
+    "params.yaml": "sft: {}\n",
 }
 
 
@@ -29,7 +29,8 @@ def lists(tmp_path, monkeypatch):
 
 
 def write():
-    main(Params(), *map(Path, (*FOLDERS, "data/raw", "params.yaml", "links.yaml")), Path("code"))
+    write_links(read_yaml(Path("params.yaml")))
+    main(Params(), *INPUTS, Path("code"))
     return {str(path.relative_to("code")): path.read_text() for path in sorted(Path("code").rglob("*.txt"))}
 
 
@@ -111,9 +112,11 @@ def test_a_stage_that_is_gone_has_no_list(lists):
 
 
 def test_links_that_do_not_belong_to_params_are_refused(lists):
+    write_files({"stages/merge.py": "", "params.yaml": "merge: {soup: {parents: [sft/a, sft/b]}}\n"})
+    assert "merge.txt" in lists()
     Path("params.yaml").write_text("merge: {soup: {parents: [sft/a, sft/c]}}\n")
     with pytest.raises(UserError, match=r"^links\.yaml: not the links of params\.yaml; .*`ladder check`"):
-        lists()
+        main(Params(), *INPUTS, Path("code"))
 
 
 def test_an_entry_of_filter_has_the_code_of_the_model_filters_that_it_names(lists):

@@ -47,7 +47,7 @@ def heldout(tmp_path, base, rung):
     rows = [{"prompt": user(f"Say {n}."), "completion": assistant(f"It is {n}{n}.")} for n in range(20, 26)]
     write_rows(tmp_path / "heldout.jsonl", rows)
     params = divergence.Params(data="heldout", split=None, teacher="base")
-    outputs = [tmp_path / "heldout.kl.jsonl", tmp_path / "heldout.json"]
+    outputs = [tmp_path / "heldout.kl.jsonl", tmp_path / "heldout.json", tmp_path / "metrics.json"]
     divergence.main(params, tmp_path / "heldout.jsonl", base, rung, base, *outputs)
     return json.loads(outputs[1].read_text())["kl"]
 

@@ -55,7 +55,7 @@ def train(tmp_path, parent, teacher, rows, name="small", **changed):
 def dense_kl(tmp_path, teacher, rung, rows):
     write_rows(tmp_path / "heldout.jsonl", rows)
     params = divergence.Params(data="heldout", split=None, teacher="teacher")
-    outputs = [tmp_path / "heldout.kl.jsonl", tmp_path / "heldout.json"]
+    outputs = [tmp_path / "heldout.kl.jsonl", tmp_path / "heldout.json", tmp_path / "metrics.json"]
     divergence.main(params, tmp_path / "heldout.jsonl", teacher, rung, teacher, *outputs)
     return json.loads(outputs[1].read_text())["kl"]
 

@@ -47,7 +47,7 @@ def train(tmp_path, parent, base, teacher, rows, *, trainer=None, name="small", 
 def dense_kl(tmp_path, teacher, rung, base, rows):
     write_rows(tmp_path / "heldout.jsonl", rows)
     params = divergence.Params(data="heldout", split=None, teacher="base")
-    outputs = [tmp_path / "heldout.kl.jsonl", tmp_path / "heldout.json"]
+    outputs = [tmp_path / "heldout.kl.jsonl", tmp_path / "heldout.json", tmp_path / "metrics.json"]
     divergence.main(params, tmp_path / "heldout.jsonl", teacher, rung, base, *outputs)
     return json.loads(outputs[1].read_text())["kl"]
 
