@@ -299,12 +299,14 @@ def start(trainer: Any, climbed: TrainingSetup, engine: TrlEngine, dynamic: Dyna
     """
     if dynamic.rounds:
         if trainer.use_vllm:
-            raise UserError("redraw: expected 0 with trainer.use_vllm: new groups come from the ladder's engine alone")
+            raise UserError(
+                "redraw: expected 0 with engine: vllm, because new groups come from the ladder's own engines"
+            )
         batch = trainer.args.per_device_train_batch_size * trainer.args.steps_per_generation
         if batch % trainer.args.num_generations:
             raise UserError(
-                f"redraw: a process answers {batch} prompts, which is no multiple of trainer.num_generations "
-                f"{trainer.args.num_generations}, so a group would be split; set redraw: 0 or a larger batch"
+                f"redraw: a process generates {batch} answers; expected a multiple of trainer.num_generations "
+                f"{trainer.args.num_generations}, so that no group is split. Set redraw: 0 or a larger batch."
             )
         trainer.dynamic = dynamic
     cut = trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled()

@@ -169,13 +169,14 @@ def test_groups_with_equal_rewards_are_redrawn(tmp_path, base, stage):
 
 
 @pytest.mark.parametrize(
-    ("use_vllm", "batch", "words"), [(True, 8, "use_vllm"), (False, 4, "4 prompts, which is no multiple .* 8")]
+    ("use_vllm", "batch", "words"),
+    [(True, 8, "engine: vllm"), (False, 4, "generates 4 answers; expected a multiple .* 8")],
 )
 def test_redraw_is_refused_where_it_cannot_work(use_vllm, batch, words):
     # Of two processes with 4 answers each, none has a whole group of 8.
     given = SimpleNamespace(per_device_train_batch_size=batch, steps_per_generation=1, num_generations=8)
     with pytest.raises(UserError, match=f"^redraw: .*{words}"):
-        start(SimpleNamespace(use_vllm=use_vllm, args=given), None, DynamicSampling(1, [], None, {}))
+        start(SimpleNamespace(use_vllm=use_vllm, args=given), None, "auto", DynamicSampling(1, [], None, {}))
 
 
 def test_without_redraw_nothing_is_counted_and_the_settings_are_as_before(tmp_path, base):
