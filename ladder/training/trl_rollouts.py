@@ -299,9 +299,7 @@ def start(trainer: Any, climbed: TrainingSetup, engine: TrlEngine, dynamic: Dyna
     """
     if dynamic.rounds:
         if trainer.use_vllm:
-            raise UserError(
-                "redraw: expected 0 with engine: vllm, because new groups come from the ladder's own engines"
-            )
+            raise UserError("redraw: expected 0 with engine: vllm, because it draws new groups itself")
         batch = trainer.args.per_device_train_batch_size * trainer.args.steps_per_generation
         if batch % trainer.args.num_generations:
             raise UserError(
