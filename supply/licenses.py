@@ -111,7 +111,9 @@ def used_sources(root: Path = ROOT) -> list[str]:
 
 def shipped(root: Path = ROOT) -> list[str]:
     """Every tracked data file, sorted."""
-    listed = subprocess.run(["git", "ls-files", "data", "tests/cases"], cwd=root, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "data", "prompts", "tests/cases"], cwd=root, capture_output=True, text=True
+    )
     return sorted(listed.stdout.splitlines())
 
 

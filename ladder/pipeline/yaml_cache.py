@@ -5,9 +5,9 @@ changed file is never mistaken for the one before.
 """
 
 import contextlib
+import copy
 import hashlib
 import json
-import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ KEPT = 8
 ANCHOR = re.compile(r"(?:^|[\s\[{,:-])&\S", re.MULTILINE)
 """Possible anchor. Texts with one stay in memory, because JSON would write out every alias."""
 
-_pickled: dict[str, bytes] = {}
+_parsed: dict[str, Any] = {}
 
 
 def cached(text: str, load: Callable[[str], Any]) -> Any:
@@ -30,10 +30,10 @@ def cached(text: str, load: Callable[[str], Any]) -> Any:
 
     load: a loader of YAML 1.2 into plain data. Errors: those of `load`, which are not cached.
     """
-    if text not in _pickled:
+    if text not in _parsed:
         large = len(text) >= LARGE and not ANCHOR.search(text)
-        _pickled[text] = pickle.dumps(_on_disk(text, load) if large else load(text))
-    return pickle.loads(_pickled[text])
+        _parsed[text] = _on_disk(text, load) if large else load(text)
+    return copy.deepcopy(_parsed[text])
 
 
 def _on_disk(text: str, load: Callable[[str], Any]) -> Any:

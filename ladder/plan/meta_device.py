@@ -23,7 +23,7 @@ def from_meta_device(config: dict[str, Any]) -> list[Weight]:
     try:
         with torch.device("meta"):
             values = {key: value for key, value in config.items() if key not in ("model_type", "quantization_config")}
-            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **values))
+            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **values), trust_remote_code=False)
     except (ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
         raise UserError(f"config.json: {kind}: transformers refuses it: {' '.join(str(error).split())}") from None
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
