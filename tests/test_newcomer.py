@@ -47,7 +47,9 @@ def test_a_benchmark_is_added_by_one_file_and_a_line_a_stage(repository, base, t
         for name, stage in (("task", task), ("benchmark", benchmark))
     )
     listed = {"benchmarks": ["capitals"]}
-    code.main(code.Params(), *map(Path, ("ladder", "stages", "benchmarks", "data/raw", "params.yaml", "code")))
+    code.main(
+        code.Params(), *map(Path, ("ladder", "stages", "benchmarks", "data/raw", "params.yaml", "links.yaml", "code"))
+    )
     lists = Path("code/questions.txt"), Path("code/benchmarks")
     asked, said = Path("data/questions"), Path("data/answer/base/capitals.jsonl")
     task.main(tasks, Path("code/task.txt"), Path("data/task"), Path("data/task.cells.json"))

@@ -16,6 +16,9 @@ OTHERS = {
     "ladder/inference/request_cache.py": "bodies of servers, which may hold NaN",
     "ladder/inference/server_errors.py": "bodies of servers, which may hold NaN",
     "ladder/training/trl_rollouts.py": "rows in memory as text",
+    "ladder/pipeline/snapshot.py": "its own record of an unchanged tree; a damaged one is ignored",
+    "ladder/pipeline/yaml_cache.py": "texts that it has parsed itself",
+    "ladder/report/params_schema.py": "a value in memory as text",
     "ladder/verifiers/constraints.py": "IFEval's own check of an answer",
 }
 

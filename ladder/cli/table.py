@@ -1,9 +1,9 @@
 """Command `ladder table`."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from ladder.data.strict_json import parse_json
 from ladder.pipeline.errors import UserError
 
 TABLE = Path("report/table.md")
@@ -18,7 +18,7 @@ def table_document() -> Any:
     """Return the content of report/table.json. Errors: UserError if it is missing or not JSON."""
     path = TABLE.with_suffix(".json")
     try:
-        return json.loads(_read(path))
+        return parse_json(_read(path))
     except ValueError as error:
         raise UserError(
             f"{path}: not JSON: {error}; expected the file that stage report makes. Run `ladder repro report`"

@@ -1,6 +1,5 @@
 """FLOPs of training and generation, and the time that they take at measured rates (ladder/plan/rates.json)."""
 
-import json
 import math
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ladder.data.jsonl import read_json
 from ladder.pipeline.errors import UserError
 from ladder.plan.adapters import Adapter
 from ladder.plan.memory import Method, cache_bytes, weight_bytes
@@ -30,7 +30,7 @@ class Time:
 @cache
 def rates() -> dict[str, Any]:
     """Return the measured rates and the published peaks of other GPUs."""
-    found: dict[str, Any] = json.loads(Path(__file__).with_name("rates.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = read_json(Path(__file__).with_name("rates.json"))
     return found
 
 

@@ -1,12 +1,12 @@
 """What each rung costs: trainable parameters, memory, tokens, FLOPs, time, API calls and money."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ladder.data.strict_json import parse_json
 from ladder.pipeline.errors import UserError
 from ladder.plan.adapters import Adapter, adapter
 from ladder.plan.changes import Change
@@ -208,7 +208,7 @@ class Costs:
         for path in stage.outs:
             if path.startswith("metrics/") and Path(path).is_file():
                 try:
-                    found = json.loads(Path(path).read_text(encoding="utf-8")).get("seconds")
+                    found = parse_json(Path(path).read_text(encoding="utf-8")).get("seconds")
                 except (ValueError, AttributeError):
                     return None
                 return float(found) if isinstance(found, int | float) else None

@@ -1,11 +1,11 @@
 """How many rows and tokens a stage reads: from its data where present, else from dvc.lock and params.yaml."""
 
-import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ladder.data.strict_json import parse_json
 from ladder.pipeline.errors import UserError
 from ladder.plan.changes import Change
 from ladder.plan.expand import Stage
@@ -107,7 +107,7 @@ def measured(path: Path, split: str | None, _changed: int) -> Rows:
 
 def _text(line: str) -> str:
     try:
-        return " ".join(_strings(json.loads(line)))
+        return " ".join(_strings(parse_json(line)))
     except ValueError:
         return line
 

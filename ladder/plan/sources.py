@@ -1,9 +1,9 @@
 """Read a model's config.json from a name, a folder, a .gguf file, the hub's cache, or the base of params.yaml."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from ladder.data.strict_json import parse_json
 from ladder.pipeline.errors import UserError
 from ladder.plan.published import find, named
 
@@ -54,7 +54,7 @@ def read_config(source: str) -> tuple[dict[str, Any], str]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}; expected a model's config.json") from None
     except ValueError as error:

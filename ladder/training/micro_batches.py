@@ -9,7 +9,6 @@ split. Rows lie end to end where the model's attention allows it (ladder/trainin
 import contextlib
 import gc
 import importlib.util
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import Trainer
 
-from ladder.data.jsonl import write_json
+from ladder.data.jsonl import read_json, write_json
 from ladder.models.oom import ran_out
 from ladder.pipeline.launch import rank
 from ladder.training.token_budget import measured_budget
@@ -173,13 +172,13 @@ class MicroBatches(Trainer):
             self.tokens = self.wanted
             return
         self.kept = folder / FILE
-        self.tokens = json.loads(self.kept.read_text()) if self.kept.is_file() else measured_budget(self)
+        self.tokens = read_json(self.kept)["tokens"] if self.kept.is_file() else measured_budget(self)
         self._keep()
 
     def _keep(self) -> None:
         if self.kept is not None and rank() == 0:
             self.kept.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self.kept, self.tokens)
+            write_json(self.kept, {"tokens": self.tokens})
 
     def rehearse(self, rows: list[Row]) -> None:
         """One forward and backward pass over the rows that leaves random state and collected values as they were."""

@@ -120,8 +120,8 @@ def _adapted(model: Any, lora: dict[str, Any], *, fused: bool = True) -> PeftMod
 
 
 def _fuse(model: Any) -> None:
-    """Fuse the adapters' products, except under FSDP, whose sharded weights have their own forward."""
-    if os.environ.get("ACCELERATE_USE_FSDP") != "true":
+    """Fuse the adapters' products on a GPU, except under FSDP, whose sharded weights have their own forward."""
+    if torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_FSDP") != "true":
         fuse_adapters(model)
 
 

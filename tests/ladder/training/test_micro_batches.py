@@ -97,7 +97,7 @@ def test_a_step_that_runs_out_of_memory_is_done_again_in_smaller_parts(tmp_path,
     same(trained(ours), stock)
     # the first step's rows have 114 tokens; in two parts they fit
     assert "out of memory in a micro-batch of 114 tokens; continuing with 57" in capsys.readouterr().out
-    assert json.loads((tmp_path / "run/micro_batch.json").read_text()) == 57
+    assert json.loads((tmp_path / "run/micro_batch.json").read_text()) == {"tokens": 57}
     resumed = trainer(TokenBatchedSFT, tmp_path)
     resumed.choose(tmp_path / "run")
     assert resumed.tokens == 57
