@@ -33,7 +33,7 @@ from perf.steps import Step
 SIGNALS = [signal.SIGKILL] * 6 + [signal.SIGTERM] * 2 + [signal.SIGINT] * 2
 MOST = 4
 """Maximum number of kills of one run before it may finish."""
-RESUMED = ("resuming at step", "resuming: ", "from cache", "up to date")
+RESUMED = ("resuming at step", "resuming: ", "from cache", "up to date", "answers up to date")
 """Log messages of a stage that resumes from the state that an earlier run saved."""
 SAVED = ("checkpoint-*/whole.json", "replies/*.state", "replies/*.jsonl")
 """Files of LADDER_WORK that the next run resumes from."""

@@ -10,6 +10,7 @@ from ruamel.yaml.error import YAMLError
 
 from ladder.cli.yaml_edit import Editor
 from ladder.data.atomic_write import whole
+from ladder.pipeline.links import LINKS, write_links
 from ladder.pipeline.names import did_you_mean, name_faults
 from ladder.pipeline.stage import PARAMS, UserError, read_params, read_yaml, refuse_secrets
 from ladder.pipeline.yaml_lines import Lines
@@ -34,11 +35,15 @@ class Applied(NamedTuple):
 
 
 def recipe(path: Path) -> list[str]:
-    """Merge the values of a recipe file into params.yaml. Returns the keys that changed. Errors: those of `applied`."""
+    """Merge the values of a recipe file into params.yaml, and write links.yaml again (ladder/pipeline/links.py).
+
+    Returns the keys that changed. Errors: those of `applied`.
+    """
     found = applied(path)
     if found.after != found.before:
         with whole(PARAMS) as file:
             file.write(found.after.encode())
+    write_links(read_params(), PARAMS.with_name(LINKS.name))
     return found.changed
 
 
