@@ -33,7 +33,7 @@ from perf.steps import Step
 SIGNALS = [signal.SIGKILL] * 6 + [signal.SIGTERM] * 2 + [signal.SIGINT] * 2
 MOST = 4
 """Maximum number of kills of one run before it may finish."""
-RESUMED = ("resuming at step", "resuming: ", "from cache", "up to date", "answers up to date")
+RESUMED = ("resuming at step", "resuming: ", "from cache", "up to date")
 """Log messages of a stage that resumes from the state that an earlier run saved."""
 SAVED = ("checkpoint-*/whole.json", "replies/*.state", "replies/*.jsonl")
 """Files of LADDER_WORK that the next run resumes from."""
@@ -132,7 +132,8 @@ class Soak:
         return outcome(self.ladder.root, step.outputs)
 
     def _saved(self) -> list[Path]:
-        return [path for pattern in SAVED for path in self.ladder.work.rglob(pattern)]
+        """Files to resume from; a store of replies is empty until its first portion is complete."""
+        return [path for pattern in SAVED for path in self.ladder.work.rglob(pattern) if path.stat().st_size]
 
 
 def _resumed(running: Fork) -> bool:
