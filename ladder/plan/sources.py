@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ladder.data.strict_json import parse_json
+from ladder.data.jsonl import read_json
 from ladder.pipeline.errors import UserError
 from ladder.plan.published import find, named
 
@@ -53,13 +53,8 @@ def read_config(source: str) -> tuple[dict[str, Any], str]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = parse_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}; expected a model's config.json") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON: {error}; expected a model's config.json") from None
-    if not isinstance(found, dict) or not isinstance(found.get("model_type"), str):
+    found = read_json(path)
+    if not isinstance(found.get("model_type"), str):
         raise UserError(f"{path}: model_type: missing; expected a model's config.json")
     return found
 
