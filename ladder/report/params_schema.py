@@ -126,7 +126,19 @@ def _typed(owner: type, name: str) -> dict[str, Any]:
         found = TypeAdapter(declared).json_schema()
     except (PydanticUserError, PydanticSchemaGenerationError):
         return {}
-    return {} if "$defs" in found else found
+    return {} if "$defs" in found else _ordered(found)
+
+
+def _ordered(node: Any) -> Any:
+    """Sort the alternatives of a library's unions: `typing` keeps the order in which a process first named a union."""
+    if isinstance(node, list):
+        return [_ordered(one) for one in node]
+    if not isinstance(node, dict):
+        return node
+    found = {key: _ordered(value) for key, value in node.items()}
+    if "anyOf" in found:
+        found["anyOf"].sort(key=lambda one: (one == {"type": "null"}, json.dumps(one, sort_keys=True)))
+    return found
 
 
 def _plain(value: Any) -> Any:

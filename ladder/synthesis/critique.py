@@ -14,7 +14,6 @@ from ladder.data.prompt_templates import fenced, fill, read_template
 from ladder.judges.comparison import Side, compare
 from ladder.judges.judge import Judge
 from ladder.judges.parsers import Scale, parse_rating
-from ladder.models.checkpoint import Model
 from ladder.verifiers.reasoning import answer_of
 
 if TYPE_CHECKING:
