@@ -4,7 +4,7 @@ Relative: log pi(y_w|x) / pi_ref(y_w|x) against log pi(y_l|x) / pi_ref(y_l|x), D
 (Rafailov et al. 2023, eq. 5). Normalized: the mean log-probability of an answer's tokens, which needs no reference
 (SimPO's reward, Meng et al. 2024, eq. 4).
 
-python -m stages.accuracy data/reference/heldout.jsonl models/dpo/words models/base \
+python -m stages.accuracy data/reference_logprobs/heldout.jsonl models/dpo/words models/base \
     data/accuracy/dpo/words.jsonl data/accuracy/dpo/words.json metrics/accuracy/dpo/words.json
 """
 
@@ -22,7 +22,7 @@ from ladder.training.pair_examples import referenced_pair_tokens
 
 class Params(Config):
     data: str
-    """Preference pairs with the reference's log-probabilities: `reference/heldout`."""
+    """Preference pairs with the reference's log-probabilities: `reference_logprobs/heldout`."""
 
 
 def margins(model: Model, rows: list[Row], data: Path) -> list[Row]:

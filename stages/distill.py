@@ -5,8 +5,8 @@ L = alpha * CE + (1 - alpha) * T^2 * KL(teacher_T || student_T)      (Hinton et 
 CE is the cross-entropy with the answers' tokens. T is the temperature that the targets were stored with (stage
 `teacher`).
 
-python -m stages.distill small models/student/small models/base models/dpo/chat data/teacher/chat.safetensors \
-    models/distill/small metrics/distill/small.json plots/distill/small.tsv
+python -m stages.distill small models/prune_layers/small models/base models/dpo/chat \
+    data/teacher_logits/chat.safetensors models/distill/small metrics/distill/small.json plots/distill/small.tsv
 """
 
 from functools import partial
@@ -34,11 +34,11 @@ TARGET = ("indices", "weights", "rest", "entropy")
 
 class Params(Validated):
     parent: str
-    """Student to start from; all its weights are trained: `student/small`."""
+    """Student to start from; all its weights are trained: `prune_layers/small`."""
     teacher: str
     """Teacher rung. The stored targets must come from this rung."""
     data: str
-    """Stored targets of the teacher: `teacher/chat`. Their temperature is also applied to the student."""
+    """Stored targets of the teacher: `teacher_logits/chat`. Their temperature is also applied to the student."""
     alpha: Annotated[float, Field(ge=0, le=1)]
     """Weight of the cross-entropy with the answers, in [0, 1]; 1 ignores the teacher."""
     trainer: Annotated[dict[str, Any], AfterValidator(passes(TrainingArguments, "tokens"))]

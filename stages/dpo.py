@@ -6,8 +6,8 @@ L = -log sigma(beta * ((log pi(y_w|x) - log pi_ref(y_w|x)) - (log pi(y_l|x) - lo
 y_w is the chosen answer, y_l the rejected one. pi_ref is the parent; stage `reference` precomputes its
 log-probabilities.
 
-python -m stages.dpo chat models/sft/chat models/base data/reference/chat.jsonl models/dpo/chat metrics/dpo/chat.json \
-    plots/dpo/chat.tsv
+python -m stages.dpo chat models/sft/chat models/base data/reference_logprobs/chat.jsonl \
+    models/dpo/chat metrics/dpo/chat.json plots/dpo/chat.tsv
 """
 
 from pathlib import Path
@@ -34,7 +34,7 @@ class Params(Validated):
     parent: str
     """Rung to start from, which is also the reference policy: `sft/chat`."""
     data: str
-    """Preference pairs with the reference's log-probabilities: `reference/chat`."""
+    """Preference pairs with the reference's log-probabilities: `reference_logprobs/chat`."""
     lora: Annotated[Any, BeforeValidator(adapter_check)]
     """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights."""
     trainer: Annotated[dict[str, Any], AfterValidator(passes(DPOConfig))]

@@ -4,7 +4,7 @@ L = D_JSD(beta)(teacher_T || student_T), mean over the tokens of answers (Agarwa
 algorithm 1). In a share lmbda of the steps the answers are sampled from the current student; in the others they are
 the rows'. lmbda 0 is online distillation on the rows, 1 is on-policy. No gradient passes through the sampling.
 
-python -m stages.gkd online models/student/shallow models/base models/sft/maths data/problems/maths.jsonl \
+python -m stages.gkd online models/prune_layers/shallow models/base models/sft/maths data/problems/maths.jsonl \
     models/gkd/online metrics/gkd/online.json plots/gkd/online.tsv
 """
 
@@ -37,7 +37,7 @@ from ladder.training.validation import Validated, before_answer, split
 
 class Params(Validated):
     parent: str
-    """Student to start from: `student/shallow`."""
+    """Student to start from: `prune_layers/shallow`."""
     teacher: str
     """Teacher rung; it runs beside the student during training."""
     data: str

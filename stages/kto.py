@@ -7,7 +7,7 @@ v = lambda_D * sigma(beta * (r - z0)) for a chosen answer, lambda_U * sigma(beta
 z0 is estimated from answers to other prompts and has no gradient. The input is pairs, whose two answers become two
 rows, or unpaired preferences: `prompt, completion, label`.
 
-python -m stages.kto words models/sft/words models/base data/reference/words.jsonl models/kto/words \
+python -m stages.kto words models/sft/words models/base data/reference_logprobs/words.jsonl models/kto/words \
     metrics/kto/words.json plots/kto/words.tsv
 """
 
@@ -41,9 +41,9 @@ class Params(Validated):
     parent: str
     """Rung to start from, which is also the reference policy: `sft/words`."""
     data: str
-    """Rows with the reference's log-probabilities: `reference/words`. Each pair gives two training rows, an unpaired
-    preference gives one, good or bad by its label. KTOConfig's desirable_weight and undesirable_weight balance unequal
-    numbers of the two."""
+    """Rows with the reference's log-probabilities: `reference_logprobs/words`. Each pair gives two training rows, an
+    unpaired preference gives one, good or bad by its label. KTOConfig's desirable_weight and undesirable_weight balance
+    unequal numbers of the two."""
     lora: Annotated[Any, BeforeValidator(adapter_check)]
     """peft's LoraConfig, `continue` for the parent's adapter, or null to train all weights."""
     trainer: Annotated[dict[str, Any], AfterValidator(passes(KTOConfig))]

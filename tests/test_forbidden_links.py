@@ -29,9 +29,13 @@ FORBIDDEN = {
     "preferences": [STATISTICS],
     # Training, and stages that read stored tokens, generate nothing.
     **{
-        name: [DECODER, STATISTICS, JUDGE, CLIENT] for name in ("base", "student", "sft", "dpo", "simpo", "orpo", "kto")
+        name: [DECODER, STATISTICS, JUDGE, CLIENT]
+        for name in ("base", "prune_layers", "sft", "dpo", "simpo", "orpo", "kto")
     },
-    **{name: [DECODER, STATISTICS, JUDGE, CLIENT] for name in ("reference", "teacher", "distill", "features")},
+    **{
+        name: [DECODER, STATISTICS, JUDGE, CLIENT]
+        for name in ("reference_logprobs", "teacher_logits", "distill", "distill_features")
+    },
     **{name: [DECODER, STATISTICS, JUDGE, CLIENT, VERIFIERS] for name in ("merge", "merge_input")},
     # Practice generates and asks no judge of the evaluation.
     **{name: [STATISTICS, JUDGE] for name in ("grpo", "rloo", "ppo", "gkd")},

@@ -173,7 +173,7 @@ sft:
 dpo:
   chat:
     parent: sft/chat
-    data: reference/chat
+    data: reference_logprobs/chat
     lora: continue
     trainer: {beta: 0.1, loss_type: [sigmoid, sft], loss_weights: [1.0, 0.2], max_length: 256, learning_rate: 2.0e-4}
 report:

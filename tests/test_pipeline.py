@@ -42,8 +42,8 @@ HEADLINES = tuple(
 ) + ("metrics/report",)
 """Files of scores, which hold no costs."""
 MAKES_A_RUNG = {
-    "base", "student", "sft", "dpo", "simpo", "orpo", "kto", "reward", "grpo", "rloo", "ppo", "distill", "features",
-    "gkd", "merge",
+    "base", "prune_layers", "sft", "dpo", "simpo", "orpo", "kto", "reward", "grpo", "rloo", "ppo", "distill",
+    "distill_features", "gkd", "merge",
 }  # fmt: skip
 
 

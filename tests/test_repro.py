@@ -17,16 +17,16 @@ from perf.pico import lay_out
 
 ROOT = Path(__file__).parents[1]
 BELOW_DPO = {
-    "dpo@chat", "teacher@chat", "distill@small", "answer@dpo/chat", "answer@distill/small", "benchmark",
+    "dpo@chat", "teacher_logits@chat", "distill@small", "answer@dpo/chat", "answer@distill/small", "benchmark",
     "provenance@dpo/chat", "provenance@distill/small", "report",
 }  # fmt: skip
 ABOVE_DPO = {
-    "code", "base", "task", "punkt", "prompts", "generate@chat", "filter@chat", "student@small", "sft@chat",
-    "preferences@chat", "reference@chat", "questions", "answer@base", "provenance@base",
+    "code", "base", "task", "punkt", "prompts", "generate@chat", "filter@chat", "prune_layers@small", "sft@chat",
+    "preferences@chat", "reference_logprobs@chat", "questions", "answer@base", "provenance@base",
 }  # fmt: skip
 METHODS = {
-    "sft", "dpo", "simpo", "orpo", "kto", "reward", "grpo", "rloo", "ppo", "distill", "features", "gkd", "merge",
-    "speculate", "heldout_prompts", "heldout", "accuracy", "divergence", "claims", "judge_reliability",
+    "sft", "dpo", "simpo", "orpo", "kto", "reward", "grpo", "rloo", "ppo", "distill", "distill_features", "gkd",
+    "merge", "speculate", "heldout_prompts", "heldout", "accuracy", "divergence", "claims", "judge_reliability",
     "gate", "card",
 }  # fmt: skip
 
@@ -162,7 +162,7 @@ def test_one_row_of_data_touches_all_below_it_and_gives_the_same_bytes_when_take
     text = path.read_text()
     line = next(line for line in text.splitlines() if line.startswith("    - ") and used(line, climbed.root))
     path.write_text(text.replace(line, line + " Thank you."))
-    untouched = {"code", "base", "task", "punkt", "student@small", "questions", "answer@base", "provenance@base"}
+    untouched = {"code", "base", "task", "punkt", "prune_layers@small", "questions", "answer@base", "provenance@base"}
     assert set(climbed.repro("report")) == (ABOVE_DPO | BELOW_DPO) - untouched
     path.write_text(text)
     # Models and data come back from the run cache. Scores are computed again: a folder that DVC keeps between runs has
@@ -206,9 +206,9 @@ FAULTS = [
     ("dpo.chat.trainer.beta", "x", "dpo.chat.trainer: beta: expected a valid number"),
     ("sft.chat.lora.rank", 3, "sft.chat.lora: rank: no such argument of LoraConfig"),
     (
-        "student",
+        "prune_layers",
         {},
-        "distill.small.parent: distill@small needs models/student/small, which no stage makes",
+        "distill.small.parent: distill@small needs models/prune_layers/small, which no stage makes",
     ),
     ("mreg", {}, "mreg: no stage is named 'mreg' (did you mean 'merge'?)"),
     ("claims.claims", [MISSPELT], "claims.claims.0: no stage measures 'heldout/words' (did you mean"),

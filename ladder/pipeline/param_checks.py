@@ -27,7 +27,7 @@ PLACEHOLDER = re.compile(
     r"TODO|FIXME|CHANGEME|CHANGE_ME|PLACEHOLDER|X{3,})(?=$|[/@:=])"
 )
 """Placeholders that documentation writes in place of a user's own name."""
-COMPLETE = frozenset({"student", "merge", "distill", "features"})
+COMPLETE = frozenset({"prune_layers", "merge", "distill", "distill_features"})
 """Stages whose rungs are complete models, even if their parent is an adapter."""
 NO_LANGUAGE_MODEL = {"reward": "a reward model, which scores answers and writes none", "embedder": "a sentence encoder"}
 SPEAKERS = frozenset({"parent", "teacher", "draft"})

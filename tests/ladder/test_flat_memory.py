@@ -18,7 +18,7 @@ from ladder.data.jsonl import write_rows
 from ladder.models.checkpoint import read_rung, save_rung
 from ladder.pipeline.stage import fit
 from perf.pico import pico_tokenizer
-from stages import distill, dpo, grpo, ppo, sft, teacher
+from stages import distill, dpo, grpo, ppo, sft, teacher_logits
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
 MB = 1 << 20
@@ -77,7 +77,7 @@ def train_dpo(folder, base):
     ]
     reference = {"reference": read_rung(base).identity, "ref_chosen_logps": -9.0, "ref_rejected_logps": -9.0}
     write_rows(folder / "rows.jsonl", [{**pair, **reference} for pair in pairs])
-    params = dpo.Params(parent="base", data="reference/chat", lora=None, trainer=TRAINER)
+    params = dpo.Params(parent="base", data="reference_logprobs/chat", lora=None, trainer=TRAINER)
     dpo.main(params, base, base, folder / "rows.jsonl", *outputs(folder))
 
 
@@ -106,9 +106,11 @@ def train_distill(folder, base):
     rows = [{"prompt": user("Say it."), "completion": assistant(text)} for text in texts(2 * STEPS, 600)]
     write_rows(folder / "rows.jsonl", rows)
     settings = {"temperature": 1.0, "top_k": 8, "samples": 8, "max_length": 2048, "seed": 0, "split": None}
-    asked = teacher.Params(model="base", data="filter", **settings)
-    teacher.main(asked, folder / "rows.jsonl", base, base, folder / "taught.safetensors", folder / "teacher.json")
-    params = distill.Params(parent="base", teacher="base", data="teacher/a", alpha=0.5, trainer=TRAINER)
+    asked = teacher_logits.Params(model="base", data="filter", **settings)
+    teacher_logits.main(
+        asked, folder / "rows.jsonl", base, base, folder / "taught.safetensors", folder / "teacher.json"
+    )
+    params = distill.Params(parent="base", teacher="base", data="teacher_logits/a", alpha=0.5, trainer=TRAINER)
     distill.main(params, base, base, base, folder / "taught.safetensors", *outputs(folder))
 
 

@@ -24,7 +24,7 @@ import test_simpo
 from conftest import assistant, user
 from ladder.data.jsonl import read_rows, write_rows
 from ladder.pipeline.stage import UserError
-from stages import reference, rloo, student
+from stages import prune_layers, reference_logprobs, rloo
 
 ROWS = [{"prompt": user(f"Say {n}."), "completion": assistant(f"It is {n}{n}.")} for n in range(12)]
 RUINED = (
@@ -36,14 +36,14 @@ RUINED = (
 
 def referenced(folder: Path, base: Path) -> list[Any]:
     write_rows(folder / "pairs.jsonl", test_dpo.pairs())
-    params = reference.Params(model="base", data="preferences/chat")
-    reference.main(params, folder / "pairs.jsonl", base, base, folder / "reference.jsonl")
+    params = reference_logprobs.Params(model="base", data="preferences/chat")
+    reference_logprobs.main(params, folder / "pairs.jsonl", base, base, folder / "reference.jsonl")
     return read_rows(folder / "reference.jsonl")
 
 
 def smaller(folder: Path, base: Path) -> Path:
-    output = folder / "models/student/small"
-    student.main(student.Params(parent="base", drop_layers=[1]), base, base, output, folder / "student.json")
+    output = folder / "models/prune_layers/small"
+    prune_layers.main(prune_layers.Params(parent="base", drop_layers=[1]), base, base, output, folder / "student.json")
     return output
 
 
@@ -54,7 +54,7 @@ def sft(folder: Path, base: Path, lora: Any, trainer: dict[str, Any]) -> None:
 def dpo(folder: Path, base: Path, lora: Any, trainer: dict[str, Any]) -> None:
     write_rows(folder / "rows.jsonl", referenced(folder, base))
     settings = {**test_dpo.TRAINER, **trainer}
-    params = test_dpo.dpo.Params(parent="base", data="reference/chat", lora=lora, trainer=settings)
+    params = test_dpo.dpo.Params(parent="base", data="reference_logprobs/chat", lora=lora, trainer=settings)
     outputs = [folder / "models/dpo/chat", folder / "chat.json", folder / "chat.tsv"]
     test_dpo.dpo.main(params, base, base, folder / "rows.jsonl", *outputs)
 
@@ -118,7 +118,7 @@ def test_a_rate_that_ruins_the_model_is_refused(
     for rate in rates:
         with pytest.raises(UserError, match=RUINED):
             stage(tmp_path, base, lora, {**STEPS, "learning_rate": rate})
-        assert not [path for path in tmp_path.glob("models/*/*") if path.parent.name != "student"]
+        assert not [path for path in tmp_path.glob("models/*/*") if path.parent.name != "prune_layers"]
 
 
 @pytest.mark.parametrize(("stage", "lora"), TRAININGS, ids=IDS)
@@ -126,4 +126,4 @@ def test_a_high_rate_that_does_not_ruin_it_passes(
     stage: Callable[..., None], lora: Any, tmp_path: Path, base: Path
 ) -> None:
     stage(tmp_path, base, lora, {**STEPS, "learning_rate": 1e-2})
-    assert [path for path in tmp_path.glob("models/*/*") if path.parent.name != "student"]
+    assert [path for path in tmp_path.glob("models/*/*") if path.parent.name != "prune_layers"]

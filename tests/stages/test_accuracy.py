@@ -6,7 +6,7 @@ from conftest import assistant, user
 from ladder.data.jsonl import read_rows, write_rows
 from ladder.models.checkpoint import load
 from ladder.pipeline.stage import UserError
-from stages import accuracy, reference
+from stages import accuracy, reference_logprobs
 
 PAIRS = [
     {"id": str(n), "prompt": user(f"Say {n}."), "chosen": assistant(f"{n}!"), "rejected": assistant(f"{n} or so")}
@@ -17,15 +17,15 @@ PAIRS = [
 @pytest.fixture
 def referenced(tmp_path, base):
     write_rows(tmp_path / "pairs.jsonl", PAIRS)
-    params = reference.Params(model="base", data="preferences/chat")
-    reference.main(params, tmp_path / "pairs.jsonl", base, base, tmp_path / "reference.jsonl")
+    params = reference_logprobs.Params(model="base", data="preferences/chat")
+    reference_logprobs.main(params, tmp_path / "pairs.jsonl", base, base, tmp_path / "reference.jsonl")
     return read_rows(tmp_path / "reference.jsonl")
 
 
 def score(tmp_path, base, rows):
     write_rows(tmp_path / "heldout.jsonl", rows)
     outputs = [tmp_path / "scores.jsonl", tmp_path / "summary.json", tmp_path / "metrics.json"]
-    accuracy.main(accuracy.Params(data="reference/heldout"), tmp_path / "heldout.jsonl", base, base, *outputs)
+    accuracy.main(accuracy.Params(data="reference_logprobs/heldout"), tmp_path / "heldout.jsonl", base, base, *outputs)
     summary, metrics = (json.loads(path.read_text()) for path in outputs[1:])
     assert metrics == {name: value for name, value in summary.items() if name not in ("interval", "made_by")}
     return read_rows(outputs[0]), summary

@@ -7,30 +7,36 @@ from ladder.data.jsonl import write_rows
 from ladder.models.checkpoint import load, read_rung, save_rung
 from ladder.pipeline.stage import UserError
 from perf.pico import pico_model, pico_tokenizer
-from stages import distill, divergence, student, teacher
+from stages import distill, divergence, prune_layers, teacher_logits
 
 TRAINER = {"max_steps": 6, "per_device_train_batch_size": 6, "learning_rate": 3e-3, "bf16": False}
 
 
 @pytest.fixture
 def small(tmp_path, base):
-    """models/student/small: the pico base without its second layer."""
-    output = tmp_path / "models" / "student" / "small"
-    student.main(student.Params(parent="base", drop_layers=[1]), base, base, output, tmp_path / "student.json")
+    """models/prune_layers/small: the pico base without its second layer."""
+    output = tmp_path / "models" / "prune_layers" / "small"
+    prune_layers.main(
+        prune_layers.Params(parent="base", drop_layers=[1]), base, base, output, tmp_path / "student.json"
+    )
     return output
 
 
 def taught(tmp_path, base, rows, **changed):
     write_rows(tmp_path / "rows.jsonl", rows)
     settings = {"temperature": 2.0, "top_k": 8, "samples": 40, "max_length": 64, "seed": 0, "split": None, **changed}
-    params, output = teacher.Params(model="base", data="filter", **settings), tmp_path / "small.safetensors"
-    teacher.main(params, tmp_path / "rows.jsonl", base, base, output, tmp_path / "teacher.json")
+    params, output = teacher_logits.Params(model="base", data="filter", **settings), tmp_path / "small.safetensors"
+    teacher_logits.main(params, tmp_path / "rows.jsonl", base, base, output, tmp_path / "teacher.json")
     return output
 
 
 def train(tmp_path, parent, base, teacher_directory, data, name="small", alpha=0.5, **changed):
     params = distill.Params(
-        parent="student/small", teacher="base", data="teacher/small", alpha=alpha, trainer={**TRAINER, **changed}
+        parent="prune_layers/small",
+        teacher="base",
+        data="teacher_logits/small",
+        alpha=alpha,
+        trainer={**TRAINER, **changed},
     )
     outputs = [tmp_path / "models/distill" / name, tmp_path / f"{name}.json", tmp_path / f"{name}.tsv"]
     distill.main(params, parent, base, teacher_directory, data, *outputs)
@@ -59,7 +65,7 @@ def test_a_distilled_student_is_nearer_to_its_teacher_than_a_fine_tuned_one(tmp_
     fine_tuned = train(tmp_path, small, base, base, data, name="words", alpha=1.0)[0]
     rung = read_rung(output)
     assert (rung.kind, rung.method, rung.trainable_parameters) == ("complete", "distill", rung.parameters)
-    assert rung.parents == {"student/small": read_rung(small).identity, "base": read_rung(base).identity}
+    assert rung.parents == {"prune_layers/small": read_rung(small).identity, "base": read_rung(base).identity}
     divergences = curve(points, "kl")
     assert divergences[-1] < divergences[0]
     assert heldout(tmp_path, base, output) < heldout(tmp_path, base, small)

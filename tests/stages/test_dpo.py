@@ -7,7 +7,7 @@ from conftest import assistant, user
 from ladder.data.jsonl import read_rows, write_rows
 from ladder.models.checkpoint import read_rung
 from ladder.pipeline.stage import UserError
-from stages import dpo, reference
+from stages import dpo, reference_logprobs
 
 TRAINER = {
     "beta": 0.5,
@@ -29,14 +29,14 @@ def pairs():
 @pytest.fixture
 def referenced(tmp_path, base):
     write_rows(tmp_path / "pairs.jsonl", pairs())
-    params = reference.Params(model="base", data="preferences/chat")
-    reference.main(params, tmp_path / "pairs.jsonl", base, base, tmp_path / "reference.jsonl")
+    params = reference_logprobs.Params(model="base", data="preferences/chat")
+    reference_logprobs.main(params, tmp_path / "pairs.jsonl", base, base, tmp_path / "reference.jsonl")
     return read_rows(tmp_path / "reference.jsonl")
 
 
 def first_loss(tmp_path, base, rows, **changed):
     write_rows(tmp_path / "rows.jsonl", rows)
-    params = dpo.Params(parent="base", data="reference/chat", lora={"r": 2}, trainer={**TRAINER, **changed})
+    params = dpo.Params(parent="base", data="reference_logprobs/chat", lora={"r": 2}, trainer={**TRAINER, **changed})
     outputs = [tmp_path / "models/dpo/chat", tmp_path / "chat.json", tmp_path / "chat.tsv"]
     dpo.main(params, base, base, tmp_path / "rows.jsonl", *outputs)
     header, point = (line.split("\t") for line in outputs[2].read_text().splitlines())
@@ -117,9 +117,11 @@ def test_pairs_longer_than_the_context_and_pairs_without_a_chosen_answer_are_cou
     whole[0]["prompt"] = user("x" * 5000)  # the pico model reads 4096 tokens
     write_rows(tmp_path / "pairs.jsonl", whole)
     made = tmp_path / "reference.jsonl"
-    reference.main(reference.Params(model="base", data="p"), tmp_path / "pairs.jsonl", base, base, made)
+    reference_logprobs.main(
+        reference_logprobs.Params(model="base", data="p"), tmp_path / "pairs.jsonl", base, base, made
+    )
     assert [row["id"] for row in read_rows(made)] == ["1", "2", "3"]
-    assert "reference: too_long: 1 left out" in capsys.readouterr().err
+    assert "reference_logprobs: too_long: 1 left out" in capsys.readouterr().err
     empty = {**read_rows(made)[0], "chosen": assistant(" ")}
     first_loss(tmp_path, base, [empty, *read_rows(made), *read_rows(made)], max_length=None)
     measured = json.loads((tmp_path / "chat.json").read_text())

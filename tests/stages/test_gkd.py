@@ -8,12 +8,12 @@ from ladder.data.jsonl import write_rows
 from ladder.models.checkpoint import load, read_rung, save_rung
 from ladder.pipeline.stage import UserError
 from perf.pico import pico_model, pico_tokenizer
-from stages import divergence, gkd, student
+from stages import divergence, gkd, prune_layers
 from torch_helpers import moved
 
 TRAINER = {"max_steps": 4, "per_device_train_batch_size": 6, "learning_rate": 3e-3, "bf16": False}
 PARAMS = {
-    "parent": "student/small",
+    "parent": "prune_layers/small",
     "teacher": "base",
     "data": "rows",
     "split": None,
@@ -29,9 +29,11 @@ PARAMS = {
 
 @pytest.fixture
 def small(tmp_path, base):
-    """models/student/small: the pico base without its second layer."""
-    output = tmp_path / "models" / "student" / "small"
-    student.main(student.Params(parent="base", drop_layers=[1]), base, base, output, tmp_path / "student.json")
+    """models/prune_layers/small: the pico base without its second layer."""
+    output = tmp_path / "models" / "prune_layers" / "small"
+    prune_layers.main(
+        prune_layers.Params(parent="base", drop_layers=[1]), base, base, output, tmp_path / "student.json"
+    )
     return output
 
 
@@ -59,7 +61,7 @@ def test_a_student_learns_from_its_own_answers_to_bare_prompts(tmp_path, base, r
     assert points[-1]["loss"] < points[0]["loss"]
     rung = read_rung(output)
     assert (rung.rung, rung.method, rung.kind) == ("gkd/small", "gkd", "complete")
-    assert rung.parents == {"student/small": read_rung(small).identity, "base": read_rung(base).identity}
+    assert rung.parents == {"prune_layers/small": read_rung(small).identity, "base": read_rung(base).identity}
     assert dense_kl(tmp_path, base, output, base, rows) < dense_kl(tmp_path, base, small, base, rows)
 
 
@@ -114,7 +116,7 @@ def test_what_cannot_be_learned_is_refused(tmp_path, base, rows, small):
     tokenizer = pico_tokenizer()
     tokenizer.chat_template = tokenizer.chat_template.replace("assistant", "model")
     save_rung(tmp_path / "other", pico_model(tokenizer), tokenizer, rung="other", method="sft")
-    with pytest.raises(UserError, match="student/small and other: expected the same chat template"):
+    with pytest.raises(UserError, match="prune_layers/small and other: expected the same chat template"):
         train(tmp_path, small, base, tmp_path / "other", rows)
 
 

@@ -8,7 +8,7 @@ from conftest import assistant, user
 from ladder.data.jsonl import read_rows, write_rows
 from ladder.models.checkpoint import read_rung
 from ladder.pipeline.stage import UserError
-from stages import kto, reference
+from stages import kto, reference_logprobs
 
 TRAINER = {
     "beta": 0.5,
@@ -33,22 +33,22 @@ FEEDBACK = [
 @pytest.fixture
 def feedback(tmp_path, base):
     write_rows(tmp_path / "feedback.jsonl", FEEDBACK)
-    params = reference.Params(model="base", data="source/feedback")
-    reference.main(params, tmp_path / "feedback.jsonl", base, base, tmp_path / "reference.jsonl")
+    params = reference_logprobs.Params(model="base", data="source/feedback")
+    reference_logprobs.main(params, tmp_path / "feedback.jsonl", base, base, tmp_path / "reference.jsonl")
     return read_rows(tmp_path / "reference.jsonl")
 
 
 @pytest.fixture
 def referenced(tmp_path, base):
     write_rows(tmp_path / "pairs.jsonl", PAIRS)
-    params = reference.Params(model="base", data="preferences/chat")
-    reference.main(params, tmp_path / "pairs.jsonl", base, base, tmp_path / "reference.jsonl")
+    params = reference_logprobs.Params(model="base", data="preferences/chat")
+    reference_logprobs.main(params, tmp_path / "pairs.jsonl", base, base, tmp_path / "reference.jsonl")
     return read_rows(tmp_path / "reference.jsonl")
 
 
 def climb(tmp_path, base, rows, *, lora=None, **changed):
     write_rows(tmp_path / "rows.jsonl", rows)
-    params = kto.Params(parent="base", data="reference/chat", lora=lora, trainer={**TRAINER, **changed})
+    params = kto.Params(parent="base", data="reference_logprobs/chat", lora=lora, trainer={**TRAINER, **changed})
     outputs = [tmp_path / "models/kto/chat", tmp_path / "chat.json", tmp_path / "chat.tsv"]
     kto.main(params, base, base, tmp_path / "rows.jsonl", *outputs)
     return list(csv.DictReader(outputs[2].open(), delimiter="\t"))

@@ -5,7 +5,7 @@ from ladder.models import compute_dtype
 from ladder.models.checkpoint import load, load_complete, save_rung
 from ladder.training.train import trainer_arguments
 from perf.pico import pico_model, pico_tokenizer
-from stages import student
+from stages import prune_layers
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +43,9 @@ def test_a_named_dtype_is_taken_silently(capsys):
 def test_rungs_follow_the_dtype_of_their_base(tmp_path, base, base32):
     assert (load(base, base).model.dtype, load(base32, base32).model.dtype) == (torch.bfloat16, torch.float32)
     for ground, expected in ((base, torch.bfloat16), (base32, torch.float32)):
-        output = tmp_path / ground.parent.name / "student/small"
-        student.main(
-            student.Params(parent="base", drop_layers=[0]), ground, ground, output, output.with_suffix(".json")
+        output = tmp_path / ground.parent.name / "prune_layers/small"
+        prune_layers.main(
+            prune_layers.Params(parent="base", drop_layers=[0]), ground, ground, output, output.with_suffix(".json")
         )
         assert load_complete(output, ground).model.dtype is expected
 

@@ -127,7 +127,7 @@ def test_templates_that_are_not_there_or_do_not_fit(tmp_path, monkeypatch):
 
 
 PARAMS = {
-    "student": {"small": {"parent": "base"}},
+    "prune_layers": {"small": {"parent": "base"}},
     "sft": {
         "chat": {"parent": "base", "lora": {"r": 4}},
         "full": {"parent": "sft/chat", "lora": None},
@@ -142,7 +142,7 @@ PARAMS = {
     ("rung", "kind"),
     [
         ("base", "complete"),
-        ("student/small", "complete"),
+        ("prune_layers/small", "complete"),
         ("sft/chat", "adapter"),
         ("sft/full", "complete"),
         ("sft/folded", "complete"),

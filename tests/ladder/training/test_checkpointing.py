@@ -24,7 +24,7 @@ from ladder.training.checkpointing import damage, fingerprint, held, mark, newes
 from ladder.training.model_setup import climb
 from ladder.training.train import fit_and_save, trainer_arguments
 from ladder.training.validation import Validation
-from stages import dpo, reference, sft
+from stages import dpo, reference_logprobs, sft
 
 STEPS = {"max_steps": 10, "per_device_train_batch_size": 2, "bf16": False, "learning_rate": 1e-3}
 LORA = {"r": 2, "lora_dropout": 0.1}  # dropout: the random state must resume where it stopped
@@ -96,10 +96,10 @@ def dpo_adapter(folder, base):
         for n in range(12)
     ]
     write_rows(folder / "pairs.jsonl", pairs)
-    reference.main(
-        reference.Params(model="base", data="pairs"), folder / "pairs.jsonl", base, base, folder / "rows.jsonl"
+    reference_logprobs.main(
+        reference_logprobs.Params(model="base", data="pairs"), folder / "pairs.jsonl", base, base, folder / "rows.jsonl"
     )
-    params = dpo.Params(parent="base", data="reference/chat", lora=LORA, trainer=STEPS)
+    params = dpo.Params(parent="base", data="reference_logprobs/chat", lora=LORA, trainer=STEPS)
     dpo.main(params, base, base, *(folder / name for name in ("rows.jsonl", "dpo/chat", "metrics.json", "curve.tsv")))
 
 

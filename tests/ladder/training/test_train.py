@@ -17,7 +17,7 @@ from ladder.pipeline.stage import UserError
 from ladder.training.model_setup import climb
 from ladder.training.train import fill, fit_and_save, hollow, shared, sizes, trainer_arguments
 from perf.pico import pico_model, pico_tokenizer
-from stages import dpo, reference, sft
+from stages import dpo, reference_logprobs, sft
 
 TRAINER = {
     "max_steps": 4,
@@ -73,9 +73,11 @@ def train_dpo(folder, base):
     ]
     write_rows(folder / "pairs.jsonl", pairs)
     made = folder / "rows.jsonl"
-    reference.main(reference.Params(model="base", data="pairs"), folder / "pairs.jsonl", base, base, made)
+    reference_logprobs.main(
+        reference_logprobs.Params(model="base", data="pairs"), folder / "pairs.jsonl", base, base, made
+    )
     trainer = {**TRAINER, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.2]}
-    params = dpo.Params(parent="base", data="reference/chat", lora=None, trainer=trainer)
+    params = dpo.Params(parent="base", data="reference_logprobs/chat", lora=None, trainer=trainer)
     dpo.main(params, base, base, made, *(folder / name for name in ("dpo/chat", "metrics.json", "curve.tsv")))
 
 

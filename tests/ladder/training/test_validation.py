@@ -14,7 +14,7 @@ from ladder.models.checkpoint import load
 from ladder.pipeline.stage import UserError, fit
 from ladder.training.validation import Validation, before_answer, pair_prompt, split
 from perf.pico import pico_tokenizer
-from stages import dpo, gkd, kto, orpo, reference, reward, sft
+from stages import dpo, gkd, kto, orpo, reference_logprobs, reward, sft
 
 TRAINER = {"max_steps": 6, "per_device_train_batch_size": 2, "learning_rate": 0.02, "bf16": False}
 
@@ -160,8 +160,8 @@ def pairs(tmp_path, base):
         for n in range(12)
     ]
     write_rows(tmp_path / "pairs.jsonl", rows)
-    params = reference.Params(model="base", data="pairs")
-    reference.main(params, tmp_path / "pairs.jsonl", base, base, tmp_path / "rows.jsonl")
+    params = reference_logprobs.Params(model="base", data="pairs")
+    reference_logprobs.main(params, tmp_path / "pairs.jsonl", base, base, tmp_path / "rows.jsonl")
 
 
 @pytest.mark.parametrize(

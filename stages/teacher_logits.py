@@ -9,8 +9,8 @@ Metrics:
     gradient_bias_by_chance  the value of gradient_bias expected of an unbiased target
     kl_dense_decoded         without draws only: mean KL in nats to the head with the rest spread evenly
 
-python -m stages.teacher chat data/filter/chat.jsonl models/dpo/chat models/base data/teacher/chat.safetensors \
-    metrics/teacher/chat.json
+python -m stages.teacher_logits chat data/filter/chat.jsonl models/dpo/chat models/base \
+    data/teacher_logits/chat.safetensors metrics/teacher_logits/chat.json
 """
 
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ class Params(Config):
 @torch.inference_mode()
 def distributions(teacher: Model, rows: list[Example], temperature: float) -> Iterator[tuple[int, Tensor]]:
     """Yield each row's index and the teacher's log-probabilities [learned, vocabulary]; longest rows first."""
-    with tqdm(total=len(rows), desc="teacher", unit="row") as bar:
+    with tqdm(total=len(rows), desc="teacher_logits", unit="row") as bar:
         for group in batches([len(row["input_ids"]) for row in rows], 4096):
             batch = {name: part.to(device()) for name, part in collate([rows[index] for index in group]).items()}
             logits, _ = learned_logits(teacher.model, batch)
@@ -127,7 +127,7 @@ def main(params: Params, data: Path, model: Path, base: Path, output: Path, metr
     counts_of_rows = {
         "rows": len(learned),
         "too_long": len(rows) - len(fitting),
-        **report("teacher", empty_answers=len(fitting) - len(learned)),
+        **report("teacher_logits", empty_answers=len(fitting) - len(learned)),
     }
     write_json(metrics, {**measured, "tokens": errors.tokens, **counts_of_rows})
 

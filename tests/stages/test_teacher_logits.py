@@ -7,7 +7,7 @@ from ladder.data.jsonl import write_rows
 from ladder.models.checkpoint import load
 from ladder.pipeline.stage import UserError
 from ladder.training.teacher_logits import load_taught, target
-from stages.teacher import Params, main
+from stages.teacher_logits import Params, main
 
 
 def teach(tmp_path, base, rows, **changed):

@@ -9,11 +9,11 @@ from ladder.data.jsonl import write_rows
 from ladder.models.checkpoint import load, read_rung, save_rung
 from ladder.pipeline.stage import UserError
 from perf.pico import pico_model, pico_tokenizer
-from stages import divergence, features, student
+from stages import distill_features, divergence, prune_layers
 
 TRAINER = {"max_steps": 8, "per_device_train_batch_size": 6, "learning_rate": 3e-3, "bf16": False}
 PARAMS = {
-    "parent": "student/small",
+    "parent": "prune_layers/small",
     "teacher": "teacher",
     "data": "rows",
     "split": None,
@@ -37,17 +37,17 @@ def teacher(tmp_path):
 
 @pytest.fixture
 def small(tmp_path, teacher):
-    output = tmp_path / "models" / "student" / "small"
-    params = student.Params(parent="teacher", drop_layers=[1, 2])
-    student.main(params, teacher, teacher, output, tmp_path / "student.json")
+    output = tmp_path / "models" / "prune_layers" / "small"
+    params = prune_layers.Params(parent="teacher", drop_layers=[1, 2])
+    prune_layers.main(params, teacher, teacher, output, tmp_path / "student.json")
     return output
 
 
 def train(tmp_path, parent, teacher, rows, name="small", **changed):
     write_rows(tmp_path / "rows.jsonl", rows)
-    params = features.Params.model_validate({**PARAMS, "trainer": TRAINER, **changed})
-    outputs = [tmp_path / "models/features" / name, tmp_path / f"{name}.json", tmp_path / f"{name}.tsv"]
-    features.main(params, parent, teacher, teacher, tmp_path / "rows.jsonl", *outputs)
+    params = distill_features.Params.model_validate({**PARAMS, "trainer": TRAINER, **changed})
+    outputs = [tmp_path / "models/distill_features" / name, tmp_path / f"{name}.json", tmp_path / f"{name}.tsv"]
+    distill_features.main(params, parent, teacher, teacher, tmp_path / "rows.jsonl", *outputs)
     header, *points = (line.split("\t") for line in outputs[2].read_text().splitlines())
     return outputs[0], [{name: float(value) for name, value in zip(header, point, strict=True)} for point in points]
 
@@ -62,11 +62,11 @@ def dense_kl(tmp_path, teacher, rung, rows):
 
 def test_distances_by_hand():
     ours, theirs = torch.tensor([[1.0, 2.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, 2.0]])
-    assert features.hidden_distance(ours, theirs).item() == pytest.approx(4 / 1 + 1 / 4)
+    assert distill_features.hidden_distance(ours, theirs).item() == pytest.approx(4 / 1 + 1 / 4)
     # one token, two heads: squares 0.04 + 0.04 and 0.01 + 0.01
     ours = torch.tensor([[[0.7, 0.3, 0.0], [0.6, 0.4, 0.0]]])
     theirs = torch.tensor([[[0.5, 0.5, 0.0], [0.5, 0.5, 0.0]]])
-    assert features.attention_distance(ours, theirs).item() == pytest.approx((0.08 + 0.02) / 2)
+    assert distill_features.attention_distance(ours, theirs).item() == pytest.approx((0.08 + 0.02) / 2)
 
 
 def test_features_come_nearer_and_the_projections_are_thrown_away(tmp_path, teacher, small, rows):
@@ -74,7 +74,7 @@ def test_features_come_nearer_and_the_projections_are_thrown_away(tmp_path, teac
     for part in ("loss", "kl", "hidden", "attention"):
         assert points[-1][part] < points[0][part]
     rung = read_rung(output)
-    assert (rung.method, rung.kind) == ("features", "complete")
+    assert (rung.method, rung.kind) == ("distill_features", "complete")
     assert rung.settings["layers"] == {"0": 0, "1": 3}
     assert set(load_file(output / "model.safetensors")) == set(load_file(small / "model.safetensors"))
     assert load(output, teacher).model(torch.tensor([[1, 2]])).logits.isfinite().all()
@@ -106,7 +106,7 @@ def test_a_narrower_student_learns_through_projections(tmp_path, teacher, rows):
     save_rung(tmp_path / "heads", LlamaForCausalLM(config), tokenizer, rung="heads", method="base")
     with pytest.raises(
         UserError,
-        match="attention: expected equal numbers of heads, got 8 in student/small and 4 in teacher. Set it to 0",
+        match="attention: expected equal numbers of heads, got 8 in prune_layers/small and 4 in teacher. Set it to 0",
     ):
         train(tmp_path, tmp_path / "heads", teacher, rows)
 
@@ -120,7 +120,7 @@ def test_a_broken_training_goes_on_with_its_projections(tmp_path, teacher, small
     monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
     monkeypatch.setenv("LADDER_SAVE_SECONDS", "0")
     whole = read_rung(train(tmp_path, small, teacher, rows)[0]).files
-    sums = features.FeatureTrainer.sums
+    sums = distill_features.FeatureTrainer.sums
 
     def breaks(trainer, model, batch):
         if trainer.state.global_step == 4:
@@ -128,7 +128,7 @@ def test_a_broken_training_goes_on_with_its_projections(tmp_path, teacher, small
         return sums(trainer, model, batch)
 
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
-        broken.setattr(features.FeatureTrainer, "sums", breaks)
+        broken.setattr(distill_features.FeatureTrainer, "sums", breaks)
         train(tmp_path, small, teacher, rows)
     assert list((tmp_path / "work").glob("*/checkpoint-4"))
     assert read_rung(train(tmp_path, small, teacher, rows)[0]).files == whole

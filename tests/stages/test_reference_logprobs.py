@@ -7,7 +7,7 @@ from ladder.models.checkpoint import load
 from ladder.models.scoring import batches, completion_logps
 from ladder.pipeline.stage import UserError
 from ladder.training.pair_examples import pair_tokens
-from stages.reference import Params, main
+from stages.reference_logprobs import Params, main
 
 
 def test_log_probabilities_are_those_of_a_plain_forward_pass(base):

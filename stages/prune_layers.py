@@ -1,6 +1,6 @@
 """Make a smaller student by dropping layers of a rung, as the start of distillation.
 
-python -m stages.student small models/base models/base models/student/small metrics/student/small.json
+python -m stages.prune_layers small models/base models/base models/prune_layers/small metrics/prune_layers/small.json
 """
 
 import time
@@ -29,7 +29,7 @@ def main(params: Params, parent: Path, base: Path, output: Path, metrics: Path) 
         student,
         whole.tokenizer,
         rung=rung_name(output),
-        method="student",
+        method="prune_layers",
         parents={whole.rung.rung: whole.rung},
         settings=params.model_dump(),
     )

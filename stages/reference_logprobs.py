@@ -2,7 +2,8 @@
 
 They are computed once, so a sweep of beta or the learning rate does not compute them again.
 
-python -m stages.reference chat data/preferences/chat.jsonl models/sft/chat models/base data/reference/chat.jsonl
+python -m stages.reference_logprobs chat data/preferences/chat.jsonl models/sft/chat models/base \
+    data/reference_logprobs/chat.jsonl
 """
 
 from collections.abc import Iterable
@@ -29,7 +30,7 @@ def inside(rows: list[Row], tokens: list[Row], limit: int | None, data: Path) ->
     kept = [(row, ids) for row, ids in zip(rows, tokens, strict=True) if fits(ids, limit)]
     if not kept:
         raise UserError(f"{data}: none of {len(rows)} rows fits the reference's context of {limit} tokens")
-    report("reference", too_long=len(rows) - len(kept))
+    report("reference_logprobs", too_long=len(rows) - len(kept))
     return kept
 
 

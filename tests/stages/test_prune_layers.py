@@ -7,11 +7,11 @@ from ladder.data.jsonl import write_rows
 from ladder.models.checkpoint import load, read_rung
 from ladder.pipeline.stage import UserError
 from stages import sft
-from stages.student import Params, main
+from stages.prune_layers import Params, main
 
 
 def cut(tmp_path, base, dropped):
-    output = tmp_path / "models" / "student" / "small"
+    output = tmp_path / "models" / "prune_layers" / "small"
     main(Params(parent="base", drop_layers=dropped), base, base, output, tmp_path / "small.json")
     return output
 
@@ -19,7 +19,7 @@ def cut(tmp_path, base, dropped):
 def test_a_student_is_a_complete_rung_with_fewer_layers(tmp_path, base):
     output = cut(tmp_path, base, [1])
     rung, student = read_rung(output), load(output, base).model
-    assert (rung.rung, rung.method, rung.kind, rung.base) == ("student/small", "student", "complete", None)
+    assert (rung.rung, rung.method, rung.kind, rung.base) == ("prune_layers/small", "prune_layers", "complete", None)
     assert rung.parents == {"base": read_rung(base).identity}
     assert rung.trainable_parameters == 0
     # a layer: 32x32 queries and outputs, 32x16 keys and values, three 32x64 of the MLP, two norms
@@ -35,11 +35,13 @@ def test_a_student_is_fine_tuned_with_all_its_weights(tmp_path, base, rows):
     student = cut(tmp_path, base, [0])
     write_rows(tmp_path / "rows.jsonl", rows)
     trainer = {"max_steps": 1, "per_device_train_batch_size": 4, "bf16": False}
-    params = sft.Params.model_validate({"parent": "student/small", "data": "rows", "lora": None, "trainer": trainer})
+    params = sft.Params.model_validate(
+        {"parent": "prune_layers/small", "data": "rows", "lora": None, "trainer": trainer}
+    )
     outputs = [tmp_path / "models/sft/small", tmp_path / "masks.txt", tmp_path / "sft.json", tmp_path / "sft.tsv"]
     sft.main(params, student, base, tmp_path / "rows.jsonl", *outputs)
     rung = read_rung(outputs[0])
-    assert (rung.kind, rung.parents) == ("complete", {"student/small": read_rung(student).identity})
+    assert (rung.kind, rung.parents) == ("complete", {"prune_layers/small": read_rung(student).identity})
     assert load(outputs[0], base).model.config.kept_layers == [1]
 
 

@@ -9,8 +9,9 @@ are equal, and is discarded after training. The division makes one weight fit la
 L_attn = mean over heads of |A_student - A_teacher|^2, for the maps after the softmax. It is a sum over the tokens
 attended to, not their mean, so one weight fits contexts of every length. It lies between 0 and 2.
 
-python -m stages.features maths models/student/shallow models/base models/sft/maths data/problems/maths.jsonl \
-    models/features/maths metrics/features/maths.json plots/features/maths.tsv
+python -m stages.distill_features maths models/prune_layers/shallow models/base models/sft/maths \
+    data/problems/maths.jsonl models/distill_features/maths metrics/distill_features/maths.json \
+    plots/distill_features/maths.tsv
 """
 
 from pathlib import Path
@@ -41,7 +42,7 @@ Weight = Annotated[float, Field(ge=0)]
 
 class Params(Validated):
     parent: str
-    """Student to start from; all its weights are trained: `student/shallow`."""
+    """Student to start from; all its weights are trained: `prune_layers/shallow`."""
     teacher: str
     """Teacher rung; it runs beside the student during training."""
     data: str
@@ -204,7 +205,7 @@ def main(
             trainer,
             climbed,
             rung=rung_name(output),
-            method="features",
+            method="distill_features",
             settings={**params.model_dump(), "layers": {str(own): other for own, other in layers.items()}},
             parents={climbed.parent.rung: climbed.parent, taught_by.rung.rung: taught_by.rung},
             output=output,
@@ -213,7 +214,7 @@ def main(
             measured={
                 "rows": len(learned),
                 "too_long": len(rows) - len(fitting),
-                **report("features", empty_answers=len(fitting) - len(whole)),
+                **report("distill_features", empty_answers=len(fitting) - len(whole)),
                 **held.counts,
             },
             endings={"loss": "loss", **{name: name for name in parts}},
