@@ -1,7 +1,7 @@
 """Arithmetic: 128 held-out word problems with one step, from nine situations.
 
-The rows are the held-out split of the stage `problems` (family arithmetic), which shares no problem with the splits that
-rungs learn from: data/raw/arithmetic.jsonl. An answer is right or wrong; the group is the situation. It is a check of
+The rows are the held-out split of the stage `problems` (family arithmetic): no problem of the splits that rungs learn
+from is among them (data/raw/arithmetic.jsonl). An answer is right or wrong; the group is the situation. It checks
 whether a rung learned a skill that its rows teach, and not a published benchmark.
 """
 
@@ -14,7 +14,10 @@ __all__ = ["HEADLINE", "MEASURES", "questions", "score"]
 
 
 def questions(rows: list[Row]) -> list[Question]:
-    """Build the questions from rows of the stage `problems`. Errors: UserError naming a row without prompt or checks."""
+    """Build the questions from rows of the stage `problems`.
+
+    Errors: UserError naming a row without prompt or checks.
+    """
     return checked_prompts.questions(rows, "arithmetic")
 
 

@@ -7,7 +7,7 @@ python -m stages.claims data/heldout data/accuracy data/divergence data/reward r
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from ladder.data.jsonl import Row, read_json, read_rows, write_json, write_text
 from ladder.eval.measures import CHANCE, MEASURES, REWARD, Scores, compare, parsed, rows_path, scores

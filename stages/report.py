@@ -20,10 +20,12 @@ from ladder.report.attacks_page import redteam_page
 from ladder.report.rung_table import (
     NOTE,
     Changes,
+    check_block,
     comparison_rows,
     difference,
     line,
     page,
+    pipeline_checks,
     plain,
     points,
     score,
@@ -155,13 +157,15 @@ def main(
     if not (folders := {name: folder for name, folder in folders.items() if name not in lacking}):
         raise UserError(f"nothing to show: {'; '.join(f'{name}: not scored: {why}' for name, why in lacking.items())}")
     found = read(folders, provenance, params.rungs)
-    changes = against_parents(found)
+    checks = pipeline_checks(found)
+    measured = {name: entries for name, entries in found.items() if name not in checks}
+    changes = against_parents(measured)
     lines = [line(rung, found, changes) for rung in params.rungs]
-    scores, comparisons = score_rows(lines, found), comparison_rows(found, changes)
+    scores, comparisons = score_rows(lines, measured), comparison_rows(measured, changes)
     heading = f"The ladder on {', '.join(folders)}"
-    described = " ".join([sizes(found), *(f"{name}: not scored: {why}." for name, why in lacking.items())])
+    described = " ".join([sizes(measured), *(f"{name}: not scored: {why}." for name, why in lacking.items())])
     parts = [part(name, entries, changes) for name, entries in found.items()]
-    write_text(output / "table.md", page(heading, described, scores, comparisons))
+    write_text(output / "table.md", page(heading, described, scores, comparisons, check_block(checks)))
     write_json(output / "table.json", lines)
     write_text(output / "rungs.tsv", "".join("\t".join(point) + "\n" for point in points(found)))
     write_text(output / "answers.html", answers_page(heading, f"{described} {NOTE}", parts))

@@ -170,7 +170,7 @@ def test_commands_and_paths_name_what_exists(page):
 def test_a_wrong_command_is_found(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
-        '```sh\nA=1 B="x y" dvc repro sft@chat srt\nmake ladder && dvc repro sft@gone  # comment\n```\n'
+        '```sh\nA=1 B="x y" dvc repro sft@words srt\nmake ladder && dvc repro sft@gone  # comment\n```\n'
         "```yaml\nsft: {mine: {}}\n```\n`ladder chekc` `python -m stages.gone` `dvc repro sft@mine`\n"
         "`make lader` `dvc repro STAGE@ENTRY`\n"
         "`dvc exp run -S a=1 --queues` `dvc exp show --only-changed` `dvc psh`\n"

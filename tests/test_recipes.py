@@ -201,7 +201,7 @@ def test_an_endpoints_instructions_are_answered_and_filtered_by_meaning(copy, tm
 
 
 def test_the_hubs_benchmarks_become_questions(copy):
-    ladder = copy("benchmarks.yaml")
+    ladder = copy("hub_benchmarks.yaml")
     Path("data/raw").mkdir(parents=True)
     with Path("data/raw/prompts.csv").open("w", newline="") as stream:
         table = csv.writer(stream)
@@ -222,7 +222,8 @@ def test_the_hubs_benchmarks_become_questions(copy):
 
 
 def test_the_seeds_are_enough_for_the_prompts_and_problems_of_a_gpu(copy):
-    ladder = copy("gpu.yaml")
+    ladder = copy("guide.yaml")
+    recipe(ROOT / "recipes" / "gpu.yaml")
     params = read_params()
     ladder.run("prompts", *(f"problems@{name}" for name in params["problems"]))
     assert len(read_rows(Path("data/prompts.jsonl"))) == sum(params["prompts"]["count"].values())
@@ -230,23 +231,23 @@ def test_the_seeds_are_enough_for_the_prompts_and_problems_of_a_gpu(copy):
         assert len(read_rows(Path(f"data/problems/{name}.jsonl"))) == entry["count"]
 
 
-def test_the_demonstration_fits_its_stages_and_its_problems_are_enough(copy):
-    ladder = copy("demonstration.yaml")
-    params, own = read_params(), read_yaml(ROOT / "recipes/demonstration.yaml")
-    for name, section in own.items():
-        stage = importlib.import_module(f"stages.{name}")
-        for entry in [()] if name == "base" else [(key,) for key in section]:
-            fit(stage.Params, params[name][entry[0]] if entry else params[name], ".".join((name, *entry)))
-    ladder.run(*(f"problems@{name}" for name in own["problems"]))
-    read = {name: read_rows(Path(f"data/problems/{name}.jsonl")) for name in own["problems"]}
-    assert {name: len(rows) for name, rows in read.items()} == {
-        name: entry["count"] for name, entry in own["problems"].items()
-    }
-    trained = {tuple(sorted(row["id"].split("-")[1:])) for name in ("words", "practice") for row in read[name]}
-    held_out = {tuple(sorted(row["id"].split("-")[1:])) for row in read["words-heldout"]}
-    assert not trained & held_out
+def test_the_held_out_benchmarks_are_the_held_out_split_and_nothing_of_it_is_trained_on(copy):
+    ladder = copy("benchmarks.yaml")
+    problems = read_params()["problems"]
+    ladder.run(*(f"problems@{name}" for name in problems))
+    read = {name: read_rows(Path(f"data/problems/{name}.jsonl")) for name in problems}
+    held_out = {name: ROOT / f"data/raw/{name}.jsonl" for name in ("word_order", "arithmetic")}
+    for (name, path), family in zip(held_out.items(), ("words", "arithmetic"), strict=True):
+        size = 3 if family == "words" else 1
+        entry = {"family": family, "split": "heldout", "count": 128, "seed": 0, "sizes": [size]}
+        stage = importlib.import_module("stages.problems")
+        stage.main(fit(stage.Params, entry, name), Path("data/seeds"), Path("made.jsonl"))
+        assert Path("made.jsonl").read_bytes() == path.read_bytes()
+    trained = {tuple(sorted(row["id"].split("-")[1:])) for name in ("words", "practice", "pairs") for row in read[name]}
+    assert not trained & {tuple(sorted(row["id"].split("-")[1:])) for row in read_rows(held_out["word_order"])}
+    assert not {row["id"] for row in read["maths"]} & {row["id"] for row in read_rows(held_out["arithmetic"])}
 
 
 def test_every_recipe_is_run_by_a_test_here():
-    named = re.findall(r'copy\("(.+?)"\)', Path(__file__).read_text())
+    named = re.findall(r'(?:copy\(|"recipes" / )"(.+?)"\)', Path(__file__).read_text())
     assert sorted(named) == sorted(path.name for path in (ROOT / "recipes").glob("*.yaml"))

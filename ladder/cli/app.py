@@ -32,7 +32,7 @@ Task = Annotated[
 ]
 Targets = Annotated[
     list[str] | None,
-    typer.Argument(metavar="STAGE", help="Stages or entries, such as sft@chat.", autocompletion=stage_names),
+    typer.Argument(metavar="STAGE", help="Stages or entries, such as sft@words.", autocompletion=stage_names),
 ]
 
 
@@ -76,7 +76,7 @@ def check(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command(cls=Command, epilog="Example: ladder repro sft@chat")
+@app.command(cls=Command, epilog="Example: ladder repro sft@words")
 def repro(
     targets: Targets = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Run the stages even if nothing changed.")] = False,
@@ -118,7 +118,7 @@ def repro(
     exit_with(run(targets or [], [f"--{name.replace('_', '-')}" for name, value in chosen.items() if value]))
 
 
-@app.command(cls=Command, epilog="Example: ladder status sft@chat")
+@app.command(cls=Command, epilog="Example: ladder status sft@words")
 def status(targets: Targets = None, as_json: Json = False) -> None:
     """List the stages whose inputs or outputs changed: `dvc status`, with current lists of imported code."""
     from ladder.cli.pipeline_commands import status as run
@@ -220,7 +220,7 @@ def score(
     print_json(metric)
 
 
-@app.command(cls=Command, epilog="Example: ladder bench ifeval --model models/sft/chat")
+@app.command(cls=Command, epilog="Example: ladder bench ifeval --model models/sft/words")
 def bench(
     name: Benchmark,
     model: Annotated[str, typer.Option(metavar="MODEL", help="Folder of a rung, or the URL http://HOST/v1.")],

@@ -17,7 +17,7 @@ def recipe_names(incomplete: str = "") -> list[str]:
 
 
 def stage_names(incomplete: str = "") -> list[str]:
-    """Return the stages of dvc.yaml, and the entries of those over a section of params.yaml, such as sft@chat."""
+    """Return the stages of dvc.yaml, and the entries of those over a section of params.yaml, such as sft@words."""
     from ladder.pipeline.dvc_file import read_pipeline
     from ladder.pipeline.errors import UserError
     from ladder.pipeline.stage import read_params

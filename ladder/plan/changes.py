@@ -56,7 +56,7 @@ class Change:
 def changes(params: dict[str, Any], targets: list[str] | None = None) -> dict[str, Change]:
     """Return what a run would do with every stage that `targets` need (all stages by default), in running order.
 
-    `targets` are stages, entries or outputs: `report`, `sft@chat`, `models/sft/chat`.
+    `targets` are stages, entries or outputs: `report`, `sft@words`, `models/sft/words`.
     Errors: UserError for a target that does not exist.
     """
     stages = expand(params)
@@ -83,7 +83,7 @@ def _named(target: str, stages: dict[str, Stage]) -> list[str]:
     if not found:
         raise UserError(
             f"{target}: no stage, entry or output of dvc.yaml{did_you_mean(target, stages)}; expected one such as "
-            "report, sft@chat or models/sft/chat"
+            "report, sft@words or models/sft/words"
         )
     return found
 

@@ -70,7 +70,7 @@ def this_machine() -> str:
 @app.command(epilog="Example: ladder plan report --gpu h100; ladder plan --model Llama-3.1-8B --method qlora")
 def plan(
     targets: Annotated[
-        list[str] | None, typer.Argument(help="Stages, entries or outputs: report, sft@chat. Default: all.")
+        list[str] | None, typer.Argument(help="Stages, entries or outputs: report, sft@words. Default: all.")
     ] = None,
     gpu: Annotated[str, typer.Option(help="h200, h100, a100-80, a100-40, l40s, rtx4090, rtx3090, t4 or cpu.")] = "",
     model: Annotated[

@@ -22,10 +22,10 @@ LOCK = Path("dvc.lock")
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage as DVC runs it: `sft@chat`."""
+    """One stage as DVC runs it: `sft@words`."""
 
     name: str
-    """Address of the stage: `base`, `sft@chat`, `benchmark@ifeval-sft/chat`."""
+    """Address of the stage: `base`, `sft@words`, `benchmark@ifeval-sft/words`."""
     kind: str
     """Name in dvc.yaml: `sft`."""
     cmd: str
@@ -170,7 +170,7 @@ def _section(params: dict[str, Any], tracked: tuple[str, ...]) -> dict[str, Any]
 
 
 def at(params: dict[str, Any], key: str) -> Any:
-    """Return the value of a tracked key, `sft.chat`, as DVC splits it; None if params.yaml lacks it."""
+    """Return the value of a tracked key, `sft.words`, as DVC splits it; None if params.yaml lacks it."""
     found: Any = params
     for part in key.split("."):
         if not isinstance(found, dict) or part not in found:
