@@ -5,7 +5,7 @@
 
 Engines:
 
-    decoder     the ladder's own decoder with slots (ladder.inference.engine)
+    decoder     the ladder's own decoder with slots (ladder.inference.decoder)
     padded      padded batches through transformers' `generate` (ladder.inference.hf_generate)
     vllm        vLLM, which must be installed (ladder.inference.vllm_engine)
     endpoint    an OpenAI-compatible server (ladder.inference.client)
