@@ -2,11 +2,10 @@
 
     engine = open_engine(settings, model, base)            # settings: a section of params.yaml with EngineSettings
     answers = engine.generate(conversations, sampling)     # an Answer per conversation, in the order given
-    completions = engine.generate(prompt_ids, sampling)    # a Completion (token ids) per prompt of token ids
 
 Engines:
 
-    decoder     the ladder's own decoder with slots (ladder.inference.engine)
+    decoder     the ladder's own decoder with slots (ladder.inference.decoder)
     padded      padded batches through transformers' `generate` (ladder.inference.hf_generate)
     vllm        vLLM, which must be installed (ladder.inference.vllm_engine)
     endpoint    an OpenAI-compatible server (ladder.inference.client)
@@ -14,21 +13,21 @@ Engines:
                 family needs padded batches instead
 
 A rung is loaded at the first prompt that is not cached (ladder.inference.answer_cache). A model in training answers
-through ladder.inference.local.LocalEngine, which has the same interface.
+through ladder.inference.local.LocalEngine, which has the same interface and also completes prompts of token ids.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol, Self, overload
+from typing import Protocol, Self
 
 from pydantic import Field, model_validator
 
 from ladder.chat.rendering import Messages
 from ladder.inference.client import ask
 from ladder.inference.endpoint import UNBOUNDED, Budget, Endpoint
-from ladder.inference.types import Answer, Completion, EngineName, Generate, Sampling, are_tokens, place
-from ladder.pipeline.stage import Config, UserError
+from ladder.inference.types import Answer, EngineName, Generate, Sampling, Where, place
+from ladder.pipeline.stage import Config
 
 RUNG = "{rung}"
 """Placeholder for the rung's name in `endpoint.model`."""
@@ -37,24 +36,15 @@ RUNG = "{rung}"
 class Engine(Protocol):
     """An inference engine with its model."""
 
-    @overload
     def generate(
-        self,
-        prompts: Sequence[Messages],
-        sampling: Sampling,
-        *,
-        progress: str = "",
-        where: Callable[[int], str] = place,
-    ) -> Iterable[Answer]: ...
-    @overload
-    def generate(
-        self,
-        prompts: Sequence[list[int]],
-        sampling: Sampling,
-        *,
-        progress: str = "",
-        where: Callable[[int], str] = place,
-    ) -> list[Completion]: ...
+        self, prompts: Sequence[Messages], sampling: Sampling, *, progress: str = "", where: Where = place
+    ) -> Iterable[Answer]:
+        """Answer each conversation, in the order given.
+
+        `progress` labels a progress bar on stderr. `where` maps a conversation's index to its file and row, for error
+        messages.
+        """
+        ...
 
 
 class EngineSettings(Config):
@@ -103,35 +93,10 @@ class EndpointEngine:
     def __init__(self, endpoint: Endpoint, budget: Budget = UNBOUNDED) -> None:
         self.endpoint, self.budget = endpoint, budget
 
-    @overload
     def generate(
-        self,
-        prompts: Sequence[Messages],
-        sampling: Sampling,
-        *,
-        progress: str = "",
-        where: Callable[[int], str] = place,
-    ) -> list[Answer]: ...
-    @overload
-    def generate(
-        self,
-        prompts: Sequence[list[int]],
-        sampling: Sampling,
-        *,
-        progress: str = "",
-        where: Callable[[int], str] = place,
-    ) -> list[Completion]: ...
-    def generate(
-        self,
-        prompts: Sequence[Messages] | Sequence[list[int]],
-        sampling: Sampling,
-        *,
-        progress: str = "",
-        where: Callable[[int], str] = place,
-    ) -> list[Answer] | list[Completion]:
-        """Answer each conversation. Errors: UserError for token ids, and as for ladder.inference.client.ask."""
-        if are_tokens(prompts):
-            raise UserError(f"endpoint {self.endpoint.base_url}: expected conversations, got token ids")
+        self, prompts: Sequence[Messages], sampling: Sampling, *, progress: str = "", where: Where = place
+    ) -> list[Answer]:
+        """Answer each conversation. Errors: UserError as for ladder.inference.client.ask."""
         return ask(self.endpoint, list(prompts), sampling, progress=progress, budget=self.budget)
 
 

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ladder.pipeline.config import fit, misfits
 from ladder.pipeline.dvc_file import has_entries
 from ladder.pipeline.local_files import RAW, local_files, unseen
 from ladder.pipeline.names import Fault, did_you_mean
-from ladder.pipeline.stage import UserError, fit, misfits
+from ladder.pipeline.stage import UserError
 from ladder.pipeline.yaml_lines import Keys
 
 TEMPLATES = Path("data/templates")

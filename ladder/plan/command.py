@@ -23,19 +23,8 @@ from ladder.plan.expand import read_lock
 from ladder.plan.memory import METHODS, OPTIMIZER_BYTES, Step
 from ladder.plan.model import plan_model
 from ladder.plan.sources import read_config
-from ladder.plan.tables import (
-    Grid,
-    as_json,
-    branches,
-    cost_grid,
-    markdown_grid,
-    markdown_tree,
-    model_grids,
-    model_json,
-    rich_grid,
-    rich_tree,
-    summary,
-)
+from ladder.plan.tables import Grid, as_json, cost_grid, markdown_grid, model_grids, model_json, rich_grid, summary
+from ladder.plan.trees import branches, markdown_tree, rich_tree
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 

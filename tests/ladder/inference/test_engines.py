@@ -13,6 +13,7 @@ from conftest import ROOT, user
 from endpoints import Said, serving
 from ladder.chat.encode import prompt_tokens
 from ladder.data.jsonl import read_rows, write_rows
+from ladder.inference.answer_cache import RungEngine
 from ladder.inference.endpoint import Endpoint
 from ladder.inference.engines import EndpointEngine, EngineSettings, open_engine
 from ladder.inference.types import Sampling
@@ -94,7 +95,7 @@ def test_work_by_endpoints_imports_no_torch(tmp_path: Path, base: Path) -> None:
     assert len(read_rows(tmp_path / "data/bench/ifeval/served.jsonl")) == 2
 
 
-def test_an_endpoint_answers_conversations_and_no_token_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_answers_conversations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LADDER_WORK", str(tmp_path))
     with serving(lambda asked, n: Said(asked["messages"][0]["content"])) as server:
         settings = EngineSettings(engine="endpoint", endpoint=Endpoint(base_url=server.base_url, model="m"))
@@ -102,11 +103,9 @@ def test_an_endpoint_answers_conversations_and_no_token_ids(tmp_path: Path, monk
         assert isinstance(engine, EndpointEngine)
         answers = list(engine.generate([user("a"), user("b")], Sampling()))
         assert [(one.text, one.tokens, one.finished) for one in answers] == [("a", 3, True), ("b", 3, True)]
-        with pytest.raises(UserError, match="expected conversations, got token ids"):
-            engine.generate([[1, 2]], Sampling())
 
 
-def test_every_engine_takes_conversations_and_token_ids(
+def test_every_engine_of_a_rung_answers_conversations_and_completes_token_ids(
     tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LADDER_WORK", str(tmp_path))
@@ -114,8 +113,9 @@ def test_every_engine_takes_conversations_and_token_ids(
     prompts = [prompt_tokens(load(base, base).tokenizer, messages) for messages in conversations]
     for name in ("auto", "decoder", "padded"):
         engine = open_engine(EngineSettings(engine=name), base, base)  # type: ignore[arg-type]
+        assert isinstance(engine, RungEngine)
         answers = list(engine.generate(conversations, Sampling(max_new_tokens=9)))
-        completions = engine.generate(prompts, Sampling(max_new_tokens=9))
+        completions = engine.source.complete(prompts, Sampling(max_new_tokens=9))
         assert [(one.tokens, one.finished) for one in answers] == [
             (len(one.tokens), one.finished) for one in completions
         ]
