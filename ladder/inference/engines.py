@@ -26,8 +26,10 @@ from pydantic import Field, model_validator
 from ladder.chat.rendering import Messages
 from ladder.inference.client import ask
 from ladder.inference.endpoint import UNBOUNDED, Budget, Endpoint
+from ladder.inference.endpoint_rung import read_endpoint_rung
 from ladder.inference.types import Answer, EngineName, Generate, Sampling, Where, place
-from ladder.pipeline.stage import Config
+from ladder.models.rung import rung_name
+from ladder.pipeline.stage import Config, UserError
 
 RUNG = "{rung}"
 """Placeholder for the rung's name in `endpoint.model`."""
@@ -73,6 +75,19 @@ class EngineSettings(Config):
         model = self.endpoint.model.replace(RUNG, rung)
         return self.model_copy(update={"endpoint": self.endpoint.model_copy(update={"model": model})})
 
+    def of_model(self, model: Path) -> Self:
+        """Return the settings with the endpoint of the rung in `model`, if it is a model behind one.
+
+        Errors: UserError for an engine that needs weights.
+        """
+        if (served := read_endpoint_rung(model)) is None:
+            return self
+        if self.engine not in ("auto", "endpoint"):
+            raise UserError(
+                f"engine: {self.engine} needs weights, and {rung_name(model)} is a model behind an endpoint; set auto"
+            )
+        return self.model_copy(update={"endpoint": served, "budget": served.budget})
+
 
 class RungSettings(EngineSettings):
     """Engine keys of a section that asks every rung of a list."""
@@ -101,10 +116,13 @@ class EndpointEngine:
 
 
 def open_engine(settings: EngineSettings, model: Path, base: Path) -> Engine:
-    """Open the engine of `settings`: its endpoint, or the rung in `model` (an adapter of `base`, or complete).
+    """Open the engine of `settings`: its endpoint, or the rung in `model` (an adapter of `base`, complete, or itself
+    behind an endpoint).
 
-    Errors: UserError if `model` is no rung; the engine's `generate` raises UserError for a rung that it cannot load.
+    Errors: UserError if `model` is no rung, or `settings` names an engine that it cannot use; the engine's `generate`
+    raises UserError for a rung that it cannot load.
     """
+    settings = settings.of_model(model)
     if settings.endpoint is not None:
         return EndpointEngine(settings.endpoint, settings.budget)
     from ladder.inference.answer_cache import RungEngine  # torch

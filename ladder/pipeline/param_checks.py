@@ -14,6 +14,7 @@ from typing import Any
 
 from ladder.pipeline.config import fit, misfits
 from ladder.pipeline.dvc_file import has_entries
+from ladder.pipeline.endpoint_checks import endpoint_faults
 from ladder.pipeline.local_files import RAW, local_files, unseen
 from ladder.pipeline.names import Fault, did_you_mean
 from ladder.pipeline.stage import UserError
@@ -67,6 +68,7 @@ def params_faults(params: dict[str, Any], pipeline: dict[str, Any], recorded: di
         if stage == "base" and isinstance(section, dict):
             yield from template_faults(section)
     yield from adapter_faults(params)
+    yield from endpoint_faults(params)
     yield from gate_faults(params)
     yield from claim_faults(params)
 

@@ -94,7 +94,7 @@ def score_rows(lines: list[dict[str, Any]], found: Found) -> list[list[str]]:
     """Build the table of scores, with a header row."""
     rows = [["rung", "method", "parent", "trainable", *map(title, found.values()), "seconds", "memory GB"]]
     for one in lines:
-        share = one["trainable_parameters"] / one["parameters"]
+        share = one["trainable_parameters"] / (one["parameters"] or 1)  # 0 behind an endpoint
         trainable = f"{one['trainable_parameters'] / 1e6:.1f} M ({100 * share:.3g}%)" if share else ""
         cells = [score(entries[one["rung"]]) for entries in found.values()]
         costs = [_cost(one["seconds"], 0), _cost(one["memory_gb"], 1)]

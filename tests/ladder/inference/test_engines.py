@@ -18,7 +18,7 @@ from ladder.inference.endpoint import Endpoint
 from ladder.inference.engines import EndpointEngine, EngineSettings, open_engine
 from ladder.inference.types import Sampling
 from ladder.models.checkpoint import load
-from ladder.pipeline.stage import UserError, fit, read_params
+from ladder.pipeline.stage import UserError, fit, read_yaml
 
 SERVER = {"base_url": "http://127.0.0.1:9/v1", "model": "served"}
 PROGRAM = """
@@ -148,7 +148,7 @@ SERVED = {"endpoint": SERVER, "engine": "padded"}, "engine: padded asks the rung
 )
 def test_the_key_engine_is_alike_in_every_section(section: str, changed: dict, sentence: str) -> None:
     stage, _, name = section.partition(".")
-    entry = read_params(ROOT / "params.yaml")[stage]
+    entry = read_yaml(ROOT / "recipes/guide.yaml")[stage]
     entry = entry[name] if name else entry
     kind = importlib.import_module(f"stages.{stage}").Params
     kind = kind.__annotations__["__pydantic_extra__"].__args__[1] if stage in ("answer", "heldout") else kind
@@ -162,7 +162,7 @@ def test_the_key_engine_is_alike_in_every_section(section: str, changed: dict, s
 
 @pytest.mark.parametrize("stage", ["grpo", "rloo"])
 def test_vllm_is_chosen_by_engine_in_a_training_too(stage: str) -> None:
-    entry = read_params(ROOT / "params.yaml")[stage]["words"]
+    entry = read_yaml(ROOT / "recipes/guide.yaml")[stage]["words"]
     fitted = fit(importlib.import_module(f"stages.{stage}").Params, {**entry, "engine": "vllm"}, stage)
     assert fitted.trainer["use_vllm"] is True
     with pytest.raises(UserError, match="vllm_mode: no effect; expected it only with engine: vllm"):
