@@ -12,7 +12,7 @@ from pydantic import Field
 from ladder.data.atomic_write import published
 from ladder.data.jsonl import read_json, write_json
 from ladder.inference.endpoint import UNBOUNDED, Budget, Endpoint
-from ladder.models.rung import ENDPOINT_RECORD, Rung
+from ladder.models.rung import ENDPOINT_RECORD, Rung, weightless
 from ladder.pipeline.config import fit
 
 
@@ -26,20 +26,7 @@ class EndpointRung(Endpoint):
 def write_endpoint_rung(directory: Path, rung: str, served: EndpointRung) -> Rung:
     """Write a rung without weights. Errors: ValueError for a budget in money without prices."""
     served.budget.check(served)
-    made = Rung(
-        rung=rung,
-        method="endpoint",
-        kind="endpoint",
-        head="language_model",
-        parents={},
-        base=None,
-        tokenizer="",
-        chat_template="",
-        parameters=0,
-        trainable_parameters=0,
-        settings=served.model_dump(include={"model", "limit", "extra"}),
-        files={},
-    )
+    made = weightless(rung, "endpoint", served.model_dump(include={"model", "limit", "extra"}))
     with published(directory) as folder:
         address = served.model_dump() | {"key_env": served.key_env, "insecure": served.insecure}
         write_json(folder / ENDPOINT_RECORD, address)

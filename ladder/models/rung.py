@@ -83,6 +83,24 @@ class Rung(BaseModel):
         return {name: value for name, value in self.model_dump().items() if (name, value) != ("quantization", None)}
 
 
+def weightless(rung: str, method: str, settings: dict[str, Any]) -> Rung:
+    """Build a rung without files: a model behind an endpoint, or the base of a ladder that only asks endpoints."""
+    return Rung(
+        rung=rung,
+        method=method,
+        kind="endpoint",
+        head="language_model",
+        parents={},
+        base=None,
+        tokenizer="",
+        chat_template="",
+        parameters=0,
+        trainable_parameters=0,
+        settings=settings,
+        files={},
+    )
+
+
 def rung_name(output: Path, depth: int = 2) -> str:
     """Name of the rung in an output path: models/sft/chat is `sft/chat`."""
     return "/".join(output.parts[-depth:])

@@ -149,11 +149,12 @@ def _prove_template(section: dict[str, Any]) -> None:
     from stages.base import Params, check_plain, repair, set_template
 
     params = fit(Params, section, "base")
-    check_plain(Path(params.source), params.source)
-    tokenizer = read_tokenizer(Path(params.source), params.source)
+    source = str(params.source)
+    check_plain(Path(source), source)
+    tokenizer = read_tokenizer(Path(source), source)
     set_template(tokenizer, params, TEMPLATES)
     with contextlib.redirect_stdout(sys.stderr):
-        repair(tokenizer, params.source, bos=params.bos == "template")
+        repair(tokenizer, source, bos=params.bos == "template")
 
 
 def adapter_faults(params: dict[str, Any]) -> Iterator[Fault]:

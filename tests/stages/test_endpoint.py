@@ -11,6 +11,7 @@ from ladder.models.rung import read_rung
 from ladder.pipeline.endpoint_checks import endpoint_faults
 from ladder.pipeline.stage import UserError, fit
 from stages import answer, generate
+from stages import base as base_stage
 from stages.endpoint import Params, main
 
 
@@ -40,7 +41,9 @@ def test_a_rung_without_weights_is_known_by_its_model(tmp_path: Path) -> None:
     moved = read_rung(write(tmp_path, "http://localhost:2/v1", concurrency=2, budget={"requests": 9}))
     assert moved.identity == rung.identity
     assert read_rung(write(tmp_path, "http://localhost:1/v1", extra={"top_k": 1})).identity != rung.identity
-    with pytest.raises(UserError, match="expected a language model with weights, got a model behind an endpoint"):
+    with pytest.raises(
+        UserError, match="expected a language model with weights, got none: it is a model behind an endp"
+    ):
         load(tmp_path / "models/endpoint/gpt", tmp_path)
 
 
@@ -94,3 +97,20 @@ def test_references_that_need_weights_are_faults() -> None:
         ("sft", "a", "parent"), ("teacher_logits", "a", "model"), ("gkd", "a", "teacher"), ("merge", "a", "parents", 1),
         ("lm_eval", "arc"), ("claims", "accuracy", 0),
     ]  # fmt: skip
+
+
+def test_a_ladder_without_weights_asks_endpoints_alone(tmp_path: Path) -> None:
+    params = fit(base_stage.Params, {"source": None, "sha256": None, "dtype": "auto"}, "base")
+    base_stage.main(params, tmp_path, tmp_path / "models/base", tmp_path / "base.json")
+    rung = read_rung(tmp_path / "models/base")
+    assert (rung.kind, rung.settings, rung.parameters) == ("endpoint", {"source": None}, 0)
+    with pytest.raises(UserError, match="expected a language model with weights, got none: base.source is null"):
+        load(tmp_path / "models/base", tmp_path / "models/base")
+    with pytest.raises(UserError, match="base.system: no effect without a source; remove it"):
+        base_stage.main(params.model_copy(update={"system": "merge"}), tmp_path, tmp_path / "b", tmp_path / "b.json")
+    asked = {"a": {"model": "base", "endpoint": {"base_url": "x"}}, "b": {"model": "base"}}
+    found = endpoint_faults({"base": {"source": None}, "generate": asked, "sft": {"s": {"parent": "base"}}})
+    assert [(fault.keys, fault.sentence.partition(".")[0]) for fault in found] == [
+        (("sft", "s", "parent"), "base has no weights, because base"),
+        (("generate", "b", "model"), "base has no weights, because base"),
+    ]
