@@ -124,7 +124,7 @@ def test_published_data_sets_become_pairs_and_a_mixture(copy):
     parquets(Path("data/raw/chat"), train_sft=chats, test_sft=chats[:1])
     parquets(Path("data/raw/feedback"), train_prefs=pairs, test_prefs=pairs[:1])
     own = [{"id": str(n), "prompt": user(f"Say {n}."), "completion": assistant(f"{n}"), "checks": []} for n in range(3)]
-    write_rows(Path("data/filter/chat.jsonl"), own)
+    write_rows(Path("data/filter/order.jsonl"), own)
     ladder.change("source", "ultrachat", source="chat")
     ladder.change("source", "ultrafeedback", source="feedback")
     ladder.change("mixture", "both", rows=10)
@@ -152,13 +152,13 @@ def test_the_how_to_of_own_rows_works(copy, tmp_path):
         writer.writerow(["question", "answer"])
         writer.writerows([[text, f"That depends on this: {text}"] for text in (*ENGLISH, f"Please say {QUIZ}")])
     own = [{"id": str(n), "prompt": user(f"Say {n}."), "completion": assistant(f"{n}"), "checks": []} for n in range(3)]
-    write_rows(Path("data/filter/chat.jsonl"), own)
+    write_rows(Path("data/filter/order.jsonl"), own)
     ladder.change("mixture", "all", rows=10)
-    ladder.run("source@faq", "filter@faq", "part@all/faq", "part@all/chat", "mixture@all", "card@all")
+    ladder.run("source@faq", "filter@faq", "part@all/faq", "part@all/order", "mixture@all", "card@all")
     assert read_json(Path("metrics/filter/faq.json"))["rejected"] == {"exact": 0, "length": 0, "decontaminate": 1}
     assert {name: part["rows"] for name, part in read_json(Path("metrics/mixture/all.json"))["parts"].items()} == {
         "faq": 8,
-        "chat": 2,
+        "order": 2,
     }
     assert "- faq: data/raw/faq.csv\n" in Path("data/card/all.md").read_text()
     fit(importlib.import_module("stages.sft").Params, read_params()["sft"]["faq"], "sft.faq")
