@@ -7,7 +7,7 @@ python -m stages.claims data/heldout data/accuracy data/divergence data/reward r
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from ladder.data.jsonl import Row, read_json, read_rows, write_json, write_text
 from ladder.eval.measures import CHANCE, MEASURES, REWARD, Scores, compare, parsed, rows_path, scores
@@ -50,13 +50,13 @@ class Claim(Config):
 
 
 class Params(Config):
-    heldout: list[str] = Field(min_length=1)
+    heldout: list[str] = []
     """Rungs that answer held-out prompts. The table lists the rungs of these three lists, in this order."""
-    accuracy: list[str] = Field(min_length=1)
+    accuracy: list[str] = []
     """Rungs whose preference accuracy is measured on held-out pairs."""
-    divergence: list[str] = Field(min_length=1)
+    divergence: list[str] = []
     """Rungs whose divergence from the teacher is measured."""
-    claims: list[Claim] = Field(min_length=1)
+    claims: list[Claim] = []
     """Claims to test, in the order of the table."""
 
     @field_validator("claims")

@@ -184,7 +184,7 @@ def recipe(
 @app.command(cls=Command, epilog="Example: ladder prune")
 def prune(as_json: Json = False) -> None:
     """Remove records and outputs of entries that params.yaml no longer has."""
-    from ladder.pipeline.check import prune as removed
+    from ladder.pipeline.records import prune as removed
 
     names = removed()
     if as_json:

@@ -12,7 +12,7 @@ from ladder.cli.yaml_edit import Editor
 from ladder.data.atomic_write import whole
 from ladder.pipeline.links import LINKS, write_links
 from ladder.pipeline.names import did_you_mean, name_faults
-from ladder.pipeline.stage import PARAMS, UserError, read_params, read_yaml, refuse_secrets
+from ladder.pipeline.stage import PARAMS, UserError, read_params, read_written, read_yaml, refuse_secrets
 from ladder.pipeline.yaml_lines import Lines
 
 RECIPES = Path("recipes")
@@ -43,7 +43,7 @@ def recipe(path: Path) -> list[str]:
     if found.after != found.before:
         with whole(PARAMS) as file:
             file.write(found.after.encode())
-    write_links(read_params(), PARAMS.with_name(LINKS.name))
+    write_links(read_written(), PARAMS.with_name(LINKS.name))
     return found.changed
 
 
@@ -53,7 +53,7 @@ def applied(path: Path) -> Applied:
     Lines of keys that the recipe does not name stay byte for byte. A recipe may add an entry to a stage that has named
     entries, such as `ppo.maths`. Errors: UserError for an unknown key, a secret, or params.yaml that would be invalid.
     """
-    data, new = read_params(), read_yaml(path)
+    data, new = read_written(), read_yaml(path)
     if not isinstance(new, dict):
         raise UserError(f"{path}: expected sections such as those of {PARAMS}, got {type(new).__name__}")
     refuse_secrets(new, str(path))
