@@ -4,6 +4,7 @@ Everything is checked before anything is written. Then the files are written, an
 dvc.lock, which name these outputs, go last. So a command that was interrupted is completed by running it again.
 """
 
+import subprocess
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from ladder.pipeline.records import delete_outputs, drop_entries, is_owned
 from ladder.pipeline.stage import PARAMS, read_yaml
 from ladder.plan.expand import Stage, at, expand, read_lock
 
+RECORDS = ("metrics", "plots", "report")
+"""Folders whose files git tracks are records of results."""
 SHOWN = 8
 """Maximum number of folders in the list of what is deleted."""
 
@@ -38,7 +41,7 @@ class Plan:
     gone: list[str]
     """Entries of dvc.lock to remove."""
     deleted: list[Path]
-    """Existing outputs of these entries."""
+    """Existing outputs of these entries, and other records of results that git tracks."""
     kept: set[Path] = field(default_factory=set)
     """Outputs of the entries that stay."""
 
@@ -66,9 +69,7 @@ class Plan:
         folders = Counter("/".join(path.parts[:2]) for path in self.deleted)
         lines += [f"delete  {folder}  ({count} outputs)" for folder, count in list(folders.items())[:SHOWN]]
         if len(folders) > SHOWN:
-            lines.append(
-                f"delete  outputs in {len(folders) - SHOWN} more folders of data, metrics, models, plots, report"
-            )
+            lines.append(f"delete  outputs in {len(folders) - SHOWN} more folders")
         if self.deleted:
             lines.append("git has these files in earlier commits, or DVC's cache has them")
         return "\n".join(lines) or "nothing to do: this is the project already"
@@ -107,6 +108,7 @@ def planned(name: str, base: str = "", data: Path | None = None) -> Plan:
     owned = {Path(out) for name in kept for out in stages[name].outs}
     gone = [name for name in lock if name not in kept]
     outputs = [Path(out["path"]) for name in gone for out in lock[name].get("outs") or []]
+    outputs += [path for path in tracked_records() if not is_owned(path, set(outputs))]
     deleted = [path for path in dict.fromkeys(outputs) if path.exists() and not is_owned(path, owned)]
     if copied is not None and copied.is_placed:
         copied = None
@@ -123,6 +125,12 @@ def unchanged(lock: dict[str, Any], stages: dict[str, Stage], params: dict[str, 
     while stale := {name for name in kept if _lost_inputs(lock[name], makers, kept)}:
         kept -= stale
     return kept
+
+
+def tracked_records() -> list[Path]:
+    """Return the files that git tracks in the folders of results, which hold nothing else."""
+    listed = subprocess.run(["git", "ls-files", "-z", "--", *RECORDS], capture_output=True, check=False)
+    return [Path(name) for name in listed.stdout.decode().split("\0") if name]
 
 
 def _is_same(entry: dict[str, Any], stage: Stage, params: dict[str, Any], inherited: dict[str, Any]) -> bool:

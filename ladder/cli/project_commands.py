@@ -81,7 +81,7 @@ def recipe(
 ) -> None:
     """Write the values of a recipe into params.yaml; lines of other keys keep every byte.
 
-    A recipe in recipes/projects/ is the whole params.yaml of a project: `ladder init` starts it, and --dry-run shows it.
+    A recipe in recipes/projects/ is the whole params.yaml of a project. `ladder init` starts it, --dry-run shows it.
     """
     from ladder.cli import recipe as recipes
     from ladder.cli import recipe_files
@@ -98,10 +98,8 @@ def recipe(
             print(recipe_files.listing(found))
         return
     path = recipe_files.find(name)
-    if path.parent == recipe_files.PROJECTS:
-        applied = _as_project(path, dry_run=dry_run)
-    else:
-        applied = recipes.applied(path)
+    is_project = path.parent == recipe_files.PROJECTS
+    applied = _as_project(path, dry_run=dry_run) if is_project else recipes.applied(path)
     if not dry_run:
         recipes.recipe(path)
     if as_json:

@@ -42,7 +42,7 @@ def described(path: Path) -> Recipe:
     words = " ".join(line.removeprefix("#").strip() for line in head(path))
     needs = NEEDS.search(words)
     kind = "project" if path.parent.name == PROJECTS.name else "change"
-    return Recipe(path, kind, re.split(r"[:.] ", words, maxsplit=1)[0].rstrip("."), needs["needs"] if needs else "")
+    return Recipe(path, kind, re.split(r"\. ", words, maxsplit=1)[0].rstrip("."), needs["needs"] if needs else "")
 
 
 def head(path: Path) -> list[str]:
