@@ -94,7 +94,7 @@ class Params(Config):
     def has_prompts(self) -> "Params":
         """Refuse an instruction for rows without a prompt of their own."""
         if self.instruction is not None and self.rows == "messages":
-            raise ValueError("instruction: expected rows with a prompt, such as `rows: completion`, got `rows: messages`")
+            raise ValueError("instruction: expected rows with a prompt, as of `rows: completion`, got `rows: messages`")
         return self
 
     @model_validator(mode="after")
