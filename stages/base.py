@@ -250,9 +250,7 @@ def main(params: Params, templates: Path, output: Path, metrics: Path) -> None:
             print(f"base: dequantizing {found.name}, about {5 + SECONDS_A_MEGABYTE * megabytes:.0f} s", flush=True)
         model = gguf.load_model(found, dtype) if packed else load_directory(found, dtype, source)
         if len(tokenizer) > model.config.get_text_config().vocab_size:
-            raise UserError(
-                f"{source}: expected an embedding for each of the {len(tokenizer)} tokens, got fewer rows"
-            )
+            raise UserError(f"{source}: expected an embedding for each of the {len(tokenizer)} tokens, got fewer rows")
         align(model, tokenizer)
         made = save_rung(
             output,

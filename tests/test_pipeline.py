@@ -11,11 +11,12 @@ import pytest
 from dvc.repo import Repo
 
 from ladder.data.jsonl import read_json
-from ladder.pipeline.check import code_faults, entry_faults, leftovers, part_faults, picture
+from ladder.pipeline.check import code_faults, entry_faults, part_faults, picture
 from ladder.pipeline.dvc_file import INTERPOLATION, has_entries, values
 from ladder.pipeline.imports import imported, read_imports
 from ladder.pipeline.links import LINKS, check_links, with_links
-from ladder.pipeline.names import SINGLE, WITH_PATHS, command_values
+from ladder.pipeline.names import SINGLE, TRACKED_WHOLE, WITH_PATHS, command_values
+from ladder.pipeline.records import leftovers
 from ladder.pipeline.stage import fit, outputs_of, read_params, read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -138,8 +139,9 @@ def test_a_section_fits_the_type_that_reads_it(stage):
 def test_a_stage_tracks_its_own_section_or_an_entry_of_it_alone():
     for stage in STANZAS:
         tracked, *others = body(stage)["params"]
-        assert others == SHARED.get(stage, [])
         entry = re.fullmatch(rf"{stage}\.\$\{{(key|item\.\w+)\}}", tracked)
+        inherits = [{"${item.tracked}": [tracked]}] if stage not in SINGLE | TRACKED_WHOLE else []
+        assert others == SHARED.get(stage, []) + inherits
         assert tracked == stage or entry
         assert has_entries(stage, STANZAS[stage]) == bool(entry)
 

@@ -5,34 +5,30 @@ Faults of params.yaml are reported with their line numbers.
 
 import configparser
 import contextlib
-import shutil
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import networkx
 from dvc.exceptions import CyclicGraphError, DvcException
 from dvc.repo import Repo
-from ruamel.yaml import YAML
 
-from ladder.data.atomic_write import whole
 from ladder.data.markdown import code, table
-from ladder.integrity.lock_copy import forget, keep_copy, references
+from ladder.integrity.lock_copy import keep_copy, references
 from ladder.integrity.lock_file import FIX, LOCK, decoded, lost_entries, split, structure_fault, unreadable
 from ladder.integrity.lock_repair import is_valid, pipeline_outputs
+from ladder.pipeline.defaults import DEFAULTS, default_faults, with_defaults
 from ladder.pipeline.dvc_file import body, origins, read_pipeline
 from ladder.pipeline.imports import imported, read_imports
 from ladder.pipeline.links import write_links
 from ladder.pipeline.names import SINGLE, Fault, did_you_mean, name_faults
 from ladder.pipeline.param_checks import params_faults
+from ladder.pipeline.records import leftovers, outputs, parsed_lock, recorded_entries, stale
 from ladder.pipeline.secrets import holds_secret, is_secret_name
-from ladder.pipeline.stage import PARAMS, UserError, read_sections, read_yaml
-from ladder.pipeline.yaml_lines import Lines
+from ladder.pipeline.stage import PARAMS, UserError, read_sections
+from ladder.pipeline.yaml_lines import Keys, Lines, dotted
 
 CONFIG = Path(".dvc/config")
-SHOWN = 3
-"""Maximum number of names in a line of information."""
 BENCHMARKS = "report.benchmarks"
 """List of the benchmarks of the table."""
 CODE = "code"
@@ -48,10 +44,11 @@ def check() -> list[str]:
     """
     if names := name_sentences():
         return names
-    params, lines = read_sections(), Lines(PARAMS)
+    written, lines = read_sections(), Lines(PARAMS)
     if lost := _unreadable_lock():
         return [lost]
-    write_links(params)
+    params = with_defaults(written)
+    write_links(written)
     faults = [*params_faults(params, read_pipeline(), _recorded_params()), *entry_faults(params), *part_faults(params)]
     reported = [_sentence(fault, lines) for fault in faults]
     sentences = [*reported, *remote_faults(), *code_faults(), *_graph_faults(params, lines)]
@@ -60,15 +57,25 @@ def check() -> list[str]:
 
 
 def name_sentences() -> list[str]:
-    """Return the faults of names in params.yaml that a shell could interpret. DVC must not run before they are gone."""
+    """Return the faults of `defaults`, and of names in params.yaml that a shell could interpret.
+
+    DVC must not run before they are gone.
+    """
     params = read_sections()
-    faults = list(name_faults(params))
+    faults = [*default_faults(params), *name_faults(with_defaults(params))]
     lines = Lines(PARAMS) if faults else None
     return [_sentence(fault, lines) for fault in faults if lines]
 
 
 def _sentence(fault: Fault, lines: Lines) -> str:
-    return f"{lines.where(fault.keys)}: {fault.sentence}"
+    return f"{_place(fault.keys, lines)}: {fault.sentence}"
+
+
+def _place(keys: Keys, lines: Lines) -> str:
+    """Return line and key of a value; of a key that an entry inherits, those of the default."""
+    if len(keys) > 2 and not lines.has(keys) and lines.has(default := (DEFAULTS, keys[0], *keys[2:])):
+        return f"{lines.where(default)} (in {dotted(keys[:2])})"
+    return lines.where(keys)
 
 
 def entry_faults(params: dict[str, Any]) -> Iterable[Fault]:
@@ -139,7 +146,7 @@ def _unreadable_lock() -> str | None:
     if fault := unreadable(LOCK.read_bytes()):
         return fault
     try:
-        return structure_fault(_parsed_lock(LOCK.resolve(), LOCK.stat().st_mtime_ns))
+        return structure_fault(parsed_lock())
     except UserError as refusal:
         return f"{refusal}. {FIX}"
 
@@ -155,16 +162,16 @@ def lock_faults() -> list[str]:
         raise UserError(f"dvc.yaml: {' '.join(str(error).split())}") from None
 
 
-def _lost_entries(outputs: dict[str, list[str]]) -> Iterable[str]:
+def _lost_entries(made: dict[str, list[str]]) -> Iterable[str]:
     """Find entries missing from dvc.lock that dvc.yaml needs and the lock copy or git's HEAD still holds."""
     places = references()
     texts = split(decoded(LOCK.read_bytes())).entries
-    missing, cut = lost_entries(_lock(), texts, places, outputs, is_valid)
+    missing, cut = lost_entries(recorded_entries(), texts, places, made, is_valid)
     for kind, names in (("missing", missing), ("cut", cut)):
         if names:
             where = " and ".join(places) or "no other place"
             yield (
-                f"{LOCK}: torn; {len(names)} of {len(outputs)} entries are {kind} ({', '.join(names)}); "
+                f"{LOCK}: torn; {len(names)} of {len(made)} entries are {kind} ({', '.join(names)}); "
                 f"expected as in {where}. `ladder doctor --fix` restores them"
             )
 
@@ -172,7 +179,7 @@ def _lost_entries(outputs: dict[str, list[str]]) -> Iterable[str]:
 def _recorded_params() -> dict[str, Any]:
     """Return the parameters of each stage's last run from dvc.lock, by the key that dvc.yaml tracks."""
     recorded: dict[str, Any] = {}
-    for name, entry in _lock().items():
+    for name, entry in recorded_entries().items():
         held = entry.get("params", {}) if isinstance(entry, dict) else None
         values = held.get(str(PARAMS), {}) if isinstance(held, dict) else None
         if not isinstance(values, dict):
@@ -181,17 +188,6 @@ def _recorded_params() -> dict[str, Any]:
             )
         recorded |= values
     return recorded
-
-
-def _lock() -> dict[str, Any]:
-    parsed = _parsed_lock(LOCK.resolve(), LOCK.stat().st_mtime_ns) if LOCK.exists() else {}
-    return parsed.get("stages") or {}
-
-
-@lru_cache(maxsize=1)
-def _parsed_lock(path: Path, changed: int) -> Any:
-    """Parse dvc.lock, which takes seconds. Cached by path and modification time (ns)."""
-    return read_yaml(LOCK)
 
 
 def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
@@ -212,7 +208,7 @@ def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
         if not lost:
             yield f"dvc.yaml: {' '.join(str(error).split())}"
         return
-    made = _outputs(stages)
+    made = outputs(stages)
     outs, reached = set(made), {folder for out in made for folder in (out, *out.parents)}
     rungs = sorted(str(path.relative_to("models")) for path in made if path.parts[0] == "models")
     rows = sorted(str(path.relative_to("data").with_suffix("")) for path in made if path.parts[0] == "data")
@@ -238,7 +234,7 @@ def _where(addressing: str, dependency: str, params: dict[str, Any], lines: Line
     for template in body(stanza)["deps"]:
         for keys in origins(dependency, template, stanza, params):
             if "matrix" in stanza or len(keys) < 3 or name == keys[1] or isinstance(keys[2], int):
-                return lines.where(keys)
+                return _place(keys, lines)
     return str(PARAMS)
 
 
@@ -251,54 +247,6 @@ def _module(path: Path) -> Path:
             stage = Path("stages", package).with_suffix(".py")  # the code that an entry of a stage chooses
             return stage if stage.is_file() else Path(package, name).with_suffix(".py")
     return path
-
-
-def _outputs(stages: list[Any]) -> list[Path]:
-    """Return the outputs of all stages and `.dvc` files, relative to the repository root.
-
-    DVC stores the output path of a `.dvc` file relative to that file's folder.
-    """
-    return [Path(out.fs_path).relative_to(Path.cwd()) for stage in stages for out in stage.outs]
-
-
-def stale(names: Iterable[str]) -> list[str]:
-    """Return the entries of dvc.lock whose stage no longer exists."""
-    return sorted(set(_lock()) - set(names))
-
-
-def leftovers(gone: list[str]) -> str:
-    """Describe entries of dvc.lock whose stage no longer exists, in one line."""
-    more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
-    return (
-        f"{LOCK}: outputs of entries that {PARAMS} no longer has remain: {', '.join(gone[:SHOWN])}{more}. "
-        "`ladder prune` removes them"
-    )
-
-
-def prune() -> list[str]:
-    """Remove stale entries from dvc.lock, and delete their outputs that no current stage produces.
-
-    Returns the names of the removed entries.
-    """
-    with Repo() as repo:
-        stages = list(repo.index.stages)
-    owned = set(_outputs(stages))
-    yaml = YAML()
-    document = yaml.load(LOCK.read_text(encoding="utf-8"))
-    gone = stale(stage.addressing for stage in stages)
-    for name in gone:
-        for out in document["stages"].pop(name).get("outs", []):
-            path = Path(out["path"])
-            if not owned.isdisjoint((path, *path.parents)):  # also a file of a folder that a stage writes now
-                continue
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-    with whole(LOCK) as stream:
-        yaml.dump(document, stream)
-    forget(gone)
-    return gone
 
 
 def picture() -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ladder.pipeline.links import MERGE_INPUTS, merge_inputs
+from ladder.pipeline.links import JUDGED, MERGE_INPUTS, judged, merge_inputs
 from ladder.pipeline.stage import read_yaml
 from ladder.pipeline.yaml_lines import Keys
 
@@ -56,6 +56,9 @@ def values(expression: str, stanza: dict[str, Any], params: dict[str, Any]) -> I
         over = parts(INTERPOLATION.findall(stanza["foreach"])[0])
         if over == [MERGE_INPUTS]:
             yield from ((at, name if keys[0] == "key" else rung) for name, at, rung in merge_inputs(params))
+            return
+        if over == [JUDGED]:
+            yield from ((("judge_reliability", "data"), name) for name in judged(params))
             return
         content = _at(params, over)
         if isinstance(content, list):

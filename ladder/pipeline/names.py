@@ -40,6 +40,8 @@ SINGLE = frozenset(
     }  # fmt: skip
 )
 """Sections without named entries."""
+TRACKED_WHOLE = frozenset({"answer", "benchmark", "heldout", "lm_eval", "task"})
+"""Sections with named entries that dvc.yaml does not expand one by one; their entries take no defaults."""
 WITH_PATHS = frozenset({"part", "heldout"})
 """Sections whose entry names are paths: `all/faq`, `problems/maths-heldout`."""
 REFERENCES = frozenset(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ladder.pipeline.config import fit, misfits
-from ladder.pipeline.dvc_file import has_entries
+from ladder.pipeline.dvc_file import has_entries, values
 from ladder.pipeline.endpoint_checks import endpoint_faults
 from ladder.pipeline.local_files import RAW, local_files, unseen
 from ladder.pipeline.names import Fault, did_you_mean
@@ -39,14 +39,26 @@ Entries = list[tuple[tuple[str, ...], str, Any]]
 
 
 def entries(params: dict[str, Any], pipeline: dict[str, Any]) -> Entries:
-    """Return (keys, stage, content) for every section or entry that a stage reads as one object."""
+    """Return (keys, stage, content) for every section or entry that a stage reads as one object.
+
+    `{}` is left out for a stage that params.yaml does not use: one that is expanded over a list without elements.
+    """
     found: Entries = []
     for stage, section in params.items():
-        if not has_entries(stage, pipeline.get(stage, {})):
-            found.append(((stage,), stage, section))
+        stanza = pipeline.get(stage, {})
+        if not has_entries(stage, stanza):
+            if section != {} or not _is_idle(stanza, params):
+                found.append(((stage,), stage, section))
         elif isinstance(section, dict):
             found += [((stage, name), stage, entry) for name, entry in section.items()]
     return found
+
+
+def _is_idle(stanza: dict[str, Any], params: dict[str, Any]) -> bool:
+    expressions = [f"item.{axis}" for axis in stanza.get("matrix", {})] or ["key"]
+    return ("matrix" in stanza or "foreach" in stanza) and not any(
+        any(values(expression, stanza, params)) for expression in expressions
+    )
 
 
 def params_faults(params: dict[str, Any], pipeline: dict[str, Any], recorded: dict[str, Any]) -> Iterator[Fault]:

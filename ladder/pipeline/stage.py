@@ -21,6 +21,7 @@ from ladder.pipeline.config import Config as Config
 from ladder.pipeline.config import fit as fit
 from ladder.pipeline.config import refuse_secrets as refuse_secrets
 from ladder.pipeline.config import shown
+from ladder.pipeline.defaults import DEFAULTS, default_faults, with_defaults
 from ladder.pipeline.disk import Faults, check_writable
 from ladder.pipeline.errors import UserError as UserError
 from ladder.pipeline.files import read_text
@@ -72,12 +73,20 @@ def _size(content: Any, known: dict[int, float]) -> float:
 
 
 def read_params(path: Path = PARAMS) -> dict[str, Any]:
-    """Read and validate params.yaml. Every top-level key must be a stage name (a module in stages/).
+    """Read and validate params.yaml; return complete entries, with the defaults that they inherit.
+
+    Errors: those of `read_written`.
+    """
+    return with_defaults(read_written(path))
+
+
+def read_written(path: Path = PARAMS) -> dict[str, Any]:
+    """Read and validate params.yaml; return the sections as written, and the section `defaults`.
 
     Errors: UserError for an entry name or reference that a shell could read as a command (ladder/pipeline/names.py).
     """
     params = read_sections(path)
-    faults = list(name_faults(params))
+    faults = [*default_faults(params), *name_faults(with_defaults(params))]
     if faults:
         lines, more = Lines(path), f"; {len(faults) - 1} more: run `ladder check`" if faults[1:] else ""
         raise UserError(f"{lines.where(faults[0].keys)}: {faults[0].sentence}{more}")
@@ -85,8 +94,9 @@ def read_params(path: Path = PARAMS) -> dict[str, Any]:
 
 
 def read_sections(path: Path = PARAMS) -> dict[str, Any]:
-    """Read params.yaml without the check of entry names, so that `check` can list every fault.
+    """Read params.yaml as written, without the check of entry names, so that `check` can list every fault.
 
+    Every top-level key must be a stage name (a module in stages/), or `defaults` (ladder/pipeline/defaults.py).
     Errors: UserError for an unknown section, a secret, or a value of an unsupported type.
     """
     params = read_yaml(path)
@@ -94,7 +104,7 @@ def read_sections(path: Path = PARAMS) -> dict[str, Any]:
         raise UserError(f"{path}: expected one section per stage, got {type(params).__name__}")
     stages = {module.stem for module in Path("stages").glob("*.py")} - {"__init__"}
     for name in params:
-        if name not in stages:
+        if name not in stages and name != DEFAULTS:
             near = did_you_mean(name, stages)
             raise UserError(
                 f"{Lines(path).where([name])}: no stage is named {name!r}{near}; expected one of "

@@ -16,6 +16,9 @@ from typing import Any, Literal
 import networkx
 
 from ladder.integrity.dvc_hashes import is_cached, output_md5
+from ladder.pipeline.links import LINKS
+from ladder.pipeline.links import links as pipeline_links
+from ladder.pipeline.stage import PARAMS
 from ladder.plan.code_lists import CODE, CodeLists
 from ladder.plan.expand import Stage, at, expand, links, read_lock
 
@@ -52,6 +55,7 @@ class Change:
 def changes(params: dict[str, Any], targets: list[str] | None = None) -> dict[str, Change]:
     """Return what a run would do with every stage that `targets` need (all stages by default), in running order.
 
+    params: the sections as written, with the section `defaults`.
     `targets` are stages, entries or outputs: `report`, `sft@words`, `models/sft/words`.
     Errors: UserError for a target that does not exist.
     """
@@ -122,17 +126,25 @@ class Inspector:
         return Change(stage, (*reasons, *_upstream(upstream)), restored)
 
     def _params(self, stage: Stage, entry: dict[str, Any]) -> list[Reason]:
-        recorded = (entry.get("params") or {}).get("params.yaml") or {}
-        keys = [*stage.params, *(key for key in recorded if key not in stage.params)]
         reported = []
-        for key in keys:
-            if key not in recorded:
-                reported.append(f"{key}: new")
-            elif key not in stage.params:
-                reported.append(f"{key}: no longer tracked")
-            else:
-                reported += list(_differences(recorded[key], at(self.params, key), key))
+        for file, tracked, values in (
+            (PARAMS.name, stage.params, self.params),
+            (LINKS.name, stage.linked, self.linked if stage.linked else {}),
+        ):
+            recorded = (entry.get("params") or {}).get(file) or {}
+            for key in (*tracked, *(key for key in recorded if key not in tracked)):
+                if key not in recorded:
+                    reported.append(f"{key}: new")
+                elif key not in tracked:
+                    reported.append(f"{key}: no longer tracked")
+                else:
+                    reported += list(_differences(recorded[key], at(values, key), key))
         return [Reason("param", each) for each in reported]
+
+    @cached_property
+    def linked(self) -> dict[str, Any]:
+        """What links.yaml holds for these parameters."""
+        return pipeline_links(self.params)
 
     def _deps(self, stage: Stage, entry: dict[str, Any], *, code: bool) -> list[Reason]:
         recorded = {dep["path"]: dep for dep in entry.get("deps") or ()}

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ladder.pipeline.errors import UserError
-from ladder.pipeline.stage import read_params
+from ladder.pipeline.stage import read_params, read_written
 from ladder.plan.advise import QUESTIONS, Advice, advise, ask, checked
 from ladder.plan.changes import changes
 from ladder.plan.compute import gpu as gpu_of
@@ -114,7 +114,7 @@ def _source(model: str) -> str:
 
 
 def _graph(targets: list[str] | None, device: str, form: Format, *, everything: bool) -> None:
-    params = read_params()
+    params = read_written()
     found = changes(params, targets)
     costs = Costs(changes(params) if targets else found, read_lock(), device)
     listed = [cost for change in found.values() if (cost := costs.cost(change)) is not None]

@@ -24,7 +24,7 @@ NOTE = (
 def claims_page(claims: list[dict[str, Any]], rungs: dict[str, dict[str, Any]]) -> str:
     """Build the page: the claims, the rungs and a description of the measures."""
     if not claims:
-        return "# What each rung learned\n\nparams.yaml has no claims; recipes/guide.yaml has some of every method.\n"
+        return "# What each rung learned\n\nNo claims: `claims.claims` in params.yaml is empty.\n"
     names = list(dict.fromkeys(claim["measure"] for claim in claims))
     holding = sum(claim["holds"] for claim in claims)
     return (

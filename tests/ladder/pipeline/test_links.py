@@ -13,10 +13,13 @@ PARAMS = {
     "filter": {},
     "merge": {"soup": {"parents": ["sft/a", "sft/b"]}},
 }
+OWN = {"tracked": "params.yaml"}
 LINKS = {
-    "grpo": {"words": {"reward_model": "base"}},
-    "preferences": {"chat": {"ranker": "base"}},
+    "grpo": {"words": {"reward_model": "base", **OWN}, "maths": OWN},
+    "preferences": {"chat": {"ranker": "base", **OWN}},
+    "merge": {"soup": OWN},
     "merge_inputs": {"soup/0": {"model": "sft/a"}, "soup/1": {"model": "sft/b"}},
+    "judged": {},
 }
 PIPELINE = """
 vars: [links.yaml]
@@ -31,10 +34,12 @@ stages:
 def test_a_rung_that_an_entry_leaves_out_is_the_base_and_a_named_one_stays():
     assert links(PARAMS) == LINKS
     assert with_links(PARAMS)["grpo"] == {
-        "words": {"parent": "sft/a", "reward_model": "base"},
-        "maths": {"parent": "sft/a", "reward_model": "reward/b"},
+        "words": {"parent": "sft/a", "reward_model": "base", **OWN},
+        "maths": {"parent": "sft/a", "reward_model": "reward/b", **OWN},
     }
-    assert links({"merge": {}}) == {"merge_inputs": {}}
+    assert links({"merge": {}}) == {"merge_inputs": {}, "judged": {}}
+    assert links({"claims": {"heldout": ["base"]}})["claims"] == {"accuracy": [], "divergence": []}
+    assert links({"judge_reliability": {"data": "preferences/a"}})["judged"] == {"preferences/a": {}}
 
 
 def test_the_file_holds_these_values_and_belongs_to_no_other_params(tmp_path):
