@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import networkx
 
-from ladder.integrity.dvc_hashes import folder_files, is_cached, object_path, output_md5
+from ladder.integrity.dvc_hashes import folder_files, is_cached, listing_md5, object_path, output_md5
 from ladder.pipeline.code_text import essence
 from ladder.pipeline.imports import imported, read_imports
 from ladder.plan.expand import Stage, at, expand, links, read_lock
@@ -27,6 +27,7 @@ HASHED = 16_000_000
 """Outputs of at most this many bytes are hashed; larger ones are compared by size."""
 Kind = Literal["new", "command", "param", "file", "code", "output", "always", "upstream"]
 MISSING = "missing"
+MISSING_OUTPUT = "output missing"
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Inspector:
             kept = [path for path in stage.outs if path not in stage.uncached]
             names = [str(out["path"]) for out in missing]
             reported = "" if set(names) >= set(kept) else f": {_listed(names)}"
-            reasons.append(Reason("output", f"output missing{reported}"))
+            reasons.append(Reason("output", f"{MISSING_OUTPUT}{reported}"))
         return Change(stage, (*reasons, *_upstream(upstream)), restored)
 
     def _params(self, stage: Stage, entry: dict[str, Any]) -> list[Reason]:
@@ -201,17 +202,27 @@ class Inspector:
 
     def _code(self, path: str, before: str) -> list[Reason]:
         if self._same_code:
-            recorded = (self.lock[CODE].get("outs") or [{}])[0].get("md5", "")
-            listed = folder_files(self.cache, recorded)
-            if not listed or listed.get(str(Path(path).relative_to(CODE))) == before:
+            now = self._recorded_now(path)
+            if now in (None, before):
                 return []
-        text = self._code_lists.get(path)
+            if now.endswith(".dir"):
+                return [Reason("code", f"lists in {path} changed")]
+            text = self._recorded_list(path, now)
+        else:
+            text = self._code_lists.get(path)
         if text is None:
             return [Reason("code", f"no module for {path}")]
         if hashlib.md5(text.encode()).hexdigest() == before:
             return []
         changed = _changed_lines(self._recorded_list(path, before), text)
         return [Reason("code", _listed(changed) if changed else "files that it imports changed")]
+
+    def _recorded_now(self, path: str) -> str | None:
+        """Return the hash of a code list, or of a folder of them, as stage `code` wrote it; None if unknown."""
+        recorded = (self.lock[CODE].get("outs") or [{}])[0].get("md5", "")
+        listed, name = folder_files(self.cache, recorded), Path(path).relative_to(CODE).as_posix()
+        inside = {each.removeprefix(f"{name}/"): md5 for each, md5 in listed.items() if each.startswith(f"{name}/")}
+        return listed.get(name) or (listing_md5(inside) if inside else None)
 
     def _recorded_list(self, path: str, before: str) -> str | None:
         """Return the code list of the last run, from the file here or from the cache; None if it is in neither."""
@@ -278,7 +289,7 @@ def _changed_lines(before: str | None, now: str) -> list[str]:
     if before is None:
         return []
     old, new = set(before.splitlines()), set(now.splitlines())
-    return sorted({line.split("  ", 1)[1] for line in old ^ new})
+    return sorted({line.partition("  ")[2] or line for line in old ^ new})
 
 
 def _differences(before: Any, now: Any, key: str) -> list[str]:
