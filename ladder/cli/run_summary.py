@@ -94,7 +94,7 @@ def _next_command(other: bool, everything: bool) -> str:
         return "`ladder diff HEAD` tests the changes question by question"
     if everything:
         return "`ladder advise` finds the method for a problem of your own"
-    return "`ladder plan` shows what the other methods would cost; `make guide` runs them"
+    return "`ladder plan` shows the cost of the other methods, `make guide` runs them"
 
 
 def _git(*words: str) -> str | None:
