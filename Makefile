@@ -29,19 +29,21 @@ dev: $(BIN)/.dev
 # Every file is verified against the hashes in constraints.txt and locks/. The build backend comes first, so that source
 # packages and the ladder are built with it instead of one that pip fetches unverified. torch is downloaded first and
 # verified on its own: with hashes, pip prefers a file whose hash the index states over the one that the index ranks
-# first (the CPU build). docs/supply-chain.md has more.
+# first (the CPU build). pip would compile every file on one core; compileall takes all cores. docs/supply-chain.md has
+# more.
 $(BIN)/.installed: pyproject.toml constraints.txt locks/cuda.txt
 	@sh supply/venv.sh .venv
 	$(call pin,setuptools) > .venv/setuptools.txt
 	$(PIP) $(LOCKED) --requirement .venv/setuptools.txt
 	$(call pin,torch) > .venv/torch.txt
 	$(PIP) download --no-deps --only-binary :all: --dest .venv/torch "$$(sed 's/ .*//;q' .venv/torch.txt)"
-	$(PIP) $(LOCKED) --no-index --find-links .venv/torch --requirement .venv/torch.txt
+	$(PIP) $(LOCKED) --no-compile --no-index --find-links .venv/torch --requirement .venv/torch.txt
 	rm -r .venv/torch
-	$(PIP) $(LOCKED) --no-build-isolation --requirement constraints.txt
+	$(PIP) $(LOCKED) --no-compile --no-build-isolation --requirement constraints.txt
 	! $(CUDA_TORCH) || $(PIP) $(LOCKED) --requirement locks/cuda.txt
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	$(PIP) check
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	@touch $@
 
 # What tests and linters need.
