@@ -129,7 +129,7 @@ def status(targets: Targets = None, as_json: Json = False) -> None:
 
 @app.command(cls=Command, epilog="Example: ladder table")
 def table(as_json: Json = False) -> None:
-    """Print the table of rungs, report/table.md."""
+    """Print the table of rungs, report/table.md, with the time and memory that each took here."""
     from ladder.cli.table import table_document, table_text
 
     if as_json:

@@ -201,28 +201,27 @@ class Inspector:
         return bool(folders) and all(output_md5(Path(path)) == recorded[path] for path in folders)
 
     def _code(self, path: str, before: str) -> list[Reason]:
-        if self._same_code:
-            now = self._recorded_now(path)
-            if now in (None, before):
-                return []
-            if now.endswith(".dir"):
-                return [Reason("code", f"lists in {path} changed")]
-            text = self._recorded_list(path, now)
-        else:
-            text = self._code_lists.get(path)
-        if text is None:
-            return [Reason("code", f"no module for {path}")]
-        if hashlib.md5(text.encode()).hexdigest() == before:
+        """Return why a code list, or a folder of them, differs from the last run's."""
+        now = self._recorded_now(path) if self._same_code else self._md5_now(path)
+        if now == before or now is None and self._same_code:
             return []
-        changed = _changed_lines(self._recorded_list(path, before), text)
+        if now is None:
+            return [Reason("code", f"no module for {path}")]
+        if now.endswith(".dir"):
+            return [Reason("code", f"lists in {path} changed")]
+        text = self._recorded_list(path, now) if self._same_code else self._code_lists[path]
+        changed = _changed_lines(self._recorded_list(path, before), text) if text is not None else []
         return [Reason("code", _listed(changed) if changed else "files that it imports changed")]
 
+    def _md5_now(self, path: str) -> str | None:
+        """Return the hash of a code list, or of a folder of them, as stage `code` would write it; None if unknown."""
+        return _md5_of({name: hashlib.md5(text.encode()).hexdigest() for name, text in self._code_lists.items()}, path)
+
     def _recorded_now(self, path: str) -> str | None:
-        """Return the hash of a code list, or of a folder of them, as stage `code` wrote it; None if unknown."""
+        """Return the hash of a code list, or of a folder of them, as the stage `code` wrote it; None if unknown."""
         recorded = (self.lock[CODE].get("outs") or [{}])[0].get("md5", "")
-        listed, name = folder_files(self.cache, recorded), Path(path).relative_to(CODE).as_posix()
-        inside = {each.removeprefix(f"{name}/"): md5 for each, md5 in listed.items() if each.startswith(f"{name}/")}
-        return listed.get(name) or (listing_md5(inside) if inside else None)
+        listed = folder_files(self.cache, recorded)
+        return _md5_of({f"{CODE}/{name}": md5 for name, md5 in listed.items()}, path)
 
     def _recorded_list(self, path: str, before: str) -> str | None:
         """Return the code list of the last run, from the file here or from the cache; None if it is in neither."""
@@ -273,6 +272,12 @@ class Inspector:
             config.read(Path(".dvc", name), encoding="utf-8")
             folder = Path(".dvc", config.get("cache", "dir", fallback=str(Path("..") / folder)).strip('"'))
         return folder / "files" / "md5"
+
+
+def _md5_of(files: dict[str, str], path: str) -> str | None:
+    """Return the hash of a file, or of a folder, among {path: MD5}; None if there is neither."""
+    inside = {name.removeprefix(f"{path}/"): md5 for name, md5 in files.items() if name.startswith(f"{path}/")}
+    return files.get(path) or (listing_md5(inside) if inside else None)
 
 
 def _upstream(names: list[str]) -> list[Reason]:
