@@ -3,7 +3,8 @@
 #   docker build --tag ladder .
 #   docker run --rm --interactive --tty --volume ladder:/home/ladder ladder
 #
-# The named volume keeps models, DVC's cache and unfinished trainings between runs. Ubuntu 24.04 has Python 3.12.
+# The named volume keeps the repository with its models, DVC's cache and unfinished trainings between runs. It is filled
+# from the image once: `docker volume rm ladder` after building another image. Ubuntu 24.04 has Python 3.12.
 FROM ubuntu:24.04
 
 RUN apt-get update \

@@ -11,6 +11,7 @@ from typing import Any
 from ladder.cli.progress import Progress, shown
 from ladder.cli.table import TABLE, costs, table_lines
 from ladder.data.strict_json import parse_json
+from ladder.pipeline.errors import UserError
 from ladder.report.rung_summary import LEGEND, findings, short_table
 
 PAGE = Path("report/answers.html")
@@ -31,14 +32,17 @@ def nothing_ran() -> list[str]:
 
 
 def run_summary(progress: Progress) -> str:
-    """Return the summary of a run in which stages ran. Errors: UserError for a table that is not stage report's."""
+    """Return the summary of a run in which stages ran."""
     ran = f"{_counted(len(progress.ran), 'stage')} ran in {shown(progress.seconds)}."
     path = TABLE.with_suffix(".json")
     if not progress.covers(str(path)) or not path.exists():
         return f"{ran} `ladder repro report` brings the table of rungs up to date."
-    lines = table_lines()
+    try:
+        lines = table_lines()
+    except UserError as error:  # the stages have succeeded all the same
+        return f"{ran}\n{error}"
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPED
-    other = other_scores(committed_table(), lines)
+    other = other_scores(committed_scores(), lines)
     parts = [
         short_table(lines, width),
         fill(LEGEND, width),
@@ -49,22 +53,22 @@ def run_summary(progress: Progress) -> str:
     return "\n\n".join(parts)
 
 
-def committed_table() -> list[dict[str, Any]]:
-    """Return table.json of the last commit; empty without one."""
+def committed_scores() -> dict[tuple[str, str], float]:
+    """Return {(rung, benchmark): score} of the last commit; empty without its table, or for one of another form."""
     text = _git("show", f"HEAD:./{TABLE.with_suffix('.json')}")
     try:
-        return parse_json(text) if text else []
-    except ValueError:
-        return []
+        lines = parse_json(text) if text else []
+        return {(line["rung"], name): one["score"] for line in lines for name, one in line["benchmarks"].items()}
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return {}
 
 
-def other_scores(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> list[str]:
-    """List the scores that differ from those of another table.json: "sft/chat on ifeval 25.0 -> 24.1"."""
-    scores = {(line["rung"], name): one["score"] for line in before for name, one in line["benchmarks"].items()}
+def other_scores(before: Mapping[tuple[str, str], float], lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """List the scores of table.json that differ from earlier ones: "sft/chat on ifeval 25.0 -> 24.1"."""
     found = []
-    for line in now:
+    for line in lines:
         for name, one in line["benchmarks"].items():
-            was = scores.get((line["rung"], name))
+            was = before.get((line["rung"], name))
             if was is not None and was != one["score"]:
                 found.append(f"{line['rung']} on {name} {was:g} -> {one['score']:g}")
     return found

@@ -104,6 +104,19 @@ def test_without_a_commit_there_is_nothing_to_differ_from(repository):
     assert after("report/table.json") == SUMMARY.format(why="", following=PLAN)
 
 
+@pytest.mark.parametrize("old", ["{", "[3]", '[{"rung": "base"}]', '{"rungs": {}}'])
+def test_a_committed_table_of_another_form_is_no_baseline(repository, old):
+    write("report/table.json", old)
+    git("commit", "-qam", "old form")
+    write("report/table.json", lines(25.01))
+    assert after("report/table.json") == SUMMARY.format(why="", following=PLAN)
+
+
+def test_a_damaged_table_does_not_fail_the_run(repository):
+    write("report/table.json", "{")
+    assert after("report/table.json").startswith("2 stages ran in 10 s.\nreport/table.json: not JSON: ")
+
+
 def test_a_run_of_other_stages_prints_no_old_table(repository):
     said = "1 stage ran in 10 s. `ladder repro report` brings the table of rungs up to date."
     assert after("models/sft/chat", ran=["sft@chat"]) == said
