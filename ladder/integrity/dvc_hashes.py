@@ -33,8 +33,12 @@ def output_md5(path: Path) -> str:
     if not path.is_dir():
         return md5(path)
     files = sorted(file for file in path.rglob("*") if file.is_file())
-    listed = [{"md5": found, "relpath": file.relative_to(path).as_posix()} for file, found in all_md5(files).items()]
-    listed.sort(key=lambda file: file["relpath"].split("/"))
+    return listing_md5({file.relative_to(path).as_posix(): found for file, found in all_md5(files).items()})
+
+
+def listing_md5(files: dict[str, str]) -> str:
+    """Hash of a directory with these files: {relative path: MD5}."""
+    listed = [{"md5": files[path], "relpath": path} for path in sorted(files, key=lambda path: path.split("/"))]
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir"
 
 
