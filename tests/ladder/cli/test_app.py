@@ -166,7 +166,8 @@ def test_bash_completes_commands_and_names():
     assert completed("ladder re") == ["repro", "recipe"]
     assert completed("ladder score ifb") == ["ifbench"]
     assert completed("ladder repro sft@cha") == ["sft@chat"]
-    assert completed("ladder recipe g") == ["gpu"]
+    assert completed("ladder recipe gp") == ["gpu"]
+    assert completed("ladder init --recipe ql") == ["qlora-8b"]
 
 
 def test_the_script_runs_the_code_of_the_copy_in_which_it_is_called(tmp_path):
