@@ -9,7 +9,7 @@ from dvc.repo import Repo
 
 from ladder.pipeline.errors import UserError
 from ladder.pipeline.links import write_links
-from ladder.pipeline.stage import read_params, read_yaml
+from ladder.pipeline.stage import read_written, read_yaml
 from ladder.plan.changes import changes, counts
 from ladder.plan.expand import expand, read_lock
 from stages.code import Params, main
@@ -221,7 +221,7 @@ def test_code_that_a_stage_imports(coded):
 
 
 def test_code_lists_that_stage_code_has_written_are_compared_without_reading_the_code(coded, monkeypatch):
-    monkeypatch.setattr("ladder.plan.changes.read_imports", lambda roots: pytest.fail("read all code"))
+    monkeypatch.setattr("ladder.plan.code_lists.read_imports", lambda roots: pytest.fail("read all code"))
     assert counts(planned()) == {"unchanged": 4}
     Path("dvc.yaml").write_text(CODE_YAML.replace("cp -r made code", "cp -r other code"))
     shutil.copytree("made", "other")
@@ -253,7 +253,7 @@ def test_scalars_are_those_of_yaml_1_2(tmp_path):
 
 
 def test_the_pipeline_expands_as_dvc_expands_it():
-    stages = expand(read_params())
+    stages = expand(read_written())
     with Repo() as repo:
         theirs = {stage.addressing: stage for stage in repo.index.stages if "@" in stage.addressing or stage.cmd}
         assert set(stages) == set(theirs)
