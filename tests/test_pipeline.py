@@ -271,7 +271,7 @@ def test_the_recipes_fit_params(tmp_path, monkeypatch):
         ground = ROOT / ("recipes/guide.yaml" if path.name == "gpu.yaml" else "params.yaml")
         Path("params.yaml").write_text(ground.read_text())
         assert recipe(path)
-        changed = read_yaml(Path("params.yaml"))
+        changed = read_params()
         for stage, section in changed.items():
             kind = importlib.import_module(f"stages.{stage}").Params
             for name, entry in section.items() if has_entries(stage, STANZAS[stage]) else [(stage, section)]:
