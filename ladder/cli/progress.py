@@ -103,14 +103,14 @@ def shown(seconds: float) -> str:
 def planned() -> tuple[dict[str, Change], Durations] | None:
     """Return what a run would do and how long it takes; None if `ladder plan` cannot read the pipeline."""
     from ladder.pipeline.errors import UserError
-    from ladder.pipeline.stage import read_params
+    from ladder.pipeline.stage import read_written
     from ladder.plan.changes import changes
     from ladder.plan.command import this_machine
     from ladder.plan.durations import durations
     from ladder.plan.expand import read_lock
 
     try:
-        params = read_params()
+        params = read_written()
         found = changes(params)
         return found, durations(params, found, read_lock(), this_machine())
     except (UserError, LookupError, TypeError, ValueError):

@@ -138,8 +138,8 @@ def planned(change: Change, costs: Costs) -> Basis:
 
 
 def digest(stage: Stage, params: dict[str, Any]) -> str:
-    """Hash of a stage's command and of its parameters."""
-    values = [stage.cmd, {key: at(params, key) for key in stage.params}]
+    """Hash of a stage's command and of its parameters, with those that an entry inherits."""
+    values = [stage.cmd, {key: at(params, key) for key in stage.params}, stage.values]
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
