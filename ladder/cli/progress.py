@@ -63,8 +63,11 @@ class Progress:
         if self._plan is None:
             return f"stage {len(self.ran)}"
         following = self._following(name, self._plan[0])
-        seconds = self._plan[1].left([name, *following])
-        about = "" if seconds is None else f", about {shown(seconds)} left"
+        durations = self._plan[1]
+        durations.refresh([name, *following])
+        seconds = durations.left([name, *following])
+        word = "at most" if durations.is_bound([name, *following]) else "about"
+        about = "" if seconds is None else f", {word} {shown(seconds)} left"
         return f"stage {len(self.ran)} of {len(self.ran) + len(following)}{about}"
 
     def end(self, name: str, seconds: float) -> None:

@@ -187,11 +187,22 @@ class Costs:
             yield values["max_new_tokens"], rows * times if rows and isinstance(times, int) else None
         elif stage.values and all(isinstance(each, dict) for each in stage.values.values()):
             parts = {name: each for name, each in stage.values.items() if isinstance(each.get("max_new_tokens"), int)}
+            chosen = self._listed(stage)
+            parts = {name: each for name, each in parts.items() if chosen is None or name in chosen}
             if parts:
                 counts = [self._part_rows(stage, name, each) for name, each in parts.items()]
                 known = [count for count in counts if count is not None]
                 longest = max(each["max_new_tokens"] for each in parts.values())
                 yield longest, sum(known) if len(known) == len(parts) else None
+
+    def _listed(self, stage: Stage) -> list[str] | None:
+        """Return the names in the list of another section that a stage tracks, such as report.benchmarks."""
+        for key in stage.params:
+            section, _, inner = key.partition(".")
+            values = next((each.stage.values for each in self.found.values() if each.stage.kind == section), {})
+            if section != stage.kind and isinstance(values.get(inner), list):
+                return [str(name) for name in values[inner]]
+        return None
 
     def _part_rows(self, stage: Stage, name: str, part: dict[str, Any]) -> int | None:
         """Return how many prompts a stage answers for one named part of its section."""

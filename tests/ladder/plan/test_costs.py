@@ -66,6 +66,15 @@ def test_answers_to_held_out_problems_are_bounded_by_their_number(costs):
     assert heldout.tokens == sum(counts) * longest and heldout.time is not None
 
 
+def test_a_rung_answers_the_benchmarks_of_the_table_alone():
+    params = guide()
+    params["report"]["benchmarks"] = ["gsm8k", "ifeval"]
+    costs = Costs(changes(params), read_lock(), "h200")
+    (answers,) = [cost for cost in costs.all() if cost.name == "answer@base"]
+    parts = [params["answer"][name] for name in ("gsm8k", "ifeval")]
+    assert answers.tokens == sum(part["rows"] for part in parts) * max(part["max_new_tokens"] for part in parts)
+
+
 @pytest.fixture(scope="module")
 def synthesize():
     """The entry of recipes/synthesize.yaml, and its costs with the given prices and budget."""
