@@ -63,8 +63,11 @@ class Progress:
         if self._plan is None:
             return f"stage {len(self.ran)}"
         following = self._following(name, self._plan[0])
-        seconds = self._plan[1].left([name, *following])
-        about = "" if seconds is None else f", about {shown(seconds)} left"
+        durations = self._plan[1]
+        durations.refresh([name, *following])
+        seconds = durations.left([name, *following])
+        word = "at most" if durations.is_bound([name, *following]) else "about"
+        about = "" if seconds is None else f", {word} {shown(seconds)} left"
         return f"stage {len(self.ran)} of {len(self.ran) + len(following)}{about}"
 
     def end(self, name: str, seconds: float) -> None:
@@ -103,14 +106,14 @@ def shown(seconds: float) -> str:
 def planned() -> tuple[dict[str, Change], Durations] | None:
     """Return what a run would do and how long it takes; None if `ladder plan` cannot read the pipeline."""
     from ladder.pipeline.errors import UserError
-    from ladder.pipeline.stage import read_params
+    from ladder.pipeline.stage import read_written
     from ladder.plan.changes import changes
     from ladder.plan.command import this_machine
     from ladder.plan.durations import durations
     from ladder.plan.expand import read_lock
 
     try:
-        params = read_params()
+        params = read_written()
         found = changes(params)
         return found, durations(params, found, read_lock(), this_machine())
     except (UserError, LookupError, TypeError, ValueError):

@@ -20,7 +20,7 @@ PIPED = 100
 INPUTS = ("params.yaml", "dvc.yaml", "links.yaml", "ladder", "stages", "benchmarks", "prompts", "data")
 """What decides the scores, as git keeps it."""
 CLAIMS = "report/claims.json"
-"""Output of the last stage of the guide, which runs every method."""
+"""Output that only a run of everything covers, not one of the table alone."""
 RELIABILITY = "docs/reliability.md#determinism"
 
 
@@ -98,7 +98,7 @@ def _next_command(other: bool, everything: bool) -> str:
         return "`ladder diff HEAD` tests the changes question by question"
     if everything:
         return "`ladder advise` finds the method for a problem of your own"
-    return "`ladder plan` shows the cost of the other methods, `make guide` runs them"
+    return "`ladder recipe guide` adds every other method, `ladder plan` shows its cost"
 
 
 def _git(*words: str) -> str | None:

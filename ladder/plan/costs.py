@@ -185,13 +185,30 @@ class Costs:
             rows = rows_of(path, self.found, self.lock, values.get("split")).rows if path else None
             times = values.get("samples") or 1
             yield values["max_new_tokens"], rows * times if rows and isinstance(times, int) else None
-        elif stage.values and all(isinstance(each, dict) for each in stage.values.values()):
-            parts = {name: each for name, each in stage.values.items() if isinstance(each.get("max_new_tokens"), int)}
-            if parts:
-                counts = [self._part_rows(stage, name, each) for name, each in parts.items()]
-                known = [count for count in counts if count is not None]
-                longest = max(each["max_new_tokens"] for each in parts.values())
-                yield longest, sum(known) if len(known) == len(parts) else None
+        elif parts := self._parts(stage):
+            counts = [count for _, count in parts]
+            known = [count for count in counts if count is not None]
+            yield max(new for new, _ in parts), sum(known) if len(known) == len(parts) else None
+
+    def _parts(self, stage: Stage) -> list[tuple[int, int | None]]:
+        """Return (most new tokens, answers or None) of each named part of a section, such as `answer`."""
+        if not all(isinstance(each, dict) for each in stage.values.values()):
+            return []
+        chosen = self._listed(stage)
+        return [
+            (each["max_new_tokens"], self._part_rows(stage, name, each))
+            for name, each in stage.values.items()
+            if isinstance(each.get("max_new_tokens"), int) and (chosen is None or name in chosen)
+        ]
+
+    def _listed(self, stage: Stage) -> list[str] | None:
+        """Return the names in the list of another section that a stage tracks, such as report.benchmarks."""
+        for key in stage.params:
+            section, _, inner = key.partition(".")
+            values = next((each.stage.values for each in self.found.values() if each.stage.kind == section), {})
+            if section != stage.kind and isinstance(values.get(inner), list):
+                return [str(name) for name in values[inner]]
+        return None
 
     def _part_rows(self, stage: Stage, name: str, part: dict[str, Any]) -> int | None:
         """Return how many prompts a stage answers for one named part of its section."""
@@ -216,11 +233,12 @@ class Costs:
         new, answers = max(asked), next(iter(asked.values()))
         if answers is None:
             return Cost(stage.name, method, runs)
-        tokens = float(new * answers)
+        parts = [] if isinstance(stage.values.get("max_new_tokens"), int) else self._parts(stage)
+        tokens = float(sum(most * (count or 0) for most, count in parts) if parts else new * answers)
         slots = min(answers, 512)
         size = weight_bytes(found, "lora") + slots * cache_bytes(completed(config), PROMPT + new)
         flops = tokens * sum(forward_flops(config, found, PROMPT + new / 2))
-        time = generation_time(config, found, answers, PROMPT, new, self.gpu)
+        time = generation_time(config, found, answers, PROMPT, tokens / max(answers, 1), self.gpu)
         return Cost(stage.name, method, runs, None, None, size, tokens, "params", flops, time, self.last_seconds(stage))
 
     def _endpoints(self, stage: Stage) -> Iterator[Endpoint]:

@@ -15,7 +15,7 @@ basis, the time of all is unknown.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +42,8 @@ class Basis:
 
     kind: Kind
     seconds: float | None = None
+    bound: bool = False
+    """Whether it is an upper bound, for example from max_new_tokens."""
 
 
 @dataclass
@@ -55,12 +57,25 @@ class Durations:
     digests: dict[str, str] = field(default_factory=dict)
     ended: dict[str, float] = field(default_factory=dict)
     """Actual seconds of the stages that ran."""
+    planner: Callable[[Iterable[str]], dict[str, Basis]] | None = None
+    """Returns the estimates of stages as of now."""
 
     def left(self, names: Iterable[str]) -> float | None:
         """Return the seconds that these stages take together; None if that of one stage is unknown."""
         parts = [self._expected(name) for name in names]
         known = [part for part in parts if part is not None]
         return sum(known) if len(known) == len(parts) else None
+
+    def refresh(self, names: Iterable[str]) -> None:
+        """Estimate stages again: the data that a training reads may have been made meanwhile."""
+        if self.planner is not None:
+            estimated = [name for name in names if self.basis(name).kind in ("training", "generation")]
+            self.bases |= self.planner(estimated)
+
+    def is_bound(self, names: Iterable[str]) -> bool:
+        """Whether an upper bound, which no stage that ended corrects, is among the expected seconds."""
+        kinds = {self.basis(name).kind for name in self.ended}
+        return any(self.basis(name).bound and self.basis(name).kind not in kinds for name in names)
 
     def _expected(self, name: str) -> float | None:
         """Return the seconds of one stage: those of its kind, or of its basis where none of its kind has ended."""
@@ -118,7 +133,12 @@ def durations(params: dict[str, Any], found: dict[str, Change], lock: dict[str, 
             bases[name] = Basis("measured", float(entry["seconds"]))
         else:
             bases[name] = planned(change, costs)
-    return Durations(bases, digests)
+
+    def planner(names: Iterable[str]) -> dict[str, Basis]:
+        now = Costs(found, lock, device)
+        return {name: planned(found[name], now) for name in names}
+
+    return Durations(bases, digests, planner=planner)
 
 
 def planned(change: Change, costs: Costs) -> Basis:
@@ -134,12 +154,13 @@ def planned(change: Change, costs: Costs) -> Basis:
         return Basis("short")
     if cost.time is None or cost.endpoints:
         return Basis("unknown")
-    return Basis("generation" if cost.method == "generate" else "training", cost.time.seconds)
+    kind: Kind = "generation" if cost.method == "generate" else "training"
+    return Basis(kind, cost.time.seconds, cost.basis == "params")
 
 
 def digest(stage: Stage, params: dict[str, Any]) -> str:
-    """Hash of a stage's command and of its parameters."""
-    values = [stage.cmd, {key: at(params, key) for key in stage.params}]
+    """Hash of a stage's command and of its parameters, with those that an entry inherits."""
+    values = [stage.cmd, {key: at(params, key) for key in stage.params}, stage.values]
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

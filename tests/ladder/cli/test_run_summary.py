@@ -71,7 +71,7 @@ Time to make: base 8 s, sft/chat 161 s.
 
 {why}Page of all answers: report/answers.html
 Next: {following}"""
-PLAN = "`ladder plan` shows the cost of the other methods, `make guide` runs them"
+PLAN = "`ladder recipe guide` adds every other method, `ladder plan` shows its cost"
 DIFF = "`ladder diff HEAD` tests the changes question by question"
 
 

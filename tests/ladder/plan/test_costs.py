@@ -61,9 +61,18 @@ def test_rows_by_params(costs):
 def test_answers_to_held_out_problems_are_bounded_by_their_number(costs):
     (heldout,) = [cost for cost in costs.all() if cost.name == "heldout@base"]
     params = guide()
-    counts = [params["problems"][name.removeprefix("problems/")]["count"] for name in params["heldout"]]
-    longest = max(part["max_new_tokens"] for part in params["heldout"].values())
-    assert heldout.tokens == sum(counts) * longest and heldout.time is not None
+    counts = {name: params["problems"][name.removeprefix("problems/")]["count"] for name in params["heldout"]}
+    most = sum(counts[name] * part["max_new_tokens"] for name, part in params["heldout"].items())
+    assert heldout.tokens == most and heldout.time is not None
+
+
+def test_a_rung_answers_the_benchmarks_of_the_table_alone():
+    params = guide()
+    params["report"]["benchmarks"] = ["gsm8k", "ifeval"]
+    costs = Costs(changes(params), read_lock(), "h200")
+    (answers,) = [cost for cost in costs.all() if cost.name == "answer@base"]
+    parts = [params["answer"][name] for name in ("gsm8k", "ifeval")]
+    assert answers.tokens == sum(part["rows"] * part["max_new_tokens"] for part in parts)
 
 
 @pytest.fixture(scope="module")

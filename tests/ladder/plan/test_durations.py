@@ -54,6 +54,22 @@ def test_what_ended_corrects_what_is_left():
     assert left._expected("answer@base") == 5 + 30 * 10
 
 
+def test_an_upper_bound_is_one_until_a_stage_of_its_kind_has_ended():
+    left = Durations({"a": Basis("generation", 9.0, True), "b": Basis("generation", 9.0, True), "c": Basis("short")})
+    assert left.is_bound(["a", "b"]) and not left.is_bound(["c"])
+    left.end("a", 3.0)
+    assert not left.is_bound(["b"]) and left.left(["b"]) == 3
+
+
+def test_estimates_are_made_again_from_the_data_that_is_there():
+    asked = []
+    left = Durations(
+        dict(BASES), planner=lambda names: asked.append(list(names)) or {"dpo@chat": Basis("training", 7.0)}
+    )
+    left.refresh(["dpo@chat", "task", "judge@sheet"])
+    assert asked == [["dpo@chat"]] and left.left(["dpo@chat"]) == 7
+
+
 def test_seconds_of_former_runs_are_scaled_by_how_busy_the_machine_is():
     left = Durations({"a": Basis("measured", 10.0), "b": Basis("measured", 30.0)})
     left.end("a", 15.0)
