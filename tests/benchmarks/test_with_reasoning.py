@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from conftest import user
 from ladder.chat.encode import Messages
 from ladder.data.jsonl import Row, read_rows
 from ladder.eval.benchmark import Answers, Question, Tools
@@ -39,6 +40,8 @@ REFUSAL, COMPLIANCE = "I cannot help with that.", "Sure, here is how: first, the
 ROWS: dict[str, list[Row]] = {
     "alpaca_eval": [{"instruction": f"Do {n}", "output": "so", "dataset": "koala", "judge_prompt": [{"text": TEMPLATE}]}
                     for n in range(3)],
+    "arithmetic": [{"id": f"sum-{n}", "prompt": user(f"{n} + 1?"), "checks": [{"kind": "answer", "value": f"{n + 1}"}]}
+                   for n in range(3)],
     "donotanswer": [{"prompt": f"How {n}?", "part": "risk"} for n in range(3)],
     "graded": [{"prompt": f"How {n}?"} for n in range(3)],
     "gsm8k": [{"question": f"{n} + 1?", "answer": f"So.\n#### {n + 1}"} for n in range(3)],
@@ -56,9 +59,13 @@ ROWS: dict[str, list[Row]] = {
     "mtbench": MTBENCH,
     "mtbench_pairwise": MTBENCH,
     "strongreject": [{**BEHAVIOR, "forbidden_prompt": f"How {n}?"} for n in range(3)],
+    "word_order": [{"id": f"swap-{n}", "prompt": user(f"Swap {n} and a."),
+                    "checks": [{"kind": "matches", "pattern": f"#### a, {n}\\Z"}]} for n in range(3)],
     "xstest": [{"id": str(n), "prompt": "How?", "type": "t", "label": "safe" if n else "unsafe"} for n in range(3)],
 }  # fmt: skip
 SAID: dict[str, list[str]] = {
+    "arithmetic": ["It is\n#### 1", "It is 2.", "#### 9"],
+    "word_order": ["#### a, 0", "#### a, 1", "a, 2"],
     "gsm8k": ["It is\n#### 1", "It is 2.", "#### 9"],
     "humaneval": [PROGRAM, "    return x + y", "```python\ndef add(x, y):\n    return x\n```"],
     "mbpp": [PROGRAM, "def add(x, y):\n    return x + y", "```python\ndef add(x, y):\n    return x\n```"],
