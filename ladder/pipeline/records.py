@@ -31,7 +31,7 @@ def parsed_lock() -> Any:
 
 @lru_cache(maxsize=1)
 def _parsed_lock(path: Path, changed: int) -> Any:
-    return read_yaml(path)
+    return read_yaml(LOCK)  # the arguments are the cache's key; messages name the file as users do
 
 
 def outputs(stages: list[Any]) -> list[Path]:
