@@ -21,7 +21,7 @@ from ladder.cli.recipe import recipe
 from ladder.data.jsonl import Row, read_json, read_rows, write_rows
 from ladder.pipeline.dvc_file import has_entries
 from ladder.pipeline.links import write_links
-from ladder.pipeline.stage import fit, read_params, read_yaml
+from ladder.pipeline.stage import fit, read_params, read_written, read_yaml
 from torch_helpers import pico_encoder
 
 QUIZ = "owls rivers chess bread snow debts sleep maps tea law"
@@ -75,7 +75,7 @@ class Copy:
 
     def run(self, *addressings: str) -> None:
         """Return the stages, each with the command that DVC makes of dvc.yaml and params.yaml."""
-        write_links(read_params())
+        write_links(read_written())
         with Repo.init(str(self.root), no_scm=True, force=True) as repo:
             commands = {stage.addressing: stage.cmd.split() for stage in repo.index.stages}
         for addressing in addressings:
