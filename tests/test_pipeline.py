@@ -11,11 +11,13 @@ import pytest
 from dvc.repo import Repo
 
 from ladder.data.jsonl import read_json
-from ladder.pipeline.check import code_faults, entry_faults, leftovers, part_faults, picture
+from ladder.pipeline.check import code_faults, entry_faults, part_faults
 from ladder.pipeline.dvc_file import INTERPOLATION, has_entries, values
 from ladder.pipeline.imports import imported, read_imports
 from ladder.pipeline.links import LINKS, check_links, with_links
+from ladder.pipeline.lock_entries import leftovers
 from ladder.pipeline.names import SINGLE, WITH_PATHS, command_values
+from ladder.pipeline.picture import picture
 from ladder.pipeline.stage import fit, outputs_of, read_params, read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -31,11 +33,12 @@ SHARED = {
     "card": ["source"],  # it states the sources' licenses
     "questions": ["report.benchmarks"],
     "answer": ["report.benchmarks"],
-    "benchmark": ["report.benchmarks", "report.rungs"],
-    "report": ["lm_eval"],
+    "benchmark": ["report.benchmarks", "report.rungs", {"links.yaml": ["rungs.report"]}],
+    "report": ["lm_eval", {"links.yaml": ["rungs.report"]}],
+    "claims": [{"links.yaml": ["rungs.claims"]}],
     "gate": ["lm_eval"],
 }
-"""Keys of other sections that a stage tracks."""
+"""Keys of other sections, and of links.yaml, that a stage tracks."""
 HEADLINES = tuple(
     f"metrics/{name}"
     for name in ("accuracy", "benchmark", "claims", "divergence", "gate", "heldout", "judge_reliability", "lm_eval")
@@ -65,7 +68,7 @@ def test_a_stage_has_its_module_its_section_its_stanza_and_its_test():
 def test_a_stage_depends_on_what_it_imports_and_on_its_own_benchmark(stage):
     # Where any benchmark may be imported, the stage itself compares the list of each with the one it ran with.
     own = ["code/benchmarks"] if stage in ("questions", "benchmark") else []
-    own += ["code/filter/${key}.txt"] if stage == "filter" else []  # the model filters that the entry names
+    own += ["code/filter/${item.entry}.txt"] if stage == "filter" else []  # the model filters that the entry names
     assert [path for path in body(stage)["deps"] if path.startswith("code")] == [f"code/{stage}.txt", *own]
 
 

@@ -140,7 +140,7 @@ def table(as_json: Json = False) -> None:
 @app.command(cls=Command, epilog="Example: ladder picture > picture.md")
 def picture() -> None:
     """Print the graph and the table of stages, as in docs/stages.md."""
-    from ladder.pipeline.check import picture as drawn
+    from ladder.pipeline.picture import picture as drawn
 
     print(drawn())
 
@@ -184,7 +184,7 @@ def recipe(
 @app.command(cls=Command, epilog="Example: ladder prune")
 def prune(as_json: Json = False) -> None:
     """Remove records and outputs of entries that params.yaml no longer has."""
-    from ladder.pipeline.check import prune as removed
+    from ladder.pipeline.lock_entries import prune as removed
 
     names = removed()
     if as_json:

@@ -75,6 +75,7 @@ def repro(targets: Sequence[str], options: Sequence[str]) -> int:
 
     use_own_python()
     with yaml_parsed_once():
+        refresh_links()
         _refuse_unknown(targets, options)
         roots = [] if "--dry" in options else [refresh_code_lists()]
         before = snapshot.settled(roots)
@@ -91,9 +92,19 @@ def status(targets: Sequence[str], options: Sequence[str]) -> int:
 
     use_own_python()
     with yaml_parsed_once():
+        refresh_links()
         _refuse_unknown(targets, options)
         refresh_code_lists()
         return _dvc(["status", *options, *targets])
+
+
+def refresh_links() -> None:
+    """Write links.yaml again if params.yaml needs another one. Errors: UserError for an invalid params.yaml."""
+    from ladder.pipeline.links import LINKS, write_links
+    from ladder.pipeline.stage import PARAMS, read_params
+
+    if LINKS.is_file() and PARAMS.is_file():
+        write_links(read_params())
 
 
 def refresh_code_lists(*, quiet: bool = False) -> str:

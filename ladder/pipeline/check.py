@@ -5,34 +5,28 @@ Faults of params.yaml are reported with their line numbers.
 
 import configparser
 import contextlib
-import shutil
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import networkx
 from dvc.exceptions import CyclicGraphError, DvcException
 from dvc.repo import Repo
-from ruamel.yaml import YAML
 
-from ladder.data.atomic_write import whole
-from ladder.data.markdown import code, table
-from ladder.integrity.lock_copy import forget, keep_copy, references
-from ladder.integrity.lock_file import FIX, LOCK, decoded, lost_entries, split, structure_fault, unreadable
-from ladder.integrity.lock_repair import is_valid, pipeline_outputs
+from ladder.integrity.lock_copy import keep_copy
+from ladder.integrity.lock_file import LOCK
+from ladder.integrity.lock_repair import pipeline_outputs
 from ladder.pipeline.dvc_file import body, origins, read_pipeline
 from ladder.pipeline.imports import imported, read_imports
 from ladder.pipeline.links import write_links
+from ladder.pipeline.lock_entries import leftovers, lost_from_lock, outputs, recorded_params, stale, unreadable_lock
 from ladder.pipeline.names import SINGLE, Fault, did_you_mean, name_faults
 from ladder.pipeline.param_checks import params_faults
 from ladder.pipeline.secrets import holds_secret, is_secret_name
-from ladder.pipeline.stage import PARAMS, UserError, read_sections, read_yaml
+from ladder.pipeline.seeds import MARK, original
+from ladder.pipeline.stage import PARAMS, read_sections
 from ladder.pipeline.yaml_lines import Lines
 
 CONFIG = Path(".dvc/config")
-SHOWN = 3
-"""Maximum number of names in a line of information."""
 BENCHMARKS = "report.benchmarks"
 """List of the benchmarks of the table."""
 CODE = "code"
@@ -49,10 +43,10 @@ def check() -> list[str]:
     if names := name_sentences():
         return names
     params, lines = read_sections(), Lines(PARAMS)
-    if lost := _unreadable_lock():
+    if lost := unreadable_lock():
         return [lost]
     write_links(params)
-    faults = [*params_faults(params, read_pipeline(), _recorded_params()), *entry_faults(params), *part_faults(params)]
+    faults = [*params_faults(params, read_pipeline(), recorded_params()), *entry_faults(params), *part_faults(params)]
     reported = [_sentence(fault, lines) for fault in faults]
     sentences = [*reported, *remote_faults(), *code_faults(), *_graph_faults(params, lines)]
     keep_copy()
@@ -132,91 +126,30 @@ def code_faults() -> Iterable[str]:
                 yield f"dvc.yaml: {stage}: expected {files} among its deps: an edit of its code would not rerun it"
 
 
-def _unreadable_lock() -> str | None:
-    """Return why dvc.lock cannot be read; None if it is readable or missing."""
-    if not LOCK.exists():
-        return None
-    if fault := unreadable(LOCK.read_bytes()):
-        return fault
-    try:
-        return structure_fault(_parsed_lock(LOCK.resolve(), LOCK.stat().st_mtime_ns))
-    except UserError as refusal:
-        return f"{refusal}. {FIX}"
-
-
-def lock_faults() -> list[str]:
-    """Return all faults of dvc.lock. Errors: UserError if the pipeline itself cannot be read."""
-    if lost := _unreadable_lock():
-        return [lost]
-    try:
-        with Repo() as repo:
-            return list(_lost_entries(pipeline_outputs(repo))) if LOCK.exists() else []
-    except DvcException as error:
-        raise UserError(f"dvc.yaml: {' '.join(str(error).split())}") from None
-
-
-def _lost_entries(outputs: dict[str, list[str]]) -> Iterable[str]:
-    """Find entries missing from dvc.lock that dvc.yaml needs and the lock copy or git's HEAD still holds."""
-    places = references()
-    texts = split(decoded(LOCK.read_bytes())).entries
-    missing, cut = lost_entries(_lock(), texts, places, outputs, is_valid)
-    for kind, names in (("missing", missing), ("cut", cut)):
-        if names:
-            where = " and ".join(places) or "no other place"
-            yield (
-                f"{LOCK}: torn; {len(names)} of {len(outputs)} entries are {kind} ({', '.join(names)}); "
-                f"expected as in {where}. `ladder doctor --fix` restores them"
-            )
-
-
-def _recorded_params() -> dict[str, Any]:
-    """Return the parameters of each stage's last run from dvc.lock, by the key that dvc.yaml tracks."""
-    recorded: dict[str, Any] = {}
-    for name, entry in _lock().items():
-        held = entry.get("params", {}) if isinstance(entry, dict) else None
-        values = held.get(str(PARAMS), {}) if isinstance(held, dict) else None
-        if not isinstance(values, dict):
-            raise UserError(
-                f"{LOCK}: {name}: expected an entry with params, as DVC writes it; `git checkout {LOCK}` restores it"
-            )
-        recorded |= values
-    return recorded
-
-
-def _lock() -> dict[str, Any]:
-    parsed = _parsed_lock(LOCK.resolve(), LOCK.stat().st_mtime_ns) if LOCK.exists() else {}
-    return parsed.get("stages") or {}
-
-
-@lru_cache(maxsize=1)
-def _parsed_lock(path: Path, changed: int) -> Any:
-    """Parse dvc.lock, which takes seconds. Cached by path and modification time (ns)."""
-    return read_yaml(LOCK)
-
-
 def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
     """Find parents that no stage produces, and cycles. Prints one line about dvc.lock entries without a stage."""
     lost: list[str] = []
     try:
         with Repo() as repo:
-            lost = list(_lost_entries(pipeline_outputs(repo))) if LOCK.exists() else []
+            lost = list(lost_from_lock(pipeline_outputs(repo))) if LOCK.exists() else []
             yield from lost
             stages = list(repo.index.stages)
             repo.index.check_graph()
             ignored = repo.scm.is_ignored
     except CyclicGraphError as error:
-        names = sorted(str(error).rsplit(": ", 1)[-1].rstrip(".").split(", "))
+        names = sorted({original(name) for name in str(error).rsplit(": ", 1)[-1].rstrip(".").split(", ")})
         yield f"{PARAMS}: a rung is its own ancestor: look at the parents of {', '.join(names)}"
         return
     except DvcException as error:
         if not lost:
             yield f"dvc.yaml: {' '.join(str(error).split())}"
         return
-    made = _outputs(stages)
+    made = outputs(stages)
+    written = [path for path in made if MARK not in str(path)]
     outs, reached = set(made), {folder for out in made for folder in (out, *out.parents)}
-    rungs = sorted(str(path.relative_to("models")) for path in made if path.parts[0] == "models")
-    rows = sorted(str(path.relative_to("data").with_suffix("")) for path in made if path.parts[0] == "data")
-    for stage in stages:
+    rungs = sorted(str(path.relative_to("models")) for path in written if path.parts[0] == "models")
+    rows = sorted(str(path.relative_to("data").with_suffix("")) for path in written if path.parts[0] == "data")
+    for stage in (stage for stage in stages if MARK not in stage.addressing):  # a replica has its entry's faults
         for dependency in stage.deps:
             path = _module(Path(dependency.def_path or ""))
             made_here = path in reached or not outs.isdisjoint(path.parents)
@@ -251,72 +184,3 @@ def _module(path: Path) -> Path:
             stage = Path("stages", package).with_suffix(".py")  # the code that an entry of a stage chooses
             return stage if stage.is_file() else Path(package, name).with_suffix(".py")
     return path
-
-
-def _outputs(stages: list[Any]) -> list[Path]:
-    """Return the outputs of all stages and `.dvc` files, relative to the repository root.
-
-    DVC stores the output path of a `.dvc` file relative to that file's folder.
-    """
-    return [Path(out.fs_path).relative_to(Path.cwd()) for stage in stages for out in stage.outs]
-
-
-def stale(names: Iterable[str]) -> list[str]:
-    """Return the entries of dvc.lock whose stage no longer exists."""
-    return sorted(set(_lock()) - set(names))
-
-
-def leftovers(gone: list[str]) -> str:
-    """Describe entries of dvc.lock whose stage no longer exists, in one line."""
-    more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
-    return (
-        f"{LOCK}: outputs of entries that {PARAMS} no longer has remain: {', '.join(gone[:SHOWN])}{more}. "
-        "`ladder prune` removes them"
-    )
-
-
-def prune() -> list[str]:
-    """Remove stale entries from dvc.lock, and delete their outputs that no current stage produces.
-
-    Returns the names of the removed entries.
-    """
-    with Repo() as repo:
-        stages = list(repo.index.stages)
-    owned = set(_outputs(stages))
-    yaml = YAML()
-    document = yaml.load(LOCK.read_text(encoding="utf-8"))
-    gone = stale(stage.addressing for stage in stages)
-    for name in gone:
-        for out in document["stages"].pop(name).get("outs", []):
-            path = Path(out["path"])
-            if not owned.isdisjoint((path, *path.parents)):  # also a file of a folder that a stage writes now
-                continue
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-    with whole(LOCK) as stream:
-        yaml.dump(document, stream)
-    forget(gone)
-    return gone
-
-
-def picture() -> str:
-    """Return the pipeline up to the report as Markdown: a Mermaid flowchart and a table of every stage's `desc`.
-
-    The flowchart merges the entries of a stage into one node. It is a transitive reduction and omits edges from
-    `code`.
-    """
-    graph = networkx.DiGraph()
-    with Repo() as repo:
-        report = next(stage for stage in repo.index.stages if stage.addressing == "report")
-        climbed = {report, *networkx.descendants(repo.index.graph, report)}
-        for user, maker in repo.index.graph.subgraph(climbed).edges:
-            first, second = (stage.addressing.split("@")[0] for stage in (maker, user))
-            if first not in (second, CODE):
-                graph.add_edge(first, second)
-    arrows = sorted(networkx.transitive_reduction(graph).edges)
-    drawn = ["```mermaid", "flowchart TD", *(f"    {first} --> {second}" for first, second in arrows), "```"]
-    stanzas = read_pipeline()
-    rows = [(code(name), body(stanza)["desc"]) for name, stanza in stanzas.items()]
-    return "\n".join([*drawn, "", table(["stage", "what it makes"], rows, rule=["---", "---"])])

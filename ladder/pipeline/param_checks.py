@@ -15,6 +15,7 @@ from typing import Any
 from ladder.pipeline.dvc_file import has_entries
 from ladder.pipeline.local_files import RAW, local_files, unseen
 from ladder.pipeline.names import Fault, did_you_mean
+from ladder.pipeline.seeds import SEEDS, Replicas
 from ladder.pipeline.stage import UserError, fit, misfits
 from ladder.pipeline.yaml_lines import Keys
 
@@ -68,6 +69,7 @@ def params_faults(params: dict[str, Any], pipeline: dict[str, Any], recorded: di
     yield from adapter_faults(params)
     yield from gate_faults(params)
     yield from claim_faults(params)
+    yield from seed_faults(params)
 
 
 def _is_new(entry: tuple[tuple[str, ...], str, Any], recorded: dict[str, Any]) -> bool:
@@ -253,6 +255,13 @@ def claim_faults(params: dict[str, Any]) -> Iterator[Fault]:
         elif measure == "reward" and rung not in models:
             near = did_you_mean(rung, models) or _listed(models)
             yield Fault(keys, f"reward: {rung} is no rung of the stage reward{near}")
+
+
+def seed_faults(params: dict[str, Any]) -> Iterator[Fault]:
+    """Find tables over several seeds in which no rung depends on a seed."""
+    for table in Replicas(params).tables_without_effect():
+        sentence = "no rung of this table depends on a seed, so all replicas would be equal. Remove the key."
+        yield Fault((table, SEEDS), sentence)
 
 
 def _is_revision(text: str) -> bool:

@@ -19,6 +19,8 @@ import networkx
 from ladder.integrity.dvc_hashes import folder_files, is_cached, object_path, output_md5
 from ladder.pipeline.code_text import essence
 from ladder.pipeline.imports import imported, read_imports
+from ladder.pipeline.links import LINKS
+from ladder.pipeline.links import links as links_of
 from ladder.plan.expand import Stage, at, expand, links, read_lock
 
 CODE = "code"
@@ -126,17 +128,15 @@ class Inspector:
         return Change(stage, (*reasons, *_upstream(upstream)), restored)
 
     def _params(self, stage: Stage, entry: dict[str, Any]) -> list[Reason]:
-        recorded = (entry.get("params") or {}).get("params.yaml") or {}
-        keys = [*stage.params, *(key for key in recorded if key not in stage.params)]
-        reported = []
-        for key in keys:
-            if key not in recorded:
-                reported.append(f"{key}: new")
-            elif key not in stage.params:
-                reported.append(f"{key}: no longer tracked")
-            else:
-                reported += list(_differences(recorded[key], at(self.params, key), key))
+        recorded = entry.get("params") or {}
+        reported = _tracked(stage.params, recorded.get("params.yaml") or {}, self.params)
+        if stage.links or str(LINKS) in recorded:
+            reported += _tracked(stage.links, recorded.get(str(LINKS)) or {}, self._links)
         return [Reason("param", each) for each in reported]
+
+    @cached_property
+    def _links(self) -> dict[str, Any]:
+        return links_of(self.params)
 
     def _deps(self, stage: Stage, entry: dict[str, Any], *, code: bool) -> list[Reason]:
         recorded = {dep["path"]: dep for dep in entry.get("deps") or ()}
@@ -279,6 +279,19 @@ def _changed_lines(before: str | None, now: str) -> list[str]:
         return []
     old, new = set(before.splitlines()), set(now.splitlines())
     return sorted({line.split("  ", 1)[1] for line in old ^ new})
+
+
+def _tracked(keys: tuple[str, ...], recorded: dict[str, Any], values: dict[str, Any]) -> list[str]:
+    """Return one text for each tracked key whose value differs from the recorded one, or that is new or gone."""
+    reported = []
+    for key in [*keys, *(key for key in recorded if key not in keys)]:
+        if key not in recorded:
+            reported.append(f"{key}: new")
+        elif key not in keys:
+            reported.append(f"{key}: no longer tracked")
+        else:
+            reported += _differences(recorded[key], at(values, key), key)
+    return reported
 
 
 def _differences(before: Any, now: Any, key: str) -> list[str]:

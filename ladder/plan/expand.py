@@ -6,7 +6,7 @@ A test compares the result with DVC's own index: names, commands, dependencies, 
 import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import yaml
 
 from ladder.pipeline.dvc_file import INTERPOLATION, body, parts, read_pipeline
 from ladder.pipeline.errors import UserError
-from ladder.pipeline.links import with_links
+from ladder.pipeline.links import LINKS, with_links
+from ladder.pipeline.seeds import MARK
 
 LOCK = Path("dvc.lock")
 
@@ -34,12 +35,17 @@ class Stage:
     """Outputs, metrics and plots."""
     params: tuple[str, ...]
     """Tracked keys of params.yaml."""
+    links: tuple[str, ...] = ()
+    """Tracked keys of links.yaml."""
     uncached: frozenset[str] = frozenset()
     """Outputs that git keeps (`cache: false`)."""
     always: bool = False
     frozen: bool = False
     values: dict[str, Any] = field(default_factory=dict, compare=False)
-    """The entry of params.yaml that this stage tracks first; empty if it tracks none, or a value that is no section."""
+    """The entry that this stage reads: of params.yaml, the one that it tracks first, or a replica of it.
+
+    Empty if it tracks none, or a value that is no section.
+    """
 
 
 class CoreLoader(yaml.CSafeLoader):
@@ -118,7 +124,9 @@ def links(stages: dict[str, Stage]) -> "networkx.DiGraph[str]":
 def _stages(kind: str, stanza: dict[str, Any], seen: dict[str, Any], params: dict[str, Any]) -> Iterator[Stage]:
     """Stages of a stanza: templates read `seen`, params.yaml with its links; tracked values are those of `params`."""
     for suffix, scope in _scopes(kind, stanza, seen):
-        yield _stage(f"{kind}@{suffix}" if suffix else kind, kind, body(stanza), {**seen, **scope}, params)
+        made = _stage(f"{kind}@{suffix}" if suffix else kind, kind, body(stanza), {**seen, **scope}, params)
+        replica = seen[kind].get(suffix) if MARK in suffix and kind in seen else None
+        yield made if replica is None else replace(made, values=replica)
 
 
 def _scopes(kind: str, stanza: dict[str, Any], params: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -149,7 +157,9 @@ def _stage(name: str, kind: str, one: dict[str, Any], scope: dict[str, Any], par
 
     outs = [pair for key in ("outs", "metrics", "plots") for pair in texts(key)]
     command = _filled(one["cmd"], scope, name)
-    tracked = tuple(key for key, _ in texts("params"))
+    listed = one.get("params", [])
+    tracked = tuple(_filled(key, scope, name) for key in listed if isinstance(key, str))
+    linked = tuple(key for keys in listed if isinstance(keys, dict) for key in keys[str(LINKS)])
     return Stage(
         name=name,
         kind=kind,
@@ -157,6 +167,7 @@ def _stage(name: str, kind: str, one: dict[str, Any], scope: dict[str, Any], par
         deps=tuple(path for path, _ in texts("deps")),
         outs=tuple(path for path, _ in outs),
         params=tracked,
+        links=linked,
         uncached=frozenset(path for path, settings in outs if settings.get("cache") is False),
         always=bool(one.get("always_changed")),
         frozen=bool(one.get("frozen")),

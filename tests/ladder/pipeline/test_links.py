@@ -14,8 +14,9 @@ PARAMS = {
     "merge": {"soup": {"parents": ["sft/a", "sft/b"]}},
 }
 LINKS = {
-    "grpo": {"words": {"reward_model": "base"}},
-    "preferences": {"chat": {"ranker": "base"}},
+    "grpo": {"words": {"entry": "words", "reward_model": "base"}, "maths": {"entry": "maths"}},
+    "preferences": {"chat": {"entry": "chat", "ranker": "base"}},
+    "merge": {"soup": {"entry": "soup"}},
     "merge_inputs": {"soup/0": {"model": "sft/a"}, "soup/1": {"model": "sft/b"}},
 }
 PIPELINE = """
@@ -31,8 +32,8 @@ stages:
 def test_a_rung_that_an_entry_leaves_out_is_the_base_and_a_named_one_stays():
     assert links(PARAMS) == LINKS
     assert with_links(PARAMS)["grpo"] == {
-        "words": {"parent": "sft/a", "reward_model": "base"},
-        "maths": {"parent": "sft/a", "reward_model": "reward/b"},
+        "words": {"entry": "words", "parent": "sft/a", "reward_model": "base"},
+        "maths": {"entry": "maths", "parent": "sft/a", "reward_model": "reward/b"},
     }
     assert links({"merge": {}}) == {"merge_inputs": {}}
 
