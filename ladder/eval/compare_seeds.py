@@ -48,7 +48,9 @@ def compare_seeds(pairs: list[Pair], of: Headline, *, title: str, rung: str) -> 
     keys, arrays = common(sides, of, where)
     if len(keys) < 2:
         raise Apart(f"{where}: expected at least two common prompts to compare seeds, got {len(keys)}")
-    first_SN, second_SN = (np.array([_values(*one) for one in arrays[place::2]]) for place in (0, 1))
+    first_SN, second_SN = (
+        np.array([seed_statistics.contributions(*one) for one in arrays[place::2]]) for place in (0, 1)
+    )
     found = seed_statistics.across_seeds(first_SN, second_SN)
     up, down = (_moved(arrays, of.upwards * sign) for sign in (1.0, -1.0))
     change_S = (second_SN - first_SN).mean(axis=1)
@@ -78,13 +80,12 @@ def compare_seeds(pairs: list[Pair], of: Headline, *, title: str, rung: str) -> 
 def interval_over_seeds(files: list[list[Row]], of: Headline, where: str) -> tuple[float, float]:
     """Return the 95% interval of a rung's mean score over seeds, from one file of rows with the same keys for each."""
     sides = [results(rows, of, f"{where}: row") for rows in files]
-    values_SN = [_values(*(np.array([part[key] for key in side.values]).T for part in side[:2])) for side in sides]
+    values_SN = [
+        seed_statistics.contributions(*(np.array([part[key] for key in side.values]).T for part in side[:2]))
+        for side in sides
+    ]
     low, high = (of.scale * end for end in seed_statistics.interval(np.array(values_SN)))
     return (max(low, 0.0), min(high, of.scale)) if of.share else (low, high)
-
-
-def _values(values_KN: Array, weights_KN: Array) -> Array:
-    return seed_statistics.contributions(values_KN, weights_KN)
 
 
 def _moved(arrays: list[tuple[Array, Array]], sign: float) -> int:
