@@ -18,6 +18,7 @@ from ladder.pipeline.links import LINKS, check_links, with_links
 from ladder.pipeline.lock_entries import leftovers
 from ladder.pipeline.names import SINGLE, WITH_PATHS, command_values
 from ladder.pipeline.picture import picture
+from ladder.pipeline.seeds import TRACKED
 from ladder.pipeline.stage import fit, outputs_of, read_params, read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -145,6 +146,10 @@ def test_a_stage_tracks_its_own_section_or_an_entry_of_it_alone():
         entry = re.fullmatch(rf"{stage}\.\$\{{(key|item\.\w+)\}}", tracked)
         assert tracked == stage or entry
         assert has_entries(stage, STANZAS[stage]) == bool(entry)
+
+
+def test_the_entries_that_may_have_replicas_are_tracked_by_their_own_name():
+    assert {stage for stage in STANZAS if body(stage)["params"][0] == f"{stage}.${{item.entry}}"} == set(TRACKED)
 
 
 def sample(stage, stanza):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ladder.data.jsonl import write_text
-from ladder.pipeline.seeds import LINK_KEYS, RUNGS, TABLES, Replicas, original, with_replicas
+from ladder.pipeline.seeds import LINK_KEYS, RUNGS, TABLES, TRACKED, Replicas, original, with_replicas
 from ladder.pipeline.stage import PARAMS, UserError, read_yaml
 from ladder.pipeline.yaml_lines import Keys
 
@@ -34,12 +34,6 @@ OPTIONAL = {
     "ppo": ("reward_model",),
 }
 """Keys of an entry that name a rung which not every entry uses. The default is DEFAULT, as in the stage's Params."""
-TRACKED = (
-    "problems", "synthesize", "generate", "filter", "part", "mixture", "prune_layers", "sft", "preferences", "pairs",
-    "reference_logprobs", "dpo", "simpo", "orpo", "kto", "reward", "grpo", "rloo", "ppo", "teacher_logits", "distill",
-    "distill_features", "gkd", "merge",
-)  # fmt: skip
-"""Sections whose entries may have replicas. Their stages track the entry of params.yaml that `entry` names."""
 ENTRY = "entry"
 MERGE_INPUTS = "merge_inputs"
 LISTS = {"report" if table == "report" else key: (table, key) for table, keys in TABLES.items() for key in keys}
@@ -68,7 +62,7 @@ def links(params: dict[str, Any]) -> dict[str, Any]:
             if isinstance(entry, dict) and (added := _added(stage, name, entry, written=name in params[stage])):
                 found.setdefault(stage, {})[name] = added
     found[MERGE_INPUTS] = {name: {"model": rung} for name, _, rung in merge_inputs(whole)}
-    listed = [name for name, (table, key) in LISTS.items() if key in (params.get(table) or {})]
+    listed = [name for name, (table, key) in LISTS.items() if key in replicas.section(table)]
     rungs: dict[str, Any] = {name: _measured(name, replicas) for name in listed}
     if "claims" in params:
         rungs["claims"] = replicas.rungs("claims")
@@ -77,7 +71,7 @@ def links(params: dict[str, Any]) -> dict[str, Any]:
 
 def _added(stage: str, name: str, entry: dict[str, Any], *, written: bool) -> dict[str, Any]:
     """Return the values of links.yaml for an entry; `written` is false for a replica, which params.yaml lacks."""
-    own = {ENTRY: original(name)} if stage in TRACKED else {}
+    own = {ENTRY: original(str(name))} if stage in TRACKED else {}
     absent = {key: DEFAULT for key in OPTIONAL.get(stage, ()) if key not in entry}
     if written:
         return {**own, **absent}
@@ -90,7 +84,7 @@ def _measured(name: str, replicas: Replicas) -> list[str] | dict[str, dict[str, 
     rungs = replicas.measured(table, replicas.listed(table, key))
     if name not in BESIDE:
         return list(rungs)
-    value = (replicas.params.get(name) or {}).get(BESIDE[name])
+    value = replicas.section(name).get(BESIDE[name])
     return {rung: {BESIDE[name]: replicas.reference(value, number)} for rung, number in rungs.items()}
 
 

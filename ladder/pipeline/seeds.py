@@ -29,6 +29,12 @@ TABLES = {"report": ("rungs",), "claims": ("heldout", "accuracy", "divergence")}
 """Lists of rungs that are measured, by the section whose `seeds` applies to them."""
 RUNGS = "rungs"
 """Section of links.yaml with the measured rungs of each table and list."""
+TRACKED = (
+    "problems", "synthesize", "generate", "filter", "part", "mixture", "prune_layers", "sft", "preferences", "pairs",
+    "reference_logprobs", "dpo", "simpo", "orpo", "kto", "reward", "grpo", "rloo", "ppo", "teacher_logits", "distill",
+    "distill_features", "gkd", "merge",
+)  # fmt: skip
+"""Sections whose entries may have replicas. Their stages track the entry of params.yaml that `entry` names."""
 OPTIONAL_KEYS = frozenset((table, SEEDS) for table in TABLES)
 """Keys that params.yaml may leave out and a recipe may add."""
 DEFAULT_SEEDS = {"pairs": 0}
@@ -97,7 +103,10 @@ class Replicas:
 
     def rungs(self, table: str) -> list[str]:
         """Return the rungs that a table measures, each followed by its replicas."""
-        return list(self.measured(table, self.listed("report", "rungs") if table == "report" else self.claimed()))
+        return list(self._numbers(table))
+
+    def _numbers(self, table: str) -> dict[str, int]:
+        return self.measured(table, self.listed("report", "rungs") if table == "report" else self.claimed())
 
     def measured(self, table: str, rungs: list[str]) -> dict[str, int]:
         """Return the rungs of a table, each followed by its replicas, with their numbers; 0 is the rung itself."""
@@ -107,12 +116,17 @@ class Replicas:
 
     def listed(self, table: str, key: str) -> list[str]:
         """Return the names in a list of rungs."""
-        found = self._section(table).get(key)
+        found = self.section(table).get(key)
         return [rung for rung in found if isinstance(rung, str)] if isinstance(found, list) else []
+
+    def section(self, name: str) -> dict[str, Any]:
+        """Return a section of params.yaml; empty if it is absent or invalid."""
+        found = self.params.get(name)
+        return found if isinstance(found, dict) else {}
 
     def claimed(self) -> list[str]:
         """Return the rungs that claims measure: those of the lists, and the reward models of claims."""
-        claims = self._section("claims").get("claims")
+        claims = self.section("claims").get("claims")
         rungs = [claim.get("rung") for claim in claims if isinstance(claim, dict)] if isinstance(claims, list) else []
         named = [rung for key in TABLES["claims"] for rung in self.listed("claims", key)]
         return list(dict.fromkeys([*named, *(rung for rung in rungs if isinstance(rung, str))]))
@@ -143,14 +157,14 @@ class Replicas:
         if entry not in self._varies:
             self._varies[entry] = False  # an entry that is its own ancestor; `ladder check` reports it
             own = any(True for _ in _seeds(self._with_defaults(entry)))
-            self._varies[entry] = entry not in self._fixed and (own or any(map(self.varies, self._made_of(entry))))
+            may = entry.section in TRACKED and entry not in self._fixed
+            self._varies[entry] = may and (own or any(map(self.varies, self._made_of(entry))))
         return self._varies[entry]
 
     def tables_without_effect(self) -> Iterator[str]:
         """Find tables whose `seeds` is above 1 although none of their rungs depends on a seed."""
         for table in TABLES:
-            entries = [entry for value in self._targets(table) if (entry := self._entry(value))]
-            if seeds_of(self.params, table) > 1 and not any(map(self.varies, entries)):
+            if seeds_of(self.params, table) > 1 and not any(number for number in self._numbers(table).values()):
                 yield table
 
     def _content(self, entry: Entry, number: int) -> dict[str, Any]:
@@ -184,9 +198,9 @@ class Replicas:
     @cached_property
     def _fixed(self) -> frozenset[Entry]:
         """Entries that make the rows of an evaluation, which are the same for all seeds."""
-        named: list[Any] = [*self._section("heldout")]
-        named += [self._section(single).get("data") for single in ("accuracy", "divergence", "judge_reliability")]
-        named += [entry.get("heldout") for entry in self._section("reward").values() if isinstance(entry, dict)]
+        named: list[Any] = [*self.section("heldout")]
+        named += [self.section(single).get("data") for single in ("accuracy", "divergence", "judge_reliability")]
+        named += [entry.get("heldout") for entry in self.section("reward").values() if isinstance(entry, dict)]
         queue, found = [entry for value in named if (entry := self._entry(value))], set()
         while queue:
             entry = queue.pop()
@@ -200,14 +214,10 @@ class Replicas:
         """Return the references of all that a table measures, and measures with."""
         if table == "report":
             return [*self.listed("report", "rungs")]
-        return [*self.claimed(), self._section("accuracy").get("data"), self._section("divergence").get("teacher")]
-
-    def _section(self, name: str) -> dict[str, Any]:
-        found = self.params.get(name)
-        return found if isinstance(found, dict) else {}
+        return [*self.claimed(), self.section("accuracy").get("data"), self.section("divergence").get("teacher")]
 
     def _entries(self) -> Iterator[Entry]:
-        return (Entry(section, name) for section in self.params for name in self._section(section))
+        return (Entry(section, name) for section in self.params for name in self.section(section))
 
     def _entry(self, reference: Any) -> Entry | None:
         """Return the entry that makes `sft/chat` or a file such as `pairs/web.validation`; None if there is none."""
@@ -215,7 +225,7 @@ class Replicas:
             return None
         section, _, name = reference.partition("/")
         for found in (name, name.partition(".")[0]):
-            if section not in SINGLE and isinstance(self._section(section).get(found), dict):
+            if section not in SINGLE and isinstance(self.section(section).get(found), dict):
                 return Entry(section, found)
         return None
 

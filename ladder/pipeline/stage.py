@@ -26,7 +26,7 @@ from ladder.pipeline.launch import die_with_parent, launched, launcher, lease, r
 from ladder.pipeline.names import did_you_mean, name_faults
 from ladder.pipeline.output_locks import written
 from ladder.pipeline.secrets import conceal_tracebacks, concealed, masked, secrets_in
-from ladder.pipeline.seeds import RUNGS, Replicas, with_replicas
+from ladder.pipeline.seeds import RUNGS, Replicas, original, with_replicas
 from ladder.pipeline.yaml_cache import cached
 from ladder.pipeline.yaml_lines import Keys, Lines
 
@@ -261,7 +261,7 @@ def run(
             section = with_replicas(sections).get(stage)
             if not isinstance(section, dict) or name not in section:
                 raise UserError(f"{where}: no entry is named {name!r}{did_you_mean(name, section or ())}")
-            section, where = section[name], f"{where}.{name}"
+            section, where = section[name], f"{where}.{original(name)}"
         params = fit(first.annotation, section, where)
         lists = {keyword: _names(sections, key) for keyword, key in (names or {}).items()}
         command = _launcher() if launch else []

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import networkx
 
-from ladder.integrity.dvc_hashes import folder_files, is_cached, object_path, output_md5
+from ladder.integrity.dvc_hashes import folder_files, folder_md5, is_cached, object_path, output_md5
 from ladder.pipeline.code_text import essence
 from ladder.pipeline.imports import imported, read_imports
 from ladder.pipeline.links import LINKS
@@ -202,9 +202,12 @@ class Inspector:
     def _code(self, path: str, before: str) -> list[Reason]:
         if self._same_code:
             recorded = (self.lock[CODE].get("outs") or [{}])[0].get("md5", "")
-            listed = folder_files(self.cache, recorded)
-            if not listed or listed.get(str(Path(path).relative_to(CODE))) == before:
+            listed, place = folder_files(self.cache, recorded), str(Path(path).relative_to(CODE))
+            if not listed or before in (listed.get(place), folder_md5(_inside(place, listed))):
                 return []
+        if lists := _inside(path, self._code_lists):
+            now = folder_md5({name: hashlib.md5(text.encode()).hexdigest() for name, text in lists.items()})
+            return [] if now == before else [Reason("code", f"lists in {path} changed")]
         text = self._code_lists.get(path)
         if text is None:
             return [Reason("code", f"no module for {path}")]
@@ -271,6 +274,11 @@ def _upstream(names: list[str]) -> list[Reason]:
 def _listed(names: list[str], most: int = 3) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def _inside(folder: str, files: dict[str, str]) -> dict[str, str]:
+    """Return the values of the files in a folder, by their paths relative to it."""
+    return {path.removeprefix(f"{folder}/"): value for path, value in files.items() if path.startswith(f"{folder}/")}
 
 
 def _changed_lines(before: str | None, now: str) -> list[str]:
