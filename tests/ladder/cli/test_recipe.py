@@ -188,6 +188,6 @@ def test_a_recipe_may_add_the_number_of_seeds(repository):
     assert load(after)["report"] == {**load(before)["report"], "seeds": 3}
     written = load((repository / "links.yaml").read_text())
     assert "sft/chat+2" in written["rungs"]["report"] and written["sft"]["chat+2"]["entry"] == "chat"
-    (repository / "three.yaml").write_text("sft: {seeds: {a: 3}}\nanswer: {seeds: 3}\n")
-    with pytest.raises(SystemExit, match="answer.seeds: not in params.yaml"):
+    (repository / "three.yaml").write_text("questions: {seeds: 3}\n")
+    with pytest.raises(SystemExit, match="questions.seeds: not in params.yaml"):
         main(["recipe", "three.yaml"])

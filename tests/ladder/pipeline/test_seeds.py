@@ -9,6 +9,7 @@ from conftest import write_files
 from ladder.pipeline.links import links, with_links, write_links
 from ladder.pipeline.names import name_fault
 from ladder.pipeline.param_checks import seed_faults
+from ladder.pipeline.picture import picture
 from ladder.pipeline.seeds import Entry, Replicas, numbered, original, seeds_of, with_replicas
 from ladder.pipeline.stage import read_yaml
 
@@ -177,12 +178,14 @@ stages:
   problems:
     foreach: ${problems}
     do:
+      desc: it
       cmd: mkdir -p data/problems && echo ${key} > data/problems/${key}.jsonl
       params: ["problems.${item.entry}"]
       outs: ["data/problems/${key}.jsonl"]
   sft:
     foreach: ${sft}
     do:
+      desc: it
       cmd: mkdir -p models/sft && echo ${key} > models/sft/${key} && cat data/${item.data}.jsonl
       deps: ["data/${item.data}.jsonl"]
       params: ["sft.${item.entry}"]
@@ -190,9 +193,16 @@ stages:
   answer:
     matrix:
       rung: ${rungs.report}
+    desc: it
     cmd: mkdir -p data/answer/sft && cat models/${item.rung} > data/answer/${item.rung}
     deps: ["models/${item.rung}"]
     outs: ["data/answer/${item.rung}"]
+  report:
+    desc: it
+    cmd: ls -R data/answer > report.txt
+    deps: [data/answer]
+    params: [links.yaml: [rungs.report]]
+    outs: [report.txt]
 """
 TEXT = """
 problems: {words: {seed: 0}, other: {seed: 0}}
@@ -219,12 +229,17 @@ def test_dvc_runs_the_replicas_that_are_new_or_whose_entry_changed(tmp_path, mon
         "sft@other",
         "answer@sft/words",
         "answer@sft/other",
+        "report",
     }
     two = TEXT.replace("other]}", "other], seeds: 2}")
     assert ran(two) == {
         "problems@words+1", "problems@other+1", "sft@words+1", "sft@other+1",
-        "answer@sft/words+1", "answer@sft/other+1",
+        "answer@sft/words+1", "answer@sft/other+1", "report",
     }  # fmt: skip
     assert ran(two.replace("r: 4", "r: 8")) == {"sft@words", "sft@words+1"}
     assert Path("data/answer/sft/words+1").read_text() == "words+1\n"
-    assert ran(TEXT.replace("r: 4", "r: 8")) == set()
+    drawn = picture()
+    assert '    sft["sft (2 replicas)"]' in drawn and "    sft --> answer" in drawn and "+1" not in drawn
+    # The answers of the second seed are still there, but the report no longer names them.
+    assert ran(TEXT.replace("r: 4", "r: 8")) == {"report"}
+    assert "sft/words+1" not in read_yaml(Path("dvc.lock"))["stages"]["report"]["params"]["links.yaml"]["rungs.report"]
