@@ -1,5 +1,5 @@
-# make ladder: set up, train the ladder, print the table; data card.  make guide: train every method.  make test: set up
-# and run all tests.  make test-fast: the tests that take seconds.
+# make ladder: set up, train the ladder, print the table; data card.  make test: set up and run all tests.
+# make test-fast: set up and run the tests that take seconds.
 PYTHON ?= python3.11
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -11,17 +11,12 @@ pin = sed -n '/^$(1)==/,/[^\\]$$/p' constraints.txt
 CUDA_TORCH = $(BIN)/python -c 'import sys; from importlib.metadata import version; \
 	sys.exit(sys.platform != "linux" or "+cpu" in version("torch"))'
 
-.PHONY: ladder guide setup test test-fast lint lock licenses
+.PHONY: ladder setup test test-fast lint lock licenses
 
 ladder: setup
 	@ladder check
 	@ladder repro report card
 	@ladder table
-
-guide: setup
-	@ladder check
-	@ladder repro
-	@cat report/claims.md
 
 setup: $(BIN)/.installed
 

@@ -35,7 +35,7 @@ def main() -> None:
     prompts = [prompt_tokens(held.tokenizer, [{"role": "user", "content": one.turns[0]}]) for one in questions]
 
     ladder = spoken("ladder", decode(held.model, prompts, sampling, stop=[held.stop]), held.stop)
-    vllm = spoken("vLLM", engine.generate(prompts, sampling), held.stop)
+    vllm = spoken("vLLM", engine.complete(prompts, sampling), held.stop)
     print(f"{len(prompts)} prompts, {ladder.count} and {vllm.count} tokens")
     compare(held.model, copy.deepcopy(held.model).float(), prompts, ladder, vllm)
 

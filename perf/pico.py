@@ -1,5 +1,6 @@
 """Pico ladder for tests and soak tests: the whole pipeline on a random model of two layers, in its own folder."""
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -77,8 +78,12 @@ def small(params: Row) -> None:
 
 
 def lay_out(root: Path, *edits: Callable[[Row], None]) -> None:
-    """Lay out a repository with the sizes of tests/pico.yaml; `edits` change its params.yaml further. Run nothing."""
+    """Lay out a repository with recipes/guide.yaml in the sizes of tests/pico.yaml, and run nothing.
+
+    edits: further changes of its params.yaml.
+    """
     environment = copy_repository(root)
+    shutil.copy(ROOT / "recipes/guide.yaml", root / "params.yaml")
     tokenizer = pico_tokenizer()
     pico_model(tokenizer).save_pretrained(root / "data/raw/model")
     tokenizer.save_pretrained(root / "data/raw/model")

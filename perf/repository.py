@@ -8,8 +8,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 COPIED = (
-    "stages", "ladder", "benchmarks", "prompts", "data/lm_eval/README.md", "data/raw",
-    "data/reward/README.md", "data/seeds", "data/templates",
+    "stages", "ladder", "benchmarks", "prompts", "data/raw", "data/seeds", "data/templates",
+    "data/accuracy/README.md", "data/divergence/README.md", "data/heldout/README.md", "data/lm_eval/README.md",
+    "data/reward/README.md",
     "dvc.yaml", "params.yaml", "links.yaml", ".gitignore", ".dvcignore",
 )  # fmt: skip
 

@@ -67,7 +67,7 @@ def main(params: Params, questions: Path, model: Path, base: Path, output: Path,
     for name in remove_others(output, benchmarks):
         print(f"{name}: no longer asked, answers deleted", flush=True)
     for name in benchmarks:
-        entry = params.entries[name]
+        entry = params.entries[name].of_model(model)
         engine = engine_name(entry)
         asked = read_questions(questions / f"{name}.jsonl", entry.rows)
         made_of = fingerprint(asked, rung.identity, entry, code=code(engine), made_on=made_on(engine))

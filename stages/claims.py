@@ -53,13 +53,13 @@ class Claim(Config):
 
 
 class Params(Config):
-    heldout: list[str] = Field(min_length=1)
+    heldout: list[str] = []
     """Rungs that answer held-out prompts. The table lists the rungs of these three lists, in this order."""
-    accuracy: list[str] = Field(min_length=1)
+    accuracy: list[str] = []
     """Rungs whose preference accuracy is measured on held-out pairs."""
-    divergence: list[str] = Field(min_length=1)
+    divergence: list[str] = []
     """Rungs whose divergence from the teacher is measured."""
-    claims: list[Claim] = Field(min_length=1)
+    claims: list[Claim] = []
     """Claims to test, in the order of the table."""
     seeds: int = Field(1, ge=1, strict=True)
     """Number of seeds of data and training. Each rung is made again with other seeds, with all that it is made of.

@@ -23,10 +23,11 @@ from ladder.data.jsonl import write_text
 from ladder.filters.registry import model_modules
 from ladder.models.file_hashes import all_sha256
 from ladder.pipeline.code_text import essence
+from ladder.pipeline.defaults import with_defaults
 from ladder.pipeline.imports import imported, read_imports
 from ladder.pipeline.links import check_links
 from ladder.pipeline.local_files import files_of, local_files, unseen
-from ladder.pipeline.stage import Config, UserError, read_params, run
+from ladder.pipeline.stage import Config, UserError, read_written, run
 from ladder.pipeline.yaml_lines import Lines
 
 
@@ -59,8 +60,9 @@ def main(
     raw: folder of local files, read where `settings` (params.yaml) names them. links: links.yaml.
     Errors: UserError when links.yaml does not belong to params.yaml.
     """
-    sections = read_params(settings)
-    check_links(sections, links)
+    written = read_written(settings)
+    check_links(written, links)
+    sections = with_defaults(written)
     imports = read_imports([ladder, stages, benchmarks])
     hashes = {path: hashlib.sha256(essence(path)).hexdigest() for path in imports}
     with published(output) as made:

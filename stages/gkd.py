@@ -87,7 +87,7 @@ class GKDTrainer(TokenTrainer):
         prompts = [row[:length] for row, length in zip(rows, lengths, strict=True)]
         sampling = Sampling(self.params.sampling_temperature, 1.0, self.params.max_new_tokens, seed)
         student = LocalEngine(self.accelerator.unwrap_model(self.model), self.student_tokenizer, self.params.engine)
-        answers = student.generate(prompts, sampling)
+        answers = student.complete(prompts, sampling)
         own = []
         for prompt, answer in zip(prompts, answers, strict=True):
             said = answer.tokens + [self.student_tokenizer.eos_token_id] * answer.finished

@@ -19,18 +19,18 @@ from ladder.verifiers.constraints import KINDS, parameters
 
 
 class Count(Config):
-    heldout: int = Field(gt=0)
+    heldout: int = Field(default=0, ge=0)
     """Number of evaluation prompts; no training data is made from them."""
-    sft: int = Field(gt=0)
+    sft: int = Field(default=0, ge=0)
     """Number of prompts whose verified answers are used in SFT."""
-    preferences: int = Field(gt=0)
+    preferences: int = Field(default=0, ge=0)
     """Number of prompts for preference pairs and rewards."""
 
 
 class Params(Config):
-    count: Count
+    count: Count = Count()
     """Number of prompts per split. A task with its topics occurs in one split only."""
-    seed: int
+    seed: int = 0
     """Seed; another one draws other prompts from the same lines."""
     constraints_max: int = Field(default=3, ge=1, le=3)
     """Maximum number of constraints per prompt, 1 to 3; the minimum is one."""

@@ -19,11 +19,13 @@ from ladder.report.answers_page import Answer, Change, Mark, Part, Question, Sta
 from ladder.report.attacks_page import redteam_page
 from ladder.report.rung_table import (
     Changes,
+    check_block,
     comparison_rows,
     difference,
     line,
     note,
     page,
+    pipeline_checks,
     plain,
     points,
     score,
@@ -162,13 +164,15 @@ def main(
     if not (folders := {name: folder for name, folder in folders.items() if name not in lacking}):
         raise UserError(f"nothing to show: {'; '.join(f'{name}: not scored: {why}' for name, why in lacking.items())}")
     found = read(folders, provenance, measured)
-    changes = against_parents(found)
+    checks = pipeline_checks(found)
+    compared = {name: entries for name, entries in found.items() if name not in checks}
+    changes = against_parents(compared)
     lines = [line(rung, found, changes) for rung in params.rungs]
-    scores, comparisons = score_rows(lines, found), comparison_rows(found, changes)
+    scores, comparisons = score_rows(lines, compared), comparison_rows(compared, changes)
     heading = f"The ladder on {', '.join(folders)}"
-    described = " ".join([sizes(found), *(f"{name}: not scored: {why}." for name, why in lacking.items())])
+    described = " ".join([sizes(compared), *(f"{name}: not scored: {why}." for name, why in lacking.items())])
     parts = [part(name, entries, changes) for name, entries in found.items()]
-    write_text(output / "table.md", page(heading, described, scores, comparisons, note(found)))
+    write_text(output / "table.md", page(heading, described, scores, comparisons, note(found), check_block(checks)))
     write_json(output / "table.json", lines)
     write_text(output / "rungs.tsv", "".join("\t".join(point) + "\n" for point in points(found)))
     write_text(output / "answers.html", answers_page(heading, f"{described} {note(found)}", parts))

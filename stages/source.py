@@ -27,6 +27,7 @@ from ladder.data.readers import Record, beginning, records
 from ladder.data.turns import SCORES, scores
 from ladder.pipeline.errors import InvalidRow
 from ladder.pipeline.stage import Config, UserError, run
+from ladder.verifiers.constraints import result
 
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """NUL as JSON escapes it. After another backslash it is text about the escape, not a NUL."""
@@ -66,6 +67,11 @@ class Params(Config):
     rendered: Literal["refuse", "unwrap"] = "refuse"
     """Text that was already rendered with a chat template: `refuse` quarantines its row, `unwrap` converts it back to
     messages."""
+    reference: str | None = None
+    """Column with the reference answer: a number, alone or behind `####` as in GSM8K. Every row gets the check that an
+    answer ends in `#### ` and this number, for filters and rewards."""
+    instruction: str | None = None
+    """Text that is added to the end of every prompt, after an empty line: `End with the result as "#### 42".`"""
     first: int | None = Field(default=None, ge=1)
     """Number of rows to read from the start; later files are not fetched. Rows that are single messages of a tree are
     first assembled from all files; then the first trees are read."""
@@ -83,6 +89,13 @@ class Params(Config):
                 f"{', '.join(sorted(taken))}: expected another name, because this stage writes that column"
             )
         return columns
+
+    @model_validator(mode="after")
+    def has_prompts(self) -> "Params":
+        """Refuse an instruction for rows without a prompt of their own."""
+        if self.instruction is not None and self.rows == "messages":
+            raise ValueError("instruction: expected rows with a prompt, as of `rows: completion`, got `rows: messages`")
+        return self
 
     @model_validator(mode="after")
     def read_or_ignored(self) -> "Params":
@@ -112,6 +125,26 @@ def scored(row: Row) -> Row:
         raise InvalidRow(f"not a score: {error}") from None
 
 
+def checks(row: Row, params: Params) -> Row:
+    """Return the column `checks` if the source has references. Errors: InvalidRow for one that is not a number."""
+    if params.reference is None:
+        return {}
+    if params.reference not in row:
+        raise InvalidRow(f"no column: {params.reference!r}; the row has {', '.join(sorted(map(str, row)))}")
+    value = str(row[params.reference]).rpartition("####")[2].strip()
+    if result(f"#### {value}") is None:
+        raise InvalidRow(f"reference: expected a number, got {value[:40]!r}")
+    return {"checks": [{"kind": "answer", "value": value}]}
+
+
+def instructed(row: Row, instruction: str | None) -> Row:
+    """Add the instruction to the last message of the prompt."""
+    if instruction is None:
+        return row
+    *before, last = row["prompt"]
+    return {**row, "prompt": [*before, {**last, "content": f"{last['content']}\n\n{instruction}"}]}
+
+
 def encoded(row: Row) -> bytes:
     """Encode a row as a line of JSON Lines.
 
@@ -133,13 +166,16 @@ def mapped(record: Record, number: int, place: str, name: str, params: Params) -
     """Convert a record; return (format, encoded lines). Errors: InvalidRow with the reason."""
     if record.row is None:
         raise InvalidRow(record.fault)
+    references = checks(record.row, params)
     row, beside = renamed(record.row, params.columns)
+    beside |= references
     content = {name: value for name, value in row.items() if name not in beside}
     found, rows = read(content, params.format, params.rows, ignore=params.ignore, unwrap=params.rendered == "unwrap")
     if params.rows == "preference":
         beside |= scored(row)
     source = {"name": name, "row": place}
     parts = [f"{name}-{number}"] if len(rows) == 1 else [f"{name}-{number}-{part}" for part in range(1, len(rows) + 1)]
+    rows = [instructed(row, params.instruction) for row in rows]
     made = ({"id": part, "source": source, **beside, **row} for part, row in zip(parts, rows, strict=True))
     return found, b"".join(map(encoded, made))
 

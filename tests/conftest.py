@@ -22,9 +22,9 @@ from pathlib import Path
 
 import pytest
 
-from ladder.data.jsonl import Row
+from ladder.data.jsonl import Row, read_rows, write_rows
 from ladder.models.rung import describe_file
-from ladder.pipeline.stage import fit, read_params
+from ladder.pipeline.stage import UserError, fit, read_params
 
 ROOT = Path(__file__).parents[1]
 SLOW = Path(__file__).parent / "slow.txt"
@@ -45,6 +45,26 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from torch_helpers import save_base
 
     return save_base(tmp_path_factory.mktemp("models") / "base")
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own for LADDER_WORK: caches and checkpoints of unfinished trainings."""
+    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
+    return tmp_path / "work"
+
+
+@pytest.fixture(scope="module")
+def boxed() -> None:
+    """Skip the module where no sandbox can be created; in CI, that is a fault."""
+    from ladder.verifiers import sandbox
+
+    try:
+        sandbox.isolation()
+    except UserError as refused:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(refused))
 
 
 def record_files(directory: Path) -> None:
@@ -79,6 +99,27 @@ def assistant(text: str) -> list[Row]:
 def rows() -> list[Row]:
     """Twelve rows of prompt and completion."""
     return [{"prompt": user(f"Say {n}."), "completion": assistant(f"It is {n}{n}.")} for n in range(12)]
+
+
+PAIRS: list[Row] = [
+    {"id": str(n), "prompt": user(f"Say {n}."), "chosen": assistant(f"{n}!"), "rejected": assistant(f"{n} or so")}
+    for n in range(4)
+]
+
+
+def referenced_pairs(folder: Path, base: Path) -> list[Row]:
+    """PAIRS with the base's log-probabilities, as the stage reference_logprobs writes them."""
+    from stages import reference_logprobs
+
+    write_rows(folder / "pairs.jsonl", PAIRS)
+    params = reference_logprobs.Params(model="base", data="preferences/chat")
+    reference_logprobs.main(params, folder / "pairs.jsonl", base, base, folder / "reference.jsonl")
+    return read_rows(folder / "reference.jsonl")
+
+
+@pytest.fixture
+def referenced(tmp_path: Path, base: Path) -> list[Row]:
+    return referenced_pairs(tmp_path, base)
 
 
 @pytest.fixture(scope="session")

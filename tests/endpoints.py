@@ -37,6 +37,11 @@ Answering = Callable[[dict[str, Any], int], Said]
 """Return the answer to a request (its JSON body) that arrives for the n-th time (from 0)."""
 
 
+def says(*replies: Said) -> Answering:
+    """Answer each request with the next of these, and repeat the last one."""
+    return lambda _, before: replies[min(before, len(replies) - 1)]
+
+
 class Server(ThreadingHTTPServer):
     """Server that records requests: `asked` (bodies in order), `keys` (Authorization), `most` at once, `answered`."""
 

@@ -1,5 +1,6 @@
 """Documentation: links, anchors, paths and commands exist, and every page is in the index."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterable
@@ -170,7 +171,7 @@ def test_commands_and_paths_name_what_exists(page):
 def test_a_wrong_command_is_found(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
-        '```sh\nA=1 B="x y" dvc repro sft@chat srt\nmake ladder && dvc repro sft@gone  # comment\n```\n'
+        '```sh\nA=1 B="x y" dvc repro sft@words srt\nmake ladder && dvc repro sft@gone  # comment\n```\n'
         "```yaml\nsft: {mine: {}}\n```\n`ladder chekc` `python -m stages.gone` `dvc repro sft@mine`\n"
         "`make lader` `dvc repro STAGE@ENTRY`\n"
         "`dvc exp run -S a=1 --queues` `dvc exp show --only-changed` `dvc psh`\n"
@@ -199,3 +200,26 @@ def test_the_reference_of_commands_is_that_of_the_program():
 
 def test_the_overview_is_short():
     assert (ROOT / "README.md").stat().st_size < 10_000
+
+
+def test_the_results_in_the_readme_are_those_of_the_committed_report():
+    lines = {line["rung"]: line for line in json.loads((ROOT / "report/table.json").read_text())}
+    shown = re.findall(
+        r"^\| `([\w/]+)` \| `([\w/]+)` \| `(\w+)` \| (\d+) \| (.+?) \| (.+?), ([a-z ]+) \|$",
+        (ROOT / "README.md").read_text(),
+        re.MULTILINE,
+    )
+    assert len(shown) >= 8
+    for rung, baseline, benchmark, n, score, change, verdict in shown:
+        found = lines[rung]["benchmarks"][benchmark]
+        against, (low, high) = found["against_baseline"], found["interval"]
+        assert (baseline, int(n), verdict) == (lines[rung]["baseline"], against["n"], against["verdict"])
+        assert score == f"{found['score']:.1f} [{low:.1f}, {high:.1f}]"
+        assert change == f"{against['difference']:+.1f} [{against['low']:.1f}, {against['high']:.1f}]"
+    improved = [
+        (name, rung)
+        for rung, line in lines.items()
+        for name, one in line["benchmarks"].items()
+        if (one["against_baseline"] or {}).get("verdict") == "improved"
+    ]
+    assert len(improved) >= 4  # what the demonstration promises

@@ -20,7 +20,7 @@ from conftest import ROOT, assistant, user
 from ladder.data.jsonl import read_rows
 from ladder.models.checkpoint import load, read_rung
 from ladder.models.weights import read_adapter
-from ladder.pipeline import lock_entries
+from ladder.pipeline import check
 from ladder.pipeline.dvc_file import read_pipeline
 from ladder.pipeline.names import name_faults
 from ladder.pipeline.param_checks import params_faults
@@ -217,9 +217,9 @@ def test_dvc_lock(repository: Path) -> None:
     path.write_text(LOCK)
 
     def recorded() -> None:
-        if fault := lock_entries.unreadable_lock():
+        if fault := check._unreadable_lock():
             raise UserError(fault)
-        lock_entries.recorded_params()
+        check._recorded_params()
 
     found = outcomes(path, bytes_changed, recorded, 300)
     assert found["refused"] > 30 and found.total() == 300

@@ -11,14 +11,13 @@ import pytest
 from dvc.repo import Repo
 
 from ladder.data.jsonl import read_json
-from ladder.pipeline.check import code_faults, entry_faults, part_faults
+from ladder.pipeline.check import code_faults, entry_faults, part_faults, picture
 from ladder.pipeline.dvc_file import INTERPOLATION, has_entries, values
 from ladder.pipeline.imports import imported, read_imports
 from ladder.pipeline.links import LINKS, check_links, with_links
-from ladder.pipeline.lock_entries import leftovers
-from ladder.pipeline.names import SINGLE, WITH_PATHS, command_values
-from ladder.pipeline.picture import picture
-from ladder.pipeline.seeds import TRACKED
+from ladder.pipeline.names import SINGLE, TRACKED_WHOLE, WITH_PATHS, command_values
+from ladder.pipeline.records import leftovers
+from ladder.pipeline.seeds import REPLICATED
 from ladder.pipeline.stage import fit, outputs_of, read_params, read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -142,14 +141,15 @@ def test_a_section_fits_the_type_that_reads_it(stage):
 def test_a_stage_tracks_its_own_section_or_an_entry_of_it_alone():
     for stage in STANZAS:
         tracked, *others = body(stage)["params"]
-        assert others == SHARED.get(stage, [])
         entry = re.fullmatch(rf"{stage}\.\$\{{(key|item\.\w+)\}}", tracked)
+        inherits = [{"${item.tracked}": [tracked]}] if stage not in SINGLE | TRACKED_WHOLE else []
+        assert others == SHARED.get(stage, []) + inherits
         assert tracked == stage or entry
         assert has_entries(stage, STANZAS[stage]) == bool(entry)
 
 
 def test_the_entries_that_may_have_replicas_are_tracked_by_their_own_name():
-    assert {stage for stage in STANZAS if body(stage)["params"][0] == f"{stage}.${{item.entry}}"} == set(TRACKED)
+    assert {stage for stage in STANZAS if body(stage)["params"][0] == f"{stage}.${{item.entry}}"} == set(REPLICATED)
 
 
 def sample(stage, stanza):
@@ -166,7 +166,7 @@ def sample(stage, stanza):
 
 @pytest.mark.parametrize("stage", STANZAS)
 def test_every_value_that_reaches_a_command_is_validated(stage):
-    params = with_links(read_params())
+    params = with_links(read_yaml(Path("recipes/guide.yaml")))
     for section in STANZAS:
         params[section] = params[section] or sample(section, STANZAS[section])
     validated = {tuple(keys) for section in params for keys, _ in command_values(section, params[section])}
@@ -197,7 +197,7 @@ def test_files_and_outputs_are_read_by_dvc():
     with Repo() as repo:
         ignored = repo.dvcignore.check_ignore
         outs = [str(Path(out.fs_path).relative_to(ROOT)) for stage in repo.index.stages for out in stage.outs]
-        assert len(outs) > 100 and not any(ignored(path).match for path in outs)
+        assert len(outs) > 60 and not any(ignored(path).match for path in outs)
         folders = ("data/raw", "data/seeds", "prompts")
         assert not any(ignored(f"{folder}/my rows (1).jsonl").match for folder in folders)
         tracked = subprocess.run(["git", "ls-files"], capture_output=True, check=True, text=True).stdout.splitlines()
@@ -210,7 +210,7 @@ def test_the_committed_links_belong_to_the_committed_params():
 
 def test_what_the_table_names_has_an_entry_in_each_section():
     params = read_params()
-    params["report"]["benchmarks"] = ["gsm8k", "nothing", "ifevl"]
+    params["report"]["benchmarks"] = ["mtbench", "nothing", "ifevl"]
     found = [(fault.keys, fault.sentence) for fault in entry_faults(params)]
     for stage in ("task", "answer", "benchmark"):
         assert (("report", "benchmarks", 1), f"{stage} has no entry 'nothing'") in found
@@ -270,11 +270,14 @@ def test_the_metrics_are_few_flat_and_fit_a_screen():
 def test_the_recipes_fit_params(tmp_path, monkeypatch):
     from ladder.cli.recipe import recipe
 
-    for path in Path("recipes").glob("*.yaml"):
-        (tmp_path / "params.yaml").write_text(Path("params.yaml").read_text())
-        monkeypatch.setattr("ladder.cli.recipe.PARAMS", tmp_path / "params.yaml")
-        assert recipe(path.resolve())
-        changed = read_yaml(tmp_path / "params.yaml")
+    for name in ("dvc.yaml", "stages", "data"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    for path in (ROOT / "recipes").glob("*.yaml"):
+        ground = ROOT / ("recipes/guide.yaml" if path.name == "gpu.yaml" else "params.yaml")
+        Path("params.yaml").write_text(ground.read_text())
+        assert recipe(path)
+        changed = read_yaml(Path("params.yaml"))
         for stage, section in changed.items():
             kind = importlib.import_module(f"stages.{stage}").Params
             for name, entry in section.items() if has_entries(stage, STANZAS[stage]) else [(stage, section)]:
@@ -283,7 +286,7 @@ def test_the_recipes_fit_params(tmp_path, monkeypatch):
 
 def test_a_funnel_is_drawn_from_zero_in_the_order_of_its_steps():
     found = subprocess.run(
-        ["dvc", "plots", "show", "--show-vega", "plots/filter/chat.tsv"], capture_output=True, check=True, text=True
+        ["dvc", "plots", "show", "--show-vega", "plots/filter/order.tsv"], capture_output=True, check=True, text=True
     )
     drawn = json.loads(found.stdout)["encoding"]
     assert drawn["y"]["field"] == "step" and drawn["y"]["sort"] is None  # keeps row order, otherwise alphabetical

@@ -124,7 +124,7 @@ def test_published_data_sets_become_pairs_and_a_mixture(copy):
     parquets(Path("data/raw/chat"), train_sft=chats, test_sft=chats[:1])
     parquets(Path("data/raw/feedback"), train_prefs=pairs, test_prefs=pairs[:1])
     own = [{"id": str(n), "prompt": user(f"Say {n}."), "completion": assistant(f"{n}"), "checks": []} for n in range(3)]
-    write_rows(Path("data/filter/chat.jsonl"), own)
+    write_rows(Path("data/filter/order.jsonl"), own)
     ladder.change("source", "ultrachat", source="chat")
     ladder.change("source", "ultrafeedback", source="feedback")
     ladder.change("mixture", "both", rows=10)
@@ -152,13 +152,13 @@ def test_the_how_to_of_own_rows_works(copy, tmp_path):
         writer.writerow(["question", "answer"])
         writer.writerows([[text, f"That depends on this: {text}"] for text in (*ENGLISH, f"Please say {QUIZ}")])
     own = [{"id": str(n), "prompt": user(f"Say {n}."), "completion": assistant(f"{n}"), "checks": []} for n in range(3)]
-    write_rows(Path("data/filter/chat.jsonl"), own)
+    write_rows(Path("data/filter/order.jsonl"), own)
     ladder.change("mixture", "all", rows=10)
-    ladder.run("source@faq", "filter@faq", "part@all/faq", "part@all/chat", "mixture@all", "card@all")
+    ladder.run("source@faq", "filter@faq", "part@all/faq", "part@all/order", "mixture@all", "card@all")
     assert read_json(Path("metrics/filter/faq.json"))["rejected"] == {"exact": 0, "length": 0, "decontaminate": 1}
     assert {name: part["rows"] for name, part in read_json(Path("metrics/mixture/all.json"))["parts"].items()} == {
         "faq": 8,
-        "chat": 2,
+        "order": 2,
     }
     assert "- faq: data/raw/faq.csv\n" in Path("data/card/all.md").read_text()
     fit(importlib.import_module("stages.sft").Params, read_params()["sft"]["faq"], "sft.faq")
@@ -201,7 +201,7 @@ def test_an_endpoints_instructions_are_answered_and_filtered_by_meaning(copy, tm
 
 
 def test_the_hubs_benchmarks_become_questions(copy):
-    ladder = copy("benchmarks.yaml")
+    ladder = copy("hub_benchmarks.yaml")
     Path("data/raw").mkdir(parents=True)
     with Path("data/raw/prompts.csv").open("w", newline="") as stream:
         table = csv.writer(stream)
@@ -222,7 +222,8 @@ def test_the_hubs_benchmarks_become_questions(copy):
 
 
 def test_the_seeds_are_enough_for_the_prompts_and_problems_of_a_gpu(copy):
-    ladder = copy("gpu.yaml")
+    ladder = copy("guide.yaml")
+    recipe(ROOT / "recipes" / "gpu.yaml")
     params = read_params()
     ladder.run("prompts", *(f"problems@{name}" for name in params["problems"]))
     assert len(read_rows(Path("data/prompts.jsonl"))) == sum(params["prompts"]["count"].values())
@@ -230,23 +231,23 @@ def test_the_seeds_are_enough_for_the_prompts_and_problems_of_a_gpu(copy):
         assert len(read_rows(Path(f"data/problems/{name}.jsonl"))) == entry["count"]
 
 
-def test_the_demonstration_fits_its_stages_and_its_problems_are_enough(copy):
-    ladder = copy("demonstration.yaml")
-    params, own = read_params(), read_yaml(ROOT / "recipes/demonstration.yaml")
-    for name, section in own.items():
-        stage = importlib.import_module(f"stages.{name}")
-        for entry in [()] if name == "base" else [(key,) for key in section]:
-            fit(stage.Params, params[name][entry[0]] if entry else params[name], ".".join((name, *entry)))
-    ladder.run(*(f"problems@{name}" for name in own["problems"]))
-    read = {name: read_rows(Path(f"data/problems/{name}.jsonl")) for name in own["problems"]}
-    assert {name: len(rows) for name, rows in read.items()} == {
-        name: entry["count"] for name, entry in own["problems"].items()
-    }
-    trained = {tuple(sorted(row["id"].split("-")[1:])) for name in ("words", "practice") for row in read[name]}
-    held_out = {tuple(sorted(row["id"].split("-")[1:])) for row in read["words-heldout"]}
-    assert not trained & held_out
+def test_the_held_out_benchmarks_are_the_held_out_split_and_nothing_of_it_is_trained_on(copy):
+    ladder = copy("benchmarks.yaml")
+    problems = read_params()["problems"]
+    ladder.run(*(f"problems@{name}" for name in problems))
+    read = {name: read_rows(Path(f"data/problems/{name}.jsonl")) for name in problems}
+    held_out = {name: ROOT / f"data/raw/{name}.jsonl" for name in ("word_order", "arithmetic")}
+    for (name, path), family in zip(held_out.items(), ("words", "arithmetic"), strict=True):
+        size = 3 if family == "words" else 1
+        entry = {"family": family, "split": "heldout", "count": 128, "seed": 0, "sizes": [size]}
+        stage = importlib.import_module("stages.problems")
+        stage.main(fit(stage.Params, entry, name), Path("data/seeds"), Path("made.jsonl"))
+        assert Path("made.jsonl").read_bytes() == path.read_bytes()
+    trained = {tuple(sorted(row["id"].split("-")[1:])) for name in ("words", "practice", "pairs") for row in read[name]}
+    assert not trained & {tuple(sorted(row["id"].split("-")[1:])) for row in read_rows(held_out["word_order"])}
+    assert not {row["id"] for row in read["maths"]} & {row["id"] for row in read_rows(held_out["arithmetic"])}
 
 
 def test_every_recipe_is_run_by_a_test_here():
-    named = re.findall(r'copy\("(.+?)"\)', Path(__file__).read_text())
+    named = re.findall(r'(?:copy\(|"recipes" / )"(.+?)"\)', Path(__file__).read_text())
     assert sorted(named) == sorted(path.name for path in (ROOT / "recipes").glob("*.yaml"))

@@ -10,6 +10,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from ladder.models.checkpoint import save_rung
 from perf.pico import pico_model, pico_tokenizer
+from stages import prune_layers
 
 
 def save_base(directory: Path) -> Path:
@@ -17,6 +18,13 @@ def save_base(directory: Path) -> Path:
     tokenizer = pico_tokenizer()
     save_rung(directory, pico_model(tokenizer).to(torch.bfloat16), tokenizer, rung="base", method="base")
     return directory
+
+
+def smaller(folder: Path, base: Path) -> Path:
+    """Write models/prune_layers/small: the pico base without its second layer."""
+    output = folder / "models/prune_layers/small"
+    prune_layers.main(prune_layers.Params(parent="base", drop_layers=[1]), base, base, output, folder / "student.json")
+    return output
 
 
 def pico_encoder(directory: Path, words: list[str], *, layers: int) -> Path:

@@ -11,13 +11,19 @@ def benchmark_names(incomplete: str = "") -> list[str]:
 
 
 def recipe_names(incomplete: str = "") -> list[str]:
-    """Return the names of files in recipes/, without their ending."""
-    names = sorted(path.stem for path in Path("recipes").glob("*.yaml"))
+    """Return the names of files in recipes/, without their ending: changes of params.yaml, and projects."""
+    names = sorted(path.stem for folder in ("recipes", "recipes/projects") for path in Path(folder).glob("*.yaml"))
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def project_names(incomplete: str = "") -> list[str]:
+    """Return the names of files in recipes/projects/, without their ending."""
+    names = sorted(path.stem for path in Path("recipes/projects").glob("*.yaml"))
     return [name for name in names if name.startswith(incomplete)]
 
 
 def stage_names(incomplete: str = "") -> list[str]:
-    """Return the stages of dvc.yaml, and the entries of those over a section of params.yaml, such as sft@chat."""
+    """Return the stages of dvc.yaml, and the entries of those over a section of params.yaml, such as sft@words."""
     from ladder.pipeline.dvc_file import read_pipeline
     from ladder.pipeline.errors import UserError
     from ladder.pipeline.seeds import with_replicas

@@ -1,7 +1,6 @@
 """Command `ladder recipe`: merge the values of a recipe into params.yaml."""
 
 import difflib
-import re
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +12,8 @@ from ladder.data.atomic_write import whole
 from ladder.pipeline.links import LINKS, write_links
 from ladder.pipeline.names import did_you_mean, name_faults
 from ladder.pipeline.seeds import OPTIONAL_KEYS
-from ladder.pipeline.stage import PARAMS, UserError, read_params, read_yaml, refuse_secrets
+from ladder.pipeline.stage import PARAMS, UserError, read_params, read_written, read_yaml, refuse_secrets
 from ladder.pipeline.yaml_lines import Lines
-
-RECIPES = Path("recipes")
 
 
 class Applied(NamedTuple):
@@ -29,10 +26,14 @@ class Applied(NamedTuple):
     @property
     def diff(self) -> str:
         """Unified diff of params.yaml; empty if nothing changes."""
-        before, after = (text.splitlines(keepends=True) for text in (self.before, self.after))
-        lines = difflib.unified_diff(before, after, str(PARAMS), str(PARAMS))
-        ended = (line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
-        return "".join(ended)
+        return unified_diff(self.before, self.after)
+
+
+def unified_diff(before: str, after: str) -> str:
+    """Return the unified diff of two texts of params.yaml; empty if they are equal."""
+    old, new = (text.splitlines(keepends=True) for text in (before, after))
+    lines = difflib.unified_diff(old, new, str(PARAMS), str(PARAMS))
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
 
 
 def recipe(path: Path) -> list[str]:
@@ -44,7 +45,7 @@ def recipe(path: Path) -> list[str]:
     if found.after != found.before:
         with whole(PARAMS) as file:
             file.write(found.after.encode())
-    write_links(read_params(), PARAMS.with_name(LINKS.name))
+    write_links(read_written(), PARAMS.with_name(LINKS.name))
     return found.changed
 
 
@@ -54,7 +55,7 @@ def applied(path: Path) -> Applied:
     Lines of keys that the recipe does not name stay byte for byte. A recipe may add an entry to a stage that has named
     entries, such as `ppo.maths`. Errors: UserError for an unknown key, a secret, or params.yaml that would be invalid.
     """
-    data, new = read_params(), read_yaml(path)
+    data, new = read_written(), read_yaml(path)
     if not isinstance(new, dict):
         raise UserError(f"{path}: expected sections such as those of {PARAMS}, got {type(new).__name__}")
     refuse_secrets(new, str(path))
@@ -71,36 +72,6 @@ def applied(path: Path) -> Applied:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     _refuse_invalid(after, path)
     return Applied([f"{'.'.join(map(str, keys))}: {_at(new, keys)}" for keys in editor.changed], before, after)
-
-
-def find(name: str) -> Path:
-    """Return the file of a recipe: a path, or the name of a file in recipes/ with or without `.yaml`.
-
-    Errors: UserError.
-    """
-    for path in (Path(name), RECIPES / name, RECIPES / f"{name}.yaml"):
-        if path.is_file():
-            return path
-    known = [path.stem for path in recipes()]
-    near = did_you_mean(name, known)
-    raise UserError(f"{name}: no such recipe{near}; expected a file, or one of {', '.join(known) or 'none'}")
-
-
-def recipes() -> list[Path]:
-    """Files in recipes/, by name."""
-    return sorted(RECIPES.glob("*.yaml"))
-
-
-def summary(path: Path) -> str:
-    """Return the first sentence of the comment at the top of a recipe."""
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith("# yaml-language-server:"):
-            continue
-        if not line.startswith("#"):
-            break
-        lines.append(line.removeprefix("#").strip())
-    return re.split(r"[:.] ", " ".join(lines), maxsplit=1)[0].rstrip(".")
 
 
 def _refuse_unknown(data: Any, new: dict[Any, Any], keys: tuple[Any, ...], path: Path) -> None:

@@ -5,99 +5,21 @@ each value in the text, and only the text of changed values is replaced. The res
 the expected data, so an edit that would change anything else is refused.
 """
 
-import copy
-import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.events import (
-    AliasEvent,
-    MappingEndEvent,
-    MappingStartEvent,
-    NodeEvent,
-    ScalarEvent,
-    SequenceEndEvent,
-    SequenceStartEvent,
-)
 
+from ladder.cli.yaml_nodes import Node, parse
+from ladder.cli.yaml_values import first_difference, one_line, same
+from ladder.pipeline.defaults import overlay
 from ladder.pipeline.errors import UserError
 from ladder.pipeline.yaml_lines import dotted
 
-PLAIN = re.compile(r"[A-Za-z_./][\w./@+-]*")
-WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
-"""Words that a YAML reader may take for another type than a string."""
 FLOW_SIGNS = re.compile(r"[,\[\]{}:#\n]")
 """Characters that need quotes inside a flow collection, where they could end the value."""
-
-
-@dataclass
-class Node:
-    """Node of a YAML text. `start` and `end` are positions in the text; `end` excludes comments and blank lines."""
-
-    kind: str
-    """`scalar`, `mapping`, `sequence` or `alias`."""
-    start: int
-    end: int
-    column: int
-    flow: bool = False
-    style: str | None = None
-    value: str = ""
-    anchored: bool = False
-    """Whether the node or a node within it has an anchor or is an alias."""
-    pairs: list[tuple["Node", "Node"]] = field(default_factory=list)
-    items: list["Node"] = field(default_factory=list)
-
-    def pair(self, name: object) -> tuple["Node", "Node"] | None:
-        """Return (key, value) of a mapping's key; None if the mapping's own text lacks it."""
-        found = (pair for pair in self.pairs if pair[0].kind == "scalar" and pair[0].value == str(name))
-        return next(found, None)
-
-
-def parse(text: str) -> Node | None:
-    """Parse one YAML document into a tree of positions; None for an empty one. Errors: YAMLError."""
-    events = YAML(typ="safe", pure=True).parse(text)
-    for event in events:
-        if isinstance(event, NodeEvent):
-            return _node(event, events, text)
-    return None
-
-
-def _node(event: NodeEvent, events: Iterator[Any], text: str) -> Node:
-    start, end, column = event.start_mark.index, event.end_mark.index, event.start_mark.column
-    node = Node("scalar", start, end, column, anchored=event.anchor is not None)
-    if isinstance(event, AliasEvent):
-        node.kind = "alias"
-    elif isinstance(event, ScalarEvent):
-        node.style, node.value = event.style, event.value
-        if event.style in ("|", ">"):
-            node.end = start + len(text[start:end].rstrip())
-    elif isinstance(event, MappingStartEvent | SequenceStartEvent):
-        node.flow = bool(event.flow_style)
-        node.kind = "mapping" if isinstance(event, MappingStartEvent) else "sequence"
-        last = event.end_mark
-        while not isinstance(inner := next(events), MappingEndEvent | SequenceEndEvent):
-            child = _node(inner, events, text)
-            if node.kind == "mapping":
-                value = _node(next(events), events, text)
-                if value.start == value.end:  # an empty value's mark lies at the next token
-                    value.start = value.end = text.index(":", child.end) + 1
-                node.pairs.append((child, value))
-                node.anchored |= child.anchored | value.anchored
-                node.end = value.end
-            else:
-                node.items.append(child)
-                node.anchored |= child.anchored
-                node.end = child.end
-        last = inner.end_mark
-        if node.flow:
-            node.end = last.index
-        elif node.pairs and node.start != node.pairs[0][0].start:
-            node.column = node.pairs[0][0].column  # an anchor or tag precedes the first key
-    return node
 
 
 Pair = tuple[Node, Node]
@@ -244,7 +166,7 @@ class Editor:
 
     def _name(self, name: Any, pair: Pair | None) -> str:
         """Write a key as the source does."""
-        return self.values[pair[0].start : pair[0].end] if pair and not pair[0].anchored else _flow(name)
+        return self.values[pair[0].start : pair[0].end] if pair and not pair[0].anchored else one_line(name)
 
     def _is_own_line(self, key: Node) -> bool:
         return not self.values[key.start - key.column : key.start].strip()
@@ -252,7 +174,7 @@ class Editor:
     def _below(self, pair: Pair | None, value: Any, column: int) -> "Written":
         """Write a value after a key of this column, in block style where the source has it."""
         if pair is None or pair[1].anchored:
-            return Written(f" {_flow(value)}", "")
+            return Written(f" {one_line(value)}", "")
         key, node = pair
         if node.kind in ("mapping", "sequence") and not node.flow:
             start = _line_end(self.values, self.values.index(":", key.end))
@@ -267,11 +189,11 @@ class Editor:
     def _inline(self, node: Node | None, value: Any) -> str:
         """Write a value on one line, for a flow collection."""
         if node is None or node.anchored or node.kind not in ("scalar", "mapping", "sequence"):
-            return _flow(value)
+            return one_line(value)
         if node.kind == "scalar":
             written = self.values[node.start : node.end]
             plain = node.style is None and written and not FLOW_SIGNS.search(written)
-            return written if plain or (node.style in ("'", '"') and "\n" not in written) else _flow(value)
+            return written if plain or (node.style in ("'", '"') and "\n" not in written) else one_line(value)
         if node.kind == "mapping":
             found = [(name, node.pair(name), inner) for name, inner in value.items()]
             pairs = (
@@ -288,42 +210,6 @@ class Written:
 
     inline: str
     lines: str
-
-
-def overlay(data: Any, new: Any) -> Any:
-    """Return `data` with `new` merged in: mappings key by key, any other value replaced. `data` is unchanged."""
-    if not (isinstance(data, dict) and isinstance(new, dict)):
-        return copy.deepcopy(new)
-    return {**copy.deepcopy(data), **{name: overlay(data.get(name), value) for name, value in new.items()}}
-
-
-def same(one: Any, other: Any) -> bool:
-    """Return whether two values are equal and of one type; 1 equals 1.0, but not true."""
-    return first_difference(one, other, ()) is None
-
-
-def first_difference(one: Any, other: Any, keys: tuple[object, ...] = ()) -> tuple[object, ...] | None:
-    """Return the keys to the first difference of two values; None if they are equal."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        if odd := [name for name in (*one, *other) if name not in one or name not in other]:
-            return (*keys, odd[0])
-        found = (first_difference(one[name], other[name], (*keys, name)) for name in one)
-        return next((inner for inner in found if inner is not None), None)
-    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        found = (first_difference(*pair, (*keys, place)) for place, pair in enumerate(zip(one, other, strict=True)))
-        return next((inner for inner in found if inner is not None), None)
-    return None if one == other and isinstance(one, bool) == isinstance(other, bool) else keys
-
-
-def _flow(value: Any) -> str:
-    """Write plain data on one line of YAML."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_flow(name)}: {_flow(inner)}" for name, inner in value.items()) + "}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_flow, value))}]"
-    if isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in WORDS:
-        return value
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _line_end(text: str, position: int) -> int:

@@ -7,13 +7,16 @@ fingerprint differs, and deletes those that are no longer wanted. The result has
 Fingerprint fields: the sha256 of the questions, the rung's identity, the settings, the engine, the sha256 of the code
 that determines answers, library versions, the device, and the sha256 of the answers. The device is recorded and not
 compared: moving to another machine asks nothing again, as everywhere in the pipeline.
+
+Other stages keep the records of all cells in one index, an output of its own (ladder/data/cells.py). Here a record is a
+file beside its answers, so that a rung's answers are one output, and some of its fields are not compared.
 """
 
-import hashlib
 import json
 from pathlib import Path
 
-from ladder.data.jsonl import Row, read_bytes, read_json, write_json, write_rows
+from ladder.data.cells import file_hash, text_hash
+from ladder.data.jsonl import Row, read_json, write_json, write_rows
 from ladder.eval.ask import Asking
 from ladder.inference.types import EngineName
 from ladder.pipeline.stage import UserError
@@ -38,7 +41,7 @@ def fingerprint(questions: list[Row], rung: str, entry: Asking, *, code: str, ma
     if entry.endpoint is not None:
         settings["endpoint"] = entry.endpoint.model_dump(include={"model", "limit", "extra"})
     return {
-        "questions": hashlib.sha256(json.dumps(questions, sort_keys=True).encode()).hexdigest(),
+        "questions": text_hash(json.dumps(questions, sort_keys=True).encode()),
         "rung": rung,
         "settings": settings,
         "engine": engine_name(entry),
@@ -63,7 +66,7 @@ def changes(folder: Path, name: str, wanted: Row) -> list[str] | None:
     if isinstance(libraries := found.get("libraries"), dict):  # those installed here: a cell of vLLM needs none
         found["libraries"] = {name: libraries[name] for name in wanted.get("libraries", {}) if name in libraries}
     differ = [field for field in wanted if field not in NOT_COMPARED and found.get(field) != wanted[field]]
-    if found.get("answers") != hashlib.sha256(read_bytes(path)).hexdigest():
+    if found.get("answers") != file_hash(path):
         differ.append("answers")
     return differ
 
@@ -72,7 +75,7 @@ def write_cell(folder: Path, name: str, rows: list[Row], made_of: Row) -> None:
     """Write a cell: the answers, then the fingerprint, so that a killed run leaves no fingerprint of other answers."""
     path = folder / f"{name}.jsonl"
     write_rows(path, rows)
-    write_json(folder / f"{name}{FINGERPRINT}", {**made_of, "answers": hashlib.sha256(read_bytes(path)).hexdigest()})
+    write_json(folder / f"{name}{FINGERPRINT}", {**made_of, "answers": file_hash(path)})
 
 
 def remove_others(folder: Path, names: list[str]) -> list[str]:

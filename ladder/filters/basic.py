@@ -47,7 +47,8 @@ from ladder.filters.gopher import (
     word_length,
 )
 from ladder.filters.minhash_dedup import near_duplicates
-from ladder.pipeline.stage import Number, Share, Size, UserError
+from ladder.pipeline.config import Number, Share, Size
+from ladder.pipeline.stage import UserError
 from ladder.verifiers.constraints import meets
 from ladder.verifiers.reasoning import strip_reasoning
 

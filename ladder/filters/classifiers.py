@@ -16,7 +16,8 @@ from typing import Any
 
 from ladder.data.jsonl import Row
 from ladder.data.turns import Part, said
-from ladder.pipeline.stage import Share, UserError
+from ladder.pipeline.config import Share
+from ladder.pipeline.stage import UserError
 
 NO_LANGUAGE = "zxx"
 """The model's label for numbers, code and other text without a language."""

@@ -18,7 +18,8 @@ from ladder.data.jsonl import Row, read_rows
 from ladder.data.turns import messages
 from ladder.data.wording import texts, words
 from ladder.filters.shingles import WORD_CHARACTERS, Hashes, HashSet, cut, mix, runs, windows
-from ladder.pipeline.stage import Share, Size, UserError
+from ladder.pipeline.config import Share, Size
+from ladder.pipeline.stage import UserError
 
 COMMON = 10
 """Maximum number of texts of one benchmark that may contain an n-gram before it is ignored as a template.

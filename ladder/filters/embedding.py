@@ -32,7 +32,8 @@ from ladder.models.rung import check_recorded
 from ladder.models.scoring import batches
 from ladder.models.untrusted_folder import library
 from ladder.models.weights import RESTORE, check_files, read_tokenizer
-from ladder.pipeline.stage import Cosine, Size, UserError
+from ladder.pipeline.config import Cosine, Size
+from ladder.pipeline.stage import UserError
 
 Vectors = NDArray[np.float32]
 CHUNK = 256

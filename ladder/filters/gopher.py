@@ -27,7 +27,7 @@ from functools import lru_cache
 from ladder.data.jsonl import Row
 from ladder.data.turns import answer, answers
 from ladder.data.wording import WORD, vocabulary
-from ladder.pipeline.stage import Amount, Number, Share, Size
+from ladder.pipeline.config import Amount, Number, Share, Size
 from ladder.verifiers.refusal import Verdict, refused, verdict
 
 STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})

@@ -24,7 +24,7 @@ from ladder.data.jsonl_stream import picked
 from ladder.data.turns import Part, said
 from ladder.filters import signatures
 from ladder.filters.shingles import CHARACTERS, Hashes, Unit, shingle_sets
-from ladder.pipeline.stage import Size
+from ladder.pipeline.config import Size
 
 BATCH = 256
 COMPARED = 1024

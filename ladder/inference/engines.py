@@ -2,11 +2,10 @@
 
     engine = open_engine(settings, model, base)            # settings: a section of params.yaml with EngineSettings
     answers = engine.generate(conversations, sampling)     # an Answer per conversation, in the order given
-    completions = engine.generate(prompt_ids, sampling)    # a Completion (token ids) per prompt of token ids
 
 Engines:
 
-    decoder     the ladder's own decoder with slots (ladder.inference.engine)
+    decoder     the ladder's own decoder with slots (ladder.inference.decoder)
     padded      padded batches through transformers' `generate` (ladder.inference.hf_generate)
     vllm        vLLM, which must be installed (ladder.inference.vllm_engine)
     endpoint    an OpenAI-compatible server (ladder.inference.client)
@@ -14,20 +13,22 @@ Engines:
                 family needs padded batches instead
 
 A rung is loaded at the first prompt that is not cached (ladder.inference.answer_cache). A model in training answers
-through ladder.inference.local.LocalEngine, which has the same interface.
+through ladder.inference.local.LocalEngine, which has the same interface and also completes prompts of token ids.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol, Self, overload
+from typing import Protocol, Self
 
 from pydantic import Field, model_validator
 
 from ladder.chat.rendering import Messages
 from ladder.inference.client import ask
 from ladder.inference.endpoint import UNBOUNDED, Budget, Endpoint
-from ladder.inference.types import Answer, Completion, EngineName, Generate, Sampling, are_tokens, place
+from ladder.inference.endpoint_rung import read_endpoint_rung
+from ladder.inference.types import Answer, EngineName, Generate, Sampling, Where, place
+from ladder.models.rung import rung_name
 from ladder.pipeline.stage import Config, UserError
 
 RUNG = "{rung}"
@@ -37,24 +38,15 @@ RUNG = "{rung}"
 class Engine(Protocol):
     """An inference engine with its model."""
 
-    @overload
     def generate(
-        self,
-        prompts: Sequence[Messages],
-        sampling: Sampling,
-        *,
-        progress: str = "",
-        where: Callable[[int], str] = place,
-    ) -> Iterable[Answer]: ...
-    @overload
-    def generate(
-        self,
-        prompts: Sequence[list[int]],
-        sampling: Sampling,
-        *,
-        progress: str = "",
-        where: Callable[[int], str] = place,
-    ) -> list[Completion]: ...
+        self, prompts: Sequence[Messages], sampling: Sampling, *, progress: str = "", where: Where = place
+    ) -> Iterable[Answer]:
+        """Answer each conversation, in the order given.
+
+        `progress` labels a progress bar on stderr. `where` maps a conversation's index to its file and row, for error
+        messages.
+        """
+        ...
 
 
 class EngineSettings(Config):
@@ -83,6 +75,19 @@ class EngineSettings(Config):
         model = self.endpoint.model.replace(RUNG, rung)
         return self.model_copy(update={"endpoint": self.endpoint.model_copy(update={"model": model})})
 
+    def of_model(self, model: Path) -> Self:
+        """Return the settings with the endpoint of the rung in `model`, if it is a model behind one.
+
+        Errors: UserError for an engine that needs weights.
+        """
+        if (served := read_endpoint_rung(model)) is None:
+            return self
+        if self.engine not in ("auto", "endpoint"):
+            raise UserError(
+                f"engine: {self.engine} needs weights, and {rung_name(model)} is a model behind an endpoint; set auto"
+            )
+        return self.model_copy(update={"endpoint": served, "budget": served.budget})
+
 
 class RungSettings(EngineSettings):
     """Engine keys of a section that asks every rung of a list."""
@@ -103,43 +108,21 @@ class EndpointEngine:
     def __init__(self, endpoint: Endpoint, budget: Budget = UNBOUNDED) -> None:
         self.endpoint, self.budget = endpoint, budget
 
-    @overload
     def generate(
-        self,
-        prompts: Sequence[Messages],
-        sampling: Sampling,
-        *,
-        progress: str = "",
-        where: Callable[[int], str] = place,
-    ) -> list[Answer]: ...
-    @overload
-    def generate(
-        self,
-        prompts: Sequence[list[int]],
-        sampling: Sampling,
-        *,
-        progress: str = "",
-        where: Callable[[int], str] = place,
-    ) -> list[Completion]: ...
-    def generate(
-        self,
-        prompts: Sequence[Messages] | Sequence[list[int]],
-        sampling: Sampling,
-        *,
-        progress: str = "",
-        where: Callable[[int], str] = place,
-    ) -> list[Answer] | list[Completion]:
-        """Answer each conversation. Errors: UserError for token ids, and as for ladder.inference.client.ask."""
-        if are_tokens(prompts):
-            raise UserError(f"endpoint {self.endpoint.base_url}: expected conversations, got token ids")
+        self, prompts: Sequence[Messages], sampling: Sampling, *, progress: str = "", where: Where = place
+    ) -> list[Answer]:
+        """Answer each conversation. Errors: UserError as for ladder.inference.client.ask."""
         return ask(self.endpoint, list(prompts), sampling, progress=progress, budget=self.budget)
 
 
 def open_engine(settings: EngineSettings, model: Path, base: Path) -> Engine:
-    """Open the engine of `settings`: its endpoint, or the rung in `model` (an adapter of `base`, or complete).
+    """Open the engine of `settings`: its endpoint, or the rung in `model` (an adapter of `base`, complete, or itself
+    behind an endpoint).
 
-    Errors: UserError if `model` is no rung; the engine's `generate` raises UserError for a rung that it cannot load.
+    Errors: UserError if `model` is no rung, or `settings` names an engine that it cannot use; the engine's `generate`
+    raises UserError for a rung that it cannot load.
     """
+    settings = settings.of_model(model)
     if settings.endpoint is not None:
         return EndpointEngine(settings.endpoint, settings.budget)
     from ladder.inference.answer_cache import RungEngine  # torch

@@ -1,8 +1,8 @@
 """Engines of a model in this process, which read and write token ids; for endpoints see ladder.inference.client."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, overload
+from collections.abc import Sequence
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -10,7 +10,7 @@ from ladder.chat.encode import prompt_tokens
 from ladder.chat.rendering import Messages
 from ladder.inference.engine import decode
 from ladder.inference.snapshot import Snapshot
-from ladder.inference.types import Answer, Completion, LocalName, Sampling, are_tokens, place
+from ladder.inference.types import Answer, Completion, LocalName, Sampling, Where, place
 from ladder.models.checkpoint import Model
 from ladder.verifiers.reasoning import marks, opens_reasoning
 
@@ -40,7 +40,6 @@ class TokenEngine(ABC):
         """
         ...
 
-    @overload
     def generate(
         self,
         prompts: Sequence[Messages],
@@ -49,38 +48,15 @@ class TokenEngine(ABC):
         first: int = 0,
         snapshot: Snapshot | None = None,
         progress: str = "",
-        where: Callable[[int], str] = place,
-    ) -> list[Answer]: ...
-    @overload
-    def generate(
-        self,
-        prompts: Sequence[list[int]],
-        sampling: Sampling,
-        *,
-        first: int = 0,
-        snapshot: Snapshot | None = None,
-        progress: str = "",
-        where: Callable[[int], str] = place,
-    ) -> list[Completion]: ...
-    def generate(
-        self,
-        prompts: Sequence[Messages] | Sequence[list[int]],
-        sampling: Sampling,
-        *,
-        first: int = 0,
-        snapshot: Snapshot | None = None,
-        progress: str = "",
-        where: Callable[[int], str] = place,
-    ) -> list[Answer] | list[Completion]:
-        """Answer conversations, or complete prompts of token ids; results are in the order given.
+        where: Where = place,
+    ) -> list[Answer]:
+        """Answer conversations, in the order given.
 
         `first` and `snapshot` are as in `complete`. `where` maps a conversation's index, counted from `first`, to its
         file and row for an error.
         """
         if not prompts:
             return []
-        if are_tokens(prompts):
-            return self.complete(list(prompts), sampling, first=first, snapshot=snapshot, progress=progress)
         tokens = [
             prompt_tokens(self.tokenizer, messages, where(first + index)) for index, messages in enumerate(prompts)
         ]

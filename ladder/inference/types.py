@@ -1,10 +1,8 @@
 """Sampling parameters, answers and completions, in a module without torch: endpoint clients load no model."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
-
-from typing_extensions import TypeIs
 
 from ladder.chat.rendering import Messages
 
@@ -50,16 +48,13 @@ class Completion:
 Generate = Callable[[list[Messages], Sampling], list[Answer]]
 """Function that answers conversations, each ending with a user turn, in their order: an engine with its progress bar
 (ladder.inference.engines.answering)."""
+Where = Callable[[int], str]
+"""Function from a conversation's index to its file and row, for error messages."""
 
 
 def place(index: int) -> str:
     """Default name of the conversation at `index` in an error, if its file is not known."""
     return f"conversation {index + 1}"
-
-
-def are_tokens(prompts: Sequence[Messages] | Sequence[list[int]]) -> TypeIs[Sequence[list[int]]]:
-    """Whether prompts are lists of token ids, not conversations."""
-    return bool(prompts) and (not prompts[0] or isinstance(prompts[0][0], int))
 
 
 def until_stop(tokens: list[int], stop: Collection[int]) -> Completion:

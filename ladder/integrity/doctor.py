@@ -20,7 +20,7 @@ from ladder.integrity.dvc_hashes import objects
 from ladder.integrity.findings import Finding
 from ladder.integrity.leftovers import part_findings, queue_findings
 from ladder.integrity.lock_repair import repair
-from ladder.pipeline.lock_entries import lock_faults
+from ladder.pipeline.check import lock_faults
 from ladder.pipeline.stage import UserError
 
 

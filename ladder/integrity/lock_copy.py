@@ -90,6 +90,12 @@ def forget(names: list[str]) -> None:
         _write(Copy(entries, copy.commit, copy.dismissed), LockText(HEAD, entries, ""))
 
 
+def dismiss_head() -> None:
+    """Ignore the entries of dvc.lock in git's HEAD from now on, because the user started over."""
+    copy, commit = read_copy(), head_commit()
+    _write(Copy(copy.entries, commit, commit), LockText(HEAD, copy.entries, ""))
+
+
 def references() -> dict[str, dict[str, str]]:
     """Entries to compare dvc.lock with, by their location: the copy first, then git's HEAD."""
     copy, commit = read_copy(), head_commit()

@@ -30,7 +30,8 @@ class RungReplies:
         self.name = self.rung.rung
         self.identity: Row = {"rung": self.rung.identity}
         size = f"{self.rung.parameters / 1e6:.0f}M parameters"
-        self.caveat: Row = {"caveat": f"a local judge of {size}: its numbers are not comparable with GPT-4's"}
+        said = f"a local judge of {size}: its numbers are not comparable with GPT-4's"
+        self.caveat: Row = {"parameters": self.rung.parameters, "caveat": said}
 
     @cached_property
     def model(self) -> Model:

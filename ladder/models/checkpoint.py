@@ -130,6 +130,9 @@ def load_reward(directory: Path, base: Path, *, dtype: torch.dtype | None = None
 def described(directory: Path, head: str) -> tuple[Rung, PreTrainedTokenizerBase]:
     """Load rung.json and tokenizer. Errors: UserError if the head is not `head`, or rung.json describes another one."""
     rung = read_rung(directory)
+    if rung.kind == "endpoint":
+        why = "it is a model behind an endpoint" if rung.method == "endpoint" else "base.source is null"
+        raise UserError(f"{directory}: expected {_HEADS[head]} with weights, got none: {why}")
     if rung.head != head:
         raise UserError(f"{directory}: expected {_HEADS[head]}, got {_HEADS[rung.head]}")
     tokenizer = read_tokenizer(directory)

@@ -22,6 +22,8 @@ class File(BaseModel):
     bytes: int
 
 
+ENDPOINT_RECORD = "endpoint.json"
+"""Address of a rung behind an endpoint (ladder/inference/endpoint_rung.py). It is not part of the rung's identity."""
 FILES_RECORD = "files.json"
 """List of files with hashes, for a model without rung.json (a sentence encoder)."""
 FileName = Annotated[str, Field(pattern=r"^[^/]+$")]
@@ -36,7 +38,8 @@ class Rung(BaseModel):
     """Name of the rung: `base`, `sft/chat`."""
     method: str
     """Stage that made the rung."""
-    kind: Literal["complete", "adapter"]
+    kind: Literal["complete", "adapter", "endpoint"]
+    """A whole model, a LoRA adapter, or a model behind an endpoint, which has no weights here."""
     head: Literal["language_model", "reward"]
     """Output head: next-token logits, or one score for a whole conversation."""
     parents: dict[str, str]
@@ -78,6 +81,24 @@ class Rung(BaseModel):
     def described(self) -> dict[str, Any]:
         """Content of rung.json; `quantization` is omitted if it is None."""
         return {name: value for name, value in self.model_dump().items() if (name, value) != ("quantization", None)}
+
+
+def weightless(rung: str, method: str, settings: dict[str, Any]) -> Rung:
+    """Build a rung without files: a model behind an endpoint, or the base of a ladder that only asks endpoints."""
+    return Rung(
+        rung=rung,
+        method=method,
+        kind="endpoint",
+        head="language_model",
+        parents={},
+        base=None,
+        tokenizer="",
+        chat_template="",
+        parameters=0,
+        trainable_parameters=0,
+        settings=settings,
+        files={},
+    )
 
 
 def rung_name(output: Path, depth: int = 2) -> str:
@@ -145,7 +166,7 @@ def file_faults(directory: Path, files: dict[str, File], record: str, *, remembe
             )
     for path in sorted(path for path in directory.rglob("*") if path.is_file()):
         name = path.relative_to(directory).as_posix()
-        if name not in files and name not in (record, "README.md") and not name.startswith("."):
+        if name not in files and name not in (record, ENDPOINT_RECORD, "README.md") and not name.startswith("."):
             yield f"{path}: not listed in {record}; expected only the files listed there. Remove it, or {restore}."
 
 

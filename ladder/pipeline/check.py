@@ -5,26 +5,30 @@ Faults of params.yaml are reported with their line numbers.
 
 import configparser
 import contextlib
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import networkx
 from dvc.exceptions import CyclicGraphError, DvcException
 from dvc.repo import Repo
 
-from ladder.integrity.lock_copy import keep_copy
-from ladder.integrity.lock_file import LOCK
-from ladder.integrity.lock_repair import pipeline_outputs
+from ladder.data.markdown import code, table
+from ladder.integrity.lock_copy import keep_copy, references
+from ladder.integrity.lock_file import FIX, LOCK, decoded, lost_entries, split, structure_fault, unreadable
+from ladder.integrity.lock_repair import is_valid, pipeline_outputs
+from ladder.pipeline.defaults import DEFAULTS, default_faults, with_defaults
 from ladder.pipeline.dvc_file import body, origins, read_pipeline
 from ladder.pipeline.imports import imported, read_imports
 from ladder.pipeline.links import write_links
-from ladder.pipeline.lock_entries import leftovers, lost_from_lock, outputs, recorded_params, stale, unreadable_lock
 from ladder.pipeline.names import SINGLE, Fault, did_you_mean, name_faults
 from ladder.pipeline.param_checks import params_faults
+from ladder.pipeline.records import leftovers, outputs, parsed_lock, recorded_entries, stale
 from ladder.pipeline.secrets import holds_secret, is_secret_name
 from ladder.pipeline.seeds import MARK, original
-from ladder.pipeline.stage import PARAMS, read_sections
-from ladder.pipeline.yaml_lines import Lines
+from ladder.pipeline.stage import PARAMS, UserError, read_sections
+from ladder.pipeline.yaml_lines import Keys, Lines, dotted
 
 CONFIG = Path(".dvc/config")
 BENCHMARKS = "report.benchmarks"
@@ -42,11 +46,12 @@ def check() -> list[str]:
     """
     if names := name_sentences():
         return names
-    params, lines = read_sections(), Lines(PARAMS)
-    if lost := unreadable_lock():
+    written, lines = read_sections(), Lines(PARAMS)
+    if lost := _unreadable_lock():
         return [lost]
-    write_links(params)
-    faults = [*params_faults(params, read_pipeline(), recorded_params()), *entry_faults(params), *part_faults(params)]
+    params = with_defaults(written)
+    write_links(written)
+    faults = [*params_faults(params, read_pipeline(), _recorded_params()), *entry_faults(params), *part_faults(params)]
     reported = [_sentence(fault, lines) for fault in faults]
     sentences = [*reported, *remote_faults(), *code_faults(), *_graph_faults(params, lines)]
     keep_copy()
@@ -54,15 +59,25 @@ def check() -> list[str]:
 
 
 def name_sentences() -> list[str]:
-    """Return the faults of names in params.yaml that a shell could interpret. DVC must not run before they are gone."""
+    """Return the faults of `defaults`, and of names in params.yaml that a shell could interpret.
+
+    DVC must not run before they are gone.
+    """
     params = read_sections()
-    faults = list(name_faults(params))
+    faults = [*default_faults(params), *name_faults(with_defaults(params))]
     lines = Lines(PARAMS) if faults else None
     return [_sentence(fault, lines) for fault in faults if lines]
 
 
 def _sentence(fault: Fault, lines: Lines) -> str:
-    return f"{lines.where(fault.keys)}: {fault.sentence}"
+    return f"{_place(fault.keys, lines)}: {fault.sentence}"
+
+
+def _place(keys: Keys, lines: Lines) -> str:
+    """Return line and key of a value; of a key that an entry inherits, those of the default."""
+    if len(keys) > 2 and not lines.has(keys) and lines.has(default := (DEFAULTS, keys[0], *keys[2:])):
+        return f"{lines.where(default)} (in {dotted(keys[:2])})"
+    return lines.where(keys)
 
 
 def entry_faults(params: dict[str, Any]) -> Iterable[Fault]:
@@ -126,12 +141,63 @@ def code_faults() -> Iterable[str]:
                 yield f"dvc.yaml: {stage}: expected {files} among its deps: an edit of its code would not rerun it"
 
 
+def _unreadable_lock() -> str | None:
+    """Return why dvc.lock cannot be read; None if it is readable or missing."""
+    if not LOCK.exists():
+        return None
+    if fault := unreadable(LOCK.read_bytes()):
+        return fault
+    try:
+        return structure_fault(parsed_lock())
+    except UserError as refusal:
+        return f"{refusal}. {FIX}"
+
+
+def lock_faults() -> list[str]:
+    """Return all faults of dvc.lock. Errors: UserError if the pipeline itself cannot be read."""
+    if lost := _unreadable_lock():
+        return [lost]
+    try:
+        with Repo() as repo:
+            return list(_lost_entries(pipeline_outputs(repo))) if LOCK.exists() else []
+    except DvcException as error:
+        raise UserError(f"dvc.yaml: {' '.join(str(error).split())}") from None
+
+
+def _lost_entries(made: dict[str, list[str]]) -> Iterable[str]:
+    """Find entries missing from dvc.lock that dvc.yaml needs and the lock copy or git's HEAD still holds."""
+    places = references()
+    texts = split(decoded(LOCK.read_bytes())).entries
+    missing, cut = lost_entries(recorded_entries(), texts, places, made, is_valid)
+    for kind, names in (("missing", missing), ("cut", cut)):
+        if names:
+            where = " and ".join(places) or "no other place"
+            yield (
+                f"{LOCK}: torn; {len(names)} of {len(made)} entries are {kind} ({', '.join(names)}); "
+                f"expected as in {where}. `ladder doctor --fix` restores them"
+            )
+
+
+def _recorded_params() -> dict[str, Any]:
+    """Return the parameters of each stage's last run from dvc.lock, by the key that dvc.yaml tracks."""
+    recorded: dict[str, Any] = {}
+    for name, entry in recorded_entries().items():
+        held = entry.get("params", {}) if isinstance(entry, dict) else None
+        values = held.get(str(PARAMS), {}) if isinstance(held, dict) else None
+        if not isinstance(values, dict):
+            raise UserError(
+                f"{LOCK}: {name}: expected an entry with params, as DVC writes it; `git checkout {LOCK}` restores it"
+            )
+        recorded |= values
+    return recorded
+
+
 def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
     """Find parents that no stage produces, and cycles. Prints one line about dvc.lock entries without a stage."""
     lost: list[str] = []
     try:
         with Repo() as repo:
-            lost = list(lost_from_lock(pipeline_outputs(repo))) if LOCK.exists() else []
+            lost = list(_lost_entries(pipeline_outputs(repo))) if LOCK.exists() else []
             yield from lost
             stages = list(repo.index.stages)
             repo.index.check_graph()
@@ -171,7 +237,7 @@ def _where(addressing: str, dependency: str, params: dict[str, Any], lines: Line
     for template in body(stanza)["deps"]:
         for keys in origins(dependency, template, stanza, params):
             if "matrix" in stanza or len(keys) < 3 or name == keys[1] or isinstance(keys[2], int):
-                return lines.where(keys)
+                return _place(keys, lines)
     return str(PARAMS)
 
 
@@ -184,3 +250,26 @@ def _module(path: Path) -> Path:
             stage = Path("stages", package).with_suffix(".py")  # the code that an entry of a stage chooses
             return stage if stage.is_file() else Path(package, name).with_suffix(".py")
     return path
+
+
+def picture() -> str:
+    """Return the pipeline up to the report as Markdown: a Mermaid flowchart and a table of every stage's `desc`.
+
+    The flowchart merges the entries of a stage into one node. A node with replicas (ladder/pipeline/seeds.py) states
+    their number. It is a transitive reduction and omits edges from `code`.
+    """
+    graph = networkx.DiGraph()
+    with Repo() as repo:
+        report = next(stage for stage in repo.index.stages if stage.addressing == "report")
+        climbed = {report, *networkx.descendants(repo.index.graph, report)}
+        for user, maker in repo.index.graph.subgraph(climbed).edges:
+            first, second = (stage.addressing.split("@")[0] for stage in (maker, user))
+            if first not in (second, CODE):
+                graph.add_edge(first, second)
+        replicas = Counter(stage.addressing.split("@")[0] for stage in climbed if MARK in stage.addressing)
+    arrows = sorted(networkx.transitive_reduction(graph).edges)
+    counts = [f'    {kind}["{kind} ({count} replicas)"]' for kind, count in sorted(replicas.items())]
+    drawn = ["```mermaid", "flowchart TD", *counts, *(f"    {first} --> {second}" for first, second in arrows), "```"]
+    stanzas = read_pipeline()
+    rows = [(code(name), body(stanza)["desc"]) for name, stanza in stanzas.items()]
+    return "\n".join([*drawn, "", table(["stage", "what it makes"], rows, rule=["---", "---"])])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ladder.pipeline.links import LISTS, MERGE_INPUTS, merge_inputs
+from ladder.pipeline.links import JUDGED, LISTS, MERGE_INPUTS, judged, merge_inputs
 from ladder.pipeline.seeds import RUNGS
 from ladder.pipeline.stage import read_yaml
 from ladder.pipeline.yaml_lines import Keys
@@ -60,6 +60,9 @@ def values(expression: str, stanza: dict[str, Any], params: dict[str, Any]) -> I
             return
         if over[0] == RUNGS and keys[0] == "item":
             yield from values(f"{over[1]}.{keys[1]}", {}, params)  # the reference beside the rung: accuracy.data
+            return
+        if over == [JUDGED]:
+            yield from ((("judge_reliability", "data"), name) for name in judged(params))
             return
         over = _written(over)
         content = _at(params, over)

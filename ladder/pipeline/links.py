@@ -1,12 +1,17 @@
 """links.yaml: the links of params.yaml that DVC's templates cannot express, as values that dvc.yaml loads.
 
-DVC has no default for a missing key, cannot expand a list into dependencies, and cannot add entries. links.yaml
-therefore holds
+DVC has no default for a missing key, cannot expand a list into dependencies, and cannot leave out a stage or compute
+an entry. links.yaml therefore holds
 
-    grpo: {words: {entry: words, reward_model: base}}   the entry that DVC tracks, and keys that it leaves out
-    sft: {words+1: {entry: words, parent: base, ...}}   replicas with other seeds (ladder/pipeline/seeds.py)
-    merge_inputs: {ties/0: {model: sft/maths}, ...}     one entry for each parent of each merge
+    sft: {rank4: {parent: base, tracked: links.yaml}}   keys that an entry inherits (ladder/pipeline/defaults.py)
+    sft: {words+1: {entry: words, data: ...}}           replicas with other seeds (ladder/pipeline/seeds.py)
+    grpo: {words: {reward_model: base, ...}}            rungs that an entry leaves out
     rungs: {report: [sft/words, sft/words+1], ...}      the measured rungs of each table and list, with their replicas
+    merge_inputs: {ties/0: {model: sft/maths}, ...}     one entry for each parent of each merge
+    judged: {preferences/heldout: {}}                   pairs of the stage judge_reliability; {} without the stage
+
+`tracked` names the file that holds an entry's remaining parameters: links.yaml, or params.yaml if there are none.
+`entry` names the entry of params.yaml that a stage tracks: that of a replica, or the entry itself.
 
 `ladder check` writes the file. The stage `code`, which runs before all others, refuses one that does not
 belong to params.yaml.
@@ -18,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from ladder.data.jsonl import write_text
-from ladder.pipeline.seeds import LINK_KEYS, RUNGS, TABLES, TRACKED, Replicas, original, with_replicas
+from ladder.pipeline.defaults import inherited, overlay, takes_defaults, with_defaults
+from ladder.pipeline.seeds import LINK_KEYS, REPLICATED, RUNGS, TABLES, Replicas, original, with_replicas
 from ladder.pipeline.stage import PARAMS, UserError, read_yaml
 from ladder.pipeline.yaml_lines import Keys
 
@@ -34,12 +40,15 @@ OPTIONAL = {
     "ppo": ("reward_model",),
 }
 """Keys of an entry that name a rung which not every entry uses. The default is DEFAULT, as in the stage's Params."""
-ENTRY = "entry"
-MERGE_INPUTS = "merge_inputs"
 LISTS = {"report" if table == "report" else key: (table, key) for table, keys in TABLES.items() for key in keys}
 """Keys in params.yaml of the lists in `rungs`: report, heldout, accuracy and divergence."""
 BESIDE = {"accuracy": "data", "divergence": "teacher"}
 """Key of the section of that name with a reference whose replica is read beside a rung's replica."""
+MERGE_INPUTS = "merge_inputs"
+JUDGED = "judged"
+TRACKED = "tracked"
+"""Key of an entry in links.yaml: the file with the parameters that DVC tracks beside those of the entry itself."""
+ENTRY = "entry"
 HEAD = f"# Written by `ladder check` from {PARAMS}; dvc.yaml reads it. Do not edit.\n"
 
 
@@ -52,30 +61,39 @@ def merge_inputs(params: dict[str, Any]) -> Iterator[tuple[str, Keys, Any]]:
             yield f"{name}/{place}", ("merge", name, "parents", place), rung
 
 
+def judged(params: dict[str, Any]) -> dict[str, Any]:
+    """Return one entry for the pairs of the stage judge_reliability; {} if its section names none."""
+    section = params.get("judge_reliability")
+    data = section.get("data") if isinstance(section, dict) else None
+    return {data: {}} if isinstance(data, str) else {}
+
+
 def links(params: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of links.yaml for the sections of params.yaml."""
-    replicas = Replicas(params)
-    whole, found = with_replicas(params), dict[str, Any]()
-    for stage in dict.fromkeys([*OPTIONAL, *TRACKED]):
-        section = whole.get(stage)
-        for name, entry in section.items() if isinstance(section, dict) else ():
-            if isinstance(entry, dict) and (added := _added(stage, name, entry, written=name in params[stage])):
-                found.setdefault(stage, {})[name] = added
+    """Return the content of links.yaml for params.yaml as written, with its section `defaults`."""
+    found: dict[str, Any] = {}
+    complete = with_defaults(params)
+    replicas, whole = Replicas(complete), with_replicas(complete)
+    for stage, section in whole.items():
+        if not (takes_defaults(stage) and isinstance(section, dict)):
+            continue
+        for name, entry in section.items():
+            if isinstance(entry, dict):
+                found.setdefault(stage, {})[name] = _added(params, stage, name, entry)
     found[MERGE_INPUTS] = {name: {"model": rung} for name, _, rung in merge_inputs(whole)}
-    listed = [name for name, (table, key) in LISTS.items() if key in replicas.section(table)]
-    rungs: dict[str, Any] = {name: _measured(name, replicas) for name in listed}
+    rungs: dict[str, Any] = {name: _measured(name, replicas) for name, (table, _) in LISTS.items() if table in params}
     if "claims" in params:
         rungs["claims"] = replicas.rungs("claims")
-    return {**found, RUNGS: rungs} if rungs else found
+    return {**found, JUDGED: judged(params), **({RUNGS: rungs} if rungs else {})}
 
 
-def _added(stage: str, name: str, entry: dict[str, Any], *, written: bool) -> dict[str, Any]:
-    """Return the values of links.yaml for an entry; `written` is false for a replica, which params.yaml lacks."""
-    own = {ENTRY: original(str(name))} if stage in TRACKED else {}
+def _added(params: dict[str, Any], stage: str, name: Any, entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of links.yaml for a complete entry, or a replica, which params.yaml lacks."""
+    made_of = original(str(name)) if name not in params[stage] else name
+    taken = inherited(params, stage, made_of)
+    own = {ENTRY: made_of} if stage in REPLICATED else {}
     absent = {key: DEFAULT for key in OPTIONAL.get(stage, ()) if key not in entry}
-    if written:
-        return {**own, **absent}
-    return {**own, **{key: value for key, value in entry.items() if key in LINK_KEYS | {"method"}}, **absent}
+    named = taken if name == made_of else {key: entry[key] for key in entry if key in LINK_KEYS | {"method"}}
+    return {**own, **named, **absent, TRACKED: LINKS.name if taken else PARAMS.name}
 
 
 def _measured(name: str, replicas: Replicas) -> list[str] | dict[str, dict[str, Any]]:
@@ -90,19 +108,14 @@ def _measured(name: str, replicas: Replicas) -> list[str] | dict[str, dict[str, 
 
 def with_links(params: dict[str, Any]) -> dict[str, Any]:
     """Return the values that dvc.yaml sees: params.yaml with the replicas of its entries, and links.yaml."""
-    found = with_replicas(params)
+    found = with_replicas(with_defaults(params))
     for stage, added in links(params).items():
-        entries = found.get(stage) or {}
-        found[stage] = {**entries, **{name: _joined(entries.get(name), entry) for name, entry in added.items()}}
+        found[stage] = overlay(added, found.get(stage) or {})
     return found
 
 
-def _joined(entry: Any, added: Any) -> Any:
-    return {**entry, **added} if isinstance(entry, dict) else added
-
-
 def write_links(params: dict[str, Any], path: Path = LINKS) -> None:
-    """Write links.yaml if it does not belong to `params`."""
+    """Write links.yaml if it does not belong to `params`, the sections as written."""
     text = HEAD
     for section, entries in links(params).items():
         lines = [f"  {json.dumps(name)}: {json.dumps(entry)}\n" for name, entry in entries.items()]
@@ -112,7 +125,7 @@ def write_links(params: dict[str, Any], path: Path = LINKS) -> None:
 
 
 def check_links(params: dict[str, Any], path: Path) -> None:
-    """Check that a links.yaml belongs to `params`. Errors: UserError."""
+    """Check that a links.yaml belongs to `params`, the sections as written. Errors: UserError."""
     if read_yaml(path) != links(params):
         raise UserError(
             f"{path}: not the links of {PARAMS}; expected those that `ladder check` writes. Run it, then "

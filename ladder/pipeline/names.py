@@ -40,14 +40,17 @@ SINGLE = frozenset(
     }  # fmt: skip
 )
 """Sections without named entries."""
+TRACKED_WHOLE = frozenset({"answer", "benchmark", "heldout", "lm_eval", "task"})
+"""Sections with named entries that dvc.yaml does not expand one by one; their entries take no defaults."""
 WITH_PATHS = frozenset({"part", "heldout"})
 """Sections whose entry names are paths: `all/faq`, `problems/maths-heldout`."""
 REFERENCES = frozenset(
     {"parent", "data", "model", "teacher", "draft", "prompts", "seeds", "reward_model", "ranker", "method", "heldout"}
 )
 """Keys of an entry whose values dvc.yaml inserts into commands and paths. The values must be text."""
-COUNTS = {"speculate": frozenset({"prompts"})}
-"""Exceptions to REFERENCES: keys that hold a number. `speculate.maths.prompts` is a number of prompts."""
+OTHERS = {"speculate": frozenset({"prompts"}), "endpoint": frozenset({"model"})}
+"""Exceptions to REFERENCES: keys that hold something else. `speculate.maths.prompts` is a number of prompts, and
+`endpoint.gpt.model` is a model's name on its server."""
 REFERENCE_LISTS = {
     "report": ("benchmarks", "rungs"),
     "claims": ("heldout", "accuracy", "divergence"),
@@ -115,7 +118,7 @@ def command_values(section: str, content: Any) -> Iterator[tuple[Keys, Any]]:
         texts = SINGLE_REFERENCES.get(section, ())
     else:
         named = {(name,): entry for name, entry in content.items() if isinstance(entry, dict)}
-        texts = tuple(REFERENCES - COUNTS.get(section, frozenset()))
+        texts = tuple(REFERENCES - OTHERS.get(section, frozenset()))
     lists = REFERENCE_LISTS.get(section, ())
     for prefix, entry in named.items():
         for key, value in entry.items():

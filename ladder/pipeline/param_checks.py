@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ladder.pipeline.dvc_file import has_entries
+from ladder.pipeline.config import fit, misfits
+from ladder.pipeline.dvc_file import has_entries, values
+from ladder.pipeline.endpoint_checks import endpoint_faults
 from ladder.pipeline.local_files import RAW, local_files, unseen
 from ladder.pipeline.names import Fault, did_you_mean
-from ladder.pipeline.seeds import SEEDS, Replicas
-from ladder.pipeline.stage import UserError, fit, misfits
+from ladder.pipeline.seeds import seed_faults
+from ladder.pipeline.stage import UserError
 from ladder.pipeline.yaml_lines import Keys
 
 TEMPLATES = Path("data/templates")
@@ -38,14 +40,26 @@ Entries = list[tuple[tuple[str, ...], str, Any]]
 
 
 def entries(params: dict[str, Any], pipeline: dict[str, Any]) -> Entries:
-    """Return (keys, stage, content) for every section or entry that a stage reads as one object."""
+    """Return (keys, stage, content) for every section or entry that a stage reads as one object.
+
+    `{}` is left out for a stage that params.yaml does not use: one that is expanded over a list without elements.
+    """
     found: Entries = []
     for stage, section in params.items():
-        if not has_entries(stage, pipeline.get(stage, {})):
-            found.append(((stage,), stage, section))
+        stanza = pipeline.get(stage, {})
+        if not has_entries(stage, stanza):
+            if section != {} or not _is_idle(stanza, params):
+                found.append(((stage,), stage, section))
         elif isinstance(section, dict):
             found += [((stage, name), stage, entry) for name, entry in section.items()]
     return found
+
+
+def _is_idle(stanza: dict[str, Any], params: dict[str, Any]) -> bool:
+    expressions = [f"item.{axis}" for axis in stanza.get("matrix", {})] or ["key"]
+    return ("matrix" in stanza or "foreach" in stanza) and not any(
+        any(values(expression, stanza, params)) for expression in expressions
+    )
 
 
 def params_faults(params: dict[str, Any], pipeline: dict[str, Any], recorded: dict[str, Any]) -> Iterator[Fault]:
@@ -67,6 +81,7 @@ def params_faults(params: dict[str, Any], pipeline: dict[str, Any], recorded: di
         if stage == "base" and isinstance(section, dict):
             yield from template_faults(section)
     yield from adapter_faults(params)
+    yield from endpoint_faults(params)
     yield from gate_faults(params)
     yield from claim_faults(params)
     yield from seed_faults(params)
@@ -148,11 +163,12 @@ def _prove_template(section: dict[str, Any]) -> None:
     from stages.base import Params, check_plain, repair, set_template
 
     params = fit(Params, section, "base")
-    check_plain(Path(params.source), params.source)
-    tokenizer = read_tokenizer(Path(params.source), params.source)
+    source = str(params.source)
+    check_plain(Path(source), source)
+    tokenizer = read_tokenizer(Path(source), source)
     set_template(tokenizer, params, TEMPLATES)
     with contextlib.redirect_stdout(sys.stderr):
-        repair(tokenizer, params.source, bos=params.bos == "template")
+        repair(tokenizer, source, bos=params.bos == "template")
 
 
 def adapter_faults(params: dict[str, Any]) -> Iterator[Fault]:
@@ -255,13 +271,6 @@ def claim_faults(params: dict[str, Any]) -> Iterator[Fault]:
         elif measure == "reward" and rung not in models:
             near = did_you_mean(rung, models) or _listed(models)
             yield Fault(keys, f"reward: {rung} is no rung of the stage reward{near}")
-
-
-def seed_faults(params: dict[str, Any]) -> Iterator[Fault]:
-    """Find tables over several seeds in which no rung depends on a seed."""
-    for table in Replicas(params).tables_without_effect():
-        sentence = "no rung of this table depends on a seed, so all replicas would be equal. Remove the key."
-        yield Fault((table, SEEDS), sentence)
 
 
 def _is_revision(text: str) -> bool:

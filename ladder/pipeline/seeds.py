@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from ladder.pipeline.names import COUNTS, REFERENCES, SINGLE
+from ladder.pipeline.names import OTHERS, REFERENCES, SINGLE, Fault
 
 SEEDS = "seeds"
 """Key of a table's section: the number of seeds, 1 by default."""
@@ -29,7 +29,7 @@ TABLES = {"report": ("rungs",), "claims": ("heldout", "accuracy", "divergence")}
 """Lists of rungs that are measured, by the section whose `seeds` applies to them."""
 RUNGS = "rungs"
 """Section of links.yaml with the measured rungs of each table and list."""
-TRACKED = (
+REPLICATED = (
     "problems", "synthesize", "generate", "filter", "part", "mixture", "prune_layers", "sft", "preferences", "pairs",
     "reference_logprobs", "dpo", "simpo", "orpo", "kto", "reward", "grpo", "rloo", "ppo", "teacher_logits", "distill",
     "distill_features", "gkd", "merge",
@@ -103,9 +103,10 @@ class Replicas:
 
     def rungs(self, table: str) -> list[str]:
         """Return the rungs that a table measures, each followed by its replicas."""
-        return list(self._numbers(table))
+        return list(self.numbers(table))
 
-    def _numbers(self, table: str) -> dict[str, int]:
+    def numbers(self, table: str) -> dict[str, int]:
+        """Return the rungs of a table, each followed by its replicas, with their numbers."""
         return self.measured(table, self.listed("report", "rungs") if table == "report" else self.claimed())
 
     def measured(self, table: str, rungs: list[str]) -> dict[str, int]:
@@ -157,15 +158,9 @@ class Replicas:
         if entry not in self._varies:
             self._varies[entry] = False  # an entry that is its own ancestor; `ladder check` reports it
             own = any(True for _ in _seeds(self._with_defaults(entry)))
-            may = entry.section in TRACKED and entry not in self._fixed
+            may = entry.section in REPLICATED and entry not in self._fixed
             self._varies[entry] = may and (own or any(map(self.varies, self._made_of(entry))))
         return self._varies[entry]
-
-    def tables_without_effect(self) -> Iterator[str]:
-        """Find tables whose `seeds` is above 1 although none of their rungs depends on a seed."""
-        for table in TABLES:
-            if seeds_of(self.params, table) > 1 and not any(number for number in self._numbers(table).values()):
-                yield table
 
     def _content(self, entry: Entry, number: int) -> dict[str, Any]:
         content = _shifted(self._with_defaults(entry), number * STRIDE)
@@ -199,7 +194,7 @@ class Replicas:
     def _fixed(self) -> frozenset[Entry]:
         """Entries that make the rows of an evaluation, which are the same for all seeds."""
         named: list[Any] = [*self.section("heldout")]
-        named += [self.section(single).get("data") for single in ("accuracy", "divergence", "judge_reliability")]
+        named += [self.section(single).get("data") for single in ("accuracy", "divergence")]
         named += [entry.get("heldout") for entry in self.section("reward").values() if isinstance(entry, dict)]
         queue, found = [entry for value in named if (entry := self._entry(value))], set()
         while queue:
@@ -230,6 +225,15 @@ class Replicas:
         return None
 
 
+def seed_faults(params: dict[str, Any]) -> Iterator[Fault]:
+    """Find tables over several seeds in which no rung depends on a seed."""
+    replicas = Replicas(params)
+    for table in TABLES:
+        if seeds_of(params, table) > 1 and not any(replicas.numbers(table).values()):
+            sentence = "no rung of this table depends on a seed, so all replicas would be equal. Remove the key."
+            yield Fault((table, SEEDS), sentence)
+
+
 def seeds_of(params: dict[str, Any], table: str) -> int:
     """Return the number of seeds of a table of rungs; 1 if it is absent or invalid."""
     section = params.get(table)
@@ -249,7 +253,7 @@ def _sections(replicas: Replicas) -> list[str]:
 
 
 def _link_keys(section: str) -> frozenset[str]:
-    return LINK_KEYS - COUNTS.get(section, frozenset())
+    return LINK_KEYS - OTHERS.get(section, frozenset())
 
 
 def _seeds(content: Any) -> Iterator[int]:

@@ -10,52 +10,35 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from ladder.data.atomic_write import clean
 from ladder.integrity.lock_copy import keep_copy
+from ladder.pipeline.config import Config as Config
+from ladder.pipeline.config import fit as fit
+from ladder.pipeline.config import refuse_secrets as refuse_secrets
+from ladder.pipeline.config import shown
+from ladder.pipeline.defaults import DEFAULTS, default_faults, with_defaults
 from ladder.pipeline.disk import Faults, check_writable
 from ladder.pipeline.errors import UserError as UserError
-from ladder.pipeline.errors import expectation
 from ladder.pipeline.files import read_text
 from ladder.pipeline.launch import die_with_parent, launched, launcher, lease, rank
 from ladder.pipeline.names import did_you_mean, name_faults
 from ladder.pipeline.output_locks import written
-from ladder.pipeline.secrets import conceal_tracebacks, concealed, masked, secrets_in
+from ladder.pipeline.secrets import conceal_tracebacks, concealed
 from ladder.pipeline.seeds import RUNGS, Replicas, original, with_replicas
 from ladder.pipeline.yaml_cache import cached
-from ladder.pipeline.yaml_lines import Keys, Lines
+from ladder.pipeline.yaml_lines import Lines
 
 PARAMS = Path("params.yaml")
-SHOWN = 200
-"""Maximum characters of a value in a message."""
 LARGEST = 2**63
 UNWRITABLE = re.compile(r"[\x00\ud800-\udfff]")
 MOST_VALUES = 1_000_000
 """Maximum values of a YAML file after alias expansion. dvc.lock has about 20 thousand."""
 
-
-# Bounds of parameters, so that params.yaml is validated before any row is read.
-Share = Annotated[float, Field(ge=0, le=1)]
-"""A fraction or a probability."""
-Cosine = Annotated[float, Field(ge=-1, le=1)]
-Amount = Annotated[float, Field(ge=0)]
-Number = Annotated[int, Field(ge=0)]
-Size = Annotated[int, Field(ge=1)]
-"""A positive count, for example words of an n-gram or rows of a selection."""
-
-
-class Config(BaseModel):
-    """A stage's section of params.yaml, or one named entry of it. Unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-S = TypeVar("S", bound=Config)
 P = TypeVar("P", str, Path)
 
 
@@ -91,12 +74,20 @@ def _size(content: Any, known: dict[int, float]) -> float:
 
 
 def read_params(path: Path = PARAMS) -> dict[str, Any]:
-    """Read and validate params.yaml. Every top-level key must be a stage name (a module in stages/).
+    """Read and validate params.yaml; return complete entries, with the defaults that they inherit.
+
+    Errors: those of `read_written`.
+    """
+    return with_defaults(read_written(path))
+
+
+def read_written(path: Path = PARAMS) -> dict[str, Any]:
+    """Read and validate params.yaml; return the sections as written, and the section `defaults`.
 
     Errors: UserError for an entry name or reference that a shell could read as a command (ladder/pipeline/names.py).
     """
     params = read_sections(path)
-    faults = list(name_faults(params))
+    faults = [*default_faults(params), *name_faults(with_defaults(params))]
     if faults:
         lines, more = Lines(path), f"; {len(faults) - 1} more: run `ladder check`" if faults[1:] else ""
         raise UserError(f"{lines.where(faults[0].keys)}: {faults[0].sentence}{more}")
@@ -104,8 +95,9 @@ def read_params(path: Path = PARAMS) -> dict[str, Any]:
 
 
 def read_sections(path: Path = PARAMS) -> dict[str, Any]:
-    """Read params.yaml without the check of entry names, so that `check` can list every fault.
+    """Read params.yaml as written, without the check of entry names, so that `check` can list every fault.
 
+    Every top-level key must be a stage name (a module in stages/), or `defaults` (ladder/pipeline/defaults.py).
     Errors: UserError for an unknown section, a secret, or a value of an unsupported type.
     """
     params = read_yaml(path)
@@ -113,7 +105,7 @@ def read_sections(path: Path = PARAMS) -> dict[str, Any]:
         raise UserError(f"{path}: expected one section per stage, got {type(params).__name__}")
     stages = {module.stem for module in Path("stages").glob("*.py")} - {"__init__"}
     for name in params:
-        if name not in stages:
+        if name not in stages and name != DEFAULTS:
             near = did_you_mean(name, stages)
             raise UserError(
                 f"{Lines(path).where([name])}: no stage is named {name!r}{near}; expected one of "
@@ -145,82 +137,7 @@ def _no_values(content: Any, keys: tuple[Any, ...]) -> Iterator[tuple[tuple[Any,
         yield keys, f"expected a number between -2^63 and 2^63, got one of {len(hex(content)) - 2} hex digits"
     elif not isinstance(content, str | int | float | None):
         kind = type(content).__name__
-        yield keys, f"expected a text or a number, got {_shown(content)} ({kind}). Put a text into quotes."
-
-
-def refuse_secrets(section: Any, where: str) -> None:
-    """Check that no parameter holds a key or password, because params are published with every rung.
-
-    Errors: UserError.
-    """
-    if found := list(secrets_in(section)):
-        raise UserError(
-            f"{where}: {', '.join(found)}: a secret; expected none, because params are published. Put it into an "
-            "environment variable: libraries read HF_TOKEN and similar ones, an endpoint reads the one in `key_env`."
-        )
-
-
-def fit(kind: type[S], section: Any, where: str) -> S:
-    """Validate a section as `kind`. Errors: UserError listing every key that does not fit."""
-    if not isinstance(section, dict):
-        raise UserError(f"{where}: {misfits(kind, section)[0][1]}")
-    try:
-        fitted = kind.model_validate(section)
-        refuse_secrets(section, where)
-        return fitted
-    except ValidationError as error:
-        found = [(item["loc"], _sentence(kind, item)) for item in error.errors()]
-        raise UserError("; ".join(f"{'.'.join([where, *map(str, keys)])}: {one}" for keys, one in found)) from None
-
-
-def misfits(kind: type[Config], section: Any) -> list[tuple[Keys, str]]:
-    """Return (keys within the section, sentence) for everything that does not fit `kind`; empty for a valid section."""
-    if not isinstance(section, dict):
-        return [((), f"expected keys {', '.join(kind.model_fields)}, got {_shown(section)}")]
-    try:
-        kind.model_validate(section)
-    except ValidationError as error:
-        return [(item["loc"], _sentence(kind, item)) for item in error.errors()]
-    except UserError as refusal:
-        return [((), str(refusal))]
-    return []
-
-
-def _shown(value: Any) -> str:
-    text = masked(repr(value))
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
-
-
-def _sentence(kind: type[Config], item: Any) -> str:
-    if item["type"] == "extra_forbidden":
-        fields = _fields(kind, item["loc"][:-1])
-        near = did_you_mean(item["loc"][-1], fields)
-        return f"no such key{near}; expected one of {', '.join(fields)}" if fields else "no such key"
-    if item["type"] == "missing":
-        return "missing; expected a value"
-    near = did_you_mean(item["input"], re.findall(r"'([^']+)'", item["ctx"]["expected"])) if _is_choice(item) else ""
-    own, problem = item["type"] == "value_error", expectation(item["msg"])
-    # A section may hold a secret. Our own messages name the invalid value, or the invalid element of a list.
-    named = isinstance(item["input"], dict) or own and (isinstance(item["input"], list) or ", got " in problem)
-    if named:
-        return masked(f"{problem}{near}")
-    cause, stop, fix = problem.partition(". ")
-    return masked(f"{cause}, got {_shown(item['input'])}{stop}{fix}{near}")
-
-
-def _is_choice(item: Any) -> bool:
-    return item["type"] in ("literal_error", "enum")
-
-
-def _fields(kind: Any, keys: Keys) -> list[str]:
-    """Return the field names of the nested section at `keys` of `kind`; empty if `keys` do not lead to one section."""
-    for key in keys:
-        field = kind.model_fields.get(key)
-        inner = [] if field is None else [field.annotation, *get_args(field.annotation)]
-        kind = next((part for part in inner if isinstance(part, type) and issubclass(part, BaseModel)), None)
-        if kind is None:
-            return []
-    return list(kind.model_fields)
+        yield keys, f"expected a text or a number, got {shown(content)} ({kind}). Put a text into quotes."
 
 
 def run(
@@ -293,7 +210,7 @@ def _names(sections: dict[str, Any], key: str) -> list[str]:
             return found
     elif isinstance(found, dict):
         return list(found)
-    raise UserError(f"{PARAMS}: {key}: expected {'a list of names' if inner else 'named entries'}, got {_shown(found)}")
+    raise UserError(f"{PARAMS}: {key}: expected {'a list of names' if inner else 'named entries'}, got {shown(found)}")
 
 
 def outputs_of(names: list[str], paths: list[P]) -> list[P]:

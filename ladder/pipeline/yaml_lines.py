@@ -33,6 +33,16 @@ class Lines:
             found = mark.start_mark.line + 1
         return found
 
+    def has(self, keys: Keys) -> bool:
+        """Return whether the file has a value at exactly these keys."""
+        node = self.root
+        for key in keys:
+            step = _step(node, key)
+            if step is None:
+                return False
+            node = step[1]
+        return True
+
     def where(self, keys: Keys) -> str:
         """Return `params.yaml:123: sft.chat.parent`, without the line number if the file lacks the key."""
         line = self.line(keys)

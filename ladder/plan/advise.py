@@ -157,11 +157,11 @@ def decide(answers: Answers) -> tuple[str, str]:
 PLANS: dict[str, tuple[str | None, tuple[str, ...], str]] = {
     "prompting": (None, ("ladder bench ifeval --model http://HOST/v1 --name MODEL",), "docs/scoring.md"),
     "RAG": (None, ("ladder bench ifeval --model http://HOST/v1 --name MODEL",), "docs/scoring.md"),
-    "SFT": ("recipes/data.yaml", ("dvc repro sft@chat",), "docs/own-data.md"),
-    "DPO": ("recipes/data.yaml", ("dvc repro dpo@chat",), "docs/methods.md"),
-    "GRPO": ("recipes/gpu.yaml", ("dvc repro grpo@words",), "docs/methods.md"),
-    "distillation": ("recipes/gpu.yaml", ("dvc repro distill@small",), "docs/methods.md"),
-    "merging": (None, ("dvc repro merge@soup",), "docs/methods.md"),
+    "SFT": ("recipes/data.yaml", ("dvc repro sft@words",), "docs/own-data.md"),
+    "DPO": ("recipes/data.yaml", ("dvc repro dpo@words",), "docs/methods.md"),
+    "GRPO": ("recipes/guide.yaml", ("dvc repro grpo@words",), "docs/methods.md"),
+    "distillation": ("recipes/guide.yaml", ("dvc repro distill@logits",), "docs/methods.md"),
+    "merging": (None, ("dvc repro merge@skills",), "docs/methods.md"),
 }
 """Recipe, command and page of each method."""
 MEASURES = {
@@ -180,7 +180,7 @@ def advise(answers: Answers, model: str = "SmolLM2-135M") -> Advice:
     method, why = decide(answers)
     recipe, commands, page = PLANS[method]
     if recipe is None and method not in ("prompting", "RAG", "merging"):
-        recipe = "recipes/gpu.yaml"
+        recipe = "recipes/guide.yaml"
     if method == "distillation" and answers.data == "none":
         recipe, commands = "recipes/synthesize.yaml", ("dvc repro filter@evolved",)
     if method in ("SFT",) and answers.data in ("none", "teacher"):

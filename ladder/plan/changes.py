@@ -6,7 +6,6 @@ skips it if that input turns out to be the same. Large outputs are compared by s
 """
 
 import configparser
-import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,15 +15,13 @@ from typing import Any, Literal
 
 import networkx
 
-from ladder.integrity.dvc_hashes import folder_files, folder_md5, is_cached, object_path, output_md5
-from ladder.pipeline.code_text import essence
-from ladder.pipeline.imports import imported, read_imports
+from ladder.integrity.dvc_hashes import is_cached, output_md5
 from ladder.pipeline.links import LINKS
-from ladder.pipeline.links import links as links_of
+from ladder.pipeline.links import links as pipeline_links
+from ladder.pipeline.stage import PARAMS
+from ladder.plan.code_lists import CODE, CodeLists
 from ladder.plan.expand import Stage, at, expand, links, read_lock
 
-CODE = "code"
-"""The stage that writes code lists, and their folder."""
 HASHED = 16_000_000
 """Outputs of at most this many bytes are hashed; larger ones are compared by size."""
 Kind = Literal["new", "command", "param", "file", "code", "output", "always", "upstream"]
@@ -58,7 +55,8 @@ class Change:
 def changes(params: dict[str, Any], targets: list[str] | None = None) -> dict[str, Change]:
     """Return what a run would do with every stage that `targets` need (all stages by default), in running order.
 
-    `targets` are stages, entries or outputs: `report`, `sft@chat`, `models/sft/chat`.
+    params: the sections as written, with the section `defaults`.
+    `targets` are stages, entries or outputs: `report`, `sft@words`, `models/sft/words`.
     Errors: UserError for a target that does not exist.
     """
     stages = expand(params)
@@ -85,7 +83,7 @@ def _named(target: str, stages: dict[str, Stage]) -> list[str]:
     if not found:
         raise UserError(
             f"{target}: no stage, entry or output of dvc.yaml{did_you_mean(target, stages)}; expected one such as "
-            "report, sft@chat or models/sft/chat"
+            "report, sft@words or models/sft/words"
         )
     return found
 
@@ -128,15 +126,25 @@ class Inspector:
         return Change(stage, (*reasons, *_upstream(upstream)), restored)
 
     def _params(self, stage: Stage, entry: dict[str, Any]) -> list[Reason]:
-        recorded = entry.get("params") or {}
-        reported = _tracked(stage.params, recorded.get("params.yaml") or {}, self.params)
-        if stage.links or str(LINKS) in recorded:
-            reported += _tracked(stage.links, recorded.get(str(LINKS)) or {}, self._links)
+        reported = []
+        for file, tracked, values in (
+            (PARAMS.name, stage.params, self.params),
+            (LINKS.name, stage.linked, self.linked if stage.linked else {}),
+        ):
+            recorded = (entry.get("params") or {}).get(file) or {}
+            for key in (*tracked, *(key for key in recorded if key not in tracked)):
+                if key not in recorded:
+                    reported.append(f"{key}: new")
+                elif key not in tracked:
+                    reported.append(f"{key}: no longer tracked")
+                else:
+                    reported += list(_differences(recorded[key], at(values, key), key))
         return [Reason("param", each) for each in reported]
 
     @cached_property
-    def _links(self) -> dict[str, Any]:
-        return links_of(self.params)
+    def linked(self) -> dict[str, Any]:
+        """What links.yaml holds for these parameters."""
+        return pipeline_links(self.params)
 
     def _deps(self, stage: Stage, entry: dict[str, Any], *, code: bool) -> list[Reason]:
         recorded = {dep["path"]: dep for dep in entry.get("deps") or ()}
@@ -146,10 +154,11 @@ class Inspector:
             if before is None:
                 found.append(Reason("file", f"new dependency: {path}"))
             elif stage.name == CODE and Path(path).is_dir():
-                changed = [each for each in self._changed_code() if Path(each).parts[0] == path] if code else []
+                changed = [each for each in self._code.changed() if Path(each).parts[0] == path] if code else []
                 found += [Reason("code", _listed(changed))] if changed else []
             elif Path(path).parts[0] == CODE and CODE in self.lock:
-                found += self._code(path, before) if code else []
+                changed = self._code.changed_in(path, before) if code else []
+                found += [Reason("code", _listed(changed))] if changed else []
             elif (now := self._hash(path, before)) == MISSING:
                 if not self._made(path):
                     found.append(Reason("file", f"missing: {path}"))
@@ -180,64 +189,9 @@ class Inspector:
         return self.hashes[path]
 
     @cached_property
-    def _code_lists(self) -> dict[str, str]:
-        """Text of every code list, as the stage `code` would write it."""
-        roots = [Path(path) for path in self.makers[CODE].deps if Path(path).is_dir()] if CODE in self.makers else []
-        imports = read_imports(roots)
-        hashes = {path: hashlib.sha256(essence(path)).hexdigest() for path in imports}
-        lists = {}
-        for folder, prefix in ((Path("stages"), CODE), (Path("benchmarks"), f"{CODE}/benchmarks")):
-            for module in folder.glob("[!_]*.py"):
-                files = sorted(imported(module, imports) & hashes.keys())  # as stages/code.py does
-                lists[f"{prefix}/{module.stem}.txt"] = "".join(f"{hashes[path]}  {path}\n" for path in files)
-        return lists
-
-    @cached_property
-    def _same_code(self) -> bool:
-        """Whether the folders of code have the hashes of dvc.lock, so that no list can differ."""
-        recorded = {dep["path"]: dep.get("md5") for dep in self.lock[CODE].get("deps") or ()}
-        folders = [path for path in recorded if Path(path).is_dir()]
-        return bool(folders) and all(output_md5(Path(path)) == recorded[path] for path in folders)
-
-    def _code(self, path: str, before: str) -> list[Reason]:
-        if self._same_code:
-            recorded = (self.lock[CODE].get("outs") or [{}])[0].get("md5", "")
-            listed, place = folder_files(self.cache, recorded), str(Path(path).relative_to(CODE))
-            if not listed or before in (listed.get(place), folder_md5(_inside(place, listed))):
-                return []
-        if lists := _inside(path, self._code_lists):
-            now = folder_md5({name: hashlib.md5(text.encode()).hexdigest() for name, text in lists.items()})
-            return [] if now == before else [Reason("code", f"lists in {path} changed")]
-        text = self._code_lists.get(path)
-        if text is None:
-            return [Reason("code", f"no module for {path}")]
-        if hashlib.md5(text.encode()).hexdigest() == before:
-            return []
-        changed = _changed_lines(self._recorded_list(path, before), text)
-        return [Reason("code", _listed(changed) if changed else "files that it imports changed")]
-
-    def _recorded_list(self, path: str, before: str) -> str | None:
-        """Return the code list of the last run, from the file here or from the cache; None if it is in neither."""
-        for place in (Path(path), object_path(self.cache, before)):
-            if place.is_file() and hashlib.md5(place.read_bytes()).hexdigest() == before:
-                return place.read_text(encoding="utf-8")
-        return None
-
-    def _changed_code(self) -> list[str]:
-        """Return the files of code that differ from the last run's lists; the folders that differ if unknown."""
-        if self._same_code:
-            return []
-        names = set()
-        for path, text in self._code_lists.items():
-            recorded = self._lists_here.get(path)
-            names |= set(_changed_lines(recorded, text)) if recorded is not None else set()
-        recorded_folders = {dep["path"]: dep.get("md5") for dep in self.lock[CODE].get("deps") or ()}
-        folders = [path for path in recorded_folders if Path(path).is_dir()]
-        return sorted(names) or [path for path in folders if output_md5(Path(path)) != recorded_folders[path]]
-
-    @cached_property
-    def _lists_here(self) -> dict[str, str]:
-        return {str(path): path.read_text(encoding="utf-8") for path in Path(CODE).rglob("*.txt")}
+    def _code(self) -> CodeLists:
+        folders = self.makers[CODE].deps if CODE in self.makers else ()
+        return CodeLists(self.lock[CODE], [Path(path) for path in folders if Path(path).is_dir()], self.cache)
 
     def _outs(self, stage: Stage, entry: dict[str, Any]) -> tuple[list[dict[str, Any]], list[Reason]]:
         """Return (recorded outputs that are missing here, reasons for those that changed)."""
@@ -274,32 +228,6 @@ def _upstream(names: list[str]) -> list[Reason]:
 def _listed(names: list[str], most: int = 3) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def _inside(folder: str, files: dict[str, str]) -> dict[str, str]:
-    """Return the values of the files in a folder, by their paths relative to it."""
-    return {path.removeprefix(f"{folder}/"): value for path, value in files.items() if path.startswith(f"{folder}/")}
-
-
-def _changed_lines(before: str | None, now: str) -> list[str]:
-    """Return the paths whose lines differ between two code lists."""
-    if before is None:
-        return []
-    old, new = set(before.splitlines()), set(now.splitlines())
-    return sorted({line.split("  ", 1)[1] for line in old ^ new})
-
-
-def _tracked(keys: tuple[str, ...], recorded: dict[str, Any], values: dict[str, Any]) -> list[str]:
-    """Return one text for each tracked key whose value differs from the recorded one, or that is new or gone."""
-    reported = []
-    for key in [*keys, *(key for key in recorded if key not in keys)]:
-        if key not in recorded:
-            reported.append(f"{key}: new")
-        elif key not in keys:
-            reported.append(f"{key}: no longer tracked")
-        else:
-            reported += _differences(recorded[key], at(values, key), key)
-    return reported
 
 
 def _differences(before: Any, now: Any, key: str) -> list[str]:

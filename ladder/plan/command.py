@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ladder.pipeline.errors import UserError
-from ladder.pipeline.stage import read_params
+from ladder.pipeline.stage import read_params, read_written
 from ladder.plan.advise import QUESTIONS, Advice, advise, ask, checked
 from ladder.plan.changes import changes
 from ladder.plan.compute import gpu as gpu_of
@@ -23,19 +23,8 @@ from ladder.plan.expand import read_lock
 from ladder.plan.memory import METHODS, OPTIMIZER_BYTES, Step
 from ladder.plan.model import plan_model
 from ladder.plan.sources import read_config
-from ladder.plan.tables import (
-    Grid,
-    as_json,
-    branches,
-    cost_grid,
-    markdown_grid,
-    markdown_tree,
-    model_grids,
-    model_json,
-    rich_grid,
-    rich_tree,
-    summary,
-)
+from ladder.plan.tables import Grid, as_json, cost_grid, markdown_grid, model_grids, model_json, rich_grid, summary
+from ladder.plan.trees import branches, markdown_tree, rich_tree
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
@@ -70,7 +59,7 @@ def this_machine() -> str:
 @app.command(epilog="Example: ladder plan report --gpu h100; ladder plan --model Llama-3.1-8B --method qlora")
 def plan(
     targets: Annotated[
-        list[str] | None, typer.Argument(help="Stages, entries or outputs: report, sft@chat. Default: all.")
+        list[str] | None, typer.Argument(help="Stages, entries or outputs: report, sft@words. Default: all.")
     ] = None,
     gpu: Annotated[str, typer.Option(help="h200, h100, a100-80, a100-40, l40s, rtx4090, rtx3090, t4 or cpu.")] = "",
     model: Annotated[
@@ -125,7 +114,7 @@ def _source(model: str) -> str:
 
 
 def _graph(targets: list[str] | None, device: str, form: Format, *, everything: bool) -> None:
-    params = read_params()
+    params = read_written()
     found = changes(params, targets)
     costs = Costs(changes(params) if targets else found, read_lock(), device)
     listed = [cost for change in found.values() if (cost := costs.cost(change)) is not None]

@@ -8,14 +8,14 @@ from typing import Any
 
 from ladder.data.strict_json import parse_json
 from ladder.pipeline.errors import UserError
-from ladder.plan.adapters import Adapter, adapter
 from ladder.plan.changes import Change
 from ladder.plan.compute import Time, forward_flops, generation_time, training_flops, training_time
 from ladder.plan.expand import Stage
-from ladder.plan.memory import Memory, Method, Step, cache_bytes, memory, weight_bytes
+from ladder.plan.memory import Memory, Step, cache_bytes, memory, weight_bytes
 from ladder.plan.rows import Rows, batch_rows, longest_row, rows_of, setting, steps_tokens
-from ladder.plan.sources import UnknownConfigError, read_config
-from ladder.plan.weights import Weight, completed, parameters, text_config, weights
+from ladder.plan.rungs import Rungs
+from ladder.plan.sources import UnknownConfigError
+from ladder.plan.weights import completed, parameters
 
 PROMPT = 300
 """Assumed tokens of a prompt where its data is not there."""
@@ -61,7 +61,7 @@ class Costs:
         self.makers = {out: change.stage for change in found.values() for out in change.stage.outs}
         self.notes: dict[str, None] = {}
         """Why some numbers are unknown, each once."""
-        self._configs: dict[str, tuple[dict[str, Any], list[Weight]]] = {}
+        self.rungs = Rungs(self.makers)
 
     def all(self) -> list[Cost]:
         """Return the costs of the stages that train, generate or ask an endpoint."""
@@ -82,53 +82,11 @@ class Costs:
             return Cost(stage.name, "endpoint", change.runs, endpoints=endpoints)
         return self._generation(change, asked) if asked else None
 
-    def model(self, path: str, depth: int = 0) -> tuple[dict[str, Any], list[Weight]]:
-        """Return (configuration, weights) of `models/NAME`, there or yet to be made. Errors: UserError."""
-        if path not in self._configs:
-            config = self._config(path, depth)
-            self._configs[path] = (config, weights(config))
-        return self._configs[path]
-
-    def _config(self, path: str, depth: int) -> dict[str, Any]:
-        if Path(path, "config.json").is_file():
-            return read_config(path)[0]
-        maker = self.makers.get(path)
-        if maker is None or depth > 50:
-            raise UserError(f"{path}: no stage makes it; expected a rung. See `ladder check`")
-        values = maker.values
-        if isinstance(values.get("source"), str):
-            return read_config(values["source"])[0]
-        above = values.get("parent") or next(iter(values.get("parents") or ()), None)
-        if above is None:
-            raise UnknownConfigError(f"{path}: its configuration is known after {maker.name} has run")
-        config = self.model(f"models/{above}", depth + 1)[0]
-        dropped = values.get("drop_layers")
-        return _without_layers(config, len(dropped)) if isinstance(dropped, list) else config
-
-    def adapter_of(self, stage: Stage, depth: int = 0) -> tuple[Method, Adapter | None, int | None]:
-        """Return (method, adapter, rank) of a training stage; `continue` is the parent's."""
-        values = stage.values
-        lora, quantized = values.get("lora"), bool(values.get("quantization"))
-        if lora == "continue":
-            parent = self.makers.get(f"models/{values.get('parent')}")
-            if parent is None or depth > 50 or not isinstance(parent.values.get("trainer"), dict):
-                raise UserError(f"{stage.name}: lora: continue: the parent has no adapter that params.yaml describes")
-            method, found, rank = self.adapter_of(parent, depth + 1)
-            return ("qlora" if quantized else method), found, rank
-        if not isinstance(lora, dict):
-            return "full", None, None
-        config, found_weights = self.model(f"models/{values['parent']}")
-        made = adapter(found_weights, lora, text_config(config).get("model_type"))
-        if stage.kind == "reward":  # the scoring head beside the adapter
-            width = int(completed(config)["hidden_size"])
-            made = Adapter(made.low_rank, made.magnitudes, made.saved + width, made.biases, made.tokens, made.layers)
-        return ("qlora" if quantized else "dora" if lora.get("use_dora") else "lora"), made, int(lora.get("r") or 8)
-
     def _training(self, change: Change, endpoints: tuple[Endpoint, ...]) -> Cost:
         stage, values = change.stage, change.stage.values
         trainer = values["trainer"]
-        config, found = self.model(f"models/{values.get('parent')}")
-        method, made, rank = self.adapter_of(stage)
+        config, found = self.rungs.model(f"models/{values.get('parent')}")
+        method, made, rank = self.rungs.adapter_of(stage)
         names = {"full": "all weights", "lora": f"LoRA r{rank}", "dora": f"DoRA r{rank}", "qlora": f"QLoRA r{rank}"}
         rows = self._rows(stage)
         tokens, basis = steps_tokens(stage, rows)
@@ -184,14 +142,14 @@ class Costs:
             return 0
         mapped = values.get("layers")
         layers = len(mapped) if isinstance(mapped, list | dict) else int(text["num_hidden_layers"])
-        return layers * width * int(completed(self.model(f"models/{values['teacher']}")[0])["hidden_size"])
+        return layers * width * int(completed(self.rungs.model(f"models/{values['teacher']}")[0])["hidden_size"])
 
     def _teacher_bytes(self, stage: Stage) -> float:
         """Bytes of a teacher that is in memory beside the student; cached logits need none."""
         cached = any(dep.endswith(".safetensors") for dep in stage.deps)
         if not stage.values.get("teacher") or cached:
             return 0.0
-        return weight_bytes(self.model(f"models/{stage.values['teacher']}")[1], "lora")
+        return weight_bytes(self.rungs.model(f"models/{stage.values['teacher']}")[1], "lora")
 
     def _rows(self, stage: Stage) -> Rows:
         paths = [dep for dep in stage.deps if dep.startswith("data/")]
@@ -243,7 +201,7 @@ class Costs:
         ours = [dep for dep in stage.deps if dep.startswith("models/") and dep != self._base] or [self._base]
         method, runs = "generate", change.runs
         try:
-            config, found = self.model(ours[0])
+            config, found = self.rungs.model(ours[0])
         except UnknownConfigError as error:
             self.notes[str(error)] = None
             return Cost(stage.name, method, runs)
@@ -299,13 +257,6 @@ def _holders(value: Any) -> Iterator[dict[str, Any]]:
     elif isinstance(value, list):
         for each in value:
             yield from _holders(each)
-
-
-def _without_layers(config: dict[str, Any], count: int) -> dict[str, Any]:
-    layers = int(completed(config)["num_hidden_layers"]) - count
-    if isinstance(config.get("text_config"), dict):
-        return {**config, "text_config": {**config["text_config"], "num_hidden_layers": layers, "layer_types": None}}
-    return {**config, "num_hidden_layers": layers, "layer_types": None}
 
 
 def _optimizer(name: str) -> str:

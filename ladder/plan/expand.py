@@ -13,20 +13,22 @@ from typing import Any
 import networkx
 import yaml
 
+from ladder.pipeline.defaults import with_defaults
 from ladder.pipeline.dvc_file import INTERPOLATION, body, parts, read_pipeline
 from ladder.pipeline.errors import UserError
 from ladder.pipeline.links import LINKS, with_links
 from ladder.pipeline.seeds import MARK
+from ladder.pipeline.stage import PARAMS
 
 LOCK = Path("dvc.lock")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage as DVC runs it: `sft@chat`."""
+    """One stage as DVC runs it: `sft@words`."""
 
     name: str
-    """Address of the stage: `base`, `sft@chat`, `benchmark@ifeval-sft/chat`."""
+    """Address of the stage: `base`, `sft@words`, `benchmark@ifeval-sft/words`."""
     kind: str
     """Name in dvc.yaml: `sft`."""
     cmd: str
@@ -35,17 +37,14 @@ class Stage:
     """Outputs, metrics and plots."""
     params: tuple[str, ...]
     """Tracked keys of params.yaml."""
-    links: tuple[str, ...] = ()
-    """Tracked keys of links.yaml."""
+    linked: tuple[str, ...] = ()
+    """Tracked keys of links.yaml, with the values that an entry inherits."""
     uncached: frozenset[str] = frozenset()
     """Outputs that git keeps (`cache: false`)."""
     always: bool = False
     frozen: bool = False
     values: dict[str, Any] = field(default_factory=dict, compare=False)
-    """The entry that this stage reads: of params.yaml, the one that it tracks first, or a replica of it.
-
-    Empty if it tracks none, or a value that is no section.
-    """
+    """The entry of params.yaml that this stage tracks first; empty if it tracks none, or a value that is no section."""
 
 
 class CoreLoader(yaml.CSafeLoader):
@@ -87,10 +86,12 @@ def read_lock(path: Path = LOCK) -> dict[str, Any]:
 def expand(params: dict[str, Any]) -> dict[str, Stage]:
     """Return every stage of dvc.yaml by its name, in an order in which they can run.
 
+    params: the sections as written, with the section `defaults`.
+
     Errors: UserError for a value that params.yaml lacks, and for a cycle.
     """
-    seen = with_links(params)
-    made = [stage for kind, stanza in read_pipeline().items() for stage in _stages(kind, stanza, seen, params)]
+    seen, complete = with_links(params), with_defaults(params)
+    made = [stage for kind, stanza in read_pipeline().items() for stage in _stages(kind, stanza, seen, complete)]
     stages = {stage.name: stage for stage in made}
     graph = links(stages)
     try:
@@ -122,7 +123,7 @@ def links(stages: dict[str, Stage]) -> "networkx.DiGraph[str]":
 
 
 def _stages(kind: str, stanza: dict[str, Any], seen: dict[str, Any], params: dict[str, Any]) -> Iterator[Stage]:
-    """Stages of a stanza: templates read `seen`, params.yaml with its links; tracked values are those of `params`."""
+    """Stages of a stanza: templates read `seen`, params.yaml with its links; `values` are those of `params`."""
     for suffix, scope in _scopes(kind, stanza, seen):
         made = _stage(f"{kind}@{suffix}" if suffix else kind, kind, body(stanza), {**seen, **scope}, params)
         replica = seen[kind].get(suffix) if MARK in suffix and kind in seen else None
@@ -157,9 +158,7 @@ def _stage(name: str, kind: str, one: dict[str, Any], scope: dict[str, Any], par
 
     outs = [pair for key in ("outs", "metrics", "plots") for pair in texts(key)]
     command = _filled(one["cmd"], scope, name)
-    listed = one.get("params", [])
-    tracked = tuple(_filled(key, scope, name) for key in listed if isinstance(key, str))
-    linked = tuple(key for keys in listed if isinstance(keys, dict) for key in keys[str(LINKS)])
+    tracked, linked = _tracked(_filled(one.get("params", []), scope, name))
     return Stage(
         name=name,
         kind=kind,
@@ -167,12 +166,21 @@ def _stage(name: str, kind: str, one: dict[str, Any], scope: dict[str, Any], par
         deps=tuple(path for path, _ in texts("deps")),
         outs=tuple(path for path, _ in outs),
         params=tracked,
-        links=linked,
+        linked=linked,
         uncached=frozenset(path for path, settings in outs if settings.get("cache") is False),
         always=bool(one.get("always_changed")),
         frozen=bool(one.get("frozen")),
         values=_section(params, tracked),
     )
+
+
+def _tracked(listed: list[Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the tracked keys of params.yaml, and those of links.yaml."""
+    found: dict[str, list[str]] = {PARAMS.name: [], LINKS.name: []}
+    for each in listed:
+        for file, keys in (each if isinstance(each, dict) else {PARAMS.name: [each]}).items():
+            found[file] += keys
+    return tuple(dict.fromkeys(found[PARAMS.name])), tuple(dict.fromkeys(found[LINKS.name]))
 
 
 def _section(params: dict[str, Any], tracked: tuple[str, ...]) -> dict[str, Any]:
@@ -181,7 +189,7 @@ def _section(params: dict[str, Any], tracked: tuple[str, ...]) -> dict[str, Any]
 
 
 def at(params: dict[str, Any], key: str) -> Any:
-    """Return the value of a tracked key, `sft.chat`, as DVC splits it; None if params.yaml lacks it."""
+    """Return the value of a tracked key, `sft.words`, as DVC splits it; None if params.yaml lacks it."""
     found: Any = params
     for part in key.split("."):
         if not isinstance(found, dict) or part not in found:

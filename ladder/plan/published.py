@@ -91,6 +91,9 @@ MODELS: dict[str, Published] = {
     "gemma-3-4b": GEMMA_3_4B._replace(
         config={"model_type": "gemma3", "text_config": GEMMA_3_4B.config, "vision_config": SIGLIP}
     ),
+    "Mistral-7B-v0.1": _model(
+        "mistralai/Mistral-7B-v0.1", 7_241_732_096, "mistral", 32000, 4096, 14336, 32, "32/8/128", sliding_window=4096
+    ),
     "Mistral-7B-v0.3": _model(
         "mistralai/Mistral-7B-Instruct-v0.3", 7_248_023_552, "mistral", 32768, 4096, 14336, 32, "32/8/128"
     ),

@@ -1,4 +1,4 @@
-"""Render plans as rich tables and trees, as Markdown, and as JSON."""
+"""Render plans as rich tables, as Markdown, and as JSON."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -8,10 +8,9 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
-from rich.tree import Tree
 
 from ladder.pipeline.seeds import original
-from ladder.plan.changes import Change, Reason, counts
+from ladder.plan.changes import Change, counts
 from ladder.plan.compute import Time, gpu
 from ladder.plan.costs import Cost
 from ladder.plan.model import ModelPlan
@@ -138,7 +137,7 @@ def _memory_grid(plan: ModelPlan) -> Grid:
 
 
 def cost_grid(costs: list[Cost], device: str, notes: Iterable[str] = (), *, everything: bool = False) -> Grid:
-    """Return the table of costs. Without `everything`, they are merged."""
+    """Return the table of costs. Without `everything`, stages of the same name that only generate are one line."""
     rows = []
     for cost in costs if everything else merged(costs):
         bound = "≤" if cost.basis == "params" else "~" if cost.basis == "last run" else ""
@@ -203,77 +202,6 @@ def _sum(name: str, costs: list[Cost]) -> Cost:
         sum(cost.tokens for cost in known if cost.tokens) if known else None, costs[0].basis,
         sum(cost.flops for cost in known if cost.flops) if known else None, time if known else None,
     )  # fmt: skip
-
-
-@dataclass
-class Branch:
-    """A stage, or several stages of one name with the same reasons, and the stages that run because of it."""
-
-    label: str
-    reasons: tuple[str, ...]
-    children: list["Branch"]
-
-
-def branches(found: dict[str, Change], *, everything: bool = False) -> list[Branch]:
-    """Return the stages that would run as trees: each is under the last of its inputs that runs.
-
-    Without `everything`, sister stages of one name with the same reasons and nothing after them are one branch.
-    """
-    running = {name: change for name, change in found.items() if change.runs}
-    tops: list[Branch] = []
-    made: dict[str, Branch] = {}
-    for name, change in running.items():
-        reasons = tuple(reported(reason) for reason in change.reasons if reason.kind != "upstream")
-        above = [reason.text for reason in change.reasons if reason.kind == "upstream" and reason.text in made]
-        made[name] = Branch(name, reasons, [])
-        (made[above[-1]].children if above else tops).append(made[name])
-    return tops if everything else _grouped(tops)
-
-
-def reported(reason: Reason) -> str:
-    """Return a reason as text; the kinds param, file and code name themselves."""
-    return f"{reason.kind}: {reason.text}" if reason.kind in ("param", "code") else reason.text
-
-
-def _grouped(listed: list[Branch]) -> list[Branch]:
-    groups: dict[tuple[str, tuple[str, ...], bool], list[Branch]] = {}
-    for branch in listed:
-        branch.children = _grouped(branch.children)
-        key = (branch.label.split("@")[0], branch.reasons, bool(branch.children))
-        groups.setdefault(key, []).append(branch)
-    result = []
-    for (kind, reasons, parent), alike_branches in groups.items():
-        if parent or len(alike_branches) < 2:
-            result += alike_branches
-        else:
-            result.append(Branch(f"{kind} ({len(alike_branches)} stages)", reasons, []))
-    return result
-
-
-def rich_tree(listed: list[Branch], title: str) -> Tree:
-    """Return the trees for a terminal."""
-    tree = Tree(Text(title, style="bold"), guide_style="dim")
-
-    def add(above: Tree, branch: Branch) -> None:
-        text = Text(branch.label)
-        text.append(f"  {'; '.join(branch.reasons)}" if branch.reasons else "  input runs", style="dim")
-        below = above.add(text)
-        for child in branch.children:
-            add(below, child)
-
-    for branch in listed:
-        add(tree, branch)
-    return tree
-
-
-def markdown_tree(listed: list[Branch], depth: int = 0) -> list[str]:
-    """Return the trees as lines of a nested Markdown list."""
-    lines = []
-    for branch in listed:
-        reasons = "; ".join(branch.reasons) or "input runs"
-        lines.append(f"{'  ' * depth}- `{branch.label}`: {reasons}")
-        lines += markdown_tree(branch.children, depth + 1)
-    return lines
 
 
 def summary(found: dict[str, Change]) -> str:

@@ -36,6 +36,8 @@ SEEDS = (
 
 def claims_page(claims: list[dict[str, Any]], rungs: dict[str, dict[str, Any]]) -> str:
     """Build the page: the claims, the rungs and a description of the measures."""
+    if not claims:
+        return "# What each rung learned\n\nNo claims: `claims.claims` in params.yaml is empty.\n"
     names = list(dict.fromkeys(claim["measure"] for claim in claims))
     holding = sum(claim["holds"] for claim in claims)
     seeds = any("by_seed" in claim for claim in claims)

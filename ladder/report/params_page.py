@@ -38,14 +38,16 @@ LIBRARIES = ("SFTConfig", "DPOConfig", "KTOConfig", "RewardConfig", "GRPOConfig"
 
 def files() -> dict[Path, str]:
     """Return the text of every generated file by its path."""
+    from ladder.report.defaults_schema import with_defaults_section
     from ladder.report.params_schema import params_schema, partial  # imports all stages: half a minute
 
     schema = params_schema()
+    whole = with_defaults_section(schema)
     return {
         Path("docs/params.md"): _params_page(schema),
         Path("docs/library-params.md"): _library_page(schema),
-        Path("schema/params.schema.json"): _json(schema),
-        Path("schema/recipe.schema.json"): _json({**partial(copy.deepcopy(schema)), "title": "Recipe"}),
+        Path("schema/params.schema.json"): _json(whole),
+        Path("schema/recipe.schema.json"): _json({**partial(_plain(whole)), "title": "Recipe"}),
     }
 
 
@@ -59,6 +61,11 @@ def write_reference(root: Path) -> list[Path]:
             write_text(target, text)
             changed.append(path)
     return changed
+
+
+def _plain(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy without the rules about required keys."""
+    return copy.deepcopy({key: value for key, value in schema.items() if key != "allOf"})
 
 
 def _json(schema: dict[str, Any]) -> str:

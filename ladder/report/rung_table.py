@@ -27,6 +27,15 @@ SEEDS = (
 )
 BY_SEED = ["lowest to highest seed", "seeds improved"]
 
+SMALLEST_JUDGE = 1e9
+"""Parameters below which a local judge measures nothing. The one with 135M parameters prefers the first of two answers
+in 32 of 32 pairs, in either order (docs/results.md)."""
+CHECK = (
+    "**Pipeline check, not a measurement.** {rows} of {of} questions of {name}, judged by a model of {size:.0f}M "
+    "parameters. Its grades show that questions, answers and judge fit together and say nothing about the rungs, so "
+    "they are in no comparison. `benchmark.{name}.judge.endpoint` names a capable judge."
+)
+
 Found = dict[str, dict[str, Entry]]
 """Results by benchmark and rung."""
 Changes = dict[tuple[str, str], Change]
@@ -40,6 +49,27 @@ def note(found: Found) -> str:
 
 def _has_seeds(found: Found) -> bool:
     return any(entry.replicas for entries in found.values() for entry in entries.values())
+
+
+def pipeline_checks(found: Found) -> Found:
+    """Return the benchmarks that a judge too small to measure anything graded."""
+    return {name: entries for name, entries in found.items() if _judge_size(entries) < SMALLEST_JUDGE}
+
+
+def _judge_size(entries: dict[str, Entry]) -> float:
+    judge = next(iter(entries.values())).summary["made_by"].get("judge", {})
+    return float(judge.get("parameters", float("inf")))
+
+
+def check_block(checks: Found) -> str:
+    """Format the scores of pipeline checks, each under a text that says what they are; "" without any."""
+    blocks = []
+    for name, entries in checks.items():
+        made_by = next(iter(entries.values())).summary["made_by"]
+        said = CHECK.format(rows=made_by["rows"], of=made_by["of"], name=name, size=_judge_size(entries) / 1e6)
+        scores = [[rung, score(entry)] for rung, entry in entries.items()]
+        blocks.append(f"{said}\n\n{table(['rung', title(entries)], scores)}")
+    return "\n\n".join(blocks)
 
 
 def line(rung: str, found: Found, changes: Changes) -> dict[str, Any]:
@@ -85,7 +115,7 @@ def score_rows(lines: list[dict[str, Any]], found: Found) -> list[list[str]]:
     """Build the table of scores, with a header row."""
     rows = [["rung", "method", "parent", "trainable", *map(title, found.values()), "seconds", "memory GB"]]
     for one in lines:
-        share = one["trainable_parameters"] / one["parameters"]
+        share = one["trainable_parameters"] / (one["parameters"] or 1)  # 0 behind an endpoint
         trainable = f"{one['trainable_parameters'] / 1e6:.1f} M ({100 * share:.3g}%)" if share else ""
         cells = [score(entries[one["rung"]]) for entries in found.values()]
         costs = [_cost(one["seconds"], 0), _cost(one["memory_gb"], 1)]
@@ -149,10 +179,18 @@ def sizes(found: Found) -> str:
     return " ".join(reported)
 
 
-def page(heading: str, described: str, scores: list[list[str]], comparisons: list[list[str]], remarks: str) -> str:
-    """Format both tables, which begin with a header row, as a Markdown page that ends with `remarks`."""
+def page(
+    heading: str,
+    described: str,
+    scores: list[list[str]],
+    comparisons: list[list[str]],
+    remarks: str,
+    checks: str = "",
+) -> str:
+    """Format both tables, which begin with a header row, as a Markdown page; remarks: `note`, checks: `check_block`."""
     tables = [table(rows[0], rows[1:]) for rows in (scores, comparisons)]
-    return f"# {heading}\n\n{tables[0]}\n\n{described}\n\n{tables[1]}\n\n{remarks}\n"
+    parts = [f"# {heading}", tables[0], described, tables[1], remarks, checks]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def plain(rows: list[list[str]]) -> str:

@@ -236,7 +236,7 @@ class ActorCriticTrainer(Trainer):
             seed=self.args.seed + 1_000_003 * draw,
         )
         self.sampler.eval()  # in training mode, gradient checkpointing disables the cache
-        answers = LocalEngine(self.sampler, self.start.tokenizer, self.settings.engine).generate(prompts, sampling)
+        answers = LocalEngine(self.sampler, self.start.tokenizer, self.settings.engine).complete(prompts, sampling)
         self.policy.train()
         return answers
 

@@ -206,7 +206,7 @@ class Rollouts:
         sampling = Sampling(self.args.temperature, 1.0, self.args.max_completion_length, self.seed())
         model: Any = self.accelerator.unwrap_model(self.model_wrapped)  # type: ignore[attr-defined]
         stop = self.processing_class.eos_token_id  # type: ignore[attr-defined]
-        completions = LocalEngine(model, self.processing_class, self.rollout_engine).generate(prompt_ids, sampling)  # type: ignore[attr-defined]
+        completions = LocalEngine(model, self.processing_class, self.rollout_engine).complete(prompt_ids, sampling)  # type: ignore[attr-defined]
         return [item.tokens + [stop] * item.finished for item in completions]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:

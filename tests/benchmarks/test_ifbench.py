@@ -10,7 +10,7 @@ from ladder.eval.benchmark import Answers, Tools
 from ladder.eval.registry import benchmark
 from ladder.eval.responses import read_answers
 from ladder.eval.scores import Resampling, score_answers, summary
-from ladder.pipeline.stage import UserError, fit, read_params
+from ladder.pipeline.stage import UserError, fit, read_yaml
 from stages import task
 
 # The authors' sample of answers, from another wheel that also contains their evaluation.
@@ -58,7 +58,7 @@ def test_refuses_rows_without_the_stop_words_they_are_checked_with() -> None:
 @pytest.mark.real
 def test_the_makers_sample_scores_as_their_own_code_has_it(ifeval_files: tuple[Path, Path], tmp_path: Path) -> None:
     # Their evaluation_lib gives these results on the 287 answers to prompts asked here, and no check differs.
-    entry = read_params(ROOT / "params.yaml")["task"]["ifbench"]
+    entry = read_yaml(ROOT / "recipes/benchmarks.yaml")["task"]["ifbench"]
     task.write_task(fit(task.Entry, entry, "task.ifbench"), tmp_path / "ifbench.jsonl")
     questions, found = ifbench.questions(read_rows(tmp_path / "ifbench.jsonl")), benchmark("ifbench")
     assert len(questions) == 294

@@ -8,7 +8,8 @@ from benchmarks import mbpp
 from ladder.data.jsonl import Row
 from ladder.eval.benchmark import Answers, Tools
 from ladder.pipeline.stage import UserError
-from ladder.verifiers import sandbox
+
+pytestmark = pytest.mark.usefixtures("boxed")
 
 SHARED = Path(os.environ.get("LADDER_SHARED_DATA", "/nonexistent")) / "mbpp" / "sanitized-mbpp.json"
 
@@ -26,14 +27,6 @@ FULL: Row = {
     "test_list": ["assert half(4) == two"],
     "challenge_test_list": ["assert half(3) == 1"],
 }
-
-
-@pytest.fixture(autouse=True)
-def boxed() -> None:
-    try:
-        sandbox.isolation()
-    except UserError as refused:
-        pytest.skip(str(refused))
 
 
 def test_both_published_forms_of_a_row_and_requests_of_olmes() -> None:

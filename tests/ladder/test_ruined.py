@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import test_distill
+import test_distill_features
 import test_dpo
-import test_features
 import test_gkd
 import test_grpo
 import test_kto
@@ -21,10 +21,11 @@ import test_reward
 import test_sft
 import test_simpo
 
-from conftest import assistant, user
-from ladder.data.jsonl import read_rows, write_rows
+from conftest import assistant, referenced_pairs, user
+from ladder.data.jsonl import write_rows
 from ladder.pipeline.stage import UserError
-from stages import prune_layers, reference_logprobs, rloo
+from stages import rloo
+from torch_helpers import smaller
 
 ROWS = [{"prompt": user(f"Say {n}."), "completion": assistant(f"It is {n}{n}.")} for n in range(12)]
 RUINED = (
@@ -34,25 +35,12 @@ RUINED = (
 )
 
 
-def referenced(folder: Path, base: Path) -> list[Any]:
-    write_rows(folder / "pairs.jsonl", test_dpo.pairs())
-    params = reference_logprobs.Params(model="base", data="preferences/chat")
-    reference_logprobs.main(params, folder / "pairs.jsonl", base, base, folder / "reference.jsonl")
-    return read_rows(folder / "reference.jsonl")
-
-
-def smaller(folder: Path, base: Path) -> Path:
-    output = folder / "models/prune_layers/small"
-    prune_layers.main(prune_layers.Params(parent="base", drop_layers=[1]), base, base, output, folder / "student.json")
-    return output
-
-
 def sft(folder: Path, base: Path, lora: Any, trainer: dict[str, Any]) -> None:
     test_sft.train(folder, base, ROWS, lora=lora, trainer={**test_sft.TRAINER, **trainer})
 
 
 def dpo(folder: Path, base: Path, lora: Any, trainer: dict[str, Any]) -> None:
-    write_rows(folder / "rows.jsonl", referenced(folder, base))
+    write_rows(folder / "rows.jsonl", referenced_pairs(folder, base))
     settings = {**test_dpo.TRAINER, **trainer}
     params = test_dpo.dpo.Params(parent="base", data="reference_logprobs/chat", lora=lora, trainer=settings)
     outputs = [folder / "models/dpo/chat", folder / "chat.json", folder / "chat.tsv"]
@@ -60,7 +48,7 @@ def dpo(folder: Path, base: Path, lora: Any, trainer: dict[str, Any]) -> None:
 
 
 def kto(folder: Path, base: Path, lora: Any, trainer: dict[str, Any]) -> None:
-    test_kto.climb(folder, base, referenced(folder, base), lora=lora, **trainer)
+    test_kto.climb(folder, base, referenced_pairs(folder, base), lora=lora, **trainer)
 
 
 def simpo(folder: Path, base: Path, lora: Any, trainer: dict[str, Any]) -> None:
@@ -97,8 +85,8 @@ def distill(folder: Path, base: Path, lora: None, trainer: dict[str, Any]) -> No
 
 
 def features(folder: Path, base: Path, lora: None, trainer: dict[str, Any]) -> None:
-    settings = {"trainer": {**test_features.TRAINER, **trainer}}
-    test_features.train(folder, smaller(folder, base), base, ROWS, **settings)
+    settings = {"trainer": {**test_distill_features.TRAINER, **trainer}}
+    test_distill_features.train(folder, smaller(folder, base), base, ROWS, **settings)
 
 
 STAGES: list[Callable[..., None]] = [sft, dpo, kto, simpo, orpo, reward, grpo, leave_one_out, ppo, gkd]

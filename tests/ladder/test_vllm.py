@@ -58,7 +58,7 @@ def both(directory, base):
     prompts = [prompt_tokens(held.tokenizer, messages) for messages in ASKED]
     sampling = Sampling(max_new_tokens=LIMIT)
     ours = decode(held.model, prompts, sampling, stop=[held.stop])
-    return engine, prompts, ours, engine.generate(prompts, sampling)
+    return engine, prompts, ours, engine.complete(prompts, sampling)
 
 
 def test_a_complete_rung_answers_as_in_process(base, exact):
@@ -68,7 +68,7 @@ def test_a_complete_rung_answers_as_in_process(base, exact):
     assert any(letter in answer.tokens for answer in theirs)  # generation_config.json would have ended there
 
     def drawn(seed):
-        return engine.generate(prompts * 2, Sampling(1.0, max_new_tokens=LIMIT, seed=seed))
+        return engine.complete(prompts * 2, Sampling(1.0, max_new_tokens=LIMIT, seed=seed))
 
     first = drawn(0)
     assert first == drawn(0)
@@ -137,7 +137,7 @@ def test_the_policy_reaches_the_engine(base, tmp_path, monkeypatch, replaceable,
     def both():
         engine.sync_weights()
         ours = decode(model, prompts, Sampling(max_new_tokens=24), stop=[stop])
-        return ours, held.generate(prompts, Sampling(max_new_tokens=24))
+        return ours, held.complete(prompts, Sampling(max_new_tokens=24))
 
     def drawn(*generation):
         trainer.generation = generation

@@ -2,24 +2,11 @@ import json
 
 import pytest
 
-from conftest import assistant, user
+from conftest import PAIRS
 from ladder.data.jsonl import read_rows, write_rows
 from ladder.models.checkpoint import load
 from ladder.pipeline.stage import UserError
-from stages import accuracy, reference_logprobs
-
-PAIRS = [
-    {"id": str(n), "prompt": user(f"Say {n}."), "chosen": assistant(f"{n}!"), "rejected": assistant(f"{n} or so")}
-    for n in range(4)
-]
-
-
-@pytest.fixture
-def referenced(tmp_path, base):
-    write_rows(tmp_path / "pairs.jsonl", PAIRS)
-    params = reference_logprobs.Params(model="base", data="preferences/chat")
-    reference_logprobs.main(params, tmp_path / "pairs.jsonl", base, base, tmp_path / "reference.jsonl")
-    return read_rows(tmp_path / "reference.jsonl")
+from stages import accuracy
 
 
 def score(tmp_path, base, rows):

@@ -7,19 +7,15 @@ from ladder.data.jsonl import write_rows
 from ladder.models.checkpoint import load, read_rung, save_rung
 from ladder.pipeline.stage import UserError
 from perf.pico import pico_model, pico_tokenizer
-from stages import distill, divergence, prune_layers, teacher_logits
+from stages import distill, divergence, teacher_logits
+from torch_helpers import smaller
 
 TRAINER = {"max_steps": 6, "per_device_train_batch_size": 6, "learning_rate": 3e-3, "bf16": False}
 
 
 @pytest.fixture
 def small(tmp_path, base):
-    """models/prune_layers/small: the pico base without its second layer."""
-    output = tmp_path / "models" / "prune_layers" / "small"
-    prune_layers.main(
-        prune_layers.Params(parent="base", drop_layers=[1]), base, base, output, tmp_path / "student.json"
-    )
-    return output
+    return smaller(tmp_path, base)
 
 
 def taught(tmp_path, base, rows, **changed):

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from conftest import assistant, user
+from conftest import PAIRS, assistant, user
 from ladder.data.jsonl import read_rows, write_rows
 from ladder.models.checkpoint import read_rung
 from ladder.pipeline.stage import UserError
@@ -17,21 +17,6 @@ TRAINER = {
     "bf16": False,
     "max_length": 64,
 }
-
-
-def pairs():
-    return [
-        {"id": str(n), "prompt": user(f"Say {n}."), "chosen": assistant(f"{n}!"), "rejected": assistant(f"{n} or so")}
-        for n in range(4)
-    ]
-
-
-@pytest.fixture
-def referenced(tmp_path, base):
-    write_rows(tmp_path / "pairs.jsonl", pairs())
-    params = reference_logprobs.Params(model="base", data="preferences/chat")
-    reference_logprobs.main(params, tmp_path / "pairs.jsonl", base, base, tmp_path / "reference.jsonl")
-    return read_rows(tmp_path / "reference.jsonl")
 
 
 def first_loss(tmp_path, base, rows, **changed):
@@ -113,9 +98,8 @@ def test_a_run_without_any_gradient_publishes_no_rung(tmp_path, base, referenced
 
 
 def test_pairs_longer_than_the_context_and_pairs_without_a_chosen_answer_are_counted(tmp_path, base, capsys):
-    whole = pairs()
-    whole[0]["prompt"] = user("x" * 5000)  # the pico model reads 4096 tokens
-    write_rows(tmp_path / "pairs.jsonl", whole)
+    long = {**PAIRS[0], "prompt": user("x" * 5000)}  # the pico model reads 4096 tokens
+    write_rows(tmp_path / "pairs.jsonl", [long, *PAIRS[1:]])
     made = tmp_path / "reference.jsonl"
     reference_logprobs.main(
         reference_logprobs.Params(model="base", data="p"), tmp_path / "pairs.jsonl", base, base, made

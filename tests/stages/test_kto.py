@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from conftest import assistant, user
+from conftest import PAIRS, assistant, user
 from ladder.data.jsonl import read_rows, write_rows
 from ladder.models.checkpoint import read_rung
 from ladder.pipeline.stage import UserError
@@ -18,10 +18,6 @@ TRAINER = {
     "bf16": False,
     "max_length": 64,
 }
-PAIRS = [
-    {"id": str(n), "prompt": user(f"Say {n}."), "chosen": assistant(f"{n}!"), "rejected": assistant(f"{n} or so")}
-    for n in range(4)
-]
 
 
 FEEDBACK = [
@@ -35,14 +31,6 @@ def feedback(tmp_path, base):
     write_rows(tmp_path / "feedback.jsonl", FEEDBACK)
     params = reference_logprobs.Params(model="base", data="source/feedback")
     reference_logprobs.main(params, tmp_path / "feedback.jsonl", base, base, tmp_path / "reference.jsonl")
-    return read_rows(tmp_path / "reference.jsonl")
-
-
-@pytest.fixture
-def referenced(tmp_path, base):
-    write_rows(tmp_path / "pairs.jsonl", PAIRS)
-    params = reference_logprobs.Params(model="base", data="preferences/chat")
-    reference_logprobs.main(params, tmp_path / "pairs.jsonl", base, base, tmp_path / "reference.jsonl")
     return read_rows(tmp_path / "reference.jsonl")
 
 

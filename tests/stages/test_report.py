@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from ladder.data.jsonl import Row, write_json, write_rows
+from ladder.data.jsonl import Row, read_json, write_json, write_rows
 from ladder.pipeline.stage import UserError
 from stages.report import Params, main
 
@@ -115,6 +115,24 @@ def test_benchmarks_stand_side_by_side_and_are_corrected_together(ladder: Path) 
     )
     lines = json.loads((output / "table.json").read_text())
     assert list(lines[1]["benchmarks"]) == ["ifeval", "mtbench"]
+
+
+def test_a_judge_too_small_to_measure_is_a_pipeline_check(ladder):
+    for rung, grades in {"base": [4.0] * 40, "sft/chat": [2.0] * 40}.items():
+        origin = {"method": "sft", "parent": "base", **TRAINED}
+        write_rung(ladder, rung, grades, origin, name="mtbench", headline=GRADE)
+        path = ladder / f"scored/mtbench/{rung}.json"
+        summary = read_json(path)
+        summary["made_by"]["judge"] = {"judge": "base", "parameters": 134_515_008, "caveat": "a local judge"}
+        write_json(path, summary)
+    output = report(ladder, "base", "sft/chat", benchmarks=("ifeval", "mtbench"))
+    page = (output / "table.md").read_text()
+    above, said = page.split("**Pipeline check, not a measurement.** ")
+    assert "mtbench" not in above.split("\n", 1)[1]
+    assert said.startswith("40 of 541 questions of mtbench, judged by a model of 135M parameters. Its grades show")
+    assert said.endswith("| base | 4.00 [-1.00, 9.00] |\n| sft/chat | 2.00 [-3.00, 7.00] |\n")
+    entries = [line["benchmarks"]["mtbench"] for line in json.loads((output / "table.json").read_text())]
+    assert [(entry["score"], entry["against_baseline"]) for entry in entries] == [(4.0, None), (2.0, None)]
 
 
 def test_a_difference_that_many_comparisons_may_bring_is_not_significant(ladder: Path) -> None:

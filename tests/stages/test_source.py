@@ -7,6 +7,7 @@ import pyarrow
 import pytest
 from datasets import load_dataset
 from pyarrow import parquet
+from pydantic import ValidationError
 
 from conftest import assistant, user
 from ladder.chat.encode import conversation
@@ -360,3 +361,23 @@ def test_rows_of_arrow_have_nulls_where_others_have_flags(tmp_path):
     parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "raw/rows.parquet")
     found, _, _ = run(tmp_path, None, "rows.parquet")
     assert [row["messages"] for row in found] == [row["messages"] for row in rows]
+
+
+def test_references_become_checks_and_an_instruction_ends_every_prompt(tmp_path):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    rows = [{"question": "1 + 1?", "answer": "It is 2.\n#### 2"}, {"question": "Half?", "answer": "#### 1/2"}]
+    (folder / "maths.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    params = Params(
+        source="maths.jsonl", rows="prompt", reference="answer", instruction='End with "#### 42".', max_broken=0.5,
+        license="mit",
+    )  # fmt: skip
+    outputs = [tmp_path / name for name in ("maths.jsonl", "quarantine.jsonl", "metrics.json")]
+    main(params, folder, *outputs)
+    (row,) = read_rows(outputs[0])
+    assert row["prompt"] == [{"role": "user", "content": '1 + 1?\n\nEnd with "#### 42".'}]
+    assert row["checks"] == [{"kind": "answer", "value": "2"}]
+    (fault,) = read_rows(outputs[1])
+    assert fault["reason"] == "reference: expected a number, got '1/2'"
+    with pytest.raises(ValidationError, match="instruction: expected rows with a prompt"):
+        Params(source="x", instruction="y", license="mit")

@@ -165,8 +165,8 @@ def test_bash_completes_commands_and_names():
 
     assert completed("ladder re") == ["repro", "recipe"]
     assert completed("ladder score ifb") == ["ifbench"]
-    assert completed("ladder repro sft@cha") == ["sft@chat"]
-    assert completed("ladder recipe g") == ["gpu"]
+    assert completed("ladder repro sft@wor") == ["sft@words"]
+    assert completed("ladder recipe gp") == ["gpu"]
 
 
 def test_the_script_runs_the_code_of_the_copy_in_which_it_is_called(tmp_path):

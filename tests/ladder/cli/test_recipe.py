@@ -162,13 +162,15 @@ def test_a_recipe_is_found_by_name_listed_and_shown_without_writing(repository, 
     main(["recipe", "gpu"])
     assert capsys.readouterr().out == "params.yaml has these values already\n"
     main(["recipe", "--list", "--json"])
-    assert [row["recipe"] for row in json.loads(capsys.readouterr().out)] == [f"recipes/{p.name}" for p in RECIPES]
+    listed = {row["recipe"]: row["kind"] for row in json.loads(capsys.readouterr().out)}
+    assert [path for path, kind in listed.items() if kind == "change"] == [f"recipes/{p.name}" for p in RECIPES]
+    assert "recipes/projects/qlora-8b.yaml" in listed
 
 
 def test_a_recipe_that_does_not_fit_is_refused_with_its_line(repository):
     before = (repository / "params.yaml").read_bytes()
     for text, said in {
-        "sft:\n  chat:\n    treiner: {}\n": r"mine.yaml:3: sft.chat.treiner: not in params.yaml .did you mean 'tr",
+        "sft:\n  words:\n    treiner: {}\n": r"mine.yaml:3: sft.words.treiner: not in params.yaml .did you mean 'tr",
         "sftt: {}\n": r"mine.yaml:1: sftt: not in params.yaml \(did you mean 'sft'\?\)",
         "sft:\n  'a b': {parent: base}\n": r"mine.yaml:2: sft.a b: entry name 'a b'",
     }.items():  # fmt: skip

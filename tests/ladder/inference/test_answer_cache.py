@@ -153,12 +153,10 @@ def test_two_at_once_answer_once(asked: list[str], base: Path) -> None:
     assert sorted(asked) == list("abcd")
 
 
-def test_prompts_of_token_ids_are_completed_and_not_cached(base: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
-    engine, loaded = RungEngine(base, base), load(base, base)
+def test_answers_are_decoded_completions_of_the_rendered_prompts(asked: list[str], base: Path) -> None:
+    loaded = load(base, base)
     prompts = [prompt_tokens(loaded.tokenizer, user(word)) for word in "ab"]
-    completions = engine.generate(prompts, DRAWN)
-    assert not (tmp_path / "work/replies").exists()
+    completions = engine_of(loaded).complete(prompts, DRAWN)
     assert spoken(loaded.tokenizer, completions, prompts) == say(base, "ab")
 
 

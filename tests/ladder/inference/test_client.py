@@ -6,22 +6,21 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
 from conftest import ROOT, user
-from endpoints import Answering, Said, Server, serving
+from endpoints import Said, Server, says, serving
 from ladder.data.jsonl import Row
 from ladder.inference.client import Client, Reply, Request, seeded
 from ladder.inference.client import client_of as client_cache
-from ladder.inference.endpoint import UNBOUNDED, Budget, Endpoint, Prices
+from ladder.inference.endpoint import UNBOUNDED, Budget, Endpoint
 from ladder.inference.rate_limiter import backoff
 from ladder.inference.server_errors import retry_after
 from ladder.inference.types import Sampling
 from ladder.pipeline.stage import Config, UserError, fit
 
-PRICES = Prices(prompt=1e6, completion=1e5)  # a reply of the server has 7 and 3 tokens and costs 7.3
 TOO_LONG = Said(body=b'{"error": {"message": "long", "code": "context_length_exceeded"}}', status=400)
 FILTERED = Said(body=b'{"error": {"message": "no", "code": "content_filter"}}', status=400)
 
@@ -45,9 +44,8 @@ def number_of(body: Row) -> int:
     return int(body["messages"][0]["content"][4:-1])
 
 
-def says(*replies: Said) -> Answering:
-    """Answer each request with the next of these, and repeat the last one."""
-    return lambda _, before: replies[min(before, len(replies) - 1)]
+class Grade(Config):
+    grade: int
 
 
 def texts(replies: list[Reply | None]) -> list[str | None]:
@@ -231,7 +229,7 @@ def test_half_a_surrogate_pair_in_a_reply_is_a_character_that_can_be_written_and
     with serving(lambda body, before: Said('{"wrong": "\ud83d\ude00 \ud83d"}')) as server:
         client = client_of(server, max_failed=1)
         assert texts(client.ask(asked(1), progress="")) == ['{"wrong": "\U0001f600 \ufffd"}']
-        assert client.ask(asked(1, Verdict), progress="") == [None]
+        assert client.ask(asked(1, Grade), progress="") == [None]
         assert server.asked[-1]["messages"][1]["content"] == '{"wrong": "\U0001f600 \ufffd"}'
 
 
@@ -271,130 +269,6 @@ def test_requests_per_minute_are_kept() -> None:
         started = time.monotonic()
         client_of(server, requests_per_minute=600).ask(asked(5), progress="")
     assert all(asked - started >= 0.1 * number for number, asked in enumerate(times))
-
-
-@pytest.mark.parametrize(
-    ("budget", "bought", "said"),
-    [
-        (Budget(requests=8), 8, "big: the budget of 8 requests is spent. .* run again"),
-        (Budget(tokens=25), 3, "budget of 25 tokens"),  # 10 tokens each
-        (Budget(money=30), 5, "budget of 30 in money"),  # 7.3 each
-    ],
-)
-def test_a_budget_stops_and_further_runs_go_on(budget: Budget, bought: int, said: str) -> None:
-    with serving(says(Said())) as server:
-        for run in range(1, (20 - 1) // bought + 1):
-            with pytest.raises(UserError, match=said):
-                client_of(server, budget, concurrency=1, prices=PRICES).ask(asked(20), progress="")
-            assert len(server.asked) == run * bought
-        last = client_of(server, budget, concurrency=1, prices=PRICES)
-        assert texts(last.ask(asked(20), progress="")) == ["[[5]]"] * 20
-        assert len(server.asked) == 20
-
-
-def test_a_budget_is_not_used_up_by_what_was_met_by_429() -> None:
-    def limited(body: Row, before: int) -> Said:
-        return Said("slow down", status=429) if number_of(body) < 2 and not before else Said(latency=0.05)
-
-    with serving(limited) as server:
-        client = client_of(server, Budget(requests=3))
-        with pytest.raises(UserError, match="the budget of 3 requests is spent"):
-            client.ask(asked(6), progress="")
-        assert client.bought.requests == len(client.store) == 3
-
-
-def test_a_budget_holds_over_all_that_a_client_is_asked() -> None:
-    with serving(says(Said())) as server:
-        client = client_of(server, Budget(requests=8))
-        client.ask(asked(8), progress="")
-        client.ask(asked(8), progress="")
-        with pytest.raises(UserError, match="budget of 8 requests"):
-            client.ask(asked(9), progress="")
-
-
-def test_a_budget_that_cannot_be_kept_is_refused() -> None:
-    with pytest.raises(UserError, match="budget.money: needs endpoint.prices"):
-        Client(Endpoint(base_url="https://host/v1", model="m"), Budget(money=1))
-    with serving(says(Said(usage=False))) as server:
-        assert client_of(server).ask(asked(1), progress="") == [Reply("[[5]]", 0, 0, True)]
-        with pytest.raises(UserError, match="reports no token usage"):
-            client_of(server, Budget(tokens=100)).ask(asked(2), progress="")
-
-
-def test_cost_and_rate_are_shown(capfd: pytest.CaptureFixture[str]) -> None:
-    with serving(says(Said())) as server:
-        client_of(server, prices=PRICES).ask(asked(4), progress="say")
-        client_of(server).ask(asked(10), progress="say")
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert "big: 10 requests, 4 from cache" in err
-    assert "cost 29.2000" in err and "reply/s" in err
-    assert "42 + 18 tokens" in err and "10/10" in err
-
-
-class Verdict(Config):
-    grade: Literal["good", "bad"]
-    why: str
-
-
-GOOD = '{"grade": "good", "why": "short"}'
-
-
-def test_a_schema_is_sent_and_its_object_comes_back() -> None:
-    with serving(says(Said(GOOD))) as server:
-        (reply,) = client_of(server).ask(asked(1, Verdict), progress="")
-        assert reply and reply.value == Verdict(grade="good", why="short")
-        (sent,) = server.asked
-    schema = {
-        "title": "Verdict",
-        "type": "object",
-        "properties": {
-            "grade": {"title": "Grade", "enum": ["good", "bad"], "type": "string"},
-            "why": {"title": "Why", "type": "string"},
-        },
-        "required": ["grade", "why"],
-        "additionalProperties": False,
-    }
-    form = {"type": "json_schema", "json_schema": {"name": "Verdict", "schema": schema, "strict": True}}
-    assert sent["response_format"] == form
-
-
-def test_what_is_no_object_of_the_schema_is_repaired_or_rejected_and_counted() -> None:
-    first = {0: Said(GOOD), 1: Said('{"grade": "fine"}'), 2: Said("Good!"), 3: Said(GOOD[:-9])}
-
-    def lies(body: Row, _: int) -> Said:
-        if len(body["messages"]) == 1:
-            return first[number_of(body)]
-        return Said("Good, as I said.") if number_of(body) == 2 else Said(f"```json\n{GOOD}\n```")
-
-    with serving(lies) as server:
-        client = client_of(server, max_failed=0.2)
-        replies = client.ask(asked(4, Verdict), progress="")
-        assert [reply and reply.value.grade for reply in replies] == ["good", "good", None, "good"]
-        assert (client.repaired, client.rejected) == (2, 1)
-        assert len(server.asked) == 4 + 3
-        second = next(one for one in server.asked if len(one["messages"]) == 3 and number_of(one) == 1)
-        assert second["messages"][1] == {"role": "assistant", "content": '{"grade": "fine"}'}
-        shown = second["messages"][2]["content"]
-        assert "grade: Input should be 'good' or 'bad'; why: Field required" in shown
-        assert client_of(server, max_failed=0.2).ask(asked(4, Verdict), progress="") == replies
-        assert len(server.asked) == 4 + 3
-        with pytest.raises(UserError, match="returned no valid JSON object: Expecting value.*; 1 of 7 requests"):
-            client_of(server).ask(asked(4, Verdict), progress="")
-
-
-def test_a_server_that_takes_no_schema_is_asked_without(capsys: pytest.CaptureFixture[str]) -> None:
-    def old(body: Row, _: int) -> Said:
-        return Said("unknown field response_format", status=400) if "response_format" in body else Said(GOOD)
-
-    with serving(old) as server:
-        client = client_of(server, retries=0, concurrency=1)
-        assert [reply and reply.value.grade for reply in client.ask(asked(3, Verdict), progress="")] == ["good"] * 3
-        assert len(server.asked) == 4
-        assert client.bought.requests == 3
-        client_of(server).ask(asked(3, Verdict), progress="")
-        assert len(server.asked) == 4
-    assert capsys.readouterr().err.count("answered 400 to a JSON schema") == 1
 
 
 def ask_twenty(server: Server) -> None:
@@ -457,7 +331,7 @@ def test_the_key_is_sent_and_nowhere_else(
                 client.ask(asked(4), progress="say")
             refused.append(str(caught.value))
         server.answering = lambda body, _: Said(f"what? {key}", status=422 if "response_format" in body else 200)
-        client.ask([Request(user("Object?"), Sampling(), Verdict)], progress="say")
+        client.ask([Request(user("Object?"), Sampling(), Grade)], progress="say")
     shown = [*refused, repr(replies), *capfd.readouterr()]
     kept = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
     assert len(kept) == 2  # the store and its lock

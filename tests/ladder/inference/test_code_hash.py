@@ -10,6 +10,7 @@ def test_an_engine_has_its_own_modules_and_not_those_of_others():
         for engine, root in {**ROOTS, "decoder": LOCAL}.items()
     }
     for module, engines in {
+        "inference/decoder.py": {"decoder", "vllm"},
         "inference/engine.py": {"decoder", "vllm"},
         "inference/hf_generate.py": {"decoder", "vllm"},
         "models/weights.py": {"decoder", "vllm"},

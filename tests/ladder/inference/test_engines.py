@@ -13,11 +13,12 @@ from conftest import ROOT, user
 from endpoints import Said, serving
 from ladder.chat.encode import prompt_tokens
 from ladder.data.jsonl import read_rows, write_rows
+from ladder.inference.answer_cache import RungEngine
 from ladder.inference.endpoint import Endpoint
 from ladder.inference.engines import EndpointEngine, EngineSettings, open_engine
 from ladder.inference.types import Sampling
 from ladder.models.checkpoint import load
-from ladder.pipeline.stage import UserError, fit, read_params
+from ladder.pipeline.stage import UserError, fit, read_yaml
 
 SERVER = {"base_url": "http://127.0.0.1:9/v1", "model": "served"}
 PROGRAM = """
@@ -94,7 +95,7 @@ def test_work_by_endpoints_imports_no_torch(tmp_path: Path, base: Path) -> None:
     assert len(read_rows(tmp_path / "data/bench/ifeval/served.jsonl")) == 2
 
 
-def test_an_endpoint_answers_conversations_and_no_token_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_answers_conversations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LADDER_WORK", str(tmp_path))
     with serving(lambda asked, n: Said(asked["messages"][0]["content"])) as server:
         settings = EngineSettings(engine="endpoint", endpoint=Endpoint(base_url=server.base_url, model="m"))
@@ -102,11 +103,9 @@ def test_an_endpoint_answers_conversations_and_no_token_ids(tmp_path: Path, monk
         assert isinstance(engine, EndpointEngine)
         answers = list(engine.generate([user("a"), user("b")], Sampling()))
         assert [(one.text, one.tokens, one.finished) for one in answers] == [("a", 3, True), ("b", 3, True)]
-        with pytest.raises(UserError, match="expected conversations, got token ids"):
-            engine.generate([[1, 2]], Sampling())
 
 
-def test_every_engine_takes_conversations_and_token_ids(
+def test_every_engine_of_a_rung_answers_conversations_and_completes_token_ids(
     tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LADDER_WORK", str(tmp_path))
@@ -114,8 +113,9 @@ def test_every_engine_takes_conversations_and_token_ids(
     prompts = [prompt_tokens(load(base, base).tokenizer, messages) for messages in conversations]
     for name in ("auto", "decoder", "padded"):
         engine = open_engine(EngineSettings(engine=name), base, base)  # type: ignore[arg-type]
+        assert isinstance(engine, RungEngine)
         answers = list(engine.generate(conversations, Sampling(max_new_tokens=9)))
-        completions = engine.generate(prompts, Sampling(max_new_tokens=9))
+        completions = engine.source.complete(prompts, Sampling(max_new_tokens=9))
         assert [(one.tokens, one.finished) for one in answers] == [
             (len(one.tokens), one.finished) for one in completions
         ]
@@ -148,7 +148,7 @@ SERVED = {"endpoint": SERVER, "engine": "padded"}, "engine: padded asks the rung
 )
 def test_the_key_engine_is_alike_in_every_section(section: str, changed: dict, sentence: str) -> None:
     stage, _, name = section.partition(".")
-    entry = read_params(ROOT / "params.yaml")[stage]
+    entry = read_yaml(ROOT / "recipes/guide.yaml")[stage]
     entry = entry[name] if name else entry
     kind = importlib.import_module(f"stages.{stage}").Params
     kind = kind.__annotations__["__pydantic_extra__"].__args__[1] if stage in ("answer", "heldout") else kind
@@ -162,7 +162,7 @@ def test_the_key_engine_is_alike_in_every_section(section: str, changed: dict, s
 
 @pytest.mark.parametrize("stage", ["grpo", "rloo"])
 def test_vllm_is_chosen_by_engine_in_a_training_too(stage: str) -> None:
-    entry = read_params(ROOT / "params.yaml")[stage]["words"]
+    entry = read_yaml(ROOT / "recipes/guide.yaml")[stage]["words"]
     fitted = fit(importlib.import_module(f"stages.{stage}").Params, {**entry, "engine": "vllm"}, stage)
     assert fitted.trainer["use_vllm"] is True
     with pytest.raises(UserError, match="vllm_mode: no effect; expected it only with engine: vllm"):

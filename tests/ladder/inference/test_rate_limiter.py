@@ -4,7 +4,6 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,10 +15,7 @@ from ladder.inference.endpoint import UNBOUNDED, Endpoint
 from ladder.inference.rate_limiter import RateLimiter
 from ladder.pipeline.stage import Config, UserError
 
-
-@pytest.fixture(autouse=True)
-def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
+pytestmark = pytest.mark.usefixtures("work")
 
 
 def client_of(server: Server, **changed: Any) -> Client:

@@ -1,9 +1,16 @@
+from typing import Literal
+
 import pytest
 from pydantic import Field
+from test_client import asked, client_of, number_of
 
+from endpoints import Said, says, serving
+from ladder.data.jsonl import Row
 from ladder.inference.structured_output import read_object, response_format
-from ladder.pipeline.stage import Config
+from ladder.pipeline.stage import Config, UserError
 from ladder.verifiers.reasoning import answer_of
+
+pytestmark = pytest.mark.usefixtures("work")
 
 
 class Grades(Config):
@@ -72,3 +79,68 @@ def test_the_format_is_the_endpoints_field() -> None:
 )
 def test_what_is_thought_before_a_reply_is_no_part_of_it(text: str, said: str) -> None:
     assert answer_of(text) == said
+
+
+class Verdict(Config):
+    grade: Literal["good", "bad"]
+    why: str
+
+
+GOOD = '{"grade": "good", "why": "short"}'
+
+
+def test_a_schema_is_sent_and_its_object_comes_back() -> None:
+    with serving(says(Said(GOOD))) as server:
+        (reply,) = client_of(server).ask(asked(1, Verdict), progress="")
+        assert reply and reply.value == Verdict(grade="good", why="short")
+        (sent,) = server.asked
+    schema = {
+        "title": "Verdict",
+        "type": "object",
+        "properties": {
+            "grade": {"title": "Grade", "enum": ["good", "bad"], "type": "string"},
+            "why": {"title": "Why", "type": "string"},
+        },
+        "required": ["grade", "why"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "Verdict", "schema": schema, "strict": True}}
+    assert sent["response_format"] == form
+
+
+def test_what_is_no_object_of_the_schema_is_repaired_or_rejected_and_counted() -> None:
+    first = {0: Said(GOOD), 1: Said('{"grade": "fine"}'), 2: Said("Good!"), 3: Said(GOOD[:-9])}
+
+    def lies(body: Row, _: int) -> Said:
+        if len(body["messages"]) == 1:
+            return first[number_of(body)]
+        return Said("Good, as I said.") if number_of(body) == 2 else Said(f"```json\n{GOOD}\n```")
+
+    with serving(lies) as server:
+        client = client_of(server, max_failed=0.2)
+        replies = client.ask(asked(4, Verdict), progress="")
+        assert [reply and reply.value.grade for reply in replies] == ["good", "good", None, "good"]
+        assert (client.repaired, client.rejected) == (2, 1)
+        assert len(server.asked) == 4 + 3
+        second = next(one for one in server.asked if len(one["messages"]) == 3 and number_of(one) == 1)
+        assert second["messages"][1] == {"role": "assistant", "content": '{"grade": "fine"}'}
+        shown = second["messages"][2]["content"]
+        assert "grade: Input should be 'good' or 'bad'; why: Field required" in shown
+        assert client_of(server, max_failed=0.2).ask(asked(4, Verdict), progress="") == replies
+        assert len(server.asked) == 4 + 3
+        with pytest.raises(UserError, match="returned no valid JSON object: Expecting value.*; 1 of 7 requests"):
+            client_of(server).ask(asked(4, Verdict), progress="")
+
+
+def test_a_server_that_takes_no_schema_is_asked_without(capsys: pytest.CaptureFixture[str]) -> None:
+    def old(body: Row, _: int) -> Said:
+        return Said("unknown field response_format", status=400) if "response_format" in body else Said(GOOD)
+
+    with serving(old) as server:
+        client = client_of(server, retries=0, concurrency=1)
+        assert [reply and reply.value.grade for reply in client.ask(asked(3, Verdict), progress="")] == ["good"] * 3
+        assert len(server.asked) == 4
+        assert client.bought.requests == 3
+        client_of(server).ask(asked(3, Verdict), progress="")
+        assert len(server.asked) == 4
+    assert capsys.readouterr().err.count("answered 400 to a JSON schema") == 1

@@ -22,7 +22,7 @@ from ladder.integrity.garbage_collection import collect
 from ladder.integrity.lock_copy import COPY, keep_copy, read_copy
 from ladder.integrity.lock_file import split
 from ladder.integrity.lock_repair import DAMAGED, repair
-from ladder.pipeline.lock_entries import lock_faults
+from ladder.pipeline.check import lock_faults
 from ladder.pipeline.stage import UserError
 
 ROOT = Path(__file__).parents[3]

@@ -7,18 +7,15 @@ import pytest
 from pydantic import Field
 
 from conftest import user
-from endpoints import Answering, Said, Server, serving
+from endpoints import Said, Server, says, serving
 from ladder.inference.endpoint import Budget, Endpoint
 from ladder.judges.judge import Judge, Judging, load_judge
 from ladder.judges.parsers import RATINGS, Scale, parse_rating
 from ladder.pipeline.stage import Config, UserError, fit
 
+pytestmark = pytest.mark.usefixtures("work")
+
 NOWHERE = Path("none")
-
-
-@pytest.fixture(autouse=True)
-def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
 
 
 def judge_of(server: Server, **params: Any) -> Judge:
@@ -28,11 +25,6 @@ def judge_of(server: Server, **params: Any) -> Judge:
 
 def asked(count: int) -> list[list[dict[str, str]]]:
     return [user(f"Grade {number}.") for number in range(count)]
-
-
-def says(*replies: Said) -> Answering:
-    """Answer each request with the next of these, and repeat the last one."""
-    return lambda _, before: replies[min(before, len(replies) - 1)]
 
 
 def test_verdicts_stand_in_the_order_asked_and_a_second_run_buys_nothing() -> None:

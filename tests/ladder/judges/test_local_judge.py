@@ -14,12 +14,9 @@ from ladder.judges.local_judge import label_logps
 from ladder.judges.parsers import CHOICES, RATINGS, Scale
 from ladder.models.checkpoint import Model, load
 
+pytestmark = pytest.mark.usefixtures("work")
+
 REQUESTS = [user("Grade 1."), user("Grade this longer one, please."), user("Grade 1.")]
-
-
-@pytest.fixture(autouse=True)
-def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
 
 
 def judge_of(base: Path, **params: int) -> Judge:

@@ -4,18 +4,10 @@ import shutil
 import stat
 from pathlib import Path
 
-import pytest
-
 from ladder.models.file_hashes import sha256
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 """SHA-256 of b"abc", FIPS 180-2, appendix B.1."""
-
-
-@pytest.fixture
-def work(tmp_path, monkeypatch):
-    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
-    return tmp_path / "work"
 
 
 def settled(path, content=b"abc"):

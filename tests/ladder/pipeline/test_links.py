@@ -13,11 +13,13 @@ PARAMS = {
     "filter": {},
     "merge": {"soup": {"parents": ["sft/a", "sft/b"]}},
 }
+OWN = {"tracked": "params.yaml"}
 LINKS = {
-    "grpo": {"words": {"entry": "words", "reward_model": "base"}, "maths": {"entry": "maths"}},
-    "preferences": {"chat": {"entry": "chat", "ranker": "base"}},
-    "merge": {"soup": {"entry": "soup"}},
+    "grpo": {"words": {"entry": "words", "reward_model": "base", **OWN}, "maths": {"entry": "maths", **OWN}},
+    "preferences": {"chat": {"entry": "chat", "ranker": "base", **OWN}},
+    "merge": {"soup": {"entry": "soup", **OWN}},
     "merge_inputs": {"soup/0": {"model": "sft/a"}, "soup/1": {"model": "sft/b"}},
+    "judged": {},
 }
 PIPELINE = """
 vars: [links.yaml]
@@ -32,10 +34,14 @@ stages:
 def test_a_rung_that_an_entry_leaves_out_is_the_base_and_a_named_one_stays():
     assert links(PARAMS) == LINKS
     assert with_links(PARAMS)["grpo"] == {
-        "words": {"entry": "words", "parent": "sft/a", "reward_model": "base"},
-        "maths": {"entry": "maths", "parent": "sft/a", "reward_model": "reward/b"},
+        "words": {"entry": "words", "parent": "sft/a", "reward_model": "base", **OWN},
+        "maths": {"entry": "maths", "parent": "sft/a", "reward_model": "reward/b", **OWN},
     }
-    assert links({"merge": {}}) == {"merge_inputs": {}}
+    assert links({"merge": {}}) == {"merge_inputs": {}, "judged": {}}
+    assert links({"claims": {"heldout": ["base"]}})["rungs"] == {
+        "heldout": ["base"], "accuracy": {}, "divergence": {}, "claims": ["base"],
+    }  # fmt: skip
+    assert links({"judge_reliability": {"data": "preferences/a"}})["judged"] == {"preferences/a": {}}
 
 
 def test_the_file_holds_these_values_and_belongs_to_no_other_params(tmp_path):

@@ -6,11 +6,10 @@ import pytest
 from dvc.repo import Repo
 
 from conftest import write_files
+from ladder.pipeline.check import picture
 from ladder.pipeline.links import links, with_links, write_links
 from ladder.pipeline.names import name_fault
-from ladder.pipeline.param_checks import seed_faults
-from ladder.pipeline.picture import picture
-from ladder.pipeline.seeds import Entry, Replicas, numbered, original, seeds_of, with_replicas
+from ladder.pipeline.seeds import Entry, Replicas, numbered, original, seed_faults, seeds_of, with_replicas
 from ladder.pipeline.stage import read_yaml
 
 PARAMS = {
@@ -136,7 +135,9 @@ def test_a_mixture_has_the_parts_of_its_replica():
     assert found["sft"]["mixed+1"]["data"] == "mixture/all+1"
     assert found["part"]["all+1/own"] == {"data": "pairs/words+1.validation"}
     assert found["pairs"]["words+1"] == {"data": "preferences/words+1", "seed": 1000}
-    assert links(over() | sections)["part"]["all+1/own"] == {"entry": "all/own", "data": "pairs/words+1.validation"}
+    assert links(over() | sections)["part"]["all+1/own"] == {
+        "entry": "all/own", "data": "pairs/words+1.validation", "tracked": "params.yaml",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("section", "name"), [("sft", "words"), ("part", "all/own")])
@@ -243,3 +244,18 @@ def test_dvc_runs_the_replicas_that_are_new_or_whose_entry_changed(tmp_path, mon
     # The answers of the second seed are still there, but the report no longer names them.
     assert ran(TEXT.replace("r: 4", "r: 8")) == {"report"}
     assert "sft/words+1" not in read_yaml(Path("dvc.lock"))["stages"]["report"]["params"]["links.yaml"]["rungs.report"]
+
+
+def test_a_replica_inherits_the_defaults_of_its_entry():
+    params = {
+        "defaults": {"sft": {"parent": "base", "trainer": {"seed": 5}}},
+        "sft": {"words": {"data": "problems/words"}},
+        "problems": {"words": {"seed": 0}},
+        "report": {"rungs": ["sft/words"], "seeds": 2},
+    }
+    inherited = {"parent": "base", "trainer": {"seed": 5}, "tracked": "links.yaml"}
+    assert links(params)["sft"] == {
+        "words": {"entry": "words", **inherited},
+        "words+1": {"entry": "words", "parent": "base", "data": "problems/words+1", "tracked": "links.yaml"},
+    }
+    assert with_links(params)["sft"]["words+1"]["trainer"] == {"seed": 1005}

@@ -9,7 +9,7 @@ from dvc.repo import Repo
 
 from ladder.pipeline.errors import UserError
 from ladder.pipeline.links import write_links
-from ladder.pipeline.stage import read_params, read_yaml
+from ladder.pipeline.stage import read_params, read_written, read_yaml
 from ladder.plan.changes import changes, counts
 from ladder.plan.expand import expand, read_lock
 from stages.code import Params, main
@@ -235,7 +235,7 @@ def test_scalars_are_those_of_yaml_1_2(tmp_path):
 
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_the_pipeline_expands_as_dvc_expands_it(seeds, tmp_path, monkeypatch):
-    params = read_params()
+    params = read_written()
     if seeds > 1:
         params["report"]["seeds"] = params["claims"]["seeds"] = seeds
         for name in ("dvc.yaml", ".dvcignore"):
@@ -258,5 +258,5 @@ def test_the_pipeline_expands_as_dvc_expands_it(seeds, tmp_path, monkeypatch):
             assert set(stage.deps) == paths
             tracked = {dep.def_path: dep.params for dep in theirs[name].deps if hasattr(dep, "params")}
             assert list(stage.params) == list(tracked["params.yaml"])
-            assert list(stage.links) == list(tracked.get("links.yaml", []))
+            assert list(stage.linked) == list(tracked.get("links.yaml", []))
             assert set(stage.outs) == {out.def_path for out in theirs[name].outs}

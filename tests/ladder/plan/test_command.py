@@ -55,14 +55,14 @@ def test_the_base_of_params_yaml_and_a_folder(tmp_path):
 
 
 def test_the_graph_fits_the_terminal():
-    text = output("plan", "dpo@chat", "--gpu", "h200")
-    assert "dpo@chat" in text and "LoRA r16" in text
+    text = output("plan", "dpo@words", "--gpu", "h200")
+    assert "dpo@words" in text and "LoRA r16" in text
     assert max(map(len, text.splitlines())) <= 80
 
 
 def test_the_graph_as_json():
-    found = json.loads(output("plan", "sft@chat", "--gpu", "cpu", "--json"))
-    assert found["stages"][-1]["stage"] == "sft@chat"
+    found = json.loads(output("plan", "sft@words", "--gpu", "cpu", "--json"))
+    assert found["stages"][-1]["stage"] == "sft@words"
     assert found["stages"][-1]["cost"]["trainable"] == 4_884_480
     assert sum(found["counts"].values()) == len(found["stages"])
 
@@ -121,7 +121,7 @@ def test_advice_as_json_and_by_questions():
         )
     )
     assert (found["method"], found["recipe"]) == ("SFT", "recipes/data.yaml")
-    assert found["commands"] == ["ladder recipe recipes/data.yaml", "dvc repro sft@chat"]
+    assert found["commands"] == ["ladder recipe recipes/data.yaml", "dvc repro sft@words"]
     assert "20 rows are few for SFT" in found["first"]
 
 

@@ -1,4 +1,4 @@
-"""Costs of the committed ladder, against the metrics of its last run and numbers worked by hand."""
+"""Costs of the ladder of recipes/guide.yaml, against the metrics of its last run and numbers worked by hand."""
 
 import json
 from dataclasses import replace
@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from conftest import ROOT
 from ladder.pipeline.errors import UserError
-from ladder.pipeline.stage import read_params, read_yaml
+from ladder.pipeline.stage import read_yaml
 from ladder.plan.changes import changes
 from ladder.plan.compute import Time
 from ladder.plan.costs import Cost, Costs
@@ -19,9 +20,13 @@ LAST_RUN = json.loads(Path(__file__).with_name("last_run.json").read_text())
 """Records of the stages' last run on two CPU cores, by path."""
 
 
+def guide():
+    return read_yaml(ROOT / "recipes/guide.yaml")
+
+
 @pytest.fixture(scope="module")
 def costs():
-    params = read_params()
+    params = guide()
     return Costs(changes(params), read_lock(), "h200")
 
 
@@ -47,7 +52,7 @@ def test_rows_by_params(costs):
     def bound(path, split=None):
         return rows_of(path, costs.found, {}, split).rows
 
-    params = read_params()
+    params = guide()
     prompts, chat = params["prompts"]["count"], params["generate"]["chat"]
     assert bound("data/prompts.jsonl") == sum(prompts.values())
     assert bound("data/prompts.jsonl", "sft") == prompts["sft"]
@@ -58,8 +63,8 @@ def test_rows_by_params(costs):
 @pytest.fixture(scope="module")
 def synthesize():
     """The entry of recipes/synthesize.yaml, and its costs with the given prices and budget."""
-    params = read_params()
-    params["synthesize"] = read_yaml(Path("recipes/synthesize.yaml"))["synthesize"]
+    params = guide()
+    params["synthesize"] = read_yaml(ROOT / "recipes/synthesize.yaml")["synthesize"]
     found = changes(params, ["synthesize@evolved"])
     stage = found["synthesize@evolved"].stage
 
@@ -91,7 +96,7 @@ def test_a_budget_bounds_calls_and_money(synthesize):
 
 
 def test_an_unknown_base_leaves_the_numbers_open():
-    params = read_params()
+    params = guide()
     params["base"] = {**params["base"], "source": "hub:org/nothing@" + "0" * 40}
     made = Costs(changes(params, ["sft@chat"]), {}, "cpu")
     known = {cost.name: cost for cost in made.all()}
@@ -100,7 +105,7 @@ def test_an_unknown_base_leaves_the_numbers_open():
 
 
 def test_a_batch_of_another_type_is_refused():
-    params = read_params()
+    params = guide()
     params["sft"]["chat"]["trainer"]["per_device_train_batch_size"] = "8"
     with pytest.raises(UserError, match=r"params.yaml: sft.chat.trainer.per_device_train_batch_size: .* got '8'"):
         Costs(changes(params, ["sft@chat"]), {}, "cpu").all()

@@ -24,13 +24,10 @@ from ladder.synthesis.critique import (
 )
 from perf.pico import pico_model, pico_tokenizer
 
+pytestmark = pytest.mark.usefixtures("work")
+
 TEMPLATES = ROOT / "prompts" / "preferences"
 RATINGS = {"how well an answer follows": "5", "how true": "4", "how honest": "3", "how helpful": "2"}
-
-
-@pytest.fixture(autouse=True)
-def own_store(tmp_path, monkeypatch):
-    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
 
 
 def judge_of(server, model="big"):

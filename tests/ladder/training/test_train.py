@@ -19,6 +19,8 @@ from ladder.training.train import fill, fit_and_save, hollow, shared, sizes, tra
 from perf.pico import pico_model, pico_tokenizer
 from stages import dpo, reference_logprobs, sft
 
+pytestmark = pytest.mark.usefixtures("work")
+
 TRAINER = {
     "max_steps": 4,
     "per_device_train_batch_size": 2,
@@ -140,11 +142,6 @@ def fit(tmp_path, base, rows=8, callbacks=(), **arguments):
             measured={"rows": rows},
             endings={"loss": "loss"},
         )
-
-
-@pytest.fixture(autouse=True)
-def work(tmp_path, monkeypatch):
-    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
 
 
 def test_the_ledger_reports_rate_and_memory(tmp_path, base):

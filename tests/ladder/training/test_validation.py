@@ -16,12 +16,9 @@ from ladder.training.validation import Validation, before_answer, pair_prompt, s
 from perf.pico import pico_tokenizer
 from stages import dpo, gkd, kto, orpo, reference_logprobs, reward, sft
 
+pytestmark = pytest.mark.usefixtures("work")
+
 TRAINER = {"max_steps": 6, "per_device_train_batch_size": 2, "learning_rate": 0.02, "bf16": False}
-
-
-@pytest.fixture(autouse=True)
-def work(tmp_path, monkeypatch):
-    monkeypatch.setenv("LADDER_WORK", str(tmp_path / "work"))
 
 
 def rows_of(prompts, each=2):

@@ -1,22 +1,11 @@
 """Verdicts: a program that does not solve its task does not pass, whatever else it does. Every attack is bounded."""
 
-import os
-
 import pytest
 
-from ladder.pipeline.stage import UserError
 from ladder.verifiers import sandbox
 from ladder.verifiers.sandbox import Program, run_python
 
-
-@pytest.fixture(scope="module", autouse=True)
-def boxed():
-    try:
-        sandbox.isolation()
-    except UserError as refused:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(refused))
+pytestmark = pytest.mark.usefixtures("boxed")
 
 
 def judged(program, tests, **limits):
