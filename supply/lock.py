@@ -2,9 +2,9 @@
 
 python -m supply.lock --uv .cache/uv/bin/uv [--upgrade]    # `make lock` installs uv and runs this
 
-- `constraints.txt`     what `make setup` installs: the package with its extra `dev`
+- `constraints.txt`     what `make setup` installs: the package without an extra
 - `locks/cuda.txt`      the libraries that the CUDA build of torch needs (the CPU build needs none of them)
-- `locks/EXTRA.txt`     what another extra adds to the two; no file for an extra that `dev` includes
+- `locks/EXTRA.txt`     what an extra adds to the two: `locks/dev.txt` what `make test` and `make lint` need
 
 Every pin lists the SHA-256 of every file of that release on the package index. torch also lists the files of the
 PyTorch CPU index, which uv does not see. Versions stay as they are where pyproject.toml allows it; `--upgrade` takes
@@ -25,8 +25,8 @@ from packaging.utils import canonicalize_name
 from ladder.pipeline.stage import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
-DEFAULT = "dev"
 PYTHON = "3.11"
+"""Oldest Python of pyproject.toml. Newer ones resolve to the same set."""
 PLATFORMS = ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28")
 TOOLS = "tools.txt"
 """Not resolved from pyproject.toml: what `make lock` itself runs."""
@@ -47,10 +47,10 @@ CPU_TORCH = {
 
 HEADER = """\
 # Written by `make lock`; do not edit. {about}
-# Python 3.11 on Linux (x86_64, aarch64). Install with `pip install --require-hashes --no-deps`: see the Makefile.
+# Python 3.11 to 3.13, Linux (x86_64, aarch64). Install with `pip install --require-hashes --no-deps`: see the Makefile.
 """
 ABOUT = {
-    "constraints": "The package with its extra dev; torch is the CPU build or the CUDA build, as the index gives it.",
+    "constraints": "The package; torch is the CPU build or the CUDA build, as the index gives it.",
     "cuda": "The libraries of the CUDA build of torch.",
 }
 
@@ -120,10 +120,10 @@ def lock(uv: Path, upgrade: bool) -> dict[str, str]:
     if other := set(pins(compiled(uv, extras, PLATFORMS[1], plain)).items()) ^ set(pins(plain).items()):
         raise UserError(f"pyproject.toml: expected one set for {' and '.join(PLATFORMS)}, got other pins: {other}")
     whole["torch"] = with_cpu_files(whole["torch"])
-    names = {extra: set(pins(compiled(uv, (DEFAULT, extra), PLATFORMS[0], plain))) for extra in extras}
-    cuda = {name for name in names[DEFAULT] if CUDA.fullmatch(name)}
-    sets = {"constraints": names[DEFAULT] - cuda, "cuda": cuda}
-    sets |= {extra: names[extra] - names[DEFAULT] for extra in extras}
+    own = set(pins(compiled(uv, (), PLATFORMS[0], plain)))
+    names = {extra: set(pins(compiled(uv, (extra,), PLATFORMS[0], plain))) for extra in extras}
+    cuda = {name for name in own if CUDA.fullmatch(name)}
+    sets = {"constraints": own - cuda, "cuda": cuda} | {extra: names[extra] - own for extra in extras}
     texts = {}
     for name, chosen in sets.items():
         if chosen:

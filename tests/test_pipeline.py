@@ -18,7 +18,7 @@ from ladder.pipeline.links import LINKS, check_links, with_links
 from ladder.pipeline.names import SINGLE, TRACKED_WHOLE, WITH_PATHS, command_values
 from ladder.pipeline.records import leftovers
 from ladder.pipeline.seeds import REPLICATED
-from ladder.pipeline.stage import fit, outputs_of, read_params, read_yaml
+from ladder.pipeline.stage import fit, outputs_of, read_params, read_written, read_yaml
 
 ROOT = Path(__file__).parents[1]
 STANZAS = read_yaml(ROOT / "dvc.yaml")["stages"]
@@ -205,7 +205,7 @@ def test_files_and_outputs_are_read_by_dvc():
 
 
 def test_the_committed_links_belong_to_the_committed_params():
-    check_links(read_params(), LINKS)
+    check_links(read_written(), LINKS)
 
 
 def test_what_the_table_names_has_an_entry_in_each_section():

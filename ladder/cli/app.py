@@ -99,7 +99,8 @@ def repro(
 ) -> None:
     """Run the stages whose inputs changed: `dvc repro`, with current lists of imported code, and faster.
 
-    Without a stage, everything runs. All options are those of `dvc repro`, and so is the result.
+    Without a stage, everything runs. All options are those of `dvc repro`, and so is the result. A line before each
+    stage has its number and the time left; the end is a summary of the table of rungs.
     """
     chosen = {name: value for name, value in locals().items() if name != "targets"}
     from ladder.cli.pipeline_commands import repro as run

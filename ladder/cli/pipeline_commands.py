@@ -62,7 +62,7 @@ def check() -> Checked:
 
 
 def repro(targets: Sequence[str], options: Sequence[str]) -> int:
-    """Run `dvc repro` with current code lists; return its exit code.
+    """Run `dvc repro` with current code lists, progress lines and a summary; return its exit code.
 
     options: DVC's own, in their long form. Errors: UserError for an unknown target.
     """
@@ -71,6 +71,8 @@ def repro(targets: Sequence[str], options: Sequence[str]) -> int:
     if recorded and (messages := snapshot.recall(command)) is not None:
         print("\n".join(messages))
         return 0
+    from ladder.cli.progress import stages_announced
+    from ladder.cli.run_summary import nothing_ran, run_summary
     from ladder.pipeline.dvc_speed import yaml_parsed_once
 
     use_own_python()
@@ -79,10 +81,16 @@ def repro(targets: Sequence[str], options: Sequence[str]) -> int:
         _refuse_unknown(targets, options)
         roots = [] if "--dry" in options else [refresh_code_lists()]
         before = snapshot.settled(roots)
-        code = _dvc(["repro", *options, *targets])
+        with stages_announced(options) as progress:
+            code = _dvc(["repro", *options, *targets])
+        lines = [] if progress.changed or "--dry" in options else nothing_ran()
         if code == 0 and recorded and not _looks_elsewhere(before):
             # If a stage did run, the state has changed, and nothing is recorded.
-            snapshot.remember(command, before, roots, [UP_TO_DATE])
+            snapshot.remember(command, before, roots, [UP_TO_DATE, *lines])
+    if code == 0 and progress.changed:
+        lines = ["", run_summary(progress)]
+    for line in lines:
+        print(line)
     return code
 
 
@@ -101,10 +109,10 @@ def status(targets: Sequence[str], options: Sequence[str]) -> int:
 def refresh_links() -> None:
     """Write links.yaml again if params.yaml needs another one. Errors: UserError for an invalid params.yaml."""
     from ladder.pipeline.links import LINKS, write_links
-    from ladder.pipeline.stage import PARAMS, read_params
+    from ladder.pipeline.stage import PARAMS, read_written
 
     if LINKS.is_file() and PARAMS.is_file():
-        write_links(read_params())
+        write_links(read_written())
 
 
 def refresh_code_lists(*, quiet: bool = False) -> str:

@@ -18,7 +18,7 @@ Task = Annotated[
 
 
 def table(as_json: Json = False) -> None:
-    """Print the table of rungs, report/table.md."""
+    """Print the table of rungs, report/table.md, with the time and memory that each took here."""
     from ladder.cli.table import table_document, table_text
 
     if as_json:

@@ -6,7 +6,8 @@
 Without a second revision the workspace is compared. `dvc metrics diff` subtracts numbers; this command compares prompt
 by prompt. It gives the change of a benchmark's headline with its 95% bootstrap interval over prompts. The test is
 McNemar's exact test where a prompt is passed or failed, else a permutation test that swaps the two results of a prompt
-at random. Holm's correction covers all comparisons.
+at random. Holm's correction covers all comparisons. Where the rows of a revision are in no cache, the scores that git
+keeps are compared instead, in a table of their own (ladder/eval/unpaired.py).
 """
 
 import json
@@ -17,9 +18,11 @@ from textwrap import fill
 from typing import Any, NamedTuple
 
 from ladder.data.jsonl import Row
+from ladder.eval import unpaired as by_summary
 from ladder.eval.compare import HELDOUT, Apart, Change, Headline, compare, corrected, recorded, solved
 from ladder.eval.registry import benchmark
 from ladder.eval.revisions import Cell, Missing, Revision
+from ladder.eval.unpaired import Summary
 from ladder.pipeline.stage import UserError
 
 NOTE = (
@@ -28,6 +31,9 @@ NOTE = (
     'all comparisons here. "improved" and "regressed" require an interval that excludes 0 and p (Holm) below 0.05. '
     "The intervals do not cover the variance of training with another seed."
 )
+
+LISTED = 6
+"""Maximum number of cells without rows that the text lists."""
 
 
 class Text(NamedTuple):
@@ -68,6 +74,10 @@ class Difference:
     old: Revision
     new: Revision
     changes: list[Change] = field(default_factory=list)
+    unpaired: list[by_summary.Unpaired] = field(default_factory=list)
+    """Comparisons of summaries, where rows are missing."""
+    same_summary: list[str] = field(default_factory=list)
+    """Cells whose rows are missing and whose scores and intervals are equal."""
     unchanged: list[str] = field(default_factory=list)
     apart: list[str] = field(default_factory=list)
     only: dict[str, list[str]] = field(default_factory=dict)
@@ -76,19 +86,18 @@ class Difference:
 
 
 def difference(old: Revision, new: Revision, *, across_settings: bool = False) -> Difference:
-    """Compare everything that both revisions measured.
+    """Compare everything that both revisions measured: prompt by prompt, or by summaries where rows are missing.
 
     Files with identical bytes are not compared and do not count for Holm's correction. Scores made under other
     settings are compared only with `across_settings`.
     Errors: UserError when nothing can be compared.
     """
-    both = [place for place in new.cells if place in old.cells]
-    if not both:
-        raise UserError(f"{old.label} and {new.label}: no rung was scored on the same benchmark in both")
-    found, changes = Difference(old, new), []
+    found, changes, both = Difference(old, new), [], [place for place in new.cells if place in old.cells]
+    summaries = _summaries_of_both(found)
+    missing = [place for place in summaries if place not in both]
     for place in both:
         was, now = old.cells[place], new.cells[place]
-        if (md5 := old.md5(was.path)) is not None and md5 == new.md5(now.path):
+        if (md5 := old.md5(was.path)) is not None and md5 == new.md5(now.path) or old.same_folder(was.path, new):
             found.unchanged.append(" ".join(place))
             continue
         if (settings := other_settings(old.settings(was), new.settings(now))) and not across_settings:
@@ -100,14 +109,47 @@ def difference(old: Revision, new: Revision, *, across_settings: bool = False) -
             first, second = measured(old, was), measured(new, now)
             changes.append(compare(first.rows, second.rows, second.headline, title=now.title, rung=now.rung))
             found.texts[place] = first.texts, second.texts
-        except (Apart, Missing) as reason:
+        except Missing as reason:
+            if place in summaries:
+                missing.append(place)
+            else:
+                found.apart.append(str(reason))
+        except Apart as reason:
             found.apart.append(str(reason))
-    if found.apart and not changes:
-        raise UserError("; ".join(found.apart))
     found.changes = corrected(changes)
+    _compare_summaries(found, {place: summaries[place] for place in missing})
+    if not both and not missing:
+        raise UserError(f"{old.label} and {new.label}: no rung was scored on the same benchmark in both")
+    if found.apart and not changes and not missing:
+        raise UserError("; ".join(found.apart))
     for one, other in ((old, new), (new, old)):
-        found.only[one.label] = [" ".join(place) for place in one.cells if place not in other.cells]
+        places = (place for place in one.cells if place not in other.cells and place not in missing)
+        found.only[one.label] = [" ".join(place) for place in places]
     return found
+
+
+def _summaries_of_both(found: Difference) -> dict[tuple[str, str], tuple[Summary, Summary]]:
+    """Return the summaries of the cells that both revisions have in git."""
+    try:
+        before, after = by_summary.summaries(found.old), by_summary.summaries(found.new)
+    except Apart as reason:
+        found.apart.append(str(reason))
+        return {}
+    return {place: (before[place], after[place]) for place in after if place in before}
+
+
+def _compare_summaries(found: Difference, summaries: dict[tuple[str, str], tuple[Summary, Summary]]) -> None:
+    """Add the comparisons of cells whose rows are missing."""
+    compared = []
+    for (title, rung), (first, second) in summaries.items():
+        if first == second:
+            found.same_summary.append(f"{title} {rung}")
+            continue
+        try:
+            compared.append(by_summary.compare(title, rung, first, second))
+        except Apart as reason:
+            found.apart.append(str(reason))
+    found.unpaired = by_summary.corrected(compared)
 
 
 def other_settings(old: dict[str, Any], new: dict[str, Any]) -> str:
@@ -206,11 +248,17 @@ def plain(found: Difference, count: int, *, answers: bool) -> str:
     old, new = found.old.label, found.new.label
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     parts = [fitted(table(found.changes, old, new), width), fill(NOTE, min(width, 120))] if found.changes else []
+    if found.unpaired:
+        parts += [fitted(by_summary.table(found.unpaired, old, new), width), fill(by_summary.NOTE, min(width, 120))]
     for change in found.changes if count else []:
         if change.changed:
             parts.append("\n".join(_listed(found, change, count, answers)))
     if found.unchanged:
         parts.append("unchanged, byte for byte: " + ", ".join(found.unchanged))
+    if found.same_summary:
+        more = f" and {len(found.same_summary) - LISTED} more" if found.same_summary[LISTED:] else ""
+        listed = ", ".join(found.same_summary[:LISTED])
+        parts.append(f"the same score and interval, without rows to compare question by question: {listed}{more}")
     parts += [f"not compared: {reason}" for reason in found.apart]
     parts += [f"only in {label}: {', '.join(places)}" for label, places in found.only.items() if places]
     return "\n\n".join(parts)
@@ -239,8 +287,9 @@ def document(found: Difference, count: int, *, answers: bool) -> dict[str, Any]:
         {**asdict(change), "changed": prompts(found, change, count, answers=answers)} for change in found.changes
     ]
     revisions = [{"name": side.label, "commit": side.commit} for side in (found.old, found.new)]
+    summaries = {"unpaired": [asdict(one) for one in found.unpaired], "same_summary": found.same_summary}
     kept = {"unchanged": found.unchanged, "not_compared": found.apart, "only": found.only}
-    return {"revisions": revisions, "changes": changes, **kept}
+    return {"revisions": revisions, "changes": changes, **summaries, **kept}
 
 
 def report(

@@ -6,6 +6,7 @@ of the files. Rows come from DVC's cache or its current remote, also for revisio
 
 import hashlib
 import itertools
+import subprocess
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from dvc_data.index import DataIndexDirError
 from ruamel.yaml import YAML
 
 from ladder.data.jsonl import Row, parse_row, read_json, read_rows
@@ -26,6 +28,9 @@ BENCHMARK, LM_EVAL, HELDOUT = "data/benchmark", "data/lm_eval", "data/heldout"
 """Output folders of the stages that measure rungs: one folder, one file per task and rung, one folder per rung."""
 ANSWER = "data/answer"
 """Folder of the answers by rung that `benchmark` scores."""
+
+GONE = (FileNotFoundError, DataIndexDirError)
+"""What DVC raises for a file that neither cache nor remote has, and for a folder without its listing."""
 
 
 class Missing(UserError):
@@ -113,7 +118,7 @@ class Revision:
             return hashlib.md5(Path(path).read_bytes()).hexdigest()
         try:
             return self._md5_recorded(path) if self._is_recorded(path) else None
-        except (FileNotFoundError, KeyError):
+        except (*GONE, KeyError):
             return None
 
     def _md5_recorded(self, path: str) -> str:
@@ -121,6 +126,26 @@ class Revision:
 
     def _is_recorded(self, path: str) -> bool:
         return any(folder in self._recorded for folder in (path, *map(str, PurePosixPath(path).parents)))
+
+    def same_folder(self, path: str, other: "Revision") -> bool:
+        """Whether both recorded the same hash of the file or of a folder around it, which neither has in a cache."""
+        mine, theirs = (one._recorded_around(path) for one in (self, other))
+        return mine is not None and mine == theirs
+
+    def _recorded_around(self, path: str) -> tuple[str, str] | None:
+        """Return (path, md5) of the recorded output that holds a file; None if a file in the workspace may differ."""
+        found = next((each for each in (path, *map(str, PurePosixPath(path).parents)) if each in self._recorded), None)
+        if found is None or self.commit is None and Path(found).exists():
+            return None
+        return found, self._recorded[found]
+
+    def text(self, path: str) -> str | None:
+        """Return the text of a file that git keeps; None if the revision does not have it."""
+        if self.commit is None:
+            return Path(path).read_text(encoding="utf-8") if Path(path).is_file() else None
+        command = ["git", "show", f"{self.commit}:./{path}"]
+        done = subprocess.run(command, capture_output=True, check=False)
+        return done.stdout.decode("utf-8") if done.returncode == 0 else None
 
     def rows(self, path: str) -> list[Row]:
         """Read a recorded file's rows; an empty list when nothing could be scored.
@@ -143,7 +168,7 @@ class Revision:
             raise Missing(f"{path}: not recorded at {self.label}")
         try:
             content = self._files.read_bytes(path)
-        except FileNotFoundError:
+        except GONE:
             way = "dvc pull" if self.commit is None else "dvc fetch --all-commits"
             raise Missing(
                 f"{path} at {self.label}: neither in DVC's cache nor in its remote. `dvc push --all-commits` where it "

@@ -33,12 +33,12 @@ def output_md5(path: Path) -> str:
     if not path.is_dir():
         return md5(path)
     files = sorted(file for file in path.rglob("*") if file.is_file())
-    return folder_md5({file.relative_to(path).as_posix(): found for file, found in all_md5(files).items()})
+    return listing_md5({file.relative_to(path).as_posix(): found for file, found in all_md5(files).items()})
 
 
-def folder_md5(files: dict[str, str]) -> str:
-    """Hash that DVC records for a directory with files of these hashes, by relative path."""
-    listed = [{"md5": files[relative], "relpath": relative} for relative in sorted(files)]
+def listing_md5(files: dict[str, str]) -> str:
+    """Hash of a directory with these files: {relative path: MD5}."""
+    listed = [{"md5": files[path], "relpath": path} for path in sorted(files)]
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir"
 
 

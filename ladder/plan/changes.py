@@ -26,6 +26,7 @@ HASHED = 16_000_000
 """Outputs of at most this many bytes are hashed; larger ones are compared by size."""
 Kind = Literal["new", "command", "param", "file", "code", "output", "always", "upstream"]
 MISSING = "missing"
+MISSING_OUTPUT = "output missing"
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Inspector:
             kept = [path for path in stage.outs if path not in stage.uncached]
             names = [str(out["path"]) for out in missing]
             reported = "" if set(names) >= set(kept) else f": {_listed(names)}"
-            reasons.append(Reason("output", f"output missing{reported}"))
+            reasons.append(Reason("output", f"{MISSING_OUTPUT}{reported}"))
         return Change(stage, (*reasons, *_upstream(upstream)), restored)
 
     def _params(self, stage: Stage, entry: dict[str, Any]) -> list[Reason]:

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ladder.integrity.dvc_hashes import folder_files, folder_md5, object_path, output_md5
+from ladder.integrity.dvc_hashes import folder_files, listing_md5, object_path, output_md5
 from ladder.pipeline.code_text import essence
 from ladder.pipeline.imports import imported, read_imports
 
@@ -30,21 +30,16 @@ class CodeLists:
 
         One text in place of files: if no module has this list, or if the list of the last run is not here.
         """
-        if self._same:
-            recorded = (self.entry.get("outs") or [{}])[0].get("md5", "")
-            listed = folder_files(self.cache, recorded)
-            place = str(Path(path).relative_to(CODE))
-            if not listed or before in (listed.get(place), folder_md5(_inside(place, listed))):
-                return []
-        if lists := _inside(path, self._now):
-            now = folder_md5({name: hashlib.md5(text.encode()).hexdigest() for name, text in lists.items()})
-            return [] if now == before else [f"lists in {path}"]
-        text = self._now.get(path)
-        if text is None:
-            return [f"no module for {path}"]
-        if hashlib.md5(text.encode()).hexdigest() == before:
+        now = self._recorded_now(path) if self._same else self._md5_now(path)
+        if now == before or (now is None and self._same):
             return []
-        return _changed_lines(self._recorded(path, before), text) or ["files that it imports changed"]
+        if now is None:
+            return [f"no module for {path}"]
+        if now.endswith(".dir"):
+            return [f"lists in {path} changed"]
+        text = self._recorded(path, now) if self._same else self._now[path]
+        changed = _changed_lines(self._recorded(path, before), text) if text is not None else []
+        return changed or ["files that it imports changed"]
 
     def changed(self) -> list[str]:
         """Return the files of code that differ from the last run's lists; the folders that differ if unknown."""
@@ -67,6 +62,16 @@ class CodeLists:
                 files = sorted(imported(module, imports) & hashes.keys())  # as stages/code.py does
                 lists[f"{prefix}/{module.stem}.txt"] = "".join(f"{hashes[path]}  {path}\n" for path in files)
         return lists
+
+    def _md5_now(self, path: str) -> str | None:
+        """Return the hash of a code list, or of a folder of them, as stage `code` would write it; None if unknown."""
+        return _md5_of({name: hashlib.md5(text.encode()).hexdigest() for name, text in self._now.items()}, path)
+
+    def _recorded_now(self, path: str) -> str | None:
+        """Return the hash of a code list, or of a folder of them, as the stage `code` wrote it; None if unknown."""
+        recorded = (self.entry.get("outs") or [{}])[0].get("md5", "")
+        listed = folder_files(self.cache, recorded)
+        return _md5_of({f"{CODE}/{name}": md5 for name, md5 in listed.items()}, path)
 
     @cached_property
     def _here(self) -> dict[str, str]:
@@ -91,9 +96,10 @@ class CodeLists:
         return None
 
 
-def _inside(folder: str, files: dict[str, str]) -> dict[str, str]:
-    """Return the values of the files in a folder, by their paths relative to it."""
-    return {path.removeprefix(f"{folder}/"): value for path, value in files.items() if path.startswith(f"{folder}/")}
+def _md5_of(files: dict[str, str], path: str) -> str | None:
+    """Return the hash of a file, or of a folder, among {path: MD5}; None if there is neither."""
+    inside = {name.removeprefix(f"{path}/"): md5 for name, md5 in files.items() if name.startswith(f"{path}/")}
+    return files.get(path) or (listing_md5(inside) if inside else None)
 
 
 def _changed_lines(before: str | None, now: str) -> list[str]:
@@ -101,4 +107,4 @@ def _changed_lines(before: str | None, now: str) -> list[str]:
     if before is None:
         return []
     old, new = set(before.splitlines()), set(now.splitlines())
-    return sorted({line.split("  ", 1)[1] for line in old ^ new})
+    return sorted({line.partition("  ")[2] or line for line in old ^ new})

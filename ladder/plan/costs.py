@@ -129,7 +129,7 @@ class Costs:
         trainable += self._heads(stage, config) if made is None else 0
         return Cost(
             stage.name, names[method], change.runs, trainable, peak, bytes_, tokens, basis, flops, time,
-            self._last_seconds(stage), endpoints,
+            self.last_seconds(stage), endpoints,
         )  # fmt: skip
 
     def _heads(self, stage: Stage, config: dict[str, Any]) -> int:
@@ -161,7 +161,7 @@ class Costs:
             return self._rows(self.makers[path])
         return rows_of(path, self.found, self.lock, stage.values.get("split") or None)
 
-    def _last_seconds(self, stage: Stage) -> float | None:
+    def last_seconds(self, stage: Stage) -> float | None:
         """Return the seconds of the last run, from its metrics in git."""
         for path in stage.outs:
             if path.startswith("metrics/") and Path(path).is_file():
@@ -186,11 +186,19 @@ class Costs:
             times = values.get("samples") or 1
             yield values["max_new_tokens"], rows * times if rows and isinstance(times, int) else None
         elif stage.values and all(isinstance(each, dict) for each in stage.values.values()):
-            parts = [each for each in stage.values.values() if isinstance(each.get("max_new_tokens"), int)]
+            parts = {name: each for name, each in stage.values.items() if isinstance(each.get("max_new_tokens"), int)}
             if parts:
-                known = [each["rows"] for each in parts if isinstance(each.get("rows"), int) and each["rows"] > 0]
-                longest = max(each["max_new_tokens"] for each in parts)
+                counts = [self._part_rows(stage, name, each) for name, each in parts.items()]
+                known = [count for count in counts if count is not None]
+                longest = max(each["max_new_tokens"] for each in parts.values())
                 yield longest, sum(known) if len(known) == len(parts) else None
+
+    def _part_rows(self, stage: Stage, name: str, part: dict[str, Any]) -> int | None:
+        """Return how many prompts a stage answers for one named part of its section."""
+        if isinstance(part.get("rows"), int) and part["rows"] > 0:
+            return int(part["rows"])
+        path = next((f"{dep}/{name}.jsonl" for dep in stage.deps if f"{dep}/{name}.jsonl" in self.makers), None)
+        return rows_of(path, self.found, self.lock).rows if path else None
 
     @cached_property
     def _base(self) -> str:
@@ -213,9 +221,7 @@ class Costs:
         size = weight_bytes(found, "lora") + slots * cache_bytes(completed(config), PROMPT + new)
         flops = tokens * sum(forward_flops(config, found, PROMPT + new / 2))
         time = generation_time(config, found, answers, PROMPT, new, self.gpu)
-        return Cost(
-            stage.name, method, runs, None, None, size, tokens, "params", flops, time, self._last_seconds(stage)
-        )
+        return Cost(stage.name, method, runs, None, None, size, tokens, "params", flops, time, self.last_seconds(stage))
 
     def _endpoints(self, stage: Stage) -> Iterator[Endpoint]:
         """Iterate over the endpoints anywhere in a stage's section, with bounds of requests and money."""

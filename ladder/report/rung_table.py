@@ -73,7 +73,10 @@ def check_block(checks: Found) -> str:
 
 
 def line(rung: str, found: Found, changes: Changes) -> dict[str, Any]:
-    """Return a rung's results on all benchmarks, for table.json."""
+    """Return a rung's results on all benchmarks, for table.json.
+
+    Seconds and memory are left out: git keeps the file, and equal results have equal bytes. `ladder table` shows them.
+    """
     entry = next(iter(found.values()))[rung]
     origin = entry.provenance
     return {
@@ -83,8 +86,6 @@ def line(rung: str, found: Found, changes: Changes) -> dict[str, Any]:
         "baseline": entry.baseline,
         "trainable_parameters": origin.get("trainable_parameters") or 0,
         "parameters": origin["parameters"],
-        "seconds": origin.get("seconds"),
-        "memory_gb": origin.get("memory_gb"),
         "benchmarks": {name: numbers(entries[rung], changes.get((name, rung))) for name, entries in found.items()},
     }
 
@@ -104,7 +105,7 @@ def numbers(entry: Entry, change: Change | None) -> dict[str, Any]:
 def comparison(change: Change) -> dict[str, Any]:
     """Return a comparison for a JSON file, rounded."""
     exact = asdict(change)
-    rounded = {name: round(exact[name], 2) for name in ("difference", "low", "high")}
+    rounded = {name: round(exact[name], 4) for name in ("difference", "low", "high")}
     tests = {"p": round(change.p, 5), "p_holm": round(change.holm, 5)}
     counts = {"gained": change.gained, "lost": change.lost, "n": change.prompts}
     seeds = {"by_seed": [round(one, 2) for one in change.by_seed]} if isinstance(change, SeedChange) else {}
@@ -113,18 +114,13 @@ def comparison(change: Change) -> dict[str, Any]:
 
 def score_rows(lines: list[dict[str, Any]], found: Found) -> list[list[str]]:
     """Build the table of scores, with a header row."""
-    rows = [["rung", "method", "parent", "trainable", *map(title, found.values()), "seconds", "memory GB"]]
+    rows = [["rung", "method", "parent", "trainable", *map(title, found.values())]]
     for one in lines:
         share = one["trainable_parameters"] / (one["parameters"] or 1)  # 0 behind an endpoint
         trainable = f"{one['trainable_parameters'] / 1e6:.1f} M ({100 * share:.3g}%)" if share else ""
         cells = [score(entries[one["rung"]]) for entries in found.values()]
-        costs = [_cost(one["seconds"], 0), _cost(one["memory_gb"], 1)]
-        rows.append([one["rung"], one["method"], one["parent"], trainable, *cells, *costs])
+        rows.append([one["rung"], one["method"], one["parent"], trainable, *cells])
     return rows
-
-
-def _cost(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
 
 
 def title(entries: dict[str, Entry]) -> str:

@@ -13,7 +13,7 @@ from ladder.pipeline import watcher
 from ladder.pipeline.stage import UserError
 
 TIMINGS = ("seconds", "tokens_per_second", "samples_per_second", "step_time")
-"""Columns that differ from run to run. All other columns are the same for the same inputs."""
+"""Values of a step that differ from run to run. All other values are the same for the same inputs."""
 VALIDATION = "validation_"
 UNMEASURED = ("_runtime", "_per_second", "_num_tokens", "_preparation_time")
 """Suffixes of evaluation log entries that are not quality metrics."""
@@ -123,20 +123,17 @@ class Curve(TrainerCallback):
         return {name: round(value, 1) for name, value in self._rate(last, []).items()}
 
     def _write(self) -> None:
-        columns = list(self.points[0])
-        held_out = sorted({name for point in self.points for name in point if name.startswith(VALIDATION)})
-        if held_out:
-            own = [name for name in columns if name not in held_out]
-            measured = [name for name in own if name not in TIMINGS]
-            columns = [*measured, *held_out, *own[len(measured) :]]
+        """Write the curve without timings: git keeps it, and equal trainings have equal bytes."""
+        columns = [name for name in self.points[0] if name not in TIMINGS]
+        columns += sorted({name for point in self.points for name in point if name.startswith(VALIDATION)} - {*columns})
         lines = ["\t".join(columns)]
         lines += ["\t".join(f"{point.get(name, math.nan):.6g}" for name in columns) for point in self.points]
         write_text(self.path, "\n".join(lines) + "\n", durable=False)  # the next step rewrites the file
 
 
 def _point(step: int, logs: dict[str, Any]) -> dict[str, float]:
-    """Point of the curve with measured columns first, then timings."""
-    names = sorted(logs.keys() - {"step"}, key=lambda name: (name in TIMINGS, name))
+    """Point of the curve: the step, then the other values in the order of their names."""
+    names = sorted(logs.keys() - {"step"})
     # TRL logs None for a reward that had no value for any answer
     return {"step": step, **{name: math.nan if logs[name] is None else float(logs[name]) for name in names}}
 

@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import bitsandbytes
-import pandas
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,7 +13,6 @@ from conftest import ROOT, assistant, user
 from ladder.data.jsonl import write_rows
 from ladder.models.checkpoint import load, read_rung
 from ladder.pipeline.stage import UserError, fit
-from ladder.training.callbacks import TIMINGS
 from perf.pico import pico_tokenizer
 from stages.sft import Params, dataset, main, token_rows
 
@@ -236,7 +234,6 @@ def test_two_processes_give_the_same_bytes(tmp_path, base, rows):
             capture_output=True,
         )
         made.append({path.name: path.read_bytes() for path in output.iterdir()})
-        curve = pandas.read_csv(tmp_path / f"{seed}.c", sep="\t").drop(columns=list(TIMINGS), errors="ignore")
-        made[-1]["curve"] = curve.to_csv().encode()
+        made[-1]["curve"] = (tmp_path / f"{seed}.c").read_bytes()
     assert len(made[0]) >= 6 and all(made[0].values())
     assert made[0] == made[1]

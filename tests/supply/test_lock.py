@@ -92,12 +92,12 @@ def test_pins_reads_what_uv_and_pip_tools_write():
 def test_setup_installs_nothing_unverified():
     """Each pip command of `make setup` requires hashes, installs the ladder itself, or installs nothing."""
     ran = subprocess.run(
-        ["make", "--dry-run", "--always-make", "setup", "extra-pii", "lock"], cwd=ROOT, capture_output=True, text=True
+        ["make", "--dry-run", "--always-make", "dev", "extra-pii", "lock"], cwd=ROOT, capture_output=True, text=True
     )
     assert ran.returncode == 0, ran.stderr
     commands = [command for line in ran.stdout.splitlines() for command in line.split("||") if "bin/pip" in command]
     installs = [command for command in commands if " install " in command]
-    assert len(installs) == 7
+    assert len(installs) == 8
     for command in installs:
         assert "--no-deps" in command, command
         assert "--require-hashes" in command or command.rstrip().endswith("--editable ."), command

@@ -149,11 +149,11 @@ def test_table_is_text_or_json(tmp_path, monkeypatch, capsys):
         main(["table"])
     (tmp_path / "report").mkdir()
     (tmp_path / "report/table.md").write_text("| a |\n\n")
-    (tmp_path / "report/table.json").write_text('{"rungs": [1]}')
+    (tmp_path / "report/table.json").write_text('[{"rung": "base"}]')
     main(["table"])
     assert capsys.readouterr().out == "| a |\n"
     main(["table", "--json"])
-    assert json.loads(capsys.readouterr().out) == {"rungs": [1]}
+    assert json.loads(capsys.readouterr().out) == [{"rung": "base"}]
 
 
 def test_bash_completes_commands_and_names():

@@ -295,3 +295,69 @@ def test_a_table_wider_than_the_terminal_becomes_paragraphs():
         "benchmark  rung      v1    verdict\nifeval     dpo/chat  20.0  no significant difference"
     )
     assert diff.fitted(rows, 30) == "ifeval dpo/chat\n  v1 20.0; verdict no\n  significant difference"
+
+
+def with_tables(tag, score, sums):
+    """Commit the scores of sft/chat and sft/maths as the stages report and claims write them."""
+    headline = {"name": "mean_strict", "measures": ["x"], "unit": "%", "better": "higher"}
+    made_by = {"rows": 60, "headline": headline}
+    result = {"score": score, "interval": [score - 3, score + 3], "made_by": made_by}
+    base = {"score": 10.0, "interval": [5.0, 15.0], "made_by": made_by}
+    lines = [{"rung": "base", "benchmarks": {"ifeval": base}}, {"rung": "sft/chat", "benchmarks": {"ifeval": result}}]
+    measures = {"heldout/problems/maths": [sums, sums - 4, sums + 4]}
+    git("checkout", "-qf", tag)
+    write_json(Path("report/table.json"), lines)
+    write_json(Path("report/claims.json"), {"rungs": {"sft/maths": {"measures": measures}}})
+    git("add", "-f", "report")
+    git("commit", "-qm", f"tables of {tag}")
+    git("tag", f"{tag}-scored")
+
+
+def test_where_rows_are_gone_the_scores_in_git_are_compared_unpaired(repository, capsys):
+    with_tables("v1", 30.0, 25.0)
+    with_tables("v2", 30.0, 65.0)
+    words = ("v1-scored", "v2-scored")
+    assert (len((whole := read(capsys, *words))["changes"]), whole["unpaired"], whole["same_summary"]) == (2, [], [])
+
+    # The rows of one cell are gone: the other is still compared question by question, in a table of its own.
+    path = "data/heldout/sft/maths/problems/maths.jsonl"
+    md5 = Revision("v1").md5(path)
+    Path(".dvc/cache/files/md5", md5[:2], md5[2:]).unlink()
+    found = read(capsys, *words)
+    assert [one["title"] for one in found["changes"]] == ["ifeval"]
+    (sums,) = found["unpaired"]
+    assert (sums["title"], sums["rung"], sums["difference"]) == ("heldout/problems/maths", "sft/maths", 40)
+    assert (sums["low"], sums["high"]) == pytest.approx((40 - 32**0.5, 40 + 32**0.5))
+    assert (sums["verdict"], found["same_summary"], found["not_compared"]) == ("improved", [], [])
+    main(["diff", *words, "--prompts", "0"])
+    paired, note, table, method, unchanged = capsys.readouterr().out.split("\n\n")[:5]
+    assert paired.startswith("benchmark ") and "sft/maths" not in paired and "bootstrap" in note
+    assert table.splitlines()[1].split()[:4] == ["heldout/problems/maths", "sft/maths", "25.0", "65.0"]
+    assert method.startswith("These rows are unpaired comparisons") and "MOVER" in method
+    assert unchanged == "unchanged, byte for byte: ifeval base, heldout/problems/maths base"
+
+    # No cache at all, as in a fresh clone without a remote.
+    for folder in (".dvc/cache", "data"):
+        shutil.rmtree(folder)
+    found = read(capsys, *words)
+    assert (found["changes"], [one["title"] for one in found["unpaired"]]) == ([], ["heldout/problems/maths"])
+    # Equal hashes in both dvc.lock prove equal rows, without the rows. DVC's index may know the hash of ifeval base.
+    assert "heldout/problems/maths base" in found["unchanged"] and "ifeval sft/chat" in found["same_summary"]
+    assert {*found["same_summary"], *found["unchanged"]} == {
+        "ifeval base", "ifeval sft/chat", "heldout/problems/maths base"
+    }  # fmt: skip
+    # The workspace is v2 here, with no file of it.
+    assert read(capsys, "v2-scored")["unchanged"] == [
+        "ifeval base", "ifeval sft/chat", "heldout/problems/maths base", "heldout/problems/maths sft/maths",
+        "heldout/problems/maths dpo/maths",
+    ]  # fmt: skip
+    assert read(capsys, "v1-scored") == {
+        **found, "revisions": [found["revisions"][0], {"name": "workspace", "commit": None}],
+        "only": {"v1-scored": [], "workspace": found["only"]["v2-scored"]},
+    }  # fmt: skip
+    main(["diff", *words])
+    assert "without rows to compare question by question: ifeval" in capsys.readouterr().out
+    Path("report/table.json").write_text("{")
+    Path("report/claims.json").unlink()
+    with pytest.raises(UserError, match="report/table.json at workspace: not in the form that is written now"):
+        diff.report("v1-scored", None, 3, answers=False)

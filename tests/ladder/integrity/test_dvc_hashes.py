@@ -3,7 +3,7 @@ from pathlib import Path
 from dvc.repo import Repo
 
 from conftest import write_files
-from ladder.integrity.dvc_hashes import folder_md5, md5, output_md5
+from ladder.integrity.dvc_hashes import listing_md5, md5, output_md5
 from ladder.pipeline.stage import read_yaml
 
 
@@ -16,4 +16,4 @@ def test_a_folder_has_dvcs_hash_whatever_its_names(tmp_path, monkeypatch):
     with Repo() as repo:
         repo.add("made")
     recorded = read_yaml(Path("made.dvc"))["outs"][0]["md5"]
-    assert output_md5(Path("made")) == folder_md5({name: md5(Path("made", name)) for name in names}) == recorded
+    assert output_md5(Path("made")) == listing_md5({name: md5(Path("made", name)) for name in names}) == recorded

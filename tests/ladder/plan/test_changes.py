@@ -9,7 +9,7 @@ from dvc.repo import Repo
 
 from ladder.pipeline.errors import UserError
 from ladder.pipeline.links import write_links
-from ladder.pipeline.stage import read_params, read_written, read_yaml
+from ladder.pipeline.stage import read_written, read_yaml
 from ladder.plan.changes import changes, counts
 from ladder.plan.expand import expand, read_lock
 from stages.code import Params, main
@@ -176,12 +176,16 @@ stages:
     cmd: echo 2 > two.txt
     deps: [code/two.txt]
     outs: [two.txt]
+  scores:
+    cmd: echo 3 > scores.txt
+    deps: [code/benchmarks]
+    outs: [scores.txt]
 """
 
 
 @pytest.fixture
 def coded(tmp_path, monkeypatch):
-    """Two stages with code lists; stage one imports ladder/a.py, stage two ladder/b.py."""
+    """Stages with code lists: one imports ladder/a.py, two ladder/b.py, scores depends on the lists of benchmarks."""
     monkeypatch.chdir(tmp_path)
     for name, module in (("one", "a"), ("two", "b")):
         for path, text in (
@@ -203,7 +207,7 @@ def coded(tmp_path, monkeypatch):
 
 
 def test_code_that_a_stage_imports(coded):
-    assert counts(planned()) == {"unchanged": 3}
+    assert counts(planned()) == {"unchanged": 4}
     Path("ladder/a.py").write_text("RATE = 2  # note\n")
     found = planned()
     assert reasons(found, "code") == [("code", "ladder/a.py")]
@@ -214,6 +218,21 @@ def test_code_that_a_stage_imports(coded):
     shutil.rmtree(".dvc/cache")
     Path("ladder/a.py").write_text("RATE = 1  # note\n")
     assert reasons(planned(), "one") == []
+
+
+def test_code_lists_that_stage_code_has_written_are_compared_without_reading_the_code(coded, monkeypatch):
+    monkeypatch.setattr("ladder.plan.changes.read_imports", lambda roots: pytest.fail("read all code"))
+    assert counts(planned()) == {"unchanged": 4}
+    Path("dvc.yaml").write_text(CODE_YAML.replace("cp -r made code", "cp -r other code"))
+    shutil.copytree("made", "other")
+    Path("other/one.txt").write_text(f"{'0' * 64}  ladder/a.py\n")
+    Path("other/benchmarks/capitals.txt").write_text("changed\n")
+    with Repo() as repo:
+        repo.reproduce("code", single_item=True)
+    found = planned()
+    assert reasons(found, "one") == [("code", "ladder/a.py, stages/one.py")]
+    assert reasons(found, "scores") == [("code", "lists in code/benchmarks changed")]
+    assert running(found) == {"one", "scores"} and by_dvc() == {"one", "scores"}
 
 
 def test_a_comment_is_no_change_of_code(coded):

@@ -60,6 +60,14 @@ def test_rows_by_params(costs):
     assert bound("data/filter/chat.jsonl") == prompts["sft"]  # best: {per_prompt: 1}
 
 
+def test_answers_to_held_out_problems_are_bounded_by_their_number(costs):
+    (heldout,) = [cost for cost in costs.all() if cost.name == "heldout@base"]
+    params = guide()
+    counts = [params["problems"][name.removeprefix("problems/")]["count"] for name in params["heldout"]]
+    longest = max(part["max_new_tokens"] for part in params["heldout"].values())
+    assert heldout.tokens == sum(counts) * longest and heldout.time is not None
+
+
 @pytest.fixture(scope="module")
 def synthesize():
     """The entry of recipes/synthesize.yaml, and its costs with the given prices and budget."""

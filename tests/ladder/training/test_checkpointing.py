@@ -19,7 +19,6 @@ from ladder.data.jsonl import write_rows
 from ladder.models.config_passthrough import build
 from ladder.pipeline.disk import Faults, check_space
 from ladder.pipeline.stage import UserError
-from ladder.training.callbacks import TIMINGS
 from ladder.training.checkpointing import damage, fingerprint, held, mark, newest
 from ladder.training.model_setup import climb
 from ladder.training.train import fit_and_save, trainer_arguments
@@ -57,11 +56,9 @@ def child(server, train, folder, work, base, killed_at=-1):
 
 
 def outcome(folder):
-    """sha256 of the rung's files, and the curve without its timings."""
-    lines = [line.split("\t") for line in (folder / "curve.tsv").read_text().splitlines()]
-    kept = [place for place, name in enumerate(lines[0]) if name not in (*TIMINGS, "step_time")]
+    """sha256 of the rung's files, and the curve."""
     rung = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*/chat/*")}
-    return rung, [[line[place] for place in kept] for line in lines]
+    return rung, [line.split("\t") for line in (folder / "curve.tsv").read_text().splitlines()]
 
 
 def answers():
