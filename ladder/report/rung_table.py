@@ -108,7 +108,7 @@ def comparison(change: Change) -> dict[str, Any]:
     rounded = {name: round(exact[name], 4) for name in ("difference", "low", "high")}
     tests = {"p": round(change.p, 5), "p_holm": round(change.holm, 5)}
     counts = {"gained": change.gained, "lost": change.lost, "n": change.prompts}
-    seeds = {"by_seed": [round(one, 2) for one in change.by_seed]} if isinstance(change, SeedChange) else {}
+    seeds = {"by_seed": [round(one, 4) for one in change.by_seed]} if isinstance(change, SeedChange) else {}
     return rounded | tests | counts | seeds | {"verdict": change.verdict}
 
 

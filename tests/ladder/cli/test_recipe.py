@@ -189,7 +189,7 @@ def test_a_recipe_may_add_the_number_of_seeds(repository):
     after = (repository / "params.yaml").read_text()
     assert load(after)["report"] == {**load(before)["report"], "seeds": 3}
     written = load((repository / "links.yaml").read_text())
-    assert "sft/chat+2" in written["rungs"]["report"] and written["sft"]["chat+2"]["entry"] == "chat"
+    assert "sft/words+2" in written["rungs"]["report"] and written["sft"]["words+2"]["entry"] == "words"
     (repository / "three.yaml").write_text("questions: {seeds: 3}\n")
     with pytest.raises(SystemExit, match="questions.seeds: not in params.yaml"):
         main(["recipe", "three.yaml"])
