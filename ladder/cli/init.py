@@ -24,12 +24,12 @@ from ladder.plan.expand import Stage, at, expand, read_lock
 RECORDS = ("metrics", "plots", "report")
 """Folders whose files git tracks are records of results."""
 SHOWN = 8
-"""Maximum number of folders in the list of what is deleted."""
+"""Maximum number of folders in the list of deleted outputs."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What `ladder init` will write and delete."""
+    """Files that `ladder init` will write and delete."""
 
     recipe: Path
     after: str

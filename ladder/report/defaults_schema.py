@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 from ladder.pipeline.defaults import DEFAULTS, takes_defaults
+from ladder.pipeline.dvc_file import read_pipeline
 
 MEANING = "Values that the entries of a stage inherit; docs/defaults.md."
 
@@ -14,7 +15,7 @@ def with_defaults_section(schema: dict[str, Any]) -> dict[str, Any]:
     An entry's required keys are required only where `defaults` lacks its stage. Sections without entries may be `{}`
     if no stage reads them.
     """
-    schema = copy.deepcopy(schema)
+    schema, pipeline = copy.deepcopy(schema), read_pipeline()
     sections, definitions = schema["properties"], schema["$defs"]
     defaults, conditions = {}, []
     for stage, section in sections.items():
@@ -23,7 +24,7 @@ def with_defaults_section(schema: dict[str, Any]) -> dict[str, Any]:
             defaults[stage] = copy.deepcopy(entry)
             if required := definitions[_target(entry)].pop("required", []):
                 conditions.append(_complete(stage, required))
-        elif "$ref" in section.get("allOf", [{}])[0] and definitions[_target(section)].get("required"):
+        elif "allOf" in section and {"foreach", "matrix"} & pipeline[stage].keys():
             section["anyOf"] = [*section.pop("allOf"), {"type": "object", "maxProperties": 0}]
     sections[DEFAULTS] = {
         "description": MEANING, "type": "object", "properties": defaults, "additionalProperties": False

@@ -167,6 +167,7 @@ def test_bash_completes_commands_and_names():
     assert completed("ladder score ifb") == ["ifbench"]
     assert completed("ladder repro sft@wor") == ["sft@words"]
     assert completed("ladder recipe gp") == ["gpu"]
+    assert completed("ladder init --recipe ql") == ["qlora-8b"]
 
 
 def test_the_script_runs_the_code_of_the_copy_in_which_it_is_called(tmp_path):

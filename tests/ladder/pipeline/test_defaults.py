@@ -1,4 +1,4 @@
-"""Defaults of entries: what an entry inherits, what DVC runs again, and what is refused."""
+"""Defaults of entries: the keys that an entry inherits, the entries that DVC runs again, and refusals."""
 
 import subprocess
 import sys
