@@ -9,6 +9,7 @@ from ruamel.yaml.error import YAMLError
 
 from ladder.cli.yaml_edit import Editor
 from ladder.data.atomic_write import whole
+from ladder.pipeline.defaults import with_defaults
 from ladder.pipeline.links import LINKS, write_links
 from ladder.pipeline.names import did_you_mean, name_faults
 from ladder.pipeline.seeds import OPTIONAL_KEYS
@@ -59,7 +60,7 @@ def applied(path: Path) -> Applied:
     if not isinstance(new, dict):
         raise UserError(f"{path}: expected sections such as those of {PARAMS}, got {type(new).__name__}")
     refuse_secrets(new, str(path))
-    _refuse_unknown(data, new, (), path)
+    _refuse_unknown({**data, **with_defaults(data)}, new, (), path)  # an entry has the keys that it inherits, too
     for fault in name_faults({name: section for name, section in new.items() if section is not None}):
         raise UserError(f"{Lines(path).where(fault.keys)}: {fault.sentence}")
     before, values = (file.read_bytes().decode() for file in (PARAMS, path))

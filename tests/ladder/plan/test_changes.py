@@ -221,7 +221,7 @@ def test_code_that_a_stage_imports(coded):
 
 
 def test_code_lists_that_stage_code_has_written_are_compared_without_reading_the_code(coded, monkeypatch):
-    monkeypatch.setattr("ladder.plan.changes.read_imports", lambda roots: pytest.fail("read all code"))
+    monkeypatch.setattr("ladder.plan.code_lists.read_imports", lambda roots: pytest.fail("read all code"))
     assert counts(planned()) == {"unchanged": 4}
     Path("dvc.yaml").write_text(CODE_YAML.replace("cp -r made code", "cp -r other code"))
     shutil.copytree("made", "other")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ladder.pipeline.stage import read_params
+from ladder.pipeline.stage import read_written
 from ladder.plan import durations
 from ladder.plan.changes import Change, Reason
 from ladder.plan.costs import Costs
@@ -107,11 +107,11 @@ def test_a_stage_whose_parent_is_missing_or_that_asks_an_endpoint_has_no_basis()
 def test_every_stage_of_the_committed_pipeline_has_a_basis():
     from ladder.plan.changes import changes
 
-    params = read_params()
+    params = read_written()
     found = {name: Change(each.stage, (Reason("new", "no entry"),)) for name, each in changes(params).items()}
     made = durations.durations(params, found, {}, "cpu")
     kinds = {name.partition("@")[0]: basis.kind for name, basis in made.bases.items()}
     assert "unknown" not in kinds.values()
     assert [kinds[name] for name in ("sft", "grpo", "distill")] == ["training"] * 3
-    assert [kinds[name] for name in ("generate", "answer", "heldout")] == ["generation"] * 3
+    assert [kinds[name] for name in ("generate", "answer")] == ["generation"] * 2
     assert [kinds[name] for name in ("task", "filter", "merge", "report")] == ["short"] * 4
