@@ -88,6 +88,18 @@ def error(values_SN: Array) -> Error:
     return Error(standard_error=math.sqrt(total / (seeds * prompts)), degrees=total**2 / spread)
 
 
+def interval(values_SN: Array, *, level: float = 0.95) -> tuple[float, float]:
+    """Interval of the mean of a table [seeds, prompts]; its width is 0 where no value differs. Errors: as `error`."""
+    mean, half = float(values_SN.mean()), _half_width(error(values_SN), level)
+    return mean - half, mean + half
+
+
+def _half_width(found: Error, level: float) -> float:
+    if not found["degrees"]:
+        return 0.0
+    return found["standard_error"] * float(stats.t.ppf((1 + level) / 2, found["degrees"]))
+
+
 def across_seeds(first_SN: Array, second_SN: Array, *, level: float = 0.95) -> SeedComparison:
     """Compare two models that were each trained with S seeds, on the same prompts.
 
@@ -101,11 +113,11 @@ def across_seeds(first_SN: Array, second_SN: Array, *, level: float = 0.95) -> S
         raise ValueError(f"paired results need one shape, got {first_SN.shape} and {second_SN.shape}")
     change_SN = second_SN - first_SN
     difference, by_seed_S, found = float(change_SN.mean()), change_SN.mean(axis=1), error(change_SN)
+    half = _half_width(found, level)
     if found["degrees"]:
-        half = found["standard_error"] * float(stats.t.ppf((1 + level) / 2, found["degrees"]))
         p = 2 * float(stats.t.sf(abs(difference) / found["standard_error"], found["degrees"]))
     else:  # every prompt changed alike on every seed
-        half, p = 0.0, mcnemar(change_SN.shape[1] if difference else 0, 0)
+        p = mcnemar(change_SN.shape[1] if difference else 0, 0)
     verdict = "no significant difference"
     if abs(difference) > half and p < 1 - level and (by_seed_S * difference >= 0).all():
         verdict = "better" if difference > 0 else "worse"

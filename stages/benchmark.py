@@ -121,4 +121,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run(main, names={"benchmarks": "report.benchmarks", "rungs": "report.rungs"})
+    run(main, names={"benchmarks": "report.benchmarks", "rungs": "rungs.report"})

@@ -4,13 +4,16 @@ python -m stages.claims data/heldout data/accuracy data/divergence data/reward r
     report/claims.tsv metrics/claims.json
 """
 
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from ladder.data.jsonl import Row, read_json, read_rows, write_json, write_text
+from ladder.eval.measure_seeds import corrected, judged_over_seeds, mean_of_seeds
 from ladder.eval.measures import CHANCE, MEASURES, REWARD, Scores, compare, parsed, rows_path, scores
+from ladder.pipeline.seeds import original
 from ladder.pipeline.stage import Config, UserError, run
 from ladder.report.claims_page import claims_page
 from ladder.statistics import IMPROVED, REGRESSED, UNCHANGED
@@ -58,6 +61,11 @@ class Params(Config):
     """Rungs whose divergence from the teacher is measured."""
     claims: list[Claim] = []
     """Claims to test, in the order of the table."""
+    seeds: int = Field(1, ge=1, strict=True)
+    """Number of seeds of data and training. Each rung is made again with other seeds, with all that it is made of.
+
+    A claim then holds only if it holds on every seed, and its interval covers both kinds of variance.
+    """
 
     @field_validator("claims")
     @classmethod
@@ -86,19 +94,30 @@ class Standing(NamedTuple):
 
 
 Table = dict[tuple[str, str], Scores | Standing]
+Seeds = dict[str, list[str]]
+"""Names of a rung and its replicas, by rung."""
 
 
-def read(params: Params, folders: dict[str, Path]) -> Table:
+def replicated(measured: list[str]) -> Seeds:
+    """Return the names of a rung and its replicas, for every rung that has some."""
+    found_names: dict[str, list[str]] = {}
+    for name in measured:
+        found_names.setdefault(original(name), []).append(name)
+    return {rung: names for rung, names in found_names.items() if len(names) > 1}
+
+
+def read(params: Params, folders: dict[str, Path], measured: list[str]) -> Table:
     """Read every rung's scores by (measure, rung), for the measures of the claims; missing files are left out."""
     table: Table = {}
     for name in dict.fromkeys(claim.measure for claim in params.claims):
         listed = params.rungs if name == REWARD else getattr(params, parsed(name)[0])
-        for rung in listed:
+        for rung in (rung for rung in measured if original(rung) in listed):
             path = file_of(folders, name, rung)
             if not path.is_file():
                 continue
             if name == REWARD:
-                table[name, rung] = reward_standing(read_json(path), path)
+                read_reward = reward_scores if params.seeds > 1 else reward_standing
+                table[name, rung] = read_reward(read_json(path), path)
                 continue
             rows, (_, measure) = read_rows(path), parsed(name)
             # The reference has no margin against itself (it is 0), so stage accuracy leaves it out.
@@ -122,13 +141,24 @@ def reward_standing(summary: Row, path: Path) -> Standing:
         raise UserError(f"{path}: expected numbers as heldout_accuracy, heldout_low and heldout_high") from None
 
 
+def reward_scores(summary: Row, path: Path) -> Scores:
+    """Read the outcomes of a reward model's held-out pairs, which a comparison over seeds needs."""
+    rows = [{"id": name, "won": share} for name, share in summary.get("won") or []]
+    if not rows:
+        raise UserError(f"{path}: won: missing; expected the outcome of each pair. `dvc repro reward` writes it")
+    measure = MEASURES["accuracy"]["relative"]._replace(title="pairs won", value=itemgetter("won"))
+    return scores(rows, measure, path)
+
+
 def standing(seen: Scores | Standing) -> Standing:
     """Return the value and the interval of scores."""
     return seen if isinstance(seen, Standing) else Standing(seen.mean, *seen.interval)
 
 
-def judge(claim: Claim, table: Table, folders: dict[str, Path]) -> dict[str, Any]:
+def judge(claim: Claim, table: Table, folders: dict[str, Path], seeds: Seeds) -> dict[str, Any]:
     """Evaluate a claim: its two values, their difference with interval and p, the verdict, and whether it holds."""
+    if claim.rung in seeds or claim.against in seeds:
+        return judge_seeds(claim, table, folders, seeds)
     second = found(claim, claim.rung, table, folders)
     if claim.against != CHANCE:
         first = found(claim, claim.against, table, folders)
@@ -146,6 +176,41 @@ def judge(claim: Claim, table: Table, folders: dict[str, Path]) -> dict[str, Any
         "verdict": verdict,
         "holds": verdict != REGRESSED if claim.not_worse else verdict == IMPROVED,
     }
+
+
+def judge_seeds(claim: Claim, table: Table, folders: dict[str, Path], seeds: Seeds) -> dict[str, Any]:
+    """Evaluate a claim over several seeds. Errors: UserError when they were not measured on the same rows."""
+    count = max(len(seeds.get(rung, [])) for rung in (claim.rung, claim.against))
+    second = _scores_by_seed(claim, claim.rung, table, folders, seeds, count)
+    if claim.against == CHANCE:
+        first = [one.chance for one in second]
+    else:
+        first = _scores_by_seed(claim, claim.against, table, folders, seeds, count)
+    try:
+        compared = judged_over_seeds(first, second, not_worse=claim.not_worse)
+    except ValueError:
+        raise UserError(
+            f"{claim.measure}: {claim.rung} and {claim.against} were not measured on the same rows on every seed; "
+            "`dvc repro` measures both again"
+        ) from None
+    return {
+        **claim.model_dump(),
+        "value": _rounded(_standing_of_seeds(second) if claim.rung in seeds else standing(second[0])),
+        "against_value": _rounded(_standing_of_seeds(first) if claim.against in seeds else standing(first[0])),
+        **compared,
+    }
+
+
+def _scores_by_seed(
+    claim: Claim, rung: str, table: Table, folders: dict[str, Path], seeds: Seeds, count: int
+) -> list[Scores]:
+    """Return a rung's scores on each seed; a rung that was made once has the same ones on all."""
+    found_scores = [found(claim, name, table, folders) for name in seeds.get(rung, [rung] * count)]
+    return [one for one in found_scores if isinstance(one, Scores)]
+
+
+def _standing_of_seeds(found_scores: list[Scores]) -> Standing:
+    return Standing(*mean_of_seeds(found_scores))
 
 
 def found(claim: Claim, rung: str, table: Table, folders: dict[str, Path]) -> Scores | Standing:
@@ -181,32 +246,39 @@ def _rounded(seen: Standing) -> list[float]:
     return [round(number, 4) for number in seen]
 
 
-def line(rung: str, table: Table, folders: dict[str, Path]) -> dict[str, Any]:
+def line(rung: str, table: Table, folders: dict[str, Path], seeds: Seeds) -> dict[str, Any]:
     """Build a rung's row of claims.json from its measures, and from what these record about the rung."""
-    measured = {name: _rounded(standing(seen)) for (name, of), seen in table.items() if of == rung}
+    measured, by_seed = {}, {}
+    for name in [name for name, of in table if of == rung]:
+        every = [one for each in seeds.get(rung, ()) if isinstance(one := table.get((name, each)), Scores)]
+        if every:
+            by_seed[name] = [round(one.mean, 4) for one in every]
+        measured[name] = _rounded(_standing_of_seeds(every) if every else standing(table[name, rung]))
     facts: Row = {}
     for name in measured:
         summary = file_of(folders, name, rung).with_suffix(".json")
         if summary.is_file():
             facts = read_json(summary).get("made_by", {}).get("rung", {})
             break
-    return {**{key: facts[key] for key in DESCRIBED if facts.get(key) not in (None, "")}, "measures": measured}
+    described = {key: facts[key] for key in DESCRIBED if facts.get(key) not in (None, "")}
+    return {**described, "measures": measured, **({"by_seed": by_seed} if by_seed else {})}
 
 
 def main(
     params: Params, heldout: Path, accuracy: Path, divergence: Path, reward: Path,
-    output: Path, summary: Path, points: Path, metrics: Path,
+    output: Path, summary: Path, points: Path, metrics: Path, *, measured: list[str],
 ) -> None:  # fmt: skip
     """Evaluate the claims; write the report to `output` (Markdown), `summary` (JSON) and `points` (TSV).
 
     heldout, accuracy, divergence: folders of measured rows. reward: folder of the reward models' held-out accuracies.
-    metrics: counts of the claims and of those that hold.
+    metrics: counts of the claims and of those that hold. measured: the rungs with their replicas.
     Errors: UserError when a measurement of a claim is missing.
     """
     folders = {"heldout": heldout, "accuracy": accuracy, "divergence": divergence, REWARD: reward}
-    table = read(params, folders)
-    claims = [judge(claim, table, folders) for claim in params.claims]
-    lines = {rung: line(rung, table, folders) for rung in params.rungs}
+    table, seeds = read(params, folders, measured), replicated(measured)
+    claims = [judge(claim, table, folders, seeds) for claim in params.claims]
+    claims = corrected(claims) if seeds else claims
+    lines = {rung: line(rung, table, folders, seeds) for rung in params.rungs}
     text = claims_page(claims, lines)
     write_text(output, text)
     write_json(summary, {"claims": claims, "rungs": lines})
@@ -217,4 +289,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, names={"measured": "rungs.claims"})

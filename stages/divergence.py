@@ -89,7 +89,8 @@ def main(
         output, ({"id": row.get("id", str(n)), **of} for n, (row, of) in enumerate(zip(rows, found, strict=True)))
     )
     means, interval = per_token(found)
-    write_json(summary_out, {**means, "interval": interval, "made_by": made_by(params, data, "data", below.rung)})
+    used = params.model_copy(update={"teacher": above.rung.rung})  # a replica's teacher has its own seed
+    write_json(summary_out, {**means, "interval": interval, "made_by": made_by(used, data, "data", below.rung)})
     write_json(metrics, means)
 
 

@@ -18,12 +18,12 @@ from ladder.pipeline.stage import Config, UserError, run
 from ladder.report.answers_page import Answer, Change, Mark, Part, Question, Standing, answers_page
 from ladder.report.attacks_page import redteam_page
 from ladder.report.rung_table import (
-    NOTE,
     Changes,
     check_block,
     comparison_rows,
     difference,
     line,
+    note,
     page,
     pipeline_checks,
     plain,
@@ -46,6 +46,11 @@ class Params(Config):
     """Benchmarks whose scores are in metrics/report, so in `dvc metrics show`; empty takes the first five."""
     examples: int = Field(5, ge=0)
     """Number of successful attacks per rung that redteam.md shows; 0 shows only the counts."""
+    seeds: int = Field(1, ge=1, strict=True)
+    """Number of seeds of data and training. Each rung is made again with other seeds, with all that it is made of.
+
+    The table then has the mean and the range over seeds, and its intervals cover both kinds of variance.
+    """
 
 
 def part(name: str, entries: dict[str, Entry], changes: Changes) -> Part:
@@ -141,38 +146,40 @@ def write_headlines(output: Path, lines: list[Row], names: list[str]) -> None:
 
 
 def main(
-    params: Params, scored: Path, lm_eval: Path, provenance: Path, output: Path, metrics: Path, *, tasks: list[str]
-) -> None:
+    params: Params, scored: Path, lm_eval: Path, provenance: Path, output: Path, metrics: Path,
+    *, tasks: list[str], measured: list[str],
+) -> None:  # fmt: skip
     """Read every rung on every benchmark, compare, and write the table, the plot's points and both pages of answers.
 
     scored, lm_eval: folders with the results of benchmarks and of lm-eval's tasks. provenance: folder with the origin
-    of the rungs. tasks: the entries of lm_eval. metrics: folder of the headline scores by rung.
+    of the rungs. metrics: folder of the headline scores by rung. tasks: the entries of lm_eval. measured: the rungs
+    with their replicas.
     """
     folders = {name: scored / name for name in params.benchmarks} | {name: lm_eval / name for name in tasks}
     if unknown := sorted(set(params.headlines) - set(folders)):
         raise UserError(
             f"report.headlines: expected benchmarks of the table ({', '.join(folders)}), got {unknown[0]!r}"
         )
-    lacking = absent(folders, params.rungs)
+    lacking = absent(folders, measured)
     if not (folders := {name: folder for name, folder in folders.items() if name not in lacking}):
         raise UserError(f"nothing to show: {'; '.join(f'{name}: not scored: {why}' for name, why in lacking.items())}")
-    found = read(folders, provenance, params.rungs)
+    found = read(folders, provenance, measured)
     checks = pipeline_checks(found)
-    measured = {name: entries for name, entries in found.items() if name not in checks}
-    changes = against_parents(measured)
+    compared = {name: entries for name, entries in found.items() if name not in checks}
+    changes = against_parents(compared)
     lines = [line(rung, found, changes) for rung in params.rungs]
-    scores, comparisons = score_rows(lines, measured), comparison_rows(measured, changes)
+    scores, comparisons = score_rows(lines, compared), comparison_rows(compared, changes)
     heading = f"The ladder on {', '.join(folders)}"
-    described = " ".join([sizes(measured), *(f"{name}: not scored: {why}." for name, why in lacking.items())])
+    described = " ".join([sizes(compared), *(f"{name}: not scored: {why}." for name, why in lacking.items())])
     parts = [part(name, entries, changes) for name, entries in found.items()]
-    write_text(output / "table.md", page(heading, described, scores, comparisons, check_block(checks)))
+    write_text(output / "table.md", page(heading, described, scores, comparisons, note(found), check_block(checks)))
     write_json(output / "table.json", lines)
     write_text(output / "rungs.tsv", "".join("\t".join(point) + "\n" for point in points(found)))
-    write_text(output / "answers.html", answers_page(heading, f"{described} {NOTE}", parts))
+    write_text(output / "answers.html", answers_page(heading, f"{described} {note(found)}", parts))
     write_text(output / "redteam.md", redteam_page(found, params.examples))
     write_headlines(metrics, lines, params.headlines or list(folders)[:HEADLINES])
     print(f"{heading}\n\n{plain(scores)}\n\n{described}\n\n{plain(comparisons)}")
 
 
 if __name__ == "__main__":
-    run(main, names={"tasks": "lm_eval"})
+    run(main, names={"tasks": "lm_eval", "measured": "rungs.report"})

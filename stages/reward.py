@@ -32,7 +32,7 @@ from ladder.models.lora_settings import adapted
 from ladder.models.scoring import rewards
 from ladder.pipeline.launch import rank
 from ladder.pipeline.stage import UserError, run
-from ladder.statistics import wilson
+from ladder.statistics import Array, wilson, won
 from ladder.training.dry_run import rehearse_adapter
 from ladder.training.model_setup import TrainingSetup
 from ladder.training.pair_examples import all_pair_tokens, fitting
@@ -70,9 +70,12 @@ def start(parent: Path, base: Path, lora: Adapter, *, seed: int) -> TrainingSetu
     return TrainingSetup(start, rung, ground if rung.identity == ground.identity else None, dtype=dtype)
 
 
-def examples(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> list[Row]:
-    """Tokenize pairs as whole conversations: chosen_ids and rejected_ids, each [length]."""
-    return conversations(fitting(all_pair_tokens(tokenizer, rows, data), data, max_length))
+def evaluated(rows: list[Row], data: Path, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> list[Row]:
+    """Tokenize held-out pairs as whole conversations: id, and chosen_ids and rejected_ids, each [length]."""
+    tokens = all_pair_tokens(tokenizer, rows, data)
+    named = [{**pair, "id": str(row.get("id", n))} for n, (row, pair) in enumerate(zip(rows, tokens, strict=True))]
+    kept = fitting(named, data, max_length)
+    return [{"id": pair["id"], **each} for pair, each in zip(kept, conversations(kept), strict=True)]
 
 
 def conversations(pairs: list[Row]) -> list[Row]:
@@ -97,14 +100,19 @@ def check_unseen(seen: list[Row], rows: list[Row], heldout: Path, data: Path) ->
             )
 
 
-def quality(model: Model, pairs: list[Row]) -> dict[str, float]:
-    """Measure how often the model prefers the chosen answer, and how often the chosen answer is the longer one.
+def reward_margins(model: Model, pairs: list[Row]) -> Array:
+    """Return r_w - r_l of each pair [N]."""
+    chosen, rejected = [pair["chosen_ids"] for pair in pairs], [pair["rejected_ids"] for pair in pairs]
+    scores = np.array(rewards(model, chosen + rejected))
+    return scores[: len(pairs)] - scores[len(pairs) :]
+
+
+def quality(margins: Array, pairs: list[Row]) -> dict[str, float]:
+    """Summarize how often the chosen answer has the higher reward, and how often it is the longer one.
 
     Accuracies are in percent, with Wilson's 95% interval; the margin is mean r_w - r_l.
     """
     chosen, rejected = [pair["chosen_ids"] for pair in pairs], [pair["rejected_ids"] for pair in pairs]
-    scores = np.array(rewards(model, chosen + rejected))
-    margins = scores[: len(pairs)] - scores[len(pairs) :]
     longer = np.array([len(good) - len(bad) for good, bad in zip(chosen, rejected, strict=True)], dtype=float)
     low, high = wilson(round(accuracy(margins) * len(pairs)), len(pairs))
     return {
@@ -126,7 +134,8 @@ def main(
     """Train the reward model on `data`, measure it on `heldout`, and save the rung to `output`.
 
     metrics: JSON with the held-out accuracy, costs, counts and final values. curve: TSV with one line per logged step.
-    heldout_out: JSON with the held-out accuracy and the rung alone, which a claim reads: it has no costs.
+    heldout_out: JSON with the held-out accuracy, the outcome of each pair (`won`: its id, and 1, 0, or 1/2 for a tie)
+    and the rung, which a claim reads: it has no costs.
     Errors: UserError when a held-out prompt was trained on.
     """
     rows, unseen = read_rows(data), read_rows(heldout)
@@ -137,7 +146,7 @@ def main(
         pairs = fitting(all_pair_tokens(tokenizer, rows, data), data, within(config.max_length, climbed.start.model))
         whole = answered_pairs(pairs, data, tokenizer)
         learned, held = split(whole, pair_prompt, params.validation)
-        tested = examples(unseen, heldout, tokenizer, within(None, climbed.start.model))
+        tested = evaluated(unseen, heldout, tokenizer, within(None, climbed.start.model))
         check_unseen(rows, unseen, heldout, data)
         trainer = RewardTrainer(
             climbed.start.model,
@@ -170,9 +179,11 @@ def main(
         )
         if rank() == 0:  # measure the saved model
             saved = load_reward(output, base)
-            measured = quality(saved, tested)
+            margins = reward_margins(saved, tested)
+            measured = quality(margins, tested)
             write_json(metrics, {**measured, **read_json(metrics)})
-            write_json(heldout_out, {**measured, "made_by": {"rung": saved.rung.provenance}})
+            outcomes = [[pair["id"], float(share)] for pair, share in zip(tested, won(margins), strict=True)]
+            write_json(heldout_out, {**measured, "won": outcomes, "made_by": {"rung": saved.rung.provenance}})
 
 
 if __name__ == "__main__":

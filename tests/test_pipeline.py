@@ -17,6 +17,7 @@ from ladder.pipeline.imports import imported, read_imports
 from ladder.pipeline.links import LINKS, check_links, with_links
 from ladder.pipeline.names import SINGLE, TRACKED_WHOLE, WITH_PATHS, command_values
 from ladder.pipeline.records import leftovers
+from ladder.pipeline.seeds import REPLICATED
 from ladder.pipeline.stage import fit, outputs_of, read_params, read_written, read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -32,11 +33,12 @@ SHARED = {
     "card": ["source"],  # it states the sources' licenses
     "questions": ["report.benchmarks"],
     "answer": ["report.benchmarks"],
-    "benchmark": ["report.benchmarks", "report.rungs"],
-    "report": ["lm_eval"],
+    "benchmark": ["report.benchmarks", "report.rungs", {"links.yaml": ["rungs.report"]}],
+    "report": ["lm_eval", {"links.yaml": ["rungs.report"]}],
+    "claims": [{"links.yaml": ["rungs.claims"]}],
     "gate": ["lm_eval"],
 }
-"""Keys of other sections that a stage tracks."""
+"""Keys of other sections, and of links.yaml, that a stage tracks."""
 HEADLINES = tuple(
     f"metrics/{name}"
     for name in ("accuracy", "benchmark", "claims", "divergence", "gate", "heldout", "judge_reliability", "lm_eval")
@@ -66,7 +68,7 @@ def test_a_stage_has_its_module_its_section_its_stanza_and_its_test():
 def test_a_stage_depends_on_what_it_imports_and_on_its_own_benchmark(stage):
     # Where any benchmark may be imported, the stage itself compares the list of each with the one it ran with.
     own = ["code/benchmarks"] if stage in ("questions", "benchmark") else []
-    own += ["code/filter/${key}.txt"] if stage == "filter" else []  # the model filters that the entry names
+    own += ["code/filter/${item.entry}.txt"] if stage == "filter" else []  # the model filters that the entry names
     assert [path for path in body(stage)["deps"] if path.startswith("code")] == [f"code/{stage}.txt", *own]
 
 
@@ -144,6 +146,10 @@ def test_a_stage_tracks_its_own_section_or_an_entry_of_it_alone():
         assert others == SHARED.get(stage, []) + inherits
         assert tracked == stage or entry
         assert has_entries(stage, STANZAS[stage]) == bool(entry)
+
+
+def test_the_entries_that_may_have_replicas_are_tracked_by_their_own_name():
+    assert {stage for stage in STANZAS if body(stage)["params"][0] == f"{stage}.${{item.entry}}"} == set(REPLICATED)
 
 
 def sample(stage, stanza):

@@ -26,11 +26,12 @@ def stage_names(incomplete: str = "") -> list[str]:
     """Return the stages of dvc.yaml, and the entries of those over a section of params.yaml, such as sft@words."""
     from ladder.pipeline.dvc_file import read_pipeline
     from ladder.pipeline.errors import UserError
+    from ladder.pipeline.seeds import with_replicas
     from ladder.pipeline.stage import read_params
 
     try:
         stanzas: dict[str, Any] = read_pipeline()
-        params = read_params()
+        params = with_replicas(read_params())
     except (UserError, KeyError, TypeError):
         return []
     names = []

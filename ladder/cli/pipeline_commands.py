@@ -77,7 +77,7 @@ def repro(targets: Sequence[str], options: Sequence[str]) -> int:
 
     use_own_python()
     with yaml_parsed_once():
-        _refresh_links()
+        refresh_links()
         _refuse_unknown(targets, options)
         roots = [] if "--dry" in options else [refresh_code_lists()]
         before = snapshot.settled(roots)
@@ -100,18 +100,18 @@ def status(targets: Sequence[str], options: Sequence[str]) -> int:
 
     use_own_python()
     with yaml_parsed_once():
-        _refresh_links()
+        refresh_links()
         _refuse_unknown(targets, options)
         refresh_code_lists()
         return _dvc(["status", *options, *targets])
 
 
-def _refresh_links() -> None:
-    """Write links.yaml again if params.yaml needs another one. Errors: UserError if params.yaml cannot be read."""
+def refresh_links() -> None:
+    """Write links.yaml again if params.yaml needs another one. Errors: UserError for an invalid params.yaml."""
     from ladder.pipeline.links import LINKS, write_links
-    from ladder.pipeline.stage import read_written
+    from ladder.pipeline.stage import PARAMS, read_written
 
-    if LINKS.is_file():
+    if LINKS.is_file() and PARAMS.is_file():
         write_links(read_written())
 
 

@@ -12,6 +12,7 @@ from ladder.data.atomic_write import whole
 from ladder.pipeline.defaults import with_defaults
 from ladder.pipeline.links import LINKS, write_links
 from ladder.pipeline.names import did_you_mean, name_faults
+from ladder.pipeline.seeds import OPTIONAL_KEYS
 from ladder.pipeline.stage import PARAMS, UserError, read_params, read_written, read_yaml, refuse_secrets
 from ladder.pipeline.yaml_lines import Lines
 
@@ -75,10 +76,10 @@ def applied(path: Path) -> Applied:
 
 
 def _refuse_unknown(data: Any, new: dict[Any, Any], keys: tuple[Any, ...], path: Path) -> None:
-    """Refuse keys that params.yaml lacks, except new entries of a stage with named entries."""
+    """Refuse keys that params.yaml lacks, except new entries of a stage with named entries, and `seeds` of a table."""
     takes_entries = len(keys) == 1 and all(isinstance(entry, dict) for entry in data.values())
     for name, value in new.items():
-        if name not in data and not takes_entries:
+        if name not in data and not takes_entries and (*keys, name) not in OPTIONAL_KEYS:
             near = did_you_mean(name, data) or f"; keys there: {', '.join(map(str, data)) or 'none'}"
             raise UserError(f"{Lines(path).where((*keys, name))}: not in {PARAMS}{near}")
         if isinstance(value, dict) and isinstance(data.get(name), dict):

@@ -99,7 +99,7 @@ class Change:
     """Prompts whose result changed, with the first and second result, largest losses first."""
 
 
-class _Results(NamedTuple):
+class Results(NamedTuple):
     """By prompt: values and weights [K measures], and the prompt itself when the rows have it."""
 
     values: dict[str, Array]
@@ -115,10 +115,10 @@ def compare(first: list[Row], second: list[Row], of: Headline, *, title: str, ru
     Errors: Apart; UserError for a duplicate key.
     """
     where = f"{title} {rung}"
-    old, new = (_results(rows, of, f"{where}: {age} row") for rows, age in ((first, "old"), (second, "new")))
-    keys, first_KN, first_asked_KN, second_KN, second_asked_KN = _common(old, new, of, where)
+    old, new = (results(rows, of, f"{where}: {age} row") for rows, age in ((first, "old"), (second, "new")))
+    keys, ((first_KN, first_asked_KN), (second_KN, second_asked_KN)) = common([old, new], of, where)
     found = statistics.paired(first_KN, second_KN, first_asked_KN, second_asked_KN)
-    changed = _changed(keys, _each(first_KN, first_asked_KN), _each(second_KN, second_asked_KN), of)
+    changed = _changed(keys, each(first_KN, first_asked_KN), each(second_KN, second_asked_KN), of)
     lost = sum(of.upwards * (now - before) < 0 for before, now in changed.values())
     verdict = found["verdict"]
     if of.upwards < 0:
@@ -145,28 +145,35 @@ def compare(first: list[Row], second: list[Row], of: Headline, *, title: str, ru
     )
 
 
-def _common(old: _Results, new: _Results, of: Headline, where: str) -> tuple[list[str], Array, Array, Array, Array]:
-    """Return the keys of the compared prompts, and values and weights [K, N] of the first and the second."""
-    in_both = sorted(old.values.keys() & new.values.keys(), key=lambda key: (len(key), key))  # numbers in their order
-    alike = [key for key in in_both if _same(key, old, new)]
+def common(sides: list[Results], of: Headline, where: str) -> tuple[list[str], list[tuple[Array, Array]]]:
+    """Return the keys of the compared prompts, and the values and weights [K, N] of each side.
+
+    A measure without weight on one side is left out on all sides. Errors: Apart.
+    """
+    in_all = set(sides[0].values).intersection(*(side.values for side in sides))
+    ordered = sorted(in_all, key=lambda key: (len(key), key))  # numbers in their order
+    alike = [key for key in ordered if all(_same(key, sides[0], side) for side in sides)]
     if not alike:
-        raise Apart(f"{where}: no common prompt among {len(old.values)} and {len(new.values)}")
-    values = [np.array([side.values[key] for key in alike]).T for side in (old, new)]
-    weights = [np.array([side.weights[key] for key in alike]).T for side in (old, new)]
-    both_KN = np.asarray((weights[0] > 0) & (weights[1] > 0))
-    for measure, counted_N in zip(of.measures, both_KN, strict=True):
+        counts = " and ".join(str(len(side.values)) for side in sides)
+        raise Apart(f"{where}: no common prompt among {counts}")
+    values = [np.array([side.values[key] for key in alike]).T for side in sides]
+    weights = [np.array([side.weights[key] for key in alike]).T for side in sides]
+    counted_KN = np.asarray(np.all([side > 0 for side in weights], axis=0))
+    for measure, counted_N in zip(of.measures, counted_KN, strict=True):
         if not counted_N.any():
-            raise Apart(f"{where}: {measure}: no common prompt of {len(alike)} has it in both")
-    kept_N: NDArray[np.bool_] = np.any(both_KN, axis=0)
+            every = "both" if len(sides) == 2 else "all"
+            raise Apart(f"{where}: {measure}: no common prompt of {len(alike)} has it in {every}")
+    kept_N: NDArray[np.bool_] = np.any(counted_KN, axis=0)
     keys = [key for key, kept in zip(alike, kept_N, strict=True) if kept]
-    first_KN, first_asked_KN, second_KN, second_asked_KN = (
-        (side * both_KN)[:, kept_N] for side in (values[0], weights[0], values[1], weights[1])
-    )
-    return keys, first_KN, first_asked_KN, second_KN, second_asked_KN
+    return keys, [
+        ((value * counted_KN)[:, kept_N], (weight * counted_KN)[:, kept_N])
+        for value, weight in zip(values, weights, strict=True)
+    ]
 
 
-def _results(rows: list[Row], of: Headline, where: str) -> _Results:
-    found = _Results({}, {}, {})
+def results(rows: list[Row], of: Headline, where: str) -> Results:
+    """Read rows of scores by prompt. Errors: Apart for a row without a measure; UserError for a duplicate key."""
+    found = Results({}, {}, {})
     for number, row in enumerate(rows, start=1):
         key = str(row["key"])
         if key in found.values:
@@ -180,13 +187,13 @@ def _results(rows: list[Row], of: Headline, where: str) -> _Results:
     return found
 
 
-def _same(key: str, old: _Results, new: _Results) -> bool:
+def _same(key: str, old: Results, new: Results) -> bool:
     """Whether a key has the same prompt on both sides; if either file has no prompt text, the key decides."""
     first, second = old.prompts[key], new.prompts[key]
     return first is None or second is None or first == second
 
 
-def _each(values_KN: Array, weights_KN: Array) -> Array:
+def each(values_KN: Array, weights_KN: Array) -> Array:
     """Return each prompt's own score [N]: the mean of the measures with a weight."""
     counted_KN = weights_KN > 0
     each_KN = np.divide(values_KN, weights_KN, out=np.zeros_like(values_KN), where=counted_KN)

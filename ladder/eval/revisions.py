@@ -19,6 +19,7 @@ from dvc_data.index import DataIndexDirError
 from ruamel.yaml import YAML
 
 from ladder.data.jsonl import Row, parse_row, read_json, read_rows
+from ladder.pipeline.seeds import MARK
 from ladder.pipeline.stage import UserError, read_yaml
 
 LOCK = "dvc.lock"
@@ -196,6 +197,11 @@ def _params(stage: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cells(stage: dict[str, Any]) -> Iterator[Cell]:
+    """Iterate over the cells of an entry of dvc.lock, except those of replicas with other seeds."""
+    return (cell for cell in _all_cells(stage) if MARK not in cell.rung)
+
+
+def _all_cells(stage: dict[str, Any]) -> Iterator[Cell]:
     """Iterate over the cells of an entry of dvc.lock.
 
     Names and rungs may contain slashes; the tracked parameters tell them apart.

@@ -38,7 +38,7 @@ def output_md5(path: Path) -> str:
 
 def listing_md5(files: dict[str, str]) -> str:
     """Hash of a directory with these files: {relative path: MD5}."""
-    listed = [{"md5": files[path], "relpath": path} for path in sorted(files, key=lambda path: path.split("/"))]
+    listed = [{"md5": files[path], "relpath": path} for path in sorted(files)]
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir"
 
 

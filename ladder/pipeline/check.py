@@ -5,6 +5,7 @@ Faults of params.yaml are reported with their line numbers.
 
 import configparser
 import contextlib
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ladder.pipeline.names import SINGLE, Fault, did_you_mean, name_faults
 from ladder.pipeline.param_checks import params_faults
 from ladder.pipeline.records import leftovers, outputs, parsed_lock, recorded_entries, stale
 from ladder.pipeline.secrets import holds_secret, is_secret_name
+from ladder.pipeline.seeds import MARK, original
 from ladder.pipeline.stage import PARAMS, UserError, read_sections
 from ladder.pipeline.yaml_lines import Keys, Lines, dotted
 
@@ -201,7 +203,7 @@ def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
             repo.index.check_graph()
             ignored = repo.scm.is_ignored
     except CyclicGraphError as error:
-        names = sorted(str(error).rsplit(": ", 1)[-1].rstrip(".").split(", "))
+        names = sorted({original(name) for name in str(error).rsplit(": ", 1)[-1].rstrip(".").split(", ")})
         yield f"{PARAMS}: a rung is its own ancestor: look at the parents of {', '.join(names)}"
         return
     except DvcException as error:
@@ -209,10 +211,11 @@ def _graph_faults(params: dict[str, Any], lines: Lines) -> Iterable[str]:
             yield f"dvc.yaml: {' '.join(str(error).split())}"
         return
     made = outputs(stages)
+    written = [path for path in made if MARK not in str(path)]
     outs, reached = set(made), {folder for out in made for folder in (out, *out.parents)}
-    rungs = sorted(str(path.relative_to("models")) for path in made if path.parts[0] == "models")
-    rows = sorted(str(path.relative_to("data").with_suffix("")) for path in made if path.parts[0] == "data")
-    for stage in stages:
+    rungs = sorted(str(path.relative_to("models")) for path in written if path.parts[0] == "models")
+    rows = sorted(str(path.relative_to("data").with_suffix("")) for path in written if path.parts[0] == "data")
+    for stage in (stage for stage in stages if MARK not in stage.addressing):  # a replica has its entry's faults
         for dependency in stage.deps:
             path = _module(Path(dependency.def_path or ""))
             made_here = path in reached or not outs.isdisjoint(path.parents)
@@ -252,8 +255,8 @@ def _module(path: Path) -> Path:
 def picture() -> str:
     """Return the pipeline up to the report as Markdown: a Mermaid flowchart and a table of every stage's `desc`.
 
-    The flowchart merges the entries of a stage into one node. It is a transitive reduction and omits edges from
-    `code`.
+    The flowchart merges the entries of a stage into one node. A node with replicas (ladder/pipeline/seeds.py) states
+    their number. It is a transitive reduction and omits edges from `code`.
     """
     graph = networkx.DiGraph()
     with Repo() as repo:
@@ -263,8 +266,10 @@ def picture() -> str:
             first, second = (stage.addressing.split("@")[0] for stage in (maker, user))
             if first not in (second, CODE):
                 graph.add_edge(first, second)
+        replicas = Counter(stage.addressing.split("@")[0] for stage in climbed if MARK in stage.addressing)
     arrows = sorted(networkx.transitive_reduction(graph).edges)
-    drawn = ["```mermaid", "flowchart TD", *(f"    {first} --> {second}" for first, second in arrows), "```"]
+    counts = [f'    {kind}["{kind} ({count} replicas)"]' for kind, count in sorted(replicas.items())]
+    drawn = ["```mermaid", "flowchart TD", *counts, *(f"    {first} --> {second}" for first, second in arrows), "```"]
     stanzas = read_pipeline()
     rows = [(code(name), body(stanza)["desc"]) for name, stanza in stanzas.items()]
     return "\n".join([*drawn, "", table(["stage", "what it makes"], rows, rule=["---", "---"])])

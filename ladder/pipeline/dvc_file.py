@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ladder.pipeline.links import JUDGED, MERGE_INPUTS, judged, merge_inputs
+from ladder.pipeline.links import JUDGED, LISTS, MERGE_INPUTS, judged, merge_inputs
+from ladder.pipeline.seeds import RUNGS
 from ladder.pipeline.stage import read_yaml
 from ladder.pipeline.yaml_lines import Keys
 
@@ -46,7 +47,7 @@ def values(expression: str, stanza: dict[str, Any], params: dict[str, Any]) -> I
     """
     keys = parts(expression)
     if keys[0] == "item" and "matrix" in stanza:
-        axis = parts(INTERPOLATION.findall(stanza["matrix"][keys[1]])[0])
+        axis = _written(parts(INTERPOLATION.findall(stanza["matrix"][keys[1]])[0]))
         content = _at(params, axis)
         if isinstance(content, dict):
             yield from (((*axis, name), name) for name in content)
@@ -57,9 +58,13 @@ def values(expression: str, stanza: dict[str, Any], params: dict[str, Any]) -> I
         if over == [MERGE_INPUTS]:
             yield from ((at, name if keys[0] == "key" else rung) for name, at, rung in merge_inputs(params))
             return
+        if over[0] == RUNGS and keys[0] == "item":
+            yield from values(f"{over[1]}.{keys[1]}", {}, params)  # the reference beside the rung: accuracy.data
+            return
         if over == [JUDGED]:
             yield from ((("judge_reliability", "data"), name) for name in judged(params))
             return
+        over = _written(over)
         content = _at(params, over)
         if isinstance(content, list):
             yield from (((*over, place), element) for place, element in enumerate(content))
@@ -70,6 +75,11 @@ def values(expression: str, stanza: dict[str, Any], params: dict[str, Any]) -> I
                     yield (*over, name, *keys[1:]), found
     elif (found := _at(params, keys)) is not None:
         yield keys, found
+
+
+def _written(keys: list[str | int]) -> list[str | int]:
+    """Return the keys in params.yaml of a list of rungs that links.yaml holds with their replicas."""
+    return list(LISTS[str(keys[1])]) if keys[0] == RUNGS else keys
 
 
 def origins(path: str, template: str, stanza: dict[str, Any], params: dict[str, Any]) -> Iterator[Keys]:

@@ -76,6 +76,8 @@ def name_fault(name: object, *, path: bool = False) -> str | None:
         return f"entry name {_shown(name)}: not a name; {expected}. Begin it with a letter"
     if len(name) > LONGEST:
         return f"entry name {_shown(name)}: {len(name)} characters; {expected}. Shorten it"
+    if re.search(r"\+[0-9]+(?:/|$)", name):
+        return f"entry name {_shown(name)}: names of this form belong to replicas with other seeds; {expected}"
     if not all(SEGMENT.fullmatch(part) for part in (name.split("/") if path else [name])):
         return f"entry name {_shown(name)}: {expected}{_instead(name, path)}"
     return None

@@ -15,6 +15,7 @@ from ladder.pipeline.dvc_file import has_entries, values
 from ladder.pipeline.endpoint_checks import endpoint_faults
 from ladder.pipeline.local_files import RAW, local_files, unseen
 from ladder.pipeline.names import Fault, did_you_mean
+from ladder.pipeline.seeds import seed_faults
 from ladder.pipeline.stage import UserError
 from ladder.pipeline.template_checks import template_faults
 from ladder.pipeline.yaml_lines import Keys
@@ -81,6 +82,7 @@ def params_faults(params: dict[str, Any], pipeline: dict[str, Any], recorded: di
     yield from endpoint_faults(params)
     yield from gate_faults(params)
     yield from claim_faults(params)
+    yield from seed_faults(params)
 
 
 def _is_new(entry: tuple[tuple[str, ...], str, Any], recorded: dict[str, Any]) -> bool:

@@ -29,6 +29,7 @@ from ladder.pipeline.launch import die_with_parent, launched, launcher, lease, r
 from ladder.pipeline.names import did_you_mean, name_faults
 from ladder.pipeline.output_locks import written
 from ladder.pipeline.secrets import conceal_tracebacks, concealed
+from ladder.pipeline.seeds import RUNGS, Replicas, original, with_replicas
 from ladder.pipeline.yaml_cache import cached
 from ladder.pipeline.yaml_lines import Lines
 
@@ -149,8 +150,8 @@ def run(
     under LADDER_LAUNCH if that is set (ladder/pipeline/launch.py).
 
     names: lists of names that belong to other sections, by the keyword of main that receives them:
-    {"rungs": "report.rungs"}. For a section of named entries these are the entries' names. dvc.yaml tracks the same
-    keys.
+    {"benchmarks": "report.benchmarks"}. For a section of named entries these are the entries' names. dvc.yaml tracks
+    the same keys. `rungs.report` and `rungs.claims` are the measured rungs of a table with their replicas.
 
     The paths from the parameter `output` on are the stage's outputs. Before main runs, a copy of dvc.lock is saved
     (ladder/integrity/lock_copy.py), each output's folder is tested for writing, and each output is locked
@@ -174,9 +175,10 @@ def run(
         section, where = sections.get(stage), f"{PARAMS}: {stage}"
         if named:
             name = arguments.pop(0)
+            section = with_replicas(sections).get(stage)
             if not isinstance(section, dict) or name not in section:
                 raise UserError(f"{where}: no entry is named {name!r}{did_you_mean(name, section or ())}")
-            section, where = section[name], f"{where}.{name}"
+            section, where = section[name], f"{where}.{original(name)}"
         params = fit(first.annotation, section, where)
         lists = {keyword: _names(sections, key) for keyword, key in (names or {}).items()}
         command = _launcher() if launch else []
@@ -199,6 +201,8 @@ def run(
 def _names(sections: dict[str, Any], key: str) -> list[str]:
     """Return the list of names at `section.key`, or the names of a section's entries. Errors: UserError."""
     section, _, inner = key.partition(".")
+    if section == RUNGS:
+        return Replicas(sections).rungs(inner)
     found = sections.get(section)
     if inner:
         found = found.get(inner) if isinstance(found, dict) else None

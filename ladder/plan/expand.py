@@ -6,7 +6,7 @@ A test compares the result with DVC's own index: names, commands, dependencies, 
 import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ladder.pipeline.defaults import with_defaults
 from ladder.pipeline.dvc_file import INTERPOLATION, body, parts, read_pipeline
 from ladder.pipeline.errors import UserError
 from ladder.pipeline.links import LINKS, with_links
+from ladder.pipeline.seeds import MARK
 from ladder.pipeline.stage import PARAMS
 
 LOCK = Path("dvc.lock")
@@ -124,7 +125,9 @@ def links(stages: dict[str, Stage]) -> "networkx.DiGraph[str]":
 def _stages(kind: str, stanza: dict[str, Any], seen: dict[str, Any], params: dict[str, Any]) -> Iterator[Stage]:
     """Stages of a stanza: templates read `seen`, params.yaml with its links; `values` are those of `params`."""
     for suffix, scope in _scopes(kind, stanza, seen):
-        yield _stage(f"{kind}@{suffix}" if suffix else kind, kind, body(stanza), {**seen, **scope}, params)
+        made = _stage(f"{kind}@{suffix}" if suffix else kind, kind, body(stanza), {**seen, **scope}, params)
+        replica = seen[kind].get(suffix) if MARK in suffix and kind in seen else None
+        yield made if replica is None else replace(made, values=replica)
 
 
 def _scopes(kind: str, stanza: dict[str, Any], params: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

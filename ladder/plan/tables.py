@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ladder.pipeline.seeds import original
 from ladder.plan.changes import Change, counts
 from ladder.plan.compute import Time, gpu
 from ladder.plan.costs import Cost
@@ -178,10 +179,13 @@ def _money(cost: Cost) -> str:
 
 
 def merged(costs: list[Cost]) -> list[Cost]:
-    """Return the costs with one line for stages of one name that generate: sums of tokens, FLOPs and time."""
+    """Return the costs with one line for stages of one name that generate, and for a training and its replicas.
+
+    Tokens, FLOPs and time are sums.
+    """
     groups: dict[tuple[str, str], list[Cost]] = {}
     for cost in costs:
-        same = cost.name.split("@")[0] if cost.method == "generate" else cost.name
+        same = cost.name.split("@")[0] if cost.method == "generate" else original(cost.name)
         groups.setdefault((same, cost.method), []).append(cost)
     return [one[0] if len(one) == 1 else _sum(f"{name} ({len(one)})", one) for (name, _), one in groups.items()]
 
@@ -191,8 +195,9 @@ def _sum(name: str, costs: list[Cost]) -> Cost:
     time = Time(
         sum(cost.time.seconds for cost in known if cost.time), all(cost.time.measured for cost in known if cost.time)
     )
+    trainable = {cost.trainable for cost in costs}
     return Cost(
-        name, costs[0].method, any(cost.runs for cost in costs), None, None,
+        name, costs[0].method, any(cost.runs for cost in costs), trainable.pop() if len(trainable) == 1 else None, None,
         max((cost.bytes for cost in costs if cost.bytes), default=None),
         sum(cost.tokens for cost in known if cost.tokens) if known else None, costs[0].basis,
         sum(cost.flops for cost in known if cost.flops) if known else None, time if known else None,

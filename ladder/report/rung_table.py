@@ -5,6 +5,7 @@ from typing import Any
 
 from ladder.data.markdown import table
 from ladder.eval.compare import Change, Headline
+from ladder.eval.compare_seeds import SeedChange
 from ladder.eval.results import Entry, show
 
 COMPARISONS = ["rung", "baseline", "benchmark", "change [95% CI]", "p", "p (Holm)", "gained", "lost", "n", "verdict"]
@@ -13,9 +14,18 @@ NOTE = (
     "otherwise. A rung's baseline is its parent, with several parents the first; both are compared on the same n "
     "questions. p is McNemar's exact test where a question is passed or failed, else a permutation test that swaps "
     'its two results; p (Holm) corrects it for all comparisons of this table. "improved" and "regressed" require an '
-    "interval that excludes 0 and p (Holm) below 0.05. The intervals do not cover the variance of training with "
-    "another seed."
+    "interval that excludes 0 and p (Holm) below 0.05."
 )
+ONE_SEED = "The intervals do not cover the variance of training with another seed."
+SEEDS = (
+    "A score with a range in parentheses is the mean over several seeds, from the lowest to the highest. Each seed has "
+    "its own training problems, samples and training, and is compared with the parent of the same seed. The intervals "
+    "and p of these rungs cover the variance of seeds and questions: a two-way random-effects model (Searle, Casella "
+    "and McCulloch 1992, section 4.3) with Student's t and Satterthwaite's degrees of freedom. A verdict also needs "
+    "the same sign on every seed; gained and lost count the answers of all seeds. Other rungs have one seed, whose "
+    "variance their intervals do not cover. The pages of answers and attacks show the first seed."
+)
+BY_SEED = ["lowest to highest seed", "seeds improved"]
 
 SMALLEST_JUDGE = 1e9
 """Parameters below which a local judge measures nothing. The one with 135M parameters prefers the first of two answers
@@ -30,6 +40,15 @@ Found = dict[str, dict[str, Entry]]
 """Results by benchmark and rung."""
 Changes = dict[tuple[str, str], Change]
 """Comparisons with the baseline, by benchmark and rung."""
+
+
+def note(found: Found) -> str:
+    """Describe the intervals and tests of both tables."""
+    return f"{NOTE} {SEEDS if _has_seeds(found) else ONE_SEED}"
+
+
+def _has_seeds(found: Found) -> bool:
+    return any(entry.replicas for entries in found.values() for entry in entries.values())
 
 
 def pipeline_checks(found: Found) -> Found:
@@ -76,6 +95,7 @@ def numbers(entry: Entry, change: Change | None) -> dict[str, Any]:
     return {
         "score": entry.score,
         "interval": list(entry.interval),
+        **({"by_seed": entry.by_seed} if entry.replicas else {}),
         "numbers": {name: value for name, value in entry.summary.items() if name != "made_by"},
         "made_by": entry.summary["made_by"],
         "against_baseline": None if change is None else comparison(change),
@@ -88,7 +108,8 @@ def comparison(change: Change) -> dict[str, Any]:
     rounded = {name: round(exact[name], 4) for name in ("difference", "low", "high")}
     tests = {"p": round(change.p, 5), "p_holm": round(change.holm, 5)}
     counts = {"gained": change.gained, "lost": change.lost, "n": change.prompts}
-    return rounded | tests | counts | {"verdict": change.verdict}
+    seeds = {"by_seed": [round(one, 4) for one in change.by_seed]} if isinstance(change, SeedChange) else {}
+    return rounded | tests | counts | seeds | {"verdict": change.verdict}
 
 
 def score_rows(lines: list[dict[str, Any]], found: Found) -> list[list[str]]:
@@ -109,20 +130,32 @@ def title(entries: dict[str, Entry]) -> str:
 
 
 def score(entry: Entry) -> str:
-    """Format a score with its interval: "26.8 [18.2, 35.9]"."""
+    """Format a score with its interval, and the range of its seeds: "26.8 [18.2, 35.9] (24.0 to 28.1)"."""
     low, high = (show(entry.headline, end) for end in entry.interval)
-    return f"{show(entry.headline, entry.score)} [{low}, {high}]"
+    ends = (show(entry.headline, end) for end in (min(entry.by_seed), max(entry.by_seed)))
+    return f"{show(entry.headline, entry.score)} [{low}, {high}]" + (
+        f" ({' to '.join(ends)})" if entry.replicas else ""
+    )
 
 
 def comparison_rows(found: Found, changes: Changes) -> list[list[str]]:
     """Build the table of comparisons, with a header row."""
-    rows = [COMPARISONS]
+    seeds = _has_seeds(found)
+    rows = [[*COMPARISONS[:-1], *BY_SEED, COMPARISONS[-1]] if seeds else COMPARISONS]
     for (name, rung), one in sorted(changes.items(), key=lambda item: list(found[item[0][0]]).index(item[0][1])):
         tests = [f"{p:.2g}" for p in (one.p, one.holm)]
         counts = [str(count) for count in (one.gained, one.lost, one.prompts)]
         entry = found[name][rung]
-        rows.append([rung, entry.baseline, name, difference(one, entry.headline), *tests, *counts, one.verdict])
+        more = _by_seed(one, entry.headline) if seeds else []
+        rows.append([rung, entry.baseline, name, difference(one, entry.headline), *tests, *counts, *more, one.verdict])
     return rows
+
+
+def _by_seed(one: Change, headline: Headline) -> list[str]:
+    if not isinstance(one, SeedChange):
+        return ["", ""]
+    ends = [show(headline, end, "+") for end in (min(one.by_seed), max(one.by_seed))]
+    return [" to ".join(ends), f"{one.improved_seeds} of {len(one.by_seed)}"]
 
 
 def difference(one: Change, headline: Headline) -> str:
@@ -142,10 +175,17 @@ def sizes(found: Found) -> str:
     return " ".join(reported)
 
 
-def page(heading: str, described: str, scores: list[list[str]], comparisons: list[list[str]], checks: str = "") -> str:
-    """Format both tables as a Markdown page. The arguments of tables begin with a header row; checks: `check_block`."""
+def page(
+    heading: str,
+    described: str,
+    scores: list[list[str]],
+    comparisons: list[list[str]],
+    remarks: str,
+    checks: str = "",
+) -> str:
+    """Format both tables, which begin with a header row, as a Markdown page; remarks: `note`, checks: `check_block`."""
     tables = [table(rows[0], rows[1:]) for rows in (scores, comparisons)]
-    parts = [f"# {heading}", tables[0], described, tables[1], NOTE, checks]
+    parts = [f"# {heading}", tables[0], described, tables[1], remarks, checks]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -5,7 +5,9 @@ import pytest
 from scipy import stats
 
 from ladder.data.jsonl import write_json, write_rows
+from ladder.eval.measure_seeds import corrected
 from ladder.pipeline.stage import UserError, fit
+from ladder.seed_statistics import across_seeds
 from stages.claims import Params, main
 
 PROMPTS = 60
@@ -57,12 +59,18 @@ def ladder(tmp_path):
     return tmp_path
 
 
-def report(folder, *claims, rungs=("sft/maths", "dpo/maths")):
+def report(folder, *claims, rungs=("sft/maths", "dpo/maths"), seeds=1):
     claimed = {rung for one in claims for rung in (one["rung"], one["against"])} - set(rungs)
     lists = {"heldout": [*rungs, *sorted(claimed - {"chance"})], "accuracy": list(rungs), "divergence": list(SMALL)}
     outputs = [folder / "report" / f"claims.{end}" for end in ("md", "json", "tsv")]
     inputs = [folder / name for name in ("heldout", "accuracy", "divergence", "reward")]
-    main(Params(**lists, claims=list(claims)), *inputs, *outputs, folder / "metrics.json")
+    params = Params(**lists, claims=list(claims), seeds=seeds)
+    measured = [
+        f"{rung}+{n}" if n else rung
+        for rung in params.rungs
+        for n in range(seeds if rung not in ("base", "chance") else 1)
+    ]
+    main(params, *inputs, *outputs, folder / "metrics.json", measured=measured)
     return json.loads(outputs[1].read_text()), outputs[0].read_text(), outputs[2].read_text()
 
 
@@ -199,3 +207,100 @@ def test_a_claim_that_means_nothing_is_refused(given, said):
     with pytest.raises(UserError) as refusal:
         fit(Params, {"heldout": ["a", "b"], "accuracy": ["b"], "divergence": ["b"], "claims": [given]}, "claims")
     assert said in str(refusal.value)
+
+
+def solved(*counts):
+    """Answers to 60 problems on three seeds: the first `count` are right."""
+    return [[bool(met) for met in np.arange(PROMPTS) < count] for count in counts]
+
+
+@pytest.fixture
+def seeded(ladder):
+    """Three seeds: dpo solves more than sft on each, ppo more on two, grpo as many as dpo but on one seed few."""
+    for name, passing in (
+        ("sft", solved(10, 12, 8)),
+        ("dpo", solved(30, 36, 27)),
+        ("ppo", solved(58, 55, 7)),
+        ("grpo", solved(31, 37, 15)),
+    ):
+        for number, answers in enumerate(passing):
+            write_answers(ladder, f"{name}/maths" + (f"+{number}" if number else ""), answers)
+    write_answers(ladder, "base", solved(1)[0])
+    for number, won in enumerate((45, 48, 40)):
+        rung = "dpo/maths" + (f"+{number}" if number else "")
+        write_pairs(ladder, rung, np.where(np.arange(PROMPTS) < won, 0.5, -0.5))
+        outcomes = [[str(n), float(n < won)] for n in range(PROMPTS)]
+        write_json(ladder / "reward" / ("maths" + (f"+{number}" if number else "") + ".json"), {"won": outcomes})
+    return ladder
+
+
+def test_a_claim_over_seeds_has_both_kinds_of_variance(seeded):
+    found, page, points = report(seeded, claim("dpo/maths", "sft/maths", "heldout/maths"), seeds=3)
+    (one,) = found["claims"]
+    change = np.array(solved(30, 36, 27), dtype=float) - np.array(solved(10, 12, 8), dtype=float)
+    expected = across_seeds(np.zeros_like(change), change)
+    ends = [100 * expected[key] for key in ("difference", "low", "high")]
+    assert [one[key] for key in ("difference", "low", "high")] == pytest.approx(ends, abs=1e-4)
+    assert one["difference"] == pytest.approx(100 * (20 + 24 + 19) / 180)
+    assert one["by_seed"] == pytest.approx([100 * count / 60 for count in (20, 24, 19)], abs=1e-4)
+    assert (one["seeds_held"], one["verdict"], one["holds"], one["p_holm"]) == (3, "improved", True, one["p"])
+    assert one["value"][0] == pytest.approx(100 * 93 / 180, abs=1e-4)
+    header, _, row = [line for line in page.splitlines() if line.startswith("|")][:3]
+    assert header.split(" | ")[6:9] == ["p", "p (Holm)", "lowest to highest seed"]
+    assert row.endswith("| +31.7 to +40.0 | 60 | improved | holds (3 of 3 seeds) |")
+    assert "51.7 [" in row and found["rungs"]["dpo/maths"]["by_seed"]["heldout/maths"] == [50.0, 60.0, 45.0]
+    assert "(45.0 to 60.0)" in page and "two-way random-effects model" in page
+    assert "dpo/maths+1" not in page and "dpo/maths+1" not in points
+
+
+def test_a_claim_that_fails_on_one_seed_does_not_hold_and_is_counted(seeded):
+    found, page, _ = report(seeded, claim("ppo/maths", "sft/maths", "heldout/maths"), seeds=3)
+    (one,) = found["claims"]
+    assert (one["seeds_held"], one["holds"], one["verdict"]) == (2, False, "no significant difference")
+    assert "| **does not hold** (2 of 3 seeds) |" in page
+    # grpo loses 12 problems against dpo on the third seed and gains one on each of the others.
+    (other,) = report(seeded, claim("grpo/maths", "dpo/maths", "heldout/maths", not_worse=True), seeds=3)[0]["claims"]
+    assert (other["seeds_held"], other["holds"], other["verdict"]) == (2, False, "no significant difference")
+
+
+def test_a_baseline_that_was_made_once_is_compared_with_every_seed(seeded):
+    found, _, _ = report(seeded, claim("sft/maths", "base", "heldout/maths"), seeds=3)
+    (one,) = found["claims"]
+    assert one["by_seed"] == pytest.approx([100 * count / 60 for count in (9, 11, 7)], abs=1e-4)
+    assert one["against_value"] == found["rungs"]["base"]["measures"]["heldout/maths"]
+    assert "by_seed" not in found["rungs"]["base"]
+
+
+def test_shares_of_pairs_over_seeds_are_compared_with_chance(seeded):
+    pair = claim("dpo/maths", "chance", "accuracy/maths")
+    found, page, _ = report(seeded, pair, claim("reward/maths", "chance", "reward"), seeds=3)
+    first, second = found["claims"]
+    for one in (first, second):
+        assert one["by_seed"] == pytest.approx([100 * (won / 60 - 0.5) for won in (45, 48, 40)], abs=1e-4)
+        assert (one["value"][0], one["n"], one["holds"]) == (pytest.approx(100 * 133 / 180, abs=1e-4), 60, True)
+    assert first["p_holm"] == pytest.approx(2 * first["p"], rel=1e-2)
+
+
+def test_holms_correction_covers_all_claims_but_those_of_not_worse(seeded):
+    claims = [
+        {"p": 0.02, "not_worse": False, "verdict": "improved", "holds": True},
+        {"p": 0.03, "not_worse": False, "verdict": "improved", "holds": True},
+        {"p": 0.01, "not_worse": True, "verdict": "regressed", "holds": False},
+        {"p": None, "not_worse": False, "verdict": "improved", "holds": True},
+    ]
+    found = corrected(claims)
+    assert [one.get("p_holm") for one in found] == [0.04, 0.04, 0.03, None]
+    found = corrected([*claims, {"p": 0.04, "not_worse": False, "verdict": "improved", "holds": True}])
+    assert [one.get("p_holm") for one in found] == [0.06, 0.06, 0.04, None, 0.06]
+    assert [(one["verdict"], one["holds"]) for one in found] == [
+        ("no significant difference", False),
+        ("no significant difference", False),
+        ("regressed", False),
+        ("improved", True),
+        ("no significant difference", False),
+    ]
+
+
+def test_a_reward_model_without_outcomes_is_measured_again(ladder):
+    with pytest.raises(UserError, match="won: missing; expected the outcome of each pair"):
+        report(ladder, claim("reward/maths", "chance", "reward"), seeds=2)

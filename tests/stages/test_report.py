@@ -1,4 +1,5 @@
 import json
+import math
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -50,11 +51,17 @@ def ladder(tmp_path: Path) -> Path:
 
 
 def report(
-    folder: Path, *rungs: str, benchmarks: tuple[str, ...] = ("ifeval",), tasks: tuple[str, ...] = (), **params: object
-) -> Path:
+    folder: Path, *rungs: str, benchmarks: tuple[str, ...] = ("ifeval",), tasks: tuple[str, ...] = (),
+    measured: list[str] | None = None, **params: object,
+) -> Path:  # fmt: skip
     names = ("scored", "lm_eval", "provenance", "report", "metrics")
     fields = {"benchmarks": list(benchmarks), "rungs": list(rungs), **params}
-    main(Params.model_validate(fields), *(folder / name for name in names), tasks=list(tasks))
+    main(
+        Params.model_validate(fields),
+        *(folder / name for name in names),
+        tasks=list(tasks),
+        measured=measured or list(rungs),
+    )
     return folder / "report"
 
 
@@ -310,3 +317,61 @@ def test_tasks_of_lm_eval_follow_the_benchmarks(ladder: Path) -> None:
     table = (report(ladder, "base", "sft/chat", tasks=("arc",)) / "table.md").read_text().splitlines()
     assert table[2] == "| rung | method | parent | trainable | ifeval | arc |"
     assert [line.split(" | ")[2] for line in table[11:13]] == ["ifeval", "arc"]
+
+
+def test_several_seeds_are_their_mean_and_range_and_both_kinds_of_variance(tmp_path: Path) -> None:
+    base = {"method": "base", "parent": "", "parameters": 1_000_000}
+    solved = {"sft/chat": 12, "sft/chat+1": 20, "sft/chat+2": 16}
+    write_rung(tmp_path, "base", NONE, base)
+    for rung, count in solved.items():
+        write_rung(tmp_path, rung, [1.0] * count + [0.0] * (40 - count), {"method": "sft", "parent": "base", **TRAINED})
+        above = {"method": "dpo", "parent": rung, **TRAINED}
+        write_rung(tmp_path, rung.replace("sft", "dpo"), [1.0] * (count - 4) + [0.0] * (44 - count), above)
+    rungs = ("base", "sft/chat", "dpo/chat")
+    measured = ["base", *solved, *(rung.replace("sft", "dpo") for rung in solved)]
+    table = (report(tmp_path, *rungs, measured=measured, seeds=3) / "table.md").read_text().splitlines()
+    # Sums of squares about the mean 48/120: seeds 40 (.1^2 + .1^2) = 0.8 with 2 degrees; prompts 12 (.6^2) + 4 (2/3 -
+    # .4)^2 3 + 4 (1/3 - .4)^2 3 + 20 (.4^2) 3 with 39; the whole is 48 - 120 (.4^2) = 28.8, the rest has 78.
+    prompts = 3 * (12 * 0.6**2 + 4 * (2 / 3 - 0.4) ** 2 + 4 * (1 / 3 - 0.4) ** 2 + 20 * 0.4**2)
+    seeds, rest = 0.8 / 2, (28.8 - 0.8 - prompts) / 78
+    total = seeds + prompts / 39 - rest
+    degrees = total**2 / (seeds**2 / 2 + (prompts / 39) ** 2 / 39 + rest**2 / 78)
+    half = 100 * math.sqrt(total / 120) * stats.t.ppf(0.975, degrees)
+    low, high = (f"{40 + sign * half:.1f}" for sign in (-1, 1))
+    assert table[5] == f"| sft/chat | sft | base | 2.5 M (2.5%) | 40.0 [{low}, {high}] (30.0 to 50.0) |"
+    assert table[4] == "| base | base |  |  | 0.0 [-5.0, 5.0] |"
+    assert table[10].split(" | ")[-4:-1] == ["n", "lowest to highest seed", "seeds improved"]
+    # DPO loses four questions on each seed, never the same: the seeds and questions differ by less than the rest,
+    # which is 12 - 120 (.1^2) - 3 (12 (1/3 - .1)^2 + 28 (.1^2)) = 8 with 78 degrees.
+    below = 2 * stats.t.sf(0.1 / math.sqrt(8 / 78 / 120), 78)
+    p = 2 * stats.t.sf(40 / half * stats.t.ppf(0.975, degrees), degrees)
+    assert below < p < 2 * below  # so Holm's p of both is twice the smaller one
+    shown = [f"+40.0 [{low}, {high}]", f"{p:.2g}", f"{2 * below:.2g}", "48", "0", "40", "+30.0 to +50.0", "3 of 3"]
+    assert table[12].split(" | ") == ["| sft/chat", "base", "ifeval", *shown, "improved |"]
+    half = 10 * stats.t.ppf(0.975, 78) * math.sqrt(8 / 78 / 120) / 0.1
+    shown = [f"-10.0 [{-10 - half:.1f}, {half - 10:.1f}]", f"{below:.2g}", f"{2 * below:.2g}"]
+    shown += ["0", "12", "40", "-10.0 to -10.0", "0 of 3"]
+    assert table[13].split(" | ") == ["| dpo/chat", "sft/chat", "ifeval", *shown, "regressed |"]
+    assert "two-way random-effects model" in table[-1] and "do not cover the variance of training" not in table[-1]
+    lines = json.loads((tmp_path / "report/table.json").read_text())
+    assert [line["rung"] for line in lines] == list(rungs)
+    assert lines[1]["benchmarks"]["ifeval"]["by_seed"] == [30.0, 50.0, 40.0]
+    assert lines[2]["benchmarks"]["ifeval"]["against_baseline"]["by_seed"] == [-10.0, -10.0, -10.0]
+    assert json.loads((tmp_path / "metrics/sft/chat.json").read_text()) == {"ifeval": 40.0}
+
+
+def test_a_seed_with_the_opposite_sign_prevents_a_verdict(tmp_path: Path) -> None:
+    write_rung(tmp_path, "base", SOME, {"method": "base", "parent": "", "parameters": 1})
+    for rung, count in (("sft/chat", 40), ("sft/chat+1", 40), ("sft/chat+2", 11)):
+        write_rung(tmp_path, rung, [1.0] * count + [0.0] * (40 - count), {"method": "sft", "parent": "base", **TRAINED})
+    measured = ["base", "sft/chat", "sft/chat+1", "sft/chat+2"]
+    table = (report(tmp_path, "base", "sft/chat", measured=measured, seeds=3) / "table.md").read_text().splitlines()
+    assert table[11].split(" | ")[-3:] == ["-2.5 to +70.0", "2 of 3", "no significant difference |"]
+
+
+def test_a_replica_whose_parent_was_not_measured_is_refused(tmp_path: Path) -> None:
+    write_rung(tmp_path, "base", SOME, {"method": "base", "parent": "", "parameters": 1})
+    write_rung(tmp_path, "sft/chat", SOME, {"method": "sft", "parent": "base", **TRAINED})
+    write_rung(tmp_path, "sft/chat+1", SOME, {"method": "sft", "parent": "sft/other", **TRAINED})
+    with pytest.raises(UserError, match=r"provenance/sft/chat\+1.json: its parent sft/other was not measured"):
+        report(tmp_path, "base", "sft/chat", measured=["base", "sft/chat", "sft/chat+1"], seeds=2)

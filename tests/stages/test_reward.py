@@ -35,6 +35,9 @@ def made(tmp_path, parent, base, *, lora=None, heldout=range(100, 108), **traine
     reward.main(params, *inputs, *outputs)
     measured, record = json.loads(outputs[3].read_text()), json.loads(outputs[1].read_text())
     assert measured.pop("made_by") == {"rung": read_rung(outputs[0]).provenance}
+    won = measured.pop("won")
+    assert [name for name, _ in won] == [str(n) for n in heldout]
+    assert 100 * sum(share for _, share in won) / len(won) == measured["heldout_accuracy"]
     assert measured == {name: record[name] for name in measured} and "seconds" not in measured
     header, *points = (line.split("\t") for line in outputs[2].read_text().splitlines())
     curve = [dict(zip(header, map(float, point), strict=True)) for point in points]

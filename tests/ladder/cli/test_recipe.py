@@ -181,3 +181,16 @@ def test_a_recipe_that_does_not_fit_is_refused_with_its_line(repository):
     with pytest.raises(SystemExit, match=r"gpx: no such recipe \(did you mean 'gpu'\?\)"):
         main(["recipe", "gpx"])
     assert (repository / "params.yaml").read_bytes() == before
+
+
+def test_a_recipe_may_add_the_number_of_seeds(repository):
+    before = (repository / "params.yaml").read_text()
+    (repository / "three.yaml").write_text("report: {seeds: 3}\n")
+    main(["recipe", "three.yaml"])
+    after = (repository / "params.yaml").read_text()
+    assert load(after)["report"] == {**load(before)["report"], "seeds": 3}
+    written = load((repository / "links.yaml").read_text())
+    assert "sft/words+2" in written["rungs"]["report"] and written["sft"]["words+2"]["entry"] == "words"
+    (repository / "three.yaml").write_text("questions: {seeds: 3}\n")
+    with pytest.raises(SystemExit, match="questions.seeds: not in params.yaml"):
+        main(["recipe", "three.yaml"])

@@ -56,8 +56,8 @@ def test_an_entry_inherits_the_keys_that_it_leaves_out():
 
 def test_links_hold_what_an_entry_inherits_and_the_file_that_dvc_tracks():
     found = links(PARAMS)["sft"]
-    assert found["fast"] == {**inherited(PARAMS, "sft", "fast"), "tracked": "links.yaml"}
-    assert found["own"] == {"tracked": "params.yaml"}
+    assert found["fast"] == {"entry": "fast", **inherited(PARAMS, "sft", "fast"), "tracked": "links.yaml"}
+    assert found["own"] == {"entry": "own", "tracked": "params.yaml"}
 
 
 @pytest.mark.parametrize(

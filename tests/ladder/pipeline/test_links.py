@@ -15,9 +15,9 @@ PARAMS = {
 }
 OWN = {"tracked": "params.yaml"}
 LINKS = {
-    "grpo": {"words": {"reward_model": "base", **OWN}, "maths": OWN},
-    "preferences": {"chat": {"ranker": "base", **OWN}},
-    "merge": {"soup": OWN},
+    "grpo": {"words": {"entry": "words", "reward_model": "base", **OWN}, "maths": {"entry": "maths", **OWN}},
+    "preferences": {"chat": {"entry": "chat", "ranker": "base", **OWN}},
+    "merge": {"soup": {"entry": "soup", **OWN}},
     "merge_inputs": {"soup/0": {"model": "sft/a"}, "soup/1": {"model": "sft/b"}},
     "judged": {},
 }
@@ -34,11 +34,13 @@ stages:
 def test_a_rung_that_an_entry_leaves_out_is_the_base_and_a_named_one_stays():
     assert links(PARAMS) == LINKS
     assert with_links(PARAMS)["grpo"] == {
-        "words": {"parent": "sft/a", "reward_model": "base", **OWN},
-        "maths": {"parent": "sft/a", "reward_model": "reward/b", **OWN},
+        "words": {"entry": "words", "parent": "sft/a", "reward_model": "base", **OWN},
+        "maths": {"entry": "maths", "parent": "sft/a", "reward_model": "reward/b", **OWN},
     }
     assert links({"merge": {}}) == {"merge_inputs": {}, "judged": {}}
-    assert links({"claims": {"heldout": ["base"]}})["claims"] == {"accuracy": [], "divergence": []}
+    assert links({"claims": {"heldout": ["base"]}})["rungs"] == {
+        "heldout": ["base"], "accuracy": {}, "divergence": {}, "claims": ["base"],
+    }  # fmt: skip
     assert links({"judge_reliability": {"data": "preferences/a"}})["judged"] == {"preferences/a": {}}
 
 

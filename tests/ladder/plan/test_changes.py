@@ -252,8 +252,18 @@ def test_scalars_are_those_of_yaml_1_2(tmp_path):
     assert json.dumps(read_lock(lock)["one"]) == json.dumps(expected)
 
 
-def test_the_pipeline_expands_as_dvc_expands_it():
-    stages = expand(read_written())
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_the_pipeline_expands_as_dvc_expands_it(seeds, tmp_path, monkeypatch):
+    params = read_written()
+    if seeds > 1:
+        params["report"]["seeds"] = params["claims"]["seeds"] = seeds
+        for name in ("dvc.yaml", ".dvcignore"):
+            shutil.copy(name, tmp_path)
+        monkeypatch.chdir(tmp_path)
+        Repo.init(no_scm=True).close()
+        Path("params.yaml").write_text(json.dumps(params))
+        write_links(params)
+    stages = expand(params)
     with Repo() as repo:
         theirs = {stage.addressing: stage for stage in repo.index.stages if "@" in stage.addressing or stage.cmd}
         assert set(stages) == set(theirs)
@@ -265,4 +275,7 @@ def test_the_pipeline_expands_as_dvc_expands_it():
                 if dep.def_path not in ("params.yaml", "links.yaml") or dep.def_path in stage.deps
             }
             assert set(stage.deps) == paths
+            tracked = {dep.def_path: dep.params for dep in theirs[name].deps if hasattr(dep, "params")}
+            assert set(stage.params) == set(tracked["params.yaml"])
+            assert set(stage.linked) == set(tracked.get("links.yaml", []))
             assert set(stage.outs) == {out.def_path for out in theirs[name].outs}

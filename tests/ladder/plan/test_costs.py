@@ -10,9 +10,11 @@ from conftest import ROOT
 from ladder.pipeline.errors import UserError
 from ladder.pipeline.stage import read_written, read_yaml
 from ladder.plan.changes import changes
-from ladder.plan.costs import Costs
+from ladder.plan.compute import Time
+from ladder.plan.costs import Cost, Costs
 from ladder.plan.expand import read_lock
 from ladder.plan.rows import rows_of
+from ladder.plan.tables import merged
 
 LAST_RUN = json.loads(Path(__file__).with_name("last_run.json").read_text())
 """Records of the stages' last run on two CPU cores, by path."""
@@ -124,3 +126,14 @@ def test_a_batch_of_another_type_is_refused():
     params["sft"]["chat"]["trainer"]["per_device_train_batch_size"] = "8"
     with pytest.raises(UserError, match=r"params.yaml: sft.chat.trainer.per_device_train_batch_size: .* got '8'"):
         Costs(changes(params, ["sft@chat"]), {}, "cpu").all()
+
+
+def test_a_training_and_its_replicas_are_one_line():
+    times = [Time(10.0, True), Time(12.0, True), Time(5.0, True)]
+    listed = [
+        Cost(name, "LoRA r16", True, 100, None, 2.0, 50.0, "params", 7.0, time)
+        for name, time in zip(("dpo@chat", "dpo@chat+1", "dpo@other"), times, strict=True)
+    ]
+    first, second = merged(listed)
+    assert (first.name, first.trainable, first.tokens, first.flops, first.bytes) == ("dpo@chat (2)", 100, 100, 14, 2)
+    assert first.time == Time(22.0, True) and second is listed[2]
