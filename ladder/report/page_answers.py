@@ -9,6 +9,9 @@ from ladder.report.html_page import INVISIBLE
 from ladder.report.page_files import Files
 from ladder.report.page_matrix import Benchmark, Line
 
+NEEDED = {"key", "prompt", "measures", "responses"}
+"""Fields of a row of scores that the page needs."""
+
 
 class Column(NamedTuple):
     """A rung at a revision, as the browser names it."""
@@ -71,8 +74,12 @@ def answers(files: Sequence[Files], named: Sequence[Column], benchmarks: Sequenc
 def rows(files: Files, benchmark: str, rung: str) -> list[Row]:
     """Return the scored rows of a rung on a benchmark or a task of lm-eval, sorted by key; empty if they are absent."""
     lm_eval = f"{LM_EVAL}/{benchmark}/{rung}.jsonl"
-    found = files.lines(lm_eval if files.has(lm_eval) else f"{BENCHMARK}/{benchmark}/{rung}.jsonl")
-    return sorted(found or [], key=lambda row: (len(str(row["key"])), str(row["key"])))
+    path = lm_eval if files.has(lm_eval) else f"{BENCHMARK}/{benchmark}/{rung}.jsonl"
+    found = files.lines(path) or []
+    if any(not row.keys() >= NEEDED for row in found):
+        files.skip(path)
+        return []
+    return sorted(found, key=lambda row: (len(str(row["key"])), str(row["key"])))
 
 
 def answer(row: Row, benchmark: Benchmark) -> dict[str, Any]:

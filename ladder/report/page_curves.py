@@ -70,7 +70,7 @@ def _number(text: str) -> float:
 
 
 def reduced(steps: Sequence[float], values: Sequence[float], buckets: int = BUCKETS) -> dict[str, list[Point]]:
-    """Return what is drawn of a curve: its measured points, or of a long curve its extremes and means.
+    """Return the drawn points of a curve: all measured ones, or for a long curve its extremes and means.
 
     A curve with more than two points per bucket has the lowest and highest point of each bucket and both ends in
     `points`, and the mean step and value of each bucket in `means`. The buckets divide the range of steps evenly, like

@@ -22,6 +22,8 @@ TITLES = {
 }
 """Headline of each part of report/judge_reliability.json."""
 SIZES = ("pairs", "answers")
+CARD = {"data", "title", "rows", "sources", "duplicates", "contamination"}
+"""Fields of a data card that the page shows."""
 
 
 class Example(NamedTuple):
@@ -98,8 +100,14 @@ def plain(text: str) -> str:
 
 def cards(files: Files) -> list[dict[str, Any]]:
     """Return the data cards: data/card/NAME.json."""
-    found = (files.json(path, dict) for path in files.paths("data/card", ".json"))
-    return [card for card in found if card is not None]
+    found = []
+    for path in files.paths("data/card", ".json"):
+        card = files.json(path, dict)
+        if card is not None and not card.keys() >= CARD:
+            files.skip(path)
+        elif card is not None:
+            found.append(card)
+    return found
 
 
 class Reliability(NamedTuple):
@@ -149,12 +157,18 @@ def claims(files: Files) -> Claims | None:
     """Return the claims in report/claims.json as a table; None if the stage has not run."""
     from ladder.report import claims_page
 
-    found = files.json("report/claims.json", dict)
+    path = "report/claims.json"
+    found = files.json(path, dict)
     if found is None:
         return None
-    listed = found["claims"]
+    listed = found.get("claims", [])
     seeds = any("by_seed" in claim for claim in listed)
-    rows = [[str(text).replace("**", "") for text in claims_page.claim_cells(claim, seeds=seeds)] for claim in listed]
+    try:
+        cells = [claims_page.claim_cells(claim, seeds=seeds) for claim in listed]
+    except (KeyError, TypeError):
+        files.skip(path)
+        return None
+    rows = [[str(text).replace("**", "") for text in row] for row in cells]
     more = ["p (Holm)", "lowest to highest seed"] if seeds else []
     head = [*claims_page.CLAIMS[:7], *more, *claims_page.CLAIMS[7:]]
     note = (claims_page.SEEDS if seeds else claims_page.NOTE).replace("*", "")

@@ -21,6 +21,7 @@ class Files(Revision):
     def __init__(self, name: str | None) -> None:
         super().__init__(None if name == WORKSPACE else name)
         self._absent: Counter[str] = Counter()
+        self._older: list[str] = []
 
     @property
     def title(self) -> str:
@@ -70,15 +71,23 @@ class Files(Revision):
         """Whether a file is in the workspace, or is itself an output that dvc.lock records."""
         return path in self._outputs() or self.commit is None and Path(path).is_file()
 
+    def skip(self, path: str) -> None:
+        """Record a file of a form that stages no longer write; the page leaves it out."""
+        self._older.append(path)
+
     @property
-    def missing(self) -> str:
-        """Sentence that counts the absent files by folder and names the command that brings them; "" if none is."""
-        if not self._absent:
-            return ""
-        way = "dvc pull" if self.commit is None else "dvc fetch --all-commits"
-        where = "not pulled" if self.commit is None else "neither in DVC's cache nor in its remote"
-        folders = ", ".join(f"{folder} ({count})" for folder, count in sorted(self._absent.items()))
-        return f"{self.label}: files {where}: {folders}. Run `{way}`, then `ladder report` again."
+    def missing(self) -> list[str]:
+        """Sentences about the absent files, with the command that brings them, and about those that were skipped."""
+        found = []
+        if self._absent:
+            way = "dvc pull" if self.commit is None else "dvc fetch --all-commits"
+            where = "not pulled" if self.commit is None else "neither in DVC's cache nor in its remote"
+            folders = ", ".join(f"{folder} ({count})" for folder, count in sorted(self._absent.items()))
+            found.append(f"{self.label}: files {where}: {folders}. Run `{way}`, then `ladder report` again.")
+        if self._older:
+            more = f" and {len(self._older) - 1} more" if self._older[1:] else ""
+            found.append(f"{self.label}: files in a form that is no longer written: {self._older[0]}{more}. Left out.")
+        return found
 
     def _present(self, path: str) -> str | None:
         if self.commit is None:

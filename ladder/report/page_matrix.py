@@ -5,9 +5,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ladder.report.rung_table import SMALLEST_JUDGE
+from ladder.statistics import UNCHANGED
 
 HEATS = 4
-"""Number of shades of each color: a change is shaded in proportion to the largest one of its benchmark."""
+"""Number of shades of each color."""
 Line = Mapping[str, Any]
 """A rung of report/table.json."""
 
@@ -155,10 +156,13 @@ def number(value: float, column: Benchmark, sign: str = "") -> str:
 
 
 def shaded(change: Change, column: Benchmark, largest: float) -> Change:
-    """Return a change with its shade: the share of the benchmark's largest change, positive where it is better."""
+    """Return a change with its shade: its share of the benchmark's largest change, positive where it is better.
+
+    A change without a significant difference has the faintest shade at most.
+    """
     upwards = 1 if column.better == "higher" else -1
     shade = round(HEATS * upwards * change.difference / largest) if largest else 0
-    return replace(change, shade=shade)
+    return replace(change, shade=max(-1, min(1, shade)) if change.verdict == UNCHANGED else shade)
 
 
 def trainable(line: Line) -> str:

@@ -67,7 +67,7 @@ def write(revisions: Sequence[str | None], path: Path) -> Written:
     rows = page_matrix.matrix(lines, columns, changes)
     named = page_answers.columns(tables, [one.label for one in files])
     found = page_answers.answers(files, named, page_matrix.benchmarks([line for each in tables for line in each]))
-    missing = [one.missing for one in files if one.missing]
+    missing = [sentence for one in files for sentence in one.missing]
     document = page(
         title=f"The ladder: {', compared with '.join(one.title for one in reversed(files))}",
         compared=len(files) > 1,
@@ -92,11 +92,14 @@ def write(revisions: Sequence[str | None], path: Path) -> Written:
 
 
 def table(files: Files) -> list[Line]:
-    """Return report/table.json; empty if it is absent. Errors: UserError if it is of another form."""
+    """Return report/table.json; empty if it is absent or in a form that is no longer written."""
     lines = files.json(TABLE, list) or []
-    for line in lines:
-        if not isinstance(line, dict) or not {"rung", "method", "baseline", "benchmarks"} <= line.keys():
-            raise UserError(f"{TABLE} at {files.label}: not in the form that is written now. Run `ladder repro report`")
+    try:
+        columns = page_matrix.benchmarks(lines)
+        page_matrix.matrix(lines, columns, page_matrix.against_baseline(lines, columns))
+    except (LookupError, TypeError, AttributeError, ValueError):
+        files.skip(TABLE)
+        return []
     return lines
 
 
