@@ -58,6 +58,7 @@ class Progress:
 
     def passed(self, name: str, *, changed: bool) -> None:
         """Note that DVC ended with a stage, which it ran, restored, or skipped as unchanged."""
+        self.stopped(name)
         if changed:
             self.changed.append(name)
         else:
@@ -87,7 +88,8 @@ class Progress:
 
     def stopped(self, name: str) -> None:
         """Note that a stage's command no longer runs."""
-        self._running.remove(name)
+        if name in self._running:
+            self._running.remove(name)
 
     def _following(self, found: dict[str, Change]) -> list[str]:
         """Return the stages that have not started and are expected to run."""

@@ -123,6 +123,7 @@ class Commands:
                     process = subprocess.Popen(
                         dvc._make_cmd(dvc.get_executable(), command),
                         **arguments, stdin=subprocess.DEVNULL, stdout=written, stderr=subprocess.STDOUT,
+                        start_new_session=True,
                     )  # fmt: skip
                     self.running.add(process)
                     try:
@@ -135,10 +136,13 @@ class Commands:
             self.free.put(variables)
 
     def interrupt(self) -> None:
-        """Send SIGINT to the commands that run. Those of a terminal have it already; a second one changes nothing."""
+        """Send SIGINT to the commands that run, and to all that they started.
+
+        Each has a session of its own, so Ctrl-C in a terminal reaches this process alone, and each command once.
+        """
         for process in tuple(self.running):
             with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGINT)
+                os.killpg(process.pid, signal.SIGINT)
 
 
 def log_of(name: str) -> Path:
@@ -148,8 +152,8 @@ def log_of(name: str) -> Path:
 
 def last_lines(log: Path) -> str:
     """The end of a log, without the steps of progress bars."""
-    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    lines = [line.rsplit("\r", 1)[-1] for line in text.splitlines() if line.strip()]
+    text = log.read_bytes().decode("utf-8", "replace") if log.is_file() else ""
+    lines = [line.rsplit("\r", 1)[-1] for line in text.split("\n") if line.strip()]
     return "\n".join(f"  {line}" for line in lines[-TAIL:])
 
 

@@ -9,7 +9,6 @@ The answers' tokens do not see each other, but dense attention computes their sc
 kernels skip what lies above the diagonal and answers are long, this would cost more than it saves.
 """
 
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -56,9 +55,11 @@ def visible(blocks: Tensor) -> Tensor:
 
 
 def groups_of(prompts: list[Tensor]) -> list[list[int]]:
-    """Positions of consecutive equal prompts."""
-    found = groupby(range(len(prompts)), key=lambda index: tuple(prompts[index].tolist()))
-    return [list(indices) for _, indices in found]
+    """Positions of equal prompts. TRL shuffles the rows of a step, so they need not be neighbors."""
+    found: dict[tuple[int, ...], list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        found.setdefault(tuple(prompt.tolist()), []).append(index)
+    return list(found.values())
 
 
 class SharedPrompts:
@@ -90,7 +91,8 @@ class SharedPrompts:
         ]
         kept = seen[:, -logits_to_keep:]
         answers = [ids[each] for ids, each in zip(input_ids[:, -logits_to_keep:], kept, strict=True)]
-        rows = [row_of(prompts[group[0]], [answers[index] for index in group]) for group in groups_of(prompts)]
+        groups = groups_of(prompts)
+        rows = [row_of(prompts[group[0]], [answers[index] for index in group]) for group in groups]
         tokens, positions, blocks, answered = (
             pad_sequence(list(part), batch_first=True) for part in zip(*rows, strict=True)
         )
@@ -104,11 +106,14 @@ class SharedPrompts:
             labels=tokens.masked_fill(~answered, -100),
             fused_lm_head=True,
         )
-        placed = (
-            None if values is None else values.new_zeros(kept.shape).masked_scatter(kept, values[answered[:, 1:]])
-            for values in (output.log_probs, output.entropy if compute_entropy else None)
-        )
-        return *placed, None
+        order = torch.tensor([index for group in groups for index in group])
+
+        def placed(values: Tensor) -> Tensor:
+            """Move values [groups, length - 1] of the predicted tokens to their rows [rows, logits_to_keep]."""
+            by_group = values.new_zeros(kept.shape).masked_scatter(kept[order], values[answered[:, 1:]])
+            return by_group[order.argsort()]
+
+        return placed(output.log_probs), placed(output.entropy) if compute_entropy else None, None
 
     def _may_share(self, model: Any) -> bool:
         """Whether the model takes such a mask: families that only see tokens by attention, in float32."""

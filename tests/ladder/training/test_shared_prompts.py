@@ -10,7 +10,7 @@ from ladder.training.shared_prompts import groups_of, row_of, visible
 from perf.pico import pico_model, pico_tokenizer
 from stages.grpo import SlotTrainer
 
-PROMPTS = torch.tensor([[0, 0, 7, 8, 9], [0, 0, 7, 8, 9], [0, 0, 7, 8, 9], [3, 4, 5, 6, 7], [0, 0, 0, 0, 2]])
+PROMPTS = torch.tensor([[0, 0, 7, 8, 9], [3, 4, 5, 6, 7], [0, 0, 7, 8, 9], [0, 0, 0, 0, 2], [0, 0, 7, 8, 9]])
 ANSWERS = torch.tensor([[40, 41, 42], [50, 0, 0], [40, 60, 0], [70, 71, 0], [80, 81, 82]])
 
 
@@ -43,9 +43,9 @@ def test_the_rows_by_hand():
     ]
 
 
-def test_equal_prompts_form_a_group_only_where_they_are_consecutive():
+def test_equal_prompts_form_a_group():
     first, second = torch.tensor([1, 2]), torch.tensor([1])
-    assert groups_of([first, first, second, first]) == [[0, 1], [2], [3]]
+    assert groups_of([first, first, second, first]) == [[0, 1, 3], [2]]
 
 
 def test_values_and_gradients_are_those_of_repeated_rows(tmp_path):
@@ -60,8 +60,8 @@ def test_values_and_gradients_are_those_of_repeated_rows(tmp_path):
         (logps * torch.linspace(-1, 2, logps.numel()).view_as(logps)).sum().backward()
         gradients = [weight.grad for weight in made.model.parameters()]
         found.append((logps.detach(), entropies.detach(), gradients))
-        # 3 prompts; the longest row is 2 tokens, then 4 + 2 + 3
-        assert widths == [(5, 8)] if kind is GRPOTrainer else [(3, 11)]
+        # 3 prompts; the longest row is 2 tokens, then 4 + 3 + 4
+        assert widths == [(5, 8)] if kind is GRPOTrainer else [(3, 13)]
     (logps, entropies, gradients), (ours, our_entropies, our_gradients) = found
     kept = ANSWERS != 0
     assert torch.allclose(ours[kept], logps[kept], rtol=1e-5, atol=1e-5)
