@@ -89,7 +89,7 @@ def repro(targets: Sequence[str], options: Sequence[str], jobs: str = "1") -> in
         before = snapshot.settled(roots)
         with stages_announced(options, count) as progress:
             code = _dvc(["repro", *options, *targets])
-        lines = [] if progress.changed or "--dry" in options else nothing_ran()
+        lines = [] if code or progress.changed or "--dry" in options else nothing_ran()
         if code == 0 and recorded and not _looks_elsewhere(before):
             # If a stage did run, the state has changed, and nothing is recorded.
             snapshot.remember(command, before, roots, [UP_TO_DATE, *lines])

@@ -19,6 +19,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from ladder.pipeline.errors import UserError
+from ladder.pipeline.launch import SCHEDULER
 
 LOGS = Path(".dvc/tmp/ladder/logs")
 """Folder of what stages print while several run."""
@@ -73,7 +74,7 @@ def environments(jobs: int) -> list[dict[str, str]]:
     A number of threads that is set is kept.
     """
     devices, threads = gpus(), str(max(1, cores() // jobs))
-    shared = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
+    shared = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads), SCHEDULER: str(os.getpid())}
     if not devices:
         return [shared] * jobs
     return [{**shared, "CUDA_VISIBLE_DEVICES": devices[number % len(devices)]} for number in range(jobs)]
@@ -245,8 +246,8 @@ def parallel(jobs: int, say: Say) -> Callable[..., list[Stage]]:
         finally:
             repo.lock.lock()
         if schedule.failed and on_error != "ignore":
-            for stage in schedule.waiting:
-                say(f"{stage.addressing}: did not start, because of the failure above")
+            if schedule.waiting:
+                say(f"did not start, because of the failure above: {shortened(schedule.waiting)}")
             cause = next(iter(schedule.failed.values())) if len(schedule.failed) == 1 else None
             _raise_error(cause, *schedule.failed)
         return results
@@ -258,6 +259,12 @@ def _outside(turn: Turn, commands: Commands, stage: Stage) -> None:
     """Run a stage's commands without the turn."""
     with turn.given_up():
         commands.run(stage)
+
+
+def shortened(stages: Sequence[Stage], most: int = 5) -> str:
+    """Names of stages, the first few: "sft@words, dpo@words and 3 more"."""
+    names, more = [stage.addressing for stage in stages[:most]], len(stages) - most
+    return ", ".join(names) + (f" and {more} more" if more > 0 else "")
 
 
 def _report(stage: Stage, error: BaseException, say: Say) -> None:

@@ -66,7 +66,7 @@ def test_a_failure_stops_what_depends_on_it_and_its_log_is_shown(repository):
     assert ran.returncode != 0
     assert "bad: failed: failed to run: echo the cause; exit 3, exited with 3" in ran.stdout
     assert "\n  the cause\n" in ran.stdout
-    assert "d: did not start" in ran.stdout
+    assert "did not start, because of the failure above: d\n" in ran.stdout
     assert (repository / "c").is_file() and not (repository / "d").exists()
     assert (
         not (repository / ".dvc/tmp/lock").read_text()
@@ -102,6 +102,18 @@ def test_an_interrupt_ends_all_commands(repository):
             os.kill(int(path.read_text()), 0)
 
 
+def test_a_stage_knows_its_scheduler_with_and_without_a_shell_between(repository):
+    (repository / "stage.py").write_text(
+        "import sys\nfrom ladder.pipeline.launch import die_with_parent\ndie_with_parent()\nopen(sys.argv[1], 'w').close()\n"
+    )
+    (repository / "dvc.yaml").write_text(
+        "stages:\n  a: {cmd: python stage.py a, outs: [a]}\n  b: {cmd: 'true; python stage.py b; true', outs: [b]}\n"
+    )
+    ran = repro(repository, 2)
+    assert ran.returncode == 0, ran.stdout
+    assert (repository / "a").is_file() and (repository / "b").is_file()
+
+
 def test_the_longest_chain_starts_first():
     assert by_depth(list(ABOVE), ABOVE) == {"a": 3, "b": 1, "c": 2, "d": 1, "e": 0}
     schedule = Schedule(["b", "a", "c", "d", "e"], ABOVE)
@@ -122,7 +134,7 @@ def test_each_job_has_a_gpu_or_a_share_of_the_cores(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert environments(4) == [{"OMP_NUM_THREADS": "2"}] * 4
+    assert environments(4) == [{"OMP_NUM_THREADS": "2", "LADDER_SCHEDULER": str(os.getpid())}] * 4
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-a")
     assert jobs_of("auto") == 2
     assert [each["CUDA_VISIBLE_DEVICES"] for each in environments(3)] == ["3", "GPU-a", "3"]
