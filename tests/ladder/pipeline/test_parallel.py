@@ -104,7 +104,8 @@ def test_an_interrupt_ends_all_commands(repository):
 
 def test_a_stage_knows_its_scheduler_with_and_without_a_shell_between(repository):
     (repository / "stage.py").write_text(
-        "import sys\nfrom ladder.pipeline.launch import die_with_parent\ndie_with_parent()\nopen(sys.argv[1], 'w').close()\n"
+        "import sys\nfrom ladder.pipeline.launch import die_with_parent\n\n"
+        "die_with_parent()\nopen(sys.argv[1], 'w').close()\n"
     )
     (repository / "dvc.yaml").write_text(
         "stages:\n  a: {cmd: python stage.py a, outs: [a]}\n  b: {cmd: 'true; python stage.py b; true', outs: [b]}\n"
