@@ -4,6 +4,7 @@ DVC evaluates all stages and runs some of them. The total counts those that ende
 `ladder plan` expects to run after it; it shrinks when DVC skips a stage whose input turned out to be the same.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -181,10 +182,15 @@ def stages_announced(options: Sequence[str], jobs: int = 1) -> Iterator[Progress
             say(f"{name}: done in {seconds:.0f} s" if seconds >= 10 else f"{name}: done in {seconds:.1f} s")
 
     modules[0]._reproduce, modules[1].cmd_run = evaluate, cmd_run
+    records = logging.getLogger("dvc.dvcfile")
+    level = records.level
+    if jobs > 1:  # "Updating lock file" after each stage would separate the lines that say which one has ended
+        records.setLevel(logging.WARNING)
     try:
         yield progress
     finally:
         modules[0]._reproduce, modules[1].cmd_run = originals
+        records.setLevel(level)
 
 
 def say(line: str) -> None:
