@@ -15,7 +15,7 @@ CUDA_TORCH = $(BIN)/python -c 'import sys; from importlib.metadata import versio
 
 ladder: setup
 	@ladder check
-	@ladder repro report card
+	@ladder repro --jobs auto report card
 
 setup: $(BIN)/.installed
 

@@ -6,13 +6,14 @@ python -m stages.report data/benchmark data/lm_eval data/provenance report metri
 """
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ladder.data.atomic_write import published
 from ladder.data.jsonl import Row, write_json, write_text
 from ladder.eval.compare import Headline
-from ladder.eval.results import Entry, absent, against_parents, read
+from ladder.eval.results import Entry, absent, comparisons, read
 from ladder.eval.scores import HEADLINES
 from ladder.pipeline.stage import Config, UserError, run
 from ladder.report.answers_page import Answer, Change, Mark, Part, Question, Standing, answers_page
@@ -46,11 +47,26 @@ class Params(Config):
     """Benchmarks whose scores are in metrics/report, so in `dvc metrics show`; empty takes the first five."""
     examples: int = Field(5, ge=0)
     """Number of successful attacks per rung that redteam.md shows; 0 shows only the counts."""
+    compare: list[tuple[str, str]] = []
+    """Pairs of rungs of the table to compare besides each one with its parent: `[[sft/r64, sft/r16]]`.
+
+    Holm's correction is over all comparisons, so each pair raises the bar for the others.
+    """
     seeds: int = Field(1, ge=1, strict=True)
     """Number of seeds of data and training. Each rung is made again with other seeds, with all that it is made of.
 
     The table then has the mean and the range over seeds, and its intervals cover both kinds of variance.
     """
+
+    @model_validator(mode="after")
+    def check_pairs(self) -> Self:
+        """Check that each pair of `compare` has two different rungs of the table."""
+        for number, pair in enumerate(self.compare):
+            if lost := [rung for rung in pair if rung not in self.rungs]:
+                raise ValueError(f"compare[{number}]: expected rungs of report.rungs, got {lost[0]!r}. Add it there")
+            if pair[0] == pair[1]:
+                raise ValueError(f"compare[{number}]: expected two different rungs, got {pair[0]!r} twice")
+        return self
 
 
 def part(name: str, entries: dict[str, Entry], changes: Changes) -> Part:
@@ -166,19 +182,19 @@ def main(
     found = read(folders, provenance, measured)
     checks = pipeline_checks(found)
     compared = {name: entries for name, entries in found.items() if name not in checks}
-    changes = against_parents(compared)
-    lines = [line(rung, found, changes) for rung in params.rungs]
-    scores, comparisons = score_rows(lines, compared), comparison_rows(compared, changes)
+    changes, pairs = comparisons(compared, params.compare)
+    lines = [line(rung, found, changes, pairs) for rung in params.rungs]
+    scores, tests = score_rows(lines, compared), comparison_rows(compared, changes, pairs)
     heading = f"The ladder on {', '.join(folders)}"
     described = " ".join([sizes(compared), *(f"{name}: not scored: {why}." for name, why in lacking.items())])
     parts = [part(name, entries, changes) for name, entries in found.items()]
-    write_text(output / "table.md", page(heading, described, scores, comparisons, note(found), check_block(checks)))
+    write_text(output / "table.md", page(heading, described, scores, tests, note(found), check_block(checks)))
     write_json(output / "table.json", lines)
     write_text(output / "rungs.tsv", "".join("\t".join(point) + "\n" for point in points(found)))
     write_text(output / "answers.html", answers_page(heading, f"{described} {note(found)}", parts))
     write_text(output / "redteam.md", redteam_page(found, params.examples))
     write_headlines(metrics, lines, params.headlines or list(folders)[:HEADLINES])
-    print(f"{heading}\n\n{plain(scores)}\n\n{described}\n\n{plain(comparisons)}")
+    print(f"{heading}\n\n{plain(scores)}\n\n{described}\n\n{plain(tests)}")
 
 
 if __name__ == "__main__":

@@ -96,16 +96,19 @@ def repro(
     no_run_cache: Annotated[
         bool, typer.Option("--no-run-cache", help="Run stages even if DVC has the results of an equal run.")
     ] = False,
+    jobs: Annotated[
+        str, typer.Option("--jobs", "-j", help="Stages at a time: a number, or auto for one per GPU or CPU core.")
+    ] = "1",
 ) -> None:
     """Run the stages whose inputs changed: `dvc repro`, with current lists of imported code, and faster.
 
-    Without a stage, everything runs. All options are those of `dvc repro`, and so is the result. A line before each
-    stage has its number and the time left; the end is a summary of the table of rungs.
+    Without a stage, everything runs. All options but --jobs are those of `dvc repro`, and so is the result. A line
+    before each stage has its number and the time left; the end is a summary of the table of rungs.
     """
-    chosen = {name: value for name, value in locals().items() if name != "targets"}
+    chosen = {name: value for name, value in locals().items() if name not in ("targets", "jobs")}
     from ladder.cli.pipeline_commands import repro as run
 
-    exit_with(run(targets or [], [f"--{name.replace('_', '-')}" for name, value in chosen.items() if value]))
+    exit_with(run(targets or [], [f"--{name.replace('_', '-')}" for name, value in chosen.items() if value], jobs))
 
 
 @app.command(cls=Command, epilog="Example: ladder status sft@words")

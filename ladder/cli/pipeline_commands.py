@@ -61,11 +61,17 @@ def check() -> Checked:
     return Checked(faults, information)
 
 
-def repro(targets: Sequence[str], options: Sequence[str]) -> int:
+def repro(targets: Sequence[str], options: Sequence[str], jobs: str = "1") -> int:
     """Run `dvc repro` with current code lists, progress lines and a summary; return its exit code.
 
-    options: DVC's own, in their long form. Errors: UserError for an unknown target.
+    options: DVC's own, in their long form. jobs: number of stages at a time, or `auto`. Errors: UserError for an
+    unknown target or number.
     """
+    from ladder.pipeline.parallel import jobs_of
+
+    count = jobs_of(jobs)
+    if count > 1 and "--interactive" in options:
+        raise UserError("--interactive: asks before each stage; expected --jobs 1 with it")
     command = f"repro {json.dumps([*targets, *options])}"
     recorded = RECORDED.issuperset(options)
     if recorded and (messages := snapshot.recall(command)) is not None:
@@ -81,9 +87,9 @@ def repro(targets: Sequence[str], options: Sequence[str]) -> int:
         _refuse_unknown(targets, options)
         roots = [] if "--dry" in options else [refresh_code_lists()]
         before = snapshot.settled(roots)
-        with stages_announced(options) as progress:
+        with stages_announced(options, count) as progress:
             code = _dvc(["repro", *options, *targets])
-        lines = [] if progress.changed or "--dry" in options else nothing_ran()
+        lines = [] if code or progress.changed or "--dry" in options else nothing_ran()
         if code == 0 and recorded and not _looks_elsewhere(before):
             # If a stage did run, the state has changed, and nothing is recorded.
             snapshot.remember(command, before, roots, [UP_TO_DATE, *lines])

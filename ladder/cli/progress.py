@@ -4,11 +4,13 @@ DVC evaluates all stages and runs some of them. The total counts those that ende
 `ladder plan` expects to run after it; it shrinks when DVC skips a stage whose input turned out to be the same.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from ladder.pipeline.parallel import parallel
 from ladder.plan.changes import MISSING_OUTPUT, Change
 from ladder.plan.durations import Durations
 
@@ -19,11 +21,18 @@ CHECKED_OUT = frozenset({"--pull", "--allow-missing"})
 class Progress:
     """Count of the stages that a run of DVC has run, and the line before each.
 
-    options: those of `dvc repro`. planned: returns what a run would do with all stages, and how long they take.
+    options: those of `dvc repro`. planned: returns what a run would do with all stages, and how long they take. jobs:
+    number of stages at a time.
     """
 
-    def __init__(self, options: Sequence[str], planned: Callable[[], tuple[dict[str, Change], Durations] | None]):
-        self.options = frozenset(options)
+    def __init__(
+        self,
+        options: Sequence[str],
+        planned: Callable[[], tuple[dict[str, Change], Durations] | None],
+        jobs: int = 1,
+    ) -> None:
+        self.options, self.jobs = frozenset(options), jobs
+        self._running: list[str] = []
         self.ran: list[str] = []
         """Stages whose command was started, in order."""
         self._planned = planned
@@ -50,6 +59,7 @@ class Progress:
 
     def passed(self, name: str, *, changed: bool) -> None:
         """Note that DVC ended with a stage, which it ran, restored, or skipped as unchanged."""
+        self.stopped(name)
         if changed:
             self.changed.append(name)
         else:
@@ -60,28 +70,36 @@ class Progress:
         if not self.ran:
             self._plan = self._planned()
         self.ran.append(name)
+        self._running.append(name)
         if self._plan is None:
             return f"stage {len(self.ran)}"
-        following = self._following(name, self._plan[0])
+        following = self._following(self._plan[0])
         durations = self._plan[1]
         durations.refresh([name, *following])
-        seconds = durations.left([name, *following])
+        seconds = durations.left([*self._running, *following])
         word = "at most" if durations.is_bound([name, *following]) else "about"
-        about = "" if seconds is None else f", {word} {shown(seconds)} left"
+        about = "" if seconds is None else f", {word} {shown(seconds / self.jobs)} left"
         return f"stage {len(self.ran)} of {len(self.ran) + len(following)}{about}"
 
     def end(self, name: str, seconds: float) -> None:
         """Note that a stage's command succeeded after so many seconds."""
+        self.stopped(name)
         if self._plan is not None:
             self._plan[1].end(name, seconds)
 
-    def _following(self, name: str, found: dict[str, Change]) -> list[str]:
-        """Return the stages after `name` that are expected to run."""
-        place = self._steps.index(name) + 1 if name in self._steps else len(self._steps)
-        changed = set(self._steps[:place]) - self._skipped
+    def stopped(self, name: str) -> None:
+        """Note that a stage's command no longer runs."""
+        if name in self._running:
+            self._running.remove(name)
+
+    def _following(self, found: dict[str, Change]) -> list[str]:
+        """Return the stages that have not started and are expected to run."""
+        changed = set(self.ran) | set(self.changed)
         following = []
-        for step in self._steps[place:]:
-            if step in found and self._runs(found[step], changed):
+        for step in self._steps:
+            if step in changed or step in self._skipped or step not in found:
+                continue
+            if self._runs(found[step], changed):
                 changed.add(step)
                 following.append(step)
         return following
@@ -121,17 +139,18 @@ def planned() -> tuple[dict[str, Change], Durations] | None:
 
 
 @contextmanager
-def stages_announced(options: Sequence[str]) -> Iterator[Progress]:
-    """Let DVC's `repro` in this process print a progress line before each stage that it runs."""
+def stages_announced(options: Sequence[str], jobs: int = 1) -> Iterator[Progress]:
+    """Let DVC's `repro` in this process print a progress line before each stage; run up to `jobs` at a time."""
     from dvc.repo import reproduce
     from dvc.stage import run
 
-    progress = Progress(options, planned)
+    progress = Progress(options, planned, jobs)
     if "--dry" in options:
         yield progress
         return
     modules: tuple[Any, Any] = (reproduce, run)
     originals = reproduce._reproduce, run.cmd_run
+    climb = originals[0] if jobs == 1 else parallel(jobs, say)
 
     def evaluate(stages: list[Any], *arguments: Any, **keywords: Any) -> Any:
         evaluate_stage = keywords.pop("repro_fn", reproduce._reproduce_stage)
@@ -143,19 +162,35 @@ def stages_announced(options: Sequence[str]) -> Iterator[Progress]:
 
         outs = (str(out.def_path) for stage in stages for out in stage.outs)
         progress.evaluated([stage.addressing for stage in stages], outs)
-        return originals[0](stages, *arguments, repro_fn=one, **keywords)
+        return climb(stages, *arguments, repro_fn=one, **keywords)
 
     def cmd_run(stage: Any, *arguments: Any, **keywords: Any) -> None:
-        say(progress.begin(stage.addressing))
-        started = time.monotonic()
-        originals[1](stage, *arguments, **keywords)
-        progress.end(stage.addressing, time.monotonic() - started)
+        name = stage.addressing
+        line, started = progress.begin(name), time.monotonic()
+        say(line if jobs == 1 else f"{line}: {name}")
+        try:
+            if jobs == 1:
+                originals[1](stage, *arguments, **keywords)
+            else:
+                stage.run_beside_others()
+        except BaseException:
+            progress.stopped(name)
+            raise
+        seconds = time.monotonic() - started
+        progress.end(name, seconds)
+        if jobs > 1:
+            say(f"{name}: done in {seconds:.0f} s" if seconds >= 10 else f"{name}: done in {seconds:.1f} s")
 
     modules[0]._reproduce, modules[1].cmd_run = evaluate, cmd_run
+    records = logging.getLogger("dvc.dvcfile")
+    level = records.level
+    if jobs > 1:  # "Updating lock file" after each stage would separate the lines that say which one has ended
+        records.setLevel(logging.WARNING)
     try:
         yield progress
     finally:
         modules[0]._reproduce, modules[1].cmd_run = originals
+        records.setLevel(level)
 
 
 def say(line: str) -> None:

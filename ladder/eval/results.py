@@ -111,29 +111,52 @@ def against_parents(found: dict[str, dict[str, Entry]]) -> dict[tuple[str, str],
     A rung with replicas is compared over its seeds, each with the parent of the same seed.
     Errors: UserError when a rung and its parent have no question that counts for both.
     """
-    pairs = {
+    return comparisons(found, [])[0]
+
+
+def comparisons(
+    found: dict[str, dict[str, Entry]], asked: list[tuple[str, str]]
+) -> tuple[dict[tuple[str, str], Change], dict[tuple[str, str, str], Change]]:
+    """Return {(benchmark, rung): change} as `against_parents`, and {(benchmark, rung, other): change} for asked pairs.
+
+    asked: pairs of a rung and another one that it is compared with. Holm's correction is over both.
+    """
+    parents = {
         (benchmark, rung): _change(entry, entries)
         for benchmark, entries in found.items()
         for rung, entry in entries.items()
         if entry.baseline in entries
     }
-    return dict(zip(pairs, corrected(list(pairs.values())), strict=True))
+    others = {
+        (benchmark, rung, other): _change(entries[rung], entries, other)
+        for benchmark, entries in found.items()
+        for rung, other in asked
+    }
+    fair = corrected([*parents.values(), *others.values()])
+    return dict(zip(parents, fair, strict=False)), dict(zip(others, fair[len(parents) :], strict=True))
 
 
-def _change(entry: Entry, entries: dict[str, Entry]) -> Change:
-    """Compare an entry with its parent. Errors: UserError when the parent of a seed was not measured."""
+def _change(entry: Entry, entries: dict[str, Entry], other: str | None = None) -> Change:
+    """Compare an entry with another rung, or with its parent. Errors: UserError when the parent of a seed was not
+    measured."""
     names = {"title": entry.benchmark, "rung": entry.rung}
-    if not entry.replicas:
+    if other is None and not entry.replicas:
         return compare(entries[entry.baseline].rows, entry.rows, entry.headline, **names)
-    measured = {one.rung: one for above in entries.values() for one in (above, *above.replicas)}
     seeds = (entry, *entry.replicas)
+    if other is not None:
+        before = (entries[other], *entries[other].replicas)
+        if len(seeds) == len(before) == 1:
+            return compare(before[0].rows, entry.rows, entry.headline, **names)
+        count = max(len(seeds), len(before))  # a rung without a seed is compared with every seed of the other
+        pairs = [(before[n % len(before)].rows, seeds[n % len(seeds)].rows) for n in range(count)]
+        return compare_seeds(pairs, entry.headline, **names)
+    measured = {one.rung: one for above in entries.values() for one in (above, *above.replicas)}
     if lost := [one for one in seeds if one.baseline not in measured]:
         raise UserError(
             f"data/provenance/{lost[0].rung}.json: its parent {lost[0].baseline} was not measured; expected a replica "
             f"of {entry.baseline}. `ladder repro report` measures it"
         )
-    pairs = [(measured[one.baseline].rows, one.rows) for one in seeds]
-    return compare_seeds(pairs, entry.headline, **names)
+    return compare_seeds([(measured[one.baseline].rows, one.rows) for one in seeds], entry.headline, **names)
 
 
 def show(headline: Headline, number: float, sign: str = "") -> str:

@@ -157,12 +157,14 @@ class Decoder:
         if width:
             if self.cache.capacity < width:
                 self.cache.resize(self.round_up(width))
-            ids = [prompt[:-1] + [0] * (width + 1 - len(prompt)) for prompt in prompts]
+            places: dict[tuple[int, ...], int] = {}  # several answers to a prompt share its states
+            copies = [places.setdefault(tuple(prompt), len(places)) for prompt in prompts]
+            ids = [[*prompt[:-1], *[0] * (width + 1 - len(prompt))] for prompt in places]
             read: Any = DynamicCache()
             self.model.base_model(torch.tensor(ids, device=self.device), past_key_values=read, use_cache=True)
             states = (state for layer in read.layers for state in (layer.keys, layer.values))
             for cached, state in zip(self.cache.tensors, states, strict=True):
-                cached[slots, :, :width] = state
+                cached[slots, :, :width] = state[copies]
         for slot, index in chunk:
             self.occupant[slot] = index
         seed = scramble(self.sampling.seed & 0xFFFFFFFF)

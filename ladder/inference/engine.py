@@ -19,6 +19,7 @@ from ladder.inference.hf_generate import generate_padded
 from ladder.inference.kv_cache import FAMILIES, fits_slots, slot_attention
 from ladder.inference.snapshot import Snapshot
 from ladder.inference.types import Completion, LocalName, Sampling, until_stop
+from ladder.models.folded_adapters import folded_adapters
 from ladder.models.oom import within_memory
 from ladder.pipeline.stage import UserError
 
@@ -64,7 +65,7 @@ def decode(
         if engine == "padded" or not _supported(model.config, engine):
             return generate_padded(model, prompts, sampling, stop, batch, bar, first=first, snapshot=snapshot)
         decoder = Decoder(model, prompts, sampling, stop, first)
-        with torch.inference_mode(), slot_attention(model):
+        with torch.inference_mode(), slot_attention(model), folded_adapters(model):
             within_memory(lambda slots: decoder.run(slots, bar, snapshot), decoder.slots_that_fit, batch, model.device)
         return [until_stop(answer, decoder.stop) for answer in decoder.answers]
 

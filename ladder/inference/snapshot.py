@@ -21,8 +21,8 @@ from ladder.data.jsonl import Row
 
 State = tuple[Row, dict[str, Tensor]]
 """Numbers and lists of numbers by name, and tensors by name."""
-SHARE = 0.05
-"""Maximum share of run time spent on saving: a state of 1 GB is saved every 40 s, a smaller one more often."""
+SHARE = 0.02
+"""Maximum share of run time spent on saving: a state of 1 GB is saved every 100 s, a smaller one more often."""
 WRITER = "inline_container"
 """torch's file writer; its name appears in the error messages of failed writes."""
 BYTES_A_SECOND = 5e8

@@ -85,6 +85,10 @@ def launched(command: list[str], stage: str, arguments: list[str]) -> int:
     return code if code >= 0 else 128 - code
 
 
+SCHEDULER = "LADDER_SCHEDULER"
+"""Environment variable with the process that runs several stages at a time."""
+
+
 def die_with_parent() -> None:
     """End this process when DVC or the launcher that started it is killed, so that no orphan trains on (Linux).
 
@@ -98,10 +102,13 @@ def die_with_parent() -> None:
 
 
 def _is_orphan() -> bool:
-    """Return whether DVC's shell has ended.
+    """Return whether DVC's shell, or what replaces it, has ended.
 
-    The shell is in the same process group. After its end, the parent is init or another subreaper.
+    The shell is in the same process group. After its end, the parent is init or another subreaper. Among parallel
+    stages (ladder/pipeline/parallel.py), a stage that is the first process of its group is a child of the scheduler.
     """
+    if os.getpgrp() == os.getpid() and SCHEDULER in os.environ:
+        return str(os.getppid()) != os.environ[SCHEDULER]
     try:
         return os.getpgid(os.getppid()) != os.getpgrp()
     except ProcessLookupError:  # the parent ended just now

@@ -40,6 +40,8 @@ Found = dict[str, dict[str, Entry]]
 """Results by benchmark and rung."""
 Changes = dict[tuple[str, str], Change]
 """Comparisons with the baseline, by benchmark and rung."""
+Pairs = dict[tuple[str, str, str], Change]
+"""Comparisons that report.compare asks for, by benchmark, rung and the other rung."""
 
 
 def note(found: Found) -> str:
@@ -72,13 +74,17 @@ def check_block(checks: Found) -> str:
     return "\n\n".join(blocks)
 
 
-def line(rung: str, found: Found, changes: Changes) -> dict[str, Any]:
+def line(rung: str, found: Found, changes: Changes, pairs: Pairs | None = None) -> dict[str, Any]:
     """Return a rung's results on all benchmarks, for table.json.
 
     Seconds and memory are left out: git keeps the file, and equal results have equal bytes. `ladder table` shows them.
     """
     entry = next(iter(found.values()))[rung]
     origin = entry.provenance
+    results = {name: numbers(entries[rung], changes.get((name, rung))) for name, entries in found.items()}
+    for (name, one, other), change in (pairs or {}).items():
+        if one == rung:
+            results[name].setdefault("against", {})[other] = comparison(change)
     return {
         "rung": rung,
         "method": origin["method"],
@@ -86,7 +92,7 @@ def line(rung: str, found: Found, changes: Changes) -> dict[str, Any]:
         "baseline": entry.baseline,
         "trainable_parameters": origin.get("trainable_parameters") or 0,
         "parameters": origin["parameters"],
-        "benchmarks": {name: numbers(entries[rung], changes.get((name, rung))) for name, entries in found.items()},
+        "benchmarks": results,
     }
 
 
@@ -138,16 +144,18 @@ def score(entry: Entry) -> str:
     )
 
 
-def comparison_rows(found: Found, changes: Changes) -> list[list[str]]:
-    """Build the table of comparisons, with a header row."""
+def comparison_rows(found: Found, changes: Changes, pairs: Pairs | None = None) -> list[list[str]]:
+    """Build the table of comparisons, with a header row: those with the baseline, then the pairs."""
     seeds = _has_seeds(found)
     rows = [[*COMPARISONS[:-1], *BY_SEED, COMPARISONS[-1]] if seeds else COMPARISONS]
-    for (name, rung), one in sorted(changes.items(), key=lambda item: list(found[item[0][0]]).index(item[0][1])):
+    ordered = sorted(changes.items(), key=lambda item: list(found[item[0][0]]).index(item[0][1]))
+    asked = [(name, rung, found[name][rung].baseline, one) for (name, rung), one in ordered]
+    for name, rung, baseline, one in [*asked, *((*key, one) for key, one in (pairs or {}).items())]:
         tests = [f"{p:.2g}" for p in (one.p, one.holm)]
         counts = [str(count) for count in (one.gained, one.lost, one.prompts)]
         entry = found[name][rung]
         more = _by_seed(one, entry.headline) if seeds else []
-        rows.append([rung, entry.baseline, name, difference(one, entry.headline), *tests, *counts, *more, one.verdict])
+        rows.append([rung, baseline, name, difference(one, entry.headline), *tests, *counts, *more, one.verdict])
     return rows
 
 

@@ -28,6 +28,7 @@ from ladder.pipeline.stage import UserError
 from ladder.training.best_checkpoint import Best, LastStep
 from ladder.training.callbacks import Bar, Curve, Progress
 from ladder.training.checkpointing import Keeper, drop, fingerprint, held, newest, save_seconds
+from ladder.training.learned_positions import select_on_cpu
 from ladder.training.micro_batches import MicroBatches
 from ladder.training.model_setup import TrainingSetup
 from ladder.training.trackers import tracking, without_trackers
@@ -49,6 +50,7 @@ def trainer_arguments(arguments: dict[str, Any], dtype: torch.dtype = torch.bflo
     Errors: UserError when the steps cannot be divided evenly among the processes, and from `check_launch`.
     """
     check_launch()
+    select_on_cpu()
     if not arguments.get("use_vllm"):  # whose memory pool does not work with it
         os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     with tempfile.TemporaryDirectory(prefix="ladder-") as folder:

@@ -319,6 +319,40 @@ def test_tasks_of_lm_eval_follow_the_benchmarks(ladder: Path) -> None:
     assert [line.split(" | ")[2] for line in table[11:13]] == ["ifeval", "arc"]
 
 
+def test_asked_pairs_are_compared_and_corrected_with_the_others(ladder: Path) -> None:
+    output = report(
+        ladder, "base", "sft/chat", "merge/soup", "alone", compare=[["alone", "base"], ["sft/chat", "alone"]]
+    )
+    table = (output / "table.md").read_text(encoding="utf-8").splitlines()
+    p = 2 / 2**12  # McNemar's exact p of 12 gains and no loss; the two smallest of four are multiplied by 4 (Holm 1979)
+    tests = f"{p:.2g} | {4 * p:.2g} | 12 | 0 | 40 | improved |"
+    assert table[13] == f"| sft/chat | base | ifeval | +30.0 [17.5, 45.0] | {tests}"
+    assert table[15] == f"| alone | base | ifeval | +30.0 [17.5, 45.0] | {tests}"
+    unchanged = "no significant difference"
+    assert table[16] == f"| sft/chat | alone | ifeval | +0.0 [0.0, 0.0] | 1 | 1 | 0 | 0 | 40 | {unchanged} |"
+    lines = {line["rung"]: line["benchmarks"]["ifeval"] for line in json.loads((output / "table.json").read_text())}
+    assert lines["alone"]["against"]["base"]["gained"] == 12 and lines["alone"]["against_baseline"] is None
+    assert "against" not in lines["base"]
+
+
+def test_a_rung_without_a_seed_is_compared_with_every_seed_of_the_other(tmp_path: Path) -> None:
+    write_rung(tmp_path, "endpoint/gpt", SOME, {"method": "endpoint", "parent": "", "parameters": 1})
+    for rung, count in (("sft/chat", 20), ("sft/chat+1", 28)):
+        write_rung(tmp_path, rung, [1.0] * count + [0.0] * (40 - count), {"method": "sft", "parent": "base", **TRAINED})
+    rungs, measured = ("endpoint/gpt", "sft/chat"), ["endpoint/gpt", "sft/chat", "sft/chat+1"]
+    report(tmp_path, *rungs, measured=measured, seeds=2, compare=[["sft/chat", "endpoint/gpt"]])
+    line = json.loads((tmp_path / "report/table.json").read_text())[1]["benchmarks"]["ifeval"]
+    assert line["against"]["endpoint/gpt"]["by_seed"] == [20.0, 40.0]  # 8 and 16 of 40
+
+
+@pytest.mark.parametrize(
+    ("pair", "said"), [(["base", "sft/cat"], "got 'sft/cat'"), (["base", "base"], "got 'base' twice")]
+)
+def test_pairs_of_rungs_outside_the_table_are_refused(pair: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=r"compare\[0\]: .*" + said):
+        Params.model_validate({"benchmarks": ["ifeval"], "rungs": ["base", "sft/chat"], "compare": [pair]})
+
+
 def test_several_seeds_are_their_mean_and_range_and_both_kinds_of_variance(tmp_path: Path) -> None:
     base = {"method": "base", "parent": "", "parameters": 1_000_000}
     solved = {"sft/chat": 12, "sft/chat+1": 20, "sft/chat+2": 16}
