@@ -120,23 +120,29 @@ def cell(one: Line | None, column: Benchmark, change: Change | None) -> Cell | N
 
 def against_baseline(lines: Sequence[Line], columns: Sequence[Benchmark]) -> dict[tuple[str, str], Change]:
     """Return the changes that the stage `report` computed: each rung against its baseline."""
-    found = {}
-    for line in lines:
-        for column in columns:
-            change = line["benchmarks"].get(column.name, {}).get("against_baseline")
-            if change is not None:
-                ends = change["difference"], change["low"], change["high"]
-                found[column.name, line["rung"]] = changed(
-                    column,
-                    line["baseline"],
-                    *ends,
-                    holm=change["p_holm"],
-                    n=str(change["n"]),
-                    verdict=change["verdict"],
-                    gained=change["gained"],
-                    lost=change["lost"],
-                )
-    return found
+    return {
+        (column.name, line["rung"]): of_table(column, line["baseline"], change)
+        for line in lines
+        for column in columns
+        if (change := line["benchmarks"].get(column.name, {}).get("against_baseline")) is not None
+    }
+
+
+def pairs(lines: Sequence[Line], columns: Sequence[Benchmark]) -> list[tuple[str, str, Change]]:
+    """Return (rung, benchmark, change) of the pairs that `report.compare` in params.yaml asks for."""
+    return [
+        (line["rung"], column.name, of_table(column, other, change))
+        for line in lines
+        for column in columns
+        for other, change in line["benchmarks"].get(column.name, {}).get("against", {}).items()
+    ]
+
+
+def of_table(column: Benchmark, against: str, change: Mapping[str, Any]) -> Change:
+    """Format a comparison of report/table.json."""
+    ends = change["difference"], change["low"], change["high"]
+    n, verdict, gained, lost = str(change["n"]), change["verdict"], change["gained"], change["lost"]
+    return changed(column, against, *ends, holm=change["p_holm"], n=n, verdict=verdict, gained=gained, lost=lost)
 
 
 def changed(

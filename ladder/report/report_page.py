@@ -78,6 +78,7 @@ def write(revisions: Sequence[str | None], path: Path) -> Written:
         graph=layout(rows),
         box=(WIDTH, HEIGHT),
         method=method,
+        pairs=[] if len(files) > 1 else page_matrix.pairs(lines, columns),
         apart=apart,
         missing=missing,
         sides=sides,
@@ -97,6 +98,7 @@ def table(files: Files) -> list[Line]:
     try:
         columns = page_matrix.benchmarks(lines)
         page_matrix.matrix(lines, columns, page_matrix.against_baseline(lines, columns))
+        page_matrix.pairs(lines, columns)
     except (LookupError, TypeError, AttributeError, ValueError):
         files.skip(TABLE)
         return []

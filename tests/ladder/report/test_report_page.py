@@ -115,6 +115,16 @@ def test_the_numbers_are_those_of_the_table(here: Path) -> None:
     assert "data/filter/web.rejected.md is absent" in words
 
 
+def test_pairs_of_report_compare_have_a_table(here: Path) -> None:
+    lines = json.loads(Path("report/table.json").read_text())
+    change = lines[1]["benchmarks"]["made"]["against_baseline"]
+    lines[0]["benchmarks"]["made"]["against"] = {HOSTILE: {**change, "difference": 43.75, "verdict": "improved"}}
+    Path("report/table.json").write_text(json.dumps(lines))
+    found = page(None)
+    assert f"{HOSTILE} made +43.8 [-75.0, -6.2] 0.092 16 ▲ improved" in found.words
+    assert "img" not in found.tags
+
+
 def test_curves_have_the_units_of_dvc_yaml_and_leave_out_steps_without_a_value(here: Path) -> None:
     (curve,) = page(None).data["curves"]
     assert curve["columns"] == {
