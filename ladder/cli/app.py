@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ladder.cli import page_commands, project_commands, result_commands
+from ladder.cli import page_commands, project_commands, result_commands, ship_commands
 from ladder.cli.group import Command, Group
 from ladder.cli.names import stage_names
 from ladder.cli.output import Json, exit_with, messages_on_stderr, print_json
@@ -131,5 +131,6 @@ for _command, _example in (
     (result_commands.diff, "ladder diff HEAD~1 --prompts 5 --answers"),
     (result_commands.doctor, "ladder doctor --fix"),
     (result_commands.gc, "ladder gc --yes"),
+    *ship_commands.COMMANDS,
 ):
     app.command(cls=Command, epilog=f"Example: {_example}")(_command)

@@ -1,4 +1,4 @@
-"""Names that a shell completes: benchmarks, stages with their entries, recipes. Read from files, without imports."""
+"""Names that a shell completes: benchmarks, stages, rungs, recipes. Read from files, without imports."""
 
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,13 @@ def recipe_names(incomplete: str = "") -> list[str]:
 def project_names(incomplete: str = "") -> list[str]:
     """Return the names of files in recipes/projects/, without their ending."""
     names = sorted(path.stem for path in Path("recipes/projects").glob("*.yaml"))
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def rung_names(incomplete: str = "") -> list[str]:
+    """Return the names of the rungs in models/, such as sft/words."""
+    models = Path("models")
+    names = sorted(record.parent.relative_to(models).as_posix() for record in models.rglob("rung.json"))
     return [name for name in names if name.startswith(incomplete)]
 
 
