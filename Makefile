@@ -47,7 +47,7 @@ $(BIN)/.dev: $(BIN)/.installed locks/dev.txt
 	$(PIP) check
 	@touch $@
 
-# make extra-pii: install an extra (gpu, cluster, docs, pii, s3).
+# make extra-pii: install an extra (gpu, cluster, docs, pii, s3, serve).
 extra-%: setup locks/%.txt
 	$(PIP) $(LOCKED) --no-build-isolation --requirement locks/$*.txt
 	$(PIP) check

@@ -47,6 +47,21 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_base(tmp_path_factory.mktemp("models") / "base")
 
 
+@pytest.fixture(scope="session")
+def pico_rungs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the rungs base, sft/words and sft/rounded (QLoRA) in models/, on a float32 base."""
+    from shipped import save_repository
+
+    return save_repository(tmp_path_factory.mktemp("rungs"))
+
+
+@pytest.fixture
+def repository(pico_rungs: Path, work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Change to the folder of `pico_rungs`."""
+    monkeypatch.chdir(pico_rungs)
+    return pico_rungs
+
+
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of its own for LADDER_WORK: caches and checkpoints of unfinished trainings."""

@@ -1,7 +1,7 @@
 """Compare an exported model with its rung: greedy answers, and logits along them.
 
 The rung answers first, and its answers are kept. Then the export is loaded by transformers alone, with its own
-tokenizer and chat template, so that what a user will load is what is compared.
+tokenizer and chat template, so the comparison is of the files that a user loads.
 """
 
 from dataclasses import dataclass

@@ -6,8 +6,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult
 
-from ladder.cli.table import table_lines
 from ladder.data.markdown import table
+from ladder.data.strict_json import parse_json
 from ladder.report.rung_table import SMALLEST_JUDGE
 from ladder.ship.lineage import Lock
 
@@ -18,7 +18,9 @@ Results = Mapping[str, Any]
 
 def results_of(rung: str) -> Results:
     """Return the line of a rung in report/table.json; an empty one if the report does not have it."""
-    lines = table_lines() if TABLE.is_file() else []
+    if not TABLE.is_file():
+        return {}
+    lines: Any = parse_json(TABLE.read_text(encoding="utf-8"))
     return next((line for line in lines if line["rung"] == rung), {})
 
 

@@ -45,9 +45,9 @@ def data_licenses(steps: list[Step], lock: Lock) -> list[Licensed]:
             found[path] = Licensed(path, str(settings.get("source")), str(stated).lower())
         elif path in cards:
             licenses = sorted({str(one["license"]).lower() for one in cards[path]["sources"]})
-            found[path] = Licensed(path, f"`{stage}`", ", ".join(licenses), _card_note(cards[path]))
+            found[path] = Licensed(path, f"made here by {stage}", ", ".join(licenses), _card_note(cards[path]))
         elif path in trained:
-            found[path] = Licensed(path, f"made here by `{stage}`" if stage else "not recorded", UNKNOWN)
+            found[path] = Licensed(path, f"made here by {stage}" if stage else "not recorded", UNKNOWN)
         if stage.partition("@")[0] in ANSWERED and path in found:
             note = _answers_note(settings)
             found[path] = found[path]._replace(note="; ".join(filter(None, (found[path].note, note))))
