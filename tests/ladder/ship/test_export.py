@@ -98,7 +98,7 @@ def test_an_adapter_in_plain_peft_has_the_logits_of_the_rung(repository, tmp_pat
     assert (config["base_model_name_or_path"], config["revision"]) == ("org/pico", "0123abc")
     adapted = PeftModel.from_pretrained(plain(repository / "models/base"), tmp_path / "out")
     rung = load(repository / "models/sft/words", repository / "models/base")
-    assert torch.equal(logits(adapted), logits(rung.model))
+    torch.testing.assert_close(logits(adapted), logits(rung.model), atol=1e-5, rtol=1e-5)  # another attention kernel
     base = json.loads((repository / "models/sft/words/rung.json").read_text())["base"]
     assert made.base == {
         "identity": base, "source": "hub:org/pico@0123abc", "address": "org/pico", "revision": "0123abc"

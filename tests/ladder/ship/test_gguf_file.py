@@ -6,7 +6,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Tokenizer
+from transformers import AutoModelForCausalLM, Qwen2Tokenizer
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from ladder.models.gguf import load_model, load_tokenizer
@@ -15,24 +15,36 @@ from ladder.ship.export import export
 from ladder.ship.gguf_file import pre_tokenizer, write_gguf
 from perf.pico import pico_model, pico_tokenizer
 
-TEXTS = ["Zoë says , naïvely :\n\n    return 4  # 100% .", "<|im_start|>user\nHi<|im_end|>\n", "日本語 🙂 17 + 26"]
+TEXTS = [
+    "abc abcc",
+    "Zoë says , naïvely :\n\n    return 4  # 100% .",
+    "<|im_start|>user\nHi<|im_end|>\n",
+    "日本語 🙂 17 + 26",
+]
 
 
-def test_weights_and_tokens_are_read_back_by_transformers(repository, tmp_path):
+def test_weights_are_read_back_by_transformers(repository, tmp_path):
     export("sft/words", tmp_path / "merged", verify=False)
     made = export("sft/words", tmp_path / "out", "gguf", gguf_type="f32")
     file = tmp_path / "out/sft-words-f32.gguf"
-    merged, tokenizer = (kind.from_pretrained(tmp_path / "merged") for kind in (AutoModelForCausalLM, AutoTokenizer))
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     read = load_model(file, torch.float32)
     expected, found = merged.state_dict(), read.state_dict()
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
-    for key in ("num_attention_heads", "num_key_value_heads", "head_dim", "rms_norm_eps", "rope_parameters"):
-        assert getattr(read.config, key) == pytest.approx(getattr(merged.config, key), rel=1e-6)
-    back = load_tokenizer(file)
-    assert [back(text).input_ids for text in TEXTS] == [tokenizer(text).input_ids for text in TEXTS]
-    assert back.chat_template == tokenizer.chat_template
+    for key in ("num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings", "rope_parameters"):
+        assert getattr(read.config, key) == getattr(merged.config, key)
+    assert read.config.rms_norm_eps == pytest.approx(merged.config.rms_norm_eps, rel=1e-6)
     assert made.agreement["equal_tokens"] == made.agreement["tokens"] and made.agreement["equal_prompts"] is None
+
+
+def test_the_tokenizer_is_read_back_by_transformers(tmp_path):
+    tokenizer = pico_tokenizer([("a", "b"), ("ab", "c"), ("Ġ", "ab")])
+    write_gguf(tmp_path / "a.gguf", pico_model(tokenizer), tokenizer, "sft/a", "f16")
+    back = load_tokenizer(tmp_path / "a.gguf")
+    assert [back(text).input_ids for text in TEXTS] == [tokenizer(text).input_ids for text in TEXTS]
+    assert len(back(TEXTS[0]).input_ids) == 4  # abc, the merged beginning of the second word, c, c
+    assert back.chat_template == tokenizer.chat_template
 
 
 def fields(path):

@@ -81,7 +81,7 @@ def test_yes_uploads_exactly_the_files_of_the_export(repository, tmp_path, monke
         monkeypatch.setenv("HF_TOKEN", "hf_of_this_test")
         upload, url = push("sft/words", "org/words", "adapter", exported=tmp_path / "out", send_it=True)
     assert url == f"{address}/org/words/commit/1" and received["token"] == "Bearer hf_of_this_test"
-    assert received["repository"]["private"] is True or received["repository"].get("visibility") == "private"
+    assert received["repository"]["visibility"] == "private"
     assert received["files"] == {name: (tmp_path / "out" / name).read_bytes() for name in upload.files}
     assert "adapter_model.safetensors" in received["files"] and "README.md" in received["files"]
 

@@ -1,12 +1,13 @@
 """Chat through a pipe: each line is a turn of one conversation."""
 
 import io
-import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, assistant, user
+from conftest import assistant, user
+from ladder.__main__ import main
 from ladder.inference.local import engine_of
 from ladder.inference.types import Sampling
 from ladder.models.checkpoint import load
@@ -23,7 +24,7 @@ def expected(root, name, *messages):
 
 def said(names, lines, system=None):
     output = io.StringIO()
-    chat([Speaker(f"models/{name}") for name in names], SHORT, system, io.StringIO(lines), output)
+    chat([Speaker(Path(f"models/{name}")) for name in names], SHORT, system, io.StringIO(lines), output)
     return output.getvalue()
 
 
@@ -44,17 +45,10 @@ def test_a_wrong_command_and_a_refused_turn_end_a_script(repository):
     with pytest.raises(UserError, match="/stop: no such command; expected /reset or /quit"):
         said(["base"], "/stop\n")
     with pytest.raises(UserError, match="a chat template has rendered it already"):
-        said(["base"], "<|im_start|>user Hi\n")
+        said(["base"], "<|im_start|>user<|im_end|>\n")
 
 
-def test_the_command_reads_stdin_and_writes_answers_alone(repository):
-    command = [sys.executable, "-m", "ladder", "chat", "base", "--max-new-tokens", "12"]
-    done = subprocess.run(
-        command,
-        input="One?\n",
-        cwd=repository,
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stdout) == (0, f"{expected(repository, 'base', *user('One?'))}\n"), done.stderr
+def test_the_command_reads_stdin_and_writes_answers_alone(repository, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("One?\n"))
+    main(["chat", "base", "--max-new-tokens", "12"])
+    assert capsys.readouterr().out == f"{expected(repository, 'base', *user('One?'))}\n"
