@@ -236,4 +236,7 @@ def chosen(found: Scores, rungs: Iterable[str], benchmarks: Iterable[str]) -> Sc
         for line in found.lines
         if line.rung in keep
     ]
-    return Scores(lines, found.alike, found.notes)
+    measured = {line.revision.label for line in lines if line.scores}
+    bare = [label for label in dict.fromkeys(line.revision.label for line in found.lines) if label not in measured]
+    notes = [f"{label} is not shown: no score of these rungs on these benchmarks" for label in bare]
+    return Scores([line for line in lines if line.revision.label in measured], found.alike, [*found.notes, *notes])
