@@ -1,6 +1,6 @@
 """A small project that DVC has run: two commits with tags and an experiment, for tests of `table`, `why` and `ledger`.
 
-The script make.py stands for all stages. Scores are equations of the parameters, so that a test can work them out:
+The script make.py is the code of all stages. Scores are equations of the parameters, so that a test can work them out:
 base 20, sft/words 30 + lora.r, each with an interval of plus and minus 5.
 """
 

@@ -23,15 +23,18 @@ def table(
         bool, typer.Option("--all", help="All commits with a table of rungs, tags and DVC experiments.")
     ] = False,
     revisions: Annotated[
-        str,
+        str | None,
         typer.Option(metavar="REV,…", help="These commits, tags, branches or experiments; `workspace` is the files."),
-    ] = "",
+    ] = None,
     compare: Annotated[
-        str, typer.Option(metavar="ANY", help="Baseline of differences: a rung, in each revision, or a revision.")
-    ] = "",
-    sort: Annotated[str, typer.Option(metavar="BENCHMARK", help="Put the best score on this benchmark first.")] = "",
-    rungs: Annotated[str, typer.Option(metavar="RUNG,…", help="Show these rungs only.")] = "",
-    benchmarks: Annotated[str, typer.Option(metavar="NAME,…", help="Show these benchmarks only.")] = "",
+        str | None,
+        typer.Option(metavar="ANY", help="Baseline of differences: a rung, in each revision, or a revision."),
+    ] = None,
+    sort: Annotated[
+        str | None, typer.Option(metavar="BENCHMARK", help="Put the best score on this benchmark first.")
+    ] = None,
+    rungs: Annotated[str | None, typer.Option(metavar="RUNG,…", help="Show these rungs only.")] = None,
+    benchmarks: Annotated[str | None, typer.Option(metavar="NAME,…", help="Show these benchmarks only.")] = None,
     form: Annotated[TableFormat | None, typer.Option("--format", help="Output format. Default text.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -57,17 +60,17 @@ def table(
     names = None if everything else _names(revisions) or ["workspace"]
     return show_scores(
         names,
-        baseline=compare or None,
-        sort=sort or None,
+        baseline=compare,
+        sort=sort,
         rungs=_names(rungs),
         benchmarks=_names(benchmarks),
         form=TableFormat.json if as_json else form or TableFormat.text,
     )
 
 
-def _names(text: str) -> list[str]:
+def _names(text: str | None) -> list[str]:
     """Split an option's comma-separated names."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 def why(
@@ -80,18 +83,19 @@ def why(
         typer.Argument(metavar="BENCHMARK", help="Benchmark of the table of rungs.", autocompletion=benchmark_names),
     ] = None,
     row: Annotated[
-        str, typer.Option(metavar="[FILE:]KEY", help="Trace the row of training data with this `id` instead.")
-    ] = "",
+        str | None, typer.Option(metavar="[FILE:]KEY", help="Trace the row of training data with this `id` instead.")
+    ] = None,
     forward: Annotated[
-        str, typer.Option(metavar="PATH|KEY", help="List what a change of a file or a parameter would run instead.")
-    ] = "",
+        str | None,
+        typer.Option(metavar="CHANGE", help="List what a change of this file or parameter would run instead."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show where a number comes from: stages, values, data, code and commits, down to the base model and the seeds.
 
     Everything is from dvc.lock and files in git, so a clone without models gives the same tree. `--row` shows the
-    source of a row, the filters that it passed, or the one that rejected it. `--forward` takes a path, or a key such
-    as params.yaml:sft.words.trainer.seed.
+    source of a row, the filters that it passed, or the one that rejected it. `--forward` takes a path, or a key:
+    params.yaml:sft.words.trainer.seed.
     """
     if sum(map(bool, (metric, row, forward))) != 1:
         from ladder.cli.group import UsageError
@@ -123,8 +127,9 @@ def ledger(
         bool, typer.Option("--all", help="All commits, tags and DVC experiments; each result counts once.")
     ] = False,
     revisions: Annotated[
-        str, typer.Option(metavar="REV,…", help="These commits, tags, branches or experiments. Default: workspace.")
-    ] = "",
+        str | None,
+        typer.Option(metavar="REV,…", help="These commits, tags, branches or experiments. Default: workspace."),
+    ] = None,
     form: Annotated[LedgerFormat, typer.Option("--format", help="Output format.")] = LedgerFormat.text,
     as_json: Json = False,
 ) -> None:

@@ -32,7 +32,7 @@ class Fact:
     """One thing that is known about a metric or a stage.
 
     name, value: the parameter and its value, or the path and its hash. where: file and line, or where the fact is from.
-    note: what is missing, or differs from the record.
+    note: something missing, or a difference from the record.
     """
 
     kind: Kind

@@ -131,7 +131,7 @@ def _seconds_here(params: dict[str, Any]) -> dict[str, float]:
 
 
 def _run(name: str, label: str, recorded: Recorded, counter: RowTokens, own: float | None) -> Run:
-    """Return what is recorded of one run."""
+    """Return the recorded numbers of one run."""
     entry, stage = recorded.lock[name], recorded.stages[name]
     record = _record(entry, counter.objects)
     trained = _number(record.get("seconds"))
