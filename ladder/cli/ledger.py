@@ -17,10 +17,9 @@ UNKNOWN = "not recorded"
 COLUMNS = (
     "stage", "rung", "revisions", "seconds", "origin", "memory_gb", "tokens", "tokens_per_second", "endpoint",
 )  # fmt: skip
-ORIGINS = {"here": "process here", "record": "its record", "": UNKNOWN}
 NOTE = (
-    "process here: the last process of the stage on this machine; earlier ones that were killed are not in it, and "
-    "answers from a cache took no time again. its record: the training or conversion alone, from metrics/, which ran "
+    "here: the last process of the stage on this machine; earlier ones that were killed are not in it, and "
+    "answers from a cache took no time again. record: the training or conversion alone, from metrics/, which ran "
     "elsewhere or was restored from DVC's cache. Memory and tokens/s are of trainings; tokens are trained (tokens/s * "
     "seconds), of teacher logits, or generated. API calls and money are recorded for each model, not for each stage."
 )
@@ -109,17 +108,19 @@ def _shown(value: float | None, digits: int = 0, *, known: bool = True) -> str:
 
 
 def _runs(runs: Sequence[Run]) -> Table:
-    grid = _grid("stage", "seconds", "basis", "peak GB", "tokens", "tokens/s", "endpoint")
+    heads = ["stage", "seconds", "basis", "peak GB", "tokens", "tokens/s"]
+    asked = any(run.endpoint for run in runs)
+    grid = _grid(*heads, *(["endpoint"] if asked else []))
     for run in runs:
         trained = run.memory_gb is not None or run.tokens_per_second is not None
         grid.add_row(
             Text(run.stage),
             _shown(run.seconds, 1),
-            ORIGINS[run.origin],
+            run.origin or "-",
             _shown(run.memory_gb, 2, known=trained),
             _shown(run.tokens, known=trained),
             _shown(run.tokens_per_second, 1, known=trained),
-            Text(run.endpoint or "-"),
+            *([Text(run.endpoint or "-")] if asked else []),
         )
     return grid
 

@@ -224,9 +224,8 @@ def columns(table: ScoreTable) -> list[list[str]]:
         ["rung", *(line.rung for line in table.lines)],
     ]
     found += [[key, *(shown_value(line.params, key) for line in table.lines)] for key in params]
-    return found + [
-        [title(table, name), *(cell(table, line, name) for line in table.lines)] for name in table.found.benchmarks
-    ]
+    names = sorted(table.found.benchmarks, key=lambda name: name != table.sort)  # what it is sorted by comes first
+    return found + [[title(table, name), *(cell(table, line, name) for line in table.lines)] for name in names]
 
 
 def notes(table: ScoreTable) -> list[str]:
