@@ -74,6 +74,6 @@ def test_a_benchmark_is_added_by_one_file_and_a_line_a_stage(repository, base, t
     assert {name: group["named"] for name, group in groups.items()} == {"Europe": 50.0, "South America": 0.0}
     write_json(Path("data/provenance/base.json"), {"method": "base", "parent": "", "parameters": 1})
     folders = map(Path, ("data/benchmark", "data/lm_eval", "data/provenance", "report", "metrics/report"))
-    report.main(report.Params(benchmarks=["capitals"], rungs=["base"]), *folders, tasks=[])
+    report.main(report.Params(benchmarks=["capitals"], rungs=["base"]), *folders, tasks=[], measured=["base"])
     assert "| base | base |  |  | 33.3 [" in (tmp_path / "report/table.md").read_text()
     assert "  benchmarks/capitals.py\n" in (tmp_path / "code/benchmarks/capitals.txt").read_text()

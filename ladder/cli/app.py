@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ladder.cli import page_commands, project_commands, result_commands, ship_commands
+from ladder.cli import page_commands, project_commands, record_commands, result_commands, ship_commands
 from ladder.cli.group import Command, Group
 from ladder.cli.names import stage_names
 from ladder.cli.output import Json, exit_with, messages_on_stderr, print_json
@@ -120,7 +120,9 @@ def status(targets: Targets = None, as_json: Json = False) -> None:
 
 
 for _command, _example in (
-    (result_commands.table, "ladder table"),
+    (record_commands.table, "ladder table --all --sort word_order"),
+    (record_commands.why, "ladder why sft/words word_order"),
+    (record_commands.ledger, "ladder ledger --format csv"),
     (page_commands.report, "ladder report --compare HEAD~1 workspace"),
     (project_commands.picture, "ladder picture > picture.md"),
     (project_commands.init, "ladder init --recipe qlora-8b --data faq.jsonl"),

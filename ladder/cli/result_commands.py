@@ -1,4 +1,4 @@
-"""Commands about results: the table, scores, comparisons, and the state of outputs and of DVC's cache."""
+"""Commands about results: scores, comparisons, and the state of outputs and of DVC's cache."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,16 +15,6 @@ Benchmark = Annotated[
 Task = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Rows of the benchmark; default data/task/BENCHMARK.jsonl.")
 ]
-
-
-def table(as_json: Json = False) -> None:
-    """Print the table of rungs, report/table.md, with the time and memory that each took here."""
-    from ladder.cli.table import table_document, table_text
-
-    if as_json:
-        print_json(table_document())
-    else:
-        print(table_text())
 
 
 def score(

@@ -214,12 +214,17 @@ class Inspector:
     @cached_property
     def cache(self) -> Path:
         """Folder of DVC's cached objects."""
-        folder = Path(".dvc", "cache")
-        for name in ("config", "config.local"):
-            config = configparser.ConfigParser(interpolation=None)
-            config.read(Path(".dvc", name), encoding="utf-8")
-            folder = Path(".dvc", config.get("cache", "dir", fallback=str(Path("..") / folder)).strip('"'))
-        return folder / "files" / "md5"
+        return cache_folder()
+
+
+def cache_folder() -> Path:
+    """Return the folder of DVC's cached objects, from DVC's configuration of the repository."""
+    folder = Path(".dvc", "cache")
+    for name in ("config", "config.local"):
+        config = configparser.ConfigParser(interpolation=None)
+        config.read(Path(".dvc", name), encoding="utf-8")
+        folder = Path(".dvc", config.get("cache", "dir", fallback=str(Path("..") / folder)).strip('"'))
+    return folder / "files" / "md5"
 
 
 def _upstream(names: list[str]) -> list[Reason]:

@@ -73,13 +73,21 @@ def read_lock(path: Path = LOCK) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = yaml.load(path.read_text(encoding="utf-8"), CoreLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        return parse_lock(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not YAML: {error}; `ladder doctor --fix` restores it") from None
+
+
+def parse_lock(text: str, where: str) -> dict[str, Any]:
+    """Return the entries in the text of a dvc.lock by stage name. Errors: UserError, which names `where`."""
+    try:
+        found = yaml.load(text, CoreLoader)
+    except (yaml.YAMLError, ValueError) as error:
         reported = " ".join(str(error).split())
-        raise UserError(f"{path}: not YAML: {reported}; `ladder doctor --fix` restores it") from None
+        raise UserError(f"{where}: not YAML: {reported}; `ladder doctor --fix` restores it") from None
     entries = found.get("stages") if isinstance(found, dict) else None
     if not isinstance(entries, dict):
-        raise UserError(f"{path}: expected entries under `stages`; `ladder doctor --fix` restores it")
+        raise UserError(f"{where}: expected entries under `stages`; `ladder doctor --fix` restores it")
     return {name: entry for name, entry in entries.items() if isinstance(entry, dict)}
 
 

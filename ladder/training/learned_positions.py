@@ -2,7 +2,7 @@
 
 TRL's trainers compute log-probabilities by a head that never holds all logits (`trl.trainer.utils.add_fused_lm_head`).
 On a GPU it selects the positions with a label first. Elsewhere it computes all positions and discards most of them,
-because some accelerators compile anew for every shape. A CPU does not: with chat rows, where a third of the tokens has
+because some accelerators compile again for every shape. A CPU does not: with chat rows, where a third of the tokens has
 a loss, this takes more than half of a training step.
 """
 

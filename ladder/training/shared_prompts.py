@@ -116,7 +116,7 @@ class SharedPrompts:
         return placed(output.log_probs), placed(output.entropy) if compute_entropy else None, None
 
     def _may_share(self, model: Any) -> bool:
-        """Whether the model takes such a mask: families that only see tokens by attention, in float32."""
+        """Whether the model accepts this mask: families whose tokens see others by attention alone, in float32."""
         plain: Any = self.accelerator.unwrap_model(model)
         plain = plain.get_base_model() if hasattr(plain, "get_base_model") else plain
         return self.accelerator.mixed_precision == "no" and plain.dtype == torch.float32 and fits_slots(plain.config)

@@ -49,7 +49,7 @@ def test_a_task_on_local_data_is_in_the_table(folder: Path, base: Path) -> None:
     write_json(folder / "provenance/base.json", {"method": "base", "parent": "", "parameters": 9})
     params = report.Params(benchmarks=["ifeval"], rungs=["base"])
     names = ("benchmark", "scored", "provenance", "report", "metrics/report")
-    report.main(params, *(folder / name for name in names), tasks=["arc"])
+    report.main(params, *(folder / name for name in names), tasks=["arc"], measured=["base"])
     table = (folder / "report/table.md").read_text()
     assert "| rung | method | parent | trainable | ifeval | arc |" in table
     assert "arc: 6 of 9 questions, acc,none." in table

@@ -60,7 +60,7 @@ def test_repro_has_the_options_of_dvc():
     theirs = {name for action in parsers["repro"]._actions for name in action.option_strings
               if action.dest not in common - {"targets", "glob", "force", "no_commit"}}  # fmt: skip
     ours = {name for parameter in COMMANDS["repro"].params for name in parameter.opts if name.startswith("-")}
-    assert ours == theirs
+    assert ours == theirs | {"--jobs", "-j"}
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_bash_completes_commands_and_names():
         assert done.stderr == ""
         return done.stdout.split()
 
-    assert completed("ladder re") == ["repro", "recipe"]
+    assert completed("ladder rep") == ["repro", "report"]
     assert completed("ladder score ifb") == ["ifbench"]
     assert completed("ladder repro sft@wor") == ["sft@words"]
     assert completed("ladder recipe gp") == ["gpu"]

@@ -28,6 +28,6 @@ def test_only_learned_positions_are_computed(monkeypatch):
         model = pico_model(pico_tokenizer())
         utils.add_fused_lm_head(model)
         model(input_ids=ids, labels=labels, fused_lm_head=True).loss.backward()
-        assert rows[number] == (18, 8)[number]  # 2 rows of 9 predictions, of which 4 each are learned
+        assert rows[number] == (18, 8)[number]  # 2 rows of 9 predictions, 4 learned each
         for weight, other in zip(model.parameters(), expected.parameters(), strict=True):
             assert torch.allclose(weight.grad, other.grad, rtol=1e-3, atol=1e-5 * float(other.grad.abs().max()))

@@ -15,7 +15,7 @@ ANSWERS = torch.tensor([[40, 41, 42], [50, 0, 0], [40, 60, 0], [70, 71, 0], [80,
 
 
 def batch():
-    """Prompts padded on the left and answers on the right, [rows, 8], and what is not padding."""
+    """Prompts padded on the left and answers on the right, [rows, 8], and the mask of what counts."""
     ids = torch.cat([PROMPTS, ANSWERS], dim=1)
     return ids, (ids != 0).long()
 
