@@ -213,7 +213,7 @@ def quiet() -> None:
 
 
 COMMANDS: tuple[tuple[Any, str], ...] = (
-    (export, "ladder export sft/words --to words"),
+    (export, "ladder export sft/words --to ../words"),
     (card, "ladder card sft/words --to README.md"),
     (push, "ladder push sft/words ORG/NAME"),
     (chat, "ladder chat sft/words base"),

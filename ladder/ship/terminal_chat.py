@@ -1,15 +1,17 @@
 """Chat with one or two rungs in a terminal, or through a pipe: one line of input is one turn."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import zip_longest
-from typing import Any, TextIO
+from typing import TextIO
 
 from ladder.chat.rendering import Messages
 from ladder.inference.types import Sampling
 from ladder.pipeline.errors import UserError
 from ladder.ship.speaker import Piece, Speaker
 
+Write = Callable[[list[str], Sequence[Iterator[Piece]]], None]
+"""Function that writes the answers of the rungs with these names."""
 HELP = "/reset starts a new conversation, /quit ends. Ctrl-C stops an answer."
 
 
@@ -25,7 +27,7 @@ class Conversation:
         """Start again with the system message alone."""
         self.messages = [{"role": "system", "content": self.system}] if self.system else []
 
-    def ask(self, text: str, sampling: Sampling) -> Iterator[Piece]:
+    def ask(self, text: str, sampling: Sampling) -> Generator[Piece]:
         """Yield the answer to a user's turn; keep both turns once it is complete."""
         turns = [*self.messages, {"role": "user", "content": text}]
         answer = ""
@@ -61,15 +63,19 @@ def chat(speakers: Sequence[Speaker], sampling: Sampling, system: str | None, so
                 _turn(conversations, text, sampling, write, terminal=terminal)
 
 
-def _turn(conversations: list[Conversation], text: str, sampling: Sampling, write: Any, *, terminal: bool) -> None:
+def _turn(conversations: list[Conversation], text: str, sampling: Sampling, write: Write, *, terminal: bool) -> None:
+    answers = [one.ask(text, sampling) for one in conversations]
     try:
-        write([one.speaker.name for one in conversations], [one.ask(text, sampling) for one in conversations])
+        write([one.speaker.name for one in conversations], answers)
     except KeyboardInterrupt:
         if not terminal:
             raise
         print("\n(stopped; this turn is not part of the conversation)", file=sys.stderr)
     except UserError as refusal:
         _refuse(str(refusal), terminal=terminal)
+    finally:
+        for answer in answers:
+            answer.close()  # an open answer would block the next one
 
 
 def _refuse(sentence: str, *, terminal: bool) -> None:
@@ -92,7 +98,7 @@ def _lines(source: TextIO, *, terminal: bool) -> Iterator[str]:
             return
 
 
-def _writer(count: int, output: TextIO, *, terminal: bool) -> Callable[[list[str], list[Iterator[Piece]]], None]:
+def _writer(count: int, output: TextIO, *, terminal: bool) -> Write:
     if not terminal:
         return lambda names, answers: _write_whole(names, answers, output)
     if count == 1:
@@ -100,7 +106,7 @@ def _writer(count: int, output: TextIO, *, terminal: bool) -> Callable[[list[str
     return _write_columns
 
 
-def _write_whole(names: list[str], answers: list[Iterator[Piece]], output: TextIO) -> None:
+def _write_whole(names: list[str], answers: Sequence[Iterator[Piece]], output: TextIO) -> None:
     for name, answer in zip(names, answers, strict=True):
         text = "".join(piece.text for piece in answer)
         print(f"{name}: {text}" if len(names) > 1 else text, file=output, flush=True)
@@ -113,7 +119,7 @@ def _write_stream(answer: Iterator[Piece], output: TextIO) -> None:
     output.write("\n")
 
 
-def _write_columns(names: list[str], answers: list[Iterator[Piece]]) -> None:
+def _write_columns(names: list[str], answers: Sequence[Iterator[Piece]]) -> None:
     """Show the answers in columns; a token of each in turn."""
     from rich.live import Live
     from rich.table import Table
@@ -122,7 +128,9 @@ def _write_columns(names: list[str], answers: list[Iterator[Piece]]) -> None:
     texts = [""] * len(names)
 
     def columns() -> Table:
-        table = Table(*names, expand=True, box=None)
+        table = Table(expand=True, box=None)
+        for name in names:
+            table.add_column(name, ratio=1)
         table.add_row(*map(Text, texts))
         return table
 

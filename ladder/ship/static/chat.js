@@ -81,7 +81,7 @@ async function ask(column, text, signal) {
     column.messages.push({ role: "user", content: text }, { role: "assistant", content: answer });
     const seconds = (performance.now() - began) / 1000;
     const end = finish === "length" ? "truncated at the maximum" : "complete";
-    column.turns.append(element("div", "note", `${tokens} tokens, ${seconds.toFixed(1)} s, ${end}`));
+    column.turns.append(element("div", "note", `${tokens} token${tokens === 1 ? "" : "s"}, ${seconds.toFixed(1)} s, ${end}`));
   } catch (error) {
     const stopped = error.name === "AbortError";
     turn.classList.add("error");

@@ -8,6 +8,7 @@ import httpx
 import openai
 import pytest
 
+from browser import browser
 from conftest import user
 from ladder.inference.local import engine_of
 from ladder.inference.types import Sampling
@@ -118,6 +119,24 @@ def test_a_stream_that_the_client_closes_does_not_block_the_next_request(client)
     stream.close()
     made = client.chat.completions.create(model="base", messages=TURNS, max_tokens=2)
     assert made.usage.completion_tokens <= 2
+
+
+def test_the_page_has_a_column_for_each_rung_and_shows_its_answer(address, pico_rungs, tmp_path):
+    answers = [expected(pico_rungs, name, Sampling(max_new_tokens=8)).text for name in ("base", "sft/words")]
+    with browser(tmp_path) as page:
+        page.open(f"{address}/")
+        wait = "new Promise((done) => {{ const look = () => {0} ? done() : requestAnimationFrame(look); look(); }})"
+        page.run(wait.format("document.querySelectorAll('section').length === 2"))
+        page.run("document.getElementById('max_tokens').value = 8")
+        page.run("document.getElementById('text').value = 'Say ä.'")
+        page.run("document.getElementById('form').requestSubmit()")
+        page.run(wait.format("document.querySelectorAll('.note').length === 2"))
+        texts = "[...document.querySelectorAll('{}')].map((each) => each.textContent)"
+        assert page.run(texts.format("h2")) == ["base", "sft/words"]
+        assert page.run(texts.format(".assistant")) == answers
+        assert page.faults == [] and {url.startswith(address) for url in page.requests if url != "about:blank"} == {
+            True
+        }
 
 
 def test_the_page_runs_only_its_own_files(address):
