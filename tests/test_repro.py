@@ -250,11 +250,12 @@ def put(params, key, value):
 
 @pytest.mark.parametrize(("key", "value", "said"), FAULTS)
 def test_a_fault_is_found_before_anything_runs(climbed, key, value, said):
-    path = climbed.root / "params.yaml"
-    before = path.read_text()
+    paths = [climbed.root / name for name in ("params.yaml", "links.yaml")]
+    before = [path.read_text() for path in paths]
     climbed.change(lambda params: put(params, key, value))
     found = climbed.call(sys.executable, "-m", "ladder", "check", code=1)
-    path.write_text(before)
+    for path, text in zip(paths, before, strict=True):
+        path.write_text(text)
     assert said in found and "Traceback" not in found
 
 

@@ -160,4 +160,5 @@ def test_memory_is_flat_over_steps(tmp_path, broad, server, train):
     held = json.loads((tmp_path / "held.json").read_text())
     assert len(held) == STEPS
     early, late = max(held[:8]), max(held[8:])
-    assert late <= 1.25 * early  # lengths are random: a later step may be the longest
+    # Lengths are random: a later step may have the longest rows. Buffers that were kept more than doubled it.
+    assert late <= 1.5 * early
