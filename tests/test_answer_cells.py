@@ -44,6 +44,7 @@ class Repository:
         entries = {name: {"max_new_tokens": 5, "endpoint": endpoint, **settings.get(name, {})} for name in "abc"}
         params = {"report": {"benchmarks": benchmarks, "rungs": rungs}, "answer": entries}
         (self.root / "params.yaml").write_text(json.dumps(params))
+        (self.root / "links.yaml").write_text(json.dumps({"rungs": {"report": rungs}}))
 
     def answers(self) -> dict[str, bytes]:
         folder = self.root / "data/answer"
@@ -61,7 +62,7 @@ def first(tmp_path: Path) -> Repository:
     stanza = read_yaml(ROOT / "dvc.yaml")["stages"]["answer"]
     stanza["deps"].remove("code/answer.txt")
     with (root / "dvc.yaml").open("w") as file:
-        YAML().dump({"stages": {"answer": stanza}}, file)
+        YAML().dump({"vars": ["links.yaml"], "stages": {"answer": stanza}}, file)
     (root / ".gitignore").write_text("/data/answer\n" + "".join(f"/{name}\n" for name in CODE))
     for name in CODE:
         (root / name).symlink_to(ROOT / name)
