@@ -15,6 +15,9 @@ from ladder.ship.model_card import card
 
 SOURCE = "hub:org/pico@0123abc"
 
+WHEEL = "wheel:"
+"""Prefix of a source in a package; in one word, supply/data.yaml would have to name the package."""
+
 
 def stage(outs, deps=(), **params):
     return {
@@ -132,7 +135,7 @@ def test_licenses_are_those_of_data_cards_and_of_the_list_of_sources(tracked):
     note = "Chats: 4 rows; data card data/card/c.md"
     assert f"| data/filter/chat.jsonl | made here by filter@chat | apache-2.0, mit | {note} |" in text
     assert ModelCard(text).data.license == "apache-2.0"
-    assert base_license("wheel:one==1.0/a/model.gguf").license == "mit"
+    assert base_license(f"{WHEEL}one==1.0/a/model.gguf").license == "mit"
     assert base_license("hub:org/pico2@1").license == "unknown"
 
 
