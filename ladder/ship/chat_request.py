@@ -12,14 +12,21 @@ from ladder.inference.types import Sampling
 from ladder.pipeline.errors import UserError, expectation
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
+MIN_TEMPERATURE = 1e-6
+"""Lowest temperature above 0. Below it, a logit divided by the temperature can exceed float32."""
+MIN_TOP_P = 1e-9
+"""Lowest nucleus. Sampling counts probabilities in units of 2^-30 (ladder/inference/sampling.py): less is no token."""
 
 
 class Refused(UserError):
-    """Request that is not served. `key` is the key of its body that is wrong; None for the body itself."""
+    """Request that is not served. `key` is the key of its body that is wrong; None for the body itself.
 
-    def __init__(self, key: str | None, sentence: str) -> None:
+    `status` is the HTTP status of the reply.
+    """
+
+    def __init__(self, key: str | None, sentence: str, status: int = 400) -> None:
         super().__init__(f"{key}: {sentence}" if key else sentence)
-        self.key = key
+        self.key, self.status = key, status
 
 
 def _joined(content: Any) -> Any:
@@ -63,7 +70,7 @@ class ChatRequest(BaseModel):
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_p: float | None = Field(default=None, ge=MIN_TOP_P, le=1)
     seed: int | None = None
     stop: str | list[str] | None = None
     stream: bool | None = None
@@ -74,6 +81,8 @@ class ChatRequest(BaseModel):
     def _check(self) -> Self:
         if self.max_tokens is not None and self.max_completion_tokens is not None:
             raise ValueError("max_tokens: given together with max_completion_tokens; expected one of them")
+        if self.temperature is not None and 0 < self.temperature < MIN_TEMPERATURE:
+            raise ValueError(f"temperature: expected 0 or at least {MIN_TEMPERATURE}, got {self.temperature}")
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options: expected only with stream: true")
         if any(not text for text in self.stops):

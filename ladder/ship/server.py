@@ -1,14 +1,17 @@
 """OpenAI-compatible server of rungs: /v1/models, /v1/chat/completions with and without streaming, and a chat page.
 
-A rung answers one request at a time, and the others wait. For many users, export the rung and serve it by vLLM.
+A rung answers one request at a time, and the others wait. An answer ends when its client disconnects. For many users,
+export the rung and serve it by vLLM.
 """
 
+import asyncio
 import ipaddress
 import itertools
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing
 from importlib import resources
 from typing import Any
 
@@ -17,6 +20,7 @@ from fastapi.concurrency import iterate_in_threadpool, run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from ladder.data.strict_json import parse_json
 from ladder.pipeline.errors import UserError
 from ladder.ship.chat_request import ChatRequest, Refused, read_request
 from ladder.ship.speaker import Piece, Speaker
@@ -32,6 +36,8 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+DISCONNECTED = 499
+"""Status of a request whose client left before its answer; the number that nginx logs. Nothing receives it."""
 
 
 def build_app(speakers: list[Speaker], *, max_tokens: int, host: str = "127.0.0.1") -> FastAPI:
@@ -44,6 +50,7 @@ def build_app(speakers: list[Speaker], *, max_tokens: int, host: str = "127.0.0.
     if is_loopback(host):
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", "::1", host])
     rungs = {speaker.name: speaker for speaker in speakers}
+    turns = {name: asyncio.Lock() for name in rungs}
     seeds = itertools.count(secrets.randbits(31))
     app.add_exception_handler(Refused, _refusal)
     started = int(time.time())
@@ -67,9 +74,11 @@ def build_app(speakers: list[Speaker], *, max_tokens: int, host: str = "127.0.0.
             raise Refused("messages", str(refusal).removeprefix("messages: ")) from None
         pieces = speaker.answer(prompt, asked.sampling(max_tokens, next(seeds)), asked.stops)
         head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": speaker.name}
+        made = _in_turn(turns[speaker.name], pieces)
         if asked.stream:
-            return StreamingResponse(_closing(_events(head, pieces, asked)), media_type="text/event-stream")
-        return JSONResponse(_completion(head, await run_in_threadpool(list, pieces)))
+            return StreamingResponse(_events(head, made, asked), media_type="text/event-stream")
+        whole = await _whole(request, made)
+        return JSONResponse(_completion(head, whole)) if whole else Response(status_code=DISCONNECTED)
 
     for path, (file, kind) in PAGE.items():
         _add_page(app, path, file, kind)
@@ -98,22 +107,21 @@ async def _body(request: Request) -> Any:
     if kind != "application/json":
         raise Refused(None, f"Content-Type: expected application/json, got {kind or 'none'}")
     try:
-        return json.loads(await request.body())
+        return parse_json((await request.body()).decode())
     except ValueError as error:
-        raise Refused(None, f"the body is not JSON: {error}") from None
+        raise Refused(None, f"the body: expected a JSON object; {error}") from None
 
 
 def _known(name: str, rungs: dict[str, Speaker]) -> Speaker:
     if name not in rungs:
-        raise Refused("model", f"expected {' or '.join(rungs)}, got {name!r}")
+        raise Refused("model", f"expected {' or '.join(rungs)}, got {name!r}", status=404)
     return rungs[name]
 
 
 def _refusal(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
-    status = 404 if error.key == "model" else 400
     said = {"message": str(error), "type": "invalid_request_error", "param": error.key, "code": None}
-    return JSONResponse({"error": said}, status_code=status)
+    return JSONResponse({"error": said}, status_code=error.status)
 
 
 def _usage(piece: Piece) -> dict[str, int]:
@@ -127,16 +135,32 @@ def _completion(head: dict[str, Any], pieces: list[Piece]) -> dict[str, Any]:
     return {**head, "object": "chat.completion", "choices": [choice], "usage": _usage(pieces[-1])}
 
 
-async def _closing(events: Generator[str]) -> AsyncIterator[str]:
-    """Yield the events, and end the answer when the client disconnects: the next request waits for its end."""
-    try:
-        async for event in iterate_in_threadpool(events):
-            yield event
-    finally:
-        events.close()
+async def _in_turn(turn: asyncio.Lock, pieces: Generator[Piece]) -> AsyncGenerator[Piece]:
+    """Yield the pieces of an answer after the earlier answers of the rung. Closing it ends the answer.
+
+    A waiting request holds no thread: if the waiting requests held all threads of the pool, the answer that they wait
+    for could not take its next step.
+    """
+    async with turn:
+        try:
+            async for piece in iterate_in_threadpool(pieces):
+                yield piece
+        finally:
+            pieces.close()
 
 
-def _events(head: dict[str, Any], pieces: Iterator[Piece], asked: ChatRequest) -> Generator[str]:
+async def _whole(request: Request, made: AsyncGenerator[Piece]) -> list[Piece]:
+    """Return all pieces of an answer; none if the client disconnects before the last."""
+    pieces = []
+    async with aclosing(made):
+        async for piece in made:
+            if await request.is_disconnected():
+                return []
+            pieces.append(piece)
+    return pieces
+
+
+async def _events(head: dict[str, Any], made: AsyncGenerator[Piece], asked: ChatRequest) -> AsyncGenerator[str]:
     """Yield server-sent events: the role, each piece, the finish reason, the usage if asked for, and [DONE]."""
     usage = asked.stream_options is not None and asked.stream_options.include_usage
 
@@ -149,9 +173,10 @@ def _events(head: dict[str, Any], pieces: Iterator[Piece], asked: ChatRequest) -
 
     rest = {"usage": None} if usage else {}
     yield event(choice({"role": "assistant", "content": ""}), **rest)
-    for piece in pieces:
-        yield event(choice({"content": piece.text} if piece.text else {}, piece.finish), **rest)
-        last = piece
+    async with aclosing(made):
+        async for piece in made:
+            yield event(choice({"content": piece.text} if piece.text else {}, piece.finish), **rest)
+            last = piece
     if usage:
         yield event([], usage=_usage(last))
     yield "data: [DONE]\n\n"

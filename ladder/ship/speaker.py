@@ -7,7 +7,7 @@ to the rounding of larger batches.
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -70,7 +70,7 @@ class Speaker:
             raise UserError(f"messages: expected at most {self.positions} tokens, got {len(ids)}. Shorten them.")
         return ids
 
-    def answer(self, prompt: list[int], sampling: Sampling, stop: Sequence[str] = ()) -> Iterator[Piece]:
+    def answer(self, prompt: list[int], sampling: Sampling, stop: Sequence[str] = ()) -> Generator[Piece]:
         """Yield the answer to a prompt of token ids. stop: texts before which the answer ends.
 
         Waits until earlier answers have ended or were closed.

@@ -42,7 +42,8 @@ def test_keys_that_ask_for_nothing_are_accepted():
         ({"n": 2}, "n: expected 1"),
         ({"temperature": 3}, "temperature: expected a value less than or equal to 2"),
         ({"temperature": "0"}, "temperature: expected a valid number"),
-        ({"top_p": 0}, "top_p: expected a value greater than 0"),
+        ({"temperature": 1e-7}, "temperature: expected 0 or at least 1e-06, got 1e-07"),
+        ({"top_p": 0}, "top_p: expected a value greater than or equal to 0.000000001"),
         ({"max_tokens": 0}, "max_tokens: expected a value greater than or equal to 1"),
         (
             {"max_tokens": 1, "max_completion_tokens": 1},
@@ -66,7 +67,7 @@ def test_a_key_that_is_not_served_is_named(more, said):
     with pytest.raises(Refused) as refused:
         read_request({**ASKED, **more})
     assert str(refused.value) == said
-    assert refused.value.key == said.partition(":")[0]
+    assert refused.value.key == said.partition(":")[0] and refused.value.status == 400
 
 
 def test_a_body_without_a_model_or_that_is_no_object_is_refused():

@@ -1,7 +1,11 @@
 """OpenAI's own client against the server, which answers as the engine of the stages does."""
 
+import asyncio
+import http.client
+import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -13,6 +17,7 @@ from conftest import user
 from ladder.inference.local import engine_of
 from ladder.inference.types import Sampling
 from ladder.models.checkpoint import load
+from ladder.ship.speaker import Speaker
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
@@ -22,15 +27,20 @@ TURNS = user("Say ä.")
 
 @pytest.fixture(scope="module")
 def address(pico_rungs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a server of base and sft/words, run by uvicorn in a thread."""
+    """Address of a server of base and sft/words."""
+    base = pico_rungs / "models/base"
+    with serving([Speaker(folder, base) for folder in (base, pico_rungs / "models/sft/words")]) as address:
+        yield address
+
+
+@contextmanager
+def serving(speakers: list[Speaker]) -> Iterator[str]:
+    """Address of a server, run by uvicorn in a thread."""
     import uvicorn
 
     from ladder.ship.server import build_app
     from ladder.ship.serving import _listen
-    from ladder.ship.speaker import Speaker
 
-    base = pico_rungs / "models/base"
-    speakers = [Speaker(folder, base) for folder in (base, pico_rungs / "models/sft/words")]
     listening = _listen("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(build_app(speakers, max_tokens=16), log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -121,6 +131,43 @@ def test_a_stream_that_the_client_closes_does_not_block_the_next_request(client)
     assert made.usage.completion_tokens <= 2
 
 
+def test_more_streams_than_threads_of_the_pool_are_all_answered(address):
+    async def statuses():
+        asked = {"model": "base", "messages": TURNS, "temperature": 0, "max_tokens": 2, "stream": True}
+        async with httpx.AsyncClient(timeout=30, limits=httpx.Limits(max_connections=None)) as client:
+            made = await asyncio.gather(
+                *(client.post(f"{address}/v1/chat/completions", json=asked) for _ in range(64))  # the pool has 40
+            )
+        return [(one.status_code, one.text.endswith("data: [DONE]\n\n")) for one in made]
+
+    assert asyncio.run(statuses()) == [(200, True)] * 64
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_ends_when_its_client_disconnects(pico_rungs, stream):
+    started, steps = threading.Event(), []
+
+    class Counted(Speaker):
+        def _step(self, *arguments):
+            steps.append(1)
+            if len(steps) == 3:
+                started.set()
+            return super()._step(*arguments)
+
+    with serving([Counted(pico_rungs / "models/base", pico_rungs / "models/base")]) as address:
+        left = http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)
+        asked = {"model": "base", "messages": TURNS, "temperature": 0, "max_tokens": 4000, "stream": stream}
+        headers = {"Content-Type": "application/json"}
+        left.request("POST", "/v1/chat/completions", json.dumps(asked), headers)
+        assert started.wait(30)
+        left.close()
+        made = httpx.post(
+            f"{address}/v1/chat/completions", json={**asked, "max_tokens": 2, "stream": False}, timeout=60
+        )
+    assert made.json()["usage"]["completion_tokens"] == 2
+    assert len(steps) < 4000
+
+
 def test_the_page_has_a_column_for_each_rung_and_shows_its_answer(address, pico_rungs, tmp_path):
     answers = [expected(pico_rungs, name, Sampling(max_new_tokens=8)).text for name in ("base", "sft/words")]
     with browser(tmp_path) as page:
@@ -150,5 +197,26 @@ def test_a_foreign_host_and_a_foreign_content_type_are_refused(address):
     assert httpx.get(f"{address}/v1/models", headers={"Host": "evil.example"}).status_code == 400
     refused = httpx.post(f"{address}/v1/chat/completions", content="{}", headers={"Content-Type": "text/plain"})
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, None)
-    broken = httpx.post(f"{address}/v1/chat/completions", content="{", headers={"Content-Type": "application/json"})
-    assert broken.status_code == 400 and "not JSON" in broken.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("{", "Expecting property name enclosed in double quotes"),
+        ("[" * 200_000, "JSON nested too deeply"),
+        ('{"model": "base", "model": "base"}', "duplicate key 'model'"),
+        ('{"temperature": NaN}', "NaN is not a JSON value"),
+        ('{"messages": [{"role": "user", "content": "\\ud800"}]}', "unpaired surrogate"),
+        (b"\xff", "'utf-8' codec can't decode byte 0xff"),
+    ],
+)
+def test_a_body_that_is_not_strict_json_is_refused(address, body, said):
+    refused = httpx.post(f"{address}/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, None)
+    assert refused.json()["error"]["message"].startswith(f"the body: expected a JSON object; {said}")
+
+
+def test_a_request_without_a_model_has_status_400_and_an_unknown_model_404(address):
+    asked = {"messages": TURNS}
+    found = [httpx.post(f"{address}/v1/chat/completions", json=one) for one in (asked, {**asked, "model": "gpt-5"})]
+    assert [(one.status_code, one.json()["error"]["param"]) for one in found] == [(400, "model"), (404, "model")]
