@@ -12,6 +12,7 @@ OTHERS = {
     "ladder/filters/row_io.py": "orjson, and the strict reader for all that orjson might read otherwise",
     "ladder/filters/stats.py": "lines that the filter stage has checked and written itself",
     "ladder/chat/encode.py": "the state of a tokenizer in memory",
+    "ladder/ship/gguf_file.py": "the state of a tokenizer in memory",
     "ladder/inference/http.py": "bodies of servers, which may hold NaN",
     "ladder/inference/request_cache.py": "bodies of servers, which may hold NaN",
     "ladder/inference/server_errors.py": "bodies of servers, which may hold NaN",

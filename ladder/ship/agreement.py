@@ -80,8 +80,8 @@ def opened(folder: Path, dtype: torch.dtype) -> tuple[Any, PreTrainedTokenizerBa
     if file := next(folder.glob("*.gguf"), None):
         read: Any = gguf.load_model(file, dtype)
         return read.to(device()).eval(), None
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-    return model.to(device()).eval(), AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False)
+    return model.to(device()).eval(), AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def compare(
