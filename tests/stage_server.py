@@ -8,6 +8,7 @@ does. It has the arguments, environment, working directory and streams of the ca
     python tests/stage_server.py SOCKET
 """
 
+import atexit
 import gc
 import importlib
 import json
@@ -19,6 +20,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,7 +132,7 @@ class Server:
 
 
 def run(program: str, *words: str, folder: str, environment: dict[str, str]) -> None:
-    """Run `dvc ...`, or `python -m MODULE ...`, in this process."""
+    """Run `dvc ...`, or `python -m MODULE ...`, in this process, and end it."""
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
@@ -137,14 +140,35 @@ def run(program: str, *words: str, folder: str, environment: dict[str, str]) -> 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     added = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:0] = added if program == "dvc" else [folder, *added]
-    if program == "dvc":
-        from dvc.cli import main
+    code = 1
+    try:
+        code = _run(program, list(words))
+    except BaseException:
+        traceback.print_exc()
+    # As the interpreter ends, without half a second for the release of all objects of the libraries.
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
-        sys.argv = [program, *words]
-        sys.exit(main(list(words)))
-    _, module, *arguments = words
-    sys.argv = [module, *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+def _run(program: str, words: list[str]) -> int:
+    """Return the exit code."""
+    try:
+        if program == "dvc":
+            from dvc.cli import main
+
+            sys.argv = [program, *words]
+            return int(main(words))
+        _, module, *arguments = words
+        sys.argv = [module, *arguments]
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        return 0
+    except SystemExit as ending:
+        if isinstance(ending.code, str):
+            print(ending.code, file=sys.stderr)
+        return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
 
 
 def main(address: str) -> None:
