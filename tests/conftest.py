@@ -9,6 +9,7 @@ import multiprocessing
 import multiprocessing.context
 import os
 import tempfile
+from collections.abc import Iterator
 
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
 os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="trackio-")  # trackio reads it once, at its first import
@@ -53,6 +54,15 @@ def pico_rungs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from shipped import save_repository
 
     return save_repository(tmp_path_factory.mktemp("rungs"))
+
+
+@pytest.fixture(scope="session")
+def stage_programs() -> Iterator[Path]:
+    """Folder with a `python` and a `dvc` that start in a fork of a process with torch: see stage_server.py."""
+    from stage_server import stage_server
+
+    with stage_server() as programs:
+        yield programs
 
 
 @pytest.fixture

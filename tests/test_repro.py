@@ -1,21 +1,16 @@
 """The whole ladder on a pico model: runs, does nothing the second time, and reruns exactly what a change affects."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
+from pico_ladder import Ladder
 
 from ladder.models.checkpoint import read_rung
-from ladder.pipeline.links import write_links
 from perf.pico import lay_out
 
-ROOT = Path(__file__).parents[1]
 BELOW_DPO = {
     "dpo@chat", "teacher_logits@chat", "distill@small", "answer@dpo/chat", "answer@distill/small", "benchmark",
     "provenance@dpo/chat", "provenance@distill/small", "report",
@@ -45,42 +40,8 @@ GUIDE = {
 }  # fmt: skip
 
 
-class Ladder:
-    """A copy of this repository with a small base, small data, and its own cache."""
-
-    def __init__(self, root):
-        self.root = root
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        self.env = {**os.environ, "PYTHONPATH": str(root), "PATH": path}
-
-    def call(self, *command, code=0):
-        done = subprocess.run(command, cwd=self.root, env=self.env, capture_output=True, text=True)
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def repro(self, *target):
-        """Run the ladder; return the stages that ran."""
-        return re.findall(r"Running stage '(.+?)':", self.call("dvc", "repro", *target))
-
-    def change(self, edit):
-        yaml = YAML()
-        params = yaml.load((self.root / "params.yaml").read_text())
-        edit(params)
-        with (self.root / "params.yaml").open("w") as stream:
-            yaml.dump(params, stream)
-        write_links(params, self.root / "links.yaml")
-
-    def outputs(self):
-        lock = YAML(typ="safe").load((self.root / "dvc.lock").read_text())["stages"]
-        outs = [out for entry in lock.values() for out in entry.get("outs", [])]
-        return {out["path"]: out["md5"] for out in outs if out["path"].startswith(("models/", "data/"))}
-
-    def cached_bytes(self):
-        return sum(path.stat().st_size for path in (self.root / ".dvc/cache/files").rglob("*") if path.is_file())
-
-
 @pytest.fixture(scope="module")
-def ladder(tmp_path_factory):
+def ladder(tmp_path_factory, stage_programs):
     root = tmp_path_factory.mktemp("ladder")
 
     def guided(params):
@@ -88,7 +49,7 @@ def ladder(tmp_path_factory):
             params["claims"][name] = rungs
 
     lay_out(root, guided)
-    made = Ladder(root)
+    made = Ladder(root, stage_programs)
     made.call("git", "add", "-A")
     made.call("git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "pico")
     return made
@@ -96,14 +57,14 @@ def ladder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def climbed(ladder):
-    assert ladder.call(sys.executable, "-m", "ladder", "check") == ""
+    assert ladder.ladder("check") == ""
     assert set(ladder.repro("report")) == (ABOVE_DPO | BELOW_DPO) - {"code"}  # `ladder check` has run it
     return ladder
 
 
 def test_the_ladder_climbs_and_then_has_nothing_to_do(climbed):
     assert climbed.repro("report") == []
-    assert "dpo/chat" in climbed.call(sys.executable, "-m", "ladder", "table")
+    assert "dpo/chat" in climbed.ladder("table")
     parents = read_rung(climbed.root / "models/distill/small").parents
     assert parents["dpo/chat"] == read_rung(climbed.root / "models/dpo/chat").identity
 
@@ -237,7 +198,7 @@ def test_a_name_that_a_shell_would_run_runs_nothing(climbed):
     assert "is ignored by .dvcignore" in outcome(named, *named_target)
     assert "sft.chat.parent: expected a name such as sft/chat" in outcome(parent, "dvc", "repro", "report")
     for edit, key in ((named, "sft.x; touch PWN; "), (parent, "sft.chat.parent")):
-        assert f"{key}: " in outcome(edit, sys.executable, "-m", "ladder", "check")
+        assert f"{key}: " in outcome(edit, "python", "-m", "ladder", "check")
     climbed.repro("report")
 
 
@@ -253,7 +214,7 @@ def test_a_fault_is_found_before_anything_runs(climbed, key, value, said):
     paths = [climbed.root / name for name in ("params.yaml", "links.yaml")]
     before = [path.read_text() for path in paths]
     climbed.change(lambda params: put(params, key, value))
-    found = climbed.call(sys.executable, "-m", "ladder", "check", code=1)
+    found = climbed.ladder("check", code=1)
     for path, text in zip(paths, before, strict=True):
         path.write_text(text)
     assert said in found and "Traceback" not in found
@@ -291,14 +252,12 @@ def test_every_method_of_the_guide_climbs_and_is_on_its_page(guided):
 def test_prune_drops_a_rung_that_params_no_longer_name(guided):
     climbed, _ = guided
     climbed.change(lambda params: params["merge"].pop("soup"))
-    reported = climbed.call(sys.executable, "-m", "ladder", "check")
+    reported = climbed.ladder("check")
     assert reported == (
         "dvc.lock: outputs of entries that params.yaml no longer has remain: merge@soup, merge_input@soup/0, "
         "merge_input@soup/1. `ladder prune` removes them\n"
     )
-    assert climbed.call(sys.executable, "-m", "ladder", "prune") == (
-        "removed merge@soup\nremoved merge_input@soup/0\nremoved merge_input@soup/1\n"
-    )
+    assert climbed.ladder("prune") == ("removed merge@soup\nremoved merge_input@soup/0\nremoved merge_input@soup/1\n")
     assert not (climbed.root / "models/merge/soup").exists()
-    assert climbed.call(sys.executable, "-m", "ladder", "check") == ""
+    assert climbed.ladder("check") == ""
     assert climbed.repro() == []

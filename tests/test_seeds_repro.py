@@ -1,12 +1,13 @@
 """A ladder over two seeds on a pico model: what runs, what a change of an entry or of `seeds` runs again."""
 
 import json
-import sys
 
 import pytest
-from test_repro import Ladder
+from pico_ladder import Ladder
 
 from ladder.models.checkpoint import read_rung
+from ladder.pipeline.stage import read_written
+from ladder.plan.changes import changes
 from perf.pico import lay_out
 
 EMPTY = (
@@ -36,23 +37,27 @@ def small(params):
 
 
 @pytest.fixture(scope="module")
-def climbed(tmp_path_factory):
+def climbed(tmp_path_factory, stage_programs):
     root = tmp_path_factory.mktemp("ladder")
     lay_out(root, small)
-    made = Ladder(root)
-    assert made.call(sys.executable, "-m", "ladder", "check") == ""
+    made = Ladder(root, stage_programs)
+    assert made.ladder("check") == ""
     assert set(made.repro("report")) == ONCE | entries() | entries(1)  # `ladder check` has run `code`
     return made
 
 
-def planned(ladder):
-    """Return the stages that would run."""
-    plan = json.loads(ladder.call(sys.executable, "-m", "ladder", "plan", "report", "--json"))
-    return {stage["stage"] for stage in plan["stages"] if stage["runs"]} - {"code"}
+@pytest.fixture(autouse=True)
+def folder(climbed, monkeypatch):
+    monkeypatch.chdir(climbed.root)
+
+
+def planned():
+    """Return the stages that `ladder plan report` lists."""
+    return {name for name, change in changes(read_written(), ["report"]).items() if change.runs} - {"code"}
 
 
 def test_a_seed_has_its_own_data_and_training(climbed):
-    assert planned(climbed) == set()
+    assert planned() == set()
     rungs = [read_rung(climbed.root / f"models/sft/{name}") for name in ("words", "words+1")]
     assert [rung.settings["trainer"]["seed"] for rung in rungs] == [42, 1042]
     assert [rung.settings["data"] for rung in rungs] == ["problems/words", "problems/words+1"]
@@ -72,17 +77,17 @@ def test_a_param_reaches_the_replica_and_another_seed_runs_alone(climbed):
     written = (climbed.root / "params.yaml").read_text()
     climbed.change(lambda params: params["sft"]["words"]["trainer"].update(learning_rate=2.0e-3))
     below = {f"{stage}@sft/words{end}" for stage in ("answer", "provenance") for end in ("", "+1")}
-    assert planned(climbed) == {"sft@words", "sft@words+1", "benchmark", "report"} | below
+    assert planned() == {"sft@words", "sft@words+1", "benchmark", "report"} | below
     (climbed.root / "params.yaml").write_text(written)
     climbed.change(lambda params: params["report"].update(seeds=3))
-    assert planned(climbed) == entries(2) | {"benchmark", "report"}
+    assert planned() == entries(2) | {"benchmark", "report"}
 
 
 def test_replicas_that_are_no_longer_asked_for_are_pruned(climbed):
     climbed.change(lambda params: params["report"].pop("seeds"))
-    reported = climbed.call(sys.executable, "-m", "ladder", "check")
+    reported = climbed.ladder("check")
     assert "outputs of entries that params.yaml no longer has remain: answer@sft/words+1," in reported
-    removed = climbed.call(sys.executable, "-m", "ladder", "prune").split()
+    removed = climbed.ladder("prune").split()
     assert set(removed) - {"removed"} == entries(1)
     assert not list(climbed.root.glob("*/*/*+1*"))
-    assert planned(climbed) == {"benchmark", "report"}
+    assert planned() == {"benchmark", "report"}
